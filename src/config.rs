@@ -1,0 +1,3 @@
+//! The configuration: raw as written, validated as used.
+
+pub mod settings;

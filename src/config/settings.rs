@@ -1,0 +1,386 @@
+//! The validated configuration: what the rest of the program reads. Units are in the types.
+//!
+//! [`super::raw`] is the same as it is written in a file; [`super::load`] turns one into the other and reports every
+//! problem at once. A value of these types is known to be within its range.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::record::EventTime;
+
+/// The whole configuration.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Settings {
+    /// The process.
+    pub service: Service,
+    /// The brokers.
+    pub kafka: Kafka,
+    /// The streams, by name.
+    pub streams: Vec<Stream>,
+}
+
+/// What concerns the process as a whole.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Service {
+    /// Folder of the sled database.
+    pub state_dir: PathBuf,
+    /// Folder of the bundles: `<model_dir>/<stream>/<bundle id>/`.
+    pub model_dir: PathBuf,
+    /// How long a stop may take before what is left is abandoned, and said.
+    pub drain_timeout: Duration,
+    /// Where health and metrics are served; `None` serves nothing.
+    pub http_listen: Option<SocketAddr>,
+    /// Filter of the log lines, in tracing-subscriber's directive syntax.
+    pub log_filter: String,
+    /// Form of the log lines.
+    pub log_format: LogFormat,
+}
+
+/// Form of the log lines.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How to reach the brokers.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Kafka {
+    /// `host:port`, comma-separated.
+    pub brokers: String,
+    /// librdkafka properties of all clients (TLS, SASL, ...).
+    pub properties: BTreeMap<String, String>,
+    /// librdkafka properties of consumers only.
+    pub consumer: BTreeMap<String, String>,
+    /// librdkafka properties of producers only.
+    pub producer: BTreeMap<String, String>,
+    /// Whether missing output topics are created.
+    pub create_topics: bool,
+    /// Replication factor of created topics; -1 is the broker's default.
+    pub replication_factor: i32,
+}
+
+/// One stream.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Stream {
+    /// Its name: letters, digits, `-`, `_`, `.`.
+    pub name: String,
+    /// Where records come from.
+    pub input: Input,
+    /// Where results go.
+    pub output: Output,
+    /// How records are read.
+    pub record: RecordFormat,
+    /// Sensor faults.
+    pub gate: Gate,
+    /// Records in a window (1 for row models).
+    pub window: usize,
+    /// The autoencoder.
+    pub model: Model,
+    /// Its training.
+    pub training: Training,
+    /// The control chart on the residual.
+    pub score: Score,
+    /// The adaptive threshold.
+    pub threshold: Threshold,
+    /// Episodes.
+    pub episode: Episode,
+    /// Maintenance mutes.
+    pub mutes: Vec<Mute>,
+}
+
+/// Where the records of a stream come from.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Input {
+    /// Topic.
+    pub topic: String,
+    /// Consumer group.
+    pub group: String,
+    /// Where a group without committed offsets starts.
+    pub start: Start,
+    /// Threads, each with a consumer and a producer of its own.
+    pub lanes: usize,
+    /// Records in a micro-batch at most.
+    pub batch_records: usize,
+    /// Bytes of payload in a micro-batch at most.
+    pub batch_bytes: usize,
+    /// How long a micro-batch waits for more records.
+    pub batch_wait: Duration,
+    /// How often states and offsets are committed; an alert is committed at once.
+    pub commit_interval: Duration,
+    /// When offsets move.
+    pub delivery: Delivery,
+}
+
+/// Where a consumer group without committed offsets starts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Start {
+    /// At the oldest record.
+    Earliest,
+    /// After the newest record.
+    Latest,
+}
+
+/// When offsets move relative to their effects.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Delivery {
+    /// After them: a crash may repeat an alert, with the same id, and loses none.
+    AtLeastOnce,
+}
+
+/// Where results go.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Output {
+    /// Topic of the alerts.
+    pub alerts: String,
+    /// Topic of the records that could not be scored.
+    pub dead_letters: String,
+    /// Topic of every score; `None` publishes none.
+    pub scores: Option<String>,
+}
+
+/// How a record is read.
+#[derive(Clone, PartialEq, Debug)]
+pub struct RecordFormat {
+    /// Where the series' key is.
+    pub key: KeyFrom,
+    /// Where the event time is.
+    pub time: TimeFrom,
+    /// The fields, in the order of the model's inputs; never empty, at most 1024.
+    pub fields: Vec<Field>,
+    /// Longest payload that is read, in bytes.
+    pub max_payload_bytes: usize,
+    /// Series of one partition that are held at most.
+    pub max_series: usize,
+}
+
+/// Where the series' key is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum KeyFrom {
+    /// The Kafka key (UTF-8); a record without one is rejected.
+    Kafka,
+    /// A field of the record: a string or an integer.
+    Field(Vec<String>),
+    /// One series for each partition, named by its number: for topics without keys.
+    Partition,
+}
+
+/// Where the event time is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum TimeFrom {
+    /// The Kafka timestamp.
+    Kafka,
+    /// A field of the record.
+    Field(Vec<String>, TimeFormat),
+}
+
+/// How an event time is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TimeFormat {
+    /// By its form: text is RFC 3339 (a space for the `T` and a missing offset, read as UTC, are accepted); a number is an
+    /// epoch whose unit is told by its size.
+    Auto,
+    /// RFC 3339 text.
+    Rfc3339,
+    /// Seconds since the epoch, with or without a fraction.
+    EpochS,
+    /// Milliseconds since the epoch.
+    EpochMs,
+    /// Microseconds since the epoch.
+    EpochUs,
+    /// Nanoseconds since the epoch.
+    EpochNs,
+}
+
+/// One sensor reading of a record.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Field {
+    /// Its name in alerts, bundles and CSV headers; unique in the stream.
+    pub name: String,
+    /// The keys that lead to it from the top of the record; never empty.
+    pub path: Vec<String>,
+    /// Its unit, for people.
+    pub unit: Option<String>,
+    /// Lowest physically possible reading (-inf: none declared).
+    pub min: f64,
+    /// Highest physically possible reading (+inf: none declared).
+    pub max: f64,
+}
+
+/// When a sensor is not believed.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Gate {
+    /// How far a record may lie behind the newest of its series and still be scored.
+    pub allowed_lateness: Duration,
+    /// How far an event time may lie ahead of the record's arrival.
+    pub max_ahead: Duration,
+    /// Late records in a row after which the older time is taken for the new one (a clock that was set back).
+    pub late_reset: u32,
+    /// Equal readings in a row that make a sensor stuck, at least; the bundle's longest normal run can only raise it. 0: off.
+    pub stuck_after: u32,
+    /// Part of the normal movement below which a sensor is flat (0: off).
+    pub flat_ratio: f64,
+    /// Whether readings that fit only in another unit or scale are faults.
+    pub scale_jump: bool,
+}
+
+/// The autoencoder of a stream.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Model {
+    /// Its kind.
+    pub kind: ModelKind,
+    /// Widths of the encoder's hidden layers, mirrored in the decoder (dense).
+    pub hidden: Vec<usize>,
+    /// Width of the code.
+    pub latent: usize,
+}
+
+/// The kinds of autoencoder.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelKind {
+    /// Principal components, in closed form.
+    Linear,
+    /// Fully connected layers with tanh.
+    Dense,
+}
+
+impl ModelKind {
+    /// The name in manifests and configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Linear => "linear",
+            Self::Dense => "dense",
+        }
+    }
+}
+
+/// How an autoencoder is trained.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Training {
+    /// Records that a stream without a bundle learns from.
+    pub records: usize,
+    /// Seed of weights, noise and shuffles.
+    pub seed: u64,
+    /// Passes over the training part, at most.
+    pub epochs: usize,
+    /// Rows of one optimiser step.
+    pub batch: usize,
+    /// Peak learning rate of AdamW.
+    pub learning_rate: f64,
+    /// Weight decay of AdamW.
+    pub weight_decay: f64,
+    /// Standard deviation of the noise added to the scaled inputs.
+    pub noise: f64,
+    /// Part of the rows held out for early stopping and reported error, 0 to 0.5.
+    pub holdout: f64,
+    /// Epochs without a better held-out error after which training stops.
+    pub patience: usize,
+    /// Part of each batch with the largest loss that is left out (trimmed loss), 0 to 0.5.
+    pub trim: f64,
+    /// Contiguous folds whose models give the calibration residuals.
+    pub folds: usize,
+}
+
+/// The control chart on the residual; see design.md, "Scoring".
+#[derive(Clone, PartialEq, Debug)]
+pub struct Score {
+    /// Weight of the newest residual in the smoothing, (0, 1].
+    pub alpha: f64,
+    /// Weight of the newest residual in the slow baseline, [0, 1).
+    pub beta: f64,
+    /// Residuals are squashed at this many standard deviations.
+    pub squash: f64,
+    /// Weight of the diagonal in the shrunk covariance, (0, 1].
+    pub shrinkage: f64,
+}
+
+/// The kinds of threshold.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ThresholdKind {
+    /// Exponentially weighted mean plus a multiple of the standard deviation.
+    Sigma,
+    /// A streaming quantile times a margin.
+    Quantile,
+    /// Peaks over threshold with a generalised Pareto tail (SPOT, Siffer et al., KDD 2017).
+    Spot,
+    /// The same on the score less its moving average (DSPOT).
+    Dspot,
+}
+
+/// The adaptive threshold of a series.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Threshold {
+    /// Its kind.
+    pub kind: ThresholdKind,
+    /// How many alerts an operator will have: turned into the risk of one record.
+    pub budget: Budget,
+    /// Time between two records of a series, where it is known; else it is taken from the training records.
+    pub period: Option<Duration>,
+    /// The threshold is this many times the level that its kind finds.
+    pub margin: f64,
+    /// The quantile of `quantile`, and the initial level of `spot` and `dspot`, (0.5, 1).
+    pub level: f64,
+    /// Records of its own after which a series is no longer provisional.
+    pub min_records: u64,
+    /// Records that the memory of the threshold spans.
+    pub memory: u64,
+    /// Outliers in a row after which the level is taken for the new normal (0: never).
+    pub level_shift_after: u64,
+}
+
+/// An alert budget: `alerts` per series per `period`.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Budget {
+    /// How many.
+    pub alerts: f64,
+    /// In what time.
+    pub period: Duration,
+}
+
+/// When episodes open and close.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Episode {
+    /// Outliers ...
+    pub open_n: u32,
+    /// ... among this many records open an episode (1 to 64).
+    pub open_m: u32,
+    /// Below this part of the threshold a record counts towards closing, (0, 1].
+    pub close_ratio: f64,
+    /// Such records in a row that close an episode.
+    pub close_after: u32,
+    /// After a close, how long (event time) outliers reopen no episode.
+    pub cool_down: Duration,
+    /// How often (event time) an open episode is published again; zero: never.
+    pub update_every: Duration,
+    /// Times the threshold from which an episode is critical.
+    pub critical_ratio: f64,
+    /// Part of the threshold from which a record is suspect, (0, 1].
+    pub suspect_ratio: f64,
+    /// Fields named in an alert at most.
+    pub top_fields: usize,
+}
+
+/// A time in which a series' alerts are not published.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Mute {
+    /// Which series: a name, or a pattern with `*`.
+    pub series: String,
+    /// From this event time on ...
+    pub from: EventTime,
+    /// ... until before this one.
+    pub until: EventTime,
+    /// Why, for people.
+    pub reason: String,
+}

@@ -1,0 +1,13 @@
+//! outlierd: a streaming anomaly-detection daemon.
+//!
+//! The modules in the order in which a record meets them:
+//!
+//! ```text
+//! source -> decode -> gate -> window -> score -> threshold -> episode -> sink
+//! ```
+//!
+//! [`pipeline`] joins the steps, [`lane`] runs it, [`app`] builds everything. `ARCHITECTURE.md` tells who may import whom.
+
+pub mod record;
+
+pub mod config;

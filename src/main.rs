@@ -1,0 +1,3 @@
+//! The `outlierd` command.
+
+fn main() {}

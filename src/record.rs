@@ -1,0 +1,297 @@
+//! The nouns that travel along the path of a record.
+//!
+//! Each step of [`crate::pipeline`] takes one of these types and hands on the next one:
+//! [`Message`] -> [`Batch`] of [`Record`]s -> [`GateVerdict`] -> [`Scored`] -> [`Verdict`] -> [`alert::Alert`].
+//! This module imports nothing else of the crate, so that every step may import it.
+
+pub mod alert;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// A point in event time: microseconds since the Unix epoch, UTC.
+///
+/// Event time is what the sensor or gateway wrote on the record; it never comes from the clock of this machine.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct EventTime(pub i64);
+
+impl EventTime {
+    /// The time `millis` milliseconds after the epoch (saturating).
+    pub fn from_millis(millis: i64) -> Self {
+        Self(millis.saturating_mul(1_000))
+    }
+
+    /// Milliseconds since the epoch, rounded down.
+    pub fn as_millis(self) -> i64 {
+        self.0.div_euclid(1_000)
+    }
+
+    /// Microseconds from `earlier` to `self`; negative when `self` is the earlier one (saturating).
+    pub fn micros_since(self, earlier: Self) -> i64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl fmt::Display for EventTime {
+    /// RFC 3339 in UTC, such as `2026-03-09T10:14:33.5Z`; the number of microseconds where the year is out of range.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_microsecond(self.0) {
+            Ok(time) => time.fmt(f),
+            Err(_) => write!(f, "{}us", self.0),
+        }
+    }
+}
+
+/// One message as it came from a source, borrowed from the source's buffer.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    /// The partition it was read from (0 for files).
+    pub partition: i32,
+    /// Its offset in the partition (the row number, from 0, for files).
+    pub offset: i64,
+    /// The Kafka key.
+    pub key: Option<&'a [u8]>,
+    /// The Kafka value; `None` is a tombstone.
+    pub payload: Option<&'a [u8]>,
+    /// The Kafka timestamp, where the broker gave one.
+    pub timestamp: Option<EventTime>,
+}
+
+/// One decoded record, without its values: those are one row of [`Batch::values`].
+#[derive(Clone, PartialEq, Debug)]
+pub struct Record<'a> {
+    /// Index of the message in the polled batch.
+    pub message: usize,
+    /// Partition of the message.
+    pub partition: i32,
+    /// Offset of the message.
+    pub offset: i64,
+    /// The key of the series inside its stream.
+    pub series: Cow<'a, str>,
+    /// Event time.
+    pub time: EventTime,
+}
+
+/// What a decode step makes of a batch of messages: the records in message order, and the messages that are none.
+///
+/// `values` is row-major, `records.len() x fields`. A field that is absent or null is [`MISSING`] (NaN); a reading
+/// that is not a finite number (`"NaN"`, `"inf"`) is [`NON_FINITE`] (infinite). Everything else is finite.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Batch<'a> {
+    /// The decoded records, in the order of the messages.
+    pub records: Vec<Record<'a>>,
+    /// Their readings in the units of the sensors, row-major.
+    pub values: Vec<f64>,
+    /// The messages that could not be decoded.
+    pub rejected: Vec<Rejected>,
+    /// Numbers that came as strings and were accepted.
+    pub coerced: u64,
+}
+
+/// Stands for a field that is absent or null.
+pub const MISSING: f64 = f64::NAN;
+/// Stands for a reading that is not a finite number.
+pub const NON_FINITE: f64 = f64::INFINITY;
+
+/// A message that will not be scored: it goes to the dead-letter topic with its original bytes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Rejected {
+    /// Index of the message in the polled batch.
+    pub message: usize,
+    /// Why, for counters and programs.
+    pub reason: RejectReason,
+    /// Why, for people: names the field, the value found and what was allowed. At most [`Rejected::DETAIL_MAX`] bytes.
+    pub detail: String,
+}
+
+impl Rejected {
+    /// Bound on the length of `detail`, in bytes.
+    pub const DETAIL_MAX: usize = 300;
+
+    /// A rejection whose detail is cut at [`Rejected::DETAIL_MAX`] bytes, at a character boundary.
+    pub fn new(message: usize, reason: RejectReason, detail: impl Into<String>) -> Self {
+        let mut detail = detail.into();
+        if detail.len() > Self::DETAIL_MAX {
+            let cut = (0..=Self::DETAIL_MAX).rev().find(|&i| detail.is_char_boundary(i)).unwrap_or(0);
+            detail.truncate(cut);
+        }
+        Self { message, reason, detail }
+    }
+}
+
+/// Why a message is not scored. The names are part of the dead letter's format and of the metrics.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RejectReason {
+    /// No payload (a tombstone), or an empty one.
+    Empty,
+    /// Longer than `record.max_payload_bytes`.
+    TooLarge,
+    /// Not UTF-8.
+    NotUtf8,
+    /// Not JSON, or not one JSON value.
+    NotJson,
+    /// JSON, but no object.
+    NotObject,
+    /// A configured field stands there twice.
+    DuplicateField,
+    /// A configured field holds something that is no number.
+    WrongType,
+    /// No series key where one is due.
+    MissingKey,
+    /// A series key that is empty, too long, not text or not UTF-8.
+    BadKey,
+    /// No event time where one is due.
+    MissingTime,
+    /// An event time that cannot be read.
+    BadTime,
+    /// Event time further ahead of its arrival than `gate.max_ahead`.
+    Future,
+    /// Event time further behind its series than `gate.allowed_lateness`.
+    Late,
+    /// The same event time and readings as the record before it.
+    Duplicate,
+    /// A new series where the stream already holds `record.max_series`.
+    TooManySeries,
+}
+
+impl RejectReason {
+    /// The name in metrics, headers and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Empty => "empty",
+            Self::TooLarge => "too_large",
+            Self::NotUtf8 => "not_utf8",
+            Self::NotJson => "not_json",
+            Self::NotObject => "not_object",
+            Self::DuplicateField => "duplicate_field",
+            Self::WrongType => "wrong_type",
+            Self::MissingKey => "missing_key",
+            Self::BadKey => "bad_key",
+            Self::MissingTime => "missing_time",
+            Self::BadTime => "bad_time",
+            Self::Future => "future",
+            Self::Late => "late",
+            Self::Duplicate => "duplicate",
+            Self::TooManySeries => "too_many_series",
+        }
+    }
+}
+
+/// What the gate says of a record before any model sees it.
+#[derive(Clone, PartialEq, Debug)]
+pub enum GateVerdict {
+    /// Fit to be scored.
+    Pass,
+    /// At least one sensor cannot be believed: not scored, never trained on.
+    Fault(Vec<Fault>),
+    /// Its time rules it out: to the dead letters.
+    Reject(RejectReason, String),
+}
+
+/// One sensor that cannot be believed.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Fault {
+    /// Index of the field in the stream's configuration.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub field: usize,
+    /// What is wrong with it.
+    pub kind: FaultKind,
+    /// The reading, where there is a finite one.
+    pub value: Option<f64>,
+}
+
+/// The kinds of sensor fault.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FaultKind {
+    /// Absent or null.
+    Missing,
+    /// Not a finite number.
+    NonFinite,
+    /// Outside the declared physical range.
+    OutOfRange,
+    /// The very same reading again and again, far longer than in normal operation.
+    Stuck,
+    /// Still moving, but with a small part of its normal movement.
+    Flat,
+    /// The reading is right only in another unit or at another scale.
+    ScaleJump,
+}
+
+impl FaultKind {
+    /// The name in metrics and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::NonFinite => "non_finite",
+            Self::OutOfRange => "out_of_range",
+            Self::Stuck => "stuck",
+            Self::Flat => "flat",
+            Self::ScaleJump => "scale_jump",
+        }
+    }
+}
+
+/// What the score step makes of one window.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Scored {
+    /// The anomaly score, finite and >= 0; larger is stranger.
+    pub score: f64,
+    /// Root mean square of the plain residual in scaled units, before whitening and smoothing.
+    pub raw_error: f64,
+}
+
+/// A score held against its threshold.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The stream has no model yet: the record was learned from.
+    Learning,
+    /// Below the threshold.
+    Normal,
+    /// Close below the threshold (`episode.suspect_ratio`).
+    Suspect,
+    /// Above the threshold.
+    Outlier,
+    /// A sensor that cannot be believed; not scored.
+    SensorFault,
+}
+
+impl Verdict {
+    /// The name in metrics, CSV and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Learning => "learning",
+            Self::Normal => "normal",
+            Self::Suspect => "suspect",
+            Self::Outlier => "outlier",
+            Self::SensorFault => "sensor_fault",
+        }
+    }
+}
+
+/// Everything that the path found out about one record.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Outcome {
+    /// Index of the message in the polled batch.
+    pub message: usize,
+    /// The series.
+    pub series: Arc<str>,
+    /// Event time.
+    pub time: EventTime,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// The score; `None` where the record was not scored.
+    pub scored: Option<Scored>,
+    /// The threshold that the score was held against; `None` where there was none yet.
+    pub threshold: Option<f64>,
+    /// Whether an episode of the series is open after this record.
+    pub alerting: bool,
+    /// The field with the largest share of the score, or the faulty one (index).
+    pub top_field: Option<usize>,
+}
