@@ -10,4 +10,12 @@
 
 pub mod record;
 
+pub mod score;
+pub mod sink;
+pub mod source;
+pub mod window;
+
+pub mod state;
+
 pub mod config;
+pub mod events;

@@ -1,0 +1,241 @@
+//! Operational events: one struct each, whose `emit` writes the log line and moves the metric together.
+//!
+//! Levels by who must act: ERROR means that data is lost or an operator must act, WARN that the service degraded and
+//! helps itself, INFO what an operator wants to see in a quiet log. Nothing is logged for each record; counters are
+//! moved once for each micro-batch.
+
+use std::path::Path;
+use std::time::Duration;
+
+use metrics::{counter, gauge, histogram};
+use tracing::{error, info, warn};
+
+use crate::record::alert::Alert;
+use crate::record::{FaultKind, RejectReason, Verdict};
+
+/// Help texts of all metrics, for the Prometheus page.
+pub fn describe_metrics() {
+    use metrics::{describe_counter, describe_gauge, describe_histogram};
+    describe_counter!("outlierd_records_total", "Records read from the input topic");
+    describe_counter!("outlierd_verdicts_total", "Records by verdict");
+    describe_counter!("outlierd_rejected_total", "Records sent to the dead letters, by reason");
+    describe_counter!("outlierd_faults_total", "Faulty sensor readings, by kind");
+    describe_counter!("outlierd_alerts_total", "Published alert events, by kind and event");
+    describe_counter!("outlierd_coerced_total", "Numbers that came as text");
+    describe_counter!("outlierd_out_of_order_total", "Records behind the newest of their series, and scored");
+    describe_counter!("outlierd_muted_total", "Alert events held back by a mute");
+    describe_counter!("outlierd_commits_total", "Commits of states and offsets");
+    describe_counter!("outlierd_lane_restarts_total", "Lanes that went back to their last commit");
+    describe_histogram!("outlierd_batch_seconds", "Time of one micro-batch from decode to outputs");
+    describe_gauge!("outlierd_series", "Series held in memory by a lane");
+    describe_gauge!("outlierd_learning_records", "Records learned so far by a stream without a bundle");
+    describe_gauge!("outlierd_partitions", "Input partitions owned by a lane");
+}
+
+/// What one micro-batch of a lane came to.
+#[derive(Default, Debug)]
+pub struct BatchDone {
+    /// Records polled.
+    pub records: u64,
+    /// By [`Verdict`], in its order.
+    pub verdicts: [u64; 5],
+    /// Numbers that came as text.
+    pub coerced: u64,
+    /// Records scored although behind their series.
+    pub out_of_order: u64,
+    /// Dead letters.
+    pub rejected: Vec<RejectReason>,
+    /// Faulty readings.
+    pub faults: Vec<FaultKind>,
+}
+
+impl BatchDone {
+    /// Counts one verdict.
+    pub fn count(&mut self, verdict: Verdict) {
+        self.verdicts[verdict as usize] += 1;
+    }
+
+    /// Moves the metrics.
+    pub fn emit(&self, stream: &str, took: Duration) {
+        let stream = stream.to_owned();
+        counter!("outlierd_records_total", "stream" => stream.clone()).increment(self.records);
+        let verdicts = [Verdict::Learning, Verdict::Normal, Verdict::Suspect, Verdict::Outlier, Verdict::SensorFault];
+        for verdict in verdicts {
+            let n = self.verdicts[verdict as usize];
+            if n > 0 {
+                counter!("outlierd_verdicts_total", "stream" => stream.clone(), "verdict" => verdict.as_str())
+                    .increment(n);
+            }
+        }
+        for reason in &self.rejected {
+            counter!("outlierd_rejected_total", "stream" => stream.clone(), "reason" => reason.as_str()).increment(1);
+        }
+        for kind in &self.faults {
+            counter!("outlierd_faults_total", "stream" => stream.clone(), "kind" => kind.as_str()).increment(1);
+        }
+        counter!("outlierd_coerced_total", "stream" => stream.clone()).increment(self.coerced);
+        counter!("outlierd_out_of_order_total", "stream" => stream.clone()).increment(self.out_of_order);
+        histogram!("outlierd_batch_seconds", "stream" => stream).record(took.as_secs_f64());
+    }
+}
+
+/// An alert event was handed to the output topic.
+pub struct AlertPublished<'a>(pub &'a Alert);
+
+impl AlertPublished<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        let a = self.0;
+        let top = a.fields.first().map(|f| f.name.as_str()).or(a.faults.first().map(|f| f.name.as_str()));
+        info!(stream = a.stream, series = a.series, id = a.id, event = a.event.as_str(), kind = a.kind.as_str(),
+            severity = ?a.severity, time = a.time, ratio = a.ratio, top_field = top, "alert");
+        counter!("outlierd_alerts_total", "stream" => a.stream.clone(), "kind" => a.kind.as_str(), "event" => a.event.as_str())
+            .increment(1);
+    }
+}
+
+/// A stream without a bundle collects records.
+pub struct Learning<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// Records so far.
+    pub done: usize,
+    /// Records wanted.
+    pub wanted: usize,
+}
+
+impl Learning<'_> {
+    /// Logs and sets the gauge.
+    pub fn emit(&self) {
+        info!(stream = self.stream, "learning {}/{}", self.done.min(self.wanted), self.wanted);
+        gauge!("outlierd_learning_records", "stream" => self.stream.to_owned()).set(self.done as f64);
+    }
+}
+
+/// A bundle scores from now on.
+pub struct BundleLive<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// Its id.
+    pub bundle: &'a str,
+    /// Model kind.
+    pub kind: &'a str,
+}
+
+impl BundleLive<'_> {
+    /// Logs and sets the gauge.
+    pub fn emit(&self) {
+        info!(stream = self.stream, bundle = self.bundle, kind = self.kind, "live");
+        gauge!("outlierd_bundle_info", "stream" => self.stream.to_owned(), "bundle" => self.bundle.to_owned()).set(1.0);
+    }
+}
+
+/// The first training of a stream failed.
+pub struct TrainingFailed<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// Why.
+    pub error: String,
+}
+
+impl TrainingFailed<'_> {
+    /// Logs.
+    pub fn emit(&self) {
+        error!(
+            stream = self.stream,
+            error = self.error,
+            "training failed: the records are dropped, and the next ones are learned from instead"
+        );
+        counter!("outlierd_training_failures_total", "stream" => self.stream.to_owned()).increment(1);
+    }
+}
+
+/// A lane owns other partitions than before.
+pub struct PartitionsChanged<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// The lane's number.
+    pub lane: usize,
+    /// `assigned` or `revoked`.
+    pub change: &'static str,
+    /// Which ones.
+    pub partitions: &'a [i32],
+    /// How many it owns now.
+    pub owned: usize,
+}
+
+impl PartitionsChanged<'_> {
+    /// Logs and sets the gauge.
+    pub fn emit(&self) {
+        info!(stream = self.stream, lane = self.lane, partitions = ?self.partitions, owned = self.owned,
+            "partitions {}", self.change);
+        gauge!("outlierd_partitions", "stream" => self.stream.to_owned(), "lane" => self.lane.to_string())
+            .set(self.owned as f64);
+    }
+}
+
+/// A lane goes back to its last commit.
+pub struct LaneRestarts<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// The lane's number.
+    pub lane: usize,
+    /// Why.
+    pub error: String,
+    /// How long it waits first.
+    pub backoff: Duration,
+}
+
+impl LaneRestarts<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        warn!(
+            stream = self.stream,
+            lane = self.lane,
+            error = self.error,
+            backoff_ms = self.backoff.as_millis() as u64,
+            "lane goes back to its last commit"
+        );
+        counter!("outlierd_lane_restarts_total", "stream" => self.stream.to_owned()).increment(1);
+    }
+}
+
+/// The state of a series could not be read; the series starts anew.
+pub struct StateUnreadable<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// The series.
+    pub series: &'a str,
+    /// Why.
+    pub error: String,
+}
+
+impl StateUnreadable<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        error!(
+            stream = self.stream,
+            series = self.series,
+            error = self.error,
+            "stored state of a series is unreadable: it starts anew from the fleet's calibration"
+        );
+        counter!("outlierd_state_unreadable_total", "stream" => self.stream.to_owned()).increment(1);
+    }
+}
+
+/// A damaged state folder made way for an empty one.
+pub struct StateSetAside<'a> {
+    /// Where it was.
+    pub folder: &'a Path,
+    /// Where it is.
+    pub aside: &'a Path,
+}
+
+impl StateSetAside<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        error!(folder = %self.folder.display(), kept_as = %self.aside.display(),
+            "state folder was damaged and is set aside: thresholds and windows start anew from the fleet's calibration");
+        counter!("outlierd_state_set_aside_total").increment(1);
+    }
+}

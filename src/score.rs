@@ -1,0 +1,2 @@
+//! The score step.
+pub mod chart;

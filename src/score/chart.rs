@@ -1,0 +1,247 @@
+//! The control chart: residual vectors of a series become one score.
+//!
+//! A multivariate exponentially weighted moving average (Lowry, Woodall, Champ, Rigdon: "A Multivariate Exponentially
+//! Weighted Moving Average Control Chart", Technometrics 34(1), 1992) on the autoencoder's residual, less a slow baseline
+//! of the series that is frozen while the series alerts. Vectors are smoothed, never scores: a small shift that all
+//! records share survives the smoothing, noise does not.
+//!
+//! ```text
+//! d = squash(r - mean)                      per field, at `squash` standard deviations
+//! b <- b + beta (d - b)                     unless frozen
+//! e <- e + alpha ((d - b) - e)
+//! score = sqrt(e' C^-1 e)                   C: shrunk covariance of e over normal data
+//! ```
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::settings;
+
+/// What the chart remembers of a series: two vectors of the length of the residual.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct ChartState {
+    /// Slow baseline `b`: what this series' residual is when nothing happens.
+    baseline: Vec<f32>,
+    /// Smoothed deviation `e` from the baseline; the score is its length in whitened space.
+    smoothed: Vec<f32>,
+}
+
+impl ChartState {
+    /// Takes the present deviation for the new baseline: after a level shift that was accepted as normal.
+    pub fn rebase(&mut self) {
+        for (b, e) in self.baseline.iter_mut().zip(&mut self.smoothed) {
+            *b += *e;
+            *e = 0.0;
+        }
+    }
+}
+
+/// The chart of a bundle: constants shared by all series.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Chart {
+    alpha: f64,
+    beta: f64,
+    mean: Vec<f64>,
+    /// Where each field's deviation is squashed, in scaled units.
+    limit: Vec<f64>,
+    /// Inverse of the lower Cholesky factor of C, row-major (rows x rows).
+    whitening: Vec<f64>,
+}
+
+/// The covariance is no covariance.
+#[derive(Debug, PartialEq, thiserror::Error)]
+#[error("the residual covariance of the calibration is not positive definite at field {row}: train a new bundle")]
+pub struct NotPositiveDefinite {
+    /// Where the factorisation failed.
+    pub row: usize,
+}
+
+impl Chart {
+    /// A chart from calibration values: the residual's mean and standard deviation (length k) and the shrunk covariance
+    /// of the smoothed deviation (k x k, row-major).
+    ///
+    /// # Errors
+    /// [`NotPositiveDefinite`] where `covariance` is singular.
+    pub fn new(
+        settings: &settings::Score,
+        mean: &[f64],
+        sd: &[f64],
+        covariance: &[f64],
+    ) -> Result<Self, NotPositiveDefinite> {
+        let whitening = invert_lower(&cholesky(covariance, mean.len())?, mean.len());
+        let limit = sd.iter().map(|s| settings.squash * s.max(1e-9)).collect();
+        Ok(Self { alpha: settings.alpha, beta: settings.beta, mean: mean.to_vec(), limit, whitening })
+    }
+
+    /// Length of the residual vector.
+    pub fn rows(&self) -> usize {
+        self.mean.len()
+    }
+
+    /// Takes one residual (length k, scaled units) and returns the score: finite, >= 0.
+    ///
+    /// `frozen` holds the baseline, so that a fault is not learned as normal while it lasts.
+    pub fn step(&self, state: &mut ChartState, residual: &[f32], frozen: bool) -> f64 {
+        let e = self.smooth(state, residual, frozen);
+        (0..self.rows()).map(|row| self.whitened(e, row).powi(2)).sum::<f64>().sqrt()
+    }
+
+    /// The deviation vector `e` after one residual, without its score; calibration fits C to these.
+    pub fn smooth<'s>(&self, state: &'s mut ChartState, residual: &[f32], frozen: bool) -> &'s [f32] {
+        state.baseline.resize(self.rows(), 0.0);
+        state.smoothed.resize(self.rows(), 0.0);
+        let beta = if frozen { 0.0 } else { self.beta };
+        let constants = self.mean.iter().zip(&self.limit);
+        let vectors = state.baseline.iter_mut().zip(&mut state.smoothed);
+        for ((&r, (&mean, &limit)), (b, e)) in residual.iter().zip(constants).zip(vectors) {
+            let deviation = f64::from(r) - mean;
+            // A residual that is no number would stay in the averages for ever: it counts as far off instead.
+            let d = if deviation.is_finite() { limit * (deviation / limit).tanh() } else { limit };
+            *b += (beta * (d - f64::from(*b))) as f32;
+            *e += (self.alpha * (d - f64::from(*b) - f64::from(*e))) as f32;
+        }
+        &state.smoothed
+    }
+
+    /// One component of `L^-1 e`, with `C = L L'`.
+    fn whitened(&self, e: &[f32], row: usize) -> f64 {
+        let start = row * self.rows();
+        self.whitening[start..=start + row].iter().zip(e).map(|(w, &e)| w * f64::from(e)).sum()
+    }
+
+    /// Each field's share of the present score: >= 0, adding up to 1 (all 0 where the score is 0).
+    ///
+    /// The squared score is the sum over fields of `e_i (C^-1 e)_i` (as in Mason, Tracy, Young: "Decomposition of T2 for
+    /// Multivariate Control Chart Interpretation", 1995, each field with its part of the cross terms). A negative term
+    /// says that the field speaks against an anomaly: it counts as 0, and the others are scaled to add up.
+    pub fn shares(&self, state: &ChartState) -> Vec<f64> {
+        let n = self.rows();
+        if state.smoothed.len() != n {
+            return vec![0.0; n];
+        }
+        let y: Vec<f64> = (0..n).map(|row| self.whitened(&state.smoothed, row)).collect();
+        let mut shares: Vec<f64> = (0..n)
+            .map(|i| {
+                let solved: f64 = (i..n).map(|row| self.whitening[row * n + i] * y[row]).sum();
+                (f64::from(state.smoothed[i]) * solved).max(0.0)
+            })
+            .collect();
+        let total: f64 = shares.iter().sum();
+        if total > 0.0 {
+            shares.iter_mut().for_each(|share| *share /= total);
+        }
+        shares
+    }
+}
+
+/// `C' = (1 - shrinkage) C + shrinkage diag(C) + tiny I`: never singular. `C` is k x k, row-major.
+pub fn shrink(covariance: &mut [f64], k: usize, shrinkage: f64) {
+    for row in 0..k {
+        for column in 0..k {
+            if row != column {
+                covariance[row * k + column] *= 1.0 - shrinkage;
+            }
+        }
+        covariance[row * k + row] += 1e-6;
+    }
+}
+
+/// The lower Cholesky factor of a symmetric matrix (n x n, row-major).
+fn cholesky(a: &[f64], n: usize) -> Result<Vec<f64>, NotPositiveDefinite> {
+    let mut l = vec![0.0; n * n];
+    for row in 0..n {
+        for column in 0..=row {
+            let dot: f64 = (0..column).map(|k| l[row * n + k] * l[column * n + k]).sum();
+            let rest = a.get(row * n + column).copied().unwrap_or(f64::NAN) - dot;
+            if row == column {
+                if rest.is_nan() || rest <= 0.0 {
+                    return Err(NotPositiveDefinite { row });
+                }
+                l[row * n + row] = rest.sqrt();
+            } else {
+                l[row * n + column] = rest / l[column * n + column];
+            }
+        }
+    }
+    Ok(l)
+}
+
+/// The inverse of a lower triangular matrix (n x n, row-major), by forward substitution.
+fn invert_lower(l: &[f64], n: usize) -> Vec<f64> {
+    let mut inverse = vec![0.0; n * n];
+    for column in 0..n {
+        inverse[column * n + column] = 1.0 / l[column * n + column];
+        for row in column + 1..n {
+            let dot: f64 = (column..row).map(|k| l[row * n + k] * inverse[k * n + column]).sum();
+            inverse[row * n + column] = -dot / l[row * n + row];
+        }
+    }
+    inverse
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn settings() -> settings::Score {
+        settings::Score { alpha: 0.1, beta: 0.004, squash: 5.0, shrinkage: 0.1 }
+    }
+
+    #[test]
+    fn the_score_is_the_mahalanobis_length_of_the_smoothed_residual() {
+        // C = [[4, 1], [1, 2]]; C^-1 = [[2, -1], [-1, 4]] / 7.
+        let exact = settings::Score { alpha: 1.0, beta: 0.0, squash: 1e9, shrinkage: 0.1 };
+        let chart = Chart::new(&exact, &[1.0, 0.0], &[1.0, 1.0], &[4.0, 1.0, 1.0, 2.0]).unwrap();
+        let mut state = ChartState::default();
+        let score = chart.step(&mut state, &[3.0, 1.0], false);
+        let expected = ((2.0 * 4.0 - 2.0 * 2.0 + 4.0) / 7.0f64).sqrt();
+        assert!((score - expected).abs() < 1e-6, "{score} {expected}");
+        let shares = chart.shares(&state);
+        // e = (2, 1): e_1 (C^-1 e)_1 = 2 * 3/7, e_2 (C^-1 e)_2 = 1 * 2/7.
+        assert!((shares[0] - 0.75).abs() < 1e-6 && (shares[1] - 0.25).abs() < 1e-6, "{shares:?}");
+    }
+
+    #[test]
+    fn a_frozen_baseline_does_not_learn_a_fault() {
+        let chart = Chart::new(&settings(), &[0.0], &[1.0], &[0.05]).unwrap();
+        let (mut free, mut frozen) = (ChartState::default(), ChartState::default());
+        let score = |state: &mut ChartState, hold| (0..5_000).map(|_| chart.step(state, &[3.0], hold)).last().unwrap();
+        assert!(score(&mut free, false) < 0.1, "a free baseline takes the shift in");
+        assert!(score(&mut frozen, true) > 5.0, "a frozen one keeps seeing it");
+        frozen.rebase();
+        assert!(chart.step(&mut frozen, &[3.0], true) < 0.1, "until the shift is accepted");
+    }
+
+    #[test]
+    fn a_singular_covariance_is_refused() {
+        assert_eq!(
+            Chart::new(&settings(), &[0.0; 2], &[1.0; 2], &[1.0, 1.0, 1.0, 1.0]).unwrap_err(),
+            NotPositiveDefinite { row: 1 }
+        );
+    }
+
+    #[test]
+    fn shrinking_makes_any_covariance_positive_definite() {
+        let mut covariance = vec![1.0; 9];
+        shrink(&mut covariance, 3, 0.1);
+        assert!(Chart::new(&settings(), &[0.0; 3], &[1.0; 3], &covariance).is_ok());
+        let mut zero = vec![0.0; 9];
+        shrink(&mut zero, 3, 0.1);
+        assert!(Chart::new(&settings(), &[0.0; 3], &[1.0; 3], &zero).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn scores_are_finite_and_shares_add_up(residuals in prop::collection::vec(prop::num::f32::ANY, 3..90)) {
+            let chart = Chart::new(&settings(), &[0.1, 0.0, -0.2], &[1.0, 0.5, 0.0], &[0.1, 0.02, 0.0, 0.02, 0.1, 0.0, 0.0, 0.0, 1e-6]).unwrap();
+            let mut state = ChartState::default();
+            for residual in residuals.chunks_exact(3) {
+                let score = chart.step(&mut state, residual, false);
+                prop_assert!(score.is_finite() && score >= 0.0);
+                let shares = chart.shares(&state);
+                let total: f64 = shares.iter().sum();
+                prop_assert!(shares.iter().all(|&s| s >= 0.0) && (score == 0.0 || (total - 1.0).abs() < 1e-9));
+            }
+        }
+    }
+}

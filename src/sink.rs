@@ -1,0 +1,234 @@
+//! The sink: a lane's Kafka producer of alerts, dead letters and scores.
+//!
+//! Delivery contract: what was handed to the sink is durable on the brokers when [`Sink::flush`] has returned `Ok`, and
+//! only then. librdkafka retries inside `delivery.timeout.ms`, in order and without duplicates (idempotent producer);
+//! what it gives up on fails the flush, and the lane goes back to its last commit.
+
+pub mod cloudevents;
+pub mod topics;
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, DeliveryResult, Header, Headers, Message as _, OwnedHeaders, OwnedMessage};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+
+use crate::config::settings::{Kafka, Output};
+use crate::record::alert::Alert;
+use crate::record::{Outcome, Rejected};
+use crate::source::client_config;
+
+/// Largest record that is sent; larger dead letters go without their value.
+const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
+/// How long a full send queue is waited for before the lane goes back to its last commit.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Why results could not be made durable.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// The producer cannot be made from its properties.
+    #[error("the producer's properties are refused: {0}; correct [kafka.properties] or [kafka.producer]")]
+    Config(KafkaError),
+    /// A message was not accepted or not delivered.
+    #[error("topic {topic}: {source}")]
+    Delivery {
+        /// The output topic.
+        topic: String,
+        /// What librdkafka says.
+        source: KafkaError,
+    },
+    /// The brokers did not acknowledge in time.
+    #[error("{left} results were not acknowledged within {} s: {source}", timeout.as_secs())]
+    Flush {
+        /// Messages still on their way.
+        left: i32,
+        /// How long was waited.
+        timeout: Duration,
+        /// What librdkafka says.
+        source: KafkaError,
+    },
+}
+
+/// Collects what the brokers refused since the last flush.
+#[derive(Default)]
+struct Deliveries {
+    /// Emptied by [`Sink::flush`]; bounded by what a lane sends between two flushes.
+    failed: Mutex<Vec<(KafkaError, OwnedMessage)>>,
+}
+
+impl ClientContext for Deliveries {}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, _: ()) {
+        if let Err((error, message)) = result {
+            let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+            failed.push((error.clone(), message.detach()));
+        }
+    }
+}
+
+/// A lane's producer.
+pub struct Sink {
+    producer: BaseProducer<Deliveries>,
+    stream: String,
+    input: String,
+    output: Output,
+}
+
+impl Sink {
+    /// A producer for the outputs of one stream.
+    ///
+    /// # Errors
+    /// [`SinkError::Config`].
+    pub fn new(kafka: &Kafka, stream: &str, input: &str, output: &Output, client_id: &str) -> Result<Self, SinkError> {
+        let mut config = client_config(kafka, client_id);
+        config.set("linger.ms", "5").set("compression.type", "lz4").set("delivery.timeout.ms", "60000");
+        for (key, value) in &kafka.producer {
+            config.set(key, value);
+        }
+        config.set("enable.idempotence", "true").set("message.max.bytes", (MAX_MESSAGE_BYTES).to_string());
+        let producer = config.create_with_context(Deliveries::default()).map_err(SinkError::Config)?;
+        Ok(Self { producer, stream: stream.into(), input: input.into(), output: output.clone() })
+    }
+
+    /// Sends one alert, keyed by its series so that the events of an episode stay in order.
+    ///
+    /// # Errors
+    /// [`SinkError::Delivery`] where librdkafka does not take it.
+    pub fn alert(&self, alert: &Alert) -> Result<(), SinkError> {
+        let payload = serde_json::to_vec(alert).unwrap_or_default();
+        let headers = cloudevents::headers(alert);
+        let record = BaseRecord::to(&self.output.alerts).key(&alert.series).payload(&payload).headers(headers);
+        self.send(record)
+    }
+
+    /// Sends a record that could not be scored, with its original key, value and headers and the reason.
+    ///
+    /// # Errors
+    /// [`SinkError::Delivery`] where librdkafka does not take it.
+    pub fn dead_letter(&self, message: &BorrowedMessage<'_>, rejected: &Rejected) -> Result<(), SinkError> {
+        let bytes = message.payload_len();
+        // Headers and key take their share of the limit.
+        let omitted = bytes > MAX_MESSAGE_BYTES - 64 * 1024;
+        let mut headers = message.headers().map(|h| h.detach()).unwrap_or_default();
+        for (key, value) in [
+            ("outlierd-stream", self.stream.as_str()),
+            ("outlierd-reason", rejected.reason.as_str()),
+            ("outlierd-detail", &rejected.detail),
+            ("outlierd-topic", &self.input),
+            ("outlierd-partition", &message.partition().to_string()),
+            ("outlierd-offset", &message.offset().to_string()),
+            ("outlierd-payload-bytes", &bytes.to_string()),
+            (PAYLOAD_OMITTED, if omitted { "true" } else { "false" }),
+        ] {
+            headers = headers.insert(Header { key, value: Some(value) });
+        }
+        let mut record = BaseRecord::<[u8], [u8]>::to(&self.output.dead_letters).headers(headers);
+        if let Some(key) = message.key() {
+            record = record.key(key);
+        }
+        if let Some(payload) = message.payload().filter(|_| !omitted) {
+            record = record.payload(payload);
+        }
+        self.send(record)
+    }
+
+    /// Sends the score of one record, where the stream publishes scores.
+    ///
+    /// # Errors
+    /// [`SinkError::Delivery`] where librdkafka does not take it.
+    pub fn score(&self, outcome: &Outcome, partition: i32, offset: i64) -> Result<(), SinkError> {
+        let Some(topic) = &self.output.scores else { return Ok(()) };
+        let payload = serde_json::json!({
+            "stream": self.stream,
+            "series": outcome.series,
+            "time": outcome.time.to_string(),
+            "score": outcome.scored.as_ref().map(|s| s.score),
+            "raw_error": outcome.scored.as_ref().map(|s| s.raw_error),
+            "threshold": outcome.threshold,
+            "verdict": outcome.verdict,
+            "position": { "topic": self.input, "partition": partition, "offset": offset },
+        })
+        .to_string();
+        self.send(BaseRecord::to(topic).key(&*outcome.series).payload(&payload))
+    }
+
+    /// Hands a message to librdkafka; a full queue is backpressure: its deliveries are served until there is room.
+    fn send<K, P>(&self, mut record: BaseRecord<'_, K, P>) -> Result<(), SinkError>
+    where
+        K: rdkafka::message::ToBytes + ?Sized,
+        P: rdkafka::message::ToBytes + ?Sized,
+    {
+        let deadline = Instant::now() + QUEUE_TIMEOUT;
+        loop {
+            match self.producer.send(record) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back))
+                    if Instant::now() < deadline =>
+                {
+                    record = back;
+                    self.producer.poll(Duration::from_millis(100));
+                }
+                Err((source, back)) => return Err(SinkError::Delivery { topic: back.topic.into(), source }),
+            }
+        }
+    }
+
+    /// Serves delivery reports without waiting.
+    pub fn poll(&self) {
+        self.producer.poll(Duration::ZERO);
+    }
+
+    /// Waits until everything sent so far is acknowledged.
+    ///
+    /// A dead letter that its topic refuses for its size is sent once more without its value.
+    ///
+    /// # Errors
+    /// [`SinkError::Flush`] and [`SinkError::Delivery`].
+    pub fn flush(&self, timeout: Duration) -> Result<(), SinkError> {
+        let wait = || {
+            self.producer.flush(timeout).map_err(|source| SinkError::Flush {
+                left: self.producer.in_flight_count(),
+                timeout,
+                source,
+            })
+        };
+        wait()?;
+        for (error, message) in self.take_failed() {
+            let too_large = error == KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge);
+            if !(too_large && message.topic() == self.output.dead_letters && message.payload().is_some()) {
+                return Err(SinkError::Delivery { topic: message.topic().into(), source: error });
+            }
+            let mut record = BaseRecord::<[u8], [u8]>::to(message.topic()).headers(without_payload(&message));
+            if let Some(key) = message.key() {
+                record = record.key(key);
+            }
+            self.send(record)?;
+        }
+        wait()?;
+        match self.take_failed().into_iter().next() {
+            Some((source, message)) => Err(SinkError::Delivery { topic: message.topic().into(), source }),
+            None => Ok(()),
+        }
+    }
+
+    fn take_failed(&self) -> Vec<(KafkaError, OwnedMessage)> {
+        std::mem::take(&mut *self.producer.context().failed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+const PAYLOAD_OMITTED: &str = "outlierd-payload-omitted";
+
+/// The headers of a dead letter, saying that its value was left out.
+fn without_payload(message: &OwnedMessage) -> OwnedHeaders {
+    let mut headers = OwnedHeaders::new();
+    for header in message.headers().into_iter().flat_map(|h| h.iter()) {
+        let value = if header.key == PAYLOAD_OMITTED { Some(b"true".as_slice()) } else { header.value };
+        headers = headers.insert(Header { key: header.key, value });
+    }
+    headers
+}

@@ -1,0 +1,26 @@
+//! CloudEvents headers (version 1.0, binary content mode of the Kafka protocol binding): an alert's metadata where
+//! routers and filters can read it without parsing the value.
+
+use rdkafka::message::{Header, OwnedHeaders};
+
+use crate::record::alert::Alert;
+
+/// The headers of an alert. `ce_id` is unique for each event and the same at every replay.
+pub fn headers(alert: &Alert) -> OwnedHeaders {
+    let id = format!("{}-{}", alert.id, alert.sequence);
+    let source = format!("/outlierd/streams/{}", alert.stream);
+    let kind = format!("io.outlierd.{}.{}", alert.kind.as_str(), alert.event.as_str());
+    [
+        ("ce_specversion", "1.0"),
+        ("ce_id", &id),
+        ("ce_source", &source),
+        ("ce_type", &kind),
+        ("ce_subject", &alert.series),
+        ("ce_time", &alert.time),
+        ("content-type", "application/json"),
+    ]
+    .into_iter()
+    .fold(OwnedHeaders::new_with_capacity(7), |headers, (key, value)| {
+        headers.insert(Header { key, value: Some(value) })
+    })
+}

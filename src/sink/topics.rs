@@ -1,0 +1,152 @@
+//! The topics that a stream needs: looked up at start, and created where the configuration allows it.
+
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use crate::config::settings::{Kafka, Stream};
+
+/// Largest record that the output topics take, in bytes: a dead letter holds what came in.
+const MAX_MESSAGE_BYTES: &str = "16777216";
+/// How long one request to the brokers may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why the topics of a stream are not ready.
+#[derive(Debug, thiserror::Error)]
+pub enum TopicError {
+    /// No broker answered: worth another try.
+    #[error("no broker of {brokers} answered: {source}")]
+    Unreachable {
+        /// `kafka.brokers`.
+        brokers: String,
+        /// What librdkafka says.
+        source: KafkaError,
+    },
+    /// The input topic does not exist.
+    #[error("stream {stream}: its input topic {topic:?} does not exist on {brokers}; {hint}")]
+    NoInput {
+        /// The stream.
+        stream: String,
+        /// `input.topic`.
+        topic: String,
+        /// `kafka.brokers`.
+        brokers: String,
+        /// Topics with similar names, or what to do.
+        hint: String,
+    },
+    /// An output topic does not exist, and may not be created.
+    #[error("stream {stream}: its output topics {topics} do not exist; create them, or set kafka.create_topics = true")]
+    NoOutput {
+        /// The stream.
+        stream: String,
+        /// Their names.
+        topics: String,
+    },
+    /// An output topic could not be created.
+    #[error(
+        "stream {stream}: the topic {topic:?} could not be created: {reason}; create it by hand, or allow outlierd to"
+    )]
+    Create {
+        /// The stream.
+        stream: String,
+        /// The topic.
+        topic: String,
+        /// What the broker says.
+        reason: String,
+    },
+}
+
+impl TopicError {
+    /// Whether the same call may succeed later without anybody's doing.
+    pub fn is_retriable(&self) -> bool {
+        matches!(self, Self::Unreachable { .. })
+    }
+}
+
+/// Checks that the topics of a stream exist, and creates missing output topics with the input's number of partitions.
+/// Returns the number of partitions of the input and the names of the topics that were created.
+///
+/// # Errors
+/// See [`TopicError`].
+pub async fn prepare(
+    admin: &AdminClient<DefaultClientContext>,
+    kafka: &Kafka,
+    stream: &Stream,
+) -> Result<(usize, Vec<String>), TopicError> {
+    let existing = topics(admin, kafka)?;
+    let find = |name: &str| existing.iter().find(|(topic, _)| topic == name).map(|(_, partitions)| *partitions);
+    let partitions = find(&stream.input.topic).ok_or_else(|| TopicError::NoInput {
+        stream: stream.name.clone(),
+        topic: stream.input.topic.clone(),
+        brokers: kafka.brokers.clone(),
+        hint: hint(&stream.input.topic, &existing),
+    })?;
+    let outputs = [Some(&stream.output.alerts), Some(&stream.output.dead_letters), stream.output.scores.as_ref()];
+    let missing: Vec<&str> =
+        outputs.into_iter().flatten().map(String::as_str).filter(|name| find(name).is_none()).collect();
+    if missing.is_empty() {
+        return Ok((partitions, Vec::new()));
+    }
+    if !kafka.create_topics {
+        return Err(TopicError::NoOutput { stream: stream.name.clone(), topics: missing.join(", ") });
+    }
+    create(admin, kafka, stream, &missing, partitions).await?;
+    Ok((partitions, missing.into_iter().map(str::to_owned).collect()))
+}
+
+async fn create(
+    admin: &AdminClient<DefaultClientContext>,
+    kafka: &Kafka,
+    stream: &Stream,
+    missing: &[&str],
+    partitions: usize,
+) -> Result<(), TopicError> {
+    let partitions = i32::try_from(partitions).unwrap_or(i32::MAX);
+    let new: Vec<NewTopic<'_>> = missing
+        .iter()
+        .map(|name| {
+            NewTopic::new(name, partitions, TopicReplication::Fixed(kafka.replication_factor))
+                .set("max.message.bytes", MAX_MESSAGE_BYTES)
+        })
+        .collect();
+    let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT));
+    let unreachable = |source| TopicError::Unreachable { brokers: kafka.brokers.clone(), source };
+    for result in admin.create_topics(&new, &options).await.map_err(unreachable)? {
+        match result {
+            // Another instance was quicker.
+            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((topic, code)) => {
+                return Err(TopicError::Create { stream: stream.name.clone(), topic, reason: code.to_string() });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Every topic of the brokers with its number of partitions.
+fn topics(admin: &AdminClient<DefaultClientContext>, kafka: &Kafka) -> Result<Vec<(String, usize)>, TopicError> {
+    let metadata = admin
+        .inner()
+        .fetch_metadata(None, REQUEST_TIMEOUT)
+        .map_err(|source| TopicError::Unreachable { brokers: kafka.brokers.clone(), source })?;
+    Ok(metadata.topics().iter().map(|topic| (topic.name().to_owned(), topic.partitions().len())).collect())
+}
+
+/// Names topics that the operator may have meant.
+fn hint(topic: &str, existing: &[(String, usize)]) -> String {
+    let wanted = topic.to_lowercase();
+    let similar: Vec<&str> = existing
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .filter(|name| !name.starts_with("__"))
+        .filter(|name| name.to_lowercase().contains(&wanted) || wanted.contains(&name.to_lowercase()))
+        .take(5)
+        .collect();
+    if similar.is_empty() {
+        "create it, or correct input.topic".into()
+    } else {
+        format!("did you mean {}?", similar.join(", "))
+    }
+}

@@ -1,0 +1,101 @@
+//! The source: a lane's Kafka consumer, and the micro-batches that it is polled in.
+//!
+//! Delivery contract: offsets are never committed by librdkafka on its own. The lane commits the offset of a record only
+//! after everything that the record caused is durable.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Message as _};
+
+use crate::config::settings::{Input, Kafka, Start};
+use crate::record::{EventTime, Message};
+
+/// The properties of every client: brokers, then the operator's own.
+pub fn client_config(kafka: &Kafka, client_id: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", &kafka.brokers).set("client.id", client_id);
+    for (key, value) in &kafka.properties {
+        config.set(key, value);
+    }
+    config
+}
+
+/// The properties of a lane's consumer. Those that the delivery contract rests on come last and win.
+pub fn consumer_config(kafka: &Kafka, input: &Input, client_id: &str) -> ClientConfig {
+    let mut config = client_config(kafka, client_id);
+    config.set("partition.assignment.strategy", "cooperative-sticky");
+    // Bounds what librdkafka buffers ahead of a lane (its default is 64 MiB a partition).
+    config.set("queued.max.messages.kbytes", "32768");
+    for (key, value) in &kafka.consumer {
+        config.set(key, value);
+    }
+    config
+        .set("group.id", &input.group)
+        .set(
+            "auto.offset.reset",
+            match input.start {
+                Start::Earliest => "earliest",
+                Start::Latest => "latest",
+            },
+        )
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("enable.partition.eof", "false")
+        .set("isolation.level", "read_committed");
+    config
+}
+
+/// How large a micro-batch may become.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Records.
+    pub records: usize,
+    /// Bytes of payload; the record that reaches it is the last one.
+    pub bytes: usize,
+    /// How long to wait for the first record, and for more after it.
+    pub wait: Duration,
+}
+
+/// Polls one micro-batch: empty where nothing came in time.
+///
+/// A batch ends early where the consumer has nothing more at hand, so that a quiet topic has no added latency.
+/// Rebalances run inside the call.
+///
+/// # Errors
+/// What librdkafka reports of the consumer. The records polled before it are lost to the caller, so that the lane has to
+/// go back to its last commit.
+pub fn poll_batch<'c, C: ConsumerContext>(
+    consumer: &'c BaseConsumer<C>,
+    bounds: Bounds,
+) -> Result<Vec<BorrowedMessage<'c>>, KafkaError> {
+    let deadline = Instant::now() + bounds.wait;
+    let mut batch = Vec::new();
+    let mut bytes = 0;
+    while batch.len() < bounds.records && bytes < bounds.bytes {
+        let wait = if batch.is_empty() { deadline.saturating_duration_since(Instant::now()) } else { Duration::ZERO };
+        match consumer.poll(wait) {
+            Some(message) => {
+                let message = message?;
+                bytes += message.payload_len();
+                batch.push(message);
+            }
+            None if !batch.is_empty() || Instant::now() >= deadline => break,
+            None => {}
+        }
+    }
+    Ok(batch)
+}
+
+/// The record path's view of a Kafka message.
+pub fn view<'a>(message: &'a BorrowedMessage<'_>) -> Message<'a> {
+    Message {
+        partition: message.partition(),
+        offset: message.offset(),
+        key: message.key(),
+        payload: message.payload(),
+        timestamp: message.timestamp().to_millis().map(EventTime::from_millis),
+    }
+}

@@ -1,0 +1,92 @@
+//! What outlierd must not lose: the state of every series, the input positions, and the records learned so far.
+//!
+//! [`Store`] is the contract. The state of a series and the position of its partition are written as ONE batch, so that
+//! a stored state always belongs to the stored position: after a crash the input is read again from there, and the
+//! series continue as if nothing had happened. The lane is the only writer of its partitions.
+
+pub mod codec;
+pub mod memory;
+pub mod sled;
+
+use std::path::PathBuf;
+
+/// A record kept for the first training: partition, offset, and its encoded readings.
+pub type Learned = (i32, i64, Vec<u8>);
+
+/// One atomic write: what a commit of one stream changes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Commit {
+    /// Partition and the offset of the next record to read from it.
+    pub positions: Vec<(i32, i64)>,
+    /// Partition, series, and its encoded state.
+    pub states: Vec<(i32, String, Vec<u8>)>,
+    /// Records taken for the first training: partition, offset and their bytes.
+    pub learned: Vec<Learned>,
+}
+
+/// Durable, atomic storage of the states of all streams.
+pub trait Store: Send + Sync {
+    /// The offset of the next record to read from a partition; `None` where nothing was ever committed.
+    fn position(&self, stream: &str, partition: i32) -> Result<Option<i64>, StoreError>;
+
+    /// The encoded state of a series.
+    fn state(&self, stream: &str, partition: i32, series: &str) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// All series of a partition, in the order of their names.
+    fn series(&self, stream: &str, partition: i32) -> Result<Vec<String>, StoreError>;
+
+    /// All stored positions of a stream, in the order of the partitions.
+    fn positions(&self, stream: &str) -> Result<Vec<(i32, i64)>, StoreError>;
+
+    /// The names of the streams that have something stored, sorted.
+    fn streams(&self) -> Result<Vec<String>, StoreError>;
+
+    /// The records kept for the first training, by partition and offset.
+    fn learned(&self, stream: &str) -> Result<Vec<Learned>, StoreError>;
+
+    /// Forgets the records kept for the first training.
+    fn clear_learned(&self, stream: &str) -> Result<(), StoreError>;
+
+    /// Forgets all of a stream: states, positions and learned records.
+    fn clear(&self, stream: &str) -> Result<(), StoreError>;
+
+    /// Writes all of a commit or nothing, durably: after it returns, a power cut loses none of it.
+    fn commit(&self, stream: &str, commit: &Commit) -> Result<(), StoreError>;
+}
+
+/// Why the store could not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has it open.
+    #[error("the state folder {} is in use by another outlierd: stop that one, or give this one a `service.state_dir` of its own", path.display())]
+    Locked {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The folder cannot be used.
+    #[error("the state folder {} cannot be opened: {source}; check that it exists, is writable and has free space", path.display())]
+    Open {
+        /// The folder.
+        path: PathBuf,
+        /// What the file system or sled says.
+        source: std::io::Error,
+    },
+    /// The folder holds something unreadable.
+    #[error("the state folder {} is damaged: {detail}", path.display())]
+    Damaged {
+        /// The folder.
+        path: PathBuf,
+        /// What sled says.
+        detail: String,
+    },
+    /// A read or write failed.
+    #[error("the state of stream {stream} could not be {action}: {detail}")]
+    Access {
+        /// The stream.
+        stream: String,
+        /// `read` or `written`.
+        action: &'static str,
+        /// What sled says.
+        detail: String,
+    },
+}

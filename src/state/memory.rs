@@ -1,0 +1,76 @@
+//! A [`Store`] in memory: for runs that keep nothing, and the model that the sled store is tested against.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use super::{Commit, Learned, Store, StoreError};
+
+#[derive(Default)]
+struct Stream {
+    positions: BTreeMap<i32, i64>,
+    states: BTreeMap<(i32, String), Vec<u8>>,
+    learned: BTreeMap<(i32, i64), Vec<u8>>,
+}
+
+/// States that live as long as the process.
+#[derive(Default)]
+pub struct MemoryStore {
+    streams: Mutex<BTreeMap<String, Stream>>,
+}
+
+impl MemoryStore {
+    fn with<T>(&self, stream: &str, read: impl FnOnce(&Stream) -> T) -> T {
+        let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        match streams.get(stream) {
+            Some(found) => read(found),
+            None => read(&Stream::default()),
+        }
+    }
+}
+
+impl Store for MemoryStore {
+    fn position(&self, stream: &str, partition: i32) -> Result<Option<i64>, StoreError> {
+        Ok(self.with(stream, |s| s.positions.get(&partition).copied()))
+    }
+
+    fn state(&self, stream: &str, partition: i32, series: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.with(stream, |s| s.states.get(&(partition, series.to_owned())).cloned()))
+    }
+
+    fn series(&self, stream: &str, partition: i32) -> Result<Vec<String>, StoreError> {
+        Ok(self.with(stream, |s| s.states.keys().filter(|k| k.0 == partition).map(|k| k.1.clone()).collect()))
+    }
+
+    fn positions(&self, stream: &str) -> Result<Vec<(i32, i64)>, StoreError> {
+        Ok(self.with(stream, |s| s.positions.iter().map(|(&p, &o)| (p, o)).collect()))
+    }
+
+    fn streams(&self) -> Result<Vec<String>, StoreError> {
+        Ok(self.streams.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect())
+    }
+
+    fn learned(&self, stream: &str) -> Result<Vec<Learned>, StoreError> {
+        Ok(self.with(stream, |s| s.learned.iter().map(|(&(p, o), bytes)| (p, o, bytes.clone())).collect()))
+    }
+
+    fn clear_learned(&self, stream: &str) -> Result<(), StoreError> {
+        if let Some(found) = self.streams.lock().unwrap_or_else(PoisonError::into_inner).get_mut(stream) {
+            found.learned.clear();
+        }
+        Ok(())
+    }
+
+    fn clear(&self, stream: &str) -> Result<(), StoreError> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner).remove(stream);
+        Ok(())
+    }
+
+    fn commit(&self, stream: &str, commit: &Commit) -> Result<(), StoreError> {
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = streams.entry(stream.to_owned()).or_default();
+        found.positions.extend(commit.positions.iter().copied());
+        found.states.extend(commit.states.iter().map(|(p, series, bytes)| ((*p, series.clone()), bytes.clone())));
+        found.learned.extend(commit.learned.iter().map(|(p, o, bytes)| ((*p, *o), bytes.clone())));
+        Ok(())
+    }
+}

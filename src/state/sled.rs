@@ -1,0 +1,301 @@
+//! The [`Store`] on sled: one database a process, one tree a stream.
+//!
+//! Keys of a tree: `P` + partition (4 bytes, big endian) for its position; `S` + partition + series for a state; `L` +
+//! sequence number (8 bytes, big endian) for a learned record. One tree, so that one sled batch is one commit.
+//! Nothing else of the crate names sled.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::{Commit, Learned, Store, StoreError};
+
+/// Name of a stream's tree.
+const TREE: &str = "stream:";
+/// How long the lock is waited for: a process that is on its way out, and sled's own threads, hold it a little longer.
+const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+const LOCK_RETRY: Duration = Duration::from_millis(50);
+const POSITION: u8 = b'P';
+const STATE: u8 = b'S';
+const LEARNED: u8 = b'L';
+
+/// States on disk.
+pub struct SledStore {
+    db: sled::Db,
+}
+
+/// An opened store, and whether a damaged one had to make way for it.
+pub struct Opened {
+    /// The store.
+    pub store: SledStore,
+    /// Where the damaged folder went.
+    pub set_aside: Option<PathBuf>,
+}
+
+impl SledStore {
+    /// Opens the database in a folder, made where it is missing.
+    ///
+    /// A folder that sled cannot read is renamed to `<folder>.damaged-<n>` and an empty one takes its place: the
+    /// daemon must come up again, and the operator must be told.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] where another process has it open, [`StoreError::Open`] where the file system refuses.
+    pub fn open(folder: &Path) -> Result<Opened, StoreError> {
+        match Self::open_as_it_is(folder) {
+            Ok(store) => Ok(Opened { store, set_aside: None }),
+            Err(StoreError::Damaged { .. }) => {
+                let aside = set_aside(folder).map_err(|source| StoreError::Open { path: folder.into(), source })?;
+                Ok(Opened { store: Self::open_as_it_is(folder)?, set_aside: Some(aside) })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Opens the database, and leaves a damaged one where it is.
+    ///
+    /// # Errors
+    /// As [`SledStore::open`], and [`StoreError::Damaged`].
+    pub fn open_as_it_is(folder: &Path) -> Result<Self, StoreError> {
+        fs::create_dir_all(folder).map_err(|source| StoreError::Open { path: folder.into(), source })?;
+        let deadline = Instant::now() + LOCK_PATIENCE;
+        loop {
+            match Self::try_open(folder) {
+                Err(StoreError::Locked { .. }) if Instant::now() < deadline => std::thread::sleep(LOCK_RETRY),
+                done => return done,
+            }
+        }
+    }
+
+    fn try_open(folder: &Path) -> Result<Self, StoreError> {
+        // sled answers a damaged header by a panic in places: it must not take the daemon with it.
+        let opened = std::panic::catch_unwind(|| sled::Config::new().path(folder).open());
+        let damaged = |detail: String| StoreError::Damaged { path: folder.into(), detail };
+        match opened {
+            Ok(Ok(db)) => Ok(Self { db }),
+            Ok(Err(sled::Error::Io(error))) if is_lock(&error) => Err(StoreError::Locked { path: folder.into() }),
+            Ok(Err(sled::Error::Io(source))) if is_refusal(&source) => {
+                Err(StoreError::Open { path: folder.into(), source })
+            }
+            Ok(Err(error)) => Err(damaged(error.to_string())),
+            Err(_) => Err(damaged("sled panicked while reading it".into())),
+        }
+    }
+
+    fn tree(&self, stream: &str) -> Result<sled::Tree, StoreError> {
+        self.db.open_tree(format!("{TREE}{stream}")).map_err(|error| access(stream, "read", &error))
+    }
+
+    fn clear_prefix(&self, stream: &str, prefix: &[u8]) -> Result<(), StoreError> {
+        let tree = self.tree(stream)?;
+        let mut batch = sled::Batch::default();
+        for key in tree.scan_prefix(prefix).keys() {
+            batch.remove(key.map_err(|error| access(stream, "read", &error))?);
+        }
+        tree.apply_batch(batch).map_err(|error| access(stream, "written", &error))?;
+        tree.flush().map_err(|error| access(stream, "written", &error))?;
+        Ok(())
+    }
+}
+
+/// sled reports the held lock of another process as an `Other` error in words.
+fn is_lock(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock || error.to_string().contains("could not acquire lock")
+}
+
+/// Whether the file system says no, rather than the content being wrong.
+fn is_refusal(error: &io::Error) -> bool {
+    use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem, StorageFull};
+    matches!(error.kind(), PermissionDenied | StorageFull | ReadOnlyFilesystem | NotFound | NotADirectory)
+}
+
+fn set_aside(folder: &Path) -> io::Result<PathBuf> {
+    let name = folder.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let free = (1..=u32::MAX).map(|n| folder.with_file_name(format!("{name}.damaged-{n}"))).find(|p| !p.exists());
+    let aside = free.ok_or_else(|| io::Error::other("no free name to set it aside"))?;
+    fs::rename(folder, &aside)?;
+    Ok(aside)
+}
+
+fn access(stream: &str, action: &'static str, error: &sled::Error) -> StoreError {
+    StoreError::Access { stream: stream.into(), action, detail: error.to_string() }
+}
+
+fn partition_key(kind: u8, partition: i32) -> Vec<u8> {
+    let mut key = vec![kind];
+    key.extend_from_slice(&partition.to_be_bytes());
+    key
+}
+
+fn state_key(partition: i32, series: &str) -> Vec<u8> {
+    let mut key = partition_key(STATE, partition);
+    key.extend_from_slice(series.as_bytes());
+    key
+}
+
+fn learned_key(partition: i32, offset: i64) -> Vec<u8> {
+    let mut key = partition_key(LEARNED, partition);
+    key.extend_from_slice(&offset.to_be_bytes());
+    key
+}
+
+/// The last `N` bytes of a key or value as an array; `None` where it is shorter.
+fn tail<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
+    bytes.last_chunk::<N>().copied()
+}
+
+impl Store for SledStore {
+    fn position(&self, stream: &str, partition: i32) -> Result<Option<i64>, StoreError> {
+        let found = self.tree(stream)?.get(partition_key(POSITION, partition));
+        let found = found.map_err(|error| access(stream, "read", &error))?;
+        Ok(found.and_then(|bytes| tail(&bytes)).map(i64::from_be_bytes))
+    }
+
+    fn state(&self, stream: &str, partition: i32, series: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let found = self.tree(stream)?.get(state_key(partition, series));
+        Ok(found.map_err(|error| access(stream, "read", &error))?.map(|bytes| bytes.to_vec()))
+    }
+
+    fn series(&self, stream: &str, partition: i32) -> Result<Vec<String>, StoreError> {
+        let prefix = partition_key(STATE, partition);
+        let mut names = Vec::new();
+        for key in self.tree(stream)?.scan_prefix(&prefix).keys() {
+            let key = key.map_err(|error| access(stream, "read", &error))?;
+            names.push(String::from_utf8_lossy(&key[prefix.len()..]).into_owned());
+        }
+        Ok(names)
+    }
+
+    fn positions(&self, stream: &str) -> Result<Vec<(i32, i64)>, StoreError> {
+        let mut positions = Vec::new();
+        for entry in self.tree(stream)?.scan_prefix([POSITION]) {
+            let (key, value) = entry.map_err(|error| access(stream, "read", &error))?;
+            if let (Some(partition), Some(offset)) = (tail(&key), tail(&value)) {
+                positions.push((i32::from_be_bytes(partition), i64::from_be_bytes(offset)));
+            }
+        }
+        Ok(positions)
+    }
+
+    fn streams(&self) -> Result<Vec<String>, StoreError> {
+        let names = self.db.tree_names();
+        let mut streams: Vec<String> = names
+            .iter()
+            .filter_map(|name| std::str::from_utf8(name).ok()?.strip_prefix(TREE).map(str::to_owned))
+            .collect();
+        streams.sort();
+        Ok(streams)
+    }
+
+    fn learned(&self, stream: &str) -> Result<Vec<Learned>, StoreError> {
+        let mut learned = Vec::new();
+        for entry in self.tree(stream)?.scan_prefix([LEARNED]) {
+            let (key, value) = entry.map_err(|error| access(stream, "read", &error))?;
+            if let (Some(offset), Some(partition)) = (tail(&key), key.get(1..5).and_then(tail)) {
+                learned.push((i32::from_be_bytes(partition), i64::from_be_bytes(offset), value.to_vec()));
+            }
+        }
+        Ok(learned)
+    }
+
+    fn clear_learned(&self, stream: &str) -> Result<(), StoreError> {
+        self.clear_prefix(stream, &[LEARNED])
+    }
+
+    fn clear(&self, stream: &str) -> Result<(), StoreError> {
+        self.db.drop_tree(format!("{TREE}{stream}")).map_err(|error| access(stream, "written", &error))?;
+        self.db.flush().map_err(|error| access(stream, "written", &error))?;
+        Ok(())
+    }
+
+    fn commit(&self, stream: &str, commit: &Commit) -> Result<(), StoreError> {
+        let tree = self.tree(stream)?;
+        let mut batch = sled::Batch::default();
+        for (partition, offset) in &commit.positions {
+            batch.insert(partition_key(POSITION, *partition), &offset.to_be_bytes());
+        }
+        for (partition, series, bytes) in &commit.states {
+            batch.insert(state_key(*partition, series), bytes.as_slice());
+        }
+        for (partition, offset, bytes) in &commit.learned {
+            batch.insert(learned_key(*partition, *offset), bytes.as_slice());
+        }
+        tree.apply_batch(batch).map_err(|error| access(stream, "written", &error))?;
+        tree.flush().map_err(|error| access(stream, "written", &error))?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::memory::MemoryStore;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn commits() -> impl Strategy<Value = Vec<Commit>> {
+        let partition = 0..3i32;
+        let bytes = prop::collection::vec(any::<u8>(), 0..20);
+        let commit = (
+            prop::collection::vec((partition.clone(), 0..1_000i64), 0..3),
+            prop::collection::vec((partition.clone(), "[a-c]{0,2}", bytes.clone()), 0..6),
+            prop::collection::vec((partition, 0..50i64, bytes), 0..4),
+        );
+        let commit = commit.prop_map(|(positions, states, learned)| Commit { positions, states, learned });
+        prop::collection::vec(commit, 0..12)
+    }
+
+    fn same(a: &dyn Store, b: &dyn Store) {
+        assert_eq!(a.positions("s").unwrap(), b.positions("s").unwrap());
+        assert_eq!(a.learned("s").unwrap(), b.learned("s").unwrap());
+        for partition in 0..3 {
+            assert_eq!(a.position("s", partition).unwrap(), b.position("s", partition).unwrap());
+            let series = a.series("s", partition).unwrap();
+            assert_eq!(series, b.series("s", partition).unwrap());
+            for name in series {
+                assert_eq!(a.state("s", partition, &name).unwrap(), b.state("s", partition, &name).unwrap());
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn it_holds_what_a_map_in_memory_would(before in commits(), after in commits()) {
+            let folder = tempfile::tempdir().unwrap();
+            let model = MemoryStore::default();
+            for part in [before, after] {
+                let store = SledStore::open(folder.path()).unwrap().store;
+                for commit in part {
+                    store.commit("s", &commit).unwrap();
+                    model.commit("s", &commit).unwrap();
+                }
+                same(&store, &model);
+            }
+            let store = SledStore::open(folder.path()).unwrap().store;
+            store.clear_learned("s").unwrap();
+            model.clear_learned("s").unwrap();
+            same(&store, &model);
+            store.clear("s").unwrap();
+            prop_assert_eq!(store.positions("s").unwrap(), vec![]);
+        }
+    }
+
+    #[test]
+    fn a_second_user_of_the_folder_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let _first = SledStore::open(folder.path()).unwrap();
+        assert!(matches!(SledStore::open(folder.path()), Err(StoreError::Locked { .. })));
+    }
+
+    #[test]
+    fn a_damaged_folder_is_set_aside_and_kept() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("state");
+        drop(SledStore::open(&folder).unwrap());
+        fs::write(folder.join("conf"), b"not a sled configuration").unwrap();
+        let opened = SledStore::open(&folder).unwrap();
+        let aside = opened.set_aside.unwrap();
+        assert_eq!(fs::read(aside.join("conf")).unwrap(), b"not a sled configuration");
+        assert_eq!(opened.store.streams().unwrap(), Vec::<String>::new());
+    }
+}
