@@ -1,3 +1,7 @@
-//! The `outlierd` command.
+//! The `outlierd` command: flags in, exit code out. Everything else is in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    outlierd::cli::main()
+}

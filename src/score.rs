@@ -1,2 +1,120 @@
-//! The score step.
+//! The score step: windows become residuals in one forward pass, and each series' residuals become its score.
+
+pub mod calibrate;
 pub mod chart;
+
+use tch::{Kind, Tensor};
+
+use self::chart::{Chart, ChartState, NotPositiveDefinite};
+use crate::config::settings;
+use crate::model::bundle::Bundle;
+use crate::model::scaler::Scaler;
+use crate::model::{Autoencoder, ModelError};
+use crate::record::Scored;
+
+/// Why a bundle cannot score.
+#[derive(Debug, thiserror::Error)]
+pub enum ScoreError {
+    /// The forward pass failed.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The calibration is unusable.
+    #[error(transparent)]
+    Covariance(#[from] NotPositiveDefinite),
+    /// libtorch refused a tensor.
+    #[error("libtorch: {0}")]
+    Torch(#[from] tch::TchError),
+}
+
+/// A bundle that scores: its model and its chart.
+pub struct Scorer {
+    bundle: Bundle,
+    chart: Chart,
+}
+
+/// What one forward pass left over, for the newest record of each window: row-major, n x fields, in scaled units.
+pub struct Residuals {
+    fields: usize,
+    residual: Vec<f32>,
+}
+
+impl Residuals {
+    /// All rows, one after the other.
+    pub fn all(&self) -> &[f32] {
+        &self.residual
+    }
+
+    /// The residual of one window's newest record.
+    pub fn row(&self, window: usize) -> &[f32] {
+        &self.residual[window * self.fields..(window + 1) * self.fields]
+    }
+}
+
+/// Reconstructs windows (row-major, n x inputs, plain readings) and returns the residual `z - AE(z)` of their newest records.
+///
+/// # Errors
+/// Where libtorch refuses the tensors.
+pub fn residuals(model: &dyn Autoencoder, scaler: &Scaler, windows: &[f64]) -> Result<Residuals, ScoreError> {
+    let (inputs, fields) = (model.shape().inputs(), model.shape().fields);
+    let mut scaled = vec![0.0f32; windows.len()];
+    for (raw, z) in windows.chunks_exact(fields).zip(scaled.chunks_exact_mut(fields)) {
+        scaler.scale_into(raw, z);
+    }
+    if scaled.is_empty() {
+        return Ok(Residuals { fields, residual: scaled });
+    }
+    let x = Tensor::f_from_slice(&scaled)?.f_view([-1, inputs as i64])?;
+    let rest = x.f_sub(&model.reconstruct(&x)?)?;
+    let newest = rest.f_narrow(1, (inputs - fields) as i64, fields as i64)?.f_contiguous()?;
+    let mut residual = vec![0.0f32; windows.len() / inputs * fields];
+    let elements = residual.len();
+    newest.f_to_kind(Kind::Float)?.f_copy_data(&mut residual, elements)?;
+    Ok(Residuals { fields, residual })
+}
+
+impl Scorer {
+    /// Makes a bundle ready to score.
+    ///
+    /// # Errors
+    /// Where its covariance is singular.
+    pub fn new(bundle: Bundle, settings: &settings::Score) -> Result<Self, ScoreError> {
+        let c = &bundle.calibration;
+        let chart = Chart::new(settings, &c.residual_mean, &c.residual_sd, &c.covariance)?;
+        Ok(Self { bundle, chart })
+    }
+
+    /// The bundle that scores.
+    pub fn bundle(&self) -> &Bundle {
+        &self.bundle
+    }
+
+    /// One forward pass over all windows of a batch (row-major, n x inputs, plain readings).
+    ///
+    /// # Errors
+    /// Where libtorch refuses the tensors.
+    pub fn forward(&self, windows: &[f64]) -> Result<Residuals, ScoreError> {
+        residuals(&*self.bundle.model, &self.bundle.calibration.scaler, windows)
+    }
+
+    /// Takes the residual of a series' newest record; `alerting` slows the baseline down.
+    pub fn step(&self, state: &mut ChartState, residual: &[f32], alerting: bool) -> Scored {
+        let score = self.chart.step(state, residual, alerting);
+        let squares: f64 = residual.iter().map(|&r| f64::from(r).powi(2)).sum();
+        Scored { score, raw_error: (squares / residual.len().max(1) as f64).sqrt() }
+    }
+
+    /// Each field's share of the series' present score; they add up to 1.
+    pub fn shares(&self, state: &ChartState) -> Vec<f64> {
+        self.chart.shares(state)
+    }
+
+    /// What the model expected of a field, in the field's unit, given what was read and the residual there.
+    pub fn expected(&self, field: usize, residual: f32, reading: f64) -> f64 {
+        let scaler = &self.bundle.calibration.scaler;
+        let mut z = vec![0.0f32; scaler.mean.len()];
+        let mut raw = scaler.mean.clone();
+        raw[field] = reading;
+        scaler.scale_into(&raw, &mut z);
+        scaler.unscale(field, f64::from(z[field]) - f64::from(residual))
+    }
+}

@@ -62,7 +62,7 @@ pub struct Bounds {
 /// Polls one micro-batch: empty where nothing came in time.
 ///
 /// A batch ends early where the consumer has nothing more at hand, so that a quiet topic has no added latency.
-/// Rebalances run inside the call.
+/// Rebalances run inside the call; the batch ends after one (`interrupted`), so that the caller can drop what was revoked.
 ///
 /// # Errors
 /// What librdkafka reports of the consumer. The records polled before it are lost to the caller, so that the lane has to
@@ -70,6 +70,7 @@ pub struct Bounds {
 pub fn poll_batch<'c, C: ConsumerContext>(
     consumer: &'c BaseConsumer<C>,
     bounds: Bounds,
+    interrupted: impl Fn() -> bool,
 ) -> Result<Vec<BorrowedMessage<'c>>, KafkaError> {
     let deadline = Instant::now() + bounds.wait;
     let mut batch = Vec::new();
@@ -82,7 +83,7 @@ pub fn poll_batch<'c, C: ConsumerContext>(
                 bytes += message.payload_len();
                 batch.push(message);
             }
-            None if !batch.is_empty() || Instant::now() >= deadline => break,
+            None if !batch.is_empty() || interrupted() || Instant::now() >= deadline => break,
             None => {}
         }
     }

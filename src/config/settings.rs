@@ -299,6 +299,8 @@ pub struct Score {
     pub alpha: f64,
     /// Weight of the newest residual in the slow baseline, [0, 1).
     pub beta: f64,
+    /// The part of `beta` that is left while the series alerts, [0, 1]: a fault is not learned, a true level shift is in the end.
+    pub leak: f64,
     /// Residuals are squashed at this many standard deviations.
     pub squash: f64,
     /// Weight of the diagonal in the shrunk covariance, (0, 1].

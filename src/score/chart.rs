@@ -2,12 +2,12 @@
 //!
 //! A multivariate exponentially weighted moving average (Lowry, Woodall, Champ, Rigdon: "A Multivariate Exponentially
 //! Weighted Moving Average Control Chart", Technometrics 34(1), 1992) on the autoencoder's residual, less a slow baseline
-//! of the series that is frozen while the series alerts. Vectors are smoothed, never scores: a small shift that all
+//! of the series that nearly stands still while the series alerts. Vectors are smoothed, never scores: a small shift that all
 //! records share survives the smoothing, noise does not.
 //!
 //! ```text
 //! d = squash(r - mean)                      per field, at `squash` standard deviations
-//! b <- b + beta (d - b)                     unless frozen
+//! b <- b + beta (d - b)                     leak * beta while alerting
 //! e <- e + alpha ((d - b) - e)
 //! score = sqrt(e' C^-1 e)                   C: shrunk covariance of e over normal data
 //! ```
@@ -40,6 +40,7 @@ impl ChartState {
 pub struct Chart {
     alpha: f64,
     beta: f64,
+    leak: f64,
     mean: Vec<f64>,
     /// Where each field's deviation is squashed, in scaled units.
     limit: Vec<f64>,
@@ -69,7 +70,8 @@ impl Chart {
     ) -> Result<Self, NotPositiveDefinite> {
         let whitening = invert_lower(&cholesky(covariance, mean.len())?, mean.len());
         let limit = sd.iter().map(|s| settings.squash * s.max(1e-9)).collect();
-        Ok(Self { alpha: settings.alpha, beta: settings.beta, mean: mean.to_vec(), limit, whitening })
+        let (alpha, beta, leak) = (settings.alpha, settings.beta, settings.leak);
+        Ok(Self { alpha, beta, leak, mean: mean.to_vec(), limit, whitening })
     }
 
     /// Length of the residual vector.
@@ -79,17 +81,18 @@ impl Chart {
 
     /// Takes one residual (length k, scaled units) and returns the score: finite, >= 0.
     ///
-    /// `frozen` holds the baseline, so that a fault is not learned as normal while it lasts.
-    pub fn step(&self, state: &mut ChartState, residual: &[f32], frozen: bool) -> f64 {
-        let e = self.smooth(state, residual, frozen);
+    /// While `alerting` the baseline moves `leak` times as fast: a fault is not learned as normal, and a true level shift
+    /// still is in the end.
+    pub fn step(&self, state: &mut ChartState, residual: &[f32], alerting: bool) -> f64 {
+        let e = self.smooth(state, residual, alerting);
         (0..self.rows()).map(|row| self.whitened(e, row).powi(2)).sum::<f64>().sqrt()
     }
 
     /// The deviation vector `e` after one residual, without its score; calibration fits C to these.
-    pub fn smooth<'s>(&self, state: &'s mut ChartState, residual: &[f32], frozen: bool) -> &'s [f32] {
+    pub fn smooth<'s>(&self, state: &'s mut ChartState, residual: &[f32], alerting: bool) -> &'s [f32] {
         state.baseline.resize(self.rows(), 0.0);
         state.smoothed.resize(self.rows(), 0.0);
-        let beta = if frozen { 0.0 } else { self.beta };
+        let beta = if alerting { self.leak * self.beta } else { self.beta };
         let constants = self.mean.iter().zip(&self.limit);
         let vectors = state.baseline.iter_mut().zip(&mut state.smoothed);
         for ((&r, (&mean, &limit)), (b, e)) in residual.iter().zip(constants).zip(vectors) {
@@ -184,13 +187,13 @@ mod tests {
     use proptest::prelude::*;
 
     fn settings() -> settings::Score {
-        settings::Score { alpha: 0.1, beta: 0.004, squash: 5.0, shrinkage: 0.1 }
+        settings::Score { alpha: 0.1, beta: 0.004, leak: 0.0, squash: 5.0, shrinkage: 0.1 }
     }
 
     #[test]
     fn the_score_is_the_mahalanobis_length_of_the_smoothed_residual() {
         // C = [[4, 1], [1, 2]]; C^-1 = [[2, -1], [-1, 4]] / 7.
-        let exact = settings::Score { alpha: 1.0, beta: 0.0, squash: 1e9, shrinkage: 0.1 };
+        let exact = settings::Score { alpha: 1.0, beta: 0.0, leak: 0.0, squash: 1e9, shrinkage: 0.1 };
         let chart = Chart::new(&exact, &[1.0, 0.0], &[1.0, 1.0], &[4.0, 1.0, 1.0, 2.0]).unwrap();
         let mut state = ChartState::default();
         let score = chart.step(&mut state, &[3.0, 1.0], false);

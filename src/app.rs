@@ -1,0 +1,206 @@
+//! The daemon: builds everything in order, runs it, and takes it down in reverse. Both ways are checklists in the log.
+//!
+//! The stop signal, the reload signal and the configuration's source are arguments, so that tests pass their own.
+
+mod supervisor;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::AdminClient;
+use rdkafka::client::DefaultClientContext;
+use tokio::sync::mpsc;
+
+use self::supervisor::Lanes;
+use crate::config::settings::{Settings, Stream};
+use crate::config::{Problems, reloadable};
+use crate::events::StateSetAside;
+use crate::model::registry::{Registry, RegistryError};
+use crate::retrain::learn::LearnError;
+use crate::retrain::learner::Learner;
+use crate::sink::topics::{self, TopicError};
+use crate::source::client_config;
+use crate::state::sled::SledStore;
+use crate::state::{Store, StoreError};
+use crate::web::{self, StreamStatus};
+
+/// How long the daemon waits between two tries to reach the brokers at start.
+const BROKER_RETRY: Duration = Duration::from_secs(3);
+
+/// Why the daemon could not start, or did not stop well.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The state folder.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The model folder.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// A stream's first model.
+    #[error(transparent)]
+    Learn(#[from] LearnError),
+    /// The topics.
+    #[error(transparent)]
+    Topics(#[from] TopicError),
+    /// The Kafka properties.
+    #[error("librdkafka refuses the properties of [kafka.properties]: {0}")]
+    Kafka(#[from] rdkafka::error::KafkaError),
+    /// The HTTP address.
+    #[error("service.http_listen = {address}: {source}; choose a free address, or \"\" for none")]
+    Http {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Lanes had to be left behind.
+    #[error("{lanes} lanes did not drain within {} s: what they had not committed is read again at the next start", timeout.as_secs())]
+    Drain {
+        /// How many.
+        lanes: usize,
+        /// `service.drain_timeout`.
+        timeout: Duration,
+    },
+}
+
+/// What the daemon is told from outside.
+pub struct Signals<S, L> {
+    /// Completes when the daemon is to stop.
+    pub stop: S,
+    /// Yields at each request to read the configuration again.
+    pub reload: mpsc::Receiver<()>,
+    /// Reads the configuration again.
+    pub load: L,
+}
+
+/// Runs the daemon until `signals.stop` completes and everything is drained.
+///
+/// # Errors
+/// Any [`AppError`]; a broker that is away at start is none, it is waited for.
+pub async fn run<S, L>(settings: Settings, mut signals: Signals<S, L>) -> Result<(), AppError>
+where
+    S: Future<Output = ()> + Send,
+    L: Fn() -> Result<Settings, Problems>,
+{
+    let mut stop = std::pin::pin!(signals.stop);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), streams = settings.streams.len(), "starting");
+    crate::events::describe_metrics();
+    let store = open_store(&settings)?;
+    let registry = Arc::new(Registry::open(&settings.service.model_dir)?);
+    tracing::info!(folder = %settings.service.model_dir.display(), "model folder open");
+    tokio::select! {
+        ready = await_topics(&settings) => ready?,
+        () = &mut stop => return Ok(()),
+    }
+
+    let mut learners = Vec::new();
+    for stream in &settings.streams {
+        learners.push(Learner::open(Arc::new(stream.clone()), registry.clone(), store.clone())?);
+    }
+    let halt = Arc::new(AtomicBool::new(false));
+    let mut lanes = Lanes::start(&settings, &learners, &store, &halt);
+    let http = match settings.service.http_listen {
+        None => None,
+        Some(address) => {
+            let served = web::serve(address, status(&settings.streams, &learners, &lanes)).await;
+            Some(served.map_err(|source| AppError::Http { address, source })?)
+        }
+    };
+    tracing::info!(lanes = lanes.len(), "running");
+
+    let mut current = settings;
+    loop {
+        tokio::select! {
+            () = &mut stop => break,
+            Some(()) = signals.reload.recv() => reload(&mut current, &signals.load, &lanes),
+        }
+    }
+    drain(&current, lanes, &learners, &halt).await?;
+    drop(http);
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, AppError> {
+    let folder = &settings.service.state_dir;
+    let opened = SledStore::open(folder)?;
+    if let Some(aside) = &opened.set_aside {
+        StateSetAside { folder, aside }.emit();
+    }
+    tracing::info!(folder = %folder.display(), "state folder open");
+    Ok(Arc::new(opened.store))
+}
+
+/// Waits for the brokers, however long they are away, and prepares the topics of all streams.
+async fn await_topics(settings: &Settings) -> Result<(), AppError> {
+    let kafka = &settings.kafka;
+    let admin: AdminClient<DefaultClientContext> = client_config(kafka, "outlierd-admin").create()?;
+    for stream in &settings.streams {
+        loop {
+            match topics::prepare(&admin, kafka, stream).await {
+                Ok((partitions, created)) => {
+                    tracing::info!(stream = stream.name, input = stream.input.topic, partitions, ?created, "topics ready");
+                    break;
+                }
+                Err(error) if error.is_retriable() => {
+                    tracing::warn!(error = %error, retry_s = BROKER_RETRY.as_secs(), "waiting for the brokers");
+                    tokio::time::sleep(BROKER_RETRY).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn status(streams: &[Stream], learners: &[Arc<Learner>], lanes: &Lanes) -> Vec<StreamStatus> {
+    let of = |(stream, learner): (&Stream, &Arc<Learner>)| StreamStatus {
+        name: stream.name.clone(),
+        learner: learner.clone(),
+        lanes: lanes.status(&stream.name),
+    };
+    streams.iter().zip(learners).map(of).collect()
+}
+
+/// Takes over what can change while running; says what cannot.
+fn reload(current: &mut Settings, load: impl Fn() -> Result<Settings, Problems>, lanes: &Lanes) {
+    match load() {
+        Err(problems) => tracing::error!("configuration not reloaded, the old one stays: {problems}"),
+        Ok(new) => {
+            let restart = reloadable(current, &new);
+            if !restart.is_empty() {
+                tracing::warn!(keys = ?restart, "these keys changed and need a restart; the others are in force");
+            }
+            lanes.reload(&new);
+            tracing::info!("configuration reloaded");
+            *current = new;
+        }
+    }
+}
+
+/// Stops everything in order, within the drain deadline.
+async fn drain(
+    settings: &Settings,
+    mut lanes: Lanes,
+    learners: &[Arc<Learner>],
+    halt: &AtomicBool,
+) -> Result<(), AppError> {
+    let timeout = settings.service.drain_timeout;
+    tracing::info!(timeout_s = timeout.as_secs(), "draining");
+    let deadline = Instant::now() + timeout;
+    halt.store(true, Ordering::Release);
+    learners.iter().for_each(|learner| learner.cancel());
+    lanes.wake();
+    while lanes.running() > 0 && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    match lanes.running() {
+        0 => {
+            tracing::info!("lanes drained");
+            Ok(())
+        }
+        left => Err(AppError::Drain { lanes: left, timeout }),
+    }
+}

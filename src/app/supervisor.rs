@@ -1,0 +1,113 @@
+//! The lanes' threads: started once, and each started again after an error, later and later while errors go on.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::config::settings::Settings;
+use crate::events::LaneRestarts;
+use crate::lane::{Control, Lane, LaneStatus};
+use crate::retrain::learner::Learner;
+use crate::state::Store;
+
+const BACKOFF_MIN: Duration = Duration::from_millis(500);
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// A lane that ran this long is well again: its next error starts with the shortest backoff.
+const HEALTHY_AFTER: Duration = Duration::from_secs(60);
+/// Reload orders that may wait for a lane; more than a few means that it hangs.
+const ORDERS_MAX: usize = 16;
+
+struct Running {
+    stream: String,
+    thread: JoinHandle<()>,
+    control: SyncSender<Control>,
+    status: Arc<LaneStatus>,
+}
+
+/// The lanes of all streams.
+pub(super) struct Lanes {
+    lanes: Vec<Running>,
+}
+
+impl Lanes {
+    pub(super) fn start(
+        settings: &Settings,
+        learners: &[Arc<Learner>],
+        store: &Arc<dyn Store>,
+        halt: &Arc<AtomicBool>,
+    ) -> Self {
+        let mut lanes = Vec::new();
+        for (stream, learner) in settings.streams.iter().zip(learners) {
+            let stream = Arc::new(stream.clone());
+            for number in 0..stream.input.lanes {
+                let status = Arc::new(LaneStatus::default());
+                let lane = Lane {
+                    kafka: settings.kafka.clone(),
+                    stream: stream.clone(),
+                    number,
+                    store: store.clone(),
+                    learner: learner.clone(),
+                    status: status.clone(),
+                };
+                let (control, orders) = sync_channel(ORDERS_MAX);
+                let halt = halt.clone();
+                let thread = thread::Builder::new()
+                    .name(format!("{}-{number}", stream.name))
+                    .spawn(move || supervise(&lane, &halt, &orders));
+                match thread {
+                    Ok(thread) => lanes.push(Running { stream: stream.name.clone(), thread, control, status }),
+                    Err(error) => tracing::error!(stream = stream.name, lane = number, error = %error, "no thread for the lane"),
+                }
+            }
+        }
+        Self { lanes }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.lanes.len()
+    }
+
+    /// How many threads still run.
+    pub(super) fn running(&self) -> usize {
+        self.lanes.iter().filter(|lane| !lane.thread.is_finished()).count()
+    }
+
+    /// Ends the waiting of lanes that are between two runs.
+    pub(super) fn wake(&mut self) {
+        self.lanes.iter().for_each(|lane| lane.thread.thread().unpark());
+    }
+
+    pub(super) fn status(&self, stream: &str) -> Vec<Arc<LaneStatus>> {
+        self.lanes.iter().filter(|lane| lane.stream == stream).map(|lane| lane.status.clone()).collect()
+    }
+
+    /// Hands each lane the new settings of its stream.
+    pub(super) fn reload(&self, settings: &Settings) {
+        for stream in &settings.streams {
+            let stream_settings = Arc::new(stream.clone());
+            for lane in self.lanes.iter().filter(|lane| lane.stream == stream.name) {
+                if lane.control.try_send(Control::Reload(stream_settings.clone())).is_err() {
+                    tracing::error!(stream = stream.name, "a lane does not take new settings: it hangs or has ended");
+                }
+            }
+        }
+    }
+}
+
+fn supervise(lane: &Lane, halt: &AtomicBool, orders: &Receiver<Control>) {
+    let mut backoff = BACKOFF_MIN;
+    while !halt.load(Ordering::Acquire) {
+        let started = Instant::now();
+        let Err(error) = lane.run(halt, orders) else { return };
+        if started.elapsed() > HEALTHY_AFTER {
+            backoff = BACKOFF_MIN;
+        }
+        LaneRestarts { stream: &lane.stream.name, lane: lane.number, error: error.to_string(), backoff }.emit();
+        if !halt.load(Ordering::Acquire) {
+            thread::park_timeout(backoff);
+        }
+        backoff = (backoff * 2).min(BACKOFF_MAX);
+    }
+}

@@ -1,0 +1,112 @@
+//! The command line: one command a file, and the exit codes.
+//!
+//! | exit code | meaning |
+//! |---|---|
+//! | 0 | done |
+//! | 1 | it failed; the message says what to do |
+//! | 2 | flags that do not fit (clap) |
+//! | 64 | the configuration has problems; each is listed |
+//! | 65 | the input data cannot be used |
+//! | 75 | another outlierd has the state folder open: try again when it has stopped |
+
+mod check;
+mod config_args;
+mod input_args;
+mod model;
+mod replay;
+mod run;
+mod schema;
+mod state;
+mod topic_range;
+mod train;
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::app::AppError;
+use crate::config::Problems;
+use crate::decode::FileError;
+use crate::state::StoreError;
+
+/// Streaming anomaly detection: reads sensor records from Kafka, scores them with an autoencoder, publishes alerts.
+#[derive(Parser)]
+#[command(name = "outlierd", version, about, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Run(run::Args),
+    Check(check::Args),
+    Train(train::Args),
+    Replay(replay::Args),
+    State(state::Args),
+    Model(model::Args),
+    Schema(schema::Args),
+    Demo(demo::Args),
+}
+
+mod demo;
+
+/// Parses the flags, runs the command and says what went wrong.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    crate::model::use_one_thread();
+    let done = match cli.command {
+        Command::Run(args) => run::main(&args),
+        Command::Check(args) => check::main(&args),
+        Command::Train(args) => train::main(&args),
+        Command::Replay(args) => replay::main(&args),
+        Command::State(args) => state::main(&args),
+        Command::Model(args) => model::main(&args),
+        Command::Schema(args) => schema::main(&args),
+        Command::Demo(args) => demo::main(&args),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            say_error(&error);
+            ExitCode::from(code(&error))
+        }
+    }
+}
+
+/// The exit code of an error, by the most telling error of its chain.
+fn code(error: &anyhow::Error) -> u8 {
+    for cause in error.chain() {
+        if cause.is::<Problems>() {
+            return 64;
+        }
+        if cause.is::<FileError>() {
+            return 65;
+        }
+        let store = cause.downcast_ref::<StoreError>().or(match cause.downcast_ref::<AppError>() {
+            Some(AppError::Store(store)) => Some(store),
+            _ => None,
+        });
+        if matches!(store, Some(StoreError::Locked { .. })) {
+            return 75;
+        }
+    }
+    1
+}
+
+/// Prints an error and its causes on stderr, each cause once (a transparent error repeats the one inside it).
+#[expect(clippy::print_stderr, reason = "the one place where commands report their failure")]
+fn say_error(error: &anyhow::Error) {
+    let mut text = String::new();
+    let mut last = String::new();
+    for (depth, cause) in error.chain().enumerate() {
+        let line = cause.to_string();
+        if line == last {
+            continue;
+        }
+        let _ = if depth == 0 { write!(text, "error: {line}") } else { write!(text, "\n  because: {line}") };
+        last = line;
+    }
+    eprintln!("{text}");
+}

@@ -1,0 +1,197 @@
+//! `outlierd replay`: the daemon's pipeline over files, without a broker.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+
+use super::config_args::{ConfigArgs, stream_of_fields};
+use super::input_args::{CHUNK_ROWS, Chunk, InputArgs, Records, files};
+use super::train::progress_bar;
+use crate::config::settings::Stream;
+use crate::model::bundle::Bundle;
+use crate::pipeline::Pipeline;
+use crate::pipeline::series::SeriesTable;
+use crate::record::Outcome;
+use crate::retrain::learn;
+use crate::retrain::set::{TrainingRow, TrainingSet};
+
+/// Score record files with the daemon's own pipeline: train on the first rows (or use a bundle), then go on row by row.
+///
+/// Writes one line for each row: time, score, threshold, verdict, is_alert, top_field. Causal: a row's line never
+/// depends on later rows. For a folder, files are replayed one by one, each with a model of its own, to the same relative paths.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  outlierd replay --train-rows 400 --time-column datetime --delimiter ';' \\\n    --ignore anomaly,changepoint pump.csv --out scores.csv")]
+pub(super) struct Args {
+    /// A CSV or JSON-lines file, or a folder of them
+    input: PathBuf,
+    /// Where the lines go: a file for a file, a folder for a folder
+    #[arg(long, value_name = "PATH")]
+    out: PathBuf,
+    /// Rows of each file, from its start, to train on
+    #[arg(long, value_name = "N", conflicts_with = "bundle", required_unless_present = "bundle")]
+    train_rows: Option<usize>,
+    /// Score with the bundle in this folder instead of training
+    #[arg(long, value_name = "FOLDER")]
+    bundle: Option<PathBuf>,
+    /// Also write the alerts, as JSON lines, here
+    #[arg(long, value_name = "FILE")]
+    alerts: Option<PathBuf>,
+    /// Stream of the configuration whose settings are used [default: built-in settings, every column a field]
+    #[arg(long, value_name = "NAME", requires = "config")]
+    stream: Option<String>,
+    #[command(flatten)]
+    config: ConfigArgs,
+    #[command(flatten)]
+    input_args: InputArgs,
+}
+
+pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
+    let files = files(&args.input)?;
+    let is_folder = args.input.is_dir();
+    let mut alerts = match &args.alerts {
+        Some(path) => Some(BufWriter::new(create(path)?)),
+        None => None,
+    };
+    for path in &files {
+        let out = match path.strip_prefix(&args.input) {
+            Ok(relative) if is_folder => args.out.join(relative),
+            _ => args.out.clone(),
+        };
+        let run = Run::start(args, path).with_context(|| format!("{}", path.display()))?;
+        let mut writer = csv::Writer::from_writer(BufWriter::new(create(&out)?));
+        let totals = run.write(args, &mut writer, alerts.as_mut()).with_context(|| format!("{}", path.display()))?;
+        println!("{} -> {}: {totals}", path.display(), out.display());
+    }
+    if let Some(mut alerts) = alerts {
+        alerts.flush().context("the alerts could not be written")?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn create(path: &Path) -> anyhow::Result<File> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+    }
+    File::create(path).with_context(|| format!("{} cannot be written", path.display()))
+}
+
+/// What a file came to.
+#[derive(Default)]
+struct Totals {
+    rows: usize,
+    alerting: usize,
+    alerts: usize,
+    rejected: usize,
+}
+
+impl std::fmt::Display for Totals {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { rows, alerting, alerts, rejected } = self;
+        write!(f, "{rows} rows, {alerting} in alert, {alerts} alert events, {rejected} rejected")
+    }
+}
+
+/// The replay of one file.
+struct Run {
+    stream: Arc<Stream>,
+    records: Records,
+    pipeline: Pipeline,
+    table: SeriesTable,
+}
+
+impl Run {
+    fn start(args: &Args, path: &Path) -> anyhow::Result<Self> {
+        let stream = match &args.stream {
+            Some(name) => args.config.stream(Some(name))?,
+            None => stream_of_fields(&args.config, &args.input_args.fields(path)?)?,
+        };
+        let bundle = args.bundle.as_deref().map(Bundle::load).transpose()?;
+        let records = args.input_args.open(path, &stream, args.stream.is_some())?;
+        let stream = Arc::new(stream);
+        let pipeline = Pipeline::new(stream.clone(), bundle)?;
+        let table = SeriesTable::new(stream.record.max_series);
+        Ok(Self { stream, records, pipeline, table })
+    }
+
+    fn write<W: std::io::Write>(
+        mut self,
+        args: &Args,
+        out: &mut csv::Writer<W>,
+        mut alerts: Option<&mut BufWriter<File>>,
+    ) -> anyhow::Result<Totals> {
+        let mut totals = Totals::default();
+        let mut learned = Vec::new();
+        out.write_record(["time", "score", "threshold", "verdict", "is_alert", "top_field"])?;
+        loop {
+            let left = args.train_rows.map_or(0, |wanted| wanted.saturating_sub(totals.rows));
+            let learning = self.pipeline.bundle_id().is_none();
+            if learning && left == 0 {
+                self.learn(std::mem::take(&mut learned))?;
+                continue;
+            }
+            let rows = if learning { left.min(CHUNK_ROWS) } else { CHUNK_ROWS };
+            let fields = self.stream.record.fields.len();
+            let Some(mut chunk) = self.records.run(rows, &mut self.pipeline, &mut self.table, fields)? else { break };
+            learned.extend(chunk.done.learned.drain(..).map(|(_, row)| row));
+            self.write_rows(&chunk, out, &mut totals)?;
+            if let Some(alerts) = alerts.as_mut() {
+                for alert in &chunk.done.alerts {
+                    serde_json::to_writer(&mut **alerts, alert)?;
+                    alerts.write_all(b"\n")?;
+                }
+            }
+        }
+        if let (true, Some(wanted)) = (self.pipeline.bundle_id().is_none(), args.train_rows) {
+            bail!("{} rows are fewer than --train-rows {wanted}: nothing was scored", totals.rows);
+        }
+        out.flush()?;
+        Ok(totals)
+    }
+
+    fn learn(&mut self, rows: Vec<TrainingRow>) -> anyhow::Result<()> {
+        let bar = progress_bar("training");
+        let bundle = learn::learn(&self.stream, &TrainingSet::new(rows), &mut |progress| bar.show(progress))?;
+        bar.finish();
+        Ok(self.pipeline.swap(Some(bundle))?)
+    }
+
+    fn write_rows<W: std::io::Write>(
+        &self,
+        chunk: &Chunk,
+        out: &mut csv::Writer<W>,
+        totals: &mut Totals,
+    ) -> anyhow::Result<()> {
+        let mut outcomes = chunk.done.outcomes.iter().peekable();
+        let mut rejected = chunk.done.rejected.iter().peekable();
+        for row in 0..chunk.rows {
+            if let Some(outcome) = outcomes.next_if(|outcome| outcome.message == row) {
+                totals.alerting += usize::from(outcome.alerting);
+                out.write_record(self.cells(outcome))?;
+            } else {
+                let reason = rejected.next_if(|r| r.message == row).map_or("rejected", |r| r.reason.as_str());
+                out.write_record(["", "", "", reason, "0", ""])?;
+            }
+        }
+        totals.rows += chunk.rows;
+        totals.alerts += chunk.done.alerts.len();
+        totals.rejected += chunk.done.rejected.len();
+        Ok(())
+    }
+
+    fn cells(&self, outcome: &Outcome) -> [String; 6] {
+        let number = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.6}"));
+        let field = outcome.top_field.and_then(|index| self.stream.record.fields.get(index));
+        [
+            outcome.time.to_string(),
+            number(outcome.scored.as_ref().map(|scored| scored.score)),
+            number(outcome.threshold),
+            outcome.verdict.as_str().into(),
+            u8::from(outcome.alerting).to_string(),
+            field.map_or(String::new(), |field| field.name.clone()),
+        ]
+    }
+}

@@ -1,0 +1,42 @@
+//! `outlierd schema`: the JSON Schemas of what goes in and out.
+
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use schemars::schema_for;
+
+use super::config_args::ConfigArgs;
+use crate::record::alert::{Alert, DeadLetter};
+
+/// Print a JSON Schema: of alerts, dead letters, the configuration, or the records of a stream.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  outlierd schema alert\n  outlierd schema record --config outlierd.toml --stream pumps")]
+pub(super) struct Args {
+    /// Of what
+    #[arg(value_enum)]
+    what: What,
+    /// Stream of the configuration, for `record` [default: the only one]
+    #[arg(long, value_name = "NAME")]
+    stream: Option<String>,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum What {
+    Alert,
+    DeadLetter,
+    Config,
+    Record,
+}
+
+pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
+    let schema = match args.what {
+        What::Alert => schema_for!(Alert).to_value(),
+        What::DeadLetter => schema_for!(DeadLetter).to_value(),
+        What::Config => crate::config::json_schema(),
+        What::Record => crate::decode::schema::record_schema(&args.config.stream(args.stream.as_deref())?.record),
+    };
+    println!("{}", serde_json::to_string_pretty(&schema)?);
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,99 @@
+//! `outlierd state`: what is stored of each series.
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use clap::Subcommand;
+use comfy_table::{Table, presets};
+
+use super::config_args::ConfigArgs;
+use crate::pipeline::series::SeriesState;
+use crate::state::sled::SledStore;
+use crate::state::{Store, codec};
+
+/// Inspect or clear the stored states. The daemon must be stopped: it has the state folder open.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  outlierd state list --config outlierd.toml\n  outlierd state show --config outlierd.toml pumps pump-07\n  outlierd state clear --config outlierd.toml pumps")]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// List streams, partitions, positions and series
+    List {
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Show the whole state of one series
+    Show {
+        /// The stream
+        stream: String,
+        /// The series
+        series: String,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Forget all states, positions and learned records of a stream
+    Clear {
+        /// The stream
+        stream: String,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+}
+
+fn open(config: &ConfigArgs) -> anyhow::Result<SledStore> {
+    Ok(SledStore::open_as_it_is(&config.load()?.service.state_dir)?)
+}
+
+pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
+    match &args.command {
+        Command::List { config } => list(&open(config)?)?,
+        Command::Show { stream, series, config } => show(&open(config)?, stream, series)?,
+        Command::Clear { stream, config } => {
+            open(config)?.clear(stream)?;
+            println!("stream {stream}: cleared; it starts again at its group's committed offsets");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list(store: &SledStore) -> anyhow::Result<()> {
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_BORDERS_ONLY);
+    table.set_header(["stream", "partition", "next offset", "series", "learned records"]);
+    for stream in store.streams()? {
+        let learned = store.learned(&stream)?.len();
+        for (partition, offset) in store.positions(&stream)? {
+            let series = store.series(&stream, partition)?.len();
+            table.add_row([
+                stream.clone(),
+                partition.to_string(),
+                offset.to_string(),
+                series.to_string(),
+                learned.to_string(),
+            ]);
+        }
+    }
+    println!("{table}");
+    Ok(())
+}
+
+fn show(store: &SledStore, stream: &str, series: &str) -> anyhow::Result<()> {
+    let mut found = false;
+    for (partition, _) in store.positions(stream)? {
+        if let Some(bytes) = store.state(stream, partition, series)? {
+            let state: SeriesState =
+                codec::decode(&bytes).with_context(|| format!("state of series {series} in partition {partition}"))?;
+            println!("partition {partition}, {} bytes", bytes.len());
+            println!("{}", serde_json::to_string_pretty(&state)?);
+            found = true;
+        }
+    }
+    if !found {
+        bail!("stream {stream} has no series {series:?}; `outlierd state list` shows what is stored");
+    }
+    Ok(())
+}

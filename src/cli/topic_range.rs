@@ -1,0 +1,116 @@
+//! Records of a stream's topic between two times, for training: a consumer without a group, which commits nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message as _;
+use rdkafka::topic_partition_list::Offset;
+
+use crate::config::settings::{Kafka, Stream};
+use crate::pipeline::Pipeline;
+use crate::pipeline::series::{SeriesState, SeriesTable};
+use crate::retrain::set::TrainingRow;
+use crate::source::{Bounds, client_config, poll_batch, view};
+
+const TIMEOUT: Duration = Duration::from_secs(15);
+/// A topic that yields nothing for this long is taken to be at its end (compacted topics have gaps before it).
+const QUIET: Duration = Duration::from_secs(10);
+
+/// Which part of the topic.
+#[derive(clap::Args)]
+pub(super) struct TopicRange {
+    /// Only records from this Kafka timestamp on (RFC 3339)
+    #[arg(long, value_name = "TIME", requires = "from_topic")]
+    since: Option<jiff::Timestamp>,
+    /// Only records before this Kafka timestamp (RFC 3339)
+    #[arg(long, value_name = "TIME", requires = "from_topic")]
+    until: Option<jiff::Timestamp>,
+}
+
+/// The records that pass the gate, at most `limit`.
+pub(super) fn read(
+    range: &TopicRange,
+    kafka: &Kafka,
+    stream: &Arc<Stream>,
+    limit: usize,
+) -> anyhow::Result<Vec<TrainingRow>> {
+    let topic = &stream.input.topic;
+    let mut config = client_config(kafka, "outlierd-train");
+    // librdkafka wants a group to be named even where none is joined.
+    config.set("group.id", "outlierd-train").set("enable.auto.commit", "false").set("enable.partition.eof", "true");
+    let consumer: BaseConsumer = config.create().context("the consumer's properties are refused")?;
+    let (start, mut ends) = bounds(&consumer, topic, range)?;
+    consumer.assign(&start)?;
+
+    let mut pipeline = Pipeline::new(stream.clone(), None)?;
+    let mut table = SeriesTable::new(stream.record.max_series);
+    let fields = stream.record.fields.len();
+    let mut rows = Vec::new();
+    let wait = Bounds { records: stream.input.batch_records, bytes: stream.input.batch_bytes, wait: QUIET };
+    while !ends.is_empty() && rows.len() < limit {
+        let batch = match poll_batch(&consumer, wait, || false) {
+            Ok(batch) if batch.is_empty() => break,
+            Ok(batch) => batch,
+            Err(KafkaError::PartitionEOF(partition)) => {
+                ends.retain(|(p, _)| *p != partition);
+                continue;
+            }
+            Err(error) => return Err(error).with_context(|| format!("topic {topic} could not be read")),
+        };
+        let inside = |m: &crate::record::Message<'_>| ends.iter().any(|&(p, end)| p == m.partition && m.offset < end);
+        let messages: Vec<_> = batch.iter().map(view).filter(inside).collect();
+        let done = pipeline.run(&messages, &mut table, &mut |_, _| SeriesState::new(fields))?;
+        rows.extend(done.learned.into_iter().map(|(_, row)| row));
+        for message in &batch {
+            ends.retain(|&(p, end)| p != message.partition() || message.offset() + 1 < end);
+        }
+    }
+    rows.truncate(limit);
+    Ok(rows)
+}
+
+/// Where each partition starts, and the offset that it ends before.
+fn bounds(
+    consumer: &BaseConsumer,
+    topic: &str,
+    range: &TopicRange,
+) -> anyhow::Result<(TopicPartitionList, Vec<(i32, i64)>)> {
+    let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).context("no broker answered")?;
+    let partitions: Vec<i32> =
+        metadata.topics().iter().flat_map(|t| t.partitions().iter().map(|p| p.id())).collect();
+    if partitions.is_empty() {
+        bail!("topic {topic} does not exist");
+    }
+    let at = |time: jiff::Timestamp| -> anyhow::Result<TopicPartitionList> {
+        let mut times = TopicPartitionList::new();
+        for &partition in &partitions {
+            times.add_partition_offset(topic, partition, Offset::Offset(time.as_millisecond()))?;
+        }
+        consumer.offsets_for_times(times, TIMEOUT).context("offsets of a time could not be looked up")
+    };
+    let (since, until) = (range.since.map(at).transpose()?, range.until.map(at).transpose()?);
+    let offset_in = |list: &Option<TopicPartitionList>, partition| {
+        let found = list.as_ref()?.find_partition(topic, partition)?.offset();
+        if let Offset::Offset(offset) = found { Some(offset) } else { None }
+    };
+    let mut start = TopicPartitionList::new();
+    let mut ends = Vec::new();
+    for &partition in &partitions {
+        let (low, high) = consumer.fetch_watermarks(topic, partition, TIMEOUT)?;
+        let first = match &since {
+            None => low,
+            // No record is that new.
+            Some(_) => offset_in(&since, partition).unwrap_or(high),
+        };
+        let end = offset_in(&until, partition).unwrap_or(high);
+        if first < end {
+            start.add_partition_offset(topic, partition, Offset::Offset(first))?;
+            ends.push((partition, end));
+        }
+    }
+    Ok((start, ends))
+}

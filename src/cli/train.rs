@@ -1,0 +1,134 @@
+//! `outlierd train`: a bundle from record files or from a range of the stream's topic.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::config_args::ConfigArgs;
+use super::input_args::{CHUNK_ROWS, InputArgs, files};
+use super::topic_range::{self, TopicRange};
+use crate::config::settings::{Settings, Stream};
+use crate::model::registry::Registry;
+use crate::pipeline::Pipeline;
+use crate::pipeline::series::SeriesTable;
+use crate::retrain::learn::{self, Progress};
+use crate::retrain::set::{TrainingRow, TrainingSet};
+
+/// Train a bundle from files (CSV, JSON lines) or from the stream's topic, and make it the live one.
+///
+/// Records go through the gate first: what a sensor fault touched is not learned from. A running daemon keeps its bundle
+/// until it restarts.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  outlierd train --config outlierd.toml --stream pumps normal-week.csv\n  outlierd train --config outlierd.toml --stream pumps --from-topic --since 2026-03-01T00:00:00Z --until 2026-03-08T00:00:00Z")]
+pub(super) struct Args {
+    /// Files or folders to learn from
+    #[arg(required_unless_present = "from_topic", conflicts_with = "from_topic")]
+    inputs: Vec<PathBuf>,
+    /// Learn from the stream's input topic instead
+    #[arg(long)]
+    from_topic: bool,
+    #[command(flatten)]
+    range: TopicRange,
+    /// Stream of the configuration [default: the only one]
+    #[arg(long, value_name = "NAME")]
+    stream: Option<String>,
+    /// Learn from at most this many records
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    limit: usize,
+    /// Keep the live bundle: the new one waits for `outlierd model promote`
+    #[arg(long)]
+    no_promote: bool,
+    #[command(flatten)]
+    config: ConfigArgs,
+    #[command(flatten)]
+    input_args: InputArgs,
+}
+
+pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
+    let settings = args.config.load()?;
+    let stream = Arc::new(args.config.stream(args.stream.as_deref())?);
+    let rows = if args.from_topic { from_topic(args, &settings, &stream)? } else { from_files(args, &stream)? };
+    println!("{} records to learn from", rows.len());
+    let bar = progress_bar("training");
+    let bundle = learn::learn(&stream, &TrainingSet::new(rows), &mut |progress| bar.show(progress))?;
+    bar.finish();
+    let registry = Registry::open(&settings.service.model_dir)?;
+    let folder = bundle.save(registry.root())?;
+    let metrics = &bundle.manifest.origin.metrics;
+    println!("bundle {} in {}", bundle.id(), folder.display());
+    println!(
+        "mean square error per field (scaled): {:.4} on trained rows, {} on held-out rows",
+        metrics.train_loss,
+        metrics.holdout_loss.map_or("-".into(), |loss| format!("{loss:.4}"))
+    );
+    if args.no_promote {
+        println!("not promoted: `outlierd model promote` makes it the live one");
+    } else {
+        registry.promote(&stream.name, bundle.id())?;
+        println!("promoted: stream {} scores with it from its next start", stream.name);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn from_files(args: &Args, stream: &Arc<Stream>) -> anyhow::Result<Vec<TrainingRow>> {
+    let mut rows = Vec::new();
+    let (mut read, mut rejected) = (0, 0);
+    for path in args.inputs.iter().map(|input| files(input)).collect::<Result<Vec<_>, _>>()?.concat() {
+        let mut records = args.input_args.open(&path, stream, true)?;
+        let mut pipeline = Pipeline::new(stream.clone(), None)?;
+        let mut table = SeriesTable::new(stream.record.max_series);
+        let fields = stream.record.fields.len();
+        while let Some(mut chunk) = records
+            .run(CHUNK_ROWS, &mut pipeline, &mut table, fields)
+            .with_context(|| format!("{}", path.display()))?
+        {
+            read += chunk.rows;
+            rejected += chunk.done.rejected.len();
+            rows.extend(chunk.done.learned.drain(..).map(|(_, row)| row));
+            if rows.len() >= args.limit {
+                rows.truncate(args.limit);
+                return Ok(rows);
+            }
+        }
+    }
+    if rows.len() < read {
+        println!("{read} rows read, {rejected} rejected, {} with sensor faults left out", read - rejected - rows.len());
+    }
+    Ok(rows)
+}
+
+fn from_topic(args: &Args, settings: &Settings, stream: &Arc<Stream>) -> anyhow::Result<Vec<TrainingRow>> {
+    let rows = topic_range::read(&args.range, &settings.kafka, stream, args.limit)?;
+    if rows.is_empty() {
+        bail!("topic {} has no usable record in that range", stream.input.topic);
+    }
+    Ok(rows)
+}
+
+/// A bar on stderr, where that is a terminal.
+pub(super) struct TrainingBar(ProgressBar);
+
+/// A bar for one training.
+pub(super) fn progress_bar(what: &'static str) -> TrainingBar {
+    let bar = ProgressBar::new(1).with_message(what);
+    if let Ok(style) = ProgressStyle::with_template("{msg} [{wide_bar}] epoch {pos}/{len} {eta}") {
+        bar.set_style(style);
+    }
+    TrainingBar(bar)
+}
+
+impl TrainingBar {
+    pub(super) fn show(&self, progress: &Progress) -> ControlFlow<()> {
+        self.0.set_length(progress.of as u64);
+        self.0.set_position(progress.epochs as u64);
+        ControlFlow::Continue(())
+    }
+
+    pub(super) fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}

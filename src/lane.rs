@@ -1,0 +1,206 @@
+//! A lane: one thread with its own consumer and producer, which owns whole partitions of one stream.
+//!
+//! Its whole life is the loop in [`Lane::run`]: poll a micro-batch, run the pipeline, hand results to the producer, commit
+//! when it is time. Nothing else runs on a lane: training and HTTP have threads of their own, and a lane never waits for
+//! them; while its stream has no model it pauses its partitions and goes on polling, so that it stays in its group.
+
+pub mod core;
+pub mod rebalance;
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message as _;
+
+use self::core::{Core, LaneError};
+use self::rebalance::LaneContext;
+use crate::config::settings::{Kafka, Stream};
+use crate::pipeline::Pipeline;
+use crate::retrain::learner::{Learner, Phase};
+use crate::sink::Sink;
+use crate::source::{Bounds, consumer_config, poll_batch};
+use crate::state::Store;
+
+/// How long a paused lane polls at a time; bounds how late it notices a new bundle or a stop.
+const PAUSED_WAIT: Duration = Duration::from_millis(50);
+
+/// What a lane is told from outside, between two batches.
+#[derive(Debug, Clone)]
+pub enum Control {
+    /// New settings of its stream; only those that need no restart are taken over.
+    Reload(Arc<Stream>),
+}
+
+/// What a lane shows to health checks.
+#[derive(Default)]
+pub struct LaneStatus {
+    /// Partitions owned.
+    pub partitions: AtomicUsize,
+    /// Series in memory.
+    pub series: AtomicUsize,
+    /// Whether the loop runs (not waiting to restart).
+    pub running: AtomicBool,
+}
+
+/// Everything that a lane needs to start, and to start again after an error.
+pub struct Lane {
+    /// The brokers.
+    pub kafka: Kafka,
+    /// The stream.
+    pub stream: Arc<Stream>,
+    /// Its number inside the stream, from 0.
+    pub number: usize,
+    /// Where states are kept.
+    pub store: Arc<dyn Store>,
+    /// Tells which bundle is live, and takes records while there is none.
+    pub learner: Arc<Learner>,
+    /// What the health page reads.
+    pub status: Arc<LaneStatus>,
+}
+
+impl Lane {
+    /// Runs until `stop` is set, then commits and returns.
+    ///
+    /// # Errors
+    /// Any [`LaneError`]: all effects since the last commit are void for this lane; a new call goes on from there.
+    pub fn run(&self, stop: &AtomicBool, control: &Receiver<Control>) -> Result<(), LaneError> {
+        let client_id = format!("outlierd-{}-{}", self.stream.name, self.number);
+        let core = Arc::new(Mutex::new(self.core(&client_id)?));
+        let consumer = self.consumer(&client_id, &core)?;
+        consumer.subscribe(&[&self.stream.input.topic])?;
+        let done = self.poll_until(&consumer, &core, stop, control);
+        self.status.running.store(false, Ordering::Release);
+        if done.is_ok() {
+            lock(&core).commit(&consumer, CommitMode::Sync)?;
+        }
+        done
+    }
+
+    fn core(&self, client_id: &str) -> Result<Core, LaneError> {
+        let pipeline = Pipeline::new(self.stream.clone(), self.learner.live_bundle()?)?;
+        let (name, topic) = (&self.stream.name, &self.stream.input.topic);
+        let sink = Sink::new(&self.kafka, name, topic, &self.stream.output, client_id)?;
+        Ok(Core::new(self.stream.clone(), pipeline, sink, self.store.clone(), self.learner.clone()))
+    }
+
+    fn consumer(&self, client_id: &str, core: &Arc<Mutex<Core>>) -> Result<BaseConsumer<LaneContext>, LaneError> {
+        let config: ClientConfig = consumer_config(&self.kafka, &self.stream.input, client_id);
+        let context = LaneContext::new(self.stream.name.clone(), self.number, core.clone(), self.learner.clone());
+        Ok(config.create_with_context(context)?)
+    }
+
+    fn poll_until(
+        &self,
+        consumer: &BaseConsumer<LaneContext>,
+        core: &Mutex<Core>,
+        stop: &AtomicBool,
+        control: &Receiver<Control>,
+    ) -> Result<(), LaneError> {
+        let mut paused = false;
+        self.status.running.store(true, Ordering::Release);
+        while !stop.load(Ordering::Acquire) {
+            for order in control.try_iter() {
+                let Control::Reload(stream) = order;
+                lock(core).pipeline_mut().reload(&stream);
+            }
+            let phase = self.learner.phase();
+            self.follow(&phase, consumer, core, &mut paused)?;
+            let rebalances = consumer.context().rebalances();
+            let interrupted = || consumer.context().rebalances() != rebalances;
+            let mut batch = match poll_batch(consumer, self.bounds(&phase), interrupted) {
+                Ok(batch) => batch,
+                Err(error) if is_passing(&error) => {
+                    tracing::warn!(stream = self.stream.name, lane = self.number, error = %error, "consumer");
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            if let Some(failure) = consumer.context().take_failure() {
+                return Err(failure.into());
+            }
+            let revoked = consumer.context().take_revoked();
+            batch.retain(|message| !revoked.contains(&message.partition()));
+
+            let mut core = lock(core);
+            let alert_waits = !batch.is_empty() && core.run(&batch)?;
+            if alert_waits || core.commit_due() || self.learner.ready() {
+                core.commit(consumer, CommitMode::Async)?;
+            }
+            self.learner.train_if_ready();
+            self.status.partitions.store(core.owned(), Ordering::Release);
+            self.status.series.store(core.series(), Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Brings the lane in line with the learner: paused while a first model is trained, swapped when a bundle is live.
+    fn follow(
+        &self,
+        phase: &Phase,
+        consumer: &BaseConsumer<LaneContext>,
+        core: &Mutex<Core>,
+        paused: &mut bool,
+    ) -> Result<(), LaneError> {
+        match phase {
+            Phase::Training if !*paused => {
+                consumer.pause(&consumer.assignment()?)?;
+                *paused = true;
+            }
+            Phase::Live(id) if lock(core).pipeline_mut().bundle_id() != Some(id) => {
+                let bundle = self.learner.live_bundle()?;
+                lock(core).pipeline_mut().swap(bundle)?;
+            }
+            _ => {}
+        }
+        if *paused && !matches!(phase, Phase::Training) {
+            consumer.resume(&consumer.assignment()?)?;
+            *paused = false;
+        }
+        Ok(())
+    }
+
+    /// A learning lane takes no more records than are wanted: the next ones are to be scored.
+    fn bounds(&self, phase: &Phase) -> Bounds {
+        let input = &self.stream.input;
+        let bounds = Bounds { records: input.batch_records, bytes: input.batch_bytes, wait: input.batch_wait };
+        match phase {
+            Phase::Collecting { done, wanted } => {
+                Bounds { records: bounds.records.min(wanted.saturating_sub(*done).max(1)), ..bounds }
+            }
+            Phase::Training => Bounds { wait: PAUSED_WAIT, ..bounds },
+            Phase::Live(_) => bounds,
+        }
+    }
+}
+
+/// Errors that librdkafka mends by itself, such as a broker that is away for a while.
+fn is_passing(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{
+        AllBrokersDown, BrokerTransportFailure, CoordinatorLoadInProgress, CoordinatorNotAvailable, LeaderNotAvailable,
+        NotLeaderForPartition, OperationTimedOut, RequestTimedOut, Resolve, UnknownTopicOrPartition,
+    };
+    matches!(
+        error,
+        KafkaError::MessageConsumption(
+            AllBrokersDown
+                | BrokerTransportFailure
+                | CoordinatorLoadInProgress
+                | CoordinatorNotAvailable
+                | LeaderNotAvailable
+                | NotLeaderForPartition
+                | OperationTimedOut
+                | RequestTimedOut
+                | Resolve
+                | UnknownTopicOrPartition
+        )
+    )
+}
+
+fn lock(core: &Mutex<Core>) -> std::sync::MutexGuard<'_, Core> {
+    core.lock().unwrap_or_else(PoisonError::into_inner)
+}

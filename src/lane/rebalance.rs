@@ -1,0 +1,145 @@
+//! The lane's side of a rebalance: commit before partitions leave, and start the ones that come where their states are.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::Offset;
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{ClientContext, TopicPartitionList};
+
+use super::core::Core;
+use crate::events::PartitionsChanged;
+use crate::retrain::learner::Learner;
+
+/// How long the group coordinator may take to tell committed offsets.
+const COMMITTED_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The consumer's callbacks of one lane. They run on the lane's thread, inside its poll.
+pub struct LaneContext {
+    stream: String,
+    lane: usize,
+    core: Arc<Mutex<Core>>,
+    learner: Arc<Learner>,
+    /// Counts rebalances, so that the lane notices one that ran inside its poll.
+    rebalances: AtomicU64,
+    /// Partitions revoked since the lane last asked; emptied by [`LaneContext::take_revoked`].
+    revoked: Mutex<Vec<i32>>,
+    /// A rebalance that could not be answered: the lane takes it and restarts.
+    failure: Mutex<Option<KafkaError>>,
+}
+
+impl LaneContext {
+    /// Callbacks that act on a lane's core.
+    pub fn new(stream: String, lane: usize, core: Arc<Mutex<Core>>, learner: Arc<Learner>) -> Self {
+        let (rebalances, revoked, failure) = Default::default();
+        Self { stream, lane, core, learner, rebalances, revoked, failure }
+    }
+
+    /// How many rebalances there have been.
+    pub fn rebalances(&self) -> u64 {
+        self.rebalances.load(Ordering::Acquire)
+    }
+
+    /// The partitions revoked since the last call: messages of theirs that were polled before are no longer this lane's.
+    pub fn take_revoked(&self) -> Vec<i32> {
+        std::mem::take(&mut *self.revoked.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The rebalance that failed since the last call.
+    pub fn take_failure(&self) -> Option<KafkaError> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn assign(&self, consumer: &BaseConsumer<Self>, partitions: &mut TopicPartitionList) -> Result<(), KafkaError> {
+        let numbers = numbers(partitions);
+        let owned = {
+            let mut core = self.core.lock().unwrap_or_else(PoisonError::into_inner);
+            self.start_at_stored_positions(consumer, &core, partitions)?;
+            core.assigned(&numbers);
+            core.owned()
+        };
+        match consumer.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => consumer.incremental_assign(partitions)?,
+            _ => consumer.assign(partitions)?,
+        }
+        if self.learner.is_training() {
+            consumer.pause(partitions)?;
+        }
+        let change = "assigned";
+        PartitionsChanged { stream: &self.stream, lane: self.lane, change, partitions: &numbers, owned }.emit();
+        Ok(())
+    }
+
+    /// Sets where each partition starts: at the stored position, which its states belong to, unless the group has gone
+    /// further since (another machine owned the partition meanwhile).
+    fn start_at_stored_positions(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        core: &Core,
+        partitions: &mut TopicPartitionList,
+    ) -> Result<(), KafkaError> {
+        let committed = consumer.committed_offsets(partitions.clone(), COMMITTED_TIMEOUT)?;
+        let topics: Vec<(String, i32)> =
+            partitions.elements().iter().map(|p| (p.topic().to_owned(), p.partition())).collect();
+        for (topic, partition) in topics {
+            let group = committed.find_partition(&topic, partition).and_then(|found| match found.offset() {
+                Offset::Offset(offset) => Some(offset),
+                _ => None,
+            });
+            if let Some(offset) = core.position(partition).max(group) {
+                partitions.set_partition_offset(&topic, partition, Offset::Offset(offset))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn revoke(&self, consumer: &BaseConsumer<Self>, partitions: &TopicPartitionList) -> Result<(), KafkaError> {
+        let numbers = numbers(partitions);
+        let owned = {
+            let mut core = self.core.lock().unwrap_or_else(PoisonError::into_inner);
+            // A lost partition may have a new owner already: what is not committed yet is the new owner's to find.
+            if !consumer.assignment_lost()
+                && let Err(error) = core.commit(consumer, CommitMode::Sync)
+            {
+                tracing::warn!(stream = self.stream, lane = self.lane, error = %error,
+                    "commit before a rebalance failed: the next owner repeats the records since the last one");
+            }
+            core.revoked(&numbers);
+            core.owned()
+        };
+        self.revoked.lock().unwrap_or_else(PoisonError::into_inner).extend(&numbers);
+        match consumer.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => consumer.incremental_unassign(partitions)?,
+            _ => consumer.unassign()?,
+        }
+        let change = "revoked";
+        PartitionsChanged { stream: &self.stream, lane: self.lane, change, partitions: &numbers, owned }.emit();
+        Ok(())
+    }
+}
+
+fn numbers(partitions: &TopicPartitionList) -> Vec<i32> {
+    partitions.elements().iter().map(|p| p.partition()).collect()
+}
+
+impl ClientContext for LaneContext {}
+
+impl ConsumerContext for LaneContext {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, event: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
+        self.rebalances.fetch_add(1, Ordering::AcqRel);
+        let done = match event {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assign(consumer, partitions),
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => self.revoke(consumer, partitions),
+            other => Err(KafkaError::Rebalance(RDKafkaErrorCode::from(other))),
+        };
+        if let Err(error) = done {
+            // Without an answer librdkafka would wait for ever: an empty assignment lets the group go on, and the lane
+            // restarts because of the failure.
+            let _ = consumer.unassign();
+            *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        }
+    }
+}

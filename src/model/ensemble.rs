@@ -1,0 +1,89 @@
+//! An ensemble: models of one shape whose reconstructions are averaged.
+//!
+//! The members are the models of the cross-validation: each left another contiguous fold of the rows out, so that the
+//! residuals of the left-out rows, which calibrate the chart, come from the very models that score (cross-fitting, as in
+//! Chernozhukov et al., "Double/debiased machine learning", The Econometrics Journal 21, 2018). Averaging also takes away
+//! most of what depends on the seed (Hansen and Salamon, "Neural Network Ensembles", IEEE PAMI 12, 1990).
+
+use tch::Tensor;
+
+use super::shape::ModelShape;
+use super::weights::NamedTensors;
+use super::{Autoencoder, ModelError, member_from_weights};
+
+/// Averaged models of one shape.
+pub struct Ensemble {
+    shape: ModelShape,
+    members: Vec<Box<dyn Autoencoder>>,
+}
+
+impl Ensemble {
+    /// Joins trained models; their shapes are those of one member.
+    ///
+    /// # Errors
+    /// No member, or members of different shapes.
+    pub fn new(members: Vec<Box<dyn Autoencoder>>) -> Result<Self, ModelError> {
+        let first = members.first().ok_or(ModelError::NoMembers)?.shape().clone();
+        if let Some(other) = members.iter().find(|member| *member.shape() != first) {
+            return Err(ModelError::Members { first, other: other.shape().clone() });
+        }
+        let shape = ModelShape { members: members.len(), ..first };
+        shape.validate()?;
+        Ok(Self { shape, members })
+    }
+
+    /// The ensemble with these weights; they are taken out of `weights`.
+    pub(super) fn from_weights(shape: &ModelShape, weights: &mut NamedTensors) -> Result<Self, ModelError> {
+        let member = ModelShape { members: 1, ..shape.clone() };
+        let mut members = Vec::with_capacity(shape.members);
+        for number in 0..shape.members {
+            let prefix = prefix(number);
+            let names: Vec<String> = weights.keys().filter(|name| name.starts_with(&prefix)).cloned().collect();
+            let mut own = NamedTensors::new();
+            for name in names {
+                if let Some(tensor) = weights.remove(&name) {
+                    own.insert(name[prefix.len()..].to_owned(), tensor);
+                }
+            }
+            members.push(member_from_weights(&member, own)?);
+        }
+        Ok(Self { shape: shape.clone(), members })
+    }
+
+    /// The mean over the members of what `of` gives for each.
+    fn mean(&self, of: impl Fn(&dyn Autoencoder) -> Result<Tensor, ModelError>) -> Result<Tensor, ModelError> {
+        let (first, rest) = self.members.split_first().ok_or(ModelError::NoMembers)?;
+        let mut sum = of(first.as_ref())?;
+        for member in rest {
+            sum = sum.f_add(&of(member.as_ref())?)?;
+        }
+        Ok(sum.f_div_scalar(self.members.len() as f64)?)
+    }
+}
+
+fn prefix(number: usize) -> String {
+    format!("member.{number}.")
+}
+
+impl Autoencoder for Ensemble {
+    fn shape(&self) -> &ModelShape {
+        &self.shape
+    }
+
+    fn reconstruct(&self, x: &Tensor) -> Result<Tensor, ModelError> {
+        self.mean(|member| member.reconstruct(x))
+    }
+
+    /// The code of the first member: the members' codes have no common axes.
+    fn encode(&self, x: &Tensor) -> Result<Tensor, ModelError> {
+        self.members.first().ok_or(ModelError::NoMembers)?.encode(x)
+    }
+
+    fn weights(&self) -> Vec<(String, Tensor)> {
+        let named = |(number, member): (usize, &Box<dyn Autoencoder>)| {
+            let prefix = prefix(number);
+            member.weights().into_iter().map(move |(name, tensor)| (format!("{prefix}{name}"), tensor))
+        };
+        self.members.iter().enumerate().flat_map(named).collect()
+    }
+}

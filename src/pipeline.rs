@@ -1,0 +1,239 @@
+//! The straight line: the one place where the steps are joined.
+//!
+//! Decode, gate and window run record by record; then all windows of the batch go through the model in ONE forward pass;
+//! then chart, threshold and episode run record by record. Everything is synchronous and pure: the same messages, states
+//! and bundle give the same results, live, replayed or resumed, however the messages were batched.
+
+mod judge;
+pub mod series;
+
+use std::sync::Arc;
+
+use self::series::{SeriesState, SeriesTable};
+use crate::config::settings::Stream;
+use crate::decode::json::Decoder;
+use crate::events::BatchDone;
+use crate::model::bundle::Bundle;
+use crate::record::alert::Alert;
+use crate::record::{Batch, Fault, GateVerdict, Message, Outcome, Record, RejectReason, Rejected};
+use crate::retrain::set::TrainingRow;
+use crate::score::{ScoreError, Scorer};
+use crate::threshold::ThresholdState;
+use crate::{episode, gate, threshold};
+
+/// A step failed in a way that no record can be blamed for.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// The forward pass, or a bundle that cannot score.
+    #[error("score: {0}")]
+    Score(#[from] ScoreError),
+    /// The live bundle could not be read.
+    #[error(transparent)]
+    Bundle(#[from] crate::model::bundle::BundleError),
+    /// The bundle was made for another stream configuration.
+    #[error("bundle {bundle} has the fields [{found}], stream {stream} has [{wanted}]: train a new bundle, or configure the fields that it was trained on")]
+    Fields {
+        /// The bundle.
+        bundle: String,
+        /// The stream.
+        stream: String,
+        /// Fields of the bundle.
+        found: String,
+        /// Fields of the stream.
+        wanted: String,
+    },
+}
+
+/// Makes the state of a series that is not in memory, by partition and name.
+pub type Load<'l> = dyn FnMut(i32, &str) -> SeriesState + 'l;
+
+/// What one batch came to.
+#[derive(Default)]
+pub struct Done {
+    /// One for each record that was not rejected, in their order.
+    pub outcomes: Vec<Outcome>,
+    /// What is to be published, in the order of the records.
+    pub alerts: Vec<Alert>,
+    /// What goes to the dead letters.
+    pub rejected: Vec<Rejected>,
+    /// Records to learn from, each with the index of its message; only without a bundle.
+    pub learned: Vec<(usize, TrainingRow)>,
+    /// For the metrics.
+    pub counts: BatchDone,
+}
+
+/// The steps of one stream, ready to run.
+pub struct Pipeline {
+    stream: Arc<Stream>,
+    decoder: Decoder,
+    gate: gate::Plan,
+    episode: episode::Plan,
+    /// `None` while the stream has no bundle.
+    model: Option<Model>,
+}
+
+/// The steps that belong to a bundle.
+struct Model {
+    id: Arc<str>,
+    tag: u64,
+    scorer: Scorer,
+    threshold: threshold::Plan,
+    /// The threshold of a series that has no records of its own.
+    template: ThresholdState,
+}
+
+/// A record on its way between the gate and the judgement.
+struct Item {
+    record: usize,
+    slot: usize,
+    /// Index of its window; `None` where it is not scored.
+    window: Option<usize>,
+    faults: Vec<Fault>,
+}
+
+impl Pipeline {
+    /// The pipeline of a stream; without a bundle it learns.
+    ///
+    /// # Errors
+    /// A bundle that does not fit the stream or cannot score.
+    pub fn new(stream: Arc<Stream>, bundle: Option<Bundle>) -> Result<Self, PipelineError> {
+        let mut pipeline = Self {
+            decoder: Decoder::new(&stream.record),
+            gate: gate::Plan::new(&stream.gate, &stream.record.fields, None),
+            episode: episode_plan(&stream),
+            stream,
+            model: None,
+        };
+        pipeline.swap(bundle)?;
+        Ok(pipeline)
+    }
+
+    /// The id of the bundle that scores.
+    pub fn bundle_id(&self) -> Option<&Arc<str>> {
+        self.model.as_ref().map(|model| &model.id)
+    }
+
+    /// Takes over the settings that need no restart: episodes and mutes.
+    pub fn reload(&mut self, stream: &Arc<Stream>) {
+        self.stream = stream.clone();
+        self.episode = episode_plan(stream);
+    }
+
+    /// Makes another bundle score, between two batches.
+    ///
+    /// # Errors
+    /// A bundle that does not fit the stream or cannot score; the present one stays.
+    pub fn swap(&mut self, bundle: Option<Bundle>) -> Result<(), PipelineError> {
+        let Some(bundle) = bundle else {
+            self.model = None;
+            return Ok(());
+        };
+        let (model, normals) = judge::prepare(&self.stream, bundle)?;
+        self.gate = gate::Plan::new(&self.stream.gate, &self.stream.record.fields, Some(&normals));
+        self.model = Some(model);
+        Ok(())
+    }
+
+    /// Runs a batch of messages.
+    ///
+    /// # Errors
+    /// [`PipelineError::Score`]; the states have then seen a part of the batch and must be dropped.
+    pub fn run(
+        &mut self,
+        messages: &[Message<'_>],
+        table: &mut SeriesTable,
+        load: &mut Load<'_>,
+    ) -> Result<Done, PipelineError> {
+        let batch = self.decoder.decode(messages);
+        self.run_decoded(messages, batch, table, load)
+    }
+
+    /// Runs a decoded batch; `messages` give the arrival times and may be empty, as for files.
+    ///
+    /// # Errors
+    /// As [`Pipeline::run`].
+    pub fn run_decoded(
+        &mut self,
+        messages: &[Message<'_>],
+        batch: Batch<'_>,
+        table: &mut SeriesTable,
+        load: &mut Load<'_>,
+    ) -> Result<Done, PipelineError> {
+        let mut done = Done { rejected: batch.rejected, ..Done::default() };
+        done.counts.records = (batch.records.len() + done.rejected.len()) as u64;
+        done.counts.coerced = batch.coerced;
+        let (mut items, mut windows) = (Vec::with_capacity(batch.records.len()), Vec::new());
+        let readings = batch.values.chunks_exact(self.stream.record.fields.len());
+
+        for (index, (record, values)) in batch.records.iter().zip(readings.clone()).enumerate() {
+            let arrival = messages.get(record.message).and_then(|message| message.timestamp);
+            match self.admit(record, arrival, values, table, load, &mut windows) {
+                Ok(admitted) => {
+                    done.counts.out_of_order += u64::from(admitted.out_of_order);
+                    items.push(Item { record: index, ..admitted.item });
+                }
+                Err((reason, detail)) => done.rejected.push(Rejected::new(record.message, reason, detail)),
+            }
+        }
+        let residuals = match &self.model {
+            Some(model) => Some(model.scorer.forward(&windows)?),
+            None => None,
+        };
+        let readings: Vec<&[f64]> = readings.collect();
+        for item in items {
+            let Some(slot) = table.get_mut(item.slot) else { continue };
+            let (record, values) = (&batch.records[item.record], readings[item.record]);
+            let residual = item.window.zip(residuals.as_ref()).map(|(window, all)| all.row(window));
+            self.judge(slot, record, values, &item.faults, residual, &mut done);
+        }
+        done.rejected.sort_by_key(|rejected| rejected.message);
+        done.counts.rejected = done.rejected.iter().map(|rejected| rejected.reason).collect();
+        Ok(done)
+    }
+
+    /// Gate and window of one record.
+    fn admit(
+        &self,
+        record: &Record<'_>,
+        arrival: Option<crate::record::EventTime>,
+        values: &[f64],
+        table: &mut SeriesTable,
+        load: &mut Load<'_>,
+        windows: &mut Vec<f64>,
+    ) -> Result<Admitted, (RejectReason, String)> {
+        let full = |_| {
+            let max = self.stream.record.max_series;
+            let detail = format!("series {:?} is new and the partition holds record.max_series = {max}", record.series);
+            (RejectReason::TooManySeries, detail)
+        };
+        let slot = table.slot(record.partition, &record.series, || load(record.partition, &record.series));
+        let slot = slot.map_err(full)?;
+        let mut item = Item { record: 0, slot, window: None, faults: Vec::new() };
+        let Some(found) = table.get_mut(slot) else { return Ok(Admitted { item, out_of_order: false }) };
+        let checked = self.gate.check(&mut found.state.gate, record.time, arrival, values);
+        match checked.verdict {
+            GateVerdict::Reject(reason, detail) => return Err((reason, detail)),
+            GateVerdict::Fault(faults) => {
+                found.state.window.clear();
+                item.faults = faults;
+            }
+            GateVerdict::Pass if self.model.is_some() => {
+                let inputs = self.stream.window * values.len();
+                if found.state.window.push(self.stream.window, values, windows) {
+                    item.window = Some(windows.len() / inputs - 1);
+                }
+            }
+            GateVerdict::Pass => {}
+        }
+        Ok(Admitted { item, out_of_order: checked.order != gate::Order::InOrder })
+    }
+}
+
+struct Admitted {
+    item: Item,
+    out_of_order: bool,
+}
+
+fn episode_plan(stream: &Stream) -> episode::Plan {
+    episode::Plan::new(&stream.name, &stream.input.topic, &stream.record.fields, &stream.episode, &stream.mutes)
+}

@@ -1,0 +1,155 @@
+//! The second half of the line for one record: chart, threshold, episode, and what is kept of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::series::{ScoringState, SeriesState, Slot};
+use super::{Done, Model, Pipeline, PipelineError};
+use crate::config::settings::Stream;
+use crate::episode::{EpisodeState, Judgement, RecordRef};
+use crate::gate::{GateState, Normal};
+use crate::model::bundle::Bundle;
+use crate::record::alert::FieldShare;
+use crate::record::{Fault, Outcome, Record, Scored, Verdict};
+use crate::retrain::set::TrainingRow;
+use crate::score::Scorer;
+use crate::score::chart::ChartState;
+use crate::threshold::{self, ThresholdState};
+use crate::window::WindowState;
+
+impl SeriesState {
+    /// The state of a series that was never seen.
+    pub fn new(fields: usize) -> Self {
+        Self {
+            gate: GateState::new(fields),
+            window: WindowState::default(),
+            episode: EpisodeState::default(),
+            scoring: None,
+        }
+    }
+}
+
+/// Makes a bundle ready for a stream, and tells what it knows of each field's normal behaviour.
+pub(super) fn prepare(stream: &Stream, bundle: Bundle) -> Result<(Model, Vec<Normal>), PipelineError> {
+    let names = |fields: &mut dyn Iterator<Item = &str>| fields.collect::<Vec<_>>().join(", ");
+    let found = names(&mut bundle.manifest.fields.iter().map(|field| field.name.as_str()));
+    let wanted = names(&mut stream.record.fields.iter().map(|field| field.name.as_str()));
+    if found != wanted {
+        return Err(PipelineError::Fields { bundle: bundle.id, stream: stream.name.clone(), found, wanted });
+    }
+    let c = &bundle.calibration;
+    let normals = c
+        .fields
+        .iter()
+        .zip(c.scaler.mean.iter().zip(&c.scaler.sd))
+        .map(|(f, (&mean, &sd))| Normal { mean, sd, movement: f.movement, longest_run: f.longest_run })
+        .collect();
+    let period = stream.threshold.period.unwrap_or_else(|| Duration::from_micros(c.period_micros.max(1) as u64));
+    let threshold = threshold::Plan::new(&stream.threshold, period);
+    let template = ThresholdState::calibrated(&threshold, &c.scores);
+    let id: Arc<str> = bundle.id.as_str().into();
+    let tag = bundle.id.get(..16).and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or(0);
+    let scorer = Scorer::new(bundle, &stream.score)?;
+    Ok((Model { id, tag, scorer, threshold, template }, normals))
+}
+
+impl Pipeline {
+    /// Judges one record that passed the gate; `residual` is its reconstruction's, where it has a full window.
+    pub(super) fn judge(
+        &self,
+        slot: &mut Slot,
+        record: &Record<'_>,
+        values: &[f64],
+        faults: &[Fault],
+        residual: Option<&[f32]>,
+        done: &mut Done,
+    ) {
+        let mut scored = None;
+        let mut top_field = faults.first().map(|fault| fault.field);
+        let state = &mut slot.state;
+        let judgement = match (&self.model, residual) {
+            _ if !faults.is_empty() => {
+                done.counts.faults.extend(faults.iter().map(|fault| fault.kind));
+                Judgement::Faulty(faults)
+            }
+            (Some(model), Some(residual)) => {
+                let (judgement, found) = model.score(state, residual);
+                scored = Some(found);
+                judgement
+            }
+            // A window that is not full yet.
+            (Some(_), None) => Judgement::Learning,
+            (None, _) => {
+                let row = TrainingRow { series: record.series.to_string(), time: record.time, values: values.to_vec() };
+                done.learned.push((record.message, row));
+                Judgement::Learning
+            }
+        };
+        let bundle = self.model.as_ref().map_or("", |model| &model.id);
+        let (series, time) = (&*slot.series, record.time);
+        let at = RecordRef { series, time, partition: record.partition, offset: record.offset, bundle };
+        let scoring = state.scoring.as_ref();
+        let attribution = self.model.as_ref().zip(scoring).zip(residual);
+        let shares = || attribution.map_or(Vec::new(), |((model, s), r)| self.shares(model, s, values, r));
+        let step = self.episode.step(&mut state.episode, &at, &judgement, shares);
+        if step.verdict != Verdict::Normal
+            && let Some(((model, s), _)) = attribution
+        {
+            top_field = largest(&model.scorer.shares(&s.chart));
+        }
+        let threshold = match judgement {
+            Judgement::Scored { threshold, .. } => Some(threshold),
+            _ => None,
+        };
+        done.counts.count(step.verdict);
+        done.alerts.extend(step.alerts);
+        done.outcomes.push(Outcome {
+            message: record.message,
+            series: slot.series.clone(),
+            time: record.time,
+            verdict: step.verdict,
+            scored,
+            threshold,
+            alerting: step.alerting,
+            top_field,
+        });
+    }
+
+    fn shares(&self, model: &Model, state: &ScoringState, values: &[f64], residual: &[f32]) -> Vec<FieldShare> {
+        let shares = model.scorer.shares(&state.chart);
+        let fields = self.stream.record.fields.iter().zip(values.iter().zip(residual)).zip(shares).enumerate();
+        fields
+            .map(|(index, ((field, (&value, &residual)), share))| FieldShare {
+                name: field.name.clone(),
+                value,
+                expected: model.scorer.expected(index, residual, value),
+                share,
+            })
+            .collect()
+    }
+}
+
+impl Model {
+    /// Chart and threshold of one record.
+    fn score<'j>(&self, state: &mut SeriesState, residual: &[f32]) -> (Judgement<'j>, Scored) {
+        let alerting = state.episode.anomaly_open();
+        let scoring = match &mut state.scoring {
+            Some(scoring) if scoring.bundle == self.tag => scoring,
+            other => other.insert(ScoringState {
+                bundle: self.tag,
+                chart: ChartState::default(),
+                threshold: self.template.clone(),
+            }),
+        };
+        let scored = self.scorer.step(&mut scoring.chart, residual, alerting);
+        let provisional = scoring.threshold.provisional(&self.threshold);
+        let step = scoring.threshold.step(&self.threshold, scored.score);
+        (Judgement::Scored { score: scored.score, threshold: step.threshold, provisional }, scored)
+    }
+}
+
+/// The index of the largest share; `None` where all are 0.
+fn largest(shares: &[f64]) -> Option<usize> {
+    let (index, share) = shares.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1))?;
+    (*share > 0.0).then_some(index)
+}

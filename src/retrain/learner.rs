@@ -1,0 +1,193 @@
+//! A stream's way from nothing to its first bundle, shared by the lanes of the stream.
+//!
+//! `Collecting` records until there are enough -> `Training` on a thread of its own -> `Live`. The lanes keep the collected
+//! records in the store with their commits, so that a restart goes on collecting where it was.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::learn::{self, LearnError};
+use super::set::{TrainingRow, TrainingSet};
+use crate::config::settings::Stream;
+use crate::events::{BundleLive, Learning, TrainingFailed};
+use crate::model::bundle::{Bundle, BundleError};
+use crate::model::registry::Registry;
+use crate::state::codec::{self};
+use crate::state::{Store, StoreError};
+
+/// How many times the progress of collecting is logged.
+const PROGRESS_LINES: usize = 10;
+
+/// Where a stream is on its way to a model.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Phase {
+    /// It takes records for the first training.
+    Collecting {
+        /// Records so far.
+        done: usize,
+        /// Records wanted.
+        wanted: usize,
+    },
+    /// The first model is trained; nothing is read meanwhile.
+    Training,
+    /// The bundle of this id scores.
+    Live(Arc<str>),
+}
+
+/// See the module.
+pub struct Learner {
+    stream: Arc<Stream>,
+    registry: Arc<Registry>,
+    store: Arc<dyn Store>,
+    inner: Mutex<Inner>,
+    /// Set by [`Learner::cancel`], read by the training between two epochs.
+    cancelled: AtomicBool,
+}
+
+struct Inner {
+    /// By partition and offset, so that a record read twice counts once. Emptied when training starts.
+    rows: BTreeMap<(i32, i64), TrainingRow>,
+    state: State,
+}
+
+enum State {
+    Collecting,
+    Training,
+    Live(Arc<str>),
+}
+
+impl Learner {
+    /// A learner that goes on where the store and the registry are.
+    ///
+    /// # Errors
+    /// Where either cannot be read.
+    pub fn open(stream: Arc<Stream>, registry: Arc<Registry>, store: Arc<dyn Store>) -> Result<Arc<Self>, LearnError> {
+        let live = registry.current(&stream.name)?;
+        let mut rows = BTreeMap::new();
+        if live.is_none() {
+            for (partition, offset, bytes) in store.learned(&stream.name)? {
+                match codec::decode(&bytes) {
+                    Ok(row) => drop(rows.insert((partition, offset), row)),
+                    Err(error) => tracing::error!(stream = stream.name, partition, offset, error = %error,
+                        "a record kept for training is unreadable and left out"),
+                }
+            }
+        }
+        let state = live.map_or(State::Collecting, |id| State::Live(id.into()));
+        let inner = Mutex::new(Inner { rows, state });
+        let learner = Arc::new(Self { stream, registry, store, inner, cancelled: AtomicBool::new(false) });
+        learner.train_if_ready();
+        Ok(learner)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where the stream is.
+    pub fn phase(&self) -> Phase {
+        let inner = self.lock();
+        match &inner.state {
+            State::Collecting => Phase::Collecting { done: inner.rows.len(), wanted: self.stream.training.records },
+            State::Training => Phase::Training,
+            State::Live(id) => Phase::Live(id.clone()),
+        }
+    }
+
+    /// Whether the first model is being trained.
+    pub fn is_training(&self) -> bool {
+        matches!(self.lock().state, State::Training)
+    }
+
+    /// Whether enough records are there to train.
+    pub fn ready(&self) -> bool {
+        let inner = self.lock();
+        matches!(inner.state, State::Collecting) && inner.rows.len() >= self.stream.training.records
+    }
+
+    /// The live bundle, read anew: each lane has a copy of its own.
+    ///
+    /// # Errors
+    /// Where the bundle cannot be read.
+    pub fn live_bundle(&self) -> Result<Option<Bundle>, BundleError> {
+        match self.phase() {
+            Phase::Live(_) => self.registry.load_current(&self.stream.name),
+            _ => Ok(None),
+        }
+    }
+
+    /// Takes one record; records that come while a model is trained or live are not needed.
+    pub fn add(&self, partition: i32, offset: i64, row: TrainingRow) {
+        let wanted = self.stream.training.records;
+        let done = {
+            let mut inner = self.lock();
+            if !matches!(inner.state, State::Collecting) {
+                return;
+            }
+            inner.rows.insert((partition, offset), row);
+            inner.rows.len()
+        };
+        if done % (wanted / PROGRESS_LINES).max(1) == 0 || done == wanted {
+            Learning { stream: &self.stream.name, done, wanted }.emit();
+        }
+    }
+
+    /// Starts the training on its own thread, once, when there are enough records.
+    pub fn train_if_ready(self: &Arc<Self>) {
+        let rows = {
+            let mut inner = self.lock();
+            if !matches!(inner.state, State::Collecting) || inner.rows.len() < self.stream.training.records {
+                return;
+            }
+            inner.state = State::Training;
+            std::mem::take(&mut inner.rows)
+        };
+        let learner = self.clone();
+        let name = format!("train-{}", self.stream.name);
+        let spawned = std::thread::Builder::new().name(name).spawn(move || learner.train(rows));
+        if let Err(error) = spawned {
+            TrainingFailed { stream: &self.stream.name, error: error.to_string() }.emit();
+            self.lock().state = State::Collecting;
+        }
+    }
+
+    /// Ends a training early, at a stop: the records stay in the store, and the next start trains again.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Release);
+    }
+
+    fn train(&self, rows: BTreeMap<(i32, i64), TrainingRow>) {
+        tracing::info!(stream = self.stream.name, records = rows.len(), "training");
+        match self.try_train(rows) {
+            Ok(bundle) => {
+                BundleLive { stream: &self.stream.name, bundle: &bundle.id, kind: self.stream.model.kind.as_str() }.emit();
+                self.lock().state = State::Live(bundle.id.as_str().into());
+            }
+            Err(LearnError::Cancelled) => {}
+            Err(error) => {
+                TrainingFailed { stream: &self.stream.name, error: error.to_string() }.emit();
+                if let Err(error) = self.store.clear_learned(&self.stream.name) {
+                    tracing::error!(stream = self.stream.name, error = %error, "kept records could not be dropped");
+                }
+                self.lock().state = State::Collecting;
+            }
+        }
+    }
+
+    fn try_train(&self, rows: BTreeMap<(i32, i64), TrainingRow>) -> Result<Bundle, LearnError> {
+        let set = TrainingSet::new(rows.into_values());
+        let bundle = learn::learn(&self.stream, &set, &mut |_| {
+            if self.cancelled.load(Ordering::Acquire) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        self.registry.save(&bundle)?;
+        self.registry.promote(&self.stream.name, &bundle.id)?;
+        self.forget_rows()?;
+        Ok(bundle)
+    }
+
+    fn forget_rows(&self) -> Result<(), StoreError> {
+        self.store.clear_learned(&self.stream.name)
+    }
+}

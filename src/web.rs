@@ -1,0 +1,121 @@
+//! Health and metrics over HTTP.
+//!
+//! `/healthz` answers 200 while the process runs; `/readyz` answers 200 when every lane runs, else 503; `/status` tells each
+//! stream's phase as JSON; `/metrics` is the Prometheus text.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::{Json, Router};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::task::AbortHandle;
+
+use crate::lane::LaneStatus;
+use crate::retrain::learner::{Learner, Phase};
+
+/// What is shown of one stream.
+#[derive(Clone)]
+pub struct StreamStatus {
+    /// Its name.
+    pub name: String,
+    /// Tells its phase.
+    pub learner: Arc<Learner>,
+    /// Its lanes.
+    pub lanes: Vec<Arc<LaneStatus>>,
+}
+
+/// A running server; it ends when this is dropped.
+pub struct Server {
+    /// Where it listens.
+    pub address: SocketAddr,
+    task: AbortHandle,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The recorder of this process; installed once, as the metrics facade wants it.
+fn recorder() -> Option<&'static PrometheusHandle> {
+    static HANDLE: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
+    HANDLE.get_or_init(|| PrometheusBuilder::new().install_recorder().ok()).as_ref()
+}
+
+/// Serves until the returned server is dropped.
+///
+/// # Errors
+/// Where the address cannot be listened on.
+pub async fn serve(address: SocketAddr, streams: Vec<StreamStatus>) -> io::Result<Server> {
+    recorder();
+    let listener = TcpListener::bind(address).await?;
+    let address = listener.local_addr()?;
+    let router = Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/status", get(status))
+        .route("/metrics", get(metrics))
+        .with_state(Arc::new(streams));
+    let task = tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::error!(error = %error, "http server ended");
+        }
+    });
+    tracing::info!(%address, "http listening");
+    Ok(Server { address, task: task.abort_handle() })
+}
+
+async fn ready(State(streams): State<Arc<Vec<StreamStatus>>>) -> (StatusCode, String) {
+    let waiting: Vec<&str> = streams
+        .iter()
+        .filter(|stream| !stream.lanes.iter().all(|lane| lane.running.load(Ordering::Acquire)))
+        .map(|stream| stream.name.as_str())
+        .collect();
+    if waiting.is_empty() {
+        (StatusCode::OK, "ready\n".into())
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, format!("lanes not running: {}\n", waiting.join(", ")))
+    }
+}
+
+async fn status(State(streams): State<Arc<Vec<StreamStatus>>>) -> Json<Value> {
+    Json(Value::Array(streams.iter().map(of_stream).collect()))
+}
+
+fn of_stream(stream: &StreamStatus) -> Value {
+    let phase = match stream.learner.phase() {
+        Phase::Collecting { done, wanted } => json!({ "phase": "learning", "records": done, "wanted": wanted }),
+        Phase::Training => json!({ "phase": "training" }),
+        Phase::Live(id) => json!({ "phase": "live", "bundle": &*id }),
+    };
+    let lanes: Vec<Value> = stream
+        .lanes
+        .iter()
+        .map(|lane| {
+            json!({
+                "running": lane.running.load(Ordering::Acquire),
+                "partitions": lane.partitions.load(Ordering::Acquire),
+                "series": lane.series.load(Ordering::Acquire),
+            })
+        })
+        .collect();
+    json!({ "stream": stream.name, "model": phase, "lanes": lanes })
+}
+
+async fn metrics(State(streams): State<Arc<Vec<StreamStatus>>>) -> impl IntoResponse {
+    for stream in streams.iter() {
+        let series: usize = stream.lanes.iter().map(|lane| lane.series.load(Ordering::Acquire)).sum();
+        metrics::gauge!("outlierd_series", "stream" => stream.name.clone()).set(series as f64);
+    }
+    let text = recorder().map(PrometheusHandle::render).unwrap_or_default();
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
+}
