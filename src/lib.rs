@@ -10,4 +10,6 @@
 
 pub mod record;
 
+pub mod model;
+
 pub mod config;
