@@ -20,7 +20,7 @@ use rdkafka::message::Message as _;
 use self::core::{Core, LaneError};
 use self::rebalance::LaneContext;
 use crate::config::settings::{Kafka, Stream};
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Pipeline, PipelineError};
 use crate::retrain::learner::{Learner, Phase};
 use crate::sink::Sink;
 use crate::source::{Bounds, consumer_config, poll_batch};
@@ -82,7 +82,8 @@ impl Lane {
     }
 
     fn core(&self, client_id: &str) -> Result<Core, LaneError> {
-        let pipeline = Pipeline::new(self.stream.clone(), self.learner.live_bundle()?)?;
+        let bundle = self.learner.live_bundle().map_err(PipelineError::from)?;
+        let pipeline = Pipeline::new(self.stream.clone(), bundle)?;
         let (name, topic) = (&self.stream.name, &self.stream.input.topic);
         let sink = Sink::new(&self.kafka, name, topic, &self.stream.output, client_id)?;
         Ok(Core::new(self.stream.clone(), pipeline, sink, self.store.clone(), self.learner.clone()))
@@ -152,7 +153,7 @@ impl Lane {
                 *paused = true;
             }
             Phase::Live(id) if lock(core).pipeline_mut().bundle_id() != Some(id) => {
-                let bundle = self.learner.live_bundle()?;
+                let bundle = self.learner.live_bundle().map_err(PipelineError::from)?;
                 lock(core).pipeline_mut().swap(bundle)?;
             }
             _ => {}

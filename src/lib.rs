@@ -15,6 +15,7 @@ pub mod sink;
 pub mod source;
 pub mod window;
 
+pub mod model;
 pub mod state;
 
 pub mod config;

@@ -29,7 +29,7 @@ pub enum PipelineError {
     Score(#[from] ScoreError),
     /// The live bundle could not be read.
     #[error(transparent)]
-    Bundle(#[from] crate::model::bundle::BundleError),
+    Registry(#[from] crate::model::registry::RegistryError),
     /// The bundle was made for another stream configuration.
     #[error("bundle {bundle} has the fields [{found}], stream {stream} has [{wanted}]: train a new bundle, or configure the fields that it was trained on")]
     Fields {

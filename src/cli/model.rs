@@ -69,7 +69,7 @@ fn list(config: &ConfigArgs) -> anyhow::Result<()> {
     table.set_header(["stream", "bundle", "live", "kind", "rows", "held-out error", "created"]);
     for stream in &settings.streams {
         for bundle in registry.list(&stream.name)? {
-            let live = if bundle.live { "live" } else { "" };
+            let live = if bundle.current { "live" } else { "" };
             let row = match &bundle.manifest {
                 Ok(m) => [
                     m.shape.kind.as_str().to_owned(),

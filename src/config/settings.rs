@@ -265,8 +265,8 @@ impl ModelKind {
     }
 }
 
-/// How an autoencoder is trained.
-#[derive(Clone, PartialEq, Debug)]
+/// How an autoencoder is trained; also kept in the manifest of each bundle.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Training {
     /// Records that a stream without a bundle learns from.
     pub records: usize,

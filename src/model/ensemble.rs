@@ -9,7 +9,7 @@ use tch::Tensor;
 
 use super::shape::ModelShape;
 use super::weights::NamedTensors;
-use super::{Autoencoder, ModelError, member_from_weights};
+use super::{Autoencoder, ModelError, from_weights};
 
 /// Averaged models of one shape.
 pub struct Ensemble {
@@ -45,7 +45,7 @@ impl Ensemble {
                     own.insert(name[prefix.len()..].to_owned(), tensor);
                 }
             }
-            members.push(member_from_weights(&member, own)?);
+            members.push(from_weights(&member, own)?);
         }
         Ok(Self { shape: shape.clone(), members })
     }
@@ -85,5 +85,35 @@ impl Autoencoder for Ensemble {
             member.weights().into_iter().map(move |(name, tensor)| (format!("{prefix}{name}"), tensor))
         };
         self.members.iter().enumerate().flat_map(named).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::settings::ModelKind;
+    use crate::model::dense::Dense;
+    use rand::SeedableRng;
+
+    fn member(seed: u64) -> Box<dyn Autoencoder> {
+        let shape = ModelShape { kind: ModelKind::Dense, window: 1, fields: 3, hidden: vec![4], latent: 2, members: 1 };
+        Box::new(Dense::initialised(&shape, &mut rand_chacha::ChaCha8Rng::seed_from_u64(seed)).unwrap())
+    }
+
+    #[test]
+    fn it_is_the_mean_of_its_members_and_survives_its_weights() {
+        let x = Tensor::from_slice(&[0.5f32, -1.0, 2.0, 0.0, 1.0, -2.0]).view([2, 3]);
+        let mean = (member(1).reconstruct(&x).unwrap() + member(2).reconstruct(&x).unwrap()) / 2.0;
+        let ensemble = Ensemble::new(vec![member(1), member(2)]).unwrap();
+        assert!(ensemble.reconstruct(&x).unwrap().allclose(&mean, 1e-6, 1e-6, false));
+        let weights: NamedTensors = ensemble.weights().into_iter().collect();
+        let again = from_weights(ensemble.shape(), weights).unwrap();
+        assert_eq!(again.reconstruct(&x).unwrap(), ensemble.reconstruct(&x).unwrap());
+        assert_eq!(again.shape().members, 2);
+    }
+
+    #[test]
+    fn an_ensemble_of_nothing_is_refused() {
+        assert!(matches!(Ensemble::new(Vec::new()), Err(ModelError::NoMembers)));
     }
 }

@@ -32,10 +32,10 @@ impl SeriesState {
 /// Makes a bundle ready for a stream, and tells what it knows of each field's normal behaviour.
 pub(super) fn prepare(stream: &Stream, bundle: Bundle) -> Result<(Model, Vec<Normal>), PipelineError> {
     let names = |fields: &mut dyn Iterator<Item = &str>| fields.collect::<Vec<_>>().join(", ");
-    let found = names(&mut bundle.manifest.fields.iter().map(|field| field.name.as_str()));
+    let found = names(&mut bundle.manifest.origin.fields.iter().map(|field| field.name.as_str()));
     let wanted = names(&mut stream.record.fields.iter().map(|field| field.name.as_str()));
     if found != wanted {
-        return Err(PipelineError::Fields { bundle: bundle.id, stream: stream.name.clone(), found, wanted });
+        return Err(PipelineError::Fields { bundle: bundle.id().into(), stream: stream.name.clone(), found, wanted });
     }
     let c = &bundle.calibration;
     let normals = c
@@ -47,8 +47,8 @@ pub(super) fn prepare(stream: &Stream, bundle: Bundle) -> Result<(Model, Vec<Nor
     let period = stream.threshold.period.unwrap_or_else(|| Duration::from_micros(c.period_micros.max(1) as u64));
     let threshold = threshold::Plan::new(&stream.threshold, period);
     let template = ThresholdState::calibrated(&threshold, &c.scores);
-    let id: Arc<str> = bundle.id.as_str().into();
-    let tag = bundle.id.get(..16).and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or(0);
+    let id: Arc<str> = bundle.id().into();
+    let tag = bundle.id().get(..16).and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or(0);
     let scorer = Scorer::new(bundle, &stream.score)?;
     Ok((Model { id, tag, scorer, threshold, template }, normals))
 }

@@ -12,8 +12,8 @@ use super::learn::{self, LearnError};
 use super::set::{TrainingRow, TrainingSet};
 use crate::config::settings::Stream;
 use crate::events::{BundleLive, Learning, TrainingFailed};
-use crate::model::bundle::{Bundle, BundleError};
-use crate::model::registry::Registry;
+use crate::model::bundle::Bundle;
+use crate::model::registry::{Registry, RegistryError};
 use crate::state::codec::{self};
 use crate::state::{Store, StoreError};
 
@@ -111,7 +111,7 @@ impl Learner {
     ///
     /// # Errors
     /// Where the bundle cannot be read.
-    pub fn live_bundle(&self) -> Result<Option<Bundle>, BundleError> {
+    pub fn live_bundle(&self) -> Result<Option<Bundle>, RegistryError> {
         match self.phase() {
             Phase::Live(_) => self.registry.load_current(&self.stream.name),
             _ => Ok(None),
@@ -162,8 +162,8 @@ impl Learner {
         tracing::info!(stream = self.stream.name, records = rows.len(), "training");
         match self.try_train(rows) {
             Ok(bundle) => {
-                BundleLive { stream: &self.stream.name, bundle: &bundle.id, kind: self.stream.model.kind.as_str() }.emit();
-                self.lock().state = State::Live(bundle.id.as_str().into());
+                BundleLive { stream: &self.stream.name, bundle: bundle.id(), kind: self.stream.model.kind.as_str() }.emit();
+                self.lock().state = State::Live(bundle.id().into());
             }
             Err(LearnError::Cancelled) => {}
             Err(error) => {
@@ -181,8 +181,8 @@ impl Learner {
         let bundle = learn::learn(&self.stream, &set, &mut |_| {
             if self.cancelled.load(Ordering::Acquire) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
-        self.registry.save(&bundle)?;
-        self.registry.promote(&self.stream.name, &bundle.id)?;
+        bundle.save(self.registry.root())?;
+        self.registry.promote(&self.stream.name, bundle.id())?;
         self.forget_rows()?;
         Ok(bundle)
     }

@@ -1,0 +1,200 @@
+//! Autoencoders: one trait, its kinds, their training, and the bundles in which they are kept.
+//!
+//! Contract: a model is immutable after training, works on f32 on the CPU, and never tracks gradients in [`Autoencoder`]
+//! calls. What it gives for a row does not depend on the other rows of the call, so that a replay in other batches
+//! yields the same scores; [`Autoencoder`] tells how that is kept.
+
+pub mod bundle;
+pub mod calibration;
+pub mod dense;
+pub mod ensemble;
+pub mod linear;
+pub mod manifest;
+pub mod registry;
+pub mod scaler;
+pub mod shape;
+pub mod train;
+pub mod weights;
+
+mod disk;
+
+use tch::{Kind, TchError, Tensor};
+use thiserror::Error;
+
+pub use self::disk::DiskError;
+
+use self::dense::Dense;
+use self::ensemble::Ensemble;
+use self::linear::Linear;
+use self::shape::{ModelShape, ShapeError};
+use self::weights::NamedTensors;
+use crate::config::settings::ModelKind;
+
+/// Calls with fewer rows are padded with zeros to this many: below 4 rows MKL takes other kernels, whose sums are rounded
+/// differently, and a row's result would depend on how many records happened to be polled with it.
+const ROWS_MIN: i64 = 16;
+
+/// A trained autoencoder. It may move between threads and is used by one at a time.
+pub trait Autoencoder: Send {
+    /// The sizes of the model.
+    fn shape(&self) -> &ModelShape;
+
+    /// Reconstructs `x`, `[n, inputs]` f32 in scaled units, as a tensor of the same size; `n` may be 0.
+    ///
+    /// A row's result depends on that row alone, bit for bit, as long as libtorch runs one thread ([`use_one_thread`]).
+    ///
+    /// # Errors
+    /// An `x` of another size or kind, or a failure inside libtorch.
+    fn reconstruct(&self, x: &Tensor) -> Result<Tensor, ModelError>;
+
+    /// The codes of `x`, `[n, inputs]` f32 in scaled units, as `[n, latent]` f32.
+    ///
+    /// # Errors
+    /// As [`Self::reconstruct`].
+    fn encode(&self, x: &Tensor) -> Result<Tensor, ModelError>;
+
+    /// The weights by name; [`from_weights`] makes the same model of them.
+    fn weights(&self) -> Vec<(String, Tensor)>;
+}
+
+/// Why a model could not be built or run.
+#[derive(Debug, Error)]
+pub enum ModelError {
+    /// The sizes are not those of a model.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+    /// An input of the wrong size or kind.
+    #[error("the model takes f32 rows of {inputs} inputs, found {kind:?} of size {found:?}")]
+    Input {
+        /// Inputs of the model.
+        inputs: usize,
+        /// Size of the tensor found.
+        found: Vec<i64>,
+        /// Its kind.
+        kind: Kind,
+    },
+    /// Values that are not whole rows.
+    #[error("{values} values are no rows of {inputs} inputs")]
+    Rows {
+        /// Values found.
+        values: usize,
+        /// Inputs of the model.
+        inputs: usize,
+    },
+    /// A weight that the kind needs is not there.
+    #[error("weight {name} is missing")]
+    WeightMissing {
+        /// Its name.
+        name: String,
+    },
+    /// A weight that the kind does not have.
+    #[error("weight {name} does not belong to a {} model", .kind.as_str())]
+    WeightUnknown {
+        /// Its name.
+        name: String,
+        /// The kind of model.
+        kind: ModelKind,
+    },
+    /// A weight of another size than the shape says.
+    #[error("weight {name} has size {found:?}, the shape needs {expected:?}")]
+    WeightSize {
+        /// Its name.
+        name: String,
+        /// Size found.
+        found: Vec<i64>,
+        /// Size that follows from the shape.
+        expected: Vec<i64>,
+    },
+    /// A weight that is NaN or infinite.
+    #[error("weight {name} holds a number that is not finite")]
+    WeightNotFinite {
+        /// Its name.
+        name: String,
+    },
+    /// An ensemble of nothing.
+    #[error("an ensemble needs at least one member")]
+    NoMembers,
+    /// Members of different shapes.
+    #[error("the members of an ensemble have different shapes: {first:?} and {other:?}")]
+    Members {
+        /// Shape of the first member.
+        first: ModelShape,
+        /// Shape of another one.
+        other: ModelShape,
+    },
+    /// A failure inside libtorch.
+    #[error("libtorch failed: {0}")]
+    Torch(#[from] TchError),
+}
+
+/// Lets libtorch work on the calling thread alone, here and on threads started later.
+///
+/// Lanes are the parallelism of the program; and sums that are split over threads are rounded by how many there are, so
+/// that one machine would score and train otherwise than the next. [`train::fit`] and [`bundle::Bundle::load`] call it;
+/// a program calls it first thing, before other threads touch libtorch.
+pub fn use_one_thread() {
+    tch::set_num_threads(1);
+}
+
+/// Makes a tensor `[n, inputs]` of row-major scaled values.
+///
+/// # Errors
+/// Values that are not whole rows.
+pub fn rows_tensor(values: &[f32], inputs: usize) -> Result<Tensor, ModelError> {
+    if inputs == 0 || !values.len().is_multiple_of(inputs) {
+        return Err(ModelError::Rows { values: values.len(), inputs });
+    }
+    Ok(Tensor::f_from_slice(values)?.f_view([(values.len() / inputs) as i64, inputs as i64])?)
+}
+
+/// Makes the model of `shape` whose [`Autoencoder::weights`] are `weights`.
+///
+/// # Errors
+/// A bad shape; a weight that is missing, unknown, of the wrong size or not finite.
+pub fn from_weights(shape: &ModelShape, mut weights: NamedTensors) -> Result<Box<dyn Autoencoder>, ModelError> {
+    shape.validate()?;
+    let model: Box<dyn Autoencoder> = match (shape.members, shape.kind) {
+        (2.., _) => Box::new(Ensemble::from_weights(shape, &mut weights)?),
+        (_, ModelKind::Linear) => Box::new(Linear::from_weights(shape, &mut weights)?),
+        (_, ModelKind::Dense) => Box::new(Dense::from_weights(shape, &mut weights)?),
+    };
+    match weights.pop_first() {
+        Some((name, _)) => Err(ModelError::WeightUnknown { name, kind: shape.kind }),
+        None => Ok(model),
+    }
+}
+
+/// Takes the weight `name` out of `weights` once its size and values are proven; the result is f32 and contiguous.
+fn take_weight(weights: &mut NamedTensors, name: &str, expected: &[usize]) -> Result<Tensor, ModelError> {
+    let tensor = weights.remove(name).ok_or_else(|| ModelError::WeightMissing { name: name.to_owned() })?;
+    let expected: Vec<i64> = expected.iter().map(|&size| size as i64).collect();
+    let found = tensor.size();
+    if found != expected {
+        return Err(ModelError::WeightSize { name: name.to_owned(), found, expected });
+    }
+    let finite = tensor.f_isfinite()?.f_all()?.f_int64_value(&[])? != 0;
+    if !finite {
+        return Err(ModelError::WeightNotFinite { name: name.to_owned() });
+    }
+    Ok(tensor.f_to_kind(Kind::Float)?.f_contiguous()?)
+}
+
+/// Runs `forward` on `x` without gradients, padded to [`ROWS_MIN`] rows, and gives back the rows of `x`.
+fn infer(
+    shape: &ModelShape,
+    x: &Tensor,
+    forward: impl FnOnce(&Tensor) -> Result<Tensor, TchError>,
+) -> Result<Tensor, ModelError> {
+    let inputs = shape.inputs();
+    let rows = match x.size()[..] {
+        [rows, width] if width == inputs as i64 && x.f_kind()? == Kind::Float => rows,
+        _ => return Err(ModelError::Input { inputs, found: x.size(), kind: x.f_kind()? }),
+    };
+    tch::no_grad(|| {
+        if rows >= ROWS_MIN {
+            return Ok(forward(x)?);
+        }
+        let padded = x.f_constant_pad_nd([0, 0, 0, ROWS_MIN - rows])?;
+        Ok(forward(&padded)?.f_narrow(0, 0, rows)?)
+    })
+}

@@ -1,0 +1,183 @@
+//! The calibration: what normal data look like to a trained model. Pure data, filled by the training, read by the path.
+//!
+//! Contract: a calibration that passed [`Calibration::validate`] has matching lengths, finite numbers and positive
+//! scales, so that no later step has to guard a division or a square root by itself.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::scaler::Scaler;
+use super::shape::ModelShape;
+
+/// Most calibration scores that are kept; more are thinned evenly.
+pub const SCORES_MAX: usize = 4096;
+
+/// What normal data look like to a model.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Calibration {
+    /// Sensor units to the model's inputs.
+    pub scaler: Scaler,
+    /// Mean of each component of the charted residual on normal data, in scaled units; its length k is that of the charted
+    /// vector.
+    pub residual_mean: Vec<f64>,
+    /// Standard deviation of each component on normal data, in scaled units, > 0; length k.
+    pub residual_sd: Vec<f64>,
+    /// Shrunk covariance of the charted vector on normal data, row-major, k x k.
+    pub covariance: Vec<f64>,
+    /// Scores of normal data, in time order, evenly thinned to at most [`SCORES_MAX`].
+    pub scores: Vec<f64>,
+    /// How each field of a record behaves normally, in sensor units.
+    pub fields: Vec<FieldNormal>,
+    /// Median event time between two records of a series, in microseconds; 0 where it is not known.
+    pub period_micros: i64,
+}
+
+/// How one field behaves in normal operation.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FieldNormal {
+    /// Mean absolute difference of consecutive readings of a series, in the unit of the sensor.
+    pub movement: f64,
+    /// Longest run of equal readings of a series.
+    pub longest_run: u32,
+}
+
+/// A calibration that cannot be used.
+#[derive(Clone, PartialEq, Debug, Error)]
+pub enum CalibrationError {
+    /// A list that is too short or too long.
+    #[error("{list} has {found} entries, {expected} are needed")]
+    Length {
+        /// Which list.
+        list: &'static str,
+        /// Entries found.
+        found: usize,
+        /// What was allowed.
+        expected: String,
+    },
+    /// A number outside its range.
+    #[error("{list}[{index}] is {value}; it must be {allowed}")]
+    Value {
+        /// Which list.
+        list: &'static str,
+        /// Which entry, from 0.
+        index: usize,
+        /// The number found.
+        value: f64,
+        /// What was allowed.
+        allowed: &'static str,
+    },
+}
+
+impl Calibration {
+    /// Checks lengths and ranges against the model's shape.
+    ///
+    /// # Errors
+    /// The first list or number that cannot be used.
+    pub fn validate(&self, shape: &ModelShape) -> Result<(), CalibrationError> {
+        let charted = self.residual_mean.len();
+        if !(1..=shape.inputs()).contains(&charted) {
+            return Err(length("residual_mean", charted, format!("1 to {}", shape.inputs())));
+        }
+        if self.scores.len() > SCORES_MAX {
+            return Err(length("scores", self.scores.len(), format!("0 to {SCORES_MAX}")));
+        }
+        exactly("scaler.mean", self.scaler.mean.len(), shape.fields)?;
+        exactly("scaler.sd", self.scaler.sd.len(), shape.fields)?;
+        exactly("residual_sd", self.residual_sd.len(), charted)?;
+        exactly("covariance", self.covariance.len(), charted * charted)?;
+        exactly("fields", self.fields.len(), shape.fields)?;
+
+        every("scaler.mean", self.scaler.mean.iter(), "finite", |x| x.is_finite())?;
+        every("scaler.sd", self.scaler.sd.iter(), POSITIVE, positive)?;
+        every("residual_mean", self.residual_mean.iter(), "finite", |x| x.is_finite())?;
+        every("residual_sd", self.residual_sd.iter(), POSITIVE, positive)?;
+        every("covariance", self.covariance.iter(), "finite", |x| x.is_finite())?;
+        every("covariance diagonal", self.covariance.iter().step_by(charted + 1), POSITIVE, positive)?;
+        every("scores", self.scores.iter(), NOT_NEGATIVE, not_negative)?;
+        every("fields.movement", self.fields.iter().map(|field| &field.movement), NOT_NEGATIVE, not_negative)?;
+        every("period_micros", [self.period_micros as f64].iter(), NOT_NEGATIVE, not_negative)
+    }
+}
+
+const POSITIVE: &str = "finite and > 0";
+const NOT_NEGATIVE: &str = "finite and >= 0";
+
+fn positive(x: f64) -> bool {
+    x.is_finite() && x > 0.0
+}
+
+fn not_negative(x: f64) -> bool {
+    x.is_finite() && x >= 0.0
+}
+
+fn length(list: &'static str, found: usize, expected: String) -> CalibrationError {
+    CalibrationError::Length { list, found, expected }
+}
+
+fn exactly(list: &'static str, found: usize, expected: usize) -> Result<(), CalibrationError> {
+    if found == expected { Ok(()) } else { Err(length(list, found, expected.to_string())) }
+}
+
+fn every<'a>(
+    list: &'static str,
+    values: impl Iterator<Item = &'a f64>,
+    allowed: &'static str,
+    holds: impl Fn(f64) -> bool,
+) -> Result<(), CalibrationError> {
+    match values.copied().enumerate().find(|&(_, value)| !holds(value)) {
+        Some((index, value)) => Err(CalibrationError::Value { list, index, value, allowed }),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::settings::ModelKind;
+
+    fn example() -> (Calibration, ModelShape) {
+        let calibration = Calibration {
+            scaler: Scaler { mean: vec![1.0, -2.0], sd: vec![0.5, 1e-3] },
+            residual_mean: vec![0.0, 0.1],
+            residual_sd: vec![0.2, 0.3],
+            covariance: vec![1.0, -0.5, -0.5, 1.0],
+            scores: vec![0.0, 1.5, 2.0],
+            fields: vec![FieldNormal { movement: 0.0, longest_run: 9 }, FieldNormal { movement: 0.3, longest_run: 1 }],
+            period_micros: 1_000_000,
+        };
+        (
+            calibration,
+            ModelShape { kind: ModelKind::Linear, window: 3, fields: 2, hidden: vec![], latent: 1, members: 1 },
+        )
+    }
+
+    #[test]
+    fn a_good_one_passes() {
+        let (calibration, shape) = example();
+        calibration.validate(&shape).unwrap();
+    }
+
+    #[test]
+    fn each_fault_is_named() {
+        type Break = fn(&mut Calibration);
+        let cases: [(Break, &str); 9] = [
+            (|c| c.scaler.sd.truncate(1), "scaler.sd has 1 entries, 2 are needed"),
+            (|c| c.covariance.truncate(3), "covariance has 3 entries, 4 are needed"),
+            (|c| c.residual_mean = vec![0.0; 7], "residual_mean has 7 entries, 1 to 6 are needed"),
+            (|c| c.scores = vec![1.0; 4097], "scores has 4097 entries, 0 to 4096 are needed"),
+            (|c| c.scaler.sd[1] = 0.0, "scaler.sd[1] is 0; it must be finite and > 0"),
+            (|c| c.covariance[3] = -1.0, "covariance diagonal[1] is -1; it must be finite and > 0"),
+            (|c| c.scores[2] = f64::NAN, "scores[2] is NaN; it must be finite and >= 0"),
+            (|c| c.fields[1].movement = -0.1, "fields.movement[1] is -0.1"),
+            (|c| c.period_micros = -5, "period_micros[0] is -5"),
+        ];
+        for (fault, message) in cases {
+            let (mut calibration, shape) = example();
+            fault(&mut calibration);
+            let found = calibration.validate(&shape).unwrap_err().to_string();
+            assert!(found.contains(message), "{found:?} does not contain {message:?}");
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The manifest: what a bundle is, what it learned from and how well, in words that people and programs can read.
+//!
+//! Contract: `manifest.json` is this type as JSON. Its `id` is a hash over all of it but `id` and `created`; since it
+//! holds the hashes of the bundle's other files, the id names the whole content, and the same data, settings and seed
+//! give the same id on the same machine.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::shape::{ModelShape, ShapeError};
+use crate::config::settings::Training;
+use crate::record::EventTime;
+
+/// The format of bundles that this version writes, and the newest that it reads.
+pub const FORMAT: u32 = 1;
+/// Hexadecimal digits of a bundle's id: 128 of the 256 bits of its hash.
+pub const ID_DIGITS: usize = 32;
+
+/// What a bundle is.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Format of the bundle, [`FORMAT`].
+    pub format: u32,
+    /// Id of the bundle: [`Manifest::content_id`].
+    pub id: String,
+    /// When it was made, by the clock of the machine that made it.
+    pub created: Timestamp,
+    /// Version of outlierd that made it.
+    pub software: String,
+    /// Sizes of the model.
+    pub shape: ModelShape,
+    /// What it was made for and from.
+    pub origin: Origin,
+    /// BLAKE3 hash, hexadecimal, of each other file of the bundle.
+    pub files: BTreeMap<String, String>,
+}
+
+/// What a bundle was made for, what it learned from, and how well it went.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    /// Name of the stream.
+    pub stream: String,
+    /// The fields of a record, in the order of the model's inputs.
+    pub fields: Vec<FieldInfo>,
+    /// The settings of the training, seed included.
+    pub training: Training,
+    /// Rows (windows) of the training, held-out ones included.
+    pub rows: u64,
+    /// The times learned from.
+    pub learned_from: Vec<Segment>,
+    /// How well it went.
+    pub metrics: Metrics,
+}
+
+/// A field as the model knows it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FieldInfo {
+    /// Its name.
+    pub name: String,
+    /// The keys that lead to it from the top of the record.
+    pub path: Vec<String>,
+    /// Its unit, for people.
+    pub unit: Option<String>,
+}
+
+/// A stretch of event time, both ends included.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Segment {
+    /// Event time of the first record, in microseconds since the epoch.
+    pub from: EventTime,
+    /// Event time of the last record.
+    pub until: EventTime,
+}
+
+/// How well a training went; the losses are trimmed mean square errors per input in scaled units.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metrics {
+    /// Epochs that were run.
+    pub epochs: usize,
+    /// Loss of the rows trained on.
+    pub train_loss: f64,
+    /// Loss of the held-out rows; `None` where none were held out.
+    pub holdout_loss: Option<f64>,
+}
+
+/// A manifest that no bundle can have.
+#[derive(Clone, PartialEq, Debug, Error)]
+pub enum ManifestError {
+    /// A name that cannot be a folder's.
+    #[error(
+        "stream name {name:?}: allowed are 1 to 200 letters, digits, '-', '_' and '.', not starting with '.'; rename the stream"
+    )]
+    StreamName {
+        /// The name found.
+        name: String,
+    },
+    /// The model does not have one input per field.
+    #[error("{names} fields are named, the model's shape has {fields}")]
+    Fields {
+        /// Names found.
+        names: usize,
+        /// Fields of the shape.
+        fields: usize,
+    },
+    /// A loss that is NaN or infinite.
+    #[error("{metric} is {value}; it must be a finite number")]
+    Metric {
+        /// Which one.
+        metric: &'static str,
+        /// What was found.
+        value: f64,
+    },
+    /// The sizes are not those of a model.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+}
+
+impl Manifest {
+    /// The id that follows from the content: the first [`ID_DIGITS`] digits of the BLAKE3 hash of the manifest's JSON
+    /// with an empty `id` and the epoch as `created`.
+    ///
+    /// # Errors
+    /// A number that JSON cannot hold.
+    pub fn content_id(&self) -> Result<String, serde_json::Error> {
+        let content = Self { id: String::new(), created: Timestamp::UNIX_EPOCH, ..self.clone() };
+        let mut id = blake3::hash(&serde_json::to_vec(&content)?).to_hex().to_string();
+        id.truncate(ID_DIGITS);
+        Ok(id)
+    }
+
+    /// Checks names, sizes and numbers; format, id and files are the bundle's to check.
+    ///
+    /// # Errors
+    /// The first thing that cannot be.
+    pub fn validate(&self) -> Result<(), ManifestError> {
+        check_stream(&self.origin.stream)?;
+        self.shape.validate()?;
+        if self.origin.fields.len() != self.shape.fields {
+            return Err(ManifestError::Fields { names: self.origin.fields.len(), fields: self.shape.fields });
+        }
+        let metrics = &self.origin.metrics;
+        let losses = [("train_loss", Some(metrics.train_loss)), ("holdout_loss", metrics.holdout_loss)];
+        match losses.into_iter().find_map(|(metric, loss)| Some((metric, loss.filter(|loss| !loss.is_finite())?))) {
+            Some((metric, value)) => Err(ManifestError::Metric { metric, value }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Checks that a stream's name can be the name of a folder that is neither hidden nor above its parent.
+///
+/// # Errors
+/// [`ManifestError::StreamName`].
+pub fn check_stream(name: &str) -> Result<(), ManifestError> {
+    let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
+    if plain && (1..=200).contains(&name.len()) && !name.starts_with('.') {
+        Ok(())
+    } else {
+        Err(ManifestError::StreamName { name: name.to_owned() })
+    }
+}

@@ -1,0 +1,238 @@
+//! Training: scaled rows of normal data to an autoencoder.
+//!
+//! Contract: the same rows, shape and settings give the same weights, byte for byte, whatever else the process trains
+//! meanwhile: all randomness comes from the seed of the settings, none from libtorch, which runs one thread. (Another CPU
+//! or libtorch may round differently.) Some contamination of the rows is tolerated: the worst part is trimmed.
+
+mod gradient;
+mod schedule;
+
+use std::ops::{ControlFlow, Range};
+
+use tch::{Kind, TchError, Tensor};
+use thiserror::Error;
+
+use super::linear::Linear;
+use super::shape::{ModelShape, ShapeError};
+use super::{Autoencoder, ModelError, rows_tensor, use_one_thread};
+use crate::config::settings::{ModelKind, Training};
+
+/// Rows that a training needs at least, besides those held out.
+pub const ROWS_MIN: usize = 16;
+/// The held-out rows are the last part of each of this many stretches of the rows: enough that they span the operating
+/// states of the whole time, few enough that hardly any held-out row has neighbours (or shares a window) with a trained one.
+const HOLDOUT_BLOCKS: usize = 5;
+
+/// How far a training has come.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Epoch {
+    /// Which pass over the rows has ended, from 1.
+    pub number: usize,
+    /// Passes at most.
+    pub of: usize,
+    /// Trimmed mean square error per input during the pass, noise included.
+    pub train_loss: f64,
+    /// Trimmed mean square error per input of the held-out rows; `None` where none are held out.
+    pub holdout_loss: Option<f64>,
+}
+
+/// A trained model and how well it reconstructs.
+pub struct Trained {
+    /// The model, of the best epoch.
+    pub model: Box<dyn Autoencoder>,
+    /// Epochs that were run; 1 for closed forms.
+    pub epochs: usize,
+    /// The epoch whose weights were kept, from 1.
+    pub best_epoch: usize,
+    /// Trimmed mean square error per input of the rows trained on, without noise.
+    pub train_loss: f64,
+    /// The same of the held-out rows; `None` where none are held out.
+    pub holdout_loss: Option<f64>,
+}
+
+/// Why a training gave no model.
+#[derive(Debug, Error)]
+pub enum TrainError {
+    /// Too few rows.
+    #[error(
+        "{rows} rows to train on after {held_out} were held out; at least {ROWS_MIN} are needed: collect more records"
+    )]
+    TooFewRows {
+        /// Rows left to train on.
+        rows: usize,
+        /// Rows held out.
+        held_out: usize,
+    },
+    /// A scaled value that is NaN or infinite.
+    #[error("row {row} holds a value that is not finite; leave rows with missing readings out of the training")]
+    NotFinite {
+        /// Which row, from 0.
+        row: usize,
+    },
+    /// The loss stopped being a finite number.
+    #[error(
+        "the loss is no longer finite in epoch {epoch} at a learning rate of {learning_rate}; \
+         lower training.learning_rate, or look for extreme readings in the training records"
+    )]
+    Diverged {
+        /// In which epoch, from 1.
+        epoch: usize,
+        /// Peak learning rate of the settings.
+        learning_rate: f64,
+    },
+    /// The caller asked to stop.
+    #[error("training was cancelled after epoch {epoch}")]
+    Cancelled {
+        /// After which epoch, from 1.
+        epoch: usize,
+    },
+    /// The model could not be built or run.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+}
+
+impl From<ShapeError> for TrainError {
+    fn from(error: ShapeError) -> Self {
+        Self::Model(error.into())
+    }
+}
+
+impl From<TchError> for TrainError {
+    fn from(error: TchError) -> Self {
+        Self::Model(error.into())
+    }
+}
+
+/// Trains a model of `shape` on `rows`, row-major `n x shape.inputs()` in scaled units and in time order.
+///
+/// `on_epoch` hears of each epoch and stops the training by `Break`. Libtorch is set to one thread, see
+/// [`use_one_thread`]: a step of a small network is too short to be worth sharing, and lanes keep their cores.
+///
+/// # Errors
+/// A bad shape, too few rows, values that are not finite, a diverging loss, or a break.
+pub fn fit(
+    rows: &[f32],
+    shape: &ModelShape,
+    settings: &Training,
+    on_epoch: &mut dyn FnMut(&Epoch) -> ControlFlow<()>,
+) -> Result<Trained, TrainError> {
+    shape.validate()?;
+    use_one_thread();
+    let inputs = shape.inputs();
+    if !rows.len().is_multiple_of(inputs) {
+        return Err(ModelError::Rows { values: rows.len(), inputs }.into());
+    }
+    if let Some(at) = rows.iter().position(|value| !value.is_finite()) {
+        return Err(TrainError::NotFinite { row: at / inputs });
+    }
+    let data = Data::split(rows, inputs, settings.holdout);
+    let train_rows = data.train.len() / inputs;
+    if train_rows < ROWS_MIN {
+        return Err(TrainError::TooFewRows { rows: train_rows, held_out: data.holdout.len() / inputs });
+    }
+    match shape.kind {
+        ModelKind::Linear => closed_form(&data, shape, settings, on_epoch),
+        ModelKind::Dense => gradient::fit(&data, shape, settings, on_epoch),
+    }
+}
+
+/// The rows to train on and those held out, both row-major in time order.
+struct Data {
+    inputs: usize,
+    train: Vec<f32>,
+    holdout: Vec<f32>,
+}
+
+impl Data {
+    fn split(rows: &[f32], inputs: usize, part: f64) -> Self {
+        let mut data = Self { inputs, train: Vec::with_capacity(rows.len()), holdout: Vec::new() };
+        for (train, holdout) in blocks(rows.len() / inputs, part) {
+            data.train.extend_from_slice(&rows[train.start * inputs..train.end * inputs]);
+            data.holdout.extend_from_slice(&rows[holdout.start * inputs..holdout.end * inputs]);
+        }
+        data
+    }
+
+    fn train_tensor(&self) -> Result<Tensor, ModelError> {
+        rows_tensor(&self.train, self.inputs)
+    }
+
+    /// `None` where no rows are held out.
+    fn holdout_tensor(&self) -> Result<Option<Tensor>, ModelError> {
+        if self.holdout.is_empty() { Ok(None) } else { rows_tensor(&self.holdout, self.inputs).map(Some) }
+    }
+}
+
+/// For each block of `rows` rows: the range trained on, and the range after it that is held out.
+fn blocks(rows: usize, part: f64) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
+    (0..HOLDOUT_BLOCKS).map(move |block| {
+        let (start, end) = (block * rows / HOLDOUT_BLOCKS, (block + 1) * rows / HOLDOUT_BLOCKS);
+        let split = end - ((end - start) as f64 * part).round() as usize;
+        (start..split, split..end)
+    })
+}
+
+fn closed_form(
+    data: &Data,
+    shape: &ModelShape,
+    settings: &Training,
+    on_epoch: &mut dyn FnMut(&Epoch) -> ControlFlow<()>,
+) -> Result<Trained, TrainError> {
+    let train = data.train_tensor()?;
+    let model = Linear::fit(&train, shape, settings.trim)?;
+    let train_loss = trimmed_loss(&model, &train, settings.trim)?;
+    let holdout_loss = data.holdout_tensor()?.map(|rows| trimmed_loss(&model, &rows, settings.trim)).transpose()?;
+    if on_epoch(&Epoch { number: 1, of: 1, train_loss, holdout_loss }).is_break() {
+        return Err(TrainError::Cancelled { epoch: 1 });
+    }
+    Ok(Trained { model: Box::new(model), epochs: 1, best_epoch: 1, train_loss, holdout_loss })
+}
+
+/// Mean square error per input over the rows, less the `trim` part of them with the largest error; NaN where any is.
+fn trimmed_loss(model: &dyn Autoencoder, rows: &Tensor, trim: f64) -> Result<f64, ModelError> {
+    let residual = model.reconstruct(rows)?.f_sub(rows)?;
+    let mut losses = Vec::<f64>::try_from(&row_losses(&residual)?)?;
+    losses.sort_unstable_by(f64::total_cmp);
+    let keep = (losses.len() - (trim * losses.len() as f64).floor() as usize).max(1);
+    // The sum over all is only for its NaN, which sorting has moved into the part that is left out.
+    if !losses.iter().sum::<f64>().is_finite() {
+        return Ok(f64::NAN);
+    }
+    Ok(losses.iter().take(keep).sum::<f64>() / keep as f64)
+}
+
+/// Mean square of each row of `residual`, `[n, inputs]` to `[n]`.
+fn row_losses(residual: &Tensor) -> Result<Tensor, TchError> {
+    residual.f_square()?.f_mean_dim([1i64].as_slice(), false, None::<Kind>)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn blocks_part_the_rows_in_order(rows in 0usize..5000, part in 0.0..0.5f64) {
+            let mut next = 0;
+            let mut held = 0;
+            for (train, holdout) in blocks(rows, part) {
+                prop_assert_eq!(train.start, next);
+                prop_assert_eq!(train.end, holdout.start);
+                next = holdout.end;
+                held += holdout.len();
+            }
+            prop_assert_eq!(next, rows);
+            prop_assert!((held as f64 - rows as f64 * part).abs() <= HOLDOUT_BLOCKS as f64 / 2.0 + 1e-9);
+        }
+    }
+
+    #[test]
+    fn split_keeps_whole_rows_in_time_order() {
+        let rows: Vec<f32> = (0..40).map(|i| i as f32).collect();
+        let data = Data::split(&rows, 2, 0.25);
+        assert_eq!(data.holdout, [6., 7., 14., 15., 22., 23., 30., 31., 38., 39.]);
+        assert_eq!(data.train.len(), 30);
+    }
+}

@@ -1,0 +1,187 @@
+//! Training by gradient descent: AdamW on the trimmed loss of noisy inputs, with early stopping.
+//!
+//! Contract: as [`super::fit`]. The inputs carry Gaussian noise and the loss is held against the clean rows (denoising
+//! autoencoder: Vincent et al., ICML 2008). Of each batch the rows with the largest loss get no gradient (trimmed loss:
+//! Shen and Sanghavi, ICML 2019), so that anomalies among the rows are not learned. AdamW: Loshchilov and Hutter, ICLR 2019.
+
+use std::ops::ControlFlow;
+
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
+use tch::nn::{self, OptimizerConfig};
+use tch::{Device, Kind, Tensor};
+
+use super::schedule::learning_rate;
+use super::{Data, Epoch, TrainError, Trained, row_losses, trimmed_loss};
+use crate::config::settings::Training;
+use crate::model::dense::Dense;
+use crate::model::rows_tensor;
+use crate::model::shape::ModelShape;
+
+/// Trains a dense model; the arguments are those of [`super::fit`], checked.
+pub(super) fn fit(
+    data: &Data,
+    shape: &ModelShape,
+    settings: &Training,
+    on_epoch: &mut dyn FnMut(&Epoch) -> ControlFlow<()>,
+) -> Result<Trained, TrainError> {
+    let mut descent = Descent::new(data, shape, settings)?;
+    let holdout = data.holdout_tensor()?;
+    let mut best = Best { epoch: 0, loss: f64::INFINITY, model: descent.copy()? };
+    let mut epochs = 0;
+    for number in 1..=settings.epochs.max(1) {
+        epochs = number;
+        let train_loss = descent.epoch(number)?;
+        let holdout_loss =
+            holdout.as_ref().map(|rows| trimmed_loss(&descent.model, rows, settings.trim)).transpose()?;
+        if holdout_loss.is_some_and(|loss| !loss.is_finite()) {
+            return Err(descent.diverged(number));
+        }
+        // Without held-out rows the last epoch is the best: the training loss says nothing about new rows.
+        if holdout_loss.is_none_or(|loss| loss < best.loss) {
+            best = Best { epoch: number, loss: holdout_loss.unwrap_or(f64::INFINITY), model: descent.copy()? };
+        }
+        if on_epoch(&Epoch { number, of: settings.epochs.max(1), train_loss, holdout_loss }).is_break() {
+            return Err(TrainError::Cancelled { epoch: number });
+        }
+        if number - best.epoch >= settings.patience.max(1) {
+            break;
+        }
+    }
+    let train_loss = trimmed_loss(&best.model, &data.train_tensor()?, settings.trim)?;
+    if !train_loss.is_finite() {
+        // The last step itself went too far, and no later loss and no held-out row could tell.
+        return Err(descent.diverged(epochs));
+    }
+    let holdout_loss = holdout.map(|_| best.loss);
+    Ok(Trained { model: Box::new(best.model), epochs, best_epoch: best.epoch, train_loss, holdout_loss })
+}
+
+/// The weights that did best on the held-out rows so far.
+struct Best {
+    epoch: usize,
+    loss: f64,
+    model: Dense,
+}
+
+/// A model in training, with everything that changes from step to step.
+struct Descent<'a> {
+    data: &'a Data,
+    settings: &'a Training,
+    model: Dense,
+    optimiser: nn::Optimizer,
+    order: Vec<usize>,
+    shuffle: ChaCha8Rng,
+    noise: ChaCha8Rng,
+    step: usize,
+    /// Rows owed to the trim: a small part of a small batch is less than a row, and is carried to the next batch.
+    trim_owed: f64,
+    /// One batch of clean rows, and the same with noise; kept to spare an allocation a step.
+    clean: Vec<f32>,
+    noisy: Vec<f32>,
+}
+
+impl<'a> Descent<'a> {
+    fn new(data: &'a Data, shape: &ModelShape, settings: &'a Training) -> Result<Self, TrainError> {
+        // One generator for each use, so that a change in one does not shift the others.
+        let stream = |number: u64| {
+            let mut rng = ChaCha8Rng::seed_from_u64(settings.seed);
+            rng.set_stream(number);
+            rng
+        };
+        let variables = nn::VarStore::new(Device::Cpu);
+        let mut count = 0;
+        let model = Dense::initialised(shape, &mut stream(0))?.map_weights(|weight| {
+            count += 1;
+            variables.root().f_var_copy(&format!("w{count}"), weight)
+        })?;
+        let adamw = nn::AdamW { wd: settings.weight_decay, ..nn::AdamW::default() };
+        let optimiser = adamw.build(&variables, settings.learning_rate)?;
+        Ok(Self {
+            data,
+            settings,
+            model,
+            optimiser,
+            order: (0..data.train.len() / data.inputs).collect(),
+            shuffle: stream(1),
+            noise: stream(2),
+            step: 0,
+            trim_owed: 0.0,
+            clean: Vec::new(),
+            noisy: Vec::new(),
+        })
+    }
+
+    /// One pass over the rows in a new order; gives the mean of the batches' losses.
+    fn epoch(&mut self, number: usize) -> Result<f64, TrainError> {
+        self.order.shuffle(&mut self.shuffle);
+        let order = std::mem::take(&mut self.order);
+        let size = self.settings.batch.max(1);
+        let steps = order.len().div_ceil(size);
+        let mut sum = 0.0;
+        for batch in order.chunks(size) {
+            let rate = learning_rate(self.settings.learning_rate, self.step, steps * self.settings.epochs.max(1));
+            let loss = self.step(batch, rate)?;
+            if !loss.is_finite() {
+                return Err(self.diverged(number));
+            }
+            self.step += 1;
+            sum += loss;
+        }
+        self.order = order;
+        Ok(sum / steps as f64)
+    }
+
+    /// One optimiser step on the rows `batch`; gives their trimmed loss before the step.
+    fn step(&mut self, batch: &[usize], rate: f64) -> Result<f64, TrainError> {
+        self.fill(batch);
+        let clean = rows_tensor(&self.clean, self.data.inputs)?;
+        let noisy = rows_tensor(&self.noisy, self.data.inputs)?;
+        let keep = self.keep(batch.len());
+        let losses = row_losses(&self.model.forward(&noisy)?.f_sub(&clean)?)?;
+        let kept = if keep < batch.len() { losses.f_topk(keep as i64, 0, false, false)?.0 } else { losses };
+        let loss = kept.f_mean(None::<Kind>)?;
+        let value = loss.f_double_value(&[])?;
+        if value.is_finite() {
+            self.optimiser.set_lr(rate);
+            self.optimiser.zero_grad();
+            loss.f_backward()?;
+            self.optimiser.step();
+        }
+        Ok(value)
+    }
+
+    /// Gathers the rows of a batch, clean and noisy.
+    fn fill(&mut self, batch: &[usize]) {
+        let inputs = self.data.inputs;
+        self.clean.clear();
+        for &row in batch {
+            self.clean.extend_from_slice(&self.data.train[row * inputs..(row + 1) * inputs]);
+        }
+        let (scale, rng) = (self.settings.noise as f32, &mut self.noise);
+        self.noisy.clear();
+        self.noisy.extend(self.clean.iter().map(|value| {
+            let noise: f32 = StandardNormal.sample(rng);
+            value + scale * noise
+        }));
+    }
+
+    /// How many of `rows` rows get a gradient, at least 1.
+    fn keep(&mut self, rows: usize) -> usize {
+        self.trim_owed += self.settings.trim * rows as f64;
+        let drop = (self.trim_owed.floor() as usize).min(rows - 1);
+        self.trim_owed -= drop as f64;
+        rows - drop
+    }
+
+    /// The model as it is now, apart from the training.
+    fn copy(&self) -> Result<Dense, TrainError> {
+        Ok(tch::no_grad(|| self.model.map_weights(Tensor::f_detach_copy))?)
+    }
+
+    fn diverged(&self, epoch: usize) -> TrainError {
+        TrainError::Diverged { epoch, learning_rate: self.settings.learning_rate }
+    }
+}
