@@ -1,0 +1,49 @@
+//! The decode step: bytes become [`Record`](crate::record::Record)s by a stream's
+//! [`RecordFormat`](crate::config::settings::RecordFormat).
+//!
+//! A message is either exactly one record or exactly one [`Rejected`](crate::record::Rejected), never both and never
+//! neither; message order is kept; nothing here panics, reads a clock or touches a network. [`json`] reads Kafka
+//! messages and [`lines`] of files, [`csv`] reads CSV files for `replay` and `train`, [`file`] tells the two kinds of
+//! file apart, and [`schema`] describes an accepted JSON record as a JSON Schema.
+//!
+//! What a value means is the same in JSON and in CSV:
+//!
+//! | written | read as |
+//! |---|---|
+//! | a number | the nearest 64-bit float; integers above 2^53 are rounded |
+//! | absent, `null`, text without any character but spaces | [`MISSING`](crate::record::MISSING) |
+//! | `"12.5"`, also with spaces around it | 12.5, counted in `coerced` (JSON only) |
+//! | `"NaN"`, `"inf"`, `"Infinity"`, in any case, with or without a sign | [`NON_FINITE`](crate::record::NON_FINITE) |
+//! | `true`, `false` (JSON only) | 1, 0 |
+//! | a number beyond the range of a 64-bit float, any other text, an object, an array | rejected, `wrong_type` |
+//!
+//! Event times are described in [`time`], series keys in [`text`].
+
+pub mod csv;
+pub mod file;
+pub mod json;
+pub mod lines;
+pub mod schema;
+
+pub mod text;
+pub mod time;
+
+#[cfg(test)]
+mod fixtures;
+mod tree;
+mod walk;
+
+use crate::record::RejectReason;
+
+/// Why a message is no record, before it is known which message it was.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Problem {
+    reason: RejectReason,
+    detail: String,
+}
+
+impl Problem {
+    fn new(reason: RejectReason, detail: impl Into<String>) -> Self {
+        Self { reason, detail: detail.into() }
+    }
+}

@@ -1,0 +1,231 @@
+//! The JSON decoder: Kafka messages (or lines of a file) become the records of a stream.
+//!
+//! A payload is one JSON object (RFC 8259) in UTF-8, after a byte order mark if there is one. It is read in one streaming
+//! pass: no document is built, and a record allocates nothing that [`Batch`] does not keep. Text that is borrowed from
+//! the message stays borrowed.
+//!
+//! Defined outcomes, beside those of single values in [`crate::decode`]:
+//! - a configured place that stands there twice is rejected; other repeated keys are skipped like all that is unconfigured;
+//! - a path through something that is neither object nor array is rejected, through `null` or nothing it is missing; a
+//!   place that is both a reading and the parent of others may hold either;
+//! - skipped parts have to be well-formed JSON, of any depth: they are skipped without recursion. Inside configured
+//!   places depth is bounded by the longest path;
+//! - the payload's length, then its UTF-8, then its syntax and values from front to back, then the series key, then the
+//!   time are looked at in this order, and the first problem is the one reported.
+
+use std::borrow::Cow;
+
+use serde::de::DeserializeSeed;
+use serde_json::Deserializer;
+
+use super::Problem;
+use super::text::{check_key, quoted};
+use super::time;
+use super::tree::Node;
+use super::walk::{Row, Walk};
+use crate::config::settings::{KeyFrom, RecordFormat, TimeFrom};
+use crate::record::{Batch, EventTime, MISSING, Message, Record, RejectReason, Rejected};
+
+/// The byte order mark, which some gateways put in front of each message.
+const BOM: &[u8] = b"\xEF\xBB\xBF";
+
+/// Bytes on either side of a syntax error that a detail quotes.
+const QUOTED_BYTES: usize = 12;
+
+/// Reads the messages of one stream. It is built once and never changes, so that lanes may share it.
+#[derive(Clone, Debug)]
+pub struct Decoder {
+    /// The configured paths; walked beside each document.
+    tree: Node,
+    /// Nodes of the tree.
+    nodes: usize,
+    /// Readings of a record.
+    fields: usize,
+    /// Where the series key is, if not in the document.
+    key: KeyFrom,
+    /// Where the event time is, if not in the document.
+    time: TimeFrom,
+    /// Longest payload that is read.
+    max_payload_bytes: usize,
+}
+
+/// What one message gave beside its readings.
+struct Decoded<'a> {
+    series: Cow<'a, str>,
+    time: EventTime,
+    coerced: u64,
+}
+
+impl Decoder {
+    /// A decoder of records of `format`.
+    pub fn new(format: &RecordFormat) -> Self {
+        let (tree, nodes) = Node::of(format);
+        Self {
+            tree,
+            nodes,
+            fields: format.fields.len(),
+            key: format.key.clone(),
+            time: format.time.clone(),
+            max_payload_bytes: format.max_payload_bytes,
+        }
+    }
+
+    /// Decodes a micro-batch: each message becomes one record or one rejection, in the order of the messages.
+    pub fn decode<'a>(&self, messages: &[Message<'a>]) -> Batch<'a> {
+        let mut batch = Batch {
+            records: Vec::with_capacity(messages.len()),
+            values: Vec::with_capacity(messages.len() * self.fields),
+            ..Batch::default()
+        };
+        let mut seen = vec![0; self.nodes];
+        for (index, message) in messages.iter().enumerate() {
+            let start = batch.values.len();
+            batch.values.resize(start + self.fields, MISSING);
+            let row = Row {
+                values: batch.values.get_mut(start..).unwrap_or_default(),
+                seen: &mut seen,
+                // 0 is what `seen` starts with; no micro-batch comes near 2^32 messages.
+                stamp: index as u32 + 1,
+                key: None,
+                time: None,
+                coerced: 0,
+                problem: None,
+                entered: None,
+            };
+            match self.decode_one(message, row) {
+                Ok(Decoded { series, time, coerced }) => {
+                    let &Message { partition, offset, .. } = message;
+                    batch.records.push(Record { message: index, partition, offset, series, time });
+                    batch.coerced += coerced;
+                }
+                Err(problem) => {
+                    batch.values.truncate(start);
+                    batch.rejected.push(Rejected::new(index, problem.reason, problem.detail));
+                }
+            }
+        }
+        batch
+    }
+
+    fn decode_one<'r, 'a>(&'r self, message: &Message<'a>, mut row: Row<'r, 'a>) -> Result<Decoded<'a>, Problem> {
+        let text = self.payload_text(message)?;
+        let mut reader = Deserializer::from_str(text);
+        let walked = Walk { node: &self.tree, row: &mut row }.deserialize(&mut reader);
+        if let Err(error) = walked.and_then(|()| reader.end()) {
+            return Err(syntax_problem(text, &error, row));
+        }
+        let series = self.series(message, row.key)?;
+        let time = self.time(message, row.time)?;
+        Ok(Decoded { series, time, coerced: row.coerced })
+    }
+
+    fn payload_text<'a>(&self, message: &Message<'a>) -> Result<&'a str, Problem> {
+        let Some(payload) = message.payload else {
+            return Err(Problem::new(RejectReason::Empty, "no payload (a tombstone); a JSON object is allowed"));
+        };
+        if payload.len() > self.max_payload_bytes {
+            let detail = format!("the payload is longer than the allowed {} bytes", self.max_payload_bytes);
+            return Err(Problem::new(RejectReason::TooLarge, detail + "; see `record.max_payload_bytes`"));
+        }
+        let payload = payload.strip_prefix(BOM).unwrap_or(payload);
+        if payload.is_empty() {
+            return Err(Problem::new(RejectReason::Empty, "an empty payload; a JSON object is allowed"));
+        }
+        std::str::from_utf8(payload).map_err(|error| {
+            let at = error.valid_up_to();
+            let byte = payload.get(at).copied().unwrap_or_default();
+            let detail = format!("byte {at} of the payload is 0x{byte:02X}, which is not UTF-8; only UTF-8 is allowed");
+            Problem::new(RejectReason::NotUtf8, detail)
+        })
+    }
+
+    fn series<'a>(&self, message: &Message<'a>, found: Option<Cow<'a, str>>) -> Result<Cow<'a, str>, Problem> {
+        match &self.key {
+            KeyFrom::Field(path) => found.ok_or_else(|| {
+                let detail =
+                    format!("series key `{}` is absent or null; a string or an integer is due", path.join("."));
+                Problem::new(RejectReason::MissingKey, detail)
+            }),
+            KeyFrom::Partition => Ok(Cow::Owned(message.partition.to_string())),
+            KeyFrom::Kafka => {
+                let Some(key) = message.key else {
+                    let detail = "the message has no Kafka key, which names the series; see `record.key`";
+                    return Err(Problem::new(RejectReason::MissingKey, detail));
+                };
+                let key = std::str::from_utf8(key).map_err(|_| {
+                    let detail = format!("the Kafka key {} is not UTF-8", quoted(&String::from_utf8_lossy(key)));
+                    Problem::new(RejectReason::BadKey, detail)
+                })?;
+                check_key(key, "the Kafka key")?;
+                Ok(Cow::Borrowed(key))
+            }
+        }
+    }
+
+    fn time(&self, message: &Message<'_>, found: Option<EventTime>) -> Result<EventTime, Problem> {
+        match &self.time {
+            TimeFrom::Field(path, format) => found.ok_or_else(|| {
+                let allowed = time::allowed(*format);
+                let detail = format!("event time `{}` is absent, null or blank; {allowed} is due", path.join("."));
+                Problem::new(RejectReason::MissingTime, detail)
+            }),
+            TimeFrom::Kafka => {
+                let Some(time) = message.timestamp else {
+                    let detail = "the message has no Kafka timestamp, which is its event time; see `record.time`";
+                    return Err(Problem::new(RejectReason::MissingTime, detail));
+                };
+                time::in_range(time.0).ok_or_else(|| {
+                    let detail = format!("the Kafka timestamp {time} is outside the years 1970 to 2199");
+                    Problem::new(RejectReason::BadTime, detail)
+                })
+            }
+        }
+    }
+}
+
+/// What the end of a pass that failed says about the message.
+#[cold]
+fn syntax_problem(text: &str, error: &serde_json::Error, row: Row<'_, '_>) -> Problem {
+    if let Some(problem) = row.problem {
+        return problem;
+    }
+    let message = error.to_string();
+    // Skipped numbers are never computed, so this one stands at the place that was entered last.
+    if let (true, Some(node)) = (message.starts_with("number out of range"), row.entered) {
+        let detail = format!("{}: the number found is beyond the range of a 64-bit float ({message})", node.label);
+        return Problem::new(node.misfit(), detail);
+    }
+    let at = byte_offset(text, error);
+    let near = {
+        let from = (0..=at.saturating_sub(QUOTED_BYTES)).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
+        let rest = text.get(from..).unwrap_or_default();
+        quoted(rest.char_indices().nth(2 * QUOTED_BYTES).and_then(|(end, _)| rest.get(..end)).unwrap_or(rest))
+    };
+    let hint = if message.starts_with("trailing characters") {
+        "; one JSON object for each message is allowed"
+    } else if names_bare_number(text, at) {
+        "; bare NaN and Infinity are not JSON: write null, or \"NaN\" in quotes"
+    } else {
+        ""
+    };
+    Problem::new(RejectReason::NotJson, format!("not JSON: {message}, near {near}{hint}"))
+}
+
+/// Where in `text` a syntax error stands: the reader counts lines and, inside the line, bytes, both from 1.
+fn byte_offset(text: &str, error: &serde_json::Error) -> usize {
+    let line_start: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
+    (line_start + error.column().saturating_sub(1)).min(text.len())
+}
+
+/// Whether the error at byte `at` was made by a `NaN` or `Infinity` without quotes, as Python and JavaScript write them.
+fn names_bare_number(text: &str, at: usize) -> bool {
+    // The reader may have read as far as the third letter, because `n` also begins `null`, and a sign before that.
+    (at.saturating_sub(3)..=at + 1).filter_map(|from| text.as_bytes().get(from..)).any(|rest| {
+        ["nan", "inf"]
+            .iter()
+            .any(|word| rest.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word.as_bytes())))
+    })
+}
+
+#[cfg(test)]
+mod tests;

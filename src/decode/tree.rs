@@ -1,0 +1,181 @@
+//! The configured paths of a stream as one tree, built once, which the reader walks beside each JSON document.
+//!
+//! A node stands for one place in the document. Its targets say what a scalar there is for; its children are the places
+//! below it. A place may be several things at once (the series key may also be a reading). A key that is a plain decimal
+//! number, such as the `0` of `readings.0.value`, is an object's key as well as an array's index.
+
+use crate::config::settings::{KeyFrom, RecordFormat, TimeFormat, TimeFrom};
+use crate::record::RejectReason;
+
+/// What a scalar at a node is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Target {
+    /// The reading with this index in the row.
+    Reading(usize),
+    /// The series key.
+    Key,
+    /// The event time.
+    Time(TimeFormat),
+}
+
+/// One place in the document.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Node {
+    /// Number of the node in the tree; the root is 0.
+    pub(super) id: usize,
+    /// How details name it.
+    pub(super) label: String,
+    /// What a scalar here is for.
+    pub(super) targets: Vec<Target>,
+    /// The places below, sorted by their key.
+    children: Vec<(Box<str>, Node)>,
+    /// Of the children, those that are also an array's elements: index in the array and in `children`, ascending.
+    elements: Vec<(usize, usize)>,
+}
+
+impl Node {
+    /// The tree of all paths of `format`, and how many nodes it has.
+    pub(super) fn of(format: &RecordFormat) -> (Self, usize) {
+        let mut root = Self::default();
+        let mut nodes = 1;
+        if let KeyFrom::Field(path) = &format.key {
+            root.insert(path, Target::Key, format!("series key `{}`", path.join(".")), &mut nodes);
+        }
+        if let TimeFrom::Field(path, time_format) = &format.time {
+            root.insert(path, Target::Time(*time_format), format!("event time `{}`", path.join(".")), &mut nodes);
+        }
+        for (index, field) in format.fields.iter().enumerate() {
+            let path = field.path.join(".");
+            let label = if path == field.name {
+                format!("field `{path}`")
+            } else {
+                format!("field `{}` (at `{path}`)", field.name)
+            };
+            root.insert(&field.path, Target::Reading(index), label, &mut nodes);
+        }
+        root.seal();
+        (root, nodes)
+    }
+
+    /// The child at `key` of an object, if a path leads through it.
+    pub(super) fn child(&self, key: &str) -> Option<&Self> {
+        let at = self.children.binary_search_by(|(name, _)| name.as_ref().cmp(key)).ok()?;
+        self.children.get(at).map(|(_, child)| child)
+    }
+
+    /// The children that are elements of an array, with their indices, ascending.
+    pub(super) fn elements(&self) -> impl Iterator<Item = (usize, &Self)> {
+        self.elements.iter().filter_map(|&(index, at)| self.children.get(at).map(|(_, child)| (index, child)))
+    }
+
+    /// The children with their keys.
+    pub(super) fn children(&self) -> impl Iterator<Item = (&str, &Self)> {
+        self.children.iter().map(|(key, child)| (key.as_ref(), child))
+    }
+
+    /// Whether no path leads further down.
+    pub(super) fn is_leaf(&self) -> bool {
+        self.children.is_empty()
+    }
+
+    /// What the first target here or below is for.
+    pub(super) fn first_target(&self) -> Option<Target> {
+        self.targets.first().copied().or_else(|| self.children.iter().find_map(|(_, child)| child.first_target()))
+    }
+
+    /// Why a record is rejected whose value here cannot be what it is for.
+    pub(super) fn misfit(&self) -> RejectReason {
+        match self.first_target() {
+            Some(Target::Reading(_)) => RejectReason::WrongType,
+            Some(Target::Key) => RejectReason::BadKey,
+            Some(Target::Time(_)) => RejectReason::BadTime,
+            None => RejectReason::NotObject,
+        }
+    }
+
+    fn insert(&mut self, path: &[String], target: Target, label: String, nodes: &mut usize) {
+        let mut node = self;
+        for (depth, key) in path.iter().enumerate() {
+            let at = match node.children.iter().position(|(name, _)| name.as_ref() == key) {
+                Some(at) => at,
+                None => {
+                    let walked = path.get(..=depth).unwrap_or_default().join(".");
+                    let child = Self { id: *nodes, label: format!("field `{walked}`"), ..Self::default() };
+                    *nodes += 1;
+                    node.children.push((key.as_str().into(), child));
+                    node.children.len() - 1
+                }
+            };
+            let Some((_, child)) = node.children.get_mut(at) else { return };
+            node = child;
+        }
+        // The first of several targets names the place.
+        if node.targets.is_empty() {
+            node.label = label;
+        }
+        node.targets.push(target);
+    }
+
+    /// Brings the children into the order that [`Node::child`] and [`Node::elements`] rely on.
+    fn seal(&mut self) {
+        self.children.sort_by(|(one, _), (other, _)| one.cmp(other));
+        self.elements = (self.children.iter().enumerate())
+            .filter_map(|(at, (key, _))| array_index(key).map(|index| (index, at)))
+            .collect();
+        self.elements.sort_unstable();
+        for (_, child) in &mut self.children {
+            child.seal();
+        }
+    }
+}
+
+/// The array index that `key` is: decimal digits without leading zeros.
+fn array_index(key: &str) -> Option<usize> {
+    let canonical = key == "0" || (!key.starts_with('0') && key.bytes().all(|byte| byte.is_ascii_digit()));
+    canonical.then(|| key.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::fixtures::{field, format};
+
+    #[test]
+    fn paths_share_their_common_places() {
+        let mut format = format(&[("a.b", "x"), ("a.c", "a.c"), ("a.10", "ten"), ("a.9", "nine"), ("a.09", "text")]);
+        format.key = KeyFrom::Field(vec!["a".into(), "b".into()]);
+        let (root, nodes) = Node::of(&format);
+        assert_eq!(nodes, 7, "the root, `a` and five below it");
+        let a = root.child("a").expect("a");
+        assert!(root.child("b").is_none() && !a.is_leaf());
+        assert_eq!(a.label, "field `a`");
+        let b = a.child("b").expect("a.b");
+        assert_eq!(b.targets, [Target::Key, Target::Reading(0)]);
+        assert_eq!(b.label, "series key `a.b`");
+        assert_eq!(a.child("10").expect("a.10").label, "field `ten` (at `a.10`)");
+        let elements: Vec<_> = a.elements().map(|(index, node)| (index, node.targets.clone())).collect();
+        assert_eq!(elements, [(9, vec![Target::Reading(3)]), (10, vec![Target::Reading(2)])]);
+    }
+
+    #[test]
+    fn the_reason_of_a_misfit_is_that_of_what_stands_below() {
+        let mut format = format(&[]);
+        format.fields = vec![field("v", &["d", "v"])];
+        format.key = KeyFrom::Field(vec!["id".into(), "name".into()]);
+        format.time = TimeFrom::Field(vec!["ts".into()], TimeFormat::Auto);
+        let (root, _) = Node::of(&format);
+        for (key, reason) in
+            [("d", RejectReason::WrongType), ("id", RejectReason::BadKey), ("ts", RejectReason::BadTime)]
+        {
+            assert_eq!(root.child(key).map(Node::misfit), Some(reason), "{key}");
+        }
+    }
+
+    #[test]
+    fn only_canonical_numbers_are_array_indices() {
+        for (key, index) in [("0", Some(0)), ("17", Some(17)), ("01", None), ("", None), ("-1", None), ("1a", None)] {
+            assert_eq!(array_index(key), index, "{key}");
+        }
+        assert_eq!(array_index("99999999999999999999999"), None);
+    }
+}

@@ -1,0 +1,281 @@
+//! One pass over one JSON document, beside the tree of configured paths: each value that is wanted goes straight into its
+//! place of the row, everything else is skipped without being built.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::Problem;
+use super::text::{self, Reading, check_key, quoted};
+use super::time;
+use super::tree::{Node, Target};
+use crate::config::settings::TimeFormat;
+use crate::record::{EventTime, MISSING, NON_FINITE, RejectReason};
+
+/// What may stand where a reading is configured, for people.
+const READING_ALLOWED: &str = "a number, a number as text, true, false or null";
+
+/// What one document fills in.
+pub(super) struct Row<'r, 'a> {
+    /// The readings, all [`MISSING`] at the start.
+    pub(super) values: &'r mut [f64],
+    /// By node: the stamp of the last document that held it. It lives as long as the batch, so that no document has to clear it.
+    pub(super) seen: &'r mut [u32],
+    /// The stamp of this document.
+    pub(super) stamp: u32,
+    /// The series key, if the document holds one.
+    pub(super) key: Option<Cow<'a, str>>,
+    /// The event time, if the document holds one.
+    pub(super) time: Option<EventTime>,
+    /// Numbers that came as text.
+    pub(super) coerced: u64,
+    /// Why the pass was ended by us rather than by the JSON reader.
+    pub(super) problem: Option<Problem>,
+    /// The place entered last: a number that the JSON reader cannot hold stands there.
+    pub(super) entered: Option<&'r Node>,
+}
+
+impl<'r, 'a> Row<'r, 'a> {
+    /// Ends the pass. The reader's own error carries only text, so the problem travels beside it.
+    #[cold]
+    fn stop<E: Error>(&mut self, reason: RejectReason, detail: String) -> E {
+        self.problem = Some(Problem::new(reason, detail));
+        E::custom("rejected")
+    }
+
+    #[cold]
+    fn misfit<E: Error>(&mut self, node: &Node, found: &str) -> E {
+        let allowed = match (node.id, node.is_leaf(), node.first_target()) {
+            (0, _, _) => return self.stop(RejectReason::NotObject, format!("found {found}; a JSON object is allowed")),
+            (_, false, _) => "an object or array with the configured fields",
+            (_, _, Some(Target::Key)) => "a string or an integer",
+            (_, _, Some(Target::Time(format))) => time::allowed(format),
+            _ => READING_ALLOWED,
+        };
+        self.stop(node.misfit(), format!("{}: found {found}; allowed is {allowed}", node.label))
+    }
+
+    fn take<E: Error>(&mut self, node: &Node, scalar: Scalar<'a, '_>) -> Result<(), E> {
+        let is_object_due = node.targets.is_empty();
+        if is_object_due && (node.id == 0 || !matches!(scalar, Scalar::Null)) {
+            return Err(self.misfit(node, &scalar.describe()));
+        }
+        for &target in &node.targets {
+            match target {
+                Target::Reading(index) => self.take_reading(node, index, &scalar)?,
+                Target::Key => self.take_key(node, &scalar)?,
+                Target::Time(format) => self.take_time(node, format, &scalar)?,
+            }
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn take_reading<E: Error>(&mut self, node: &Node, index: usize, scalar: &Scalar<'a, '_>) -> Result<(), E> {
+        let value = match scalar {
+            Scalar::Float(number) => *number,
+            Scalar::Signed(number) => *number as f64,
+            Scalar::Unsigned(number) => *number as f64,
+            Scalar::Bool(flag) => f64::from(u8::from(*flag)),
+            Scalar::Null => MISSING,
+            Scalar::Borrowed(text) | Scalar::Copied(text) => match text::reading(text) {
+                Ok(Reading::Number(number)) => {
+                    self.coerced += 1;
+                    number
+                }
+                Ok(Reading::Blank) => MISSING,
+                Ok(Reading::NonFinite) => NON_FINITE,
+                Err(wrong) => {
+                    let detail = format!("{}: {wrong}; allowed is {READING_ALLOWED}", node.label);
+                    return Err(self.stop(RejectReason::WrongType, detail));
+                }
+            },
+        };
+        if let Some(slot) = self.values.get_mut(index) {
+            *slot = value;
+        }
+        Ok(())
+    }
+
+    fn take_key<E: Error>(&mut self, node: &Node, scalar: &Scalar<'a, '_>) -> Result<(), E> {
+        let key = match scalar {
+            Scalar::Borrowed(text) => Cow::Borrowed(*text),
+            Scalar::Copied(text) => Cow::Owned((*text).to_owned()),
+            Scalar::Signed(number) => Cow::Owned(number.to_string()),
+            Scalar::Unsigned(number) => Cow::Owned(number.to_string()),
+            Scalar::Null => return Ok(()),
+            Scalar::Bool(_) | Scalar::Float(_) => return Err(self.misfit(node, &scalar.describe())),
+        };
+        if let Err(problem) = check_key(&key, &node.label) {
+            return Err(self.stop(problem.reason, problem.detail));
+        }
+        self.key = Some(key);
+        Ok(())
+    }
+
+    fn take_time<E: Error>(&mut self, node: &Node, format: TimeFormat, scalar: &Scalar<'a, '_>) -> Result<(), E> {
+        let time = match scalar {
+            Scalar::Signed(number) => time::from_integer(*number, format),
+            // Saturation stays out of the allowed years in every unit.
+            Scalar::Unsigned(number) => time::from_integer(i64::try_from(*number).unwrap_or(i64::MAX), format),
+            Scalar::Float(number) => time::from_float(*number, format),
+            Scalar::Borrowed(text) | Scalar::Copied(text) if text.trim().is_empty() => return Ok(()),
+            Scalar::Borrowed(text) | Scalar::Copied(text) => time::from_text(text, format),
+            Scalar::Null => return Ok(()),
+            Scalar::Bool(_) => return Err(self.misfit(node, &scalar.describe())),
+        };
+        match time {
+            Ok(time) => self.time = Some(time),
+            Err(wrong) => return Err(self.stop(RejectReason::BadTime, format!("{}: {wrong}", node.label))),
+        }
+        Ok(())
+    }
+}
+
+/// A JSON value that is neither object nor array.
+enum Scalar<'a, 't> {
+    Null,
+    Bool(bool),
+    Signed(i64),
+    Unsigned(u64),
+    Float(f64),
+    /// Text that stands in the message as it is.
+    Borrowed(&'a str),
+    /// Text that was written with escapes.
+    Copied(&'t str),
+}
+
+impl Scalar<'_, '_> {
+    #[cold]
+    fn describe(&self) -> String {
+        match self {
+            Self::Null => "null".to_owned(),
+            Self::Bool(flag) => flag.to_string(),
+            Self::Signed(number) => format!("the number {number}"),
+            Self::Unsigned(number) => format!("the number {number}"),
+            Self::Float(number) => format!("the number {number}"),
+            Self::Borrowed(text) => format!("the text {}", quoted(text)),
+            Self::Copied(text) => format!("the text {}", quoted(text)),
+        }
+    }
+}
+
+/// The walk at one place: a seed for the reader and at the same time its visitor.
+pub(super) struct Walk<'w, 'r, 'a> {
+    pub(super) node: &'r Node,
+    pub(super) row: &'w mut Row<'r, 'a>,
+}
+
+impl<'a> DeserializeSeed<'a> for Walk<'_, '_, 'a> {
+    type Value = ();
+
+    #[inline]
+    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<(), D::Error> {
+        self.row.entered = Some(self.node);
+        if let Some(stamp) = self.row.seen.get_mut(self.node.id) {
+            if *stamp == self.row.stamp {
+                let detail = format!("{} stands there twice; once is allowed", self.node.label);
+                return Err(self.row.stop(RejectReason::DuplicateField, detail));
+            }
+            *stamp = self.row.stamp;
+        }
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'a> Visitor<'a> for Walk<'_, '_, 'a> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.node.label)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        self.row.take(self.node, Scalar::Null)
+    }
+
+    fn visit_bool<E: Error>(self, flag: bool) -> Result<(), E> {
+        self.row.take(self.node, Scalar::Bool(flag))
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<(), E> {
+        self.row.take(self.node, Scalar::Signed(number))
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<(), E> {
+        self.row.take(self.node, Scalar::Unsigned(number))
+    }
+
+    #[inline]
+    fn visit_f64<E: Error>(self, number: f64) -> Result<(), E> {
+        self.row.take(self.node, Scalar::Float(number))
+    }
+
+    fn visit_borrowed_str<E: Error>(self, text: &'a str) -> Result<(), E> {
+        self.row.take(self.node, Scalar::Borrowed(text))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
+        self.row.take(self.node, Scalar::Copied(text))
+    }
+
+    #[inline]
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
+        let Self { node, row } = self;
+        if node.id != 0 && node.is_leaf() {
+            return Err(row.misfit(node, "an object"));
+        }
+        while let Some(child) = map.next_key_seed(KeyOf(node))? {
+            match child {
+                Some(node) => map.next_value_seed(Walk { node, row })?,
+                None => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'a>>(self, mut seq: A) -> Result<(), A::Error> {
+        let Self { node, row } = self;
+        if node.id == 0 || node.is_leaf() {
+            return Err(row.misfit(node, "an array"));
+        }
+        let mut wanted = node.elements().peekable();
+        let mut index = 0;
+        loop {
+            let more = match wanted.next_if(|&(element, _)| element == index) {
+                Some((_, node)) => seq.next_element_seed(Walk { node, row })?.is_some(),
+                None => seq.next_element::<IgnoredAny>()?.is_some(),
+            };
+            if !more {
+                return Ok(());
+            }
+            index += 1;
+        }
+    }
+}
+
+/// Finds the child that a key of an object leads to, without keeping the key.
+struct KeyOf<'n>(&'n Node);
+
+impl<'a, 'n> DeserializeSeed<'a> for KeyOf<'n> {
+    type Value = Option<&'n Node>;
+
+    #[inline]
+    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'n> Visitor<'_> for KeyOf<'n> {
+    type Value = Option<&'n Node>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    #[inline]
+    fn visit_str<E: Error>(self, key: &str) -> Result<Self::Value, E> {
+        Ok(self.0.child(key))
+    }
+}

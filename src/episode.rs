@@ -1,0 +1,284 @@
+//! The episode: one run of outlier verdicts of a series, or of records with sensors that cannot be believed.
+//!
+//! A [`Plan`] is made once for a stream; an [`EpisodeState`] belongs to one series. [`Plan::step`] is pure: the same
+//! records, scores and thresholds in the same order give the same alerts with the same ids, live, replayed or resumed.
+//!
+//! A series holds two episodes of one machine, an anomaly's and a sensor fault's; at most one of each is open.
+//!
+//! | | anomaly | sensor fault |
+//! |---|---|---|
+//! | counts towards opening | score above the threshold | a faulty sensor |
+//! | opens at | `open_n` of the last `open_m` scored records | 3 of the last 5 records |
+//! | counts towards closing | score at or below `close_ratio` x threshold | no faulty sensor |
+//! | closes at | `close_after` of them in a row | the same |
+//! | severity | warning; critical from `critical_ratio` x threshold | info |
+//!
+//! A record with a faulty sensor is not scored, so it moves the anomaly's episode neither way: an anomaly that turns
+//! into a sensor fault stays open until scored records close it, and silence closes nothing. Without a bundle it stands
+//! still as well. An episode starts with the record that opens it; the outliers that led up to it are not counted. Opening and update events
+//! are made only by records that are outliers (or faulty) themselves, so that each carries its evidence.
+
+mod machine;
+mod mute;
+
+use machine::{At, Input, Machine, Published, Rules};
+use serde::{Deserialize, Serialize};
+
+use crate::config::settings;
+use crate::record::alert::{Alert, AlertEvent, AlertKind, FieldFault, FieldShare, InputPosition, Severity};
+use crate::record::{EventTime, Fault, Verdict};
+
+/// Bound on a published ratio of score to threshold: JSON has no infinity.
+pub const RATIO_MAX: f64 = 1e9;
+
+/// Faulty records, among [`FAULT_OPEN_M`], that open a sensor fault's episode: a single gap in the data should not call
+/// anybody, and a sensor that fails every other record should.
+const FAULT_OPEN_N: u32 = 3;
+const FAULT_OPEN_M: u32 = 5;
+
+/// The rules of one stream.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Plan {
+    stream: String,
+    topic: String,
+    field_names: Vec<String>,
+    anomaly: Rules,
+    fault: Rules,
+    episode: settings::Episode,
+    mutes: Vec<settings::Mute>,
+}
+
+/// The episodes of one series.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct EpisodeState {
+    anomaly: Machine,
+    fault: Machine,
+}
+
+impl EpisodeState {
+    /// Whether an anomaly's episode is open, published or not.
+    pub fn anomaly_open(&self) -> bool {
+        self.anomaly.is_open()
+    }
+
+    /// Whether a sensor fault's episode is open, published or not.
+    pub fn fault_open(&self) -> bool {
+        self.fault.is_open()
+    }
+}
+
+/// The record that is judged.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct RecordRef<'a> {
+    /// Key of its series.
+    pub series: &'a str,
+    /// Event time.
+    pub time: EventTime,
+    /// Partition of its message.
+    pub partition: i32,
+    /// Offset of its message.
+    pub offset: i64,
+    /// Id of the bundle in use; empty while there is none.
+    pub bundle: &'a str,
+}
+
+/// What the steps before found out about the record.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Judgement<'a> {
+    /// Fit, but there is no model to score it.
+    Learning,
+    /// Scored.
+    Scored {
+        /// Finite, >= 0.
+        score: f64,
+        /// Finite, > 0.
+        threshold: f64,
+        /// Whether the threshold still rests on the fleet's calibration more than on the series' own records.
+        provisional: bool,
+    },
+    /// Its faulty sensors, at least one.
+    Faulty(&'a [Fault]),
+}
+
+/// What one record leads to.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Step {
+    /// The record's verdict.
+    pub verdict: Verdict,
+    /// Whether an episode of the series is open after this record, of either kind, muted or not.
+    pub alerting: bool,
+    /// What is to be published: at most one event of each kind.
+    pub alerts: Vec<Alert>,
+}
+
+impl Plan {
+    /// The rules of the stream called `stream`, read from `topic` (a file's name for a replay).
+    pub fn new(
+        stream: &str,
+        topic: &str,
+        fields: &[settings::Field],
+        episode: &settings::Episode,
+        mutes: &[settings::Mute],
+    ) -> Self {
+        Self {
+            stream: stream.to_owned(),
+            topic: topic.to_owned(),
+            field_names: fields.iter().map(|field| field.name.clone()).collect(),
+            anomaly: Rules::new(episode, episode.open_n, episode.open_m),
+            fault: Rules::new(episode, FAULT_OPEN_N, FAULT_OPEN_M),
+            episode: episode.clone(),
+            mutes: mutes.to_vec(),
+        }
+    }
+
+    /// Moves the series' episodes on by one record that the gate let in.
+    ///
+    /// `shares` gives the attribution of this record's score; it is asked only where an anomaly's event is published,
+    /// and cut to the `top_fields` largest.
+    ///
+    /// While a mute covers the record's time nothing is published, except that an episode whose opening was published
+    /// is closed: no alert stays open for ever. The episodes themselves go on, and one that is open when the mute ends
+    /// is published by its next outlier.
+    pub fn step(
+        &self,
+        state: &mut EpisodeState,
+        record: &RecordRef<'_>,
+        judgement: &Judgement<'_>,
+        shares: impl FnOnce() -> Vec<FieldShare>,
+    ) -> Step {
+        let at = At {
+            time: record.time,
+            partition: record.partition,
+            offset: record.offset,
+            muted: self.mutes.iter().any(|mute| mute::covers(mute, record.series, record.time)),
+        };
+        let (anomaly, fault) = self.inputs(judgement);
+        let mut alerts = Vec::new();
+        if let Some(published) = fault.and_then(|input| state.fault.step(&self.fault, &at, input)) {
+            alerts.push(self.fault_alert(record, &published, judgement));
+        }
+        if let Some(published) = anomaly.and_then(|input| state.anomaly.step(&self.anomaly, &at, input)) {
+            alerts.push(self.anomaly_alert(record, &published, judgement, shares()));
+        }
+        Step { verdict: self.verdict(judgement), alerting: state.anomaly_open() || state.fault_open(), alerts }
+    }
+
+    /// What the record means to the anomaly's machine and to the sensor fault's.
+    fn inputs(&self, judgement: &Judgement<'_>) -> (Option<Input>, Option<Input>) {
+        match *judgement {
+            Judgement::Learning => (None, Some(Input::Quiet)),
+            Judgement::Faulty(_) => (None, Some(Input::Hit { ratio: 0.0, severity: Severity::Info })),
+            Judgement::Scored { score, threshold, .. } => {
+                let anomaly = if score > threshold {
+                    let critical = score >= self.episode.critical_ratio * threshold;
+                    let severity = if critical { Severity::Critical } else { Severity::Warning };
+                    Input::Hit { ratio: ratio(score, threshold), severity }
+                } else if score <= self.episode.close_ratio * threshold {
+                    Input::Quiet
+                } else {
+                    Input::Between
+                };
+                (Some(anomaly), Some(Input::Quiet))
+            }
+        }
+    }
+
+    fn verdict(&self, judgement: &Judgement<'_>) -> Verdict {
+        match *judgement {
+            Judgement::Learning => Verdict::Learning,
+            Judgement::Faulty(_) => Verdict::SensorFault,
+            Judgement::Scored { score, threshold, .. } if score > threshold => Verdict::Outlier,
+            Judgement::Scored { score, threshold, .. } if score >= self.episode.suspect_ratio * threshold => {
+                Verdict::Suspect
+            }
+            Judgement::Scored { .. } => Verdict::Normal,
+        }
+    }
+
+    fn anomaly_alert(
+        &self,
+        record: &RecordRef<'_>,
+        published: &Published,
+        judgement: &Judgement<'_>,
+        mut shares: Vec<FieldShare>,
+    ) -> Alert {
+        shares.sort_by(|a, b| b.share.total_cmp(&a.share));
+        shares.truncate(self.episode.top_fields);
+        let mut alert = self.alert(record, AlertKind::Anomaly, published);
+        if let Judgement::Scored { score, threshold, provisional } = *judgement {
+            alert.score = Some(score);
+            alert.threshold = Some(threshold);
+            alert.ratio = Some(ratio(score, threshold));
+            alert.provisional = provisional;
+        }
+        alert.peak_ratio = Some(published.peak_ratio);
+        alert.fields = shares;
+        alert
+    }
+
+    fn fault_alert(&self, record: &RecordRef<'_>, published: &Published, judgement: &Judgement<'_>) -> Alert {
+        let mut alert = self.alert(record, AlertKind::SensorFault, published);
+        if let Judgement::Faulty(faults) = judgement {
+            alert.faults = faults.iter().map(|fault| self.field_fault(fault)).collect();
+        }
+        alert
+    }
+
+    fn field_fault(&self, fault: &Fault) -> FieldFault {
+        let name = self.field_names.get(fault.field).cloned().unwrap_or_else(|| format!("field {}", fault.field));
+        FieldFault { name, kind: fault.kind, value: fault.value }
+    }
+
+    /// What the events of both kinds have in common.
+    fn alert(&self, record: &RecordRef<'_>, kind: AlertKind, published: &Published) -> Alert {
+        Alert {
+            id: self.id(record.series, kind, published.partition, published.offset),
+            sequence: published.sequence,
+            event: published.event,
+            kind,
+            severity: published.severity,
+            stream: self.stream.clone(),
+            series: record.series.to_owned(),
+            time: record.time.to_string(),
+            opened_at: published.opened_at.to_string(),
+            closed_at: (published.event == AlertEvent::Close).then(|| record.time.to_string()),
+            records: published.records,
+            score: None,
+            threshold: None,
+            ratio: None,
+            peak_ratio: None,
+            fields: Vec::new(),
+            faults: Vec::new(),
+            bundle: record.bundle.to_owned(),
+            provisional: false,
+            position: InputPosition { topic: self.topic.clone(), partition: record.partition, offset: record.offset },
+        }
+    }
+
+    /// The first 32 hexadecimal digits of BLAKE3 over stream, series, kind, topic, partition and opening offset. Each
+    /// part goes in behind its length in bytes (u64, little-endian, like the numbers), so that no two lists of parts
+    /// are the same bytes.
+    fn id(&self, series: &str, kind: AlertKind, partition: i32, offset: i64) -> String {
+        let (partition, offset) = (partition.to_le_bytes(), offset.to_le_bytes());
+        let parts: [&[u8]; 6] = [
+            self.stream.as_bytes(),
+            series.as_bytes(),
+            kind.as_str().as_bytes(),
+            self.topic.as_bytes(),
+            &partition,
+            &offset,
+        ];
+        let mut hasher = blake3::Hasher::new();
+        for part in parts {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        hasher.finalize().to_hex().chars().take(32).collect()
+    }
+}
+
+fn ratio(score: f64, threshold: f64) -> f64 {
+    let ratio = score / threshold;
+    // 0 / 0 is a score exactly at its threshold.
+    if ratio.is_nan() { 1.0 } else { ratio.min(RATIO_MAX) }
+}

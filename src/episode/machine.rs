@@ -1,0 +1,206 @@
+//! The machine that opens and closes one kind of episode of one series. It knows nothing of scores and sensors.
+//!
+//! ```text
+//! closed --(hit, n of the last m are hits, no cool-down)--> open --(close_after quiet records in a row)--> closed
+//! ```
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::settings;
+use crate::record::EventTime;
+use crate::record::alert::{AlertEvent, Severity};
+
+/// When episodes of one kind open and close.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Rules {
+    open_n: u32,
+    /// The newest `open_m` bits.
+    window: u64,
+    close_after: u32,
+    cool_down: Duration,
+    update_every: Duration,
+}
+
+/// What a record means to the machine.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Input {
+    /// It counts towards opening, and keeps an episode open.
+    Hit { ratio: f64, severity: Severity },
+    /// Neither: it only ends a run of quiet records.
+    Between,
+    /// It counts towards closing.
+    Quiet,
+}
+
+/// Where and when the record stands.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct At {
+    pub time: EventTime,
+    pub partition: i32,
+    pub offset: i64,
+    /// Whether nothing but a close may be published now.
+    pub muted: bool,
+}
+
+/// An event to publish.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Published {
+    pub event: AlertEvent,
+    pub sequence: u32,
+    pub severity: Severity,
+    /// Position and time of the record that opened the episode.
+    pub partition: i32,
+    pub offset: i64,
+    pub opened_at: EventTime,
+    /// Hits so far, the opening one among them.
+    pub records: u64,
+    pub peak_ratio: f64,
+}
+
+/// The machine of one series.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Machine {
+    /// Whether each of the last records was a hit, the newest in bit 0; only while closed.
+    hits: u64,
+    /// Quiet records in a row; only while open.
+    quiet: u32,
+    /// When the last episode closed; forgotten when the cool-down is over.
+    closed_at: Option<EventTime>,
+    /// The open episode; boxed, since of 100,000 series few have one.
+    open: Option<Box<Open>>,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+struct Open {
+    partition: i32,
+    offset: i64,
+    opened_at: EventTime,
+    records: u64,
+    severity: Severity,
+    peak_ratio: f64,
+    /// The last published event; `None` while a mute has kept all of them back.
+    announced: Option<Announced>,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+struct Announced {
+    sequence: u32,
+    time: EventTime,
+    severity: Severity,
+}
+
+impl Rules {
+    pub fn new(episode: &settings::Episode, open_n: u32, open_m: u32) -> Self {
+        let open_m = open_m.clamp(1, u64::BITS);
+        Self {
+            open_n: open_n.clamp(1, open_m),
+            window: u64::MAX >> (u64::BITS - open_m),
+            close_after: episode.close_after.max(1),
+            cool_down: episode.cool_down,
+            update_every: episode.update_every,
+        }
+    }
+}
+
+impl Machine {
+    pub fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Moves on by one record.
+    pub fn step(&mut self, rules: &Rules, at: &At, input: Input) -> Option<Published> {
+        match (&mut self.open, input) {
+            (None, _) => self.step_closed(rules, at, input),
+            (Some(open), Input::Hit { ratio, severity }) => {
+                self.quiet = 0;
+                open.records = open.records.saturating_add(1);
+                open.peak_ratio = open.peak_ratio.max(ratio);
+                open.severity = open.severity.max(severity);
+                open.announce(rules, at)
+            }
+            (Some(_), Input::Between) => {
+                self.quiet = 0;
+                None
+            }
+            (Some(_), Input::Quiet) => {
+                self.quiet += 1;
+                if self.quiet < rules.close_after { None } else { self.close(rules, at) }
+            }
+        }
+    }
+
+    fn step_closed(&mut self, rules: &Rules, at: &At, input: Input) -> Option<Published> {
+        let cooling = self.closed_at.is_some_and(|closed_at| apart(closed_at, at.time) < rules.cool_down);
+        if !cooling {
+            self.closed_at = None;
+        }
+        // Hits of the cool-down count, so that what outlasts it opens at its end.
+        let hit = matches!(input, Input::Hit { .. });
+        self.hits = (self.hits << 1 | u64::from(hit)) & rules.window;
+        let Input::Hit { ratio, severity } = input else { return None };
+        if cooling || self.hits.count_ones() < rules.open_n {
+            return None;
+        }
+        self.hits = 0;
+        let open = self.open.insert(Box::new(Open {
+            partition: at.partition,
+            offset: at.offset,
+            opened_at: at.time,
+            records: 1,
+            severity,
+            peak_ratio: ratio,
+            announced: None,
+        }));
+        open.announce(rules, at)
+    }
+
+    /// An episode that nobody heard of closes unheard.
+    fn close(&mut self, rules: &Rules, at: &At) -> Option<Published> {
+        self.quiet = 0;
+        self.closed_at = (!rules.cool_down.is_zero()).then_some(at.time);
+        let open = self.open.take()?;
+        let sequence = open.announced.as_ref()?.sequence.saturating_add(1);
+        Some(open.publish(AlertEvent::Close, sequence))
+    }
+}
+
+impl Open {
+    /// The event that a hit makes, if it makes one.
+    fn announce(&mut self, rules: &Rules, at: &At) -> Option<Published> {
+        if at.muted {
+            return None;
+        }
+        let (event, sequence) = match &self.announced {
+            None => (AlertEvent::Open, 0),
+            Some(last) => {
+                let due = !rules.update_every.is_zero() && apart(last.time, at.time) >= rules.update_every;
+                if !due && self.severity <= last.severity {
+                    return None;
+                }
+                (AlertEvent::Update, last.sequence.saturating_add(1))
+            }
+        };
+        self.announced = Some(Announced { sequence, time: at.time, severity: self.severity });
+        Some(self.publish(event, sequence))
+    }
+
+    fn publish(&self, event: AlertEvent, sequence: u32) -> Published {
+        Published {
+            event,
+            sequence,
+            severity: self.severity,
+            partition: self.partition,
+            offset: self.offset,
+            opened_at: self.opened_at,
+            records: self.records,
+            peak_ratio: self.peak_ratio,
+        }
+    }
+}
+
+/// Time between two records, whichever is the earlier one: after a clock was set back, a cool-down must still end.
+fn apart(a: EventTime, b: EventTime) -> Duration {
+    Duration::from_micros(b.0.abs_diff(a.0))
+}

@@ -1,0 +1,121 @@
+//! The clock of a series: which event times are accepted.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::settings;
+use crate::record::{EventTime, RejectReason};
+
+/// Where an accepted record stands among those of its series. It is scored in the order of arrival all the same.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Order {
+    /// At the newest time so far, or after it.
+    InOrder,
+    /// Behind the newest time, but within `gate.allowed_lateness`.
+    Late {
+        /// How far behind, in microseconds.
+        by_us: i64,
+    },
+    /// So many late records came in a row that the clock of the source was set back: its time is the newest from now on.
+    SetBack {
+        /// How far back, in microseconds.
+        by_us: i64,
+    },
+}
+
+/// The limits that one stream sets, in microseconds.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Limits {
+    allowed_lateness_us: i64,
+    max_ahead_us: i64,
+    late_reset: u32,
+}
+
+/// The times that a series has seen.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Clock {
+    /// `None` before the first accepted record.
+    seen: Option<Seen>,
+    /// Late records since the last accepted one.
+    late_run: u32,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+struct Seen {
+    /// Lateness is measured from here.
+    newest: EventTime,
+    /// Time of the record before, which a duplicate repeats; older than `newest` where that record was late.
+    last: EventTime,
+}
+
+impl Limits {
+    pub fn new(gate: &settings::Gate) -> Self {
+        Self {
+            allowed_lateness_us: micros(gate.allowed_lateness),
+            max_ahead_us: micros(gate.max_ahead),
+            late_reset: gate.late_reset,
+        }
+    }
+
+    /// Accepts a time and moves the clock, or says why not. `repeated` tells whether the readings are those of the
+    /// record before; it is asked only where the time is.
+    pub fn check(
+        &self,
+        clock: &mut Clock,
+        time: EventTime,
+        arrival: Option<EventTime>,
+        repeated: impl FnOnce() -> bool,
+    ) -> Result<Order, (RejectReason, String)> {
+        if let Some(ahead_us) = arrival.map(|arrival| time.micros_since(arrival))
+            && ahead_us > self.max_ahead_us
+        {
+            let detail = format!(
+                "event time {time} lies {} ahead of its arrival, gate.max_ahead allows {}: check the clock of the source",
+                text(ahead_us),
+                text(self.max_ahead_us)
+            );
+            return Err((RejectReason::Future, detail));
+        }
+        let Some(seen) = &mut clock.seen else {
+            clock.seen = Some(Seen { newest: time, last: time });
+            return Ok(Order::InOrder);
+        };
+        if time == seen.last && repeated() {
+            let detail = format!("event time {time} and all readings are those of the record before: sent twice");
+            return Err((RejectReason::Duplicate, detail));
+        }
+
+        let by_us = seen.newest.micros_since(time);
+        let late = by_us > self.allowed_lateness_us;
+        if late && clock.late_run < self.late_reset {
+            clock.late_run += 1;
+            let detail = format!(
+                "event time {time} lies {} behind {}, the newest of its series; gate.allowed_lateness is {} (late record \
+                 {} in a row; gate.late_reset {})",
+                text(by_us),
+                seen.newest,
+                text(self.allowed_lateness_us),
+                clock.late_run,
+                self.late_reset
+            );
+            return Err((RejectReason::Late, detail));
+        }
+        clock.late_run = 0;
+        seen.last = time;
+        if late {
+            seen.newest = time;
+            return Ok(Order::SetBack { by_us });
+        }
+        seen.newest = seen.newest.max(time);
+        Ok(if by_us > 0 { Order::Late { by_us } } else { Order::InOrder })
+    }
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+fn text(micros: i64) -> humantime::FormattedDuration {
+    humantime::format_duration(Duration::from_micros(micros.unsigned_abs()))
+}

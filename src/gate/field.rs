@@ -1,0 +1,176 @@
+//! One field: whether its sensor can be believed at this reading.
+
+use serde::{Deserialize, Serialize};
+
+use super::normal::Normal;
+use super::scale::Scale;
+use crate::config::settings;
+use crate::record::FaultKind;
+
+/// A reading has to repeat this many times longer than it ever did in normal data before its sensor is stuck. The
+/// longest run of a few hundred training rows is a poor estimate of the longest run of a year.
+const RUN_MARGIN: u32 = 10;
+
+/// Changes that a field must have shown before it can be stuck while there is no bundle. A set point that changes once a
+/// shift looks stuck and is not; were it a fault, no record of it could ever be learned from.
+const LEARNING_CHANGES: u8 = 100;
+
+/// Records over which a field must be flat, at least.
+const FLAT_AFTER_MIN: u32 = 100;
+
+/// One movement counts for this many normal ones at most, so that a single spike cannot hide a dead sensor for long. It is
+/// far above 1 because a coarsely quantised signal moves rarely and then by many times its mean movement.
+const MOVEMENT_MAX: f64 = 1e3;
+
+/// The rules of one field under one bundle.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Limits {
+    min: f64,
+    max: f64,
+    /// Equal readings in a row that make it stuck; 0: never.
+    stuck_after: u32,
+    /// Changes that it must have shown before it can be stuck.
+    stuck_changes: u8,
+    flat: Option<Flat>,
+    scale: Option<Scale>,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+struct Flat {
+    /// Normal |difference| of two consecutive readings.
+    movement: f64,
+    /// Part of it below which the field is quiet.
+    ratio: f64,
+    /// Quiet records in a row that make it flat, and the span of the average.
+    after: u16,
+}
+
+/// What is remembered of one field of one series.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Memory {
+    /// The last finite reading. As bytes, so that states are equal exactly where they act alike.
+    last: [u8; 8],
+    /// How often it was read in a row; 0: there was none yet.
+    run: u32,
+    /// Exponentially weighted mean of |difference| / normal movement, from 0 to [`MOVEMENT_MAX`]. Starts at 1, so that a
+    /// new series is normal until shown otherwise.
+    movement: f32,
+    /// Records in a row with `movement` below the limit (saturating).
+    quiet: u16,
+    /// Changes of the reading so far (saturating).
+    changes: u8,
+    /// What the record before held, which a duplicate repeats.
+    before: Reading,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+enum Reading {
+    Finite,
+    Missing,
+    NonFinite,
+}
+
+impl Reading {
+    fn of(x: f64) -> Self {
+        if x.is_finite() {
+            Self::Finite
+        } else if x.is_nan() {
+            Self::Missing
+        } else {
+            Self::NonFinite
+        }
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self { last: [0; 8], run: 0, movement: 1.0, quiet: 0, changes: 0, before: Reading::Missing }
+    }
+}
+
+impl Memory {
+    /// Whether `x` is what the record before held, bit for bit.
+    pub fn repeats(&self, x: f64) -> bool {
+        self.before == Reading::of(x) && (!x.is_finite() || self.last == x.to_le_bytes())
+    }
+}
+
+impl Limits {
+    /// The rules of `field`; `normal` is `None` while there is no bundle.
+    pub fn new(gate: &settings::Gate, field: &settings::Field, normal: Option<&Normal>) -> Self {
+        // A field that was constant in training (a set point, a spare input) has no normal movement to miss: equal
+        // readings are its normal state, so it is never stuck and never flat. Should it move, the model will say so.
+        let moves = normal.is_none_or(|normal| normal.movement > 0.0);
+        let longest_run = normal.map_or(0, |normal| normal.longest_run);
+        let persistence = gate.stuck_after.max(longest_run.saturating_mul(RUN_MARGIN));
+        let flat = normal.filter(|normal| moves && normal.movement.is_finite() && gate.flat_ratio > 0.0);
+        Self {
+            min: field.min,
+            max: field.max,
+            stuck_after: if moves && gate.stuck_after > 0 { persistence } else { 0 },
+            stuck_changes: if normal.is_none() { LEARNING_CHANGES } else { 0 },
+            flat: flat.map(|normal| Flat {
+                movement: normal.movement,
+                ratio: gate.flat_ratio,
+                after: u16::try_from(persistence.max(FLAT_AFTER_MIN)).unwrap_or(u16::MAX),
+            }),
+            scale: normal.filter(|_| gate.scale_jump).and_then(|normal| Scale::new(normal.mean, normal.sd)),
+        }
+    }
+
+    /// The first rule that the reading breaks, the most certain rules first. A sensor recovers by itself: each rule
+    /// asks only what is true at this reading.
+    pub fn check(&self, memory: &mut Memory, x: f64) -> Option<FaultKind> {
+        memory.before = Reading::of(x);
+        match memory.before {
+            Reading::Missing => return Some(FaultKind::Missing),
+            Reading::NonFinite => return Some(FaultKind::NonFinite),
+            Reading::Finite => self.follow(memory, x),
+        }
+        if x < self.min || x > self.max {
+            Some(FaultKind::OutOfRange)
+        } else if self.is_stuck(memory) {
+            Some(FaultKind::Stuck)
+        } else if self.scale.as_ref().is_some_and(|scale| scale.jumped(x)) {
+            Some(FaultKind::ScaleJump)
+        } else if self.flat.as_ref().is_some_and(|flat| memory.quiet >= flat.after) {
+            Some(FaultKind::Flat)
+        } else {
+            None
+        }
+    }
+
+    fn is_stuck(&self, memory: &Memory) -> bool {
+        self.stuck_after > 0 && memory.run >= self.stuck_after && memory.changes >= self.stuck_changes
+    }
+
+    /// Moves the memory on by a finite reading. Missing readings in between are skipped: a stuck sensor with gaps is stuck.
+    fn follow(&self, memory: &mut Memory, x: f64) {
+        let last = f64::from_le_bytes(memory.last);
+        if memory.run == 0 {
+            memory.run = 1;
+        } else if x == last {
+            memory.run = memory.run.saturating_add(1);
+            self.follow_movement(memory, 0.0);
+        } else {
+            if self.is_stuck(memory) {
+                // It moves again: the silence of the fault must not count as flatness now.
+                memory.movement = 1.0;
+                memory.quiet = 0;
+            }
+            memory.run = 1;
+            memory.changes = memory.changes.saturating_add(1);
+            self.follow_movement(memory, (x - last).abs());
+        }
+        memory.last = x.to_le_bytes();
+    }
+
+    fn follow_movement(&self, memory: &mut Memory, difference: f64) {
+        let Some(flat) = &self.flat else { return };
+        let relative = (difference / flat.movement).min(MOVEMENT_MAX);
+        let mean = f64::from(memory.movement);
+        let mean = mean + (relative - mean) / f64::from(flat.after);
+        memory.movement = mean as f32;
+        memory.quiet = if mean < flat.ratio { memory.quiet.saturating_add(1) } else { 0 };
+    }
+}

@@ -1,0 +1,100 @@
+//! What a bundle knows of a field's normal readings, so that the gate can tell a dead sensor from a quiet machine.
+
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+/// Part of the readings at each end that is drawn in to the next one before mean and spread are taken, so that a few
+/// spikes in the training data do not widen what is normal.
+const WINSOR: f64 = 0.005;
+
+/// Differences in one stretch of which the quietest sets the normal movement.
+const STRETCH: usize = 256;
+
+/// One field's normal readings, in the field's unit. Every number is finite and, except for the mean, >= 0.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Normal {
+    /// Mean, of the winsorised readings.
+    pub mean: f64,
+    /// Standard deviation, of the winsorised readings.
+    pub sd: f64,
+    /// Mean |difference| of consecutive readings in the quietest stretch in which the field moved; 0: it never did.
+    pub movement: f64,
+    /// Longest run of equal readings, in records.
+    pub longest_run: u32,
+}
+
+/// Fits one [`Normal`] a field.
+///
+/// `rows` is row-major with `fields` readings a row; `segments` are ranges of rows, each of one series in the order of
+/// time (parts beyond the end of `rows` are ignored). Readings that are not finite are skipped. A field without any
+/// finite reading gets zeros, which switches its rules off.
+pub fn normals(rows: &[f64], fields: usize, segments: &[Range<usize>]) -> Vec<Normal> {
+    (0..fields).map(|field| fit(rows, fields, field, segments)).collect()
+}
+
+fn fit(rows: &[f64], fields: usize, field: usize, segments: &[Range<usize>]) -> Normal {
+    let mut readings = Vec::new();
+    let mut movement = Movement::default();
+    let mut longest_run = 0;
+    for segment in segments {
+        let from = readings.len();
+        let row_values = rows.chunks_exact(fields).skip(segment.start).take(segment.len());
+        readings.extend(row_values.filter_map(|row| row.get(field)).filter(|x| x.is_finite()));
+        let stretch = readings.get(from..).unwrap_or_default();
+        movement.add(stretch);
+        longest_run = stretch.chunk_by(|a, b| a == b).map(<[f64]>::len).fold(longest_run, usize::max);
+    }
+    let (mean, sd) = moments(readings);
+    Normal { mean, sd, movement: movement.normal(), longest_run: u32::try_from(longest_run).unwrap_or(u32::MAX) }
+}
+
+#[derive(Default)]
+struct Movement {
+    /// Of all differences; the sum may overflow.
+    sum: f64,
+    count: usize,
+    quietest: Option<f64>,
+}
+
+impl Movement {
+    fn add(&mut self, readings: &[f64]) {
+        let differences: Vec<f64> = readings.iter().zip(readings.iter().skip(1)).map(|(a, b)| (b - a).abs()).collect();
+        for stretch in differences.chunks(STRETCH) {
+            let sum: f64 = stretch.iter().sum();
+            self.sum += sum;
+            self.count += stretch.len();
+            if stretch.len() * 2 >= STRETCH {
+                let mean = sum / stretch.len() as f64;
+                self.quietest = Some(self.quietest.map_or(mean, |quietest| quietest.min(mean)));
+            }
+        }
+    }
+
+    /// A machine that rests between its runs is quiet in each rest, and its sensors are well. Where whole stretches stand
+    /// still, a part of zero could not be told; the mean over all serves then, with the long persistence that the longest
+    /// run asks for.
+    fn normal(&self) -> f64 {
+        let mean = if self.count == 0 { 0.0 } else { self.sum / self.count as f64 };
+        let movement = self.quietest.filter(|quietest| *quietest > 0.0).unwrap_or(mean);
+        if movement.is_finite() { movement } else { 0.0 }
+    }
+}
+
+/// Mean and standard deviation of the winsorised readings; 0 where they overflow.
+fn moments(mut readings: Vec<f64>) -> (f64, f64) {
+    readings.sort_by(f64::total_cmp);
+    let count = readings.len();
+    let cut = (count as f64 * WINSOR) as usize;
+    let (Some(&low), Some(&high)) = (readings.get(cut), readings.get(count.saturating_sub(1 + cut))) else {
+        return (0.0, 0.0);
+    };
+    if low == high {
+        // The sums would leave a rounding error behind that is no spread.
+        return (low, 0.0);
+    }
+    let drawn_in = || readings.iter().map(|x| x.clamp(low, high));
+    let mean = drawn_in().map(|x| x / count as f64).sum::<f64>();
+    let sd = (drawn_in().map(|x| (x - mean).powi(2)).sum::<f64>() / count as f64).sqrt();
+    if mean.is_finite() && sd.is_finite() { (mean, sd) } else { (0.0, 0.0) }
+}

@@ -1,0 +1,355 @@
+//! Episodes as the pipeline uses them: when they open and close, what is published, and what must always hold.
+
+mod properties;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use outlierd::config::settings::{Episode, Field, Mute};
+use outlierd::episode::{EpisodeState, Judgement, Plan, RATIO_MAX, RecordRef, Step};
+use outlierd::record::alert::{Alert, AlertEvent, AlertKind, FieldShare, Severity};
+use outlierd::record::{EventTime, Fault, FaultKind, Verdict};
+
+const SECOND: i64 = 1_000_000;
+const THRESHOLD: f64 = 2.0;
+
+fn rules() -> Episode {
+    Episode {
+        open_n: 2,
+        open_m: 3,
+        close_ratio: 0.8,
+        close_after: 3,
+        cool_down: Duration::ZERO,
+        update_every: Duration::ZERO,
+        critical_ratio: 2.0,
+        suspect_ratio: 0.9,
+        top_fields: 2,
+    }
+}
+
+fn plan(rules: &Episode, mutes: &[Mute]) -> Plan {
+    let field = |name: &str| Field {
+        name: name.into(),
+        path: vec![name.into()],
+        unit: None,
+        min: f64::NEG_INFINITY,
+        max: f64::INFINITY,
+    };
+    Plan::new("pumps", "plant.pumps", &[field("temp"), field("flow"), field("current")], rules, mutes)
+}
+
+fn mute(series: &str, from: i64, until: i64) -> Mute {
+    let (from, until) = (EventTime(from * SECOND), EventTime(until * SECOND));
+    Mute { series: series.into(), from, until, reason: "overhaul".into() }
+}
+
+fn shares() -> Vec<FieldShare> {
+    let share = |name: &str, share| FieldShare { name: name.into(), value: 1.0, expected: 0.0, share };
+    vec![share("temp", 0.1), share("flow", 0.7), share("current", 0.2)]
+}
+
+/// One series fed one record a second; record `k` stands at offset `k`.
+struct Series {
+    plan: Plan,
+    state: EpisodeState,
+    next: i64,
+}
+
+impl Series {
+    fn new(rules: &Episode, mutes: &[Mute]) -> Self {
+        Self { plan: plan(rules, mutes), state: EpisodeState::default(), next: 0 }
+    }
+
+    fn step(&mut self, letter: char) -> Step {
+        let offset = self.next;
+        self.next += 1;
+        feed(&self.plan, &mut self.state, offset * SECOND, offset, letter)
+    }
+
+    /// Feeds a record for each letter; `-` for each that published nothing, else the first letter of each event
+    /// (upper case: an anomaly's; lower case: a sensor fault's; `oC`: both).
+    fn events(&mut self, letters: &str) -> String {
+        let name = |alert: &Alert| {
+            let letter = &alert.event.as_str()[..1];
+            if alert.kind == AlertKind::Anomaly { letter.to_uppercase() } else { letter.to_owned() }
+        };
+        let mut events = |letter| {
+            let alerts = self.step(letter).alerts;
+            if alerts.is_empty() { "-".to_owned() } else { alerts.iter().map(name).collect() }
+        };
+        letters.chars().map(&mut events).collect()
+    }
+
+    fn alerts(&mut self, letters: &str) -> Vec<Alert> {
+        letters.chars().flat_map(|letter| self.step(letter).alerts).collect()
+    }
+}
+
+fn pretty(alert: &Alert) -> String {
+    serde_json::to_string_pretty(alert).expect("an alert is JSON")
+}
+
+/// The judgements by letter: `.` normal, `s` suspect (between closing and the threshold), `O` outlier, `C` critical,
+/// `F` faulty, `L` learning.
+fn feed(plan: &Plan, state: &mut EpisodeState, time: i64, offset: i64, letter: char) -> Step {
+    let faults = [Fault { field: 1, kind: FaultKind::Stuck, value: Some(7.0) }];
+    let scored = |score| Judgement::Scored { score, threshold: THRESHOLD, provisional: true };
+    let judgement = match letter {
+        '.' => scored(0.5),
+        's' => scored(1.9),
+        'O' => scored(3.0),
+        'C' => scored(4.0),
+        'F' => Judgement::Faulty(&faults),
+        'L' => Judgement::Learning,
+        _ => unreachable!("no such letter"),
+    };
+    let record = RecordRef { series: "pump-7", time: EventTime(time), partition: 4, offset, bundle: "b1" };
+    plan.step(state, &record, &judgement, shares)
+}
+
+#[test]
+fn transitions() {
+    for (why, letters, expected) in [
+        ("two of three open", "O.O", "--O"),
+        ("two of four do not", "O..O", "----"),
+        ("one does not", "O....", "-----"),
+        ("three quiet ones close", "OO...", "-O--C"),
+        ("an outlier starts their count again", "OO..O...", "-O-----C"),
+        ("so does a record in between", "OO..s...", "-O-----C"),
+        ("records in between do not close", "OOsssssss", "-O-------"),
+        ("after a close, outliers count from none", "OO...O.OO...", "-O--C--O---C"),
+        ("worse is told once", "OOCCC", "-OU--"),
+        ("better is not told", "OCOOO", "-O---"),
+        ("faults: three of five", "F.F.F", "----o"),
+        ("faults: three in a row", "FFF", "--o"),
+        ("a single gap calls nobody", "F....F....", "----------"),
+        ("fit records close a fault", "FFF...", "--o--c"),
+        ("faults neither feed nor close an anomaly", "OFFO.FFF..", "---O-o---C"),
+        ("learning closes a fault", "FFFLLL", "--o--c"),
+        ("learning does not move an anomaly", "OOLLL...", "-O-----C"),
+        ("both can be open", "OOFFF...", "-O--o--cC"),
+    ] {
+        assert_eq!(Series::new(&rules(), &[]).events(letters), expected, "{why}: {letters}");
+    }
+}
+
+#[test]
+fn verdicts_and_alerting() {
+    let mut series = Series::new(&rules(), &[]);
+    let steps: Vec<_> = "L.sOO...FFF".chars().map(|letter| series.step(letter)).collect();
+    let verdicts: Vec<_> = steps.iter().map(|step| step.verdict).collect();
+    use Verdict::{Learning, Normal, Outlier, SensorFault, Suspect};
+    let expected = [Learning, Normal, Suspect, Outlier, Outlier, Normal, Normal, Normal];
+    assert_eq!(verdicts[..8], expected);
+    assert_eq!(verdicts[8..], [SensorFault; 3]);
+    let alerting: Vec<_> = (0..11).filter(|i| steps[*i].alerting).collect();
+    assert_eq!(alerting, [4, 5, 6, 10]);
+    assert!(series.state.fault_open() && !series.state.anomaly_open());
+}
+
+#[test]
+fn an_anomaly_tells_its_story() {
+    let mut series = Series::new(&rules(), &[]);
+    let [open, update, close] = &series.alerts("..OOC...")[..] else { panic!("three events") };
+    insta::assert_snapshot!(pretty(open), @r#"
+    {
+      "id": "c9198e4be89876c3ccdf5c6327c046fa",
+      "sequence": 0,
+      "event": "open",
+      "kind": "anomaly",
+      "severity": "warning",
+      "stream": "pumps",
+      "series": "pump-7",
+      "time": "1970-01-01T00:00:03Z",
+      "opened_at": "1970-01-01T00:00:03Z",
+      "records": 1,
+      "score": 3.0,
+      "threshold": 2.0,
+      "ratio": 1.5,
+      "peak_ratio": 1.5,
+      "fields": [
+        {
+          "name": "flow",
+          "value": 1.0,
+          "expected": 0.0,
+          "share": 0.7
+        },
+        {
+          "name": "current",
+          "value": 1.0,
+          "expected": 0.0,
+          "share": 0.2
+        }
+      ],
+      "faults": [],
+      "bundle": "b1",
+      "provisional": true,
+      "position": {
+        "topic": "plant.pumps",
+        "partition": 4,
+        "offset": 3
+      }
+    }
+    "#);
+    assert_eq!((update.event, update.sequence, update.severity), (AlertEvent::Update, 1, Severity::Critical));
+    assert_eq!((update.records, update.ratio, update.peak_ratio), (2, Some(2.0), Some(2.0)));
+    assert_eq!((close.event, close.sequence, close.severity), (AlertEvent::Close, 2, Severity::Critical));
+    assert_eq!((close.records, close.ratio, close.peak_ratio), (2, Some(0.25), Some(2.0)));
+    assert_eq!((&*close.opened_at, &*close.time), ("1970-01-01T00:00:03Z", "1970-01-01T00:00:07Z"));
+    assert_eq!((&close.id, close.closed_at.as_deref()), (&open.id, Some("1970-01-01T00:00:07Z")));
+}
+
+#[test]
+fn a_sensor_fault_tells_its_story() {
+    let mut series = Series::new(&rules(), &[]);
+    let [open, close] = &series.alerts("FFFF...")[..] else { panic!("two events") };
+    insta::assert_snapshot!(pretty(open), @r#"
+    {
+      "id": "ee7f21febf7451249657089ed31ed986",
+      "sequence": 0,
+      "event": "open",
+      "kind": "sensor_fault",
+      "severity": "info",
+      "stream": "pumps",
+      "series": "pump-7",
+      "time": "1970-01-01T00:00:02Z",
+      "opened_at": "1970-01-01T00:00:02Z",
+      "records": 1,
+      "fields": [],
+      "faults": [
+        {
+          "name": "flow",
+          "kind": "stuck",
+          "value": 7.0
+        }
+      ],
+      "bundle": "b1",
+      "provisional": false,
+      "position": {
+        "topic": "plant.pumps",
+        "partition": 4,
+        "offset": 2
+      }
+    }
+    "#);
+    assert_eq!((&close.id, close.sequence, close.records), (&open.id, 1, 2));
+    assert_eq!((close.closed_at.as_deref(), close.faults.len()), (Some("1970-01-01T00:00:06Z"), 0));
+}
+
+#[test]
+fn updates_come_at_their_interval_and_only_from_outliers() {
+    let every = Episode { update_every: Duration::from_secs(4), ..rules() };
+    assert_eq!(Series::new(&every, &[]).events("OOOOOOOOOO"), "-O---U---U");
+    assert_eq!(Series::new(&every, &[]).events("OOsssssOsss"), "-O-----U---");
+    assert_eq!(Series::new(&every, &[]).events("OOOCOOOOO"), "-O-U---U-", "each event starts the interval again");
+}
+
+#[test]
+fn a_cool_down_holds_openings_back_and_then_lets_them_through() {
+    let cool = Episode { cool_down: Duration::from_secs(5), ..rules() };
+    let mut series = Series::new(&cool, &[]);
+    // Closed at 4 s: until 9 s nothing opens, and the outlier at 9 s does, with those of the cool-down behind it.
+    assert_eq!(series.events("OO...OOOOO"), "-O--C----O");
+    assert_eq!(series.events("..."), "--C");
+    assert_eq!(series.events("OO........OO"), "-----------O");
+}
+
+#[test]
+fn a_cool_down_ends_though_the_clock_was_set_back() {
+    let cool = Episode { cool_down: Duration::from_secs(5), open_n: 1, open_m: 1, close_after: 1, ..rules() };
+    let plan = plan(&cool, &[]);
+    let mut state = EpisodeState::default();
+    let mut published = |seconds: i64, letter| feed(&plan, &mut state, seconds * SECOND, 0, letter).alerts.len();
+    assert_eq!(published(1_000, 'O'), 1);
+    assert_eq!(published(1_001, '.'), 1);
+    assert_eq!(published(998, 'O'), 0, "a little late");
+    assert_eq!(published(10, 'O'), 1, "set back");
+}
+
+#[test]
+fn mutes() {
+    let muted = |letters: &str, mutes: &[Mute]| Series::new(&rules(), mutes).events(letters);
+    for (why, letters, expected) in [
+        ("what opens and closes in a mute is never heard of", "..OO.......", "-----------"),
+        ("what was published before is closed in it", "OO...OO....", "-O--C------"),
+        ("what is open at its end opens at the next outlier", "..OOOsssssO...", "----------O--C"),
+        ("what fades away at its end is never heard of", "..OOOsss...", "-----------"),
+        ("what got worse in it is told after it", "OOCOOOOOOO", "-O------U-"),
+    ] {
+        assert_eq!(muted(letters, &[mute("pump-*", 2, 8)]), expected, "{why}: {letters}");
+        let normal = muted(letters, &[mute("fan-*", 2, 8)]);
+        assert_eq!(normal, muted(letters, &[]), "another series' mute: {letters}");
+    }
+    let mut series = Series::new(&rules(), &[mute("pump-7", 0, 5)]);
+    let open = &series.alerts("OOOOOO")[0];
+    assert_eq!((open.event, open.sequence, open.records), (AlertEvent::Open, 0, 5));
+    assert_eq!((&*open.opened_at, &*open.time), ("1970-01-01T00:00:01Z", "1970-01-01T00:00:05Z"));
+    let mut loud = Series::new(&rules(), &[]);
+    assert_eq!(loud.alerts("OO")[0].id, open.id, "a mute does not change the id");
+}
+
+#[test]
+fn shares_are_asked_for_only_where_an_anomaly_is_published() {
+    let plan = plan(&rules(), &[]);
+    let mut state = EpisodeState::default();
+    let mut asked = Vec::new();
+    for offset in 0..6 {
+        let judgement = Judgement::Scored { score: 3.0, threshold: THRESHOLD, provisional: false };
+        let record = RecordRef { series: "a", time: EventTime(offset), partition: 0, offset, bundle: "b1" };
+        plan.step(&mut state, &record, &judgement, || {
+            asked.push(offset);
+            shares()
+        });
+    }
+    assert_eq!(asked, [1]);
+}
+
+#[test]
+fn ids_differ_in_every_part_and_do_not_run_together() {
+    let rules = Episode { open_n: 1, open_m: 1, ..rules() };
+    let id = |stream: &str, topic: &str, series, partition, offset, faulty: bool| {
+        let plan = Plan::new(stream, topic, &[], &rules, &[]);
+        let faults = [Fault { field: 0, kind: FaultKind::Missing, value: None }];
+        let scored = Judgement::Scored { score: 3.0, threshold: THRESHOLD, provisional: false };
+        let judgement = if faulty { Judgement::Faulty(&faults) } else { scored };
+        let mut state = EpisodeState::default();
+        let record = RecordRef { series, time: EventTime(0), partition, offset, bundle: "b1" };
+        let open = (0..3).find_map(|_| plan.step(&mut state, &record, &judgement, Vec::new).alerts.pop());
+        open.expect("opens").id
+    };
+    let ids = [
+        id("ab", "c", "d", 1, 2, false),
+        id("a", "c", "bd", 1, 2, false),
+        id("ab", "d", "c", 1, 2, false),
+        id("ab", "c", "d", 2, 1, false),
+        id("ab", "c", "d", 1, 3, false),
+        id("ab", "c", "d", 1, 2, true),
+    ];
+    assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len());
+    assert!(ids.iter().all(|id| id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())));
+}
+
+#[test]
+fn a_threshold_of_zero_publishes_finite_ratios_and_closes() {
+    let plan = plan(&Episode { open_n: 1, open_m: 1, close_after: 1, ..rules() }, &[]);
+    let mut state = EpisodeState::default();
+    let record = RecordRef { series: "a", time: EventTime(0), partition: 0, offset: 0, bundle: "b1" };
+    let mut step = |score| {
+        let judgement = Judgement::Scored { score, threshold: 0.0, provisional: false };
+        plan.step(&mut state, &record, &judgement, Vec::new).alerts.pop().expect("an event")
+    };
+    assert_eq!(step(1.0).ratio, Some(RATIO_MAX));
+    let close = step(0.0);
+    assert_eq!((close.event, close.ratio), (AlertEvent::Close, Some(1.0)));
+}
+
+#[test]
+fn the_state_is_small() {
+    let size = |state: &EpisodeState| postcard::to_stdvec(state).expect("encodes").len();
+    assert!(size(&EpisodeState::default()) <= 8);
+    let mut series = Series::new(&rules(), &[]);
+    series.events("OOFFFF");
+    assert!(series.state.anomaly_open() && series.state.fault_open());
+    assert!(size(&series.state) <= 100, "{}", size(&series.state));
+    assert!(size_of::<EpisodeState>() <= 96, "{}", size_of::<EpisodeState>());
+}

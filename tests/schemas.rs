@@ -1,0 +1,107 @@
+//! The published schemas are those of the types: `UPDATE_SCHEMAS=1 cargo test --test schemas` writes them anew.
+
+use std::path::{Path, PathBuf};
+
+use outlierd::record::alert::{
+    Alert, AlertEvent, AlertKind, DeadLetter, FieldFault, FieldShare, InputPosition, Severity,
+};
+use outlierd::record::{FaultKind, RejectReason};
+use schemars::JsonSchema;
+use serde_json::json;
+
+fn path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas").join(format!("{name}.schema.json"))
+}
+
+fn validator<T: JsonSchema>() -> jsonschema::Validator {
+    let schema = serde_json::to_value(schemars::schema_for!(T)).expect("a schema is JSON");
+    jsonschema::validator_for(&schema).expect("a valid schema")
+}
+
+/// The text of the file must be equal, so that a change shows in the review.
+fn assert_is_schema_of<T: JsonSchema>(name: &str) {
+    let text = serde_json::to_string_pretty(&schemars::schema_for!(T)).expect("a schema is JSON") + "\n";
+    if std::env::var_os("UPDATE_SCHEMAS").is_some() {
+        std::fs::write(path(name), &text).expect("the schema is written");
+    }
+    let stored = std::fs::read_to_string(path(name)).unwrap_or_default();
+    assert!(
+        stored == text,
+        "schemas/{name}.schema.json is out of date: run UPDATE_SCHEMAS=1 cargo test --test schemas"
+    );
+}
+
+fn position() -> InputPosition {
+    InputPosition { topic: "plant.pumps".into(), partition: 4, offset: 17 }
+}
+
+fn alert() -> Alert {
+    Alert {
+        id: "0123456789abcdef0123456789abcdef".into(),
+        sequence: 2,
+        event: AlertEvent::Close,
+        kind: AlertKind::Anomaly,
+        severity: Severity::Critical,
+        stream: "pumps".into(),
+        series: "pump-7".into(),
+        time: "2026-03-09T10:14:33.5Z".into(),
+        opened_at: "2026-03-09T10:14:03Z".into(),
+        closed_at: Some("2026-03-09T10:14:33.5Z".into()),
+        records: 12,
+        score: Some(1.5),
+        threshold: Some(2.0),
+        ratio: Some(0.75),
+        peak_ratio: Some(3.0),
+        fields: vec![FieldShare { name: "temp".into(), value: 90.0, expected: 70.0, share: 0.8 }],
+        faults: vec![FieldFault { name: "flow".into(), kind: FaultKind::Missing, value: None }],
+        bundle: "b1".into(),
+        provisional: false,
+        position: position(),
+    }
+}
+
+#[test]
+fn the_alert_schema_is_that_of_the_type() {
+    assert_is_schema_of::<Alert>("alert");
+}
+
+#[test]
+fn the_dead_letter_schema_is_that_of_the_type() {
+    assert_is_schema_of::<DeadLetter>("dead-letter");
+}
+
+#[test]
+fn alerts_are_valid_and_what_is_none_is_not() {
+    let validator = validator::<Alert>();
+    let full = serde_json::to_value(alert()).expect("an alert is JSON");
+    assert_eq!(validator.iter_errors(&full).map(|error| error.to_string()).collect::<Vec<_>>(), Vec::<String>::new());
+
+    let fault = Alert { closed_at: None, score: None, threshold: None, ratio: None, peak_ratio: None, ..alert() };
+    let fault = serde_json::to_value(fault).expect("an alert is JSON");
+    assert!(validator.is_valid(&fault), "what a sensor fault leaves out");
+    assert_eq!(fault.get("score"), None, "left out, not null");
+
+    for (key, value) in [("severity", json!("fatal")), ("sequence", json!(-1)), ("unknown", json!(1))] {
+        let mut wrong = full.clone();
+        wrong[key] = value;
+        assert!(!validator.is_valid(&wrong), "{key}");
+    }
+}
+
+#[test]
+fn dead_letters_are_valid_and_what_is_none_is_not() {
+    let validator = validator::<DeadLetter>();
+    let letter = DeadLetter {
+        stream: "pumps".into(),
+        reason: RejectReason::Late,
+        detail: "event time 1970-01-01T00:00:00Z lies 12s behind its series".into(),
+        position: position(),
+        payload_bytes: 120,
+        payload_omitted: false,
+    };
+    let letter = serde_json::to_value(letter).expect("a dead letter is JSON");
+    assert!(validator.is_valid(&letter));
+    let mut wrong = letter.clone();
+    wrong["reason"] = json!("lost");
+    assert!(!validator.is_valid(&wrong));
+}
