@@ -1,24 +1,25 @@
-//! Makes the built programs find libtorch at run time, and says what to do where there is none.
+//! Makes the built programs find libtorch at run time, and refuses a libtorch of another version.
 //!
 //! `LIBTORCH` comes from `.cargo/config.toml` (the folder that `scripts/setup` fills) or from the user's environment.
-//! No dependencies, so that this check is compiled and run before the long builds of torch-sys and librdkafka.
 
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::exit;
 
-/// The version that our `tch` is made for.
-const LIBTORCH_VERSION: &str = "2.13.0";
+/// The pins that `scripts/setup` fetches by; they name the version that our `tch` is made for.
+const PINS: &str = include_str!("scripts/libtorch.txt");
 
 fn main() {
-    println!("cargo::rerun-if-env-changed=LIBTORCH");
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=scripts/libtorch.txt");
+    println!("cargo::rerun-if-env-changed=LIBTORCH");
 
-    let home = libtorch_home();
-    let lib = home.join("lib");
+    let lib = libtorch_home().join("lib");
     println!("cargo::rerun-if-changed={}", lib.display());
 
-    // An rpath of the program itself, so that it starts from any folder and with nothing exported.
+    // Rpaths, so that the program starts from any folder and with nothing exported. The first is for an installed
+    // program (bin/outlierd beside lib/outlierd/), which must not reach into the folder where it was built.
+    println!("cargo::rustc-link-arg=-Wl,-rpath,$ORIGIN/../lib/outlierd");
     println!("cargo::rustc-link-arg=-Wl,-rpath,{}", lib.display());
 }
 
@@ -29,13 +30,23 @@ fn libtorch_home() -> PathBuf {
     if !home.join("lib/libtorch_cpu.so").is_file() {
         fail(&format!("no libtorch in {}: run scripts/setup", home.display()));
     }
-    match version(&home) {
-        Some(found) if found == LIBTORCH_VERSION => home,
-        found => fail(&format!(
-            "libtorch {LIBTORCH_VERSION} is needed, {} holds {}: run scripts/setup, or correct LIBTORCH",
+    let wanted = pinned_version();
+    let found = version(&home);
+    if found.as_deref() != Some(wanted) {
+        fail(&format!(
+            "libtorch {wanted} is needed, {} holds {}: run scripts/setup, or correct LIBTORCH",
             home.display(),
             found.as_deref().unwrap_or("one of unknown version"),
-        )),
+        ));
+    }
+    home
+}
+
+fn pinned_version() -> &'static str {
+    let pin = PINS.lines().find_map(|line| line.strip_prefix("torch=="));
+    match pin.and_then(|pin| pin.split_whitespace().next()) {
+        Some(version) => version,
+        None => fail("scripts/libtorch.txt pins no torch"),
     }
 }
 
