@@ -20,6 +20,8 @@ have() { command -v "$1" >/dev/null 2>&1; }
 # A script's own header comment is its manual.
 usage() { sed -n '2,/^[^#]/{/^#/!q; s/^# \{0,1\}//p;}' "$0"; }
 
+port_is_open() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
 # Holds .deps/NAME.lock until the script ends, so that two runs at once do not write the same folder.
 lock() {
     mkdir -p "$DEPS"
