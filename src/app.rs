@@ -100,7 +100,7 @@ where
         learners.push(Learner::open(Arc::new(stream.clone()), registry.clone(), store.clone())?);
     }
     let halt = Arc::new(AtomicBool::new(false));
-    let mut lanes = Lanes::start(&settings, &learners, &store, &halt);
+    let lanes = Lanes::start(&settings, &learners, &store, &halt);
     let http = match settings.service.http_listen {
         None => None,
         Some(address) => {
@@ -141,7 +141,13 @@ async fn await_topics(settings: &Settings) -> Result<(), AppError> {
         loop {
             match topics::prepare(&admin, kafka, stream).await {
                 Ok((partitions, created)) => {
-                    tracing::info!(stream = stream.name, input = stream.input.topic, partitions, ?created, "topics ready");
+                    tracing::info!(
+                        stream = stream.name,
+                        input = stream.input.topic,
+                        partitions,
+                        ?created,
+                        "topics ready"
+                    );
                     break;
                 }
                 Err(error) if error.is_retriable() => {

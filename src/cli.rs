@@ -27,7 +27,7 @@ use clap::{Parser, Subcommand};
 
 use crate::app::AppError;
 use crate::config::Problems;
-use crate::decode::FileError;
+use crate::decode::file::ReadError;
 use crate::state::StoreError;
 
 /// Streaming anomaly detection: reads sensor records from Kafka, scores them with an autoencoder, publishes alerts.
@@ -47,10 +47,7 @@ enum Command {
     State(state::Args),
     Model(model::Args),
     Schema(schema::Args),
-    Demo(demo::Args),
 }
-
-mod demo;
 
 /// Parses the flags, runs the command and says what went wrong.
 pub fn main() -> ExitCode {
@@ -64,7 +61,6 @@ pub fn main() -> ExitCode {
         Command::State(args) => state::main(&args),
         Command::Model(args) => model::main(&args),
         Command::Schema(args) => schema::main(&args),
-        Command::Demo(args) => demo::main(&args),
     };
     match done {
         Ok(code) => code,
@@ -81,7 +77,7 @@ fn code(error: &anyhow::Error) -> u8 {
         if cause.is::<Problems>() {
             return 64;
         }
-        if cause.is::<FileError>() {
+        if cause.is::<ReadError>() {
             return 65;
         }
         let store = cause.downcast_ref::<StoreError>().or(match cause.downcast_ref::<AppError>() {

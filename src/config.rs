@@ -1,3 +1,77 @@
 //! The configuration: raw as written, validated as used.
+//!
+//! ```text
+//! default.toml <- the user's file <- OUTLIERD__... <- --set      (layers)
+//!   -> one tree -> known keys, types, ranges                     (structure)
+//!   -> [defaults] under each stream -> texts, cross-field rules  (convert)
+//!   -> settings::Settings, or every problem at once
+//! ```
+//!
+//! `config/default.toml` is the only place of default values and, with [`raw`], the manual of every key.
 
+mod convert;
+mod layers;
+mod problems;
+pub mod raw;
+mod reload;
 pub mod settings;
+mod structure;
+mod text;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+pub use self::problems::{Problem, Problems};
+pub use self::reload::reloadable;
+use self::settings::Settings;
+
+/// The built-in layer, in TOML: every key with its default and its manual.
+pub const DEFAULT_TOML: &str = include_str!("../config/default.toml");
+
+/// Where the layers above the built-in one come from; later ones win.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Sources {
+    /// The user's file, in TOML; `None` reads none.
+    pub file: Option<PathBuf>,
+    /// Environment variables. Those that begin with `OUTLIERD__` count, the others are ignored.
+    ///
+    /// `__` separates the keys; a stream whose name holds `-` or `.` is written with `_`, and so is a librdkafka property:
+    /// `OUTLIERD__KAFKA__PROPERTIES__SASL_PASSWORD` sets `sasl.password`.
+    pub environment: Vec<(OsString, OsString)>,
+    /// `key=value` pairs. Keys are joined by dots, one that holds a dot stands in double quotes. The value is read as
+    /// TOML, and as plain text where it is none.
+    pub overrides: Vec<String>,
+}
+
+impl Sources {
+    /// The sources of a process: a file, its environment, and the pairs given on its command line.
+    pub fn of_process(file: Option<PathBuf>, overrides: Vec<String>) -> Self {
+        Self { file, environment: std::env::vars_os().collect(), overrides }
+    }
+}
+
+/// Reads all layers and validates them.
+///
+/// # Errors
+/// Every problem that was found, at once: a file that cannot be read or is no TOML, unknown keys, wrong types, values out
+/// of range, and rules between values that are broken.
+pub fn load(sources: &Sources) -> Result<Settings, Problems> {
+    let fail = |list| Problems::new(sources.file.clone(), list);
+    let mut layers = layers::read(sources).map_err(fail)?;
+    let mut list = std::mem::take(&mut layers.problems);
+    structure::prune(&mut layers.tree, &list);
+    list.extend(structure::check(&mut layers.tree));
+    let settings = convert::settings(&layers.tree, &mut list);
+    match settings {
+        Some(settings) if list.is_empty() => Ok(settings),
+        _ => {
+            layers.name_origins(&mut list);
+            Err(fail(list))
+        }
+    }
+}
+
+/// The JSON Schema (draft 2020-12) of a configuration file. No key is required there: the built-in layer has them all.
+pub fn json_schema() -> serde_json::Value {
+    structure::schema(false)
+}

@@ -15,8 +15,10 @@
 //!
 //! A record with a faulty sensor is not scored, so it moves the anomaly's episode neither way: an anomaly that turns
 //! into a sensor fault stays open until scored records close it, and silence closes nothing. Without a bundle it stands
-//! still as well. An episode starts with the record that opens it; the outliers that led up to it are not counted. Opening and update events
-//! are made only by records that are outliers (or faulty) themselves, so that each carries its evidence.
+//! still as well.
+//!
+//! An episode starts with the record that opens it; the outliers that led up to it are not counted. Opening and update
+//! events are made only by records that are outliers (or faulty) themselves, so that each carries its evidence.
 
 mod machine;
 mod mute;

@@ -10,13 +10,27 @@
 
 pub mod record;
 
+pub mod decode;
+pub mod episode;
+pub mod gate;
 pub mod score;
 pub mod sink;
 pub mod source;
+pub mod threshold;
 pub mod window;
 
+pub mod lane;
+pub mod pipeline;
+
 pub mod model;
+pub mod retrain;
 pub mod state;
 
 pub mod config;
 pub mod events;
+
+pub mod sim;
+pub mod web;
+
+pub mod app;
+pub mod cli;

@@ -31,7 +31,9 @@ pub enum PipelineError {
     #[error(transparent)]
     Registry(#[from] crate::model::registry::RegistryError),
     /// The bundle was made for another stream configuration.
-    #[error("bundle {bundle} has the fields [{found}], stream {stream} has [{wanted}]: train a new bundle, or configure the fields that it was trained on")]
+    #[error(
+        "bundle {bundle} has the fields [{found}], stream {stream} has [{wanted}]: train a new bundle, or configure the fields that it was trained on"
+    )]
     Fields {
         /// The bundle.
         bundle: String,

@@ -6,7 +6,7 @@ pub mod chart;
 use tch::{Kind, Tensor};
 
 use self::chart::{Chart, ChartState, NotPositiveDefinite};
-use crate::config::settings;
+use crate::config::settings::{self, ModelKind};
 use crate::model::bundle::Bundle;
 use crate::model::scaler::Scaler;
 use crate::model::{Autoencoder, ModelError};
@@ -50,7 +50,17 @@ impl Residuals {
     }
 }
 
-/// Reconstructs windows (row-major, n x inputs, plain readings) and returns the residual `z - AE(z)` of their newest records.
+/// The part of the reconstruction that is taken off. The whole residual of principal components has no variance along
+/// them, and a chart on it is blind there; half of it keeps every direction, so that one chart holds the squared
+/// prediction error and T-squared at once (Jackson and Mudholkar, Technometrics 21(3), 1979, keep two).
+fn gain(kind: ModelKind) -> f64 {
+    match kind {
+        ModelKind::Linear => 0.5,
+        ModelKind::Dense => 1.0,
+    }
+}
+
+/// Reconstructs windows (row-major, n x inputs, plain readings) and returns the residual `z - gain AE(z)` of their newest records.
 ///
 /// # Errors
 /// Where libtorch refuses the tensors.
@@ -64,7 +74,7 @@ pub fn residuals(model: &dyn Autoencoder, scaler: &Scaler, windows: &[f64]) -> R
         return Ok(Residuals { fields, residual: scaled });
     }
     let x = Tensor::f_from_slice(&scaled)?.f_view([-1, inputs as i64])?;
-    let rest = x.f_sub(&model.reconstruct(&x)?)?;
+    let rest = x.f_sub(&model.reconstruct(&x)?.f_mul_scalar(gain(model.shape().kind))?)?;
     let newest = rest.f_narrow(1, (inputs - fields) as i64, fields as i64)?.f_contiguous()?;
     let mut residual = vec![0.0f32; windows.len() / inputs * fields];
     let elements = residual.len();

@@ -7,7 +7,7 @@ use std::thread;
 
 use outlierd::config::settings::{ModelKind, Training};
 use outlierd::model::shape::ModelShape;
-use outlierd::model::train::{Epoch, TrainError, Trained, fit};
+use outlierd::model::train::{Epoch, Rows, TrainError, Trained, fit};
 use outlierd::model::weights;
 use outlierd::model::{Autoencoder, ModelError, from_weights, rows_tensor, use_one_thread};
 use rand::{Rng, SeedableRng};
@@ -26,7 +26,6 @@ fn settings() -> Training {
         learning_rate: 3e-3,
         weight_decay: 1e-2,
         noise: 0.1,
-        holdout: 0.2,
         patience: 40,
         trim: 0.0,
         folds: 4,
@@ -56,8 +55,15 @@ fn curve(rows: usize, seed: u64) -> Vec<f32> {
     values
 }
 
+/// The last fifth is held out.
+fn split(rows: &[f32]) -> (&[f32], &[f32]) {
+    let records = rows.len() / FIELDS;
+    rows.split_at((records - records / 5) * FIELDS)
+}
+
 fn train(rows: &[f32], shape: &ModelShape, settings: &Training) -> Trained {
-    fit(rows, shape, settings, &mut |_| ControlFlow::Continue(())).unwrap()
+    let (train, held_out) = split(rows);
+    fit(Rows { train, held_out }, shape, settings, &mut |_| ControlFlow::Continue(())).unwrap()
 }
 
 fn mean_square_error(model: &dyn Autoencoder, rows: &[f32]) -> f64 {
@@ -152,7 +158,8 @@ fn training_stops_early_and_keeps_the_best_epoch() {
     let rows = curve(400, 9);
     let settings = Training { epochs: 200, patience: 3, learning_rate: 2e-2, ..settings() };
     let mut losses = Vec::new();
-    let trained = fit(&rows, &dense(1), &settings, &mut |epoch: &Epoch| {
+    let (train, held_out) = split(&rows);
+    let trained = fit(Rows { train, held_out }, &dense(1), &settings, &mut |epoch: &Epoch| {
         losses.push(epoch.holdout_loss.unwrap());
         ControlFlow::Continue(())
     })
@@ -163,21 +170,23 @@ fn training_stops_early_and_keeps_the_best_epoch() {
     let least = losses.iter().copied().fold(f64::INFINITY, f64::min);
     assert_eq!(trained.holdout_loss, Some(least));
     assert_eq!(losses[trained.best_epoch - 1], least);
-    // The kept weights are those of that epoch: the held-out rows are the last fifth of each fifth of the rows.
-    let held: Vec<f32> = rows.chunks_exact(80 * FIELDS).flat_map(|block| &block[64 * FIELDS..]).copied().collect();
-    assert!((mean_square_error(trained.model.as_ref(), &held) - least).abs() < 1e-6 * least);
+    // The kept weights are those of that epoch.
+    assert!((mean_square_error(trained.model.as_ref(), held_out) - least).abs() < 1e-6 * least);
 }
 
 #[test]
 fn without_held_out_rows_every_epoch_is_run() {
-    let trained = train(&curve(100, 1), &dense(1), &Training { epochs: 6, patience: 1, holdout: 0.0, ..settings() });
+    let (rows, settings) = (curve(100, 1), Training { epochs: 6, patience: 1, ..settings() });
+    let rows = Rows { train: &rows, held_out: &[] };
+    let trained = fit(rows, &dense(1), &settings, &mut |_| ControlFlow::Continue(())).unwrap();
     assert_eq!((trained.epochs, trained.best_epoch, trained.holdout_loss), (6, 6, None));
 }
 
 #[test]
 fn a_break_cancels() {
     let mut seen = 0;
-    let result = fit(&curve(100, 1), &dense(1), &settings(), &mut |epoch| {
+    let rows = curve(100, 1);
+    let result = fit(Rows { train: &rows, held_out: &[] }, &dense(1), &settings(), &mut |epoch| {
         seen = epoch.number;
         if epoch.number == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
@@ -187,13 +196,12 @@ fn a_break_cancels() {
 
 #[test]
 fn rows_and_settings_that_cannot_be_trained_say_why() {
-    let refuse =
-        |rows: &[f32], settings: &Training| match fit(rows, &dense(1), settings, &mut |_| ControlFlow::Continue(())) {
-            Ok(_) => panic!("accepted"),
-            Err(error) => error,
-        };
-    assert!(matches!(refuse(&[], &settings()), TrainError::TooFewRows { rows: 0, .. }));
-    assert!(matches!(refuse(&[0.0; 19 * FIELDS], &settings()), TrainError::TooFewRows { rows: 14, held_out: 5 }));
+    let refuse = |rows: &[f32], settings: &Training| {
+        let rows = Rows { train: rows, held_out: &[] };
+        fit(rows, &dense(1), settings, &mut |_| ControlFlow::Continue(())).err().expect("accepted")
+    };
+    assert!(matches!(refuse(&[], &settings()), TrainError::TooFewRows { rows: 0 }));
+    assert!(matches!(refuse(&[0.0; 15 * FIELDS], &settings()), TrainError::TooFewRows { rows: 15 }));
     assert!(matches!(refuse(&[0.0; 9], &settings()), TrainError::Model(ModelError::Rows { values: 9, inputs: 8 })));
     let mut rows = curve(100, 1);
     rows[5 * FIELDS + 3] = f32::NAN;
@@ -202,7 +210,7 @@ fn rows_and_settings_that_cannot_be_trained_say_why() {
     assert!(matches!(error, TrainError::Diverged { .. }));
     assert!(error.to_string().contains("lower training.learning_rate"), "{error}");
     // A single step, after which no loss is taken.
-    let one_step = Training { epochs: 1, batch: 1000, holdout: 0.0, learning_rate: 1e30, ..settings() };
+    let one_step = Training { epochs: 1, batch: 1000, learning_rate: 1e30, ..settings() };
     assert!(matches!(refuse(&curve(100, 1), &one_step), TrainError::Diverged { epoch: 1, .. }));
 }
 

@@ -58,7 +58,9 @@ impl Lanes {
                     .spawn(move || supervise(&lane, &halt, &orders));
                 match thread {
                     Ok(thread) => lanes.push(Running { stream: stream.name.clone(), thread, control, status }),
-                    Err(error) => tracing::error!(stream = stream.name, lane = number, error = %error, "no thread for the lane"),
+                    Err(error) => {
+                        tracing::error!(stream = stream.name, lane = number, error = %error, "no thread for the lane")
+                    }
                 }
             }
         }

@@ -10,7 +10,9 @@ use crate::model::registry::Registry;
 
 /// List, show and promote bundles.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  outlierd model list --config outlierd.toml\n  outlierd model promote --config outlierd.toml pumps 3f9a")]
+#[command(
+    after_help = "Examples:\n  outlierd model list --config outlierd.toml\n  outlierd model promote --config outlierd.toml pumps 3f9a"
+)]
 pub(super) struct Args {
     #[command(subcommand)]
     command: Command,
@@ -65,7 +67,7 @@ fn list(config: &ConfigArgs) -> anyhow::Result<()> {
     let settings = config.load()?;
     let registry = Registry::open(&settings.service.model_dir)?;
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_BORDERS_ONLY);
+    table.load_style(presets::UTF8_BORDERS_ONLY);
     table.set_header(["stream", "bundle", "live", "kind", "rows", "held-out error", "created"]);
     for stream in &settings.streams {
         for bundle in registry.list(&stream.name)? {

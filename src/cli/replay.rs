@@ -24,7 +24,9 @@ use crate::retrain::set::{TrainingRow, TrainingSet};
 /// Writes one line for each row: time, score, threshold, verdict, is_alert, top_field. Causal: a row's line never
 /// depends on later rows. For a folder, files are replayed one by one, each with a model of its own, to the same relative paths.
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  outlierd replay --train-rows 400 --time-column datetime --delimiter ';' \\\n    --ignore anomaly,changepoint pump.csv --out scores.csv")]
+#[command(
+    after_help = "Example:\n  outlierd replay --train-rows 400 --time-column datetime --delimiter ';' \\\n    --ignore anomaly,changepoint pump.csv --out scores.csv"
+)]
 pub(super) struct Args {
     /// A CSV or JSON-lines file, or a folder of them
     input: PathBuf,

@@ -40,7 +40,7 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
             }
         });
         let load = || {
-            let settings = args.config.load_settings()?;
+            let settings = args.config.load()?;
             let _ = filter.reload(EnvFilter::new(&settings.service.log_filter));
             Ok(settings)
         };

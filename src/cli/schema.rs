@@ -10,7 +10,9 @@ use crate::record::alert::{Alert, DeadLetter};
 
 /// Print a JSON Schema: of alerts, dead letters, the configuration, or the records of a stream.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  outlierd schema alert\n  outlierd schema record --config outlierd.toml --stream pumps")]
+#[command(
+    after_help = "Examples:\n  outlierd schema alert\n  outlierd schema record --config outlierd.toml --stream pumps"
+)]
 pub(super) struct Args {
     /// Of what
     #[arg(value_enum)]

@@ -13,7 +13,9 @@ use crate::state::{Store, codec};
 
 /// Inspect or clear the stored states. The daemon must be stopped: it has the state folder open.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  outlierd state list --config outlierd.toml\n  outlierd state show --config outlierd.toml pumps pump-07\n  outlierd state clear --config outlierd.toml pumps")]
+#[command(
+    after_help = "Examples:\n  outlierd state list --config outlierd.toml\n  outlierd state show --config outlierd.toml pumps pump-07\n  outlierd state clear --config outlierd.toml pumps"
+)]
 pub(super) struct Args {
     #[command(subcommand)]
     command: Command,
@@ -62,7 +64,7 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
 
 fn list(store: &SledStore) -> anyhow::Result<()> {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_BORDERS_ONLY);
+    table.load_style(presets::UTF8_BORDERS_ONLY);
     table.set_header(["stream", "partition", "next offset", "series", "learned records"]);
     for stream in store.streams()? {
         let learned = store.learned(&stream)?.len();

@@ -80,8 +80,7 @@ fn bounds(
     range: &TopicRange,
 ) -> anyhow::Result<(TopicPartitionList, Vec<(i32, i64)>)> {
     let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).context("no broker answered")?;
-    let partitions: Vec<i32> =
-        metadata.topics().iter().flat_map(|t| t.partitions().iter().map(|p| p.id())).collect();
+    let partitions: Vec<i32> = metadata.topics().iter().flat_map(|t| t.partitions().iter().map(|p| p.id())).collect();
     if partitions.is_empty() {
         bail!("topic {topic} does not exist");
     }

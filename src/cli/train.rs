@@ -23,7 +23,9 @@ use crate::retrain::set::{TrainingRow, TrainingSet};
 /// Records go through the gate first: what a sensor fault touched is not learned from. A running daemon keeps its bundle
 /// until it restarts.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  outlierd train --config outlierd.toml --stream pumps normal-week.csv\n  outlierd train --config outlierd.toml --stream pumps --from-topic --since 2026-03-01T00:00:00Z --until 2026-03-08T00:00:00Z")]
+#[command(
+    after_help = "Examples:\n  outlierd train --config outlierd.toml --stream pumps normal-week.csv\n  outlierd train --config outlierd.toml --stream pumps --from-topic --since 2026-03-01T00:00:00Z --until 2026-03-08T00:00:00Z"
+)]
 pub(super) struct Args {
     /// Files or folders to learn from
     #[arg(required_unless_present = "from_topic", conflicts_with = "from_topic")]
@@ -82,9 +84,8 @@ fn from_files(args: &Args, stream: &Arc<Stream>) -> anyhow::Result<Vec<TrainingR
         let mut pipeline = Pipeline::new(stream.clone(), None)?;
         let mut table = SeriesTable::new(stream.record.max_series);
         let fields = stream.record.fields.len();
-        while let Some(mut chunk) = records
-            .run(CHUNK_ROWS, &mut pipeline, &mut table, fields)
-            .with_context(|| format!("{}", path.display()))?
+        while let Some(mut chunk) =
+            records.run(CHUNK_ROWS, &mut pipeline, &mut table, fields).with_context(|| format!("{}", path.display()))?
         {
             read += chunk.rows;
             rejected += chunk.done.rejected.len();

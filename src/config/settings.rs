@@ -282,13 +282,11 @@ pub struct Training {
     pub weight_decay: f64,
     /// Standard deviation of the noise added to the scaled inputs.
     pub noise: f64,
-    /// Part of the rows held out for early stopping and reported error, 0 to 0.5.
-    pub holdout: f64,
     /// Epochs without a better held-out error after which training stops.
     pub patience: usize,
     /// Part of each batch with the largest loss that is left out (trimmed loss), 0 to 0.5.
     pub trim: f64,
-    /// Contiguous folds whose models give the calibration residuals.
+    /// Contiguous folds: each is held out once, for early stopping, for the reported error and for the calibration residuals.
     pub folds: usize,
 }
 

@@ -155,7 +155,6 @@ impl Limits {
         } else {
             if self.is_stuck(memory) {
                 // It moves again: the silence of the fault must not count as flatness now.
-                memory.movement = 1.0;
                 memory.quiet = 0;
             }
             memory.run = 1;

@@ -259,12 +259,14 @@ pub(super) mod tests {
             learning_rate: 3e-3,
             weight_decay: 1e-2,
             noise: 0.3,
-            holdout: 0.2,
             patience: 5,
             trim: 0.05,
             folds: 4,
         };
-        let trained = train::fit(&rows(), &shape, &training, &mut |_| ControlFlow::Continue(())).unwrap();
+        let trained = train::fit(train::Rows { train: &rows(), held_out: &[] }, &shape, &training, &mut |_| {
+            ControlFlow::Continue(())
+        })
+        .unwrap();
         let field =
             |name: &str| FieldInfo { name: name.to_owned(), path: vec![name.to_owned()], unit: Some("bar".to_owned()) };
         let origin = Origin {

@@ -7,7 +7,7 @@
 mod gradient;
 mod schedule;
 
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 
 use tch::{Kind, TchError, Tensor};
 use thiserror::Error;
@@ -19,10 +19,6 @@ use crate::config::settings::{ModelKind, Training};
 
 /// Rows that a training needs at least, besides those held out.
 pub const ROWS_MIN: usize = 16;
-/// The held-out rows are the last part of each of this many stretches of the rows: enough that they span the operating
-/// states of the whole time, few enough that hardly any held-out row has neighbours (or shares a window) with a trained one.
-const HOLDOUT_BLOCKS: usize = 5;
-
 /// How far a training has come.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Epoch {
@@ -54,14 +50,10 @@ pub struct Trained {
 #[derive(Debug, Error)]
 pub enum TrainError {
     /// Too few rows.
-    #[error(
-        "{rows} rows to train on after {held_out} were held out; at least {ROWS_MIN} are needed: collect more records"
-    )]
+    #[error("{rows} rows to train on; at least {ROWS_MIN} are needed: collect more records")]
     TooFewRows {
-        /// Rows left to train on.
+        /// Rows to train on.
         rows: usize,
-        /// Rows held out.
-        held_out: usize,
     },
     /// A scaled value that is NaN or infinite.
     #[error("row {row} holds a value that is not finite; leave rows with missing readings out of the training")]
@@ -103,7 +95,16 @@ impl From<TchError> for TrainError {
     }
 }
 
-/// Trains a model of `shape` on `rows`, row-major `n x shape.inputs()` in scaled units and in time order.
+/// What a training gets: scaled rows, row-major `n x shape.inputs()`, in time order.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Rows<'a> {
+    /// Rows that the weights are fitted to.
+    pub train: &'a [f32],
+    /// Rows that only tell when to stop; may be empty.
+    pub held_out: &'a [f32],
+}
+
+/// Trains a model of `shape`.
 ///
 /// `on_epoch` hears of each epoch and stops the training by `Break`. Libtorch is set to one thread, see
 /// [`use_one_thread`]: a step of a small network is too short to be worth sharing, and lanes keep their cores.
@@ -111,7 +112,7 @@ impl From<TchError> for TrainError {
 /// # Errors
 /// A bad shape, too few rows, values that are not finite, a diverging loss, or a break.
 pub fn fit(
-    rows: &[f32],
+    rows: Rows<'_>,
     shape: &ModelShape,
     settings: &Training,
     on_epoch: &mut dyn FnMut(&Epoch) -> ControlFlow<()>,
@@ -119,16 +120,18 @@ pub fn fit(
     shape.validate()?;
     use_one_thread();
     let inputs = shape.inputs();
-    if !rows.len().is_multiple_of(inputs) {
-        return Err(ModelError::Rows { values: rows.len(), inputs }.into());
+    for part in [rows.train, rows.held_out] {
+        if !part.len().is_multiple_of(inputs) {
+            return Err(ModelError::Rows { values: part.len(), inputs }.into());
+        }
+        if let Some(at) = part.iter().position(|value| !value.is_finite()) {
+            return Err(TrainError::NotFinite { row: at / inputs });
+        }
     }
-    if let Some(at) = rows.iter().position(|value| !value.is_finite()) {
-        return Err(TrainError::NotFinite { row: at / inputs });
-    }
-    let data = Data::split(rows, inputs, settings.holdout);
+    let data = Data { inputs, train: rows.train, holdout: rows.held_out };
     let train_rows = data.train.len() / inputs;
     if train_rows < ROWS_MIN {
-        return Err(TrainError::TooFewRows { rows: train_rows, held_out: data.holdout.len() / inputs });
+        return Err(TrainError::TooFewRows { rows: train_rows });
     }
     match shape.kind {
         ModelKind::Linear => closed_form(&data, shape, settings, on_epoch),
@@ -136,44 +139,26 @@ pub fn fit(
     }
 }
 
-/// The rows to train on and those held out, both row-major in time order.
-struct Data {
+/// The rows to train on and those held out.
+struct Data<'a> {
     inputs: usize,
-    train: Vec<f32>,
-    holdout: Vec<f32>,
+    train: &'a [f32],
+    holdout: &'a [f32],
 }
 
-impl Data {
-    fn split(rows: &[f32], inputs: usize, part: f64) -> Self {
-        let mut data = Self { inputs, train: Vec::with_capacity(rows.len()), holdout: Vec::new() };
-        for (train, holdout) in blocks(rows.len() / inputs, part) {
-            data.train.extend_from_slice(&rows[train.start * inputs..train.end * inputs]);
-            data.holdout.extend_from_slice(&rows[holdout.start * inputs..holdout.end * inputs]);
-        }
-        data
-    }
-
+impl Data<'_> {
     fn train_tensor(&self) -> Result<Tensor, ModelError> {
-        rows_tensor(&self.train, self.inputs)
+        rows_tensor(self.train, self.inputs)
     }
 
     /// `None` where no rows are held out.
     fn holdout_tensor(&self) -> Result<Option<Tensor>, ModelError> {
-        if self.holdout.is_empty() { Ok(None) } else { rows_tensor(&self.holdout, self.inputs).map(Some) }
+        if self.holdout.is_empty() { Ok(None) } else { rows_tensor(self.holdout, self.inputs).map(Some) }
     }
 }
 
-/// For each block of `rows` rows: the range trained on, and the range after it that is held out.
-fn blocks(rows: usize, part: f64) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
-    (0..HOLDOUT_BLOCKS).map(move |block| {
-        let (start, end) = (block * rows / HOLDOUT_BLOCKS, (block + 1) * rows / HOLDOUT_BLOCKS);
-        let split = end - ((end - start) as f64 * part).round() as usize;
-        (start..split, split..end)
-    })
-}
-
 fn closed_form(
-    data: &Data,
+    data: &Data<'_>,
     shape: &ModelShape,
     settings: &Training,
     on_epoch: &mut dyn FnMut(&Epoch) -> ControlFlow<()>,
@@ -204,35 +189,4 @@ fn trimmed_loss(model: &dyn Autoencoder, rows: &Tensor, trim: f64) -> Result<f64
 /// Mean square of each row of `residual`, `[n, inputs]` to `[n]`.
 fn row_losses(residual: &Tensor) -> Result<Tensor, TchError> {
     residual.f_square()?.f_mean_dim([1i64].as_slice(), false, None::<Kind>)
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn blocks_part_the_rows_in_order(rows in 0usize..5000, part in 0.0..0.5f64) {
-            let mut next = 0;
-            let mut held = 0;
-            for (train, holdout) in blocks(rows, part) {
-                prop_assert_eq!(train.start, next);
-                prop_assert_eq!(train.end, holdout.start);
-                next = holdout.end;
-                held += holdout.len();
-            }
-            prop_assert_eq!(next, rows);
-            prop_assert!((held as f64 - rows as f64 * part).abs() <= HOLDOUT_BLOCKS as f64 / 2.0 + 1e-9);
-        }
-    }
-
-    #[test]
-    fn split_keeps_whole_rows_in_time_order() {
-        let rows: Vec<f32> = (0..40).map(|i| i as f32).collect();
-        let data = Data::split(&rows, 2, 0.25);
-        assert_eq!(data.holdout, [6., 7., 14., 15., 22., 23., 30., 31., 38., 39.]);
-        assert_eq!(data.train.len(), 30);
-    }
 }

@@ -144,6 +144,11 @@ impl Model {
         let scored = self.scorer.step(&mut scoring.chart, residual, alerting);
         let provisional = scoring.threshold.provisional(&self.threshold);
         let step = scoring.threshold.step(&self.threshold, scored.score);
+        if step.relearning {
+            // A level shift that lasted this long is the new normal: it becomes the baseline, and scores start again.
+            scoring.chart.rebase();
+            scoring.threshold = self.template.clone();
+        }
         (Judgement::Scored { score: scored.score, threshold: step.threshold, provisional }, scored)
     }
 }

@@ -18,7 +18,7 @@ use crate::model::manifest::{FieldInfo, Metrics, Origin, Segment};
 use crate::model::registry::RegistryError;
 use crate::model::scaler::{Scaler, ScalerError};
 use crate::model::shape::{ModelShape, ShapeError};
-use crate::model::train::{self, TrainError, Trained};
+use crate::model::train::{self, Rows, TrainError, Trained};
 use crate::model::{Autoencoder, ModelError};
 use crate::score::calibrate::calibrate;
 use crate::score::{ScoreError, residuals};
@@ -28,7 +28,9 @@ use crate::state::StoreError;
 #[derive(Debug, thiserror::Error)]
 pub enum LearnError {
     /// Too few records.
-    #[error("{windows} windows of {window} records are too few to train on: at least {needed} are needed; give more records or fewer training.folds")]
+    #[error(
+        "{windows} windows of {window} records are too few to train on: at least {needed} are needed; give more records or fewer training.folds"
+    )]
     TooFew {
         /// Windows found.
         windows: usize,
@@ -108,6 +110,11 @@ impl Folds {
         self.segments.iter().map(part).collect()
     }
 
+    /// The scaled windows of fold `k`.
+    fn inside(&self, k: usize) -> Vec<f32> {
+        self.of(k).into_iter().flat_map(|r| &self.scaled[r.start * self.inputs..r.end * self.inputs]).copied().collect()
+    }
+
     /// The scaled windows outside fold `k`, without those that share a record with it.
     fn outside(&self, k: usize, window: usize) -> Vec<f32> {
         let mut rows = Vec::with_capacity(self.scaled.len());
@@ -143,13 +150,17 @@ pub fn learn(
     let models = folds.count + usize::from(shape.kind == ModelKind::Linear);
     let mut trained = Vec::new();
     for k in 0..folds.count {
-        let rows = folds.outside(k, stream.window);
-        trained.push(fit(&rows, &shape, stream, k, models, on_progress)?);
+        let (train, held_out) = (folds.outside(k, stream.window), folds.inside(k));
+        let rows = Rows { train: &train, held_out: &held_out };
+        trained.push(fit(rows, &shape, stream, k, models, on_progress)?);
     }
     let residuals = out_of_fold(&folds, &scaler, &trained, fields)?;
     let metrics = metrics(&trained);
     let model: Box<dyn Autoencoder> = match shape.kind {
-        ModelKind::Linear => fit(&folds.scaled, &shape, stream, folds.count, models, on_progress)?.model,
+        ModelKind::Linear => {
+            let rows = Rows { train: &folds.scaled, held_out: &[] };
+            fit(rows, &shape, stream, folds.count, models, on_progress)?.model
+        }
         ModelKind::Dense => Box::new(Ensemble::new(trained.into_iter().map(|t| t.model).collect())?),
     };
     let calibration = calibration(stream, set, scaler, &residuals, &folds.segments)?;
@@ -184,7 +195,7 @@ fn scale(scaler: &Scaler, windows: &[f64], fields: usize) -> Vec<f32> {
 
 /// Trains the `number`-th of `models` models; each has a seed of its own.
 fn fit(
-    rows: &[f32],
+    rows: Rows<'_>,
     shape: &ModelShape,
     stream: &Stream,
     number: usize,
@@ -229,10 +240,7 @@ fn calibration(
         residual_sd: charted.sd,
         covariance: charted.covariance,
         scores: charted.scores.into_iter().step_by(step).collect(),
-        fields: normals
-            .into_iter()
-            .map(|n| FieldNormal { movement: n.movement, longest_run: n.longest_run })
-            .collect(),
+        fields: normals.into_iter().map(|n| FieldNormal { movement: n.movement, longest_run: n.longest_run }).collect(),
         period_micros: set.period_micros(),
     })
 }

@@ -162,7 +162,8 @@ impl Learner {
         tracing::info!(stream = self.stream.name, records = rows.len(), "training");
         match self.try_train(rows) {
             Ok(bundle) => {
-                BundleLive { stream: &self.stream.name, bundle: bundle.id(), kind: self.stream.model.kind.as_str() }.emit();
+                BundleLive { stream: &self.stream.name, bundle: bundle.id(), kind: self.stream.model.kind.as_str() }
+                    .emit();
                 self.lock().state = State::Live(bundle.id().into());
             }
             Err(LearnError::Cancelled) => {}

@@ -52,7 +52,7 @@ pub fn calibrate(
         }
     }
     covariance.iter_mut().for_each(|c| *c /= f64::max(n, 1.0));
-    shrink(&mut covariance, k, settings.shrinkage);
+    shrink(&mut covariance, k, settings);
 
     let chart = Chart::new(settings, &mean, &sd, &covariance)?;
     let mut scores = Vec::with_capacity(residuals.len() / k.max(1));

@@ -69,7 +69,7 @@ impl Chart {
         covariance: &[f64],
     ) -> Result<Self, NotPositiveDefinite> {
         let whitening = invert_lower(&cholesky(covariance, mean.len())?, mean.len());
-        let limit = sd.iter().map(|s| settings.squash * s.max(1e-9)).collect();
+        let limit = sd.iter().map(|s| settings.squash * s.max(SD_MIN)).collect();
         let (alpha, beta, leak) = (settings.alpha, settings.beta, settings.leak);
         Ok(Self { alpha, beta, leak, mean: mean.to_vec(), limit, whitening })
     }
@@ -113,9 +113,9 @@ impl Chart {
 
     /// Each field's share of the present score: >= 0, adding up to 1 (all 0 where the score is 0).
     ///
-    /// The squared score is the sum over fields of `e_i (C^-1 e)_i` (as in Mason, Tracy, Young: "Decomposition of T2 for
-    /// Multivariate Control Chart Interpretation", 1995, each field with its part of the cross terms). A negative term
-    /// says that the field speaks against an anomaly: it counts as 0, and the others are scaled to add up.
+    /// Reconstruction-based contributions (Alcala and Qin, "Reconstruction-based contribution for process monitoring",
+    /// Automatica 45(7), 2009): how much of the squared score would go if the field's deviation were set right,
+    /// `(C^-1 e)_i^2 / (C^-1)_ii`. They point at the right field for any fault of a single sensor, and are never negative.
     pub fn shares(&self, state: &ChartState) -> Vec<f64> {
         let n = self.rows();
         if state.smoothed.len() != n {
@@ -124,8 +124,10 @@ impl Chart {
         let y: Vec<f64> = (0..n).map(|row| self.whitened(&state.smoothed, row)).collect();
         let mut shares: Vec<f64> = (0..n)
             .map(|i| {
-                let solved: f64 = (i..n).map(|row| self.whitening[row * n + i] * y[row]).sum();
-                (f64::from(state.smoothed[i]) * solved).max(0.0)
+                let column = || (i..n).map(|row| (self.whitening[row * n + i], y[row]));
+                let solved: f64 = column().map(|(w, y)| w * y).sum();
+                let diagonal: f64 = column().map(|(w, _)| w * w).sum();
+                solved * solved / diagonal
             })
             .collect();
         let total: f64 = shares.iter().sum();
@@ -136,15 +138,22 @@ impl Chart {
     }
 }
 
-/// `C' = (1 - shrinkage) C + shrinkage diag(C) + tiny I`: never singular. `C` is k x k, row-major.
-pub fn shrink(covariance: &mut [f64], k: usize, shrinkage: f64) {
+/// Smallest standard deviation of a residual, in scaled units: deviations much smaller than normal variation of the
+/// reading itself are no news, however well the model reconstructs the field.
+pub const SD_MIN: f64 = 0.1;
+
+/// `C' = (1 - s) C + s diag(C) + floor I`, with the shrinkage `s` and the variance of a smoothed residual of standard
+/// deviation [`SD_MIN`] as the floor: never singular. `C` is k x k, row-major.
+pub fn shrink(covariance: &mut [f64], k: usize, settings: &settings::Score) {
+    let shrinkage = settings.shrinkage;
+    let floor = (SD_MIN * SD_MIN * settings.alpha / (2.0 - settings.alpha)).max(1e-6);
     for row in 0..k {
         for column in 0..k {
             if row != column {
                 covariance[row * k + column] *= 1.0 - shrinkage;
             }
         }
-        covariance[row * k + row] += 1e-6;
+        covariance[row * k + row] += floor;
     }
 }
 
@@ -200,8 +209,8 @@ mod tests {
         let expected = ((2.0 * 4.0 - 2.0 * 2.0 + 4.0) / 7.0f64).sqrt();
         assert!((score - expected).abs() < 1e-6, "{score} {expected}");
         let shares = chart.shares(&state);
-        // e = (2, 1): e_1 (C^-1 e)_1 = 2 * 3/7, e_2 (C^-1 e)_2 = 1 * 2/7.
-        assert!((shares[0] - 0.75).abs() < 1e-6 && (shares[1] - 0.25).abs() < 1e-6, "{shares:?}");
+        // C^-1 e = (3, 2) / 7, diagonal of C^-1 = (2, 4) / 7: contributions 9/14 and 1/7.
+        assert!((shares[0] - 9.0 / 11.0).abs() < 1e-6 && (shares[1] - 2.0 / 11.0).abs() < 1e-6, "{shares:?}");
     }
 
     #[test]
@@ -226,10 +235,10 @@ mod tests {
     #[test]
     fn shrinking_makes_any_covariance_positive_definite() {
         let mut covariance = vec![1.0; 9];
-        shrink(&mut covariance, 3, 0.1);
+        shrink(&mut covariance, 3, &settings());
         assert!(Chart::new(&settings(), &[0.0; 3], &[1.0; 3], &covariance).is_ok());
         let mut zero = vec![0.0; 9];
-        shrink(&mut zero, 3, 0.1);
+        shrink(&mut zero, 3, &settings());
         assert!(Chart::new(&settings(), &[0.0; 3], &[1.0; 3], &zero).is_ok());
     }
 

@@ -252,6 +252,10 @@ fn a_cool_down_holds_openings_back_and_then_lets_them_through() {
     assert_eq!(series.events("OO...OOOOO"), "-O--C----O");
     assert_eq!(series.events("..."), "--C");
     assert_eq!(series.events("OO........OO"), "-----------O");
+    assert_eq!(series.events("...."), "--C-");
+    assert_ne!(series.state, EpisodeState::default());
+    series.events("......");
+    assert_eq!(series.state, EpisodeState::default(), "an idle series keeps nothing");
 }
 
 #[test]

@@ -22,7 +22,7 @@ use crate::model::shape::ModelShape;
 
 /// Trains a dense model; the arguments are those of [`super::fit`], checked.
 pub(super) fn fit(
-    data: &Data,
+    data: &Data<'_>,
     shape: &ModelShape,
     settings: &Training,
     on_epoch: &mut dyn FnMut(&Epoch) -> ControlFlow<()>,
@@ -68,7 +68,7 @@ struct Best {
 
 /// A model in training, with everything that changes from step to step.
 struct Descent<'a> {
-    data: &'a Data,
+    data: &'a Data<'a>,
     settings: &'a Training,
     model: Dense,
     optimiser: nn::Optimizer,
@@ -84,7 +84,7 @@ struct Descent<'a> {
 }
 
 impl<'a> Descent<'a> {
-    fn new(data: &'a Data, shape: &ModelShape, settings: &'a Training) -> Result<Self, TrainError> {
+    fn new(data: &'a Data<'a>, shape: &ModelShape, settings: &'a Training) -> Result<Self, TrainError> {
         // One generator for each use, so that a change in one does not shift the others.
         let stream = |number: u64| {
             let mut rng = ChaCha8Rng::seed_from_u64(settings.seed);

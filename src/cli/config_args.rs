@@ -1,0 +1,64 @@
+//! Flags that name a configuration.
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+
+use crate::config::settings::{Settings, Stream};
+use crate::config::{Problems, Sources, load};
+
+/// Name of the stream that `replay` makes up for a file without a configuration.
+const REPLAY: &str = "replay";
+
+/// Where the configuration comes from.
+#[derive(clap::Args, Clone)]
+pub(super) struct ConfigArgs {
+    /// The configuration file (TOML)
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Set one key, over file and environment: --set streams.pumps.threshold.margin=3 (may be repeated)
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl ConfigArgs {
+    fn load_with(&self, more: Vec<String>) -> Result<Settings, Problems> {
+        let overrides = self.set.iter().cloned().chain(more).collect();
+        load(&Sources::of_process(self.config.clone(), overrides))
+    }
+
+    /// Reads and validates all layers.
+    pub(super) fn load(&self) -> Result<Settings, Problems> {
+        self.load_with(Vec::new())
+    }
+
+    /// One stream of the configuration; without a name, the only one.
+    pub(super) fn stream(&self, name: Option<&str>) -> anyhow::Result<Stream> {
+        let streams = self.load()?.streams;
+        let names = || streams.iter().map(|stream| stream.name.as_str()).collect::<Vec<_>>().join(", ");
+        match (name, &streams[..]) {
+            (None, [only]) => Ok(only.clone()),
+            (None, _) => bail!("--stream NAME is needed: the configuration has {}", names()),
+            (Some(name), _) => match streams.iter().find(|stream| stream.name == name) {
+                Some(found) => Ok(found.clone()),
+                None => bail!("the configuration has no stream {name:?}; it has {}", names()),
+            },
+        }
+    }
+}
+
+/// A stream with the built-in settings (and the defaults of the configuration, if one is named) whose fields are columns of a file.
+pub(super) fn stream_of_fields(config: &ConfigArgs, fields: &[String]) -> anyhow::Result<Stream> {
+    // A JSON string is a TOML string.
+    let field =
+        |name: &String| format!("{{ name = {text}, path = [{text}] }}", text = serde_json::Value::from(name.as_str()));
+    let fields: Vec<String> = fields.iter().map(field).collect();
+    let settings = config.load_with(vec![
+        format!("streams.{REPLAY}.input.topic={REPLAY}"),
+        format!("streams.{REPLAY}.record.fields=[{}]", fields.join(", ")),
+    ])?;
+    match settings.streams.into_iter().find(|stream| stream.name == REPLAY) {
+        Some(stream) => Ok(stream),
+        None => bail!("no stream could be made of the columns"),
+    }
+}

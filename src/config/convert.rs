@@ -1,0 +1,122 @@
+//! From the merged tree to the settings: `[defaults]` goes under each stream, texts are read, and rules between values
+//! are held.
+//!
+//! A value that a stream inherits is named where it was written, in `defaults`, and is then reported once.
+
+mod rules;
+mod service;
+mod stream;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::layers::{built_in, overlay};
+use super::problems::{KeyPath, Problem, Step, shown};
+use super::raw;
+use super::settings::Settings;
+
+/// The settings of a tree whose structure is good; what else is wrong is added to `problems`.
+///
+/// `None` where a part is missing because of a problem. Problems that only follow from one already there are left out.
+pub fn settings(tree: &Value, problems: &mut Vec<Problem>) -> Option<Settings> {
+    let raw: raw::Config = match serde_json::from_value(complete(tree)) {
+        Ok(raw) => raw,
+        Err(error) => {
+            // The schema is made from the same types, so that it has said what is wrong, or has a hole.
+            if problems.is_empty() {
+                let fix = "compare the values with config/default.toml";
+                problems.push(Problem::new(KeyPath::default(), format!("cannot be read: {error}"), fix));
+            }
+            return None;
+        }
+    };
+    let mut reader = Reader { tree, known: problems.clone(), problems: Vec::new() };
+    let service = reader.service(&raw.service);
+    let kafka = reader.kafka(&raw.kafka);
+    let streams: Vec<_> = raw.streams.iter().map(|(name, raw)| reader.stream(name, raw)).collect();
+    reader.across_streams(&raw.streams);
+    problems.append(&mut reader.problems);
+    Some(Settings { service: service?, kafka: kafka?, streams: streams.into_iter().collect::<Option<_>>()? })
+}
+
+/// The tree over the built-in layer, and each stream over `[defaults]`.
+fn complete(tree: &Value) -> Value {
+    let mut whole = built_in();
+    overlay(&mut whole, tree);
+    let defaults = whole.get("defaults").cloned().unwrap_or_default();
+    if let Some(Value::Object(streams)) = whole.get_mut("streams") {
+        for stream in streams.values_mut() {
+            let own = std::mem::replace(stream, defaults.clone());
+            overlay(stream, &own);
+        }
+    }
+    whole
+}
+
+/// What to do about a value out of its range: with the default, where there is one.
+pub fn usual_fix(key: &KeyPath) -> String {
+    let mut place = key.clone();
+    if let [Step::Key(streams), Step::Key(_), rest @ ..] = key.0.as_slice()
+        && streams == "streams"
+    {
+        place = KeyPath([&[Step::Key("defaults".into())], rest].concat());
+    }
+    match place.find(&built_in()) {
+        Some(default) if !default.is_object() && !is_empty(default) => {
+            format!("correct it, or remove it for the default {}", shown(default))
+        }
+        _ => "correct it".to_owned(),
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    value.as_str().is_some_and(str::is_empty) || value.as_array().is_some_and(Vec::is_empty)
+}
+
+/// Reads raw values and collects what is wrong with them.
+struct Reader<'t> {
+    /// The user's layers: tells where a value was written.
+    tree: &'t Value,
+    /// Problems that were found before.
+    known: Vec<Problem>,
+    /// Those found here.
+    problems: Vec<Problem>,
+}
+
+impl Reader<'_> {
+    /// Where a stream's value was written: in the stream, or in `[defaults]`.
+    fn place(&self, stream: &str, key: &str) -> KeyPath {
+        let own = KeyPath::of("streams").key(stream).join(key);
+        let inherited = KeyPath::of("defaults").join(key);
+        match own.find(self.tree).is_none() && inherited.find(self.tree).is_some() {
+            true => inherited,
+            false => own,
+        }
+    }
+
+    /// Takes what a reader made of a raw value, or notes the fault with the usual fix.
+    fn take<T>(&mut self, key: KeyPath, found: &impl Serialize, read: Result<T, String>) -> Option<T> {
+        read.map_err(|fault| {
+            let fix = usual_fix(&key);
+            self.note(Problem::new(key, fault, fix).found(&serde_json::to_value(found).unwrap_or_default()));
+        })
+        .ok()
+    }
+
+    /// Notes a problem, unless it only follows from one at the same key or below it.
+    fn note(&mut self, problem: Problem) {
+        if !self.known.iter().any(|known| problem.key.leads_to(&known.key)) {
+            self.problems.push(problem);
+        }
+    }
+
+    /// Whether a problem was found at a key or below it.
+    fn has_problem(&self, key: &KeyPath) -> bool {
+        self.known.iter().chain(&self.problems).any(|problem| key.leads_to(&problem.key))
+    }
+}
+
+/// The streams by name, as written.
+type RawStreams = BTreeMap<String, raw::Stream>;

@@ -1,0 +1,151 @@
+//! Rules between values: of one stream, and of several.
+
+use std::collections::BTreeMap;
+
+use super::stream::named;
+use super::{RawStreams, Reader};
+use crate::config::problems::{KeyPath, Problem};
+use crate::config::raw;
+use crate::config::settings::{Field, ModelKind, Threshold};
+
+/// Most inputs of a model, window x fields: keeps the covariance of the residual within 128 MiB.
+const INPUTS_MAX: usize = 4096;
+/// Windows that each fold of the training needs at least.
+const FOLD_WINDOWS_MIN: usize = 64;
+
+impl Reader<'_> {
+    /// No two fields have one name, or read one place of the record.
+    pub(super) fn distinct_fields(&mut self, place: &KeyPath, fields: &[Option<Field>]) {
+        let fields: Vec<(usize, &Field)> =
+            fields.iter().enumerate().filter_map(|(i, field)| Some((i, field.as_ref()?))).collect();
+        let mut names = BTreeMap::new();
+        let mut paths: BTreeMap<&[String], usize> = BTreeMap::new();
+        for &(i, field) in &fields {
+            let at = place.clone().index(i);
+            if let Some(first) = names.insert(&field.name, i) {
+                let fault = format!("has the name {:?} of fields[{first}]", field.name);
+                self.note(Problem::new(at, fault, "give each field a name of its own, or remove one of them"));
+            } else if let Some(first) = paths.insert(&field.path, i) {
+                let fault = format!("reads the same place of the record as fields[{first}]");
+                self.note(Problem::new(at, fault, "correct the path of one of them"));
+            }
+        }
+        for &(i, field) in &fields {
+            let above = (1..field.path.len()).find_map(|keys| paths.get(field.path.get(..keys)?));
+            if let Some(above) = above {
+                let fault = format!("lies inside of fields[{above}], which is a number and holds nothing");
+                self.note(Problem::new(place.clone().index(i), fault, "correct the path of one of them"));
+            }
+        }
+    }
+
+    /// What the values of one stream ask of each other.
+    pub(super) fn within_stream(&mut self, stream: &str, raw: &raw::Stream, threshold: Option<&Threshold>) {
+        self.distinct_topics(stream, raw);
+        self.shape(stream, raw);
+        self.training_records(stream, raw);
+        if let Some(Threshold { budget, period: Some(period), .. }) = threshold
+            && budget.alerts * period.as_secs_f64() >= budget.period.as_secs_f64()
+        {
+            let key = self.place(stream, "threshold.budget");
+            let most = budget.period.as_secs_f64() / period.as_secs_f64();
+            let fault = format!("asks for an alert at every record: {most} records of a series come in that time");
+            let fix = "lower the budget, or correct threshold.period";
+            self.note(Problem::new(key, fault, fix).found(&raw.threshold.budget.as_str().into()));
+        }
+    }
+
+    fn distinct_topics(&mut self, stream: &str, raw: &raw::Stream) {
+        let outputs = [("dead_letters", &raw.output.dead_letters), ("scores", &raw.output.scores)];
+        let mut taken = vec![("alerts", named(&raw.output.alerts, stream))];
+        for (key, topic) in outputs {
+            let topic = named(topic, stream);
+            if topic.is_empty() {
+                continue;
+            }
+            if let Some((other, _)) = taken.iter().find(|(_, name)| *name == topic) {
+                let key = self.place(stream, &format!("output.{key}"));
+                let fault = format!("is the topic of output.{other} too");
+                let fix = "give each output a topic of its own: they hold different kinds of message";
+                self.note(Problem::new(key, fault, fix).found(&topic.as_str().into()));
+            }
+            taken.push((key, topic));
+        }
+    }
+
+    /// The autoencoder's sizes fit each other.
+    fn shape(&mut self, stream: &str, raw: &raw::Stream) {
+        let (window, fields, latent) = (raw.window, raw.record.fields.len(), raw.model.latent);
+        let (at_fields, at_window) = (self.place(stream, "record.fields"), self.place(stream, "window"));
+        if fields == 0 || self.has_problem(&at_fields) || self.has_problem(&at_window) {
+            return;
+        }
+        let inputs = window.saturating_mul(fields);
+        if inputs > INPUTS_MAX {
+            let fault =
+                format!("makes {inputs} inputs of the model with {fields} fields; at most {INPUTS_MAX} are allowed");
+            let fix = format!("choose a window of at most {}, or fewer fields", INPUTS_MAX / fields);
+            self.note(Problem::new(at_window, fault, fix).found(&window.into()));
+            return;
+        }
+        let key = self.place(stream, "model.latent");
+        let (least, kind) = (usize::from(raw.model.kind == ModelKind::Dense), raw.model.kind.as_str());
+        if inputs <= least {
+            let fault = format!("cannot be smaller than the 1 input of the {kind} model (window 1, one field)");
+            let fix = "set window to 8 or more, or model.kind to \"linear\" and model.latent to 0";
+            self.note(Problem::new(key, fault, fix).found(&latent.into()));
+        } else if !(least..inputs).contains(&latent) {
+            let most = inputs - 1;
+            let fault = format!(
+                "must be from {least} to {most} for a {kind} model: below its {inputs} inputs (window {window} x {fields} fields)"
+            );
+            let fix = format!("choose about {}", (inputs / 4).clamp(least, most));
+            self.note(Problem::new(key, fault, fix).found(&latent.into()));
+        }
+    }
+
+    /// The first training has enough windows for every fold.
+    fn training_records(&mut self, stream: &str, raw: &raw::Stream) {
+        let least = raw.window - 1 + (4 * raw.training.folds).max(FOLD_WINDOWS_MIN);
+        if raw.training.records < least {
+            let key = self.place(stream, "training.records");
+            let fault = format!("must be at least {least} for window {} and {} folds", raw.window, raw.training.folds);
+            let fix = "raise it; ten times as many make a better model";
+            self.note(Problem::new(key, fault, fix).found(&raw.training.records.into()));
+        }
+    }
+
+    /// What the streams ask of each other.
+    pub(super) fn across_streams(&mut self, streams: &RawStreams) {
+        if streams.is_empty() {
+            let fix = "add a table [streams.NAME] with input.topic and record.fields; config/example.toml shows one";
+            self.note(Problem::new(KeyPath::of("streams"), "is missing: there is nothing to do", fix));
+        }
+        let mut readers = BTreeMap::new();
+        for (name, raw) in streams {
+            let (topic, group) = (named(&raw.input.topic, name), named(&raw.input.group, name));
+            if topic.is_empty() {
+                continue;
+            }
+            if let Some(first) = readers.insert((topic.clone(), group.clone()), name) {
+                let key = self.place(name, "input.group");
+                let fault =
+                    format!("reads topic {topic} in the same group as stream {first}: each would get a part of it");
+                self.note(Problem::new(key, fault, "give each stream a group of its own").found(&group.into()));
+            }
+        }
+        for (name, raw) in streams {
+            let output = &raw.output;
+            for (key, topic) in
+                [("alerts", &output.alerts), ("dead_letters", &output.dead_letters), ("scores", &output.scores)]
+            {
+                let topic = named(topic, name);
+                if let Some((_, reader)) = readers.iter().find(|((input, _), _)| *input == topic) {
+                    let key = self.place(name, &format!("output.{key}"));
+                    let fault = format!("is the input topic of stream {reader}: it would read what outlierd writes");
+                    self.note(Problem::new(key, fault, "choose another topic").found(&topic.into()));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! `[service]` and `[kafka]`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Reader;
+use crate::config::problems::{KeyPath, Problem};
+use crate::config::settings::{Kafka, Service};
+use crate::config::{raw, text};
+
+/// librdkafka properties that outlierd sets itself, and what to do instead.
+const REFUSED: [(&str, &str); 21] = [
+    ("bootstrap.servers", "use kafka.brokers"),
+    ("metadata.broker.list", "use kafka.brokers"),
+    ("client.id", "remove it: every client has a name of its own, which tells its stream and lane"),
+    ("group.id", "use input.group of the stream"),
+    ("group.instance.id", "remove it: the lanes of a stream would shut one another out"),
+    ("auto.offset.reset", "use input.start of the stream"),
+    ("topic.auto.offset.reset", "use input.start of the stream"),
+    ("enable.auto.commit", "remove it: offsets are committed after their effects, never on a timer"),
+    ("auto.commit.enable", "remove it: offsets are committed after their effects, never on a timer"),
+    ("auto.commit.interval.ms", "use input.commit_interval of the stream"),
+    ("enable.auto.offset.store", "remove it: offsets are stored after their effects"),
+    ("enable.partition.eof", "remove it: a lane runs for ever"),
+    ("isolation.level", "remove it: only committed records are read"),
+    ("enable.idempotence", "remove it: it is always on, so that no alert is written twice by a retry"),
+    ("acks", "remove it: alerts are acknowledged by all in-sync replicas"),
+    ("request.required.acks", "remove it: alerts are acknowledged by all in-sync replicas"),
+    ("message.max.bytes", "remove it: alerts and dead letters have a bound of their own"),
+    ("transactional.id", "remove it: it belongs to input.delivery"),
+    ("plugin.library.paths", "remove it: no code is loaded into the daemon"),
+    ("log_level", "use service.log_filter"),
+    ("debug", "use service.log_filter, such as \"info,librdkafka=debug\""),
+];
+
+impl Reader<'_> {
+    pub(super) fn service(&mut self, raw: &raw::Service) -> Option<Service> {
+        let at = |key: &str| KeyPath::of("service").key(key);
+        let state_dir = self.folder(at("state_dir"), &raw.state_dir);
+        let model_dir = self.folder(at("model_dir"), &raw.model_dir);
+        if state_dir.is_some() && state_dir == model_dir {
+            let fault = "must not be service.model_dir too";
+            self.note(
+                Problem::new(at("state_dir"), fault, "give each a folder of its own")
+                    .found(&raw.state_dir.as_str().into()),
+            );
+        }
+        let drain = text::duration(&raw.drain_timeout, Duration::from_secs(1)..=Duration::from_secs(3600));
+        let drain_timeout = self.take(at("drain_timeout"), &raw.drain_timeout, drain);
+        let listen = match raw.http_listen.as_str() {
+            "" => Ok(None),
+            address => address.parse().map(Some).map_err(|_| {
+                "must be an IP address and a port, such as \"127.0.0.1:9464\" or \"[::]:9464\", or \"\" for none"
+                    .to_owned()
+            }),
+        };
+        let http_listen = self.take(at("http_listen"), &raw.http_listen, listen);
+        let filter = tracing_subscriber::EnvFilter::builder().parse(&raw.log_filter);
+        let filter = filter.map(|_| raw.log_filter.clone()).map_err(|_| {
+            "must be off, error, warn, info, debug or trace, or directives such as \"info,outlierd::lane=debug\""
+                .to_owned()
+        });
+        let log_filter = self.take(at("log_filter"), &raw.log_filter, filter);
+        Some(Service {
+            state_dir: state_dir?,
+            model_dir: model_dir?,
+            drain_timeout: drain_timeout?,
+            http_listen: http_listen?,
+            log_filter: log_filter?,
+            log_format: raw.log_format,
+        })
+    }
+
+    fn folder(&mut self, at: KeyPath, raw: &str) -> Option<PathBuf> {
+        let read = match raw.is_empty() || raw.contains('\0') {
+            true => Err("must be the path of a folder".to_owned()),
+            false => Ok(PathBuf::from(raw)),
+        };
+        self.take(at, &raw, read)
+    }
+
+    pub(super) fn kafka(&mut self, raw: &raw::Kafka) -> Option<Kafka> {
+        let at = |key: &str| KeyPath::of("kafka").key(key);
+        let brokers = self.take(at("brokers"), &raw.brokers, text::brokers(&raw.brokers));
+        if raw.replication_factor == 0 {
+            let fault = "must be from 1 to 15, or -1 for the broker's default";
+            let _: Option<()> = self.take(at("replication_factor"), &0, Err(fault.to_owned()));
+        }
+        Some(Kafka {
+            properties: self.properties(&at("properties"), &raw.properties),
+            consumer: self.properties(&at("consumer"), &raw.consumer),
+            producer: self.properties(&at("producer"), &raw.producer),
+            brokers: brokers?,
+            create_topics: raw.create_topics,
+            replication_factor: raw.replication_factor,
+        })
+    }
+
+    fn properties(&mut self, at: &KeyPath, raw: &BTreeMap<String, raw::Property>) -> BTreeMap<String, String> {
+        for key in raw.keys() {
+            if let Some((_, fix)) = REFUSED.iter().find(|(refused, _)| refused == key) {
+                self.note(Problem::new(at.clone().key(key), "is set by outlierd itself", *fix));
+            }
+        }
+        raw.iter().map(|(key, value)| (key.clone(), value.to_string())).collect()
+    }
+}

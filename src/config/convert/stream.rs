@@ -1,0 +1,284 @@
+//! `[streams.NAME]`: one table of it after the other. Rules between its values stand in [`super::rules`].
+
+use std::time::Duration;
+
+use super::Reader;
+use crate::config::problems::{KeyPath, Problem};
+use crate::config::settings::{
+    Episode, Field, Gate, Input, Model, Mute, Output, RecordFormat, Score, Stream, Threshold, Training,
+};
+use crate::config::{raw, text};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+/// A leap year: longer spans are typing errors.
+const YEAR: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// Puts the stream's name where `{stream}` stands.
+pub(super) fn named(template: &str, stream: &str) -> String {
+    template.replace("{stream}", stream)
+}
+
+impl Reader<'_> {
+    pub(super) fn stream(&mut self, name: &str, raw: &raw::Stream) -> Option<Stream> {
+        let at = KeyPath::of("streams").key(name);
+        if let Err(fault) = text::stream_name(name) {
+            self.note(Problem::new(at, fault, "choose another name"));
+        }
+        let input = self.input(name, &raw.input);
+        let output = self.output(name, &raw.output);
+        let record = self.record(name, &raw.record);
+        let gate = self.gate(name, &raw.gate);
+        let threshold = self.threshold(name, &raw.threshold);
+        let episode = self.episode(name, &raw.episode);
+        let mutes = self.mutes(name, &raw.mutes);
+        self.within_stream(name, raw, threshold.as_ref());
+        Some(Stream {
+            name: name.to_owned(),
+            input: input?,
+            output: output?,
+            record: record?,
+            gate: gate?,
+            window: raw.window,
+            model: Model { kind: raw.model.kind, hidden: raw.model.hidden.clone(), latent: raw.model.latent },
+            training: training(&raw.training),
+            score: score(&raw.score),
+            threshold: threshold?,
+            episode: episode?,
+            mutes: mutes?,
+        })
+    }
+
+    /// A duration of a stream.
+    fn span(&mut self, stream: &str, key: &str, raw: &String, least: Duration, most: Duration) -> Option<Duration> {
+        let place = self.place(stream, key);
+        self.take(place, raw, text::duration(raw, least..=most))
+    }
+
+    /// The name of a topic or group of a stream.
+    fn name_of(
+        &mut self,
+        stream: &str,
+        key: &str,
+        raw: &String,
+        read: fn(&str) -> Result<String, String>,
+    ) -> Option<String> {
+        let place = self.place(stream, key);
+        self.take(place, raw, read(&named(raw, stream)))
+    }
+
+    fn input(&mut self, stream: &str, raw: &raw::Input) -> Option<Input> {
+        let topic = if raw.topic.is_empty() {
+            let fix = "name the topic that the records come from, such as input.topic = \"plant.pumps\"";
+            self.note(Problem::new(self.place(stream, "input.topic"), "is missing", fix));
+            None
+        } else {
+            self.name_of(stream, "input.topic", &raw.topic, text::topic)
+        };
+        let group = self.name_of(stream, "input.group", &raw.group, text::name);
+        let place = self.place(stream, "input.batch_bytes");
+        let batch_bytes = self.take(place, &raw.batch_bytes, text::size(&raw.batch_bytes, 1 << 10..=256 << 20));
+        let (ms, s) = (Duration::from_millis, Duration::from_secs);
+        let batch_wait = self.span(stream, "input.batch_wait", &raw.batch_wait, ms(1), s(10));
+        let commit_interval = self.span(stream, "input.commit_interval", &raw.commit_interval, ms(10), s(300));
+        Some(Input {
+            topic: topic?,
+            group: group?,
+            start: raw.start,
+            lanes: raw.lanes,
+            batch_records: raw.batch_records,
+            batch_bytes: batch_bytes?,
+            batch_wait: batch_wait?,
+            commit_interval: commit_interval?,
+            delivery: raw.delivery,
+        })
+    }
+
+    fn output(&mut self, stream: &str, raw: &raw::Output) -> Option<Output> {
+        let alerts = self.name_of(stream, "output.alerts", &raw.alerts, text::topic);
+        let dead_letters = self.name_of(stream, "output.dead_letters", &raw.dead_letters, text::topic);
+        let scores = match raw.scores.is_empty() {
+            true => Some(None),
+            false => self.name_of(stream, "output.scores", &raw.scores, text::topic).map(Some),
+        };
+        Some(Output { alerts: alerts?, dead_letters: dead_letters?, scores: scores? })
+    }
+
+    fn record(&mut self, stream: &str, raw: &raw::Record) -> Option<RecordFormat> {
+        let place = self.place(stream, "record.key");
+        let key = self.take(place, &raw.key, text::key_from(&raw.key));
+        let place = self.place(stream, "record.time");
+        let time = self.take(place, &raw.time, text::time_from(&raw.time, raw.time_format));
+        let place = self.place(stream, "record.max_payload_bytes");
+        let size = text::size(&raw.max_payload_bytes, 16..=64 << 20);
+        let max_payload_bytes = self.take(place, &raw.max_payload_bytes, size);
+        let fields = self.fields(stream, &raw.fields);
+        Some(RecordFormat {
+            key: key?,
+            time: time?,
+            fields: fields?,
+            max_payload_bytes: max_payload_bytes?,
+            max_series: raw.max_series,
+        })
+    }
+
+    fn fields(&mut self, stream: &str, raw: &[Option<raw::Field>]) -> Option<Vec<Field>> {
+        let place = self.place(stream, "record.fields");
+        let mut fields = Vec::new();
+        for (i, field) in raw.iter().enumerate() {
+            let at = place.clone().index(i);
+            fields.push(match field {
+                None => None,
+                Some(raw::Field::Path(path)) => {
+                    let keys = text::path(&raw::KeyWords::Text(path.clone()));
+                    let read = text::name(path).and(keys);
+                    self.take(at, path, read).map(|keys| Field {
+                        name: path.clone(),
+                        path: keys,
+                        unit: None,
+                        min: f64::NEG_INFINITY,
+                        max: f64::INFINITY,
+                    })
+                }
+                Some(raw::Field::Table(table)) => self.field(at, table),
+            });
+        }
+        self.distinct_fields(&place, &fields);
+        if raw.is_empty() {
+            let fix = "list the readings of a record, such as record.fields = [\"temperature\", \"pressure\"]";
+            self.note(Problem::new(place, "is missing", fix));
+            return None;
+        }
+        if raw.len() > 1024 {
+            let fault = format!("has {} fields; at most 1024 are allowed", raw.len());
+            self.note(Problem::new(place, fault, "split them into several streams"));
+            return None;
+        }
+        fields.into_iter().collect()
+    }
+
+    fn field(&mut self, at: KeyPath, raw: &raw::FieldTable) -> Option<Field> {
+        let name = self.take(at.clone().key("name"), &raw.name, text::name(&raw.name));
+        let path = match &raw.path {
+            Some(path) => self.take(at.clone().key("path"), path, text::path(path)),
+            None => {
+                let keys = text::path(&raw::KeyWords::Text(raw.name.clone()));
+                name.as_ref().and_then(|_| self.take(at.clone().key("name"), &raw.name, keys))
+            }
+        };
+        let (min, max) = (raw.min.unwrap_or(f64::NEG_INFINITY), raw.max.unwrap_or(f64::INFINITY));
+        if min >= max {
+            let fault = format!("must be below max, which is {max}");
+            let fix = "give the physical range of the sensor, or leave both out";
+            self.note(Problem::new(at.key("min"), fault, fix).found(&min.into()));
+        }
+        Some(Field { name: name?, path: path?, unit: raw.unit.clone(), min, max })
+    }
+
+    fn gate(&mut self, stream: &str, raw: &raw::Gate) -> Option<Gate> {
+        let lateness = self.span(stream, "gate.allowed_lateness", &raw.allowed_lateness, Duration::ZERO, 30 * DAY);
+        let max_ahead = self.span(stream, "gate.max_ahead", &raw.max_ahead, Duration::ZERO, YEAR);
+        let place = self.place(stream, "gate.stuck_after");
+        let stuck = match raw.stuck_after {
+            1 => Err("must be at least 2 equal readings, or 0 for off".to_owned()),
+            after => Ok(after),
+        };
+        let stuck_after = self.take(place, &raw.stuck_after, stuck);
+        Some(Gate {
+            allowed_lateness: lateness?,
+            max_ahead: max_ahead?,
+            late_reset: raw.late_reset,
+            stuck_after: stuck_after?,
+            flat_ratio: raw.flat_ratio,
+            scale_jump: raw.scale_jump,
+        })
+    }
+
+    fn threshold(&mut self, stream: &str, raw: &raw::Threshold) -> Option<Threshold> {
+        let place = self.place(stream, "threshold.budget");
+        let budget = self.take(place, &raw.budget, text::budget(&raw.budget));
+        let period = match raw.period.as_str() {
+            "auto" => Some(None),
+            _ => {
+                let read = text::duration(&raw.period, Duration::from_micros(1)..=30 * DAY);
+                let read = read.map(Some).map_err(|fault| fault + ", or \"auto\"");
+                let place = self.place(stream, "threshold.period");
+                self.take(place, &raw.period, read)
+            }
+        };
+        Some(Threshold {
+            kind: raw.kind,
+            budget: budget?,
+            period: period?,
+            margin: raw.margin,
+            level: raw.level,
+            min_records: raw.min_records,
+            memory: raw.memory,
+            level_shift_after: raw.level_shift_after,
+        })
+    }
+
+    fn episode(&mut self, stream: &str, raw: &raw::Episode) -> Option<Episode> {
+        let place = self.place(stream, "episode.open");
+        let open = self.take(place, &raw.open, text::n_of_m(&raw.open));
+        let cool_down = self.span(stream, "episode.cool_down", &raw.cool_down, Duration::ZERO, YEAR);
+        let update_every = self.span(stream, "episode.update_every", &raw.update_every, Duration::ZERO, YEAR);
+        let (open_n, open_m) = open?;
+        Some(Episode {
+            open_n,
+            open_m,
+            close_ratio: raw.close_ratio,
+            close_after: raw.close_after,
+            cool_down: cool_down?,
+            update_every: update_every?,
+            critical_ratio: raw.critical_ratio,
+            suspect_ratio: raw.suspect_ratio,
+            top_fields: raw.top_fields,
+        })
+    }
+
+    fn mutes(&mut self, stream: &str, raw: &[Option<raw::Mute>]) -> Option<Vec<Mute>> {
+        let place = self.place(stream, "mutes");
+        let mut mutes = Vec::new();
+        for (i, mute) in raw.iter().enumerate() {
+            let at = place.clone().index(i);
+            mutes.push(mute.as_ref().and_then(|mute| self.mute(&at, mute)));
+        }
+        mutes.into_iter().collect()
+    }
+
+    fn mute(&mut self, at: &KeyPath, raw: &raw::Mute) -> Option<Mute> {
+        let series = match raw.series.is_empty() {
+            true => Err("must be the name of a series, or a pattern such as \"pump-1*\"".to_owned()),
+            false => Ok(raw.series.clone()),
+        };
+        let series = self.take(at.clone().key("series"), &raw.series, series);
+        let from = self.take(at.clone().key("from"), &raw.from, text::time(&raw.from));
+        let until = self.take(at.clone().key("until"), &raw.until, text::time(&raw.until));
+        let (from, until) = (from?, until?);
+        if from >= until {
+            let fault = format!("must be after from, which is {from}");
+            let fix = "exchange the two, or remove the mute";
+            self.note(Problem::new(at.clone().key("until"), fault, fix).found(&raw.until.as_str().into()));
+        }
+        Some(Mute { series: series?, from, until, reason: raw.reason.clone() })
+    }
+}
+
+fn training(raw: &raw::Training) -> Training {
+    Training {
+        records: raw.records,
+        seed: raw.seed,
+        epochs: raw.epochs,
+        batch: raw.batch,
+        learning_rate: raw.learning_rate,
+        weight_decay: raw.weight_decay,
+        noise: raw.noise,
+        patience: raw.patience,
+        trim: raw.trim,
+        folds: raw.folds,
+    }
+}
+
+fn score(raw: &raw::Score) -> Score {
+    Score { alpha: raw.alpha, beta: raw.beta, leak: raw.leak, squash: raw.squash, shrinkage: raw.shrinkage }
+}

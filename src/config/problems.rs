@@ -1,0 +1,231 @@
+//! A problem of a configuration: which key, what was found, what is allowed, what to do next; and the list of all of them.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+/// Longest part of a found value that is shown, in characters.
+const FOUND_CHARS_MAX: usize = 60;
+/// Tables whose values are never shown: they hold passwords.
+const SECRET_TABLES: [&str; 3] = ["properties", "consumer", "producer"];
+
+/// One step of a key path.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Step {
+    /// Into a table.
+    Key(String),
+    /// Into a list, from 0.
+    Index(usize),
+}
+
+/// The way to a value from the top of the configuration, such as `streams.pumps.record.fields[2].min`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct KeyPath(pub Vec<Step>);
+
+impl KeyPath {
+    /// A path of keys written with dots; for keys that are known to hold none.
+    pub fn of(dotted: &str) -> Self {
+        Self::default().join(dotted)
+    }
+
+    /// This path and then more keys, written with dots; for keys that are known to hold none.
+    pub fn join(&self, dotted: &str) -> Self {
+        dotted.split('.').fold(self.clone(), |path, key| path.key(key))
+    }
+
+    /// This path and then one key, whatever it holds.
+    pub fn key(mut self, key: &str) -> Self {
+        self.0.push(Step::Key(key.into()));
+        self
+    }
+
+    /// This path and then an element of a list.
+    pub fn index(mut self, index: usize) -> Self {
+        self.0.push(Step::Index(index));
+        self
+    }
+
+    /// The value at this path.
+    pub fn find<'v>(&self, tree: &'v Value) -> Option<&'v Value> {
+        self.0.iter().try_fold(tree, |value, step| match step {
+            Step::Key(key) => value.get(key),
+            Step::Index(index) => value.get(index),
+        })
+    }
+
+    /// Whether `self` leads to `other`, or is the same.
+    pub fn leads_to(&self, other: &Self) -> bool {
+        other.0.starts_with(&self.0)
+    }
+
+    fn is_secret(&self) -> bool {
+        match self.0.as_slice() {
+            [Step::Key(kafka), Step::Key(table), _, ..] => kafka == "kafka" && SECRET_TABLES.contains(&table.as_str()),
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for KeyPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, step) in self.0.iter().enumerate() {
+            match step {
+                Step::Index(index) => write!(f, "[{index}]")?,
+                Step::Key(key) => {
+                    let dot = if i == 0 { "" } else { "." };
+                    let is_bare = key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+                    match is_bare && !key.is_empty() {
+                        true => write!(f, "{dot}{key}")?,
+                        false => write!(f, "{dot}{key:?}")?,
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One problem of a configuration.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Problem {
+    /// Where; empty where it is the file as a whole.
+    pub key: KeyPath,
+    /// The value found, as written in TOML (nearly); `None` where there is none, or where it may be a secret.
+    pub found: Option<String>,
+    /// The variable or flag that set the value, where it is not the file.
+    pub origin: Option<String>,
+    /// What is wrong: begins with a verb ("must be ...", "is missing").
+    pub fault: String,
+    /// What to do next.
+    pub fix: String,
+}
+
+impl Problem {
+    /// A problem without a value.
+    pub fn new(key: KeyPath, fault: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { key, found: None, origin: None, fault: fault.into(), fix: fix.into() }
+    }
+
+    /// The same with the value that was found; not where it may be a secret.
+    pub fn found(mut self, value: &Value) -> Self {
+        self.found = (!self.key.is_secret()).then(|| shown(value));
+        self
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut subject = self.key.to_string();
+        if let Some(found) = &self.found {
+            subject += &format!(" = {found}");
+        }
+        if let Some(origin) = &self.origin {
+            subject += &format!(" (set by {origin})");
+        }
+        let space = if subject.is_empty() { "" } else { " " };
+        write!(f, "{subject}{space}{}\n    fix: {}", self.fault, self.fix)
+    }
+}
+
+/// Every problem of a configuration, in the order of their keys. Its text has two lines for each.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Problems {
+    /// The user's file.
+    pub file: Option<PathBuf>,
+    /// Never empty.
+    pub list: Vec<Problem>,
+}
+
+impl Problems {
+    /// Sorted, and each only once: a value of `[defaults]` is read again for each stream.
+    pub(super) fn new(file: Option<PathBuf>, mut list: Vec<Problem>) -> Self {
+        list.sort_by(|a, b| a.key.cmp(&b.key));
+        list.dedup();
+        Self { file, list }
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.list.len();
+        write!(f, "{count} problem{} in the configuration", if count == 1 { "" } else { "s" })?;
+        if let Some(file) = &self.file {
+            write!(f, " {}", file.display())?;
+        }
+        self.list.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// A value as text, cut to a bearable length.
+pub fn shown(value: &Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(FOUND_CHARS_MAX) {
+        Some((cut, _)) => format!("{}...", text.get(..cut).unwrap_or_default()),
+        None => text,
+    }
+}
+
+/// The candidate that `word` was probably meant to be: at most a third of its letters differ.
+pub fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+    let most = (word.chars().count() / 3).max(1);
+    candidates
+        .into_iter()
+        .map(|candidate| (distance(&word.to_lowercase(), candidate), candidate))
+        .min()
+        .filter(|&(distance, _)| distance <= most)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Letters to insert, delete or replace to turn one word into the other (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        for (cell, y) in row.iter_mut().zip(std::iter::once('\0').chain(b.chars())).skip(1) {
+            let replaced = diagonal + usize::from(x != y);
+            diagonal = *cell;
+            left = replaced.min(diagonal + 1).min(left + 1);
+            *cell = left;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances_are_those_of_levenshtein() {
+        for (a, b, expected) in [("", "", 0), ("", "abc", 3), ("abc", "", 3), ("kitten", "sitting", 3), ("ab", "ba", 2)]
+        {
+            assert_eq!(distance(a, b), expected, "{a:?} {b:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_close_word_is_proposed() {
+        assert_eq!(nearest("treshold", ["threshold", "training"]), Some("threshold"));
+        assert_eq!(nearest("Earliest", ["earliest", "latest"]), Some("earliest"));
+        assert_eq!(nearest("colour", ["topic", "group"]), None);
+    }
+
+    #[test]
+    fn keys_that_are_not_bare_are_quoted() {
+        let path = KeyPath::of("kafka.properties").key("sasl.password").index(3);
+        assert_eq!(path.to_string(), "kafka.properties.\"sasl.password\"[3]");
+    }
+
+    #[test]
+    fn a_secret_is_never_shown() {
+        let key = KeyPath::of("kafka.properties").key("sasl.password");
+        assert_eq!(Problem::new(key, "is refused", "remove it").found(&"hunter2".into()).found, None);
+    }
+}

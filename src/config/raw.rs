@@ -1,0 +1,118 @@
+//! The configuration as it is written, with all layers merged: complete, but its values not yet read.
+//!
+//! The doc comments become the descriptions of `schemas/config.schema.json`. Numbers have their allowed range here, and
+//! are held against it by the schema; texts with a form of their own (durations, sizes, budgets) are read by
+//! [`super::convert`]. Default values stand in `config/default.toml` only.
+
+mod stream;
+
+use std::collections::BTreeMap;
+
+use schemars::{JsonSchema, Schema};
+use serde::{Deserialize, Serialize};
+
+pub use self::stream::{
+    Episode, Field, FieldTable, Gate, Input, KeyWords, Model, Mute, Output, Record, Score, Stream, Threshold, Training,
+};
+use super::settings::LogFormat;
+
+/// The configuration of outlierd.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(transform = optional, rename = "outlierd")]
+pub struct Config {
+    /// The process.
+    pub service: Service,
+    /// How to reach the brokers.
+    pub kafka: Kafka,
+    /// What every stream has unless it says otherwise: any key of a stream.
+    pub defaults: Stream,
+    /// The streams, by name: letters, digits, `-`, `_` and `.`, at most 100, the first a letter or digit.
+    pub streams: BTreeMap<String, Stream>,
+}
+
+/// The process.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(transform = optional)]
+pub struct Service {
+    /// Folder of the states of all series.
+    #[schemars(example = "/var/lib/outlierd/state")]
+    pub state_dir: String,
+    /// Folder of the models.
+    #[schemars(example = "/var/lib/outlierd/models")]
+    pub model_dir: String,
+    /// How long a stop may take before what is left is abandoned, and said. 1s to 1h.
+    #[schemars(example = "20s")]
+    pub drain_timeout: String,
+    /// Address and port of health and metrics over HTTP; "" serves nothing.
+    #[schemars(example = "127.0.0.1:9464")]
+    pub http_listen: String,
+    /// Which log lines are written: a level, or directives such as "info,outlierd::lane=debug".
+    #[schemars(example = &"info")]
+    pub log_filter: String,
+    /// Form of the log lines.
+    pub log_format: LogFormat,
+}
+
+/// How to reach the brokers.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(transform = optional)]
+pub struct Kafka {
+    /// Brokers to start from, `host:port`, comma-separated.
+    #[schemars(example = "kafka-1:9092,kafka-2:9092")]
+    pub brokers: String,
+    /// librdkafka properties of all clients (TLS, SASL, ...).
+    pub properties: BTreeMap<String, Property>,
+    /// librdkafka properties of consumers only.
+    pub consumer: BTreeMap<String, Property>,
+    /// librdkafka properties of producers only.
+    pub producer: BTreeMap<String, Property>,
+    /// Whether missing output topics are created.
+    pub create_topics: bool,
+    /// Replication factor of created topics, 1 to 15; -1 is the broker's default.
+    #[schemars(range(min = -1, max = 15))]
+    pub replication_factor: i32,
+}
+
+/// The value of a librdkafka property.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Property {
+    /// As text.
+    Text(String),
+    /// `true` or `false`.
+    Flag(bool),
+    /// A whole number.
+    Integer(i64),
+    /// A number.
+    Float(f64),
+}
+
+impl std::fmt::Display for Property {
+    /// As librdkafka reads it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Text(text) => text.fmt(f),
+            Self::Flag(flag) => flag.fmt(f),
+            Self::Integer(number) => number.fmt(f),
+            Self::Float(number) => number.fmt(f),
+        }
+    }
+}
+
+/// A number of bytes.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Size {
+    /// In bytes.
+    Bytes(u64),
+    /// With a unit: B, KiB, MiB or GiB.
+    Text(String),
+}
+
+/// Requires no key in the schema: a file is laid over the built-in layer, which has them all.
+fn optional(schema: &mut Schema) {
+    schema.remove("required");
+}

@@ -1,0 +1,116 @@
+//! Which changes of a configuration a running daemon takes over, and which need a restart.
+//!
+//! Live are the keys that no stored state, no model and no client of Kafka was built with:
+//!
+//! | key | from when on |
+//! |---|---|
+//! | `service.log_filter` | the next log line |
+//! | `service.drain_timeout` | the next stop |
+//! | `streams.*.episode` | the next batch; an open episode is judged by the new rules |
+//! | `streams.*.mutes` | the next batch |
+//!
+//! All others need a restart: addresses and topics, because clients hold them; `record`, `window`, `model`, `training`
+//! and `score`, because the bundle in use was trained with them; `gate` and `threshold`, because the states of the series
+//! were built with them, and a replay has to come to the same alerts.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::settings::{Settings, Stream};
+
+/// The keys that differ between two configurations and need a restart, such as `streams.pumps.window`; empty where a
+/// running daemon can take over every change. A table is named as a whole.
+pub fn reloadable(old: &Settings, new: &Settings) -> Vec<String> {
+    let mut keys = service_and_kafka(old, new);
+    let by_name = |settings: &Settings| -> BTreeMap<String, Stream> {
+        settings.streams.iter().map(|stream| (stream.name.clone(), stream.clone())).collect()
+    };
+    let (old, new) = (by_name(old), by_name(new));
+    for name in old.keys().chain(new.keys()).collect::<BTreeSet<_>>() {
+        match (old.get(name), new.get(name)) {
+            (Some(old), Some(new)) => keys.extend(stream(old, new)),
+            _ => keys.push(format!("streams.{name}")),
+        }
+    }
+    keys
+}
+
+fn service_and_kafka(old: &Settings, new: &Settings) -> Vec<String> {
+    let (a, b) = (&old.service, &new.service);
+    let changed = [
+        ("service.state_dir", a.state_dir != b.state_dir),
+        ("service.model_dir", a.model_dir != b.model_dir),
+        ("service.http_listen", a.http_listen != b.http_listen),
+        ("service.log_format", a.log_format != b.log_format),
+        ("kafka", old.kafka != new.kafka),
+    ];
+    changed.into_iter().filter(|(_, is_changed)| *is_changed).map(|(key, _)| key.to_owned()).collect()
+}
+
+fn stream(old: &Stream, new: &Stream) -> Vec<String> {
+    // Taken apart, so that a new setting has to be sorted into one of the two groups.
+    let Stream {
+        name,
+        input,
+        output,
+        record,
+        gate,
+        window,
+        model,
+        training,
+        score,
+        threshold,
+        episode: _live,
+        mutes: _also_live,
+    } = old;
+    let changed = [
+        ("input", *input != new.input),
+        ("output", *output != new.output),
+        ("record", *record != new.record),
+        ("gate", *gate != new.gate),
+        ("window", *window != new.window),
+        ("model", *model != new.model),
+        ("training", *training != new.training),
+        ("score", *score != new.score),
+        ("threshold", *threshold != new.threshold),
+    ];
+    changed.into_iter().filter(|(_, is_changed)| *is_changed).map(|(key, _)| format!("streams.{name}.{key}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Sources, load};
+
+    fn settings(overrides: &[&str]) -> Settings {
+        let base = ["streams.a.input.topic=t", "streams.a.record.fields=[\"x\", \"y\", \"z\"]"];
+        let overrides = base.iter().chain(overrides).map(|&pair| pair.to_owned()).collect();
+        load(&Sources { overrides, ..Sources::default() }).unwrap()
+    }
+
+    #[test]
+    fn live_keys_need_no_restart() {
+        let new = settings(&[
+            "service.log_filter=debug",
+            "service.drain_timeout=5s",
+            "streams.a.episode.open=2 of 3",
+            "streams.a.mutes=[{series=\"*\", from=2026-01-01T00:00:00Z, until=2026-01-02T00:00:00Z}]",
+        ]);
+        assert_ne!(settings(&[]), new);
+        assert_eq!(reloadable(&settings(&[]), &new), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_others_are_named() {
+        let new = settings(&[
+            "service.http_listen=",
+            "kafka.brokers=b:1",
+            "streams.a.window=2",
+            "streams.a.threshold.margin=3",
+            "streams.b.input.topic=u",
+            "streams.b.record.fields=[\"x\", \"y\", \"z\"]",
+        ]);
+        let keys = ["service.http_listen", "kafka", "streams.a.window", "streams.a.threshold", "streams.b"];
+        assert_eq!(reloadable(&settings(&[]), &new), keys);
+        assert_eq!(reloadable(&new, &settings(&[])), keys);
+    }
+}

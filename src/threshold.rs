@@ -1,0 +1,268 @@
+//! Threshold: the level above which a score is an outlier, one small state per series, adapting to the series' own scores.
+//!
+//! A [`Plan`] holds the constants of a stream, a [`ThresholdState`] what is remembered of a series (below 400 bytes). A new
+//! series clones the state made from the fleet's calibration scores, which count as `min_records` pseudo-observations.
+//! A step is pure: it compares the score first and learns from it afterwards. Everything learned is kept relative to one
+//! scale, so that the unit and the size of the scores do not matter.
+//!
+//! | kind | level, before the margin | uses the budget |
+//! |---|---|---|
+//! | `sigma` | mean + k sd, exponentially weighted; k the normal quantile of the risk | yes; its rate holds for normal tails |
+//! | `quantile` | the running `level` quantile | no: `level` and `margin` say how rare an outlier is |
+//! | `spot` | the level whose exceedance has the risk, by a generalised Pareto tail over the `level` quantile | yes |
+//! | `dspot` | the same of the score less its moving average, added to that average | yes |
+//!
+//! What keeps a series' threshold from going astray:
+//! - bound: without an accepted level shift the level stays within [`DRIFT_MAX`] times the fleet's prior, both ways;
+//! - floor: the threshold lies at least 10 % above the series' typical score, so that constant scores do not alert at
+//!   their first tick of change;
+//! - contamination guard: outliers are not learned from, but for the few that normal records are expected to be;
+//! - way out: after `level_shift_after` outliers in a row the state is scaled to them and learns anew.
+
+mod gpd;
+mod guard;
+mod level;
+mod prior;
+mod tail;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use statrs::distribution::{ContinuousCDF, Normal};
+
+use self::guard::Guard;
+use self::level::Level;
+use self::tail::Tail;
+use crate::config::settings::{self, ThresholdKind};
+
+/// Without an accepted level shift, the level stays between the fleet's prior divided and multiplied by this.
+pub const DRIFT_MAX: f64 = 4.0;
+/// The threshold is at least this many times the typical score.
+const FLOOR: f64 = 1.1;
+/// The risk of one record is kept in this range: below, no tail fitted to hundreds of scores says anything; above, an
+/// "outlier" is an ordinary record.
+const RISK: (f64, f64) = (1e-9, 0.1);
+/// The prior counts as this many records at least, so that the first few records of a series decide nothing.
+const PRIOR_MIN: u64 = 100;
+/// Scores are cut here, in units of the state's scale: squares and sums of them stay finite.
+const RELATIVE_MAX: f64 = 1e12;
+/// Range of a state's scale in score units: far inside what an f64 holds, so that products with it are finite, not 0.
+const SCALE: (f64, f64) = (1e-300, 1e300);
+
+/// The constants of a stream's thresholds, made once.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Plan {
+    kind: ThresholdKind,
+    /// Risk of one record: the part of all normal records that may be outliers.
+    risk: f64,
+    /// Standard deviations of `sigma`.
+    deviations: f64,
+    margin: f64,
+    /// Probability of a score above the tracked quantile.
+    above: f64,
+    min_records: u64,
+    /// Records that the prior counts as.
+    prior: u64,
+    memory: u64,
+    level_shift_after: u64,
+    /// Part of the normal records that is expected above the threshold, margin included.
+    expected_outliers: f64,
+    /// Records at or below the initial level that end a cluster of peaks.
+    run: u8,
+    /// Weight of the newest score in the moving average of `dspot`.
+    average_weight: f64,
+}
+
+impl Plan {
+    /// The plan for records that follow each other by `period` in a series.
+    ///
+    /// The risk is `budget.alerts * period / budget.period`, kept within 1e-9 and 0.1. A period or a budget period of
+    /// zero gives the largest risk that makes sense of it. The moving average of `dspot` is exponential, with the mean age of
+    /// a window of d = `memory` / 20 records (20 to 5,000): it needs two numbers' room where a window needs d, and d has to
+    /// be well above the score's own smoothing or the average would follow every cluster.
+    pub fn new(settings: &settings::Threshold, period: Duration) -> Self {
+        let ratio = settings.budget.alerts * period.as_secs_f64() / settings.budget.period.as_secs_f64();
+        let risk = if ratio.is_nan() { RISK.1 } else { ratio.clamp(RISK.0, RISK.1) };
+        let above = (1.0 - settings.level).clamp(1e-6, 0.5);
+        let expected_outliers = match settings.kind {
+            // Scores with an exponential tail exceed m times their quantile with the m-th power of its probability.
+            ThresholdKind::Quantile => above.powf(settings.margin),
+            _ => risk,
+        };
+        let memory = settings.memory.max(PRIOR_MIN);
+        let window = (memory as f64 / 20.0).clamp(20.0, 5_000.0);
+        Self {
+            kind: settings.kind,
+            risk,
+            deviations: -Normal::standard().inverse_cdf(risk),
+            margin: settings.margin,
+            above,
+            min_records: settings.min_records,
+            prior: settings.min_records.clamp(PRIOR_MIN, memory),
+            memory,
+            level_shift_after: settings.level_shift_after,
+            expected_outliers,
+            // As long as the score's memory at the usual smoothing, but so short that independent peaks are seldom merged.
+            run: (0.1 / above).clamp(1.0, 10.0) as u8,
+            average_weight: 2.0 / (window + 1.0),
+        }
+    }
+
+    /// The risk of one record that the budget comes to, [1e-9, 0.1]; the achieved rate is to be reported beside it.
+    pub fn risk(&self) -> f64 {
+        self.risk
+    }
+
+    /// Weight of the newest score after `own` records: that of a plain mean whose first records are the prior, later
+    /// that of an exponential one.
+    fn weight(&self, own: u64) -> f64 {
+        1.0 / self.prior.saturating_add(own).min(self.memory) as f64
+    }
+}
+
+/// What a threshold says of one score.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Step {
+    /// The threshold that the score was held against; finite, > 0.
+    pub threshold: f64,
+    /// Whether the score lies above it: an outlier.
+    pub above: bool,
+    /// Whether this outlier made the state take the present scores for the new normal; at most once in
+    /// `level_shift_after` records.
+    pub relearning: bool,
+}
+
+/// The threshold of one series. See the module's documentation.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ThresholdState {
+    /// What counts as 1: the level of the fleet's prior, in score units; multiplied where a level shift is accepted.
+    scale: f64,
+    /// Exponentially weighted mean of the scores learned from, relative; the floor stands on it, and `sigma`.
+    typical: f64,
+    /// Scores learned from since the state was cloned or last took a level shift.
+    own: u64,
+    /// The contamination guard.
+    guard: Guard,
+    /// What depends on the kind.
+    estimator: Estimator,
+}
+
+/// The kinds of [`ThresholdState`]; all values relative to its scale.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+enum Estimator {
+    Sigma { variance: f64 },
+    Quantile(Level),
+    Spot(Tail),
+    Dspot { average: f64, tail: Tail },
+}
+
+impl ThresholdState {
+    /// The state of a series that has no records of its own, from the calibration scores of the fleet's normal data.
+    ///
+    /// `scores` stand in time order (clusters are told by it); those that are negative or not finite are left out. Where no
+    /// positive score is left, 3 is taken for the level: the scores of the chart are in standard deviations.
+    pub fn calibrated(plan: &Plan, scores: &[f64]) -> Self {
+        prior::calibrated(plan, scores)
+    }
+
+    /// The present threshold, margin included: finite, > 0.
+    pub fn value(&self, plan: &Plan) -> f64 {
+        let level = match &self.estimator {
+            Estimator::Sigma { variance } => self.typical + plan.deviations * variance.sqrt(),
+            Estimator::Quantile(level) => level.at(),
+            Estimator::Spot(tail) => tail.extreme(),
+            Estimator::Dspot { average, tail } => average + tail.extreme(),
+        };
+        let relative = (plan.margin * level).max(FLOOR * self.typical);
+        (self.scale * relative.clamp(plan.margin / DRIFT_MAX, plan.margin * DRIFT_MAX)).clamp(SCALE.0, f64::MAX)
+    }
+
+    /// Learns from a normal score. One that is not finite or negative is ignored.
+    pub fn learn(&mut self, plan: &Plan, score: f64) {
+        if score.is_finite() && score >= 0.0 {
+            self.guard.normal(plan);
+            self.take(plan, self.relative(score));
+        }
+    }
+
+    /// Compares a score with the threshold, then learns from it unless it is an outlier.
+    ///
+    /// Normal records exceed any threshold now and then: a threshold that never learned from one would sink, and call more
+    /// and more records outliers. So those that come no more than twice as often as expected and lie below twice the
+    /// threshold are learned from as well. A score that is not finite or negative changes nothing.
+    pub fn step(&mut self, plan: &Plan, score: f64) -> Step {
+        let threshold = self.value(plan);
+        let above = score > threshold;
+        let mut relearning = false;
+        if !above {
+            self.learn(plan, score);
+        } else if score.is_finite() {
+            let relative = self.relative(score);
+            if self.guard.outlier(plan, relative, score / threshold) {
+                self.take(plan, relative);
+            } else if let Estimator::Spot(tail) | Estimator::Dspot { tail, .. } = &mut self.estimator {
+                tail.taint();
+            }
+            relearning = self.guard.shifted(plan);
+            if relearning {
+                self.reanchor();
+            }
+        }
+        Step { threshold, above, relearning }
+    }
+
+    /// Whether the threshold rests on the fleet's calibration more than on the series' own records.
+    pub fn provisional(&self, plan: &Plan) -> bool {
+        self.own < plan.min_records
+    }
+
+    /// Scores learned from since the series began or a level shift was accepted.
+    pub fn own_records(&self) -> u64 {
+        self.own
+    }
+
+    /// Whether the state is of the plan's kind. One that is not still works as its own kind; the caller replaces it by
+    /// the calibrated one when the configuration has changed.
+    pub fn fits(&self, plan: &Plan) -> bool {
+        let kind = match self.estimator {
+            Estimator::Sigma { .. } => ThresholdKind::Sigma,
+            Estimator::Quantile(_) => ThresholdKind::Quantile,
+            Estimator::Spot(_) => ThresholdKind::Spot,
+            Estimator::Dspot { .. } => ThresholdKind::Dspot,
+        };
+        kind == plan.kind
+    }
+
+    fn relative(&self, score: f64) -> f64 {
+        (score / self.scale).min(RELATIVE_MAX)
+    }
+
+    fn take(&mut self, plan: &Plan, relative: f64) {
+        let weight = plan.weight(self.own);
+        self.own = self.own.saturating_add(1);
+        let difference = relative - self.typical;
+        self.typical += weight * difference;
+        match &mut self.estimator {
+            // Incremental exponentially weighted variance: West, "Updating Mean and Variance Estimates", CACM 22(9),
+            // 1979; Finch, "Incremental Calculation of Weighted Mean and Variance", 2009.
+            Estimator::Sigma { variance } => {
+                *variance = (1.0 - weight) * (*variance + weight * difference * difference)
+            }
+            Estimator::Quantile(level) => level.learn(plan.above, weight, relative),
+            Estimator::Spot(tail) => tail.learn(plan, weight, relative),
+            Estimator::Dspot { average, tail } => {
+                tail.learn(plan, weight, relative - *average);
+                *average += plan.average_weight * (relative - *average);
+            }
+        }
+    }
+
+    /// Takes the scores of the present run of outliers for normal: the same distribution, scaled to their mean. The own
+    /// records begin at 0 again, so that the state is provisional and learns as fast as a new one.
+    fn reanchor(&mut self) {
+        let growth = self.guard.growth(self.typical);
+        self.scale = (self.scale * growth).clamp(SCALE.0, SCALE.1);
+        self.own = 0;
+        self.guard = Guard::default();
+    }
+}

@@ -1,0 +1,67 @@
+//! Guard: decides which outliers are learned from, and when a run of them is the new normal.
+//!
+//! Outliers are learned from out of an allowance that fills with the records seen, at twice the rate at which normal records
+//! are expected above the threshold: enough for the threshold to rise where it is too low, too little for faults to lift it.
+
+use serde::{Deserialize, Serialize};
+
+use super::Plan;
+
+/// Outliers that the allowance holds at most: those of normal records come irregularly.
+const ALLOWANCE_MAX: f32 = 4.0;
+/// A run of outliers is learned from for this many records at most: smoothed scores come in clusters of about this length.
+const RUN_MAX: u64 = 10;
+/// Outliers further above the threshold than this, as a ratio, are never learned from.
+const NEAR: f64 = 2.0;
+/// One accepted level shift multiplies the scale by this at most.
+const GROWTH_MAX: f64 = 100.0;
+
+/// What the guard remembers of a series.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Guard {
+    /// Runs of outliers that may be learned from.
+    allowance: f32,
+    /// Whether the present run is paid for.
+    granted: bool,
+    /// Outliers in a row.
+    in_row: u64,
+    /// Mean of the present run, relative to the state's scale; its newer half counts for most.
+    run_mean: f64,
+}
+
+impl Guard {
+    /// Takes note of a normal record.
+    pub(super) fn normal(&mut self, plan: &Plan) {
+        self.in_row = 0;
+        self.earn(plan);
+    }
+
+    /// Takes note of an outlier and tells whether it is learned from. `ratio` is score / threshold.
+    pub(super) fn outlier(&mut self, plan: &Plan, relative: f64, ratio: f64) -> bool {
+        self.earn(plan);
+        if self.in_row == 0 {
+            self.granted = self.allowance >= 1.0 && ratio <= NEAR;
+            self.allowance -= f32::from(u8::from(self.granted));
+            self.run_mean = 0.0;
+        }
+        self.in_row = self.in_row.saturating_add(1);
+        let span = self.in_row.min((plan.level_shift_after / 2).max(1));
+        self.run_mean += (relative - self.run_mean) / span as f64;
+        self.granted && self.in_row <= RUN_MAX && ratio <= NEAR
+    }
+
+    /// Whether the present run is so long that it is taken for the new normal.
+    pub(super) fn shifted(&self, plan: &Plan) -> bool {
+        plan.level_shift_after > 0 && self.in_row >= plan.level_shift_after
+    }
+
+    /// How many times larger the scores of the present run are than the typical score, 1 to [`GROWTH_MAX`].
+    pub(super) fn growth(&self, typical: f64) -> f64 {
+        let growth = self.run_mean / typical;
+        if growth.is_nan() { 1.0 } else { growth.clamp(1.0, GROWTH_MAX) }
+    }
+
+    fn earn(&mut self, plan: &Plan) {
+        self.allowance = (self.allowance + 2.0 * plan.expected_outliers as f32).min(ALLOWANCE_MAX);
+    }
+}

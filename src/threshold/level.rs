@@ -1,0 +1,59 @@
+//! Level: a running quantile that forgets, in two numbers.
+//!
+//! Stochastic approximation (Robbins and Monro, 1951) with multiplicative steps, as in Yazidi and Hammer, "Multiplicative
+//! Update Methods for Incremental Quantile Estimation", IEEE Transactions on Cybernetics, 2019. P-square (Jain and Chlamtac,
+//! 1985) never forgets; a sketch takes kilobytes for a tail quantile. A step sees only whether a score lies above the level,
+//! so a huge score moves it no further than any other. The steps are sized by the slope of the distribution at the level,
+//! known from the calibration, so that a level forgets as an exponentially weighted estimate of the same weight does.
+
+use serde::{Deserialize, Serialize};
+
+/// A score moves a level by no more than this part of it: a cluster of smoothed scores cannot carry it away.
+const STEP_MAX: f64 = 0.02;
+/// Range of a level relative to its state's scale. The threshold itself is bounded more narrowly; this only stops a
+/// level from running away behind that bound.
+const RANGE: (f64, f64) = (0.01, super::DRIFT_MAX);
+
+/// A running quantile, relative to the scale of its state.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(super) struct Level {
+    at: f64,
+    /// How steeply the logarithm of the tail's probability falls with the logarithm of the score: 4.6 at the 0.99 quantile
+    /// of an exponential distribution.
+    slope: f32,
+}
+
+impl Level {
+    /// The level at which the probability `above` is exceeded, of ascending `sorted` scores.
+    pub(super) fn of(sorted: &[f64], above: f64) -> Self {
+        let (low, high) = ((2.0 * above).min(0.99), above / 2.0);
+        let slope = (low / high).ln() / (quantile(sorted, 1.0 - high) / quantile(sorted, 1.0 - low)).ln();
+        // Scores without any spread at the level tell no slope; 10 is that of a chart of about eight fields.
+        let slope = if slope.is_finite() && slope > 0.0 { slope.clamp(2.0, 40.0) } else { 10.0 };
+        Self { at: quantile(sorted, 1.0 - above), slope: slope as f32 }
+    }
+
+    pub(super) fn at(&self) -> f64 {
+        self.at
+    }
+
+    /// The same level in another unit.
+    pub(super) fn rescaled(self, unit: f64) -> Self {
+        Self { at: (self.at / unit).clamp(RANGE.0, RANGE.1), ..self }
+    }
+
+    /// Learns from one score; `above` is the wanted probability of a larger one, `weight` that of a score in a mean.
+    pub(super) fn learn(&mut self, above: f64, weight: f64, score: f64) {
+        let step = (weight / (above * f64::from(self.slope))).min(STEP_MAX);
+        let direction = if score > self.at { 1.0 - above } else { -above };
+        self.at = (self.at * (1.0 + step * direction)).clamp(RANGE.0, RANGE.1);
+    }
+}
+
+/// The quantile of ascending values, linear between them; 0 where there is none.
+pub(super) fn quantile(sorted: &[f64], probability: f64) -> f64 {
+    let place = probability.clamp(0.0, 1.0) * sorted.len().saturating_sub(1) as f64;
+    let low = sorted.get(place.floor() as usize).copied().unwrap_or(0.0);
+    let high = sorted.get(place.ceil() as usize).copied().unwrap_or(low);
+    low + (high - low) * place.fract()
+}

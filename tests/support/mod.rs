@@ -1,0 +1,138 @@
+//! What the tests against a real broker share: unique topics, kcat as the independent client, the daemon as a process.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+
+pub const OUTLIERD: &str = env!("CARGO_BIN_EXE_outlierd");
+/// How long anything may take before a test gives up.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// `host:port` of the broker that scripts/test started.
+pub fn broker() -> String {
+    std::env::var("OUTLIERD_TEST_KAFKA")
+        .expect("OUTLIERD_TEST_KAFKA=host:port names the broker; scripts/test starts one and sets it")
+}
+
+/// A name that no other test or run uses.
+pub fn unique(name: &str) -> String {
+    let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
+    format!("{name}-{}-{nanos}", std::process::id())
+}
+
+pub fn create_topic(topic: &str, partitions: i32) {
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", broker()).create().unwrap();
+    let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1)).set("max.message.bytes", "12582912");
+    let created = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(admin.create_topics(&[new], &AdminOptions::new().operation_timeout(Some(PATIENCE))))
+        .unwrap();
+    created.into_iter().for_each(|topic| drop(topic.unwrap()));
+}
+
+/// Produces the lines of `text` with kcat, a separate process; `key<TAB>value` a line where `keyed`.
+pub fn produce(topic: &str, text: &[u8], keyed: bool) {
+    let mut command = Command::new("kcat");
+    command.args(["-P", "-q", "-b", &broker(), "-t", topic, "-X", "message.max.bytes=12000000"]);
+    if keyed {
+        command.args(["-K", "\t"]);
+    }
+    let mut kcat = command.stdin(Stdio::piped()).spawn().expect("kcat is installed (scripts/setup --test)");
+    kcat.stdin.take().unwrap().write_all(text).unwrap();
+    assert!(kcat.wait().unwrap().success());
+}
+
+/// Everything in a topic: each message's value, and its headers by name.
+pub fn consume(topic: &str) -> Vec<(BTreeMap<String, String>, Vec<u8>)> {
+    // %S is the value's length (-1: none): values may hold any byte.
+    let format = "%h\\n%S\\n%s";
+    let args = ["-C", "-q", "-e", "-b", &broker(), "-t", topic, "-o", "beginning", "-f", format];
+    let out = Command::new("kcat").args(args).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let mut rest = out.stdout.as_slice();
+    let mut messages = Vec::new();
+    while let Some((headers, after)) = line(rest) {
+        let (length, value) = line(after).unwrap();
+        let length = length.parse::<i64>().unwrap().max(0) as usize;
+        let pair = |pair: &str| pair.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned()));
+        messages.push((headers.split(',').filter_map(pair).collect(), value[..length].to_vec()));
+        rest = &value[length..];
+    }
+    messages
+}
+
+/// The first line, and what follows it.
+fn line(text: &[u8]) -> Option<(String, &[u8])> {
+    let end = text.iter().position(|&byte| byte == b'\n')?;
+    Some((String::from_utf8_lossy(&text[..end]).into_owned(), &text[end + 1..]))
+}
+
+/// Waits until `done` gives something.
+pub fn wait_for<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = done() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "waited {} s for {what}", PATIENCE.as_secs());
+        std::thread::park_timeout(Duration::from_millis(100));
+    }
+}
+
+/// The daemon as a process; killed when dropped.
+pub struct Daemon {
+    child: Child,
+    pub log: PathBuf,
+}
+
+impl Daemon {
+    pub fn start(config: &Path, name: &str) -> Self {
+        let log = config.with_file_name(format!("{name}.log"));
+        let out = fs::File::create(&log).unwrap();
+        let child = Command::new(OUTLIERD).args(["run", "--config"]).arg(config).stderr(out).spawn().unwrap();
+        Self { child, log }
+    }
+
+    pub fn signal(&self, signal: &str) {
+        assert!(
+            Command::new("kill").arg(format!("-{signal}")).arg(self.child.id().to_string()).status().unwrap().success()
+        );
+    }
+
+    pub fn wait(&mut self) -> i32 {
+        let mut code = None;
+        wait_for("the daemon's end", || {
+            code = self.child.try_wait().unwrap();
+            code.is_some().then_some(())
+        });
+        code.unwrap().code().unwrap_or(-1)
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs a command of outlierd and asserts that it succeeds.
+pub fn outlierd(args: &[&str]) -> Output {
+    let out = Command::new(OUTLIERD).args(args).output().unwrap();
+    assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    out
+}
