@@ -1,13 +1,14 @@
-//! Threshold: the level above which a score is an outlier, one small state per series, adapting to the series' own scores.
+//! Threshold: the level above which a score is an outlier, one small state per series, adapting to the series' own
+//! scores.
 //!
-//! A [`Plan`] holds the constants of a stream, a [`ThresholdState`] what is remembered of a series (below 400 bytes). A new
-//! series clones the state made from the fleet's calibration scores, which count as `min_records` pseudo-observations.
-//! A step is pure: it compares the score first and learns from it afterwards. Everything learned is kept relative to one
-//! scale, so that the unit and the size of the scores do not matter.
+//! A [`Plan`] holds the constants of a stream, a [`ThresholdState`] what is remembered of a series (below 400 bytes). A
+//! new series clones the state made from the fleet's calibration scores, which count as `min_records`
+//! pseudo-observations. A step is pure: it compares the score first and learns from it afterwards. Everything learned
+//! is kept relative to one scale, so that the unit and the size of the scores do not matter.
 //!
 //! | kind | level, before the margin | uses the budget |
 //! |---|---|---|
-//! | `sigma` | mean + k sd, exponentially weighted; k the normal quantile of the risk | yes; its rate holds for normal tails |
+//! | `sigma` | mean + k sd, exponentially weighted; k the risk's normal quantile | yes; exact for normal tails |
 //! | `quantile` | the running `level` quantile | no: `level` and `margin` say how rare an outlier is |
 //! | `spot` | the level whose exceedance has the risk, by a generalised Pareto tail over the `level` quantile | yes |
 //! | `dspot` | the same of the score less its moving average, added to that average | yes |
@@ -76,19 +77,18 @@ pub struct Plan {
 impl Plan {
     /// The plan for records that follow each other by `period` in a series.
     ///
-    /// The risk is `budget.alerts * period / budget.period`, kept within 1e-9 and 0.1. A period or a budget period of
-    /// zero gives the largest risk that makes sense of it. The moving average of `dspot` is exponential, with the mean age of
-    /// a window of d = `memory` / 20 records (20 to 5,000): it needs two numbers' room where a window needs d, and d has to
-    /// be well above the score's own smoothing or the average would follow every cluster.
+    /// The risk is `budget.alerts * period / budget.period`, kept within 1e-9 and 0.1. The moving average of `dspot` is
+    /// exponential, with the mean age of a window of d = `memory` / 20 records (20 to 5,000): it needs two numbers'
+    /// room where a window needs d, and d has to be well above the score's own smoothing or the average would follow
+    /// every cluster.
     pub fn new(settings: &settings::Threshold, period: Duration) -> Self {
         let ratio = settings.budget.alerts * period.as_secs_f64() / settings.budget.period.as_secs_f64();
         let risk = if ratio.is_nan() { RISK.1 } else { ratio.clamp(RISK.0, RISK.1) };
         let above = (1.0 - settings.level).clamp(1e-6, 0.5);
-        let expected_outliers = match settings.kind {
-            // Scores with an exponential tail exceed m times their quantile with the m-th power of its probability.
-            ThresholdKind::Quantile => above.powf(settings.margin),
-            _ => risk,
-        };
+        // A tail that is exponential from 0 on is exceeded at m times its level with the m-th power of the level's
+        // probability.
+        let base = if settings.kind == ThresholdKind::Quantile { above } else { risk };
+        let expected_outliers = base.powf(settings.margin);
         let memory = settings.memory.max(PRIOR_MIN);
         let window = (memory as f64 / 20.0).clamp(20.0, 5_000.0);
         Self {
@@ -102,7 +102,8 @@ impl Plan {
             memory,
             level_shift_after: settings.level_shift_after,
             expected_outliers,
-            // As long as the score's memory at the usual smoothing, but so short that independent peaks are seldom merged.
+            // As long as the score's memory at the usual smoothing, but so short that independent peaks are seldom
+            // merged.
             run: (0.1 / above).clamp(1.0, 10.0) as u8,
             average_weight: 2.0 / (window + 1.0),
         }
@@ -159,8 +160,8 @@ enum Estimator {
 impl ThresholdState {
     /// The state of a series that has no records of its own, from the calibration scores of the fleet's normal data.
     ///
-    /// `scores` stand in time order (clusters are told by it); those that are negative or not finite are left out. Where no
-    /// positive score is left, 3 is taken for the level: the scores of the chart are in standard deviations.
+    /// `scores` stand in time order (clusters are told by it); those that are negative or not finite are left out. Where
+    /// no positive score is left, 3 is taken for the level: the scores of the chart are in standard deviations.
     pub fn calibrated(plan: &Plan, scores: &[f64]) -> Self {
         prior::calibrated(plan, scores)
     }
@@ -187,9 +188,9 @@ impl ThresholdState {
 
     /// Compares a score with the threshold, then learns from it unless it is an outlier.
     ///
-    /// Normal records exceed any threshold now and then: a threshold that never learned from one would sink, and call more
-    /// and more records outliers. So those that come no more than twice as often as expected and lie below twice the
-    /// threshold are learned from as well. A score that is not finite or negative changes nothing.
+    /// Normal records exceed any threshold now and then: a threshold that never learned from one would sink, and call
+    /// more and more records outliers. So those that come no more than twice as often as expected and lie below twice
+    /// the threshold are learned from as well. A score that is not finite or negative changes nothing.
     pub fn step(&mut self, plan: &Plan, score: f64) -> Step {
         let threshold = self.value(plan);
         let above = score > threshold;

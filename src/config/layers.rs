@@ -163,7 +163,8 @@ fn overrides(pairs: &[String], problems: &mut Vec<Problem>) -> Table {
         };
         let done = keys(key.trim()).and_then(|keys| set(&mut layer, keys, found.trim(), "--set"));
         if let Err(fault) = done {
-            problems.push(whole(format!("--set {pair:?} {fault}"), fix));
+            // The value may be a secret.
+            problems.push(whole(format!("--set {key:?} {fault}"), fix));
         }
     }
     layer

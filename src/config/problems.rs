@@ -61,7 +61,7 @@ impl KeyPath {
 
     fn is_secret(&self) -> bool {
         match self.0.as_slice() {
-            [Step::Key(kafka), Step::Key(table), _, ..] => kafka == "kafka" && SECRET_TABLES.contains(&table.as_str()),
+            [Step::Key(kafka), Step::Key(table), ..] => kafka == "kafka" && SECRET_TABLES.contains(&table.as_str()),
             _ => false,
         }
     }
@@ -153,6 +153,7 @@ impl fmt::Display for Problems {
         if let Some(file) = &self.file {
             write!(f, " {}", file.display())?;
         }
+        f.write_str(":")?;
         self.list.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The doc comments become the descriptions of `schemas/config.schema.json`. Numbers have their allowed range here, and
 //! are held against it by the schema; texts with a form of their own (durations, sizes, budgets) are read by
-//! [`super::convert`]. Default values stand in `config/default.toml` only.
+//! `super::convert`. Default values stand in `config/default.toml` only.
 
 mod stream;
 

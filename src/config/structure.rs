@@ -46,7 +46,10 @@ pub fn prune(tree: &mut Value, problems: &[Problem]) {
         {
             path.0.pop();
         }
-        if let Some(value) = find_mut(tree, &path) {
+        // A problem without a key is one of a layer as a whole; the rest of the tree is still worth checking.
+        if !path.0.is_empty()
+            && let Some(value) = find_mut(tree, &path)
+        {
             *value = Value::Null;
         }
     }
@@ -88,7 +91,8 @@ impl<'s> Report<'s> {
             }
             Kind::Required { property } => {
                 let key = property.as_str().unwrap_or_default();
-                let fix = format!("add {key} = ...: {}", description(part.pointer(&format!("/properties/{key}"))));
+                let example = part.pointer(&format!("/properties/{key}/examples/0"));
+                let fix = format!("add {key}{}", example.map(|example| format!(" = {example}")).unwrap_or_default());
                 self.problems.push(Problem::new(at, format!("has no {key}"), fix).found(error.instance()));
                 return;
             }
@@ -170,10 +174,6 @@ fn properties(schema: &Value) -> impl Iterator<Item = (&str, &Value)> {
     schema.get("properties").and_then(Value::as_object).into_iter().flatten().map(|(name, part)| (name.as_str(), part))
 }
 
-fn description(schema: Option<&Value>) -> String {
-    schema.and_then(|part| part.get("description")).and_then(Value::as_str).unwrap_or_default().replace('\n', " ")
-}
-
 /// The words that a schema lists.
 fn words(schema: &Value) -> Vec<&str> {
     let listed = schema.get("enum").and_then(Value::as_array).into_iter().flatten();
@@ -220,6 +220,9 @@ fn allowed(schema: &Value) -> String {
         "integer" => format!("a whole number{}", range(schema)),
         _ => format!("a number{}", range(schema)),
     }));
+    if kinds.iter().any(|kind| kind == "a number") {
+        kinds.retain(|kind| kind != "a whole number");
+    }
     let example = schema.get("examples").and_then(|examples| examples.get(0));
     kinds.join(", or ") + &example.map(|example| format!(" such as {example}")).unwrap_or_default()
 }

@@ -22,12 +22,22 @@ type Read<T> = Result<T, String>;
 
 /// A duration such as `20s` or `1h 30m`, within a range.
 pub fn duration(text: &str, allowed: RangeInclusive<Duration>) -> Read<Duration> {
-    let show = humantime::format_duration;
-    let range = format!("from {} to {}", show(*allowed.start()), show(*allowed.end()));
+    let range = format!("from {} to {}", span(*allowed.start()), span(*allowed.end()));
     match humantime::parse_duration(text.trim()) {
         Ok(duration) if allowed.contains(&duration) => Ok(duration),
         Ok(_) => Err(format!("must be a duration {range}")),
-        Err(_) => Err(format!("must be a duration {range}, with a unit: us, ms, s, m, h or d, such as \"20s\"")),
+        Err(_) => Err(format!("must be a duration {range}, with a unit: us, ms, s, m, h or d")),
+    }
+}
+
+/// A bound as one number and one unit.
+fn span(duration: Duration) -> String {
+    let units = [(86_400_000_000, "d"), (3_600_000_000, "h"), (60_000_000, "m"), (1_000_000, "s"), (1_000, "ms")];
+    let micros = duration.as_micros();
+    match units.into_iter().find(|(unit, _)| micros >= *unit && micros.is_multiple_of(*unit)) {
+        Some((unit, name)) => format!("{}{name}", micros / unit),
+        None if micros == 0 => "0s".into(),
+        None => format!("{micros}us"),
     }
 }
 

@@ -134,7 +134,7 @@ impl Model {
     fn score<'j>(&self, state: &mut SeriesState, residual: &[f32]) -> (Judgement<'j>, Scored) {
         let alerting = state.episode.anomaly_open();
         let scoring = match &mut state.scoring {
-            Some(scoring) if scoring.bundle == self.tag => scoring,
+            Some(scoring) if scoring.bundle == self.tag && scoring.threshold.fits(&self.threshold) => scoring,
             other => other.insert(ScoringState {
                 bundle: self.tag,
                 chart: ChartState::default(),
@@ -143,6 +143,11 @@ impl Model {
         };
         let scored = self.scorer.step(&mut scoring.chart, residual, alerting);
         let provisional = scoring.threshold.provisional(&self.threshold);
+        let threshold = scoring.threshold.value(&self.threshold);
+        if alerting && scored.score <= threshold {
+            // Between clear and alert while an episode is open: neither an outlier nor to be learned from.
+            return (Judgement::Scored { score: scored.score, threshold, provisional }, scored);
+        }
         let step = scoring.threshold.step(&self.threshold, scored.score);
         if step.relearning {
             // A level shift that lasted this long is the new normal: it becomes the baseline, and scores start again.

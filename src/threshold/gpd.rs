@@ -1,12 +1,13 @@
 //! The generalised Pareto distribution of peaks over a level: its shape from a sample, and its far quantiles.
 //!
-//! Survival of an excess y is `(1 + shape y / sigma)^(-1 / shape)`, in the limit `exp(-y / sigma)` at shape 0. The shape is
-//! the maximum of the likelihood, found by Grimshaw's reduction to the roots of one variable ("Computing Maximum Likelihood
-//! Estimates for the Generalized Pareto Distribution", Technometrics 35(2), 1993), as SPOT does; where there is no root, by
-//! moments (Hosking and Wallis, Technometrics 29(3), 1987). Excesses are normalised by their mean first: their unit is of
-//! no account.
+//! Survival of an excess y is `(1 + shape y / sigma)^(-1 / shape)`, in the limit `exp(-y / sigma)` at shape 0. The
+//! shape is the maximum of the likelihood, found by Grimshaw's reduction to the roots of one variable ("Computing
+//! Maximum Likelihood Estimates for the Generalized Pareto Distribution", Technometrics 35(2), 1993), as SPOT does;
+//! where there is no root, by moments (Hosking and Wallis, Technometrics 29(3), 1987). Excesses are normalised by their
+//! mean first: their unit is of no account.
 
-/// Range of a shape: below -0.5 the likelihood is not regular (Smith, Biometrika 72(1), 1985), above 0.5 there is no variance.
+/// Range of a shape: below -0.5 the likelihood is not regular (Smith, Biometrika 72(1), 1985), above 0.5 there is no
+/// variance.
 const SHAPE: (f64, f64) = (-0.5, 0.5);
 /// Points at which each side of 0 is searched for a change of sign.
 const GRID: i32 = 10;

@@ -1,7 +1,8 @@
 //! Guard: decides which outliers are learned from, and when a run of them is the new normal.
 //!
-//! Outliers are learned from out of an allowance that fills with the records seen, at twice the rate at which normal records
-//! are expected above the threshold: enough for the threshold to rise where it is too low, too little for faults to lift it.
+//! Outliers are learned from out of an allowance that fills with the records seen, at twice the rate at which normal
+//! records are expected above the threshold: enough for the threshold to rise where it is too low, too little for
+//! faults to lift it.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +10,8 @@ use super::Plan;
 
 /// Outliers that the allowance holds at most: those of normal records come irregularly.
 const ALLOWANCE_MAX: f32 = 4.0;
-/// A run of outliers is learned from for this many records at most: smoothed scores come in clusters of about this length.
+/// A run of outliers is learned from for this many records at most: smoothed scores come in clusters of about this
+/// length.
 const RUN_MAX: u64 = 10;
 /// Outliers further above the threshold than this, as a ratio, are never learned from.
 const NEAR: f64 = 2.0;

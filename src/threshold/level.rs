@@ -1,15 +1,18 @@
 //! Level: a running quantile that forgets, in two numbers.
 //!
-//! Stochastic approximation (Robbins and Monro, 1951) with multiplicative steps, as in Yazidi and Hammer, "Multiplicative
-//! Update Methods for Incremental Quantile Estimation", IEEE Transactions on Cybernetics, 2019. P-square (Jain and Chlamtac,
-//! 1985) never forgets; a sketch takes kilobytes for a tail quantile. A step sees only whether a score lies above the level,
-//! so a huge score moves it no further than any other. The steps are sized by the slope of the distribution at the level,
-//! known from the calibration, so that a level forgets as an exponentially weighted estimate of the same weight does.
+//! Stochastic approximation (Robbins and Monro, 1951) with multiplicative steps, as in Yazidi and Hammer,
+//! "Multiplicative Update Methods for Incremental Quantile Estimation", IEEE Transactions on Cybernetics, 2019.
+//! P-square (Jain and Chlamtac, 1985) never forgets; a sketch takes kilobytes for a tail quantile. A step sees only
+//! whether a score lies above the level, so a huge score moves it no further than any other. The steps are sized by the
+//! slope of the distribution at the level, known from the calibration, so that a level forgets as an exponentially
+//! weighted estimate of the same weight does.
 
 use serde::{Deserialize, Serialize};
 
-/// A score moves a level by no more than this part of it: a cluster of smoothed scores cannot carry it away.
-const STEP_MAX: f64 = 0.02;
+/// A score moves a level by no more than this part of it. Scores are smoothed vectors: with a weight of 0.05 about 39 in a
+/// row ((2 - alpha) / alpha) tell as much as one independent score, and a fault that grows slowly passes the level long
+/// before the threshold. Larger steps let such a cluster carry the threshold away with the fault.
+const STEP_MAX: f64 = 0.02 / 39.0;
 /// Range of a level relative to its state's scale. The threshold itself is bounded more narrowly; this only stops a
 /// level from running away behind that bound.
 const RANGE: (f64, f64) = (0.01, super::DRIFT_MAX);
@@ -18,8 +21,8 @@ const RANGE: (f64, f64) = (0.01, super::DRIFT_MAX);
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(super) struct Level {
     at: f64,
-    /// How steeply the logarithm of the tail's probability falls with the logarithm of the score: 4.6 at the 0.99 quantile
-    /// of an exponential distribution.
+    /// How steeply the logarithm of the tail's probability falls with the logarithm of the score: 4.6 at the 0.99
+    /// quantile of an exponential distribution.
     slope: f32,
 }
 

@@ -4,11 +4,12 @@
 //! from the paper, and why:
 //! - the level follows the series' quantile and excesses are ratios to it, so that a series unlike its fleet still has
 //!   peaks; the share of records that are peaks then needs no count that grows for ever;
-//! - smoothed scores come in clusters, and an alert is one cluster: peaks are the maxima of clusters (runs declustering, Coles,
-//!   "An Introduction to Statistical Modeling of Extreme Values", 2001, section 5.3.2), counted by cluster. The extremal
-//!   index is thereby in the rate, and the risk counts alerts, not records;
-//! - the last [`PEAKS`] peaks are kept, the first of them quantiles of the fleet's, and the shape is drawn towards the fleet's:
-//!   a shape from a few dozen peaks alone is too uncertain (as with the priors of Martins and Stedinger, 2000).
+//! - smoothed scores come in clusters, and an alert is one cluster: peaks are the maxima of clusters (runs
+//!   declustering, Coles, "An Introduction to Statistical Modeling of Extreme Values", 2001, section 5.3.2), counted by
+//!   cluster. The extremal index is thereby in the rate, and the risk counts alerts, not records;
+//! - the last [`PEAKS`] peaks are kept, the first of them quantiles of the fleet's, and the shape is drawn towards the
+//!   fleet's, and the fleet's towards an exponential tail: a shape from a few dozen peaks alone is too uncertain (as
+//!   with the priors of Martins and Stedinger, 2000), and at a small risk it decides the threshold.
 
 use serde::{Deserialize, Serialize};
 
@@ -20,9 +21,9 @@ const PEAKS: usize = 64;
 /// Peaks between two fits: a fit takes some 10 microseconds.
 const REFIT_AFTER: u8 = 8;
 /// The fleet's shape counts as this many peaks of the series.
-const FLEET_WEIGHT: f64 = 64.0;
+const FLEET_WEIGHT: f64 = 128.0;
 /// Shape 0, an exponential tail, counts as this many peaks of the fleet.
-const EXPONENTIAL_WEIGHT: f64 = 20.0;
+const EXPONENTIAL_WEIGHT: f64 = 100.0;
 /// A sample of fewer peaks says nothing of the tail.
 const SAMPLE_MIN: usize = 10;
 /// Excesses are cut here, relative to the level: no single peak makes the mean excess absurd.
@@ -84,8 +85,8 @@ impl Cluster {
 }
 
 impl Tail {
-    /// The tail of the fleet's scores (in time order; for `dspot` less their average, so possibly negative), in their unit.
-    /// `least` > 0 is the lowest level that makes sense of them.
+    /// The tail of the fleet's scores (in time order; for `dspot` less their average, so possibly negative), in their
+    /// unit. `least` > 0 is the lowest level that makes sense of them.
     pub(super) fn of(plan: &Plan, scores: &[f64], least: f64) -> Self {
         let mut sorted: Vec<f64> = scores.iter().map(|&score| score.max(least)).collect();
         sorted.sort_unstable_by(f64::total_cmp);
@@ -102,14 +103,15 @@ impl Tail {
             let n = peaks.len() as f64;
             (gpd::shape(&sample) * n / (n + EXPONENTIAL_WEIGHT), n / scores.len() as f64)
         };
-        // A tail of exponential peaks has the same mean excess over a lower level, where there are more scores to tell it.
+        // A tail of exponential peaks has the same mean excess over a lower level, where there are more scores to tell
+        // it.
         let mean_excess = (mean_excess(&sorted, 0.9) / t).clamp(MEAN_EXCESS.0, MEAN_EXCESS.1);
         let pseudo = |place: f64| match peaks.len() < SAMPLE_MIN {
             true => -mean_excess * (1.0 - place).ln(),
             false => quantile(&peaks, place),
         };
-        // A stride that has no factor in common with their number: whichever are overwritten first, small and large ones
-        // remain.
+        // A stride that has no factor in common with their number: whichever are overwritten first, small and large
+        // ones remain.
         let spread = (0..PEAKS).map(|i| pseudo(((i * 27 % PEAKS) as f64 + 0.5) / PEAKS as f64) as f32).collect();
         let mut tail = Self {
             level,

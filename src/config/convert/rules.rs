@@ -91,7 +91,8 @@ impl Reader<'_> {
         let key = self.place(stream, "model.latent");
         let (least, kind) = (usize::from(raw.model.kind == ModelKind::Dense), raw.model.kind.as_str());
         if inputs <= least {
-            let fault = format!("cannot be smaller than the 1 input of the {kind} model (window 1, one field)");
+            let fault =
+                "does not fit: a code has to be smaller than the model's input, which is one field of one record";
             let fix = "set window to 8 or more, or model.kind to \"linear\" and model.latent to 0";
             self.note(Problem::new(key, fault, fix).found(&latent.into()));
         } else if !(least..inputs).contains(&latent) {
@@ -99,7 +100,7 @@ impl Reader<'_> {
             let fault = format!(
                 "must be from {least} to {most} for a {kind} model: below its {inputs} inputs (window {window} x {fields} fields)"
             );
-            let fix = format!("choose about {}", (inputs / 4).clamp(least, most));
+            let fix = format!("a quarter of the inputs is a good start: {}", (inputs / 4).clamp(least, most));
             self.note(Problem::new(key, fault, fix).found(&latent.into()));
         }
     }
@@ -129,8 +130,9 @@ impl Reader<'_> {
             }
             if let Some(first) = readers.insert((topic.clone(), group.clone()), name) {
                 let key = self.place(name, "input.group");
-                let fault =
-                    format!("reads topic {topic} in the same group as stream {first}: each would get a part of it");
+                let fault = format!(
+                    "lets stream {name} read topic {topic} in the group of stream {first}: each would get a part of it"
+                );
                 self.note(Problem::new(key, fault, "give each stream a group of its own").found(&group.into()));
             }
         }

@@ -10,7 +10,7 @@ use crate::config::settings::{Kafka, Service};
 use crate::config::{raw, text};
 
 /// librdkafka properties that outlierd sets itself, and what to do instead.
-const REFUSED: [(&str, &str); 21] = [
+const REFUSED: [(&str, &str); 18] = [
     ("bootstrap.servers", "use kafka.brokers"),
     ("metadata.broker.list", "use kafka.brokers"),
     ("client.id", "remove it: every client has a name of its own, which tells its stream and lane"),
@@ -28,10 +28,7 @@ const REFUSED: [(&str, &str); 21] = [
     ("acks", "remove it: alerts are acknowledged by all in-sync replicas"),
     ("request.required.acks", "remove it: alerts are acknowledged by all in-sync replicas"),
     ("message.max.bytes", "remove it: alerts and dead letters have a bound of their own"),
-    ("transactional.id", "remove it: it belongs to input.delivery"),
-    ("plugin.library.paths", "remove it: no code is loaded into the daemon"),
-    ("log_level", "use service.log_filter"),
-    ("debug", "use service.log_filter, such as \"info,librdkafka=debug\""),
+    ("transactional.id", "remove it: a transaction would have to be the lane's own"),
 ];
 
 impl Reader<'_> {
@@ -100,7 +97,7 @@ impl Reader<'_> {
     fn properties(&mut self, at: &KeyPath, raw: &BTreeMap<String, raw::Property>) -> BTreeMap<String, String> {
         for key in raw.keys() {
             if let Some((_, fix)) = REFUSED.iter().find(|(refused, _)| refused == key) {
-                self.note(Problem::new(at.clone().key(key), "is set by outlierd itself", *fix));
+                self.note(Problem::new(at.clone().key(key), "cannot be set here: outlierd sets it itself", *fix));
             }
         }
         raw.iter().map(|(key, value)| (key.clone(), value.to_string())).collect()

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Reader;
 use crate::config::problems::{KeyPath, Problem};
 use crate::config::settings::{
-    Episode, Field, Gate, Input, Model, Mute, Output, RecordFormat, Score, Stream, Threshold, Training,
+    Episode, Field, Gate, Input, Model, Mute, Output, RecordFormat, Score, Stream, Threshold, ThresholdKind, Training,
 };
 use crate::config::{raw, text};
 
@@ -63,6 +63,8 @@ impl Reader<'_> {
         read: fn(&str) -> Result<String, String>,
     ) -> Option<String> {
         let place = self.place(stream, key);
+        // A bad name of the stream has been reported already.
+        let stream = if text::stream_name(stream).is_ok() { stream } else { "NAME" };
         self.take(place, raw, read(&named(raw, stream)))
     }
 
@@ -209,7 +211,8 @@ impl Reader<'_> {
             kind: raw.kind,
             budget: budget?,
             period: period?,
-            margin: raw.margin,
+            // The other kinds find their level from the budget: a margin on top would void it.
+            margin: if raw.kind == ThresholdKind::Quantile { raw.margin } else { 1.0 },
             level: raw.level,
             min_records: raw.min_records,
             memory: raw.memory,

@@ -135,6 +135,7 @@ pub enum Field {
 #[serde(deny_unknown_fields)]
 pub struct FieldTable {
     /// Its name in alerts; unique in the stream.
+    #[schemars(example = "oil-temperature")]
     pub name: String,
     /// The way to it from the top of the record, keys separated by dots or in a list [default: the name].
     #[schemars(example = "sensors.temp.value")]
@@ -195,7 +196,7 @@ pub struct Training {
     #[schemars(range(min = 64, max = 1_000_000))]
     pub records: usize,
     /// Seed of weights, noise and shuffles.
-    #[schemars(range(min = 0, max = 9_223_372_036_854_775_807u64))]
+    #[schemars(range(min = 0))]
     pub seed: u64,
     /// Passes over the training rows at most, 1 to 10000.
     #[schemars(range(min = 1, max = 10_000))]
@@ -218,8 +219,8 @@ pub struct Training {
     /// Part of each batch with the largest loss that is not learned from, 0 to 0.5.
     #[schemars(range(min = 0, max = 0.5))]
     pub trim: f64,
-    /// Contiguous parts of the records, each scored by a model that did not see it, 2 to 20.
-    #[schemars(range(min = 2, max = 20))]
+    /// Contiguous parts of the records, each scored by a model that did not see it, 2 to 16.
+    #[schemars(range(min = 2, max = 16))]
     pub folds: usize,
 }
 

@@ -1,0 +1,114 @@
+//! Records a second of the JSON decoder on 8-field records, beside a struct derived for exactly these records and beside
+//! building a `serde_json::Value`. Run with `cargo bench --bench decode`.
+
+use std::hint::black_box;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use outlierd::config::settings::{Field, KeyFrom, RecordFormat, TimeFormat, TimeFrom};
+use outlierd::decode::json::Decoder;
+use outlierd::record::{EventTime, Message};
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+use serde::Deserialize;
+
+const RECORDS: usize = 1024;
+const FIELDS: [&str; 8] =
+    ["accel_1", "accel_2", "current", "pressure", "temperature", "thermocouple", "voltage", "flow"];
+
+/// What a programmer would write who knows the fields at compile time: the least work that yields the same numbers.
+#[derive(Deserialize)]
+struct Derived<'a> {
+    pump: &'a str,
+    ts: f64,
+    accel_1: f64,
+    accel_2: f64,
+    current: f64,
+    pressure: f64,
+    temperature: f64,
+    thermocouple: f64,
+    voltage: f64,
+    flow: f64,
+}
+
+fn payloads() -> Vec<Vec<u8>> {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let record = |index| {
+        let readings: Vec<String> =
+            FIELDS.iter().map(|name| format!("\"{name}\":{:.6}", rng.random_range(-250.0..250.0))).collect();
+        format!("{{\"pump\":\"p{}\",\"ts\":{},{}}}", index % 100, 1_773_051_273 + index, readings.join(","))
+            .into_bytes()
+    };
+    (0..RECORDS).map(record).collect()
+}
+
+fn format(key: KeyFrom, time: TimeFrom) -> RecordFormat {
+    let field = |name: &&str| Field {
+        name: (*name).to_owned(),
+        path: vec![(*name).to_owned()],
+        unit: None,
+        min: f64::NEG_INFINITY,
+        max: f64::INFINITY,
+    };
+    RecordFormat { key, time, fields: FIELDS.iter().map(field).collect(), max_payload_bytes: 1 << 20, max_series: 1000 }
+}
+
+fn decode(c: &mut Criterion) {
+    let payloads = payloads();
+    let message = |payload| Message {
+        partition: 0,
+        offset: 0,
+        key: Some(b"p1"),
+        payload: Some(Vec::as_slice(payload)),
+        timestamp: Some(EventTime(0)),
+    };
+    let messages: Vec<Message<'_>> = payloads.iter().map(message).collect();
+    let from_kafka = Decoder::new(&format(KeyFrom::Kafka, TimeFrom::Kafka));
+    let time = TimeFrom::Field(vec!["ts".to_owned()], TimeFormat::Auto);
+    let in_order = format(KeyFrom::Field(vec!["pump".to_owned()]), time);
+    let from_fields = Decoder::new(&in_order);
+    // The decoder bets on the configured order of keys; this is what a lost bet costs.
+    let mut other_order = in_order;
+    other_order.fields.reverse();
+    let from_other_order = Decoder::new(&other_order);
+
+    let mut group = c.benchmark_group("decode_json_8_fields");
+    group.throughput(Throughput::Elements(RECORDS as u64));
+    group.bench_function("decoder", |b| b.iter(|| from_fields.decode(black_box(&messages))));
+    group.bench_function("decoder_keys_in_another_order", |b| b.iter(|| from_other_order.decode(black_box(&messages))));
+    group.bench_function("decoder_key_and_time_from_kafka", |b| b.iter(|| from_kafka.decode(black_box(&messages))));
+    group.bench_function("derived_struct", |b| {
+        b.iter(|| {
+            let mut values = Vec::with_capacity(RECORDS * 8);
+            for payload in black_box(&payloads) {
+                let r: Derived<'_> = serde_json::from_slice(payload).expect("a record");
+                black_box((r.pump, r.ts));
+                values.extend([
+                    r.accel_1,
+                    r.accel_2,
+                    r.current,
+                    r.pressure,
+                    r.temperature,
+                    r.thermocouple,
+                    r.voltage,
+                    r.flow,
+                ]);
+            }
+            values
+        })
+    });
+    group.bench_function("serde_json_value", |b| {
+        b.iter(|| {
+            let mut values = Vec::with_capacity(RECORDS * 8);
+            for payload in black_box(&payloads) {
+                let document: serde_json::Value = serde_json::from_slice(payload).expect("a record");
+                values.extend(FIELDS.iter().map(|name| document[*name].as_f64().expect("a number")));
+            }
+            values
+        })
+    });
+    group.finish();
+}
+
+criterion_group!(benches, decode);
+criterion_main!(benches);

@@ -1,0 +1,271 @@
+//! The configuration as its user meets it: layers, the manual, and the message of every rule that can be broken.
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by unwrapping it")]
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use outlierd::config::settings::{KeyFrom, ModelKind, Settings, TimeFormat, TimeFrom};
+use outlierd::config::{DEFAULT_TOML, Sources, json_schema, load, raw};
+use serde_json::Value;
+
+fn root(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// A small good configuration, with more layers above it.
+fn with(environment: &[(&str, &str)], overrides: &[&str]) -> Result<Settings, String> {
+    let base = ["streams.pumps.input.topic=plant.pumps", "streams.pumps.record.fields=[\"a\", \"b\", \"c\"]"];
+    let sources = Sources {
+        file: None,
+        environment: environment.iter().map(|(name, value)| (name.into(), value.into())).collect(),
+        overrides: base.iter().chain(overrides).map(|&pair| pair.to_owned()).collect(),
+    };
+    load(&sources).map_err(|problems| problems.to_string())
+}
+
+fn file(text: &str, environment: &[(&str, &str)], overrides: &[&str]) -> Result<Settings, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("outlierd.toml");
+    std::fs::write(&path, text).unwrap();
+    let sources = Sources {
+        file: Some(path),
+        environment: environment.iter().map(|(name, value)| (name.into(), value.into())).collect(),
+        overrides: overrides.iter().map(|&pair| pair.to_owned()).collect(),
+    };
+    load(&sources).map_err(|problems| problems.to_string())
+}
+
+#[test]
+fn every_broken_rule_has_its_message() {
+    let mut paths: Vec<_> =
+        std::fs::read_dir(root("tests/config")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    paths.sort();
+    assert!(paths.len() >= 35, "only {} files", paths.len());
+    let mut messages = String::new();
+    for path in paths {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let loaded = load(&Sources { file: Some(path.clone()), ..Sources::default() });
+        let mut problems = loaded.expect_err(&format!("{name} was accepted"));
+        problems.file = Some(PathBuf::from(name));
+        let why = std::fs::read_to_string(&path).unwrap().lines().next().unwrap_or_default().to_owned();
+        for problem in &problems.list {
+            assert!(problem.to_string().lines().count() <= 2, "more than two lines: {problem}");
+        }
+        writeln!(messages, "{why}\n{problems}\n").unwrap();
+    }
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path("config");
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| insta::assert_snapshot!("messages", messages));
+}
+
+#[test]
+fn the_example_loads() {
+    let sources = Sources { file: Some(root("config/example.toml")), ..Sources::default() };
+    let settings = load(&sources).unwrap();
+    let [pumps] = settings.streams.as_slice() else { panic!("{:?}", settings.streams) };
+    assert_eq!(pumps.input.group, "outlierd-pumps");
+    assert_eq!(pumps.output.alerts, "outlierd.pumps.alerts");
+    assert_eq!(pumps.output.dead_letters, "outlierd.pumps.dead-letters");
+    assert_eq!(pumps.output.scores, None);
+    assert_eq!(pumps.record.time, TimeFrom::Field(vec!["ts".into()], TimeFormat::Auto));
+    let temperature = &pumps.record.fields[2];
+    assert_eq!((temperature.name.as_str(), temperature.path.join("/")), ("temperature", "sensors/temp".into()));
+    assert_eq!((temperature.unit.as_deref(), temperature.min, temperature.max), (Some("°C"), -20.0, 150.0));
+    assert_eq!((pumps.episode.open_n, pumps.episode.open_m), (3, 5));
+    assert_eq!((pumps.threshold.budget.alerts, pumps.threshold.budget.period.as_secs()), (1.0, 7 * 86_400));
+}
+
+#[test]
+fn the_built_in_values_are_those_of_the_manual() {
+    let settings = with(&[], &[]).unwrap();
+    // Few of them, typed anew: a unit that is read wrongly would show here.
+    assert_eq!(settings.service.drain_timeout, Duration::from_secs(20));
+    assert_eq!(settings.service.http_listen, Some("127.0.0.1:9464".parse().unwrap()));
+    let pumps = &settings.streams[0];
+    assert_eq!((pumps.input.batch_bytes, pumps.record.max_payload_bytes), (8 << 20, 1 << 20));
+    assert_eq!((pumps.input.batch_wait, pumps.input.commit_interval.as_millis()), (Duration::from_millis(20), 1000));
+    assert_eq!((pumps.record.key.clone(), pumps.record.time.clone()), (KeyFrom::Kafka, TimeFrom::Kafka));
+    assert_eq!((pumps.model.kind, pumps.model.hidden.as_slice(), pumps.model.latent), (ModelKind::Dense, &[16][..], 2));
+    assert_eq!((pumps.threshold.period, pumps.threshold.margin, pumps.threshold.level), (None, 2.0, 0.99));
+    assert_eq!((pumps.episode.open_n, pumps.episode.open_m, pumps.episode.update_every.as_secs()), (1, 1, 300));
+    assert!(pumps.mutes.is_empty());
+}
+
+#[test]
+fn later_layers_win() {
+    let text = "[kafka]\nbrokers = \"file:1\"\n[streams.Pump-A]\ninput.topic = \"t\"\nwindow = 2\n\
+                record.fields = [\"a\", \"b\", \"c\"]\n[defaults]\nwindow = 3\nmodel.latent = 1";
+    let settings = file(text, &[], &[]).unwrap();
+    assert_eq!((settings.kafka.brokers.as_str(), settings.streams[0].window), ("file:1", 2));
+    assert_eq!((settings.streams[0].model.latent, settings.streams[0].model.hidden.as_slice()), (1, &[16][..]));
+    // A stream is found by its name in capitals, with `_` for what a variable cannot hold.
+    let environment =
+        [("OUTLIERD__KAFKA__BROKERS", "env:1"), ("OUTLIERD__STREAMS__PUMP_A__WINDOW", "4"), ("HOME", "/")];
+    let settings = file(text, &environment, &[]).unwrap();
+    assert_eq!((settings.kafka.brokers.as_str(), settings.streams[0].window), ("env:1", 4));
+    let settings = file(text, &environment, &["kafka.brokers=set:1", "streams.Pump-A.window=5"]).unwrap();
+    assert_eq!((settings.kafka.brokers.as_str(), settings.streams[0].window), ("set:1", 5));
+    assert_eq!(settings.streams[0].name, "Pump-A");
+}
+
+#[test]
+fn librdkafka_properties_keep_their_dots_and_their_text() {
+    let text = "[kafka.properties]\n\"security.protocol\" = \"ssl\"\nssl.ca.location = \"/etc/ca.pem\"\n\
+                socket.timeout.ms = 30000\nsocket.keepalive.enable = true\n\"sasl.password\" = \"file\"\n\
+                [streams.a]\ninput.topic = \"t\"\nrecord.fields = [\"a\", \"b\", \"c\"]";
+    let environment = [("OUTLIERD__KAFKA__PROPERTIES__SASL_PASSWORD", "0x10 # \"")];
+    let settings =
+        file(text, &environment, &["kafka.consumer.fetch.wait.max.ms=1e2", "kafka.producer.\"linger.ms\"=7"]).unwrap();
+    let properties: Vec<_> = settings.kafka.properties.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    let expected = [
+        ("sasl.password", "0x10 # \""),
+        ("security.protocol", "ssl"),
+        ("socket.keepalive.enable", "true"),
+        ("socket.timeout.ms", "30000"),
+        ("ssl.ca.location", "/etc/ca.pem"),
+    ];
+    assert_eq!(properties, expected);
+    assert_eq!(settings.kafka.consumer.get("fetch.wait.max.ms").map(String::as_str), Some("1e2"));
+    assert_eq!(settings.kafka.producer.get("linger.ms").map(String::as_str), Some("7"));
+}
+
+#[test]
+fn variables_and_flags_are_named_where_they_are_at_fault() {
+    let environment =
+        [("OUTLIERD__SERVICE__DRAIN_TIMEOUT", "20"), ("OUTLIERD__KAFKA__BROKER", "k:1"), ("OUTLIERD____X", "1")];
+    let overrides = ["streams.pumps.window=8 records", "streams.pumps.gate.\"x=1", "nothing", "=1", "window.a=1"];
+    insta::assert_snapshot!(with(&environment, &overrides).unwrap_err(), @r#"
+    8 problems in the configuration:
+      OUTLIERD____X has an empty key
+        fix: name the variable OUTLIERD__TABLE__KEY, or unset it
+      --set "streams.pumps.gate.\"x" has a quote that is not closed
+        fix: write --set key=value, such as --set kafka.brokers=kafka-1:9092
+      --set "nothing" has no "="
+        fix: write --set key=value, such as --set kafka.brokers=kafka-1:9092
+      --set "" has an empty key
+        fix: write --set key=value, such as --set kafka.brokers=kafka-1:9092
+      kafka.broker (set by OUTLIERD__KAFKA__BROKER) is not a known key
+        fix: did you mean kafka.brokers?
+      service.drain_timeout = 20 (set by OUTLIERD__SERVICE__DRAIN_TIMEOUT) must be text such as "20s"
+        fix: correct it, or remove it for the default "20s"
+      streams.pumps.window = "8 records" (set by --set) must be a whole number from 1 to 4096
+        fix: correct it, or remove it for the default 1
+      window is not a known key
+        fix: remove it; known here are defaults, kafka, service, streams
+    "#);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_one_problem() {
+    let sources = Sources { file: Some("no/such/outlierd.toml".into()), ..Sources::default() };
+    insta::assert_snapshot!(load(&sources).unwrap_err().to_string(), @r"
+    1 problem in the configuration no/such/outlierd.toml:
+      cannot be read: No such file or directory (os error 2)
+        fix: give the path of a readable TOML file
+    ");
+}
+
+#[test]
+fn a_secret_is_never_echoed() {
+    let text = "[kafka]\nconsumer = \"hunter2\"\n[kafka.properties]\n\"sasl.password\" = [\"hunter2\"]\n\
+                [kafka.producer]\n\"group.id\" = \"hunter2\"";
+    let message = file(text, &[], &["kafka.properties.\"sasl.password=hunter2"]).unwrap_err();
+    assert!(message.contains("sasl.password") && !message.contains("hunter2"), "{message}");
+}
+
+#[test]
+fn a_linear_model_without_a_code_is_a_chart() {
+    let settings = with(&[], &["streams.pumps.model.kind=linear", "streams.pumps.model.latent=0"]).unwrap();
+    assert_eq!((settings.streams[0].model.kind, settings.streams[0].model.latent), (ModelKind::Linear, 0));
+    assert!(
+        with(&[], &["streams.pumps.model.latent=0"]).unwrap_err().contains("must be from 1 to 2 for a dense model")
+    );
+}
+
+/// Every key of the schema, with its table: `defaults.input.topic`.
+fn keys(schema: &Value, at: &str, found: &mut Vec<String>) {
+    let properties = schema.get("properties").and_then(Value::as_object);
+    for (name, part) in properties.into_iter().flatten() {
+        let key = if at.is_empty() { name.clone() } else { format!("{at}.{name}") };
+        let part = match part.get("$ref").and_then(Value::as_str) {
+            Some(place) => SCHEMA.with(|schema| schema.pointer(place.trim_start_matches('#')).cloned()).unwrap(),
+            None => part.clone(),
+        };
+        match part.get("properties") {
+            Some(_) => keys(&part, &key, found),
+            None => found.push(key),
+        }
+    }
+}
+
+thread_local! {
+    static SCHEMA: Value = json_schema();
+}
+
+proptest::proptest! {
+    /// Whatever stands at a key, it is taken or named: never a panic, and never a message that names no key.
+    #[test]
+    fn any_value_at_any_key_is_taken_or_named(place: proptest::sample::Index, value in VALUES, also in VALUES) {
+        let mut found = Vec::new();
+        SCHEMA.with(|schema| keys(schema, "", &mut found));
+        let key = place.get(&found);
+        let pairs = [format!("{key}={value}"), format!("streams.pumps.record.fields=[\"a\", {also}, {value}]")];
+        let pairs: Vec<&str> = pairs.iter().map(String::as_str).collect();
+        if let Err(message) = with(&[], &pairs) {
+            proptest::prop_assert!(!message.contains("cannot be read"), "{message}");
+            proptest::prop_assert!(message.lines().count() >= 3, "{message}");
+        }
+    }
+}
+
+/// One value of each kind that TOML knows, and those at the ends of what numbers can hold.
+const VALUES: &str = r#"-1|0|1|2|0\.5|3\.0|1e300|-9223372036854775808|9223372036854775807|18446744073709551615|nan|-inf|true|""|"x"|"\{stream\}"|"1s"|\[\]|\[1\]|\[nan\]|\[\[\]\]|\["a", 1\]|\{\}|\{ name = 1 \}|\{ name = "b", min = nan \}|\{ x = 2 \}"#;
+
+#[test]
+fn the_manual_has_every_key_and_a_comment_for_each() {
+    let mut found = Vec::new();
+    SCHEMA.with(|schema| keys(schema, "", &mut found));
+    assert!(found.len() > 60, "only {} keys", found.len());
+    let (mut table, mut comment, mut written) = (String::new(), 0, Vec::new());
+    for line in DEFAULT_TOML.lines() {
+        if let Some(name) = line.strip_prefix('[') {
+            table = name.trim_end_matches(']').to_owned();
+            written.push(table.clone());
+        } else if let Some((key, _)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) {
+            assert!(comment > 0, "{table}.{key} has no comment above it");
+            written.push(format!("{table}.{key}"));
+        }
+        comment = if line.starts_with('#') { comment + 1 } else { 0 };
+    }
+    for key in found {
+        assert!(written.contains(&key), "{key} is not in config/default.toml");
+    }
+}
+
+#[test]
+fn the_built_in_layer_is_complete_and_fits_its_own_schema() {
+    let text = config::File::from_str(DEFAULT_TOML, config::FileFormat::Toml);
+    let built_in = config::Config::builder().add_source(text).build().unwrap();
+    let tree: Value = built_in.clone().try_deserialize().unwrap();
+    let validator = jsonschema::validator_for(&json_schema()).unwrap();
+    let errors: Vec<_> =
+        validator.iter_errors(&tree).map(|error| format!("{}: {error}", error.instance_path())).collect();
+    assert_eq!(errors, Vec::<String>::new());
+    // Fails where a key of the raw types has no value in the TOML.
+    built_in.try_deserialize::<raw::Config>().unwrap();
+}
+
+#[test]
+fn the_published_schema_is_that_of_the_types() {
+    let path = root("schemas/config.schema.json");
+    let generated = format!("{:#}\n", json_schema());
+    if std::env::var_os("UPDATE_SCHEMAS").is_some() {
+        std::fs::write(&path, &generated).unwrap();
+    }
+    let published = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(published == generated, "schemas/config.schema.json is out of date: run the tests with UPDATE_SCHEMAS=1");
+}
