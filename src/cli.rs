@@ -11,6 +11,7 @@
 
 mod check;
 mod config_args;
+mod demo;
 mod input_args;
 mod model;
 mod replay;
@@ -41,6 +42,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Run(run::Args),
+    Demo(demo::Args),
     Check(check::Args),
     Train(train::Args),
     Replay(replay::Args),
@@ -55,6 +57,7 @@ pub fn main() -> ExitCode {
     crate::model::use_one_thread();
     let done = match cli.command {
         Command::Run(args) => run::main(&args),
+        Command::Demo(args) => demo::main(&args),
         Command::Check(args) => check::main(&args),
         Command::Train(args) => train::main(&args),
         Command::Replay(args) => replay::main(&args),

@@ -100,8 +100,8 @@ mod tests {
             assert!(detail.contains("is no number") && detail.contains(text), "{detail}");
             assert!(!detail.contains("decimal point"), "{detail}");
         }
-        assert!(reading("12,5").unwrap_err().contains("decimal point"));
-        assert!(reading("1e999").unwrap_err().contains("64-bit"));
+        assert!(reading("12,5").expect_err("a comma").contains("decimal point"));
+        assert!(reading("1e999").expect_err("too large").contains("64-bit"));
     }
 
     #[test]

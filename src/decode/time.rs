@@ -163,7 +163,7 @@ mod tests {
         ] {
             assert_eq!(from_text(text, TimeFormat::Auto), Ok(AT), "{text}");
             assert_eq!(from_text(text, TimeFormat::Rfc3339), Ok(AT), "{text}");
-            assert!(from_text(text, TimeFormat::EpochS).unwrap_err().contains("seconds"), "{text}");
+            assert!(from_text(text, TimeFormat::EpochS).expect_err(text).contains("seconds"), "{text}");
         }
         assert_eq!(from_text("2026-03-09 10:14:33.25", TimeFormat::Auto), Ok(EventTime(AT.0 + 250_000)));
         assert_eq!(from_text("1970-01-02", TimeFormat::Auto), Ok(EventTime(86_400_000_000)));
@@ -207,13 +207,13 @@ mod tests {
     #[test]
     fn times_outside_the_range_and_other_text_are_refused() {
         for text in ["1969-12-31T23:59:59Z", "2200-01-01T00:00:00Z", "-1", "1e30"] {
-            assert!(from_text(text, TimeFormat::Auto).unwrap_err().contains("1970 to 2199"), "{text}");
+            assert!(from_text(text, TimeFormat::Auto).expect_err(text).contains("1970 to 2199"), "{text}");
         }
         assert!(from_text("2199-12-31T23:59:59.999999Z", TimeFormat::Auto).is_ok());
         for text in
             ["yesterday", "09.03.2026 10:14", "2026-13-01T00:00:00Z", "2026-03-09T25:00:00Z", "NaN", "", "10:14:33"]
         {
-            assert!(from_text(text, TimeFormat::Auto).unwrap_err().contains("RFC 3339"), "{text}");
+            assert!(from_text(text, TimeFormat::Auto).expect_err(text).contains("RFC 3339"), "{text}");
         }
         for number in [f64::NAN, f64::INFINITY, f64::MAX, f64::MIN] {
             assert!(from_float(number, TimeFormat::EpochNs).is_err(), "{number}");

@@ -27,8 +27,10 @@ pub(super) struct Node {
     pub(super) label: String,
     /// What a scalar here is for.
     pub(super) targets: Vec<Target>,
-    /// The places below, sorted by their key.
+    /// The places below, in the order of the configuration.
     children: Vec<(Box<str>, Node)>,
+    /// Indices of `children`, sorted by their key.
+    by_key: Vec<usize>,
     /// Of the children, those that are also an array's elements: index in the array and in `children`, ascending.
     elements: Vec<(usize, usize)>,
 }
@@ -57,10 +59,20 @@ impl Node {
         (root, nodes)
     }
 
-    /// The child at `key` of an object, if a path leads through it.
-    pub(super) fn child(&self, key: &str) -> Option<&Self> {
-        let at = self.children.binary_search_by(|(name, _)| name.as_ref().cmp(key)).ok()?;
-        self.children.get(at).map(|(_, child)| child)
+    /// The child at `key` of an object and its index, if a path leads through it. The index `expected` is tried first.
+    #[inline]
+    pub(super) fn child(&self, key: &str, expected: usize) -> Option<(usize, &Self)> {
+        match self.children.get(expected) {
+            Some((name, child)) if name.as_ref() == key => Some((expected, child)),
+            _ => self.search(key),
+        }
+    }
+
+    fn search(&self, key: &str) -> Option<(usize, &Self)> {
+        let name = |at: usize| self.children.get(at).map(|(name, _)| name.as_ref());
+        let found = self.by_key.binary_search_by(|&at| name(at).cmp(&Some(key))).ok()?;
+        let at = *self.by_key.get(found)?;
+        self.children.get(at).map(|(_, child)| (at, child))
     }
 
     /// The children that are elements of an array, with their indices, ascending.
@@ -116,9 +128,10 @@ impl Node {
         node.targets.push(target);
     }
 
-    /// Brings the children into the order that [`Node::child`] and [`Node::elements`] rely on.
+    /// Builds the indices that [`Node::child`] and [`Node::elements`] rely on.
     fn seal(&mut self) {
-        self.children.sort_by(|(one, _), (other, _)| one.cmp(other));
+        self.by_key = (0..self.children.len()).collect();
+        self.by_key.sort_by_key(|&at| self.children.get(at).map(|(name, _)| name.as_ref()));
         self.elements = (self.children.iter().enumerate())
             .filter_map(|(at, (key, _))| array_index(key).map(|index| (index, at)))
             .collect();
@@ -146,15 +159,27 @@ mod tests {
         format.key = KeyFrom::Field(vec!["a".into(), "b".into()]);
         let (root, nodes) = Node::of(&format);
         assert_eq!(nodes, 7, "the root, `a` and five below it");
-        let a = root.child("a").expect("a");
-        assert!(root.child("b").is_none() && !a.is_leaf());
+        let child = |node: &Node, key: &str| node.child(key, 0).map(|(_, child)| child.clone());
+        let a = child(&root, "a").expect("a");
+        assert!(child(&root, "b").is_none() && !a.is_leaf());
         assert_eq!(a.label, "field `a`");
-        let b = a.child("b").expect("a.b");
+        let b = child(&a, "b").expect("a.b");
         assert_eq!(b.targets, [Target::Key, Target::Reading(0)]);
         assert_eq!(b.label, "series key `a.b`");
-        assert_eq!(a.child("10").expect("a.10").label, "field `ten` (at `a.10`)");
+        assert_eq!(child(&a, "10").expect("a.10").label, "field `ten` (at `a.10`)");
         let elements: Vec<_> = a.elements().map(|(index, node)| (index, node.targets.clone())).collect();
         assert_eq!(elements, [(9, vec![Target::Reading(3)]), (10, vec![Target::Reading(2)])]);
+    }
+
+    #[test]
+    fn a_key_is_found_at_one_index_whatever_was_expected() {
+        let (root, _) = Node::of(&format(&[("z", "z"), ("a", "a"), ("m", "m")]));
+        for expected in 0..5 {
+            for (index, key) in ["z", "a", "m"].into_iter().enumerate() {
+                assert_eq!(root.child(key, expected).map(|(at, _)| at), Some(index), "{key}, {expected} expected");
+            }
+            assert!(root.child("q", expected).is_none());
+        }
     }
 
     #[test]
@@ -167,7 +192,7 @@ mod tests {
         for (key, reason) in
             [("d", RejectReason::WrongType), ("id", RejectReason::BadKey), ("ts", RejectReason::BadTime)]
         {
-            assert_eq!(root.child(key).map(Node::misfit), Some(reason), "{key}");
+            assert_eq!(root.child(key, 0).map(|(_, child)| child.misfit()), Some(reason), "{key}");
         }
     }
 

@@ -226,9 +226,14 @@ impl<'a> Visitor<'a> for Walk<'_, '_, 'a> {
         if node.id != 0 && node.is_leaf() {
             return Err(row.misfit(node, "an object"));
         }
-        while let Some(child) = map.next_key_seed(KeyOf(node))? {
+        // Documents of one stream mostly hold their keys in one order, the configured one.
+        let mut expected = 0;
+        while let Some(child) = map.next_key_seed(KeyOf { node, expected })? {
             match child {
-                Some(node) => map.next_value_seed(Walk { node, row })?,
+                Some((at, node)) => {
+                    expected = at + 1;
+                    map.next_value_seed(Walk { node, row })?;
+                }
                 None => drop(map.next_value::<IgnoredAny>()?),
             }
         }
@@ -256,10 +261,14 @@ impl<'a> Visitor<'a> for Walk<'_, '_, 'a> {
 }
 
 /// Finds the child that a key of an object leads to, without keeping the key.
-struct KeyOf<'n>(&'n Node);
+struct KeyOf<'n> {
+    node: &'n Node,
+    /// Where among the children the key is looked for first.
+    expected: usize,
+}
 
 impl<'a, 'n> DeserializeSeed<'a> for KeyOf<'n> {
-    type Value = Option<&'n Node>;
+    type Value = Option<(usize, &'n Node)>;
 
     #[inline]
     fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -268,7 +277,7 @@ impl<'a, 'n> DeserializeSeed<'a> for KeyOf<'n> {
 }
 
 impl<'n> Visitor<'_> for KeyOf<'n> {
-    type Value = Option<&'n Node>;
+    type Value = Option<(usize, &'n Node)>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a key")
@@ -276,6 +285,6 @@ impl<'n> Visitor<'_> for KeyOf<'n> {
 
     #[inline]
     fn visit_str<E: Error>(self, key: &str) -> Result<Self::Value, E> {
-        Ok(self.0.child(key))
+        Ok(self.node.child(key, self.expected))
     }
 }

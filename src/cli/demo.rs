@@ -1,0 +1,124 @@
+//! `outlierd demo`: the whole daemon on a simulated plant whose faults are known, and an honest count of what it found.
+//!
+//! ```text
+//! fleet (plant) -> Kafka (broker) -> the daemon, unchanged (daemon) -> Kafka -> alerts on the terminal (alerts)
+//!                                                                         `-> held against the plan (summary)
+//! ```
+//! All of it runs in this process, and everything between plant and daemon goes through Kafka. The daemon does not know
+//! the plan, and its settings are the built-in ones except those that [`daemon::overrides`] argues for.
+
+mod alerts;
+mod broker;
+mod daemon;
+mod plant;
+mod screen;
+mod summary;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use self::alerts::AlertReader;
+use self::broker::{Broker, Topics};
+use self::daemon::{Daemon, Scratch};
+use self::plant::Plant;
+use self::screen::Screen;
+use crate::sim::fault::Fault;
+use crate::sim::fleet::FleetPlan;
+use crate::sim::plan::{self, FaultPlan};
+
+/// Watch the daemon at work: simulated pumps through Kafka, a model learned from them, faults planted and found.
+///
+/// Needs nothing: the broker is part of the program, unless --kafka names a real one. At the end stands what became of
+/// every planted fault, and how many false alarms there were. The exit code is 0 whatever the daemon found.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  outlierd demo\n  outlierd demo --pumps 40 --seed 7 --hours 48 --json summary.json\n  outlierd demo --kafka localhost:9092"
+)]
+pub(super) struct Args {
+    /// A real broker (host:port) instead of the built-in one; topics with unique names are created there and left
+    #[arg(long, value_name = "HOST:PORT")]
+    kafka: Option<String>,
+    /// Pumps in the plant, each with eight sensors and a record every five seconds
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    pumps: u16,
+    /// Seed of the plant, its faults and the training: the same seed gives the same records and alerts
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u32,
+    /// Simulated hours, the learning included
+    #[arg(long, value_name = "H", default_value_t = 20, value_parser = clap::value_parser!(u16).range(4..=1_000))]
+    hours: u16,
+    /// Write the summary as JSON here
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write every alert event as JSON lines here
+    #[arg(long, value_name = "FILE")]
+    alerts: Option<PathBuf>,
+    /// Which log lines of the daemon are shown
+    #[arg(long, value_name = "FILTER", default_value = "warn")]
+    log: String,
+}
+
+/// Time between two records of a pump. A record a second would be five times as many to train on for the same course of
+/// the day, which moves within minutes.
+const PERIOD: Duration = Duration::from_secs(5);
+/// Records of a pump in the time that the model learns from. A working day of the plant has one hour: two of them show
+/// each state of the load cycle twice, so that what is held out in training has its like among what is learned.
+const LEARN_STEPS: u64 = 1_440;
+/// Records of a pump between learning and the first fault that may come: thresholds are provisional for the first 400
+/// records of a series, and the plant should be seen healthy by a detector that has settled.
+const SETTLE_STEPS: u64 = 600;
+/// Healthy records between two faults of a pump at least, and how long the recovery from a fault may take: three memories
+/// of the slow baseline (1 / beta), and more than three time constants of the winding, the slowest thing in a pump.
+const GAP_STEPS: u64 = 900;
+
+/// What is going to happen in the plant: known before the daemon starts, and never shown to it.
+struct Plan {
+    fleet: FleetPlan,
+    faults: Vec<Fault>,
+    /// Records of a pump over the whole run.
+    steps: u64,
+}
+
+impl Plan {
+    fn of(args: &Args) -> Self {
+        let fleet =
+            FleetPlan { pumps: args.pumps.into(), seed: args.seed.into(), period: PERIOD, ..FleetPlan::default() };
+        let steps = u64::from(args.hours) * 3_600 / PERIOD.as_secs();
+        let drawn = FaultPlan { quiet: LEARN_STEPS + SETTLE_STEPS, length: steps, gap: GAP_STEPS };
+        let faults = plan::draw(fleet.seed, fleet.pumps, &drawn);
+        Self { fleet, faults, steps }
+    }
+
+    /// Records that the model learns from, over all pumps.
+    fn learn_records(&self) -> u64 {
+        LEARN_STEPS * self.fleet.pumps as u64
+    }
+}
+
+pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
+    let plan = Plan::of(args);
+    let screen = Screen::new();
+    screen.start_log(&args.log);
+    let stop = Arc::new(AtomicBool::new(false));
+    let scratch = Scratch::new()?;
+    let broker = Broker::start(args.kafka.as_deref())?;
+    screen.done("broker", &broker.describe());
+    let topics = Topics::unique();
+    let settings = daemon::settings(&plan, &broker, &topics, &scratch)?;
+    broker.create(&settings, &topics)?;
+    screen.done("topics", &topics.describe());
+
+    let mut daemon = Daemon::start(settings.clone(), stop.clone())?;
+    screen.done("daemon", &daemon.describe());
+    let reader = AlertReader::start(&settings, &topics, screen.clone())?;
+    let mut plant = Plant::new(&plan, &settings, &topics, &stop, &screen)?;
+    let run = plant.run(&mut daemon)?;
+    daemon.stop()?;
+    let alerts = reader.finish()?;
+
+    summary::show(args, &plan, &run, &alerts)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,130 @@
+//! The reader of the alerts topic: prints the openings and the turns to a worse severity, and keeps every event.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::Message as _;
+use rdkafka::topic_partition_list::Offset;
+
+use super::broker::{PARTITIONS, Topics};
+use super::screen::Screen;
+use crate::config::settings::Settings;
+use crate::record::alert::{Alert, AlertEvent, AlertKind, Severity};
+use crate::sim::sensor::Sensor;
+use crate::source::client_config;
+
+const POLL: Duration = Duration::from_millis(100);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A reader at work.
+pub(super) struct AlertReader {
+    thread: JoinHandle<anyhow::Result<Vec<Alert>>>,
+    /// Set when no more alerts are going to be written: the reader ends at the end of the topic.
+    last: Arc<AtomicBool>,
+}
+
+impl AlertReader {
+    pub(super) fn start(settings: &Settings, topics: &Topics, screen: Screen) -> anyhow::Result<Self> {
+        let mut config = client_config(&settings.kafka, "outlierd-demo-alerts");
+        // librdkafka wants a group to be named even where none is joined.
+        config.set("group.id", "outlierd-demo-alerts").set("enable.auto.commit", "false");
+        let consumer: BaseConsumer = config.create().context("the reader of the alerts could not be made")?;
+        let topic = topics.alerts.clone();
+        let last = Arc::new(AtomicBool::new(false));
+        let ends = last.clone();
+        let read = move || read(&consumer, &topic, &ends, &screen).context("the alerts could not be read");
+        let thread = thread::Builder::new().name("alerts".into()).spawn(read)?;
+        Ok(Self { thread, last })
+    }
+
+    /// Every alert event of the topic, in the order of each pump.
+    ///
+    /// # Errors
+    /// What the reader failed with.
+    pub(super) fn finish(self) -> anyhow::Result<Vec<Alert>> {
+        self.last.store(true, Ordering::Release);
+        self.thread.join().map_err(|_| anyhow!("the reader of the alerts panicked"))?
+    }
+}
+
+fn read(consumer: &BaseConsumer, topic: &str, last: &AtomicBool, screen: &Screen) -> anyhow::Result<Vec<Alert>> {
+    let mut start = TopicPartitionList::new();
+    for partition in 0..PARTITIONS {
+        start.add_partition_offset(topic, partition, Offset::Beginning)?;
+    }
+    consumer.assign(&start)?;
+    let mut alerts = Vec::new();
+    let mut worst: HashMap<String, Severity> = HashMap::new();
+    let mut read_to: HashMap<i32, i64> = HashMap::new();
+    let mut ends: Option<Vec<(i32, i64)>> = None;
+    loop {
+        match consumer.poll(POLL) {
+            Some(Ok(message)) => {
+                let alert: Alert = serde_json::from_slice(message.payload().unwrap_or_default())
+                    .with_context(|| format!("{topic}, offset {}", message.offset()))?;
+                read_to.insert(message.partition(), message.offset() + 1);
+                print(&alert, &mut worst, screen);
+                alerts.push(alert);
+            }
+            // librdkafka reconnects by itself; what it cannot mend shows as a partition that never reaches its end.
+            Some(Err(error)) => tracing::warn!(error = %error, "reader of the alerts"),
+            None if ends.is_none() && last.load(Ordering::Acquire) => ends = Some(watermarks(consumer, topic)?),
+            None => {}
+        }
+        let at_end = |&(partition, end): &(i32, i64)| read_to.get(&partition).copied().unwrap_or(0) >= end;
+        if ends.as_ref().is_some_and(|ends| ends.iter().all(at_end)) {
+            return Ok(alerts);
+        }
+    }
+}
+
+fn watermarks(consumer: &BaseConsumer, topic: &str) -> anyhow::Result<Vec<(i32, i64)>> {
+    let end = |partition| Ok((partition, consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT)?.1));
+    (0..PARTITIONS).map(end).collect()
+}
+
+/// Prints an alert that is news: an episode that opens, or one that became worse.
+fn print(alert: &Alert, worst: &mut HashMap<String, Severity>, screen: &Screen) {
+    if alert.event == AlertEvent::Close {
+        worst.remove(&alert.id);
+        return;
+    }
+    let before = worst.insert(alert.id.clone(), alert.severity);
+    if before.is_none_or(|before| before < alert.severity) {
+        let mark = if before.is_some() { "worse: " } else { "" };
+        screen.line(&format!(
+            "{}  {}  {}  {mark}{}",
+            alert.time,
+            screen.severity(alert.severity),
+            alert.series,
+            describe(alert)
+        ));
+    }
+}
+
+fn describe(alert: &Alert) -> String {
+    let unit = |name: &str| Sensor::ALL.into_iter().find(|sensor| sensor.name() == name).map_or("", Sensor::unit);
+    match alert.kind {
+        AlertKind::SensorFault => {
+            let faults = alert.faults.iter().map(|fault| {
+                let value = fault.value.map_or(String::new(), |value| format!(" at {value} {}", unit(&fault.name)));
+                format!("{} {}{value}", fault.name, fault.kind.as_str())
+            });
+            format!("sensor fault: {}", faults.collect::<Vec<_>>().join(", "))
+        }
+        AlertKind::Anomaly => {
+            let field = alert.fields.first().map_or(String::new(), |field| {
+                format!("{} {} {}, expected {:.2}, ", field.name, field.value, unit(&field.name), field.expected)
+            });
+            let ratio = alert.ratio.unwrap_or_default();
+            let provisional = if alert.provisional { " (provisional)" } else { "" };
+            format!("anomaly: {field}{ratio:.1} x threshold{provisional}")
+        }
+    }
+}
