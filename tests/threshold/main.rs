@@ -118,7 +118,7 @@ fn a_series_unlike_its_fleet_gets_its_own_threshold_in_the_end() {
         for factor in [0.5, 1.5] {
             let mut state = fleet.clone();
             let mut chart = Chart::seeded(4);
-            for _ in 0..60_000 {
+            for _ in 0..400_000 {
                 state.step(&plan, chart.score() * factor);
             }
             let ratio = state.value(&plan) / fleet.value(&plan) / factor;
