@@ -150,6 +150,20 @@ impl Pipeline {
         self.run_decoded(messages, batch, table, load)
     }
 
+    /// Runs the messages of a file: when they arrived is not known, so none of them is from the future.
+    ///
+    /// # Errors
+    /// As [`Pipeline::run`].
+    pub fn run_file(
+        &mut self,
+        messages: &[Message<'_>],
+        table: &mut SeriesTable,
+        load: &mut Load<'_>,
+    ) -> Result<Done, PipelineError> {
+        let batch = self.decoder.decode(messages);
+        self.run_decoded(&[], batch, table, load)
+    }
+
     /// Runs a decoded batch; `messages` give the arrival times and may be empty, as for files.
     ///
     /// # Errors

@@ -119,7 +119,7 @@ impl Records {
                 let Some(chunk) = file.next_chunk(rows)? else { return Ok(None) };
                 let messages = chunk.messages();
                 read = messages.len();
-                done = pipeline.run(&messages, table, &mut load);
+                done = pipeline.run_file(&messages, table, &mut load);
             }
         }
         Ok(Some(Chunk { rows: read, done: done? }))
