@@ -10,7 +10,7 @@ fn a_small_demonstration_runs_to_its_summary() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let out = Command::new(env!("CARGO_BIN_EXE_outlierd"))
-        .args(["demo", "--pumps", "2", "--hours", "5"])
+        .args(["demo", "--pumps", "3", "--hours", "8"])
         .arg("--json")
         .arg(at("summary.json"))
         .arg("--alerts")
@@ -26,8 +26,8 @@ fn a_small_demonstration_runs_to_its_summary() {
     assert_eq!(steps, ["broker", "topics", "daemon", "learning", "training", "live"], "{text}");
 
     let summary: Value = serde_json::from_str(&fs::read_to_string(at("summary.json")).unwrap()).unwrap();
-    assert_eq!(summary["learned_records"], 2 * 1_440);
-    assert_eq!(summary["scored_records"], 2 * 2_160);
+    assert_eq!(summary["learned_records"], 3 * 1_440);
+    assert_eq!(summary["scored_records"], 3 * 4_320);
     assert_eq!(summary["dead_letters"], 0);
     let faults = summary["faults"].as_array().unwrap();
     assert!(!faults.is_empty(), "the plan has faults in that time");

@@ -105,10 +105,10 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     let stop = Arc::new(AtomicBool::new(false));
     let scratch = Scratch::new()?;
     let broker = Broker::start(args.kafka.as_deref())?;
-    screen.done("broker", &broker.describe());
     let topics = Topics::unique();
     let settings = daemon::settings(&plan, &broker, &topics, &scratch)?;
     broker.create(&settings, &topics)?;
+    screen.done("broker", &broker.describe());
     screen.done("topics", &topics.describe());
 
     let mut daemon = Daemon::start(settings.clone(), stop.clone())?;

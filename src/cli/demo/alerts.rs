@@ -24,9 +24,18 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A reader at work.
 pub(super) struct AlertReader {
-    thread: JoinHandle<anyhow::Result<Vec<Alert>>>,
-    /// Set when no more alerts are going to be written: the reader ends at the end of the topic.
-    last: Arc<AtomicBool>,
+    /// Taken by [`AlertReader::finish`].
+    thread: Option<JoinHandle<anyhow::Result<Vec<Alert>>>>,
+    orders: Arc<Orders>,
+}
+
+/// What the reader is told.
+#[derive(Default)]
+struct Orders {
+    /// No more alerts are going to be written: end at the end of the topic.
+    last: AtomicBool,
+    /// Nobody wants the alerts any more: end at once.
+    abandoned: AtomicBool,
 }
 
 impl AlertReader {
@@ -36,24 +45,35 @@ impl AlertReader {
         config.set("group.id", "outlierd-demo-alerts").set("enable.auto.commit", "false");
         let consumer: BaseConsumer = config.create().context("the reader of the alerts could not be made")?;
         let topic = topics.alerts.clone();
-        let last = Arc::new(AtomicBool::new(false));
-        let ends = last.clone();
-        let read = move || read(&consumer, &topic, &ends, &screen).context("the alerts could not be read");
+        let orders = Arc::new(Orders::default());
+        let told = orders.clone();
+        let read = move || read(&consumer, &topic, &told, &screen).context("the alerts could not be read");
         let thread = thread::Builder::new().name("alerts".into()).spawn(read)?;
-        Ok(Self { thread, last })
+        Ok(Self { thread: Some(thread), orders })
     }
 
     /// Every alert event of the topic, in the order of each pump.
     ///
     /// # Errors
     /// What the reader failed with.
-    pub(super) fn finish(self) -> anyhow::Result<Vec<Alert>> {
-        self.last.store(true, Ordering::Release);
-        self.thread.join().map_err(|_| anyhow!("the reader of the alerts panicked"))?
+    pub(super) fn finish(mut self) -> anyhow::Result<Vec<Alert>> {
+        self.orders.last.store(true, Ordering::Release);
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(alerts)) => alerts,
+            _ => Err(anyhow!("the reader of the alerts panicked")),
+        }
     }
 }
 
-fn read(consumer: &BaseConsumer, topic: &str, last: &AtomicBool, screen: &Screen) -> anyhow::Result<Vec<Alert>> {
+impl Drop for AlertReader {
+    fn drop(&mut self) {
+        // After an error of the demonstration: the reader must not outlive the broker.
+        self.orders.abandoned.store(true, Ordering::Release);
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+fn read(consumer: &BaseConsumer, topic: &str, orders: &Orders, screen: &Screen) -> anyhow::Result<Vec<Alert>> {
     let mut start = TopicPartitionList::new();
     for partition in 0..PARTITIONS {
         start.add_partition_offset(topic, partition, Offset::Beginning)?;
@@ -63,7 +83,7 @@ fn read(consumer: &BaseConsumer, topic: &str, last: &AtomicBool, screen: &Screen
     let mut worst: HashMap<String, Severity> = HashMap::new();
     let mut read_to: HashMap<i32, i64> = HashMap::new();
     let mut ends: Option<Vec<(i32, i64)>> = None;
-    loop {
+    while !orders.abandoned.load(Ordering::Acquire) {
         match consumer.poll(POLL) {
             Some(Ok(message)) => {
                 let alert: Alert = serde_json::from_slice(message.payload().unwrap_or_default())
@@ -74,14 +94,15 @@ fn read(consumer: &BaseConsumer, topic: &str, last: &AtomicBool, screen: &Screen
             }
             // librdkafka reconnects by itself; what it cannot mend shows as a partition that never reaches its end.
             Some(Err(error)) => tracing::warn!(error = %error, "reader of the alerts"),
-            None if ends.is_none() && last.load(Ordering::Acquire) => ends = Some(watermarks(consumer, topic)?),
+            None if ends.is_none() && orders.last.load(Ordering::Acquire) => ends = Some(watermarks(consumer, topic)?),
             None => {}
         }
         let at_end = |&(partition, end): &(i32, i64)| read_to.get(&partition).copied().unwrap_or(0) >= end;
         if ends.as_ref().is_some_and(|ends| ends.iter().all(at_end)) {
-            return Ok(alerts);
+            break;
         }
     }
+    Ok(alerts)
 }
 
 fn watermarks(consumer: &BaseConsumer, topic: &str) -> anyhow::Result<Vec<(i32, i64)>> {

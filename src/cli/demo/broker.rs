@@ -61,6 +61,15 @@ impl Broker {
         }
     }
 
+    /// Settings that only this broker needs.
+    pub(super) fn overrides(&self) -> Vec<String> {
+        match self {
+            // It answers a fetch that found nothing only when its time is up, even where records come meanwhile.
+            Self::BuiltIn(_) => vec!["kafka.consumer.\"fetch.wait.max.ms\"=10".into()],
+            Self::Real(_) => Vec::new(),
+        }
+    }
+
     pub(super) fn describe(&self) -> String {
         let kind = if matches!(self, Self::BuiltIn(_)) { "built in, on" } else { "real, at" };
         format!("{kind} {}", self.address())
@@ -78,8 +87,9 @@ impl Broker {
                 }
                 Ok(())
             }
-            Self::Real(address) => create_input(settings, &topics.input)
-                .with_context(|| format!("topic {} could not be created on {address}", topics.input)),
+            Self::Real(address) => create_input(settings, &topics.input).with_context(|| {
+                format!("topic {} could not be created: is {address} a broker that allows it?", topics.input)
+            }),
         }
     }
 }

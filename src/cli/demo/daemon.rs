@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Plan;
 use super::broker::{Broker, Topics};
-use crate::app::{self, AppError, Signals};
+use crate::app::{self, Signals};
 use crate::config::settings::Settings;
 use crate::config::{Sources, load};
 use crate::sim::sensor::Sensor;
@@ -57,7 +57,8 @@ impl Drop for Scratch {
 pub(super) fn settings(plan: &Plan, broker: &Broker, topics: &Topics, scratch: &Scratch) -> anyhow::Result<Settings> {
     let environment =
         std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(|name| name.starts_with(KAFKA_ENVIRONMENT)));
-    let overrides = overrides(plan, &broker.address(), topics, scratch.path())?;
+    let mut overrides = overrides(plan, &broker.address(), topics, scratch.path())?;
+    overrides.extend(broker.overrides());
     Ok(load(&Sources { file: None, environment: environment.collect(), overrides })?)
 }
 
@@ -116,7 +117,7 @@ pub(super) enum Phase {
 /// The running daemon.
 pub(super) struct Daemon {
     /// Taken by [`Daemon::stop`].
-    thread: Option<JoinHandle<Result<(), AppError>>>,
+    thread: Option<JoinHandle<anyhow::Result<()>>>,
     /// Sent by [`Daemon::stop`]; dropped with an early end of the command, which stops the daemon as well.
     stop: Option<oneshot::Sender<()>>,
     listen: SocketAddr,
@@ -139,7 +140,7 @@ impl Daemon {
                 let (_reload, reloads) = mpsc::channel(1);
                 let same = settings.clone();
                 let stop = async { drop(stopped.await) };
-                app::run(settings, Signals { stop, reload: reloads, load: || Ok(same.clone()) }).await
+                Ok(app::run(settings, Signals { stop, reload: reloads, load: || Ok(same.clone()) }).await?)
             })
         };
         let thread = thread::Builder::new().name("daemon".into()).spawn(run).context("no thread for the daemon")?;
@@ -171,7 +172,7 @@ impl Daemon {
         let _ = self.stop.take().map(|stop| stop.send(()));
         match self.thread.take().map(JoinHandle::join) {
             None => Ok(()),
-            Some(Ok(ended)) => Ok(ended?),
+            Some(Ok(ended)) => ended,
             Some(Err(_)) => Err(anyhow!("the daemon's thread panicked")),
         }
     }

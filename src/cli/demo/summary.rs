@@ -13,9 +13,6 @@ use super::{Args, GAP_STEPS, Plan};
 use crate::record::alert::{Alert, AlertEvent};
 use crate::sim::report::{Line, Outcome, Report, Rules, Truth};
 
-/// Records that the smoothing of the score reaches back to: a fault that has just ended is still in it.
-const SMOOTHING_RECORDS: u32 = 60;
-
 /// Prints the summary, and writes the files that were asked for.
 pub(super) fn show(args: &Args, plan: &Plan, run: &Run, alerts: &[Alert]) -> anyhow::Result<()> {
     let truth: Vec<Truth> = plan.faults.iter().map(|fault| Truth::of(fault, &plan.fleet)).collect();
@@ -24,7 +21,8 @@ pub(super) fn show(args: &Args, plan: &Plan, run: &Run, alerts: &[Alert]) -> any
         pumps: plan.fleet.pumps,
         from: run.from,
         until: run.until,
-        catch_grace: period * SMOOTHING_RECORDS,
+        // None: what opens when a machine is repaired is the step back, after a fault that nobody was told of.
+        catch_grace: Duration::ZERO,
         recovery: period * u32::try_from(GAP_STEPS)?,
     };
     let report = Report::new(&truth, alerts, &rules)?;
