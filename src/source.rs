@@ -27,6 +27,8 @@ pub fn client_config(kafka: &Kafka, client_id: &str) -> ClientConfig {
 pub fn consumer_config(kafka: &Kafka, input: &Input, client_id: &str) -> ClientConfig {
     let mut config = client_config(kafka, client_id);
     config.set("partition.assignment.strategy", "cooperative-sticky");
+    // A killed instance is noticed, and its partitions move on, after this long (librdkafka's default is 45 s).
+    config.set("session.timeout.ms", "10000");
     // Bounds what librdkafka buffers ahead of a lane (its default is 64 MiB a partition).
     config.set("queued.max.messages.kbytes", "32768");
     for (key, value) in &kafka.consumer {

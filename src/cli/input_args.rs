@@ -78,14 +78,16 @@ impl InputArgs {
     pub(super) fn open(&self, path: &Path, stream: &Stream, configured: bool) -> anyhow::Result<Records> {
         Ok(match file::kind(path)? {
             Kind::JsonLines => Records::Lines(Lines::open(path, &stream.record)?),
-            Kind::Csv => Records::Table(Table::open(path, &self.options(path, configured.then_some(stream)))?),
+            Kind::Csv => {
+                Records::Table(Box::new(Table::open(path, &self.options(path, configured.then_some(stream)))?))
+            }
         })
     }
 }
 
 /// An open file of records.
 pub(super) enum Records {
-    Table(Table<File>),
+    Table(Box<Table<File>>),
     Lines(Lines<File>),
 }
 

@@ -1,5 +1,6 @@
 //! `outlierd run`: the daemon.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -62,8 +63,11 @@ async fn stopped(mut terminate: Signal, mut interrupt: Signal) {
 fn start_log(service: &Service) -> reload::Handle<EnvFilter, Registry> {
     let (filter, handle) = reload::Layer::new(EnvFilter::new(&service.log_filter));
     let registry = tracing_subscriber::registry().with(filter);
+    let ansi = std::io::stderr().is_terminal();
     match service.log_format {
-        LogFormat::Text => registry.with(fmt::layer().with_writer(std::io::stderr).with_target(false)).init(),
+        LogFormat::Text => {
+            registry.with(fmt::layer().with_writer(std::io::stderr).with_ansi(ansi).with_target(false)).init()
+        }
         LogFormat::Json => registry.with(fmt::layer().with_writer(std::io::stderr).json()).init(),
     }
     handle

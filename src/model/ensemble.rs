@@ -80,11 +80,11 @@ impl Autoencoder for Ensemble {
     }
 
     fn weights(&self) -> Vec<(String, Tensor)> {
-        let named = |(number, member): (usize, &Box<dyn Autoencoder>)| {
+        let named = |number: usize, member: &dyn Autoencoder| {
             let prefix = prefix(number);
             member.weights().into_iter().map(move |(name, tensor)| (format!("{prefix}{name}"), tensor))
         };
-        self.members.iter().enumerate().flat_map(named).collect()
+        self.members.iter().enumerate().flat_map(|(number, member)| named(number, member.as_ref())).collect()
     }
 }
 
