@@ -8,7 +8,7 @@
 //! | | anomaly | sensor fault |
 //! |---|---|---|
 //! | counts towards opening | score above the threshold | a faulty sensor |
-//! | opens at | `open_n` of the last `open_m` scored records | 3 of the last 5 records |
+//! | opens at | `open_n` of the last `open_m` scored records | 3 of the last 5 records, or a spike |
 //! | counts towards closing | score at or below `close_ratio` x threshold | no faulty sensor |
 //! | closes at | `close_after` of them in a row | the same |
 //! | severity | warning; critical from `critical_ratio` x threshold | info |
@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::settings;
 use crate::record::alert::{Alert, AlertEvent, AlertKind, FieldFault, FieldShare, InputPosition, Severity};
-use crate::record::{EventTime, Fault, Verdict};
+use crate::record::{EventTime, Fault, FaultKind, Verdict};
 
 /// Bound on a published ratio of score to threshold: JSON has no infinity.
 pub const RATIO_MAX: f64 = 1e9;
@@ -169,12 +169,22 @@ impl Plan {
     fn inputs(&self, judgement: &Judgement<'_>) -> (Option<Input>, Option<Input>) {
         match *judgement {
             Judgement::Learning => (None, Some(Input::Quiet)),
-            Judgement::Faulty(_) => (None, Some(Input::Hit { ratio: 0.0, severity: Severity::Info })),
+            Judgement::Faulty(faults) => {
+                // A jump is no fault yet, and a spike is over before it has come three times.
+                let fault = match faults.iter().all(|fault| fault.kind == FaultKind::Jump) {
+                    true => Input::Between,
+                    false => {
+                        let alone = faults.iter().any(|fault| fault.kind == FaultKind::Spike);
+                        Input::Hit { ratio: 0.0, severity: Severity::Info, alone }
+                    }
+                };
+                (None, Some(fault))
+            }
             Judgement::Scored { score, threshold, .. } => {
                 let anomaly = if score > threshold {
                     let critical = score >= self.episode.critical_ratio * threshold;
                     let severity = if critical { Severity::Critical } else { Severity::Warning };
-                    Input::Hit { ratio: ratio(score, threshold), severity }
+                    Input::Hit { ratio: ratio(score, threshold), severity, alone: false }
                 } else if score <= self.episode.close_ratio * threshold {
                     Input::Quiet
                 } else {

@@ -14,11 +14,13 @@
 //! | stuck | no; a bundle makes it exact | `field` |
 //! | flat | yes | `field` |
 //! | scale jump | yes | `scale` |
+//! | spike | yes | `spike` |
 
 mod clock;
 mod field;
 mod normal;
 mod scale;
+mod spike;
 
 use serde::{Deserialize, Serialize};
 
@@ -96,8 +98,8 @@ impl Plan {
         let mut faults = Vec::new();
         for (field, (limits, x)) in self.fields.iter().zip(readings()).enumerate() {
             let Some(memory) = state.fields.get_mut(field) else { break };
-            if let Some(kind) = limits.check(memory, x) {
-                faults.push(Fault { field, kind, value: x.is_finite().then_some(x) });
+            if let Some((kind, value)) = limits.check(memory, x) {
+                faults.push(Fault { field, kind, value });
             }
         }
         let verdict = if faults.is_empty() { GateVerdict::Pass } else { GateVerdict::Fault(faults) };

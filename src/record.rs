@@ -201,7 +201,7 @@ pub struct Fault {
     pub field: usize,
     /// What is wrong with it.
     pub kind: FaultKind,
-    /// The reading, where there is a finite one.
+    /// The reading, where there is a finite one; of a spike the last reading of it.
     pub value: Option<f64>,
 }
 
@@ -221,6 +221,11 @@ pub enum FaultKind {
     Flat,
     /// The reading is right only in another unit or at another scale.
     ScaleJump,
+    /// Jumped further than normal operation does, to where it never is, a few records ago at most: a spike, or a change
+    /// that the model is to judge when it stays.
+    Jump,
+    /// Came back from such a jump with this record: it was a spike.
+    Spike,
 }
 
 impl FaultKind {
@@ -233,6 +238,8 @@ impl FaultKind {
             Self::Stuck => "stuck",
             Self::Flat => "flat",
             Self::ScaleJump => "scale_jump",
+            Self::Jump => "jump",
+            Self::Spike => "spike",
         }
     }
 }

@@ -6,7 +6,7 @@ pub mod chart;
 use tch::{Kind, Tensor};
 
 use self::chart::{Chart, ChartState, NotPositiveDefinite};
-use crate::config::settings::{self, ModelKind};
+use crate::config::settings;
 use crate::model::bundle::Bundle;
 use crate::model::scaler::Scaler;
 use crate::model::{Autoencoder, ModelError};
@@ -36,6 +36,16 @@ pub struct Scorer {
 pub struct Residuals {
     fields: usize,
     residual: Vec<f32>,
+    raw_errors: Vec<f64>,
+}
+
+/// The same of one window.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Residual<'r> {
+    /// `z - AE(z) / 2` of each field, in scaled units.
+    pub values: &'r [f32],
+    /// Root mean square of `z - AE(z)` over the fields, in scaled units.
+    pub raw_error: f64,
 }
 
 impl Residuals {
@@ -45,22 +55,24 @@ impl Residuals {
     }
 
     /// The residual of one window's newest record.
-    pub fn row(&self, window: usize) -> &[f32] {
-        &self.residual[window * self.fields..(window + 1) * self.fields]
+    pub fn row(&self, window: usize) -> Residual<'_> {
+        let values = &self.residual[window * self.fields..(window + 1) * self.fields];
+        Residual { values, raw_error: self.raw_errors[window] }
     }
 }
 
-/// The part of the reconstruction that is taken off. The whole residual of principal components has no variance along
-/// them, and a chart on it is blind there; half of it keeps every direction, so that one chart holds the squared
-/// prediction error and T-squared at once (Jackson and Mudholkar, Technometrics 21(3), 1979, keep two).
-fn gain(kind: ModelKind) -> f64 {
-    match kind {
-        ModelKind::Linear => 0.5,
-        ModelKind::Dense => 1.0,
-    }
+/// The part of the reconstruction that is taken off. The whole residual of a model with a narrow code has next to no
+/// variance along what the code holds, and a chart on it is blind there; half of it keeps every direction, so that one
+/// chart holds the squared prediction error and T-squared at once (Jackson and Mudholkar, Technometrics 21(3), 1979, keep
+/// two).
+const GAIN: f64 = 0.5;
+
+/// `AE(z)` of a field, from its residual.
+fn reconstructed(z: f64, residual: f32) -> f64 {
+    (z - f64::from(residual)) / GAIN
 }
 
-/// Reconstructs windows (row-major, n x inputs, plain readings) and returns the residual `z - gain AE(z)` of their newest records.
+/// Reconstructs windows (row-major, n x inputs, plain readings) and returns the residual `z - AE(z) / 2` of their newest records.
 ///
 /// # Errors
 /// Where libtorch refuses the tensors.
@@ -71,15 +83,20 @@ pub fn residuals(model: &dyn Autoencoder, scaler: &Scaler, windows: &[f64]) -> R
         scaler.scale_into(raw, z);
     }
     if scaled.is_empty() {
-        return Ok(Residuals { fields, residual: scaled });
+        return Ok(Residuals { fields, residual: scaled, raw_errors: Vec::new() });
     }
     let x = Tensor::f_from_slice(&scaled)?.f_view([-1, inputs as i64])?;
-    let rest = x.f_sub(&model.reconstruct(&x)?.f_mul_scalar(gain(model.shape().kind))?)?;
+    let rest = x.f_sub(&model.reconstruct(&x)?.f_mul_scalar(GAIN)?)?;
     let newest = rest.f_narrow(1, (inputs - fields) as i64, fields as i64)?.f_contiguous()?;
     let mut residual = vec![0.0f32; windows.len() / inputs * fields];
     let elements = residual.len();
     newest.f_to_kind(Kind::Float)?.f_copy_data(&mut residual, elements)?;
-    Ok(Residuals { fields, residual })
+    let raw_errors = scaled.chunks_exact(inputs).zip(residual.chunks_exact(fields)).map(|(window, rest)| {
+        let error = |(&z, &r): (&f32, &f32)| f64::from(z) - reconstructed(f64::from(z), r);
+        let squares = window[inputs - fields..].iter().zip(rest).map(|pair| error(pair).powi(2)).sum::<f64>();
+        (squares / fields as f64).sqrt()
+    });
+    Ok(Residuals { fields, raw_errors: raw_errors.collect(), residual })
 }
 
 impl Scorer {
@@ -89,7 +106,8 @@ impl Scorer {
     /// Where its covariance is singular.
     pub fn new(bundle: Bundle, settings: &settings::Score) -> Result<Self, ScoreError> {
         let c = &bundle.calibration;
-        let chart = Chart::new(settings, &c.residual_mean, &c.residual_sd, &c.covariance)?;
+        let chart =
+            Chart::new(&chart::paced(settings, c.series_rows), &c.residual_mean, &c.residual_sd, &c.covariance)?;
         Ok(Self { bundle, chart })
     }
 
@@ -107,10 +125,8 @@ impl Scorer {
     }
 
     /// Takes the residual of a series' newest record; `alerting` slows the baseline down.
-    pub fn step(&self, state: &mut ChartState, residual: &[f32], alerting: bool) -> Scored {
-        let score = self.chart.step(state, residual, alerting);
-        let squares: f64 = residual.iter().map(|&r| f64::from(r).powi(2)).sum();
-        Scored { score, raw_error: (squares / residual.len().max(1) as f64).sqrt() }
+    pub fn step(&self, state: &mut ChartState, residual: Residual<'_>, alerting: bool) -> Scored {
+        Scored { score: self.chart.step(state, residual.values, alerting), raw_error: residual.raw_error }
     }
 
     /// Each field's share of the series' present score; they add up to 1.
@@ -125,6 +141,6 @@ impl Scorer {
         let mut raw = scaler.mean.clone();
         raw[field] = reading;
         scaler.scale_into(&raw, &mut z);
-        scaler.unscale(field, f64::from(z[field]) - f64::from(residual))
+        scaler.unscale(field, reconstructed(f64::from(z[field]), residual))
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use outlierd::config::settings::{KeyFrom, ModelKind, Settings, TimeFormat, TimeFrom};
+use outlierd::config::settings::{KeyFrom, ModelKind, Settings, ThresholdKind, TimeFormat, TimeFrom};
 use outlierd::config::{DEFAULT_TOML, Sources, json_schema, load, raw};
 use serde_json::Value;
 
@@ -90,7 +90,10 @@ fn the_built_in_values_are_those_of_the_manual() {
     assert_eq!((pumps.input.batch_wait, pumps.input.commit_interval.as_millis()), (Duration::from_millis(20), 1000));
     assert_eq!((pumps.record.key.clone(), pumps.record.time.clone()), (KeyFrom::Kafka, TimeFrom::Kafka));
     assert_eq!((pumps.model.kind, pumps.model.hidden.as_slice(), pumps.model.latent), (ModelKind::Dense, &[16][..], 2));
-    assert_eq!((pumps.threshold.period, pumps.threshold.margin, pumps.threshold.level), (None, 2.75, 0.99));
+    assert_eq!(
+        (pumps.threshold.kind, pumps.threshold.period, pumps.threshold.level),
+        (ThresholdKind::Spot, None, 0.99)
+    );
     assert_eq!((pumps.episode.open_n, pumps.episode.open_m, pumps.episode.update_every.as_secs()), (1, 1, 300));
     assert!(pumps.mutes.is_empty());
 }

@@ -1,5 +1,6 @@
 //! `outlierd replay`: the daemon's pipeline over files, without a broker.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
@@ -11,11 +12,12 @@ use anyhow::{Context as _, bail};
 use super::config_args::{ConfigArgs, stream_of_fields};
 use super::input_args::{CHUNK_ROWS, Chunk, InputArgs, Records, files};
 use super::train::progress_bar;
-use crate::config::settings::Stream;
+use crate::config::settings::{self, Stream};
 use crate::model::bundle::Bundle;
 use crate::pipeline::Pipeline;
 use crate::pipeline::series::SeriesTable;
-use crate::record::Outcome;
+use crate::record::alert::{AlertEvent, AlertKind};
+use crate::record::{EventTime, Outcome};
 use crate::retrain::learn;
 use crate::retrain::set::{TrainingRow, TrainingSet};
 
@@ -65,8 +67,9 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         };
         let run = Run::start(args, path).with_context(|| format!("{}", path.display()))?;
         let mut writer = csv::Writer::from_writer(BufWriter::new(create(&out)?));
+        let budget = run.stream.threshold.budget.clone();
         let totals = run.write(args, &mut writer, alerts.as_mut()).with_context(|| format!("{}", path.display()))?;
-        println!("{} -> {}: {totals}", path.display(), out.display());
+        println!("{} -> {}: {}", path.display(), out.display(), totals.describe(&budget));
     }
     if let Some(mut alerts) = alerts {
         alerts.flush().context("the alerts could not be written")?;
@@ -85,15 +88,58 @@ fn create(path: &Path) -> anyhow::Result<File> {
 #[derive(Default)]
 struct Totals {
     rows: usize,
-    alerting: usize,
-    alerts: usize,
     rejected: usize,
+    scored: usize,
+    alerting: usize,
+    /// Times of the first and the last scored record of each series.
+    spans: HashMap<Arc<str>, (EventTime, EventTime)>,
+    /// Alerts opened.
+    anomalies: usize,
+    sensor_faults: usize,
 }
 
-impl std::fmt::Display for Totals {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { rows, alerting, alerts, rejected } = self;
-        write!(f, "{rows} rows, {alerting} in alert, {alerts} alert events, {rejected} rejected")
+const MICROS_PER_WEEK: f64 = 7.0 * 86_400e6;
+
+impl Totals {
+    fn add(&mut self, chunk: &Chunk) {
+        self.rows += chunk.rows;
+        self.rejected += chunk.done.rejected.len();
+        for outcome in &chunk.done.outcomes {
+            self.alerting += usize::from(outcome.alerting);
+            if outcome.scored.is_some() {
+                self.scored += 1;
+                let span = self.spans.entry(outcome.series.clone()).or_insert((outcome.time, outcome.time));
+                *span = (span.0.min(outcome.time), span.1.max(outcome.time));
+            }
+        }
+        let opened = |kind| {
+            chunk.done.alerts.iter().filter(|alert| alert.event == AlertEvent::Open && alert.kind == kind).count()
+        };
+        self.anomalies += opened(AlertKind::Anomaly);
+        self.sensor_faults += opened(AlertKind::SensorFault);
+    }
+
+    /// What was achieved, beside what was asked for.
+    fn describe(&self, budget: &settings::Budget) -> String {
+        let weeks =
+            self.spans.values().map(|(first, last)| last.micros_since(*first) as f64).sum::<f64>() / MICROS_PER_WEEK;
+        let budgeted = budget.alerts * 7.0 * 86_400.0 / budget.period.as_secs_f64();
+        let rate = match self.anomalies as f64 / weeks {
+            rate if rate.is_finite() => format!("{rate:.2}"),
+            _ => "-".into(),
+        };
+        format!(
+            "{} rows, {} rejected; {} scored in {} series over {:.2} series-days, {} in alert; alerts opened: {} anomalies \
+             ({rate} per series per week; budget {budgeted:.2}), {} sensor faults",
+            self.rows,
+            self.rejected,
+            self.scored,
+            self.spans.len(),
+            weeks * 7.0,
+            self.alerting,
+            self.anomalies,
+            self.sensor_faults
+        )
     }
 }
 
@@ -139,7 +185,8 @@ impl Run {
             let fields = self.stream.record.fields.len();
             let Some(mut chunk) = self.records.run(rows, &mut self.pipeline, &mut self.table, fields)? else { break };
             learned.extend(chunk.done.learned.drain(..).map(|(_, row)| row));
-            self.write_rows(&chunk, out, &mut totals)?;
+            self.write_rows(&chunk, out)?;
+            totals.add(&chunk);
             if let Some(alerts) = alerts.as_mut() {
                 for alert in &chunk.done.alerts {
                     serde_json::to_writer(&mut **alerts, alert)?;
@@ -161,26 +208,17 @@ impl Run {
         Ok(self.pipeline.swap(Some(bundle))?)
     }
 
-    fn write_rows<W: std::io::Write>(
-        &self,
-        chunk: &Chunk,
-        out: &mut csv::Writer<W>,
-        totals: &mut Totals,
-    ) -> anyhow::Result<()> {
+    fn write_rows<W: std::io::Write>(&self, chunk: &Chunk, out: &mut csv::Writer<W>) -> anyhow::Result<()> {
         let mut outcomes = chunk.done.outcomes.iter().peekable();
         let mut rejected = chunk.done.rejected.iter().peekable();
         for row in 0..chunk.rows {
             if let Some(outcome) = outcomes.next_if(|outcome| outcome.message == row) {
-                totals.alerting += usize::from(outcome.alerting);
                 out.write_record(self.cells(outcome))?;
             } else {
                 let reason = rejected.next_if(|r| r.message == row).map_or("rejected", |r| r.reason.as_str());
                 out.write_record(["", "", "", reason, "0", ""])?;
             }
         }
-        totals.rows += chunk.rows;
-        totals.alerts += chunk.done.alerts.len();
-        totals.rejected += chunk.done.rejected.len();
         Ok(())
     }
 

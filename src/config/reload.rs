@@ -105,7 +105,7 @@ mod tests {
             "service.http_listen=",
             "kafka.brokers=b:1",
             "streams.a.window=2",
-            "streams.a.threshold.margin=3",
+            "streams.a.threshold.level=0.98",
             "streams.b.input.topic=u",
             "streams.b.record.fields=[\"x\", \"y\", \"z\"]",
         ]);

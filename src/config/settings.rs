@@ -232,6 +232,8 @@ pub struct Gate {
     pub flat_ratio: f64,
     /// Whether readings that fit only in another unit or scale are faults.
     pub scale_jump: bool,
+    /// Whether readings that jump far out of their normal range, for a few records, are faults.
+    pub spike: bool,
 }
 
 /// The autoencoder of a stream.

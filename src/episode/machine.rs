@@ -27,7 +27,12 @@ pub struct Rules {
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Input {
     /// It counts towards opening, and keeps an episode open.
-    Hit { ratio: f64, severity: Severity },
+    Hit {
+        ratio: f64,
+        severity: Severity,
+        /// It opens an episode however few hits there were before.
+        alone: bool,
+    },
     /// Neither: it only ends a run of quiet records.
     Between,
     /// It counts towards closing.
@@ -113,7 +118,7 @@ impl Machine {
     pub fn step(&mut self, rules: &Rules, at: &At, input: Input) -> Option<Published> {
         match (&mut self.open, input) {
             (None, _) => self.step_closed(rules, at, input),
-            (Some(open), Input::Hit { ratio, severity }) => {
+            (Some(open), Input::Hit { ratio, severity, .. }) => {
                 self.quiet = 0;
                 open.records = open.records.saturating_add(1);
                 open.peak_ratio = open.peak_ratio.max(ratio);
@@ -139,8 +144,8 @@ impl Machine {
         // Hits of the cool-down count, so that what outlasts it opens at its end.
         let hit = matches!(input, Input::Hit { .. });
         self.hits = (self.hits << 1 | u64::from(hit)) & rules.window;
-        let Input::Hit { ratio, severity } = input else { return None };
-        if cooling || self.hits.count_ones() < rules.open_n {
+        let Input::Hit { ratio, severity, alone } = input else { return None };
+        if cooling || !alone && self.hits.count_ones() < rules.open_n {
             return None;
         }
         self.hits = 0;

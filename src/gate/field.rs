@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::normal::Normal;
 use super::scale::Scale;
+use super::spike::{Excursion, Spike};
 use crate::config::settings;
 use crate::record::FaultKind;
 
@@ -33,6 +34,7 @@ pub struct Limits {
     stuck_changes: u8,
     flat: Option<Flat>,
     scale: Option<Scale>,
+    spike: Option<Spike>,
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -59,6 +61,8 @@ pub struct Memory {
     quiet: u16,
     /// Changes of the reading so far (saturating).
     changes: u8,
+    /// Where it stands outside of its normal range.
+    excursion: Excursion,
     /// What the record before held, which a duplicate repeats.
     before: Reading,
 }
@@ -84,7 +88,15 @@ impl Reading {
 
 impl Default for Memory {
     fn default() -> Self {
-        Self { last: [0; 8], run: 0, movement: 1.0, quiet: 0, changes: 0, before: Reading::Missing }
+        Self {
+            last: [0; 8],
+            run: 0,
+            movement: 1.0,
+            quiet: 0,
+            changes: 0,
+            excursion: Excursion::default(),
+            before: Reading::Missing,
+        }
     }
 }
 
@@ -115,29 +127,36 @@ impl Limits {
                 after: u16::try_from(persistence.max(FLAT_AFTER_MIN)).unwrap_or(u16::MAX),
             }),
             scale: normal.filter(|_| gate.scale_jump).and_then(|normal| Scale::new(normal.mean, normal.sd)),
+            spike: normal.filter(|_| gate.spike).and_then(Spike::new),
         }
     }
 
-    /// The first rule that the reading breaks, the most certain rules first. A sensor recovers by itself: each rule
-    /// asks only what is true at this reading.
-    pub fn check(&self, memory: &mut Memory, x: f64) -> Option<FaultKind> {
+    /// The first rule that the reading breaks, the most certain rules first, and the reading that broke it, where it is
+    /// finite. A sensor recovers by itself: each rule asks only what is true at this reading.
+    pub fn check(&self, memory: &mut Memory, x: f64) -> Option<(FaultKind, Option<f64>)> {
+        let last = (memory.run > 0).then_some(f64::from_le_bytes(memory.last));
         memory.before = Reading::of(x);
         match memory.before {
-            Reading::Missing => return Some(FaultKind::Missing),
-            Reading::NonFinite => return Some(FaultKind::NonFinite),
+            Reading::Missing => return Some((FaultKind::Missing, None)),
+            Reading::NonFinite => return Some((FaultKind::NonFinite, None)),
             Reading::Finite => self.follow(memory, x),
         }
-        if x < self.min || x > self.max {
-            Some(FaultKind::OutOfRange)
+        let excursion = self.spike.as_ref().and_then(|spike| spike.follow(&mut memory.excursion, last, x));
+        let kind = if x < self.min || x > self.max {
+            FaultKind::OutOfRange
         } else if self.is_stuck(memory) {
-            Some(FaultKind::Stuck)
+            FaultKind::Stuck
         } else if self.scale.as_ref().is_some_and(|scale| scale.jumped(x)) {
-            Some(FaultKind::ScaleJump)
+            FaultKind::ScaleJump
+        } else if let Some(excursion) = excursion {
+            // A spike is known when it is over: what broke the rule is the reading before.
+            return Some((excursion, if excursion == FaultKind::Spike { last } else { Some(x) }));
         } else if self.flat.as_ref().is_some_and(|flat| memory.quiet >= flat.after) {
-            Some(FaultKind::Flat)
+            FaultKind::Flat
         } else {
-            None
-        }
+            return None;
+        };
+        Some((kind, Some(x)))
     }
 
     fn is_stuck(&self, memory: &Memory) -> bool {

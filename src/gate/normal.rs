@@ -22,6 +22,10 @@ pub struct Normal {
     pub movement: f64,
     /// Longest run of equal readings, in records.
     pub longest_run: u32,
+    /// Least and largest reading.
+    pub range: [f64; 2],
+    /// |difference| of consecutive readings that normal operation does not reach; `None` where none can be told.
+    pub step: Option<f64>,
 }
 
 /// Fits one [`Normal`] a field.
@@ -45,8 +49,16 @@ fn fit(rows: &[f64], fields: usize, field: usize, segments: &[Range<usize>]) -> 
         movement.add(stretch);
         longest_run = stretch.chunk_by(|a, b| a == b).map(<[f64]>::len).fold(longest_run, usize::max);
     }
+    let range = range(&readings);
     let (mean, sd) = moments(readings);
-    Normal { mean, sd, movement: movement.normal(), longest_run: u32::try_from(longest_run).unwrap_or(u32::MAX) }
+    Normal {
+        mean,
+        sd,
+        movement: movement.normal(),
+        longest_run: u32::try_from(longest_run).unwrap_or(u32::MAX),
+        range,
+        step: movement.step(),
+    }
 }
 
 #[derive(Default)]
@@ -55,11 +67,14 @@ struct Movement {
     sum: f64,
     count: usize,
     quietest: Option<f64>,
+    /// All of them.
+    differences: Vec<f64>,
 }
 
 impl Movement {
     fn add(&mut self, readings: &[f64]) {
         let differences: Vec<f64> = readings.iter().zip(readings.iter().skip(1)).map(|(a, b)| (b - a).abs()).collect();
+        self.differences.extend_from_slice(&differences);
         for stretch in differences.chunks(STRETCH) {
             let sum: f64 = stretch.iter().sum();
             self.sum += sum;
@@ -79,6 +94,25 @@ impl Movement {
         let movement = self.quietest.filter(|quietest| *quietest > 0.0).unwrap_or(mean);
         if movement.is_finite() { movement } else { 0.0 }
     }
+
+    /// What a tail by a power law through the largest of n differences (probability 1 / n) and the one of probability
+    /// 1 / sqrt(n) reaches with probability 1 / n^2. A heavier tail puts it further off, so that a signal with spikes of
+    /// its own has none that count.
+    fn step(mut self) -> Option<f64> {
+        self.differences.sort_by(f64::total_cmp);
+        let n = self.differences.len();
+        let largest = *self.differences.last()?;
+        let common = *self.differences.get(n.checked_sub(1 + (n as f64).sqrt() as usize)?)?;
+        let step = largest * (largest / common).powi(2);
+        (common > 0.0 && step.is_finite()).then_some(step)
+    }
+}
+
+/// Least and largest reading; 0 where there is none, or where their difference overflows.
+fn range(readings: &[f64]) -> [f64; 2] {
+    let low = readings.iter().copied().fold(f64::INFINITY, f64::min);
+    let high = readings.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    if (high - low).is_finite() { [low, high] } else { [0.0; 2] }
 }
 
 /// Mean and standard deviation of the winsorised readings; 0 where they overflow.

@@ -283,7 +283,8 @@ pub(super) mod tests {
             residual_sd: vec![f64::MIN_POSITIVE, 1.0, 123_456.789_012_345_67],
             covariance: vec![1.0, 0.1, 0.0, 0.1, 2.0 / 7.0, 0.0, 0.0, 0.0, 3.3e-300],
             scores: (1..200).map(|i| f64::from(i).sqrt().ln_1p()).collect(),
-            fields: vec![FieldNormal { movement: 0.7, longest_run: 3 }; 3],
+            series_rows: 199,
+            fields: vec![FieldNormal { movement: 0.7, longest_run: 3, range: [-1.0, 2.5], step: Some(4.0) }; 3],
             period_micros: 1_000_000,
         };
         Bundle::new(origin, calibration, trained.model, Timestamp::from_second(created).unwrap()).unwrap()

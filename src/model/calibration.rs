@@ -27,6 +27,8 @@ pub struct Calibration {
     pub covariance: Vec<f64>,
     /// Scores of normal data, in time order, evenly thinned to at most [`SCORES_MAX`].
     pub scores: Vec<f64>,
+    /// Median number of records that a series had in the calibration: how long a time it knows.
+    pub series_rows: usize,
     /// How each field of a record behaves normally, in sensor units.
     pub fields: Vec<FieldNormal>,
     /// Median event time between two records of a series, in microseconds; 0 where it is not known.
@@ -41,6 +43,10 @@ pub struct FieldNormal {
     pub movement: f64,
     /// Longest run of equal readings of a series.
     pub longest_run: u32,
+    /// Least and largest reading.
+    pub range: [f64; 2],
+    /// Absolute difference of consecutive readings that no normal record reaches; `None` where none can be told.
+    pub step: Option<f64>,
 }
 
 /// A calibration that cannot be used.
@@ -97,6 +103,8 @@ impl Calibration {
         every("covariance diagonal", self.covariance.iter().step_by(charted + 1), POSITIVE, positive)?;
         every("scores", self.scores.iter(), NOT_NEGATIVE, not_negative)?;
         every("fields.movement", self.fields.iter().map(|field| &field.movement), NOT_NEGATIVE, not_negative)?;
+        every("fields.range", self.fields.iter().flat_map(|field| &field.range), "finite", |x| x.is_finite())?;
+        every("fields.step", self.fields.iter().filter_map(|field| field.step.as_ref()), NOT_NEGATIVE, not_negative)?;
         every("period_micros", [self.period_micros as f64].iter(), NOT_NEGATIVE, not_negative)
     }
 }
@@ -144,7 +152,11 @@ mod tests {
             residual_sd: vec![0.2, 0.3],
             covariance: vec![1.0, -0.5, -0.5, 1.0],
             scores: vec![0.0, 1.5, 2.0],
-            fields: vec![FieldNormal { movement: 0.0, longest_run: 9 }, FieldNormal { movement: 0.3, longest_run: 1 }],
+            series_rows: 3,
+            fields: vec![
+                FieldNormal { movement: 0.0, longest_run: 9, range: [2.0, 2.0], step: None },
+                FieldNormal { movement: 0.3, longest_run: 1, range: [-1.0, 1.0], step: Some(2.0) },
+            ],
             period_micros: 1_000_000,
         };
         (
@@ -162,7 +174,7 @@ mod tests {
     #[test]
     fn each_fault_is_named() {
         type Break = fn(&mut Calibration);
-        let cases: [(Break, &str); 9] = [
+        let cases: [(Break, &str); 11] = [
             (|c| c.scaler.sd.truncate(1), "scaler.sd has 1 entries, 2 are needed"),
             (|c| c.covariance.truncate(3), "covariance has 3 entries, 4 are needed"),
             (|c| c.residual_mean = vec![0.0; 7], "residual_mean has 7 entries, 1 to 6 are needed"),
@@ -171,6 +183,8 @@ mod tests {
             (|c| c.covariance[3] = -1.0, "covariance diagonal[1] is -1; it must be finite and > 0"),
             (|c| c.scores[2] = f64::NAN, "scores[2] is NaN; it must be finite and >= 0"),
             (|c| c.fields[1].movement = -0.1, "fields.movement[1] is -0.1"),
+            (|c| c.fields[0].range[1] = f64::INFINITY, "fields.range[1] is inf"),
+            (|c| c.fields[1].step = Some(-1.0), "fields.step[0] is -1"),
             (|c| c.period_micros = -5, "period_micros[0] is -5"),
         ];
         for (fault, message) in cases {

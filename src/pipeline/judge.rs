@@ -12,8 +12,8 @@ use crate::model::bundle::Bundle;
 use crate::record::alert::FieldShare;
 use crate::record::{Fault, Outcome, Record, Scored, Verdict};
 use crate::retrain::set::TrainingRow;
-use crate::score::Scorer;
 use crate::score::chart::ChartState;
+use crate::score::{Residual, Scorer};
 use crate::threshold::{self, ThresholdState};
 use crate::window::WindowState;
 
@@ -42,7 +42,14 @@ pub(super) fn prepare(stream: &Stream, bundle: Bundle) -> Result<(Model, Vec<Nor
         .fields
         .iter()
         .zip(c.scaler.mean.iter().zip(&c.scaler.sd))
-        .map(|(f, (&mean, &sd))| Normal { mean, sd, movement: f.movement, longest_run: f.longest_run })
+        .map(|(f, (&mean, &sd))| Normal {
+            mean,
+            sd,
+            movement: f.movement,
+            longest_run: f.longest_run,
+            range: f.range,
+            step: f.step,
+        })
         .collect();
     let period = stream.threshold.period.unwrap_or_else(|| Duration::from_micros(c.period_micros.max(1) as u64));
     let threshold = threshold::Plan::new(&stream.threshold, period);
@@ -61,7 +68,7 @@ impl Pipeline {
         record: &Record<'_>,
         values: &[f64],
         faults: &[Fault],
-        residual: Option<&[f32]>,
+        residual: Option<Residual<'_>>,
         done: &mut Done,
     ) {
         let mut scored = None;
@@ -90,7 +97,7 @@ impl Pipeline {
         let at = RecordRef { series, time, partition: record.partition, offset: record.offset, bundle };
         let scoring = state.scoring.as_ref();
         let attribution = self.model.as_ref().zip(scoring).zip(residual);
-        let shares = || attribution.map_or(Vec::new(), |((model, s), r)| self.shares(model, s, values, r));
+        let shares = || attribution.map_or(Vec::new(), |((model, s), r)| self.shares(model, s, values, r.values));
         let step = self.episode.step(&mut state.episode, &at, &judgement, shares);
         if step.verdict != Verdict::Normal
             && let Some(((model, s), _)) = attribution
@@ -131,7 +138,7 @@ impl Pipeline {
 
 impl Model {
     /// Chart and threshold of one record.
-    fn score<'j>(&self, state: &mut SeriesState, residual: &[f32]) -> (Judgement<'j>, Scored) {
+    fn score<'j>(&self, state: &mut SeriesState, residual: Residual<'_>) -> (Judgement<'j>, Scored) {
         let alerting = state.episode.anomaly_open();
         let scoring = match &mut state.scoring {
             Some(scoring) if scoring.bundle == self.tag && scoring.threshold.fits(&self.threshold) => scoring,

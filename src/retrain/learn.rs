@@ -239,10 +239,15 @@ fn calibration(
         residual_mean: charted.mean,
         residual_sd: charted.sd,
         covariance: charted.covariance,
+        series_rows: charted.series_rows,
         scores: charted.scores.into_iter().step_by(step).collect(),
-        fields: normals.into_iter().map(|n| FieldNormal { movement: n.movement, longest_run: n.longest_run }).collect(),
+        fields: normals.into_iter().map(field_normal).collect(),
         period_micros: set.period_micros(),
     })
+}
+
+fn field_normal(n: gate::Normal) -> FieldNormal {
+    FieldNormal { movement: n.movement, longest_run: n.longest_run, range: n.range, step: n.step }
 }
 
 /// Means over the fold models.

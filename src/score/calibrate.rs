@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::chart::{Chart, ChartState, NotPositiveDefinite, shrink};
+use super::chart::{Chart, ChartState, NotPositiveDefinite, paced, shrink};
 use crate::config::settings;
 
 /// The chart's constants and the scores of normal data.
@@ -19,10 +19,15 @@ pub struct Calibrated {
     pub covariance: Vec<f64>,
     /// Score of each row, in the order of the rows.
     pub scores: Vec<f64>,
+    /// Median number of rows of a series.
+    pub series_rows: usize,
 }
 
 /// Fits the chart to residuals of normal data (row-major, n x k, scaled units); each segment is one series in time order
 /// and starts with a fresh state, as a new series will.
+///
+/// The scores are those that new records of the same distribution are expected to have: a covariance of few vectors makes
+/// those it was fitted to look nearer than any others. See [`inflation`].
 ///
 /// # Errors
 /// [`NotPositiveDefinite`], which the shrinkage makes impossible for finite residuals.
@@ -32,35 +37,57 @@ pub fn calibrate(
     k: usize,
     segments: &[Range<usize>],
 ) -> Result<Calibrated, NotPositiveDefinite> {
+    let mut lengths: Vec<usize> = segments.iter().map(ExactSizeIterator::len).collect();
+    lengths.sort_unstable();
+    let series_rows = lengths.get(lengths.len() / 2).copied().unwrap_or(0);
+    let settings = &paced(settings, series_rows);
     let (mean, sd) = moments(residuals, k);
     let identity: Vec<f64> = (0..k * k).map(|i| if i % (k + 1) == 0 { 1.0 } else { 0.0 }).collect();
     let smoother = Chart::new(settings, &mean, &sd, &identity)?;
-    let rows = |segment: &Range<usize>| residuals[segment.start * k..segment.end * k].chunks_exact(k);
-
-    let mut covariance = vec![0.0; k * k];
-    let mut n = 0.0;
+    let mut smoothed = Vec::with_capacity(residuals.len());
     for segment in segments {
         let mut state = ChartState::default();
-        for residual in rows(segment) {
-            let e = smoother.smooth(&mut state, residual, false);
-            for (row, &a) in e.iter().enumerate() {
-                for (column, &b) in e.iter().enumerate() {
-                    covariance[row * k + column] += f64::from(a) * f64::from(b);
-                }
-            }
-            n += 1.0;
+        for residual in residuals[segment.start * k..segment.end * k].chunks_exact(k) {
+            smoothed.extend_from_slice(smoother.smooth(&mut state, residual, false));
         }
     }
-    covariance.iter_mut().for_each(|c| *c /= f64::max(n, 1.0));
-    shrink(&mut covariance, k, settings);
 
+    let covariance = covariance(&smoothed, k, settings);
     let chart = Chart::new(settings, &mean, &sd, &covariance)?;
-    let mut scores = Vec::with_capacity(residuals.len() / k.max(1));
-    for segment in segments {
-        let mut state = ChartState::default();
-        scores.extend(rows(segment).map(|residual| chart.step(&mut state, residual, false)));
+    let inflation = inflation(settings, smoothed.len() / k.max(1), k);
+    let scores = smoothed.chunks_exact(k).map(|e| inflation * chart.length(e)).collect();
+    Ok(Calibrated { mean, sd, covariance, scores, series_rows })
+}
+
+/// How many times longer the vectors of new records are than those that the covariance was fitted to:
+/// `sqrt(1 + c k / m)` with m independent vectors of length k.
+///
+/// Of n smoothed vectors `m = n alpha / (2 - alpha)` are independent. For T-squared of independent normal vectors the ratio
+/// of the prediction limit to the fitted values is `(m + 1) / (m - k)`, `1 + k / m` to first order (Hotelling, "Multivariate
+/// Quality Control", 1947; Tracy, Young, Mason, Journal of Quality Technology 24(2), 1992). Out-of-fold residuals of a
+/// machine that drifts exceed it; c was chosen on SKAB's valve files and the simulated fleet, where m is 10 and 740.
+fn inflation(settings: &settings::Score, n: usize, k: usize) -> f64 {
+    let independent = n as f64 * settings.alpha / (2.0 - settings.alpha);
+    (1.0 + INFLATION * k as f64 / independent.max(1.0)).sqrt()
+}
+
+/// c of [`inflation`].
+const INFLATION: f64 = 3.6;
+
+/// Shrunk covariance (k x k, row-major) of smoothed deviations (row-major, n x k).
+fn covariance(smoothed: &[f32], k: usize, settings: &settings::Score) -> Vec<f64> {
+    let mut covariance = vec![0.0; k * k];
+    for e in smoothed.chunks_exact(k) {
+        for (row, &a) in e.iter().enumerate() {
+            for (column, &b) in e.iter().enumerate() {
+                covariance[row * k + column] += f64::from(a) * f64::from(b);
+            }
+        }
     }
-    Ok(Calibrated { mean, sd, covariance, scores })
+    let n = (smoothed.len() / k.max(1)).max(1) as f64;
+    covariance.iter_mut().for_each(|c| *c /= n);
+    shrink(&mut covariance, k, settings);
+    covariance
 }
 
 /// Mean and standard deviation of each of k columns.
@@ -107,5 +134,28 @@ mod tests {
         assert!((2.0..=3.01).contains(&mean_square), "{mean_square}");
         assert!(c.mean.iter().all(|m| (m - 3.0).abs() < 0.1), "{:?}", c.mean);
         assert!(c.scores[0] < 2.0, "a new series starts near 0");
+    }
+
+    /// Independent normal residuals (row-major, n x 8).
+    fn noise(n: usize, seed: u64) -> Vec<f32> {
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+        (0..n * 8).map(|_| StandardNormal.sample(&mut rng)).collect()
+    }
+
+    #[test]
+    fn scores_of_few_rows_do_not_promise_too_little() {
+        let settings = settings::Score { alpha: 0.05, beta: 0.004, leak: 0.05, squash: 5.0, shrinkage: 0.05 };
+        let q99 = |mut scores: Vec<f64>| {
+            scores.sort_by(f64::total_cmp);
+            scores[scores.len() * 99 / 100]
+        };
+        for (rows, at_most) in [(400, 2.2), (4_000, 1.35), (40_000, 1.15)] {
+            let c = calibrate(&settings, &noise(rows, 7), 8, &[0..rows]).unwrap();
+            let chart = Chart::new(&paced(&settings, rows), &c.mean, &c.sd, &c.covariance).unwrap();
+            let mut state = ChartState::default();
+            let live = noise(40_000, 8).chunks_exact(8).map(|r| chart.step(&mut state, r, false)).collect();
+            let ratio = q99(c.scores) / q99(live);
+            assert!((0.9..at_most).contains(&ratio), "{rows} rows: {ratio}");
+        }
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! d = squash(r - mean)                      per field, at `squash` standard deviations
-//! b <- b + beta (d - b)                     leak * beta while alerting
+//! b <- b + max(beta, 1/n) (d - b)           n-th record of the series; leak * beta while alerting
 //! e <- e + alpha ((d - b) - e)
 //! score = sqrt(e' C^-1 e)                   C: shrunk covariance of e over normal data
 //! ```
@@ -23,6 +23,9 @@ pub struct ChartState {
     baseline: Vec<f32>,
     /// Smoothed deviation `e` from the baseline; the score is its length in whitened space.
     smoothed: Vec<f32>,
+    /// Records that the baseline has seen, at most 1 / beta: until then it is their plain mean, so that what sets a series
+    /// apart from its fleet is soon part of it.
+    seen: u32,
 }
 
 impl ChartState {
@@ -85,6 +88,11 @@ impl Chart {
     /// still is in the end.
     pub fn step(&self, state: &mut ChartState, residual: &[f32], alerting: bool) -> f64 {
         let e = self.smooth(state, residual, alerting);
+        self.length(e)
+    }
+
+    /// The score of a smoothed deviation (length k): its length in whitened space.
+    pub fn length(&self, e: &[f32]) -> f64 {
         (0..self.rows()).map(|row| self.whitened(e, row).powi(2)).sum::<f64>().sqrt()
     }
 
@@ -92,7 +100,13 @@ impl Chart {
     pub fn smooth<'s>(&self, state: &'s mut ChartState, residual: &[f32], alerting: bool) -> &'s [f32] {
         state.baseline.resize(self.rows(), 0.0);
         state.smoothed.resize(self.rows(), 0.0);
-        let beta = if alerting { self.leak * self.beta } else { self.beta };
+        let warming = f64::from(state.seen + 1) * self.beta < 1.0 && self.beta > 0.0;
+        state.seen += u32::from(warming);
+        let beta = match (alerting, warming) {
+            (true, _) => self.leak * self.beta,
+            (false, true) => 1.0 / f64::from(state.seen),
+            (false, false) => self.beta,
+        };
         let constants = self.mean.iter().zip(&self.limit);
         let vectors = state.baseline.iter_mut().zip(&mut state.smoothed);
         for ((&r, (&mean, &limit)), (b, e)) in residual.iter().zip(constants).zip(vectors) {
@@ -137,6 +151,17 @@ impl Chart {
         shares
     }
 }
+
+/// The settings for a calibration on series of `series_rows` records: the baseline's memory is no shorter than
+/// [`BASELINE_PART`] of them. A calibration knows what happens within the time that it saw, so a baseline need not follow
+/// it, and one that does takes slow faults for drift.
+pub fn paced(settings: &settings::Score, series_rows: usize) -> settings::Score {
+    let beta = settings.beta.min(1.0 / (BASELINE_PART * series_rows.max(1) as f64));
+    settings::Score { beta, ..settings.clone() }
+}
+
+/// See [`paced`].
+const BASELINE_PART: f64 = 0.625;
 
 /// Smallest standard deviation of a residual, in scaled units: deviations much smaller than normal variation of the
 /// reading itself are no news, however well the model reconstructs the field.
@@ -222,6 +247,24 @@ mod tests {
         assert!(score(&mut frozen, true) > 5.0, "a frozen one keeps seeing it");
         frozen.rebase();
         assert!(chart.step(&mut frozen, &[3.0], true) < 0.1, "until the shift is accepted");
+    }
+
+    #[test]
+    fn what_sets_a_series_apart_is_its_baseline_from_the_first_record_on() {
+        let chart = Chart::new(&settings(), &[0.0], &[1.0], &[0.05]).unwrap();
+        let mut state = ChartState::default();
+        let apart =
+            (0..100).map(|i| chart.step(&mut state, &[if i % 2 == 0 { 3.1 } else { 2.9 }], false)).fold(0.0, f64::max);
+        assert!(apart < 0.1, "a series that always reads 3: {apart}");
+        let shift = (0..50).map(|_| chart.step(&mut state, &[4.0], false)).last().unwrap();
+        assert!(shift > 2.0, "a change of it: {shift}");
+    }
+
+    #[test]
+    fn a_long_calibration_makes_a_slow_baseline() {
+        assert_eq!(paced(&settings(), 400).beta, 0.004);
+        assert_eq!(paced(&settings(), 0).beta, 0.004);
+        assert!((paced(&settings(), 4_000).beta - 0.0004).abs() < 1e-12);
     }
 
     #[test]

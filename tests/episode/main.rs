@@ -90,16 +90,21 @@ fn pretty(alert: &Alert) -> String {
 }
 
 /// The judgements by letter: `.` normal, `s` suspect (between closing and the threshold), `O` outlier, `C` critical,
-/// `F` faulty, `L` learning.
+/// `F` faulty (stuck), `J` a jump, `P` the end of a spike, `L` learning.
 fn feed(plan: &Plan, state: &mut EpisodeState, time: i64, offset: i64, letter: char) -> Step {
-    let faults = [Fault { field: 1, kind: FaultKind::Stuck, value: Some(7.0) }];
+    let kind = match letter {
+        'J' => FaultKind::Jump,
+        'P' => FaultKind::Spike,
+        _ => FaultKind::Stuck,
+    };
+    let faults = [Fault { field: 1, kind, value: Some(7.0) }];
     let scored = |score| Judgement::Scored { score, threshold: THRESHOLD, provisional: true };
     let judgement = match letter {
         '.' => scored(0.5),
         's' => scored(1.9),
         'O' => scored(3.0),
         'C' => scored(4.0),
-        'F' => Judgement::Faulty(&faults),
+        'F' | 'J' | 'P' => Judgement::Faulty(&faults),
         'L' => Judgement::Learning,
         _ => unreachable!("no such letter"),
     };
@@ -123,6 +128,9 @@ fn transitions() {
         ("faults: three of five", "F.F.F", "----o"),
         ("faults: three in a row", "FFF", "--o"),
         ("a single gap calls nobody", "F....F....", "----------"),
+        ("a jump is no fault yet", "JJJJJ..", "-------"),
+        ("one spike is enough", "JP...", "-o--c"),
+        ("a jump keeps a fault open", "P..J...", "o-----c"),
         ("fit records close a fault", "FFF...", "--o--c"),
         ("faults neither feed nor close an anomaly", "OFFO.FFF..", "---O-o---C"),
         ("learning closes a fault", "FFFLLL", "--o--c"),

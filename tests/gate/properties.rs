@@ -22,6 +22,8 @@ fn any_normal() -> impl Strategy<Value = Normal> {
         sd,
         movement,
         longest_run,
+        range: [mean - sd, mean + sd],
+        step: (sd > 0.0).then_some(movement),
     })
 }
 
@@ -59,6 +61,8 @@ proptest! {
         prop_assert!(normal.sd.is_finite() && normal.sd >= 0.0);
         prop_assert!(normal.movement.is_finite() && normal.movement >= 0.0);
         prop_assert!(normal.longest_run as usize <= rows.len());
+        prop_assert!(normal.range.iter().all(|x| x.is_finite()) && normal.range[0] <= normal.range[1]);
+        prop_assert!(normal.step.is_none_or(|step| step.is_finite() && step > 0.0));
     }
 
     #[test]

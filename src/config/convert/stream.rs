@@ -192,6 +192,7 @@ impl Reader<'_> {
             stuck_after: stuck_after?,
             flat_ratio: raw.flat_ratio,
             scale_jump: raw.scale_jump,
+            spike: raw.spike,
         })
     }
 
