@@ -21,7 +21,7 @@ mod text;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-pub use self::problems::{Problem, Problems};
+pub use self::problems::{KeyPath, Problem, Problems};
 pub use self::reload::reloadable;
 use self::settings::Settings;
 

@@ -27,6 +27,10 @@ pub fn describe_metrics() {
     describe_counter!("outlierd_commits_total", "Commits of states and offsets");
     describe_counter!("outlierd_lane_restarts_total", "Lanes that went back to their last commit");
     describe_histogram!("outlierd_batch_seconds", "Time of one micro-batch from decode to outputs");
+    describe_gauge!(
+        "outlierd_alerts_budgeted",
+        "Anomalies that threshold.budget allows for the records scored; beside outlierd_alerts_total of event open"
+    );
     describe_gauge!("outlierd_series", "Series held in memory by a lane");
     describe_gauge!("outlierd_learning_records", "Records learned so far by a stream without a bundle");
     describe_gauge!("outlierd_partitions", "Input partitions owned by a lane");
@@ -47,6 +51,8 @@ pub struct BatchDone {
     pub rejected: Vec<RejectReason>,
     /// Faulty readings.
     pub faults: Vec<FaultKind>,
+    /// Anomalies that the budget allows for the scored records.
+    pub budgeted: f64,
 }
 
 impl BatchDone {
@@ -75,6 +81,7 @@ impl BatchDone {
         }
         counter!("outlierd_coerced_total", "stream" => stream.clone()).increment(self.coerced);
         counter!("outlierd_out_of_order_total", "stream" => stream.clone()).increment(self.out_of_order);
+        gauge!("outlierd_alerts_budgeted", "stream" => stream.clone()).increment(self.budgeted);
         histogram!("outlierd_batch_seconds", "stream" => stream).record(took.as_secs_f64());
     }
 }

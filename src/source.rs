@@ -23,6 +23,20 @@ pub fn client_config(kafka: &Kafka, client_id: &str) -> ClientConfig {
     config
 }
 
+/// The properties that librdkafka does not know or whose values it does not take: table, key, and why.
+pub fn refused_properties(kafka: &Kafka) -> Vec<(&'static str, String, String)> {
+    let tables = [("properties", &kafka.properties), ("consumer", &kafka.consumer), ("producer", &kafka.producer)];
+    let check = |(table, key, value): (&'static str, &String, &String)| {
+        let refusal = ClientConfig::new().set(key, value).create_native_config().err()?;
+        let why = match refusal {
+            KafkaError::ClientConfig(_, why, _, _) => why,
+            other => other.to_string(),
+        };
+        Some((table, key.clone(), why))
+    };
+    tables.iter().flat_map(|(table, pairs)| pairs.iter().map(|(k, v)| (*table, k, v))).filter_map(check).collect()
+}
+
 /// The properties of a lane's consumer. Those that the delivery contract rests on come last and win.
 pub fn consumer_config(kafka: &Kafka, input: &Input, client_id: &str) -> ClientConfig {
     let mut config = client_config(kafka, client_id);

@@ -263,6 +263,56 @@ fn an_input_topic_that_does_not_exist_is_named() {
 }
 
 #[test]
+fn train_learns_from_a_range_of_the_topic() {
+    let stream = Stream::new("train");
+    let records = records();
+    stream.send(&records[..TRAIN]);
+    // Later records, which the range leaves out: the producer's clock is this one, in whole milliseconds.
+    let until = jiff::Timestamp::now() + jiff::SignedDuration::from_millis(2);
+    wait_for("a later time", || (jiff::Timestamp::now() > until).then_some(()));
+    let until = until.to_string();
+    stream.send(&records[TRAIN..]);
+    let config = stream.config.display().to_string();
+    let trained = outlierd(&["train", "--config", &config, "--from-topic", "--until", &until]);
+    let text = String::from_utf8_lossy(&trained.stdout);
+    assert!(text.contains(&format!("{TRAIN} records to learn from")), "{text}");
+    assert!(text.contains("promoted: stream rig"), "{text}");
+    // The daemon starts with that bundle: every record is scored, the first ones too.
+    let mut daemon = Daemon::start(&stream.config, "daemon");
+    let scores = stream.await_scores(records.len());
+    assert!(scores.values().all(|score| score["score"].is_number()), "nothing is left to learn");
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait(), 0, "{}", daemon.log());
+    let nothing = std::process::Command::new(OUTLIERD)
+        .args(["train", "--config", &config, "--from-topic", "--until", "2000-01-01T00:00:00Z"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&nothing.stderr);
+    assert!(!nothing.status.success() && text.contains("no usable record in that range"), "{text}");
+}
+
+#[test]
+fn a_property_that_librdkafka_refuses_ends_the_start() {
+    let stream = Stream::new("property");
+    let out = std::process::Command::new(OUTLIERD)
+        .args([
+            "run",
+            "--set",
+            "kafka.consumer.fetch.wait.max.ms=soon",
+            "--set",
+            "kafka.producer.linger.mss=1",
+            "--config",
+        ])
+        .arg(&stream.config)
+        .output()
+        .unwrap();
+    assert_eq!(out.status.code(), Some(64));
+    let text = String::from_utf8_lossy(&out.stderr);
+    assert!(text.contains("kafka.consumer.\"fetch.wait.max.ms\" is refused by librdkafka"), "{text}");
+    assert!(text.contains("kafka.producer.\"linger.mss\" is refused by librdkafka"), "{text}");
+}
+
+#[test]
 fn sighup_takes_over_new_mutes() {
     let stream = Stream::new("reload");
     let records = records();

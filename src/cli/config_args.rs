@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use anyhow::bail;
 
 use crate::config::settings::{Settings, Stream};
-use crate::config::{Problems, Sources, load};
+use crate::config::{KeyPath, Problem, Problems, Sources, load};
+use crate::source::refused_properties;
 
 /// Name of the stream that `replay` makes up for a file without a configuration.
 const REPLAY: &str = "replay";
@@ -24,7 +25,16 @@ pub(super) struct ConfigArgs {
 impl ConfigArgs {
     fn load_with(&self, more: Vec<String>) -> Result<Settings, Problems> {
         let overrides = self.set.iter().cloned().chain(more).collect();
-        load(&Sources::of_process(self.config.clone(), overrides))
+        let settings = load(&Sources::of_process(self.config.clone(), overrides))?;
+        // Only librdkafka knows its properties, and `config` does not know librdkafka.
+        let refused = refused_properties(&settings.kafka).into_iter().map(|(table, key, why)| {
+            let fix = "see CONFIGURATION.md of librdkafka for the property and its values";
+            Problem::new(KeyPath::of("kafka").key(table).key(&key), format!("is refused by librdkafka: {why}"), fix)
+        });
+        match refused.collect::<Vec<_>>() {
+            none if none.is_empty() => Ok(settings),
+            list => Err(Problems { file: self.config.clone(), list }),
+        }
     }
 
     /// Reads and validates all layers.

@@ -67,7 +67,7 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         };
         let run = Run::start(args, path).with_context(|| format!("{}", path.display()))?;
         let mut writer = csv::Writer::from_writer(BufWriter::new(create(&out)?));
-        let budget = run.stream.threshold.budget.clone();
+        let budget = run.stream.threshold.budget;
         let totals = run.write(args, &mut writer, alerts.as_mut()).with_context(|| format!("{}", path.display()))?;
         println!("{} -> {}: {}", path.display(), out.display(), totals.describe(&budget));
     }

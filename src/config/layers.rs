@@ -202,7 +202,9 @@ fn set(layer: &mut Table, mut keys: Vec<String>, found: &str, origin: &str) -> R
         // Passwords may look like numbers; librdkafka takes everything as text.
         let property = keys.split_off(2).join(".");
         keys.push(property);
-        Value::new(Some(&origin.to_owned()), found)
+        let plain = Value::new(Some(&origin.to_owned()), found);
+        // Quotes that the shell left are TOML's.
+        if found.starts_with(['"', '\'']) { value(found, origin) } else { plain }
     } else {
         value(found, origin)
     };

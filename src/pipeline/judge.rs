@@ -82,6 +82,7 @@ impl Pipeline {
             (Some(model), Some(residual)) => {
                 let (judgement, found) = model.score(state, residual);
                 scored = Some(found);
+                done.counts.budgeted += model.threshold.risk();
                 judgement
             }
             // A window that is not full yet.

@@ -150,7 +150,7 @@ mod tests {
             scores[scores.len() * 99 / 100]
         };
         for (rows, at_most) in [(400, 2.2), (4_000, 1.35), (40_000, 1.15)] {
-            let c = calibrate(&settings, &noise(rows, 7), 8, &[0..rows]).unwrap();
+            let c = calibrate(&settings, &noise(rows, 7), 8, std::slice::from_ref(&(0..rows))).unwrap();
             let chart = Chart::new(&paced(&settings, rows), &c.mean, &c.sd, &c.covariance).unwrap();
             let mut state = ChartState::default();
             let live = noise(40_000, 8).chunks_exact(8).map(|r| chart.step(&mut state, r, false)).collect();
