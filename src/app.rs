@@ -14,13 +14,15 @@ use rdkafka::client::DefaultClientContext;
 use tokio::sync::mpsc;
 
 use self::supervisor::Lanes;
-use crate::config::settings::{Settings, Stream};
+use crate::config::settings::{Delivery, Settings, Stream};
 use crate::config::{Problems, reloadable};
 use crate::events::StateSetAside;
 use crate::model::registry::{Registry, RegistryError};
 use crate::retrain::learn::LearnError;
 use crate::retrain::learner::Learner;
+use crate::sink::SinkError;
 use crate::sink::topics::{self, TopicError};
+use crate::sink::transaction;
 use crate::source::client_config;
 use crate::state::sled::SledStore;
 use crate::state::{Store, StoreError};
@@ -47,6 +49,16 @@ pub enum AppError {
     /// The Kafka properties.
     #[error("librdkafka refuses the properties of [kafka.properties]: {0}")]
     Kafka(#[from] rdkafka::error::KafkaError),
+    /// The brokers have no transactions.
+    #[error(
+        "stream {stream}: exactly-once delivery needs transactions: {source}; allow them, or set input.delivery = \"at_least_once\""
+    )]
+    Transactions {
+        /// The stream.
+        stream: String,
+        /// What the brokers say.
+        source: SinkError,
+    },
     /// The HTTP address.
     #[error("service.http_listen = {address}: {source}; choose a free address, or \"\" for none")]
     Http {
@@ -141,6 +153,10 @@ async fn await_topics(settings: &Settings) -> Result<(), AppError> {
         loop {
             match topics::prepare(&admin, kafka, stream).await {
                 Ok((partitions, created)) => {
+                    if stream.input.delivery == Delivery::ExactlyOnce {
+                        transaction::check(kafka, stream)
+                            .map_err(|source| AppError::Transactions { stream: stream.name.clone(), source })?;
+                    }
                     tracing::info!(
                         stream = stream.name,
                         input = stream.input.topic,

@@ -24,6 +24,7 @@ pub fn describe_metrics() {
     describe_counter!("outlierd_coerced_total", "Numbers that came as text");
     describe_counter!("outlierd_out_of_order_total", "Records behind the newest of their series, and scored");
     describe_counter!("outlierd_muted_total", "Alert events held back by a mute");
+    describe_counter!("outlierd_restored_states_total", "States read from the changelog");
     describe_counter!("outlierd_commits_total", "Commits of states and offsets");
     describe_counter!("outlierd_lane_restarts_total", "Lanes that went back to their last commit");
     describe_histogram!("outlierd_batch_seconds", "Time of one micro-batch from decode to outputs");
@@ -83,6 +84,27 @@ impl BatchDone {
         counter!("outlierd_out_of_order_total", "stream" => stream.clone()).increment(self.out_of_order);
         gauge!("outlierd_alerts_budgeted", "stream" => stream.clone()).increment(self.budgeted);
         histogram!("outlierd_batch_seconds", "stream" => stream).record(took.as_secs_f64());
+    }
+}
+
+/// The states of partitions were fetched from the changelog.
+pub struct StatesRestored<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// The partitions.
+    pub partitions: &'a [i32],
+    /// States read; a series may have had several.
+    pub states: usize,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl StatesRestored<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        info!(stream = self.stream, partitions = ?self.partitions, states = self.states,
+            took_ms = self.took.as_millis() as u64, "states restored from the changelog");
+        counter!("outlierd_restored_states_total", "stream" => self.stream.to_owned()).increment(self.states as u64);
     }
 }
 

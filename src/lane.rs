@@ -10,7 +10,7 @@ pub mod rebalance;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
@@ -19,7 +19,7 @@ use rdkafka::message::Message as _;
 
 use self::core::{Core, LaneError};
 use self::rebalance::LaneContext;
-use crate::config::settings::{Kafka, Stream};
+use crate::config::settings::{Delivery, Kafka, Stream};
 use crate::pipeline::{Pipeline, PipelineError};
 use crate::retrain::learner::{Learner, Phase};
 use crate::sink::Sink;
@@ -28,6 +28,9 @@ use crate::state::Store;
 
 /// How long a paused lane polls at a time; bounds how late it notices a new bundle or a stop.
 const PAUSED_WAIT: Duration = Duration::from_millis(50);
+
+/// How often passing errors of the consumer are told.
+const WARN_EVERY: Duration = Duration::from_secs(10);
 
 /// What a lane is told from outside, between two batches.
 #[derive(Debug, Clone)]
@@ -61,6 +64,8 @@ pub struct Lane {
     pub learner: Arc<Learner>,
     /// What the health page reads.
     pub status: Arc<LaneStatus>,
+    /// Longest payload of a dead letter: learned by one run, kept for the next.
+    pub dead_letter_max: Arc<AtomicUsize>,
 }
 
 impl Lane {
@@ -75,18 +80,24 @@ impl Lane {
         consumer.subscribe(&[&self.stream.input.topic])?;
         let done = self.poll_until(&consumer, &core, stop, control);
         self.status.running.store(false, Ordering::Release);
-        if done.is_ok() {
-            lock(&core).commit(&consumer, CommitMode::Sync)?;
+        let done = done.and_then(|()| lock(&core).commit(&consumer, CommitMode::Sync));
+        if done.is_err() {
+            lock(&core).abort();
         }
+        consumer.context().leave();
         done
     }
 
     fn core(&self, client_id: &str) -> Result<Core, LaneError> {
         let bundle = self.learner.live_bundle().map_err(PipelineError::from)?;
         let pipeline = Pipeline::new(self.stream.clone(), bundle)?;
-        let (name, topic) = (&self.stream.name, &self.stream.input.topic);
-        let sink = Sink::new(&self.kafka, name, topic, &self.stream.output, client_id)?;
-        Ok(Core::new(self.stream.clone(), pipeline, sink, self.store.clone(), self.learner.clone()))
+        let input = &self.stream.input;
+        let id = match input.delivery {
+            Delivery::ExactlyOnce => Some(format!("{}-{}-{}", input.group, self.store.instance()?, self.number)),
+            Delivery::AtLeastOnce => None,
+        };
+        let sink = Sink::new(&self.kafka, &self.stream, client_id, id.as_deref(), self.dead_letter_max.clone())?;
+        Ok(Core::new(&self.kafka, self.stream.clone(), pipeline, sink, self.store.clone(), self.learner.clone()))
     }
 
     fn consumer(&self, client_id: &str, core: &Arc<Mutex<Core>>) -> Result<BaseConsumer<LaneContext>, LaneError> {
@@ -103,6 +114,7 @@ impl Lane {
         control: &Receiver<Control>,
     ) -> Result<(), LaneError> {
         let mut paused = false;
+        let mut warned: Option<Instant> = None;
         self.status.running.store(true, Ordering::Release);
         while !stop.load(Ordering::Acquire) {
             for order in control.try_iter() {
@@ -116,13 +128,17 @@ impl Lane {
             let mut batch = match poll_batch(consumer, self.bounds(&phase), interrupted) {
                 Ok(batch) => batch,
                 Err(error) if is_passing(&error) => {
-                    tracing::warn!(stream = self.stream.name, lane = self.number, error = %error, "consumer");
+                    // They come in swarms while a broker is away.
+                    if warned.is_none_or(|at| at.elapsed() > WARN_EVERY) {
+                        warned = Some(Instant::now());
+                        tracing::warn!(stream = self.stream.name, lane = self.number, error = %error, "consumer");
+                    }
                     continue;
                 }
                 Err(error) => return Err(error.into()),
             };
             if let Some(failure) = consumer.context().take_failure() {
-                return Err(failure.into());
+                return Err(failure);
             }
             let revoked = consumer.context().take_revoked();
             batch.retain(|message| !revoked.contains(&message.partition()));

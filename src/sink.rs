@@ -6,8 +6,12 @@
 
 pub mod cloudevents;
 pub mod topics;
+pub mod transaction;
 
-use std::sync::{Mutex, PoisonError};
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
@@ -15,7 +19,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, DeliveryResult, Header, Headers, Message as _, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 
-use crate::config::settings::{Kafka, Output};
+use crate::config::settings::{Kafka, Output, Stream};
 use crate::record::alert::Alert;
 use crate::record::{Outcome, Rejected};
 use crate::source::client_config;
@@ -39,6 +43,14 @@ pub enum SinkError {
         /// What librdkafka says.
         source: KafkaError,
     },
+    /// A step of a transaction failed.
+    #[error("transaction: {step}: {source}")]
+    Transaction {
+        /// Which step.
+        step: &'static str,
+        /// What librdkafka says.
+        source: KafkaError,
+    },
     /// The brokers did not acknowledge in time.
     #[error("{left} results were not acknowledged within {} s: {source}", timeout.as_secs())]
     Flush {
@@ -56,17 +68,34 @@ pub enum SinkError {
 struct Deliveries {
     /// Emptied by [`Sink::flush`]; bounded by what a lane sends between two flushes.
     failed: Mutex<Vec<(KafkaError, OwnedMessage)>>,
+    /// Topic of the states.
+    states: String,
+    /// By partition, the offset behind the newest state that the brokers have; emptied by [`Sink::take_changelog`].
+    changelog: Mutex<HashMap<i32, i64>>,
 }
 
-impl ClientContext for Deliveries {}
+impl ClientContext for Deliveries {
+    /// What it means for results, their flush tells; librdkafka logs the causes.
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(error = %error, reason, "producer");
+    }
+}
 
 impl ProducerContext for Deliveries {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, _: ()) {
-        if let Err((error, message)) = result {
-            let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-            failed.push((error.clone(), message.detach()));
+        match result {
+            Ok(message) if message.topic() == self.states => {
+                let mut changelog = self.changelog.lock().unwrap_or_else(PoisonError::into_inner);
+                let next = changelog.entry(message.partition()).or_default();
+                *next = (*next).max(message.offset() + 1);
+            }
+            Ok(_) => {}
+            Err((error, message)) => {
+                let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+                failed.push((error.clone(), message.detach()));
+            }
         }
     }
 }
@@ -77,22 +106,54 @@ pub struct Sink {
     stream: String,
     input: String,
     output: Output,
+    /// Whether what is sent belongs to transactions.
+    transactional: bool,
+    /// Whether a transaction is open.
+    open: Cell<bool>,
+    /// Longest payload that a dead letter takes along, in bytes; smaller once its topic has refused one.
+    dead_letter_max: Arc<AtomicUsize>,
 }
 
+/// The longest payload that a dead letter takes along at first: headers and key take their share of the limit.
+pub const DEAD_LETTER_MAX: usize = MAX_MESSAGE_BYTES - 64 * 1024;
+
 impl Sink {
-    /// A producer for the outputs of one stream.
+    /// A producer for the outputs of one stream; with a `transactional_id` everything goes through transactions.
+    /// `dead_letter_max` starts at [`DEAD_LETTER_MAX`] and outlives the sink.
     ///
     /// # Errors
-    /// [`SinkError::Config`].
-    pub fn new(kafka: &Kafka, stream: &str, input: &str, output: &Output, client_id: &str) -> Result<Self, SinkError> {
+    /// [`SinkError::Config`]; [`SinkError::Transaction`] where the brokers have no transactions.
+    pub fn new(
+        kafka: &Kafka,
+        stream: &Stream,
+        client_id: &str,
+        transactional_id: Option<&str>,
+        dead_letter_max: Arc<AtomicUsize>,
+    ) -> Result<Self, SinkError> {
         let mut config = client_config(kafka, client_id);
         config.set("linger.ms", "5").set("compression.type", "lz4").set("delivery.timeout.ms", "60000");
         for (key, value) in &kafka.producer {
             config.set(key, value);
         }
         config.set("enable.idempotence", "true").set("message.max.bytes", (MAX_MESSAGE_BYTES).to_string());
-        let producer = config.create_with_context(Deliveries::default()).map_err(SinkError::Config)?;
-        Ok(Self { producer, stream: stream.into(), input: input.into(), output: output.clone() })
+        if let Some(id) = transactional_id {
+            transaction::configure(&mut config, id, stream.input.commit_interval);
+        }
+        let deliveries = Deliveries { states: stream.output.states.clone(), ..Deliveries::default() };
+        let producer = config.create_with_context(deliveries).map_err(SinkError::Config)?;
+        let sink = Self {
+            producer,
+            stream: stream.name.clone(),
+            input: stream.input.topic.clone(),
+            output: stream.output.clone(),
+            transactional: transactional_id.is_some(),
+            open: Cell::new(false),
+            dead_letter_max,
+        };
+        if sink.transactional {
+            sink.fence()?;
+        }
+        Ok(sink)
     }
 
     /// Sends one alert, keyed by its series so that the events of an episode stay in order.
@@ -112,8 +173,7 @@ impl Sink {
     /// [`SinkError::Delivery`] where librdkafka does not take it.
     pub fn dead_letter(&self, message: &BorrowedMessage<'_>, rejected: &Rejected) -> Result<(), SinkError> {
         let bytes = message.payload_len();
-        // Headers and key take their share of the limit.
-        let omitted = bytes > MAX_MESSAGE_BYTES - 64 * 1024;
+        let omitted = bytes > self.dead_letter_max.load(Ordering::Acquire);
         let mut headers = message.headers().map(|h| h.detach()).unwrap_or_default();
         for (key, value) in [
             ("outlierd-stream", self.stream.as_str()),
@@ -157,12 +217,26 @@ impl Sink {
         self.send(BaseRecord::to(topic).key(&*outcome.series).payload(&payload))
     }
 
+    /// Sends the state of a series to the changelog's partition of that number.
+    ///
+    /// # Errors
+    /// [`SinkError::Delivery`] where librdkafka does not take it.
+    pub fn state(&self, partition: i32, series: &str, state: &[u8]) -> Result<(), SinkError> {
+        self.send(BaseRecord::to(&self.output.states).partition(partition).key(series).payload(state))
+    }
+
+    /// By partition, the offset in the changelog behind the states that the brokers have taken since the last call.
+    pub fn take_changelog(&self) -> Vec<(i32, i64)> {
+        self.producer.context().changelog.lock().unwrap_or_else(PoisonError::into_inner).drain().collect()
+    }
+
     /// Hands a message to librdkafka; a full queue is backpressure: its deliveries are served until there is room.
     fn send<K, P>(&self, mut record: BaseRecord<'_, K, P>) -> Result<(), SinkError>
     where
         K: rdkafka::message::ToBytes + ?Sized,
         P: rdkafka::message::ToBytes + ?Sized,
     {
+        self.begin()?;
         let deadline = Instant::now() + QUEUE_TIMEOUT;
         loop {
             match self.producer.send(record) {

@@ -4,6 +4,7 @@
 //! a stored state always belongs to the stored position: after a crash the input is read again from there, and the
 //! series continue as if nothing had happened. The lane is the only writer of its partitions.
 
+pub mod changelog;
 pub mod codec;
 pub mod memory;
 pub mod sled;
@@ -22,12 +23,20 @@ pub struct Commit {
     pub states: Vec<(i32, String, Vec<u8>)>,
     /// Records taken for the first training: partition, offset and their bytes.
     pub learned: Vec<Learned>,
+    /// Partition and the offset in the changelog up to which its states are stored.
+    pub changelog: Vec<(i32, i64)>,
 }
 
 /// Durable, atomic storage of the states of all streams.
 pub trait Store: Send + Sync {
     /// The offset of the next record to read from a partition; `None` where nothing was ever committed.
     fn position(&self, stream: &str, partition: i32) -> Result<Option<i64>, StoreError>;
+
+    /// The offset in the changelog up to which the states of a partition are stored; `None` where none was ever written.
+    fn changelog(&self, stream: &str, partition: i32) -> Result<Option<i64>, StoreError>;
+
+    /// A name of this store, made up once and kept: what the transactions of its lanes are named after.
+    fn instance(&self) -> Result<String, StoreError>;
 
     /// The encoded state of a series.
     fn state(&self, stream: &str, partition: i32, series: &str) -> Result<Option<Vec<u8>>, StoreError>;

@@ -13,7 +13,7 @@ const STEPS: [&str; 8] = ["source", "decode", "gate", "window", "score", "thresh
 
 /// Crates that only some modules may name, by their paths below `src`.
 const CRATES: [(&str, &[&str]); 4] = [
-    ("rdkafka", &["source", "sink", "lane", "app", "cli/demo", "cli/topic_range"]),
+    ("rdkafka", &["state/changelog", "source", "sink", "lane", "app", "cli/demo", "cli/topic_range"]),
     ("sled", &["state/sled"]),
     ("tch", &["model", "score"]),
     ("statrs", &["threshold", "retrain"]),

@@ -61,6 +61,10 @@ struct Stream {
 
 impl Stream {
     fn new(name: &str) -> Self {
+        Self::delivered(name, "at_least_once")
+    }
+
+    fn delivered(name: &str, delivery: &str) -> Self {
         let topic = unique(name);
         create_topic(&topic, 1);
         let folder = tempfile::tempdir().unwrap();
@@ -76,8 +80,8 @@ http_listen = ""
 [kafka]
 brokers = "{broker}"
 [streams.rig]
-input = {{ topic = "{topic}", group = "{topic}", commit_interval = "100ms" }}
-output = {{ alerts = "{topic}.alerts", dead_letters = "{topic}.dead", scores = "{topic}.scores" }}
+input = {{ topic = "{topic}", group = "{topic}", commit_interval = "100ms", delivery = "{delivery}" }}
+output = {{ alerts = "{topic}.alerts", dead_letters = "{topic}.dead", scores = "{topic}.scores", states = "{topic}.states" }}
 record = {{ key = "field:rig", time = "field:time", fields = [{fields}] }}
 training = {{ records = {TRAIN} }}
 "#,
@@ -206,8 +210,57 @@ fn a_killed_daemon_goes_on_where_it_was() {
 }
 
 #[test]
+fn exactly_once_repeats_nothing_however_often_it_is_killed() {
+    let stream = Stream::delivered("once", "exactly_once");
+    let records = records();
+    stream.send(&records);
+    let small = ["--set", "streams.rig.input.batch_records=10", "--set", "streams.rig.input.batch_wait=1ms"];
+    // Each is killed at whatever it does when so many scores are there.
+    for (number, scores) in [100, TRAIN + 1, TRAIN + 150, TRAIN + 300, TRAIN + 450].into_iter().enumerate() {
+        let mut daemon = Daemon::start_with(&stream.config, &format!("daemon-{number}"), &small);
+        stream.await_scores(scores);
+        daemon.signal("KILL");
+        daemon.wait();
+    }
+    let mut daemon = Daemon::start_with(&stream.config, "daemon-last", &small);
+    let total = stream.assert_same_as_replay(&records);
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait(), 0, "{}", daemon.log());
+    assert_eq!(stream.alerts().0.len(), total, "no alert is published twice");
+    assert_eq!(consume(&format!("{}.scores", stream.topic)).len(), records.len(), "and no score");
+}
+
+#[test]
+fn another_machine_goes_on_with_the_states_of_a_lost_one() {
+    let stream = Stream::delivered("lost", "exactly_once");
+    let records = records();
+    for (number, until) in [TRAIN + 50, TRAIN + 200, TRAIN + 350].into_iter().enumerate() {
+        let from = [0, TRAIN + 50, TRAIN + 200][number];
+        stream.send(&records[from..until]);
+        let mut daemon = Daemon::start(&stream.config, &format!("daemon-{number}"));
+        stream.await_scores(until);
+        daemon.signal("KILL");
+        daemon.wait();
+        assert_eq!(daemon.log().contains("states restored from the changelog"), number > 0, "{}", daemon.log());
+        fs::remove_dir_all(stream.folder.path().join("state")).unwrap();
+    }
+    stream.send(&records[TRAIN + 350..]);
+    let mut daemon = Daemon::start(&stream.config, "daemon-last");
+    let total = stream.assert_same_as_replay(&records);
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait(), 0, "{}", daemon.log());
+    assert_eq!(stream.alerts().0.len(), total);
+}
+
+#[test]
 fn bad_records_are_dead_lettered_and_the_lane_goes_on() {
-    let stream = Stream::new("bad");
+    for delivery in ["at_least_once", "exactly_once"] {
+        bad_records_are_dead_lettered(delivery);
+    }
+}
+
+fn bad_records_are_dead_lettered(delivery: &str) {
+    let stream = Stream::delivered("bad", delivery);
     let good = records();
     let huge = format!("{{\"rig\":\"valve\",\"pad\":\"{}\"}}", "x".repeat(10_000_000));
     let bad = [

@@ -10,6 +10,7 @@ use crate::config::settings::Settings;
 use crate::events::LaneRestarts;
 use crate::lane::{Control, Lane, LaneStatus};
 use crate::retrain::learner::Learner;
+use crate::sink::DEAD_LETTER_MAX;
 use crate::state::Store;
 
 const BACKOFF_MIN: Duration = Duration::from_millis(500);
@@ -50,6 +51,7 @@ impl Lanes {
                     store: store.clone(),
                     learner: learner.clone(),
                     status: status.clone(),
+                    dead_letter_max: Arc::new(DEAD_LETTER_MAX.into()),
                 };
                 let (control, orders) = sync_channel(ORDERS_MAX);
                 let halt = halt.clone();

@@ -98,7 +98,7 @@ struct Totals {
     sensor_faults: usize,
 }
 
-const MICROS_PER_WEEK: f64 = 7.0 * 86_400e6;
+const MICROS_PER_DAY: f64 = 86_400e6;
 
 impl Totals {
     fn add(&mut self, chunk: &Chunk) {
@@ -121,21 +121,16 @@ impl Totals {
 
     /// What was achieved, beside what was asked for.
     fn describe(&self, budget: &settings::Budget) -> String {
-        let weeks =
-            self.spans.values().map(|(first, last)| last.micros_since(*first) as f64).sum::<f64>() / MICROS_PER_WEEK;
-        let budgeted = budget.alerts * 7.0 * 86_400.0 / budget.period.as_secs_f64();
-        let rate = match self.anomalies as f64 / weeks {
-            rate if rate.is_finite() => format!("{rate:.2}"),
-            _ => "-".into(),
-        };
+        let micros: f64 = self.spans.values().map(|(first, last)| last.micros_since(*first) as f64).sum();
+        let allowed = budget.alerts * micros / budget.period.as_micros() as f64;
         format!(
             "{} rows, {} rejected; {} scored in {} series over {:.2} series-days, {} in alert; alerts opened: {} anomalies \
-             ({rate} per series per week; budget {budgeted:.2}), {} sensor faults",
+             (the budget for that time: {allowed:.2}), {} sensor faults",
             self.rows,
             self.rejected,
             self.scored,
             self.spans.len(),
-            weeks * 7.0,
+            micros / MICROS_PER_DAY,
             self.alerting,
             self.anomalies,
             self.sensor_faults

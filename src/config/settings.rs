@@ -133,6 +133,8 @@ pub enum Start {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Delivery {
+    /// With them, in one Kafka transaction: a crash repeats nothing and loses nothing.
+    ExactlyOnce,
     /// After them: a crash may repeat an alert, with the same id, and loses none.
     AtLeastOnce,
 }
@@ -142,6 +144,8 @@ pub enum Delivery {
 pub struct Output {
     /// Topic of the alerts.
     pub alerts: String,
+    /// Compacted topic of the series' states, with exactly-once delivery.
+    pub states: String,
     /// Topic of the records that could not be scored.
     pub dead_letters: String,
     /// Topic of every score; `None` publishes none.

@@ -14,13 +14,14 @@ use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::Offset;
 
 use super::rebalance::LaneContext;
-use crate::config::settings::Stream;
-use crate::events::{AlertPublished, StateUnreadable};
+use crate::config::settings::{Delivery, Kafka, Stream};
+use crate::events::{AlertPublished, StateUnreadable, StatesRestored};
 use crate::pipeline::series::{SeriesState, SeriesTable};
 use crate::pipeline::{Pipeline, PipelineError};
 use crate::retrain::learner::Learner;
 use crate::sink::{Sink, SinkError};
 use crate::source::view;
+use crate::state::changelog::{Changelog, ChangelogError};
 use crate::state::codec::{self, CodecError};
 use crate::state::{Commit, Store, StoreError};
 
@@ -45,6 +46,12 @@ pub enum LaneError {
     /// A step failed.
     #[error(transparent)]
     Pipeline(#[from] PipelineError),
+    /// States could not be restored.
+    #[error(transparent)]
+    Changelog(#[from] ChangelogError),
+    /// The consumer is in no group that could commit.
+    #[error("the consumer is in no consumer group")]
+    NoGroup,
 }
 
 /// See the module.
@@ -62,18 +69,23 @@ pub struct Core {
     /// Learned records since the last commit.
     learned: Commit,
     last_commit: Instant,
+    /// Where the states of partitions that come from elsewhere are; only with exactly-once delivery.
+    changelog: Option<Changelog>,
 }
 
 impl Core {
     /// A core that owns nothing yet.
     pub fn new(
+        kafka: &Kafka,
         stream: Arc<Stream>,
         pipeline: Pipeline,
         sink: Sink,
         store: Arc<dyn Store>,
         learner: Arc<Learner>,
     ) -> Self {
+        let exactly_once = stream.input.delivery == Delivery::ExactlyOnce;
         Self {
+            changelog: exactly_once.then(|| Changelog::new(kafka, &stream.name, &stream.output.states)),
             table: SeriesTable::new(stream.record.max_series),
             stream,
             pipeline,
@@ -108,6 +120,32 @@ impl Core {
             tracing::error!(stream = self.stream.name, partition, error = %error, "stored position is unreadable");
             None
         })
+    }
+
+    /// Fetches what is missing of the states of partitions, which have come to the `group`'s offsets elsewhere.
+    ///
+    /// # Errors
+    /// [`LaneError::Changelog`]: without the states the partitions must not be read.
+    pub(super) fn restore(&self, group: &[(i32, Option<i64>)]) -> Result<(), LaneError> {
+        let Some(changelog) = &self.changelog else { return Ok(()) };
+        let behind = |(partition, offset): &(i32, Option<i64>)| {
+            (offset.is_some() && self.position(*partition) < *offset).then_some(*partition)
+        };
+        let behind: Vec<i32> = group.iter().filter_map(behind).collect();
+        if behind.is_empty() {
+            return Ok(());
+        }
+        let started = Instant::now();
+        let states = changelog.restore(&*self.store, &behind)?;
+        StatesRestored { stream: &self.stream.name, partitions: &behind, states, took: started.elapsed() }.emit();
+        Ok(())
+    }
+
+    /// Takes back what was sent since the last commit; the series in memory are void then.
+    pub(super) fn abort(&self) {
+        if let Err(error) = self.sink.abort() {
+            tracing::warn!(stream = self.stream.name, error = %error, "the next start takes the transaction back");
+        }
     }
 
     pub(super) fn assigned(&mut self, partitions: &[i32]) {
@@ -170,8 +208,9 @@ impl Core {
         self.last_commit.elapsed() >= self.stream.input.commit_interval
     }
 
-    /// Makes everything so far durable, in the order of the delivery contract: results acknowledged, then states and
-    /// positions in one batch, then the offsets.
+    /// Makes everything so far durable, in the order of the delivery contract. Exactly once: results, states and offsets in
+    /// one transaction, then states and positions in one batch of the store. At least once: results acknowledged, then
+    /// that batch, then the offsets.
     ///
     /// # Errors
     /// Any [`LaneError`]: nothing after the failed step has happened.
@@ -180,7 +219,6 @@ impl Core {
         if self.progress.is_empty() {
             return Ok(());
         }
-        self.sink.flush(FLUSH_TIMEOUT)?;
         let mut commit = std::mem::take(&mut self.learned);
         commit.positions = self.progress.drain().collect();
         let mut failure = None;
@@ -191,12 +229,22 @@ impl Core {
         if let Some(error) = failure {
             return Err(error.into());
         }
-        self.store.commit(&self.stream.name, &commit)?;
         let mut offsets = TopicPartitionList::with_capacity(commit.positions.len());
         for (partition, offset) in &commit.positions {
             offsets.add_partition_offset(&self.stream.input.topic, *partition, Offset::Offset(*offset))?;
         }
         metrics::counter!("outlierd_commits_total", "stream" => self.stream.name.clone()).increment(1);
+        if self.changelog.is_some() {
+            for (partition, series, state) in &commit.states {
+                self.sink.state(*partition, series, state)?;
+            }
+            self.sink.commit(&offsets, &consumer.group_metadata().ok_or(LaneError::NoGroup)?)?;
+            commit.changelog = self.sink.take_changelog();
+            // The store is never ahead of what is committed; where it stays behind, the changelog has it.
+            return Ok(self.store.commit(&self.stream.name, &commit)?);
+        }
+        self.sink.flush(FLUSH_TIMEOUT)?;
+        self.store.commit(&self.stream.name, &commit)?;
         if let Err(error) = consumer.commit(&offsets, mode) {
             // The store is ahead of the group and rules at the next assignment: nothing is read twice.
             tracing::warn!(stream = self.stream.name, error = %error, "offsets could not be committed; the stored positions hold");

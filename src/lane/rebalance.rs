@@ -1,6 +1,6 @@
 //! The lane's side of a rebalance: commit before partitions leave, and start the ones that come where their states are.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,12 +10,13 @@ use rdkafka::topic_partition_list::Offset;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, TopicPartitionList};
 
-use super::core::Core;
+use super::core::{Core, LaneError};
 use crate::events::PartitionsChanged;
 use crate::retrain::learner::Learner;
 
-/// How long the group coordinator may take to tell committed offsets.
-const COMMITTED_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the group coordinator may take to tell committed offsets: longer than a transaction that the last owner left
+/// open, since offsets in it are not told before it is decided.
+const COMMITTED_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The consumer's callbacks of one lane. They run on the lane's thread, inside its poll.
 pub struct LaneContext {
@@ -28,14 +29,21 @@ pub struct LaneContext {
     /// Partitions revoked since the lane last asked; emptied by [`LaneContext::take_revoked`].
     revoked: Mutex<Vec<i32>>,
     /// A rebalance that could not be answered: the lane takes it and restarts.
-    failure: Mutex<Option<KafkaError>>,
+    failure: Mutex<Option<LaneError>>,
+    /// Whether the lane has ended: the group may still assign while the consumer leaves it, and nobody would read that.
+    leaving: AtomicBool,
 }
 
 impl LaneContext {
     /// Callbacks that act on a lane's core.
     pub fn new(stream: String, lane: usize, core: Arc<Mutex<Core>>, learner: Arc<Learner>) -> Self {
-        let (rebalances, revoked, failure) = Default::default();
-        Self { stream, lane, core, learner, rebalances, revoked, failure }
+        let (rebalances, revoked, failure, leaving) = Default::default();
+        Self { stream, lane, core, learner, rebalances, revoked, failure, leaving }
+    }
+
+    /// The lane has ended, and everything it wanted to commit is committed.
+    pub fn leave(&self) {
+        self.leaving.store(true, Ordering::Release);
     }
 
     /// How many rebalances there have been.
@@ -49,11 +57,11 @@ impl LaneContext {
     }
 
     /// The rebalance that failed since the last call.
-    pub fn take_failure(&self) -> Option<KafkaError> {
+    pub fn take_failure(&self) -> Option<LaneError> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    fn assign(&self, consumer: &BaseConsumer<Self>, partitions: &mut TopicPartitionList) -> Result<(), KafkaError> {
+    fn assign(&self, consumer: &BaseConsumer<Self>, partitions: &mut TopicPartitionList) -> Result<(), LaneError> {
         let numbers = numbers(partitions);
         let owned = {
             let mut core = self.core.lock().unwrap_or_else(PoisonError::into_inner);
@@ -80,15 +88,17 @@ impl LaneContext {
         consumer: &BaseConsumer<Self>,
         core: &Core,
         partitions: &mut TopicPartitionList,
-    ) -> Result<(), KafkaError> {
+    ) -> Result<(), LaneError> {
         let committed = consumer.committed_offsets(partitions.clone(), COMMITTED_TIMEOUT)?;
         let topics: Vec<(String, i32)> =
             partitions.elements().iter().map(|p| (p.topic().to_owned(), p.partition())).collect();
-        for (topic, partition) in topics {
-            let group = committed.find_partition(&topic, partition).and_then(|found| match found.offset() {
-                Offset::Offset(offset) => Some(offset),
-                _ => None,
-            });
+        let group_of = |topic: &str, partition| match committed.find_partition(topic, partition)?.offset() {
+            Offset::Offset(offset) => Some(offset),
+            _ => None,
+        };
+        let group: Vec<(i32, Option<i64>)> = topics.iter().map(|(topic, p)| (*p, group_of(topic, *p))).collect();
+        core.restore(&group)?;
+        for ((topic, partition), (_, group)) in topics.into_iter().zip(group) {
             if let Some(offset) = core.position(partition).max(group) {
                 partitions.set_partition_offset(&topic, partition, Offset::Offset(offset))?;
             }
@@ -96,16 +106,15 @@ impl LaneContext {
         Ok(())
     }
 
-    fn revoke(&self, consumer: &BaseConsumer<Self>, partitions: &TopicPartitionList) -> Result<(), KafkaError> {
+    fn revoke(&self, consumer: &BaseConsumer<Self>, partitions: &TopicPartitionList) -> Result<(), LaneError> {
         let numbers = numbers(partitions);
         let owned = {
             let mut core = self.core.lock().unwrap_or_else(PoisonError::into_inner);
             // A lost partition may have a new owner already: what is not committed yet is the new owner's to find.
-            if !consumer.assignment_lost()
-                && let Err(error) = core.commit(consumer, CommitMode::Sync)
-            {
-                tracing::warn!(stream = self.stream, lane = self.lane, error = %error,
-                    "commit before a rebalance failed: the next owner repeats the records since the last one");
+            if consumer.assignment_lost() {
+                core.abort();
+            } else {
+                core.commit(consumer, CommitMode::Sync)?;
             }
             core.revoked(&numbers);
             core.owned()
@@ -125,15 +134,24 @@ fn numbers(partitions: &TopicPartitionList) -> Vec<i32> {
     partitions.elements().iter().map(|p| p.partition()).collect()
 }
 
-impl ClientContext for LaneContext {}
+impl ClientContext for LaneContext {
+    /// The lane's poll returns these errors too, and librdkafka logs their causes.
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(stream = self.stream, lane = self.lane, error = %error, reason, "consumer");
+    }
+}
 
 impl ConsumerContext for LaneContext {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, event: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
         self.rebalances.fetch_add(1, Ordering::AcqRel);
+        if self.leaving.load(Ordering::Acquire) {
+            let _ = consumer.unassign();
+            return;
+        }
         let done = match event {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assign(consumer, partitions),
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => self.revoke(consumer, partitions),
-            other => Err(KafkaError::Rebalance(RDKafkaErrorCode::from(other))),
+            other => Err(KafkaError::Rebalance(RDKafkaErrorCode::from(other)).into()),
         };
         if let Err(error) = done {
             // Without an answer librdkafka would wait for ever: an empty assignment lets the group go on, and the lane

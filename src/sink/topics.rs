@@ -6,7 +6,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use crate::config::settings::{Kafka, Stream};
+use crate::config::settings::{Delivery, Kafka, Stream};
 
 /// Largest record that the output topics take, in bytes: a dead letter holds what came in.
 const MAX_MESSAGE_BYTES: &str = "16777216";
@@ -43,6 +43,20 @@ pub enum TopicError {
         stream: String,
         /// Their names.
         topics: String,
+    },
+    /// The changelog does not go with the input.
+    #[error(
+        "stream {stream}: the topic of its states {topic:?} has {found} partitions, its input has {wanted}, and each needs one of its own; give output.states a new name"
+    )]
+    Partitions {
+        /// The stream.
+        stream: String,
+        /// `output.states`.
+        topic: String,
+        /// Partitions of it.
+        found: usize,
+        /// Partitions of the input.
+        wanted: usize,
     },
     /// An output topic could not be created.
     #[error(
@@ -83,7 +97,13 @@ pub async fn prepare(
         brokers: kafka.brokers.clone(),
         hint: hint(&stream.input.topic, &existing),
     })?;
-    let outputs = [Some(&stream.output.alerts), Some(&stream.output.dead_letters), stream.output.scores.as_ref()];
+    let states = (stream.input.delivery == Delivery::ExactlyOnce).then_some(&stream.output.states);
+    if let Some(found) = states.and_then(|topic| find(topic)).filter(|found| *found != partitions) {
+        let topic = stream.output.states.clone();
+        return Err(TopicError::Partitions { stream: stream.name.clone(), topic, found, wanted: partitions });
+    }
+    let outputs =
+        [Some(&stream.output.alerts), Some(&stream.output.dead_letters), states, stream.output.scores.as_ref()];
     let missing: Vec<&str> =
         outputs.into_iter().flatten().map(String::as_str).filter(|name| find(name).is_none()).collect();
     if missing.is_empty() {
@@ -107,8 +127,9 @@ async fn create(
     let new: Vec<NewTopic<'_>> = missing
         .iter()
         .map(|name| {
-            NewTopic::new(name, partitions, TopicReplication::Fixed(kafka.replication_factor))
-                .set("max.message.bytes", MAX_MESSAGE_BYTES)
+            let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(kafka.replication_factor))
+                .set("max.message.bytes", MAX_MESSAGE_BYTES);
+            if *name == stream.output.states { topic.set("cleanup.policy", "compact") } else { topic }
         })
         .collect();
     let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT));

@@ -8,6 +8,7 @@ use super::{Commit, Learned, Store, StoreError};
 #[derive(Default)]
 struct Stream {
     positions: BTreeMap<i32, i64>,
+    changelog: BTreeMap<i32, i64>,
     states: BTreeMap<(i32, String), Vec<u8>>,
     learned: BTreeMap<(i32, i64), Vec<u8>>,
 }
@@ -31,6 +32,14 @@ impl MemoryStore {
 impl Store for MemoryStore {
     fn position(&self, stream: &str, partition: i32) -> Result<Option<i64>, StoreError> {
         Ok(self.with(stream, |s| s.positions.get(&partition).copied()))
+    }
+
+    fn changelog(&self, stream: &str, partition: i32) -> Result<Option<i64>, StoreError> {
+        Ok(self.with(stream, |s| s.changelog.get(&partition).copied()))
+    }
+
+    fn instance(&self) -> Result<String, StoreError> {
+        Ok(format!("memory-{}", std::process::id()))
     }
 
     fn state(&self, stream: &str, partition: i32, series: &str) -> Result<Option<Vec<u8>>, StoreError> {
@@ -69,6 +78,7 @@ impl Store for MemoryStore {
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
         let found = streams.entry(stream.to_owned()).or_default();
         found.positions.extend(commit.positions.iter().copied());
+        found.changelog.extend(commit.changelog.iter().copied());
         found.states.extend(commit.states.iter().map(|(p, series, bytes)| ((*p, series.clone()), bytes.clone())));
         found.learned.extend(commit.learned.iter().map(|(p, o, bytes)| ((*p, *o), bytes.clone())));
         Ok(())

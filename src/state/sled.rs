@@ -1,6 +1,6 @@
 //! The [`Store`] on sled: one database a process, one tree a stream.
 //!
-//! Keys of a tree: `P` + partition (4 bytes, big endian) for its position; `S` + partition + series for a state; `L` +
+//! Keys of a tree: `P` + partition (4 bytes, big endian) for its position; `C` + partition for the changelog's; `S` + partition + series for a state; `L` +
 //! sequence number (8 bytes, big endian) for a learned record. One tree, so that one sled batch is one commit.
 //! Nothing else of the crate names sled.
 
@@ -13,10 +13,13 @@ use super::{Commit, Learned, Store, StoreError};
 
 /// Name of a stream's tree.
 const TREE: &str = "stream:";
+/// Key of the store's own name, in the database's default tree.
+const INSTANCE: &[u8] = b"instance";
 /// How long the lock is waited for: a process that is on its way out, and sled's own threads, hold it a little longer.
 const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 const LOCK_RETRY: Duration = Duration::from_millis(50);
 const POSITION: u8 = b'P';
+const CHANGELOG: u8 = b'C';
 const STATE: u8 = b'S';
 const LEARNED: u8 = b'L';
 
@@ -151,6 +154,26 @@ impl Store for SledStore {
         Ok(found.and_then(|bytes| tail(&bytes)).map(i64::from_be_bytes))
     }
 
+    fn changelog(&self, stream: &str, partition: i32) -> Result<Option<i64>, StoreError> {
+        let found = self.tree(stream)?.get(partition_key(CHANGELOG, partition));
+        let found = found.map_err(|error| access(stream, "read", &error))?;
+        Ok(found.and_then(|bytes| tail(&bytes)).map(i64::from_be_bytes))
+    }
+
+    fn instance(&self) -> Result<String, StoreError> {
+        let made_up = format!("{:016x}", rand::random::<u64>());
+        let kept = self.db.compare_and_swap(INSTANCE, None::<&[u8]>, Some(made_up.as_bytes()));
+        let flushed = self.db.flush();
+        match (kept.map_err(|error| access("-", "written", &error))?, flushed) {
+            (Ok(()), Ok(_)) => Ok(made_up),
+            (Err(sled::CompareAndSwapError { current: Some(name), .. }), _) => {
+                Ok(String::from_utf8_lossy(&name).into_owned())
+            }
+            (Err(_), _) => Ok(made_up),
+            (_, Err(error)) => Err(access("-", "written", &error)),
+        }
+    }
+
     fn state(&self, stream: &str, partition: i32, series: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let found = self.tree(stream)?.get(state_key(partition, series));
         Ok(found.map_err(|error| access(stream, "read", &error))?.map(|bytes| bytes.to_vec()))
@@ -214,6 +237,9 @@ impl Store for SledStore {
         for (partition, offset) in &commit.positions {
             batch.insert(partition_key(POSITION, *partition), &offset.to_be_bytes());
         }
+        for (partition, offset) in &commit.changelog {
+            batch.insert(partition_key(CHANGELOG, *partition), &offset.to_be_bytes());
+        }
         for (partition, series, bytes) in &commit.states {
             batch.insert(state_key(*partition, series), bytes.as_slice());
         }
@@ -238,9 +264,11 @@ mod tests {
         let commit = (
             prop::collection::vec((partition.clone(), 0..1_000i64), 0..3),
             prop::collection::vec((partition.clone(), "[a-c]{0,2}", bytes.clone()), 0..6),
-            prop::collection::vec((partition, 0..50i64, bytes), 0..4),
+            prop::collection::vec((partition.clone(), 0..50i64, bytes), 0..4),
+            prop::collection::vec((partition, 0..1_000i64), 0..3),
         );
-        let commit = commit.prop_map(|(positions, states, learned)| Commit { positions, states, learned });
+        let commit =
+            commit.prop_map(|(positions, states, learned, changelog)| Commit { positions, states, learned, changelog });
         prop::collection::vec(commit, 0..12)
     }
 
@@ -249,6 +277,7 @@ mod tests {
         assert_eq!(a.learned("s").unwrap(), b.learned("s").unwrap());
         for partition in 0..3 {
             assert_eq!(a.position("s", partition).unwrap(), b.position("s", partition).unwrap());
+            assert_eq!(a.changelog("s", partition).unwrap(), b.changelog("s", partition).unwrap());
             let series = a.series("s", partition).unwrap();
             assert_eq!(series, b.series("s", partition).unwrap());
             for name in series {
@@ -278,6 +307,14 @@ mod tests {
             store.clear("s").unwrap();
             prop_assert_eq!(store.positions("s").unwrap(), vec![]);
         }
+    }
+
+    #[test]
+    fn its_name_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let name = SledStore::open(folder.path()).unwrap().store.instance().unwrap();
+        let store = SledStore::open(folder.path()).unwrap().store;
+        assert_eq!([store.instance().unwrap(), store.instance().unwrap()], [name.clone(), name]);
     }
 
     #[test]

@@ -97,9 +97,14 @@ pub struct Daemon {
 
 impl Daemon {
     pub fn start(config: &Path, name: &str) -> Self {
+        Self::start_with(config, name, &[])
+    }
+
+    pub fn start_with(config: &Path, name: &str, flags: &[&str]) -> Self {
         let log = config.with_file_name(format!("{name}.log"));
         let out = fs::File::create(&log).unwrap();
-        let child = Command::new(OUTLIERD).args(["run", "--config"]).arg(config).stderr(out).spawn().unwrap();
+        let child =
+            Command::new(OUTLIERD).args(["run", "--config"]).arg(config).args(flags).stderr(out).spawn().unwrap();
         Self { child, log }
     }
 

@@ -65,7 +65,11 @@ impl Broker {
     pub(super) fn overrides(&self) -> Vec<String> {
         match self {
             // It answers a fetch that found nothing only when its time is up, even where records come meanwhile.
-            Self::BuiltIn(_) => vec!["kafka.consumer.\"fetch.wait.max.ms\"=10".into()],
+            // Its consumers see what a transaction has not committed yet.
+            Self::BuiltIn(_) => vec![
+                "kafka.consumer.\"fetch.wait.max.ms\"=10".into(),
+                "defaults.input.delivery=\"at_least_once\"".into(),
+            ],
             Self::Real(_) => Vec::new(),
         }
     }

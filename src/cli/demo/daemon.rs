@@ -84,6 +84,7 @@ fn overrides(plan: &Plan, brokers: &str, topics: &Topics, scratch: &Path) -> any
         // The plant waits for the committed positions: a slow commit would slow it down.
         stream("input.commit_interval", "\"200ms\"".into()),
         stream("output.alerts", format!("{:?}", topics.alerts)),
+        stream("output.states", format!("{:?}", format!("{}.states", topics.input))),
         stream("output.dead_letters", format!("{:?}", topics.dead_letters)),
         stream("record.key", "\"field:pump\"".into()),
         stream("record.time", "\"field:time\"".into()),

@@ -56,9 +56,8 @@ impl Reader<'_> {
     }
 
     fn distinct_topics(&mut self, stream: &str, raw: &raw::Stream) {
-        let outputs = [("dead_letters", &raw.output.dead_letters), ("scores", &raw.output.scores)];
-        let mut taken = vec![("alerts", named(&raw.output.alerts, stream))];
-        for (key, topic) in outputs {
+        let mut taken: Vec<(&str, String)> = Vec::new();
+        for (key, topic) in outputs(&raw.output) {
             let topic = named(topic, stream);
             if topic.is_empty() {
                 continue;
@@ -138,9 +137,7 @@ impl Reader<'_> {
         }
         for (name, raw) in streams {
             let output = &raw.output;
-            for (key, topic) in
-                [("alerts", &output.alerts), ("dead_letters", &output.dead_letters), ("scores", &output.scores)]
-            {
+            for (key, topic) in outputs(output) {
                 let topic = named(topic, name);
                 if let Some((_, reader)) = readers.iter().find(|((input, _), _)| *input == topic) {
                     let key = self.place(name, &format!("output.{key}"));
@@ -150,4 +147,14 @@ impl Reader<'_> {
             }
         }
     }
+}
+
+/// The topics that a stream writes, by key.
+fn outputs(output: &raw::Output) -> [(&'static str, &String); 4] {
+    [
+        ("alerts", &output.alerts),
+        ("dead_letters", &output.dead_letters),
+        ("states", &output.states),
+        ("scores", &output.scores),
+    ]
 }

@@ -102,7 +102,8 @@ impl Reader<'_> {
             true => Some(None),
             false => self.name_of(stream, "output.scores", &raw.scores, text::topic).map(Some),
         };
-        Some(Output { alerts: alerts?, dead_letters: dead_letters?, scores: scores? })
+        let states = self.name_of(stream, "output.states", &raw.states, text::topic);
+        Some(Output { alerts: alerts?, states: states?, dead_letters: dead_letters?, scores: scores? })
     }
 
     fn record(&mut self, stream: &str, raw: &raw::Record) -> Option<RecordFormat> {

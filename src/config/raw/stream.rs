@@ -80,6 +80,9 @@ pub struct Output {
     /// Topic of the records that could not be scored; `{stream}` stands for the stream's name.
     #[schemars(example = "outlierd.{stream}.dead-letters")]
     pub dead_letters: String,
+    /// Compacted topic of the series' states, with exactly-once delivery; `{stream}` stands for the stream's name.
+    #[schemars(example = "outlierd.{stream}.state")]
+    pub states: String,
     /// Topic of every score; `{stream}` stands for the stream's name, "" publishes none.
     #[schemars(example = "outlierd.{stream}.scores")]
     pub scores: String,

@@ -1,0 +1,116 @@
+//! Transactions: what a lane sends, and the offsets that it belongs to, become visible together or not at all.
+//!
+//! One producer a lane. The generation of its consumer in the group goes along with the offsets (KIP-447), so that a lane
+//! that lost its partitions cannot commit them; the same transactional id after a restart aborts what the last run left
+//! open. After any error the transaction is aborted and the lane goes back to its last commit.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::ConsumerGroupMetadata;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message as _;
+use rdkafka::producer::{BaseProducer, Producer as _};
+use rdkafka::{ClientConfig, TopicPartitionList};
+
+use super::{Sink, SinkError};
+use crate::config::settings::{Kafka, Stream};
+use crate::source::client_config;
+
+/// How long one step may take, repetitions included.
+const STEP_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long an abort may take: at a stop nobody waits for long, and the next run would abort it as well.
+const ABORT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time that a transaction may stay open beyond twice the commit interval. A lane that died without a word holds up the
+/// readers of its outputs, and its successor, for so long.
+const GRACE: Duration = Duration::from_secs(15);
+
+/// Sets what a transactional producer needs.
+pub(super) fn configure(config: &mut ClientConfig, transactional_id: &str, commit_interval: Duration) {
+    let timeout = 2 * commit_interval + GRACE;
+    config
+        .set("transactional.id", transactional_id)
+        .set("transaction.timeout.ms", timeout.as_millis().to_string())
+        // Not longer than the transaction.
+        .set("delivery.timeout.ms", timeout.as_millis().to_string());
+}
+
+/// Asks the brokers for a transactional producer, so that brokers without transactions are found at start.
+///
+/// # Errors
+/// [`SinkError::Config`] and [`SinkError::Transaction`].
+pub fn check(kafka: &Kafka, stream: &Stream) -> Result<(), SinkError> {
+    let mut config = client_config(kafka, "outlierd-check");
+    configure(&mut config, &format!("{}-check", stream.input.group), stream.input.commit_interval);
+    let producer: BaseProducer = config.create().map_err(SinkError::Config)?;
+    repeat("init", || producer.init_transactions(STEP_TIMEOUT))
+}
+
+impl Sink {
+    /// Takes the transactional id: an open transaction of its last holder is aborted, and the holder locked out.
+    pub(super) fn fence(&self) -> Result<(), SinkError> {
+        repeat("init", || self.producer.init_transactions(STEP_TIMEOUT))
+    }
+
+    /// Opens a transaction where there is none.
+    pub(super) fn begin(&self) -> Result<(), SinkError> {
+        if self.transactional && !self.open.get() {
+            self.producer.begin_transaction().map_err(|source| SinkError::Transaction { step: "begin", source })?;
+            self.open.set(true);
+        }
+        Ok(())
+    }
+
+    /// Commits everything sent, with the input's `offsets`, in one transaction.
+    ///
+    /// # Errors
+    /// Nothing of it is visible then, unless the answer to the very last step was lost: whether it was committed is asked
+    /// from the group's offsets when the lane starts again.
+    pub fn commit(&self, offsets: &TopicPartitionList, group: &ConsumerGroupMetadata) -> Result<(), SinkError> {
+        self.begin()?;
+        self.producer.flush(STEP_TIMEOUT).map_err(|source| SinkError::Flush {
+            left: self.producer.in_flight_count(),
+            timeout: STEP_TIMEOUT,
+            source,
+        })?;
+        if let Some((source, message)) = self.take_failed().into_iter().next() {
+            let too_large = source == KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge);
+            if too_large && message.topic() == self.output.dead_letters {
+                // The next try leaves such payloads out.
+                let bytes = message.payload().map_or(0, <[u8]>::len);
+                self.dead_letter_max.fetch_min(bytes.saturating_sub(1), Ordering::AcqRel);
+            }
+            return Err(SinkError::Delivery { topic: message.topic().into(), source });
+        }
+        repeat("offsets", || self.producer.send_offsets_to_transaction(offsets, group, STEP_TIMEOUT))?;
+        repeat("commit", || self.producer.commit_transaction(STEP_TIMEOUT))?;
+        self.open.set(false);
+        Ok(())
+    }
+
+    /// Takes back everything sent since the last commit, where it went through a transaction.
+    ///
+    /// # Errors
+    /// [`SinkError::Transaction`]; the next holder of the transactional id takes it back then.
+    pub fn abort(&self) -> Result<(), SinkError> {
+        if self.open.replace(false) {
+            let aborted = self.producer.abort_transaction(ABORT_TIMEOUT);
+            self.take_failed();
+            self.take_changelog();
+            aborted.map_err(|source| SinkError::Transaction { step: "abort", source })?;
+        }
+        Ok(())
+    }
+}
+
+/// Repeats a step for as long as librdkafka calls its error passing.
+fn repeat(step: &'static str, mut try_once: impl FnMut() -> Result<(), KafkaError>) -> Result<(), SinkError> {
+    let deadline = Instant::now() + STEP_TIMEOUT;
+    loop {
+        match try_once() {
+            Ok(()) => return Ok(()),
+            Err(KafkaError::Transaction(error)) if error.is_retriable() && Instant::now() < deadline => {}
+            Err(source) => return Err(SinkError::Transaction { step, source }),
+        }
+    }
+}

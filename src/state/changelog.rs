@@ -1,0 +1,157 @@
+//! The changelog: a compacted topic with the newest state of every series, one partition for each of the input.
+//!
+//! It is written in the transaction that commits the input's offsets, so that committed states and committed offsets
+//! always belong together. A machine that takes a partition over reads what its own store does not have yet, and goes on
+//! where the group is: losing a machine loses nothing.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message as _;
+use rdkafka::topic_partition_list::Offset;
+
+use super::{Commit, Store, StoreError};
+use crate::config::settings::Kafka;
+use crate::source::client_config;
+
+/// How long one request to the brokers may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a replay may stand still. An open transaction of the last owner is aborted by the brokers before that.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// How often a replay looks whether the last transaction before its end has been decided.
+const PACE: Duration = Duration::from_millis(50);
+/// States that are stored at a time.
+const CHUNK: usize = 2_000;
+
+/// Why states could not be restored.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangelogError {
+    /// The changelog could not be read.
+    #[error("the changelog {topic} could not be read: {source}")]
+    Read {
+        /// The topic.
+        topic: String,
+        /// What librdkafka says.
+        source: KafkaError,
+    },
+    /// Nothing came any more before the end.
+    #[error("the changelog {topic} stands still before its end in partition {partition}: is a transaction open?")]
+    Stalled {
+        /// The topic.
+        topic: String,
+        /// The first partition that is not at its end.
+        partition: i32,
+    },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The changelog of one stream, to read.
+pub struct Changelog {
+    kafka: Kafka,
+    stream: String,
+    topic: String,
+}
+
+/// One partition on its way to the end that it had when the replay began.
+struct Reading {
+    partition: i32,
+    from: i64,
+    end: i64,
+}
+
+impl Changelog {
+    /// The changelog of `stream` in `topic`.
+    pub fn new(kafka: &Kafka, stream: &str, topic: &str) -> Self {
+        Self { kafka: kafka.clone(), stream: stream.into(), topic: topic.into() }
+    }
+
+    /// Brings the stored states of partitions up to the end of the changelog; returns how many states were read.
+    ///
+    /// # Errors
+    /// See [`ChangelogError`]; a replay that ended early is repeated from its start, which does no harm.
+    pub fn restore(&self, store: &dyn Store, partitions: &[i32]) -> Result<usize, ChangelogError> {
+        let read = |source| ChangelogError::Read { topic: self.topic.clone(), source };
+        // Its end is that of everything written, decided or not: what is decided later belongs to committed offsets too.
+        let written: BaseConsumer = self.consumer("read_uncommitted").map_err(read)?;
+        let committed: BaseConsumer = self.consumer("read_committed").map_err(read)?;
+        let mut reading = Vec::new();
+        for &partition in partitions {
+            let (low, end) = written.fetch_watermarks(&self.topic, partition, REQUEST_TIMEOUT).map_err(read)?;
+            let from = store.changelog(&self.stream, partition)?.unwrap_or(0);
+            // A topic that was made anew ends before what was read of the old one.
+            let from = if from > end { low } else { from.max(low) };
+            reading.push(Reading { partition, from, end });
+        }
+        let mut start = TopicPartitionList::new();
+        for r in reading.iter().filter(|r| r.from < r.end) {
+            start.add_partition_offset(&self.topic, r.partition, Offset::Offset(r.from)).map_err(read)?;
+        }
+        committed.assign(&start).map_err(read)?;
+        let ends: Vec<(i32, i64)> = reading.iter().map(|r| (r.partition, r.end)).collect();
+        let states = self.replay(&committed, reading, store)?;
+        store.commit(&self.stream, &Commit { changelog: ends, ..Commit::default() })?;
+        Ok(states)
+    }
+
+    fn replay(
+        &self,
+        consumer: &BaseConsumer,
+        mut left: Vec<Reading>,
+        store: &dyn Store,
+    ) -> Result<usize, ChangelogError> {
+        let read = |source| ChangelogError::Read { topic: self.topic.clone(), source };
+        let mut chunk = Commit::default();
+        let (mut states, mut progress) = (0, Instant::now());
+        left.retain(|r| r.from < r.end);
+        let mut at_end: Vec<i32> = Vec::new();
+        while let Some(first) = left.first() {
+            match consumer.poll(PACE) {
+                Some(Ok(message)) => {
+                    progress = Instant::now();
+                    let (partition, offset) = (message.partition(), message.offset());
+                    at_end.retain(|p| *p != partition);
+                    if let (Some(Ok(series)), Some(bytes)) = (message.key().map(str::from_utf8), message.payload()) {
+                        chunk.states.push((partition, series.into(), bytes.into()));
+                        states += 1;
+                    }
+                    left.retain(|r| r.partition != partition || offset + 1 < r.end);
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => at_end.push(partition),
+                Some(Err(source)) => return Err(read(source)),
+                None if progress.elapsed() > PATIENCE => {
+                    return Err(ChangelogError::Stalled { topic: self.topic.clone(), partition: first.partition });
+                }
+                None => {}
+            }
+            // Nothing more is to be read; whether because everything is, or because a transaction is still open, tells
+            // the last stable offset, which is the end for a consumer that reads what is committed.
+            for partition in std::mem::take(&mut at_end) {
+                let (_, stable) = consumer.fetch_watermarks(&self.topic, partition, REQUEST_TIMEOUT).map_err(read)?;
+                left.retain(|r| r.partition != partition || stable < r.end);
+                if left.iter().any(|r| r.partition == partition) {
+                    at_end.push(partition);
+                }
+            }
+            if chunk.states.len() >= CHUNK {
+                store.commit(&self.stream, &std::mem::take(&mut chunk))?;
+            }
+        }
+        store.commit(&self.stream, &chunk)?;
+        Ok(states)
+    }
+
+    fn consumer(&self, isolation: &str) -> Result<BaseConsumer, KafkaError> {
+        client_config(&self.kafka, "outlierd-changelog")
+            // librdkafka wants a group to be named even where none is joined.
+            .set("group.id", "outlierd-changelog")
+            .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "true")
+            .set("auto.offset.reset", "earliest")
+            .set("isolation.level", isolation)
+            .create()
+    }
+}
