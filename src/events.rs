@@ -33,6 +33,7 @@ pub fn describe_metrics() {
         "Anomalies that threshold.budget allows for the records scored; beside outlierd_alerts_total of event open"
     );
     describe_gauge!("outlierd_series", "Series held in memory by a lane");
+    describe_gauge!("outlierd_consumer_lag_records", "Records of a partition that are not consumed yet");
     describe_gauge!("outlierd_learning_records", "Records learned so far by a stream without a bundle");
     describe_gauge!("outlierd_partitions", "Input partitions owned by a lane");
 }
@@ -84,6 +85,25 @@ impl BatchDone {
         counter!("outlierd_out_of_order_total", "stream" => stream.clone()).increment(self.out_of_order);
         gauge!("outlierd_alerts_budgeted", "stream" => stream.clone()).increment(self.budgeted);
         histogram!("outlierd_batch_seconds", "stream" => stream).record(took.as_secs_f64());
+    }
+}
+
+/// How far a lane is behind in a partition.
+pub struct LagMeasured<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// The partition.
+    pub partition: i32,
+    /// Records that are there and not committed.
+    pub records: i64,
+}
+
+impl LagMeasured<'_> {
+    /// Sets the metric.
+    pub fn emit(&self) {
+        let partition = self.partition.to_string();
+        gauge!("outlierd_consumer_lag_records", "stream" => self.stream.to_owned(), "partition" => partition)
+            .set(self.records as f64);
     }
 }
 

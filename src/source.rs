@@ -45,6 +45,8 @@ pub fn consumer_config(kafka: &Kafka, input: &Input, client_id: &str) -> ClientC
     config.set("session.timeout.ms", "10000");
     // Bounds what librdkafka buffers ahead of a lane (its default is 64 MiB a partition).
     config.set("queued.max.messages.kbytes", "32768");
+    // The lag among them is a metric.
+    config.set("statistics.interval.ms", "5000");
     for (key, value) in &kafka.consumer {
         config.set(key, value);
     }

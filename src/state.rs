@@ -8,6 +8,7 @@ pub mod changelog;
 pub mod codec;
 pub mod memory;
 pub mod sled;
+pub mod transfer;
 
 use std::path::PathBuf;
 

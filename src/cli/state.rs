@@ -1,5 +1,8 @@
 //! `outlierd state`: what is stored of each series.
 
+use std::fs::File;
+use std::io::{BufReader, BufWriter, IntoInnerError};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
@@ -9,12 +12,12 @@ use comfy_table::{Table, presets};
 use super::config_args::ConfigArgs;
 use crate::pipeline::series::SeriesState;
 use crate::state::sled::SledStore;
-use crate::state::{Store, codec};
+use crate::state::{Store, codec, transfer};
 
-/// Inspect or clear the stored states. The daemon must be stopped: it has the state folder open.
+/// Inspect, move or clear the stored states. The daemon must be stopped: it has the state folder open.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  outlierd state list --config outlierd.toml\n  outlierd state show --config outlierd.toml pumps pump-07\n  outlierd state clear --config outlierd.toml pumps"
+    after_help = "Examples:\n  outlierd state list --config outlierd.toml\n  outlierd state show --config outlierd.toml pumps pump-07\n  outlierd state export --config outlierd.toml states.jsonl\n  outlierd state clear --config outlierd.toml pumps"
 )]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -37,6 +40,20 @@ enum Command {
         #[command(flatten)]
         config: ConfigArgs,
     },
+    /// Write all states, positions and learned records to a file that any version and storage engine can read
+    Export {
+        /// The file
+        file: PathBuf,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Read such a file into an empty state folder
+    Import {
+        /// The file
+        file: PathBuf,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
     /// Forget all states, positions and learned records of a stream
     Clear {
         /// The stream
@@ -54,6 +71,19 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.command {
         Command::List { config } => list(&open(config)?)?,
         Command::Show { stream, series, config } => show(&open(config)?, stream, series)?,
+        Command::Export { file, config } => {
+            let store = open(config)?;
+            let out = File::create(file).with_context(|| format!("{} cannot be written", file.display()))?;
+            let mut out = BufWriter::new(out);
+            let entries = transfer::export(&store, &mut out)?;
+            out.into_inner().map_err(IntoInnerError::into_error)?.sync_all()?;
+            println!("{entries} entries written to {}", file.display());
+        }
+        Command::Import { file, config } => {
+            let text = File::open(file).with_context(|| format!("{} cannot be read", file.display()))?;
+            let imported = transfer::import(&open(config)?, &mut BufReader::new(text));
+            println!("{} entries read", imported.with_context(|| file.display().to_string())?);
+        }
         Command::Clear { stream, config } => {
             open(config)?.clear(stream)?;
             println!("stream {stream}: cleared; it starts again at its group's committed offsets");

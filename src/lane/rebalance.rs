@@ -8,10 +8,10 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Reb
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::Offset;
 use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{ClientContext, TopicPartitionList};
+use rdkafka::{ClientContext, Statistics, TopicPartitionList};
 
 use super::core::{Core, LaneError};
-use crate::events::PartitionsChanged;
+use crate::events::{LagMeasured, PartitionsChanged};
 use crate::retrain::learner::Learner;
 
 /// How long the group coordinator may take to tell committed offsets: longer than a transaction that the last owner left
@@ -135,6 +135,18 @@ fn numbers(partitions: &TopicPartitionList) -> Vec<i32> {
 }
 
 impl ClientContext for LaneContext {
+    /// How far the lane is behind the newest record that it may read. librdkafka's own lag counts from offsets that the
+    /// consumer commits, and a transaction commits them without it.
+    fn stats(&self, statistics: Statistics) {
+        for (partition, found) in statistics.topics.values().flat_map(|topic| &topic.partitions) {
+            // Those that are not consumed have negative ones.
+            if found.app_offset >= 0 && found.ls_offset >= 0 {
+                let records = (found.ls_offset - found.app_offset).max(0);
+                LagMeasured { stream: &self.stream, partition: *partition, records }.emit();
+            }
+        }
+    }
+
     /// The lane's poll returns these errors too, and librdkafka logs their causes.
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(stream = self.stream, lane = self.lane, error = %error, reason, "consumer");

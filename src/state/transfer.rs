@@ -1,0 +1,215 @@
+//! All stored state in an engine-neutral file, to move it to another machine or past another storage engine.
+//!
+//! JSON lines. The first names the format; each further one is an entry of a stream: a position, a changelog position, the
+//! state of a series, or a record kept for the first training. States and records stand there as the hexadecimal digits of
+//! their versioned, checksummed bytes (see [`super::codec`]), so that what is imported is bit for bit what was exported.
+
+use std::io::{BufRead, Write};
+
+use serde::{Deserialize, Serialize};
+
+use super::codec::{self, CodecError};
+use super::{Commit, Store, StoreError};
+use crate::pipeline::series::SeriesState;
+use crate::retrain::set::TrainingRow;
+
+const FORMAT: &str = "outlierd-state";
+/// The version of the file that this program writes and reads.
+const VERSION: u32 = 1;
+/// Entries that are stored at a time.
+const CHUNK: usize = 1_000;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Head {
+    format: String,
+    version: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum Entry {
+    Position { stream: String, partition: i32, offset: i64 },
+    Changelog { stream: String, partition: i32, offset: i64 },
+    Series { stream: String, partition: i32, series: String, state: String },
+    Learned { stream: String, partition: i32, offset: i64, row: String },
+}
+
+/// Why a file could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum TransferError {
+    /// The file.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A line that is none of this format.
+    #[error("line {line}: {fault}; expected a file that `outlierd state export` wrote")]
+    Line {
+        /// Its number, from 1.
+        line: usize,
+        /// What is wrong.
+        fault: String,
+    },
+    /// The store holds something of a stream already.
+    #[error("stream {stream} has stored states already; `outlierd state clear {stream}` makes room")]
+    Occupied {
+        /// The stream.
+        stream: String,
+    },
+}
+
+/// Writes everything; returns the number of entries.
+///
+/// # Errors
+/// Where the store cannot be read or the file not be written.
+pub fn export(store: &dyn Store, out: &mut dyn Write) -> Result<usize, TransferError> {
+    let mut entries = 0;
+    let mut write = |value: serde_json::Result<String>| {
+        entries += 1;
+        writeln!(out, "{}", value.map_err(std::io::Error::from)?)
+    };
+    write(serde_json::to_string(&Head { format: FORMAT.into(), version: VERSION }))?;
+    for stream in store.streams()? {
+        for (partition, offset) in store.positions(&stream)? {
+            write(serde_json::to_string(&Entry::Position { stream: stream.clone(), partition, offset }))?;
+            if let Some(offset) = store.changelog(&stream, partition)? {
+                write(serde_json::to_string(&Entry::Changelog { stream: stream.clone(), partition, offset }))?;
+            }
+            for series in store.series(&stream, partition)? {
+                let Some(bytes) = store.state(&stream, partition, &series)? else { continue };
+                let state = hex::encode(bytes);
+                write(serde_json::to_string(&Entry::Series { stream: stream.clone(), partition, series, state }))?;
+            }
+        }
+        for (partition, offset, bytes) in store.learned(&stream)? {
+            let row = hex::encode(bytes);
+            write(serde_json::to_string(&Entry::Learned { stream: stream.clone(), partition, offset, row }))?;
+        }
+    }
+    Ok(entries - 1)
+}
+
+/// Reads everything into a store that holds nothing of the same streams; returns the number of entries.
+///
+/// # Errors
+/// See [`TransferError`]. The whole file is checked before anything is stored.
+pub fn import(store: &dyn Store, file: &mut dyn BufRead) -> Result<usize, TransferError> {
+    let mut commits: Vec<(String, Commit)> = Vec::new();
+    let (mut entries, taken) = (0, store.streams()?);
+    for (index, text) in file.lines().enumerate() {
+        let line = index + 1;
+        let fail = |fault: String| TransferError::Line { line, fault };
+        let text = text?;
+        if index == 0 {
+            let head: Head = serde_json::from_str(&text).map_err(|error| fail(error.to_string()))?;
+            if head.format != FORMAT || head.version > VERSION {
+                return Err(fail(format!(
+                    "is {} of version {}, this outlierd reads {FORMAT} up to {VERSION}",
+                    head.format, head.version
+                )));
+            }
+            continue;
+        }
+        let entry: Entry = serde_json::from_str(&text).map_err(|error| fail(error.to_string()))?;
+        let stream = match &entry {
+            Entry::Position { stream, .. }
+            | Entry::Changelog { stream, .. }
+            | Entry::Series { stream, .. }
+            | Entry::Learned { stream, .. } => stream.clone(),
+        };
+        if taken.contains(&stream) {
+            return Err(TransferError::Occupied { stream });
+        }
+        if commits.last().is_none_or(|(last, commit)| *last != stream || size(commit) >= CHUNK) {
+            commits.push((stream, Commit::default()));
+        }
+        let Some((_, commit)) = commits.last_mut() else { continue };
+        match entry {
+            Entry::Position { partition, offset, .. } => commit.positions.push((partition, offset)),
+            Entry::Changelog { partition, offset, .. } => commit.changelog.push((partition, offset)),
+            Entry::Series { partition, series, state, .. } => {
+                commit.states.push((partition, series, bytes::<SeriesState>(&state).map_err(fail)?));
+            }
+            Entry::Learned { partition, offset, row, .. } => {
+                commit.learned.push((partition, offset, bytes::<TrainingRow>(&row).map_err(fail)?));
+            }
+        }
+        entries += 1;
+    }
+    for (stream, commit) in &commits {
+        store.commit(stream, commit)?;
+    }
+    Ok(entries)
+}
+
+fn size(commit: &Commit) -> usize {
+    commit.states.len() + commit.learned.len()
+}
+
+/// The bytes of hexadecimal digits, which have to be an encoded `T`.
+fn bytes<T: serde::de::DeserializeOwned>(digits: &str) -> Result<Vec<u8>, String> {
+    let bytes = hex::decode(digits).map_err(|error| error.to_string())?;
+    codec::decode::<T>(&bytes).map_err(|error: CodecError| error.to_string())?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::memory::MemoryStore;
+    use super::*;
+
+    fn filled() -> MemoryStore {
+        let store = MemoryStore::default();
+        let state = |fields| codec::encode(&SeriesState::new(fields)).unwrap();
+        for stream in ["a", "b"] {
+            let states = (0..2_500).map(|i| (i % 3, format!("pump \"{i}\""), state(i as usize % 4 + 1))).collect();
+            let row = TrainingRow {
+                series: "p".into(),
+                time: crate::record::EventTime(7),
+                values: vec![0.1, f64::MIN_POSITIVE],
+            };
+            let commit = Commit {
+                positions: vec![(0, 5), (1, 7), (2, i64::MAX)],
+                states,
+                learned: vec![(0, 3, codec::encode(&row).unwrap())],
+                changelog: vec![(1, 70)],
+            };
+            store.commit(stream, &commit).unwrap();
+        }
+        store
+    }
+
+    #[test]
+    fn what_is_exported_is_imported_bit_for_bit() {
+        let mut first = Vec::new();
+        let entries = export(&filled(), &mut first).unwrap();
+        let other = MemoryStore::default();
+        assert_eq!(import(&other, &mut first.as_slice()).unwrap(), entries);
+        assert_eq!(entries, 2 * (3 + 1 + 2_500 + 1));
+        let mut second = Vec::new();
+        export(&other, &mut second).unwrap();
+        assert!(first == second, "the same file again");
+    }
+
+    #[test]
+    fn nothing_is_overwritten_and_nothing_damaged_is_taken() {
+        let mut file = Vec::new();
+        export(&filled(), &mut file).unwrap();
+        let text = String::from_utf8(file).unwrap();
+        let error = import(&filled(), &mut text.as_bytes()).unwrap_err().to_string();
+        assert_eq!(error, "stream a has stored states already; `outlierd state clear a` makes room");
+
+        let store = MemoryStore::default();
+        let at = text.find("\"state\":\"").unwrap() + 30;
+        let mut damaged = text.clone().into_bytes();
+        damaged[at] = if damaged[at] == b'0' { b'1' } else { b'0' };
+        let error = import(&store, &mut damaged.as_slice()).unwrap_err().to_string();
+        assert!(error.contains("checksum does not match"), "{error}");
+        let error =
+            import(&store, &mut "{\"format\":\"outlierd-state\",\"version\":2}".as_bytes()).unwrap_err().to_string();
+        assert!(error.starts_with("line 1: is outlierd-state of version 2"), "{error}");
+        assert_eq!(store.streams().unwrap(), Vec::<String>::new(), "nothing was stored");
+    }
+}
