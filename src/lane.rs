@@ -125,18 +125,16 @@ impl Lane {
             self.follow(&phase, consumer, core, &mut paused)?;
             let rebalances = consumer.context().rebalances();
             let interrupted = || consumer.context().rebalances() != rebalances;
-            let mut batch = match poll_batch(consumer, self.bounds(&phase), interrupted) {
-                Ok(batch) => batch,
-                Err(error) if is_passing(&error) => {
-                    // They come in swarms while a broker is away.
-                    if warned.is_none_or(|at| at.elapsed() > WARN_EVERY) {
-                        warned = Some(Instant::now());
-                        tracing::warn!(stream = self.stream.name, lane = self.number, error = %error, "consumer");
-                    }
-                    continue;
+            let mut passes = |error: &KafkaError| {
+                let passes = is_passing(error);
+                // They come in swarms while a broker is away.
+                if passes && warned.is_none_or(|at| at.elapsed() > WARN_EVERY) {
+                    warned = Some(Instant::now());
+                    tracing::warn!(stream = self.stream.name, lane = self.number, error = %error, "consumer");
                 }
-                Err(error) => return Err(error.into()),
+                passes
             };
+            let mut batch = poll_batch(consumer, self.bounds(&phase), interrupted, &mut passes)?;
             if let Some(failure) = consumer.context().take_failure() {
                 return Err(failure);
             }

@@ -82,13 +82,16 @@ pub struct Bounds {
 /// A batch ends early where the consumer has nothing more at hand, so that a quiet topic has no added latency.
 /// Rebalances run inside the call; the batch ends after one (`interrupted`), so that the caller can drop what was revoked.
 ///
+/// `passes` is shown each error that librdkafka reports, and tells whether to go on; the records polled before it are kept.
+///
 /// # Errors
-/// What librdkafka reports of the consumer. The records polled before it are lost to the caller, so that the lane has to
-/// go back to its last commit.
+/// The first error that does not pass. The records polled before it are lost to the caller, so that the lane has to go
+/// back to its last commit.
 pub fn poll_batch<'c, C: ConsumerContext>(
     consumer: &'c BaseConsumer<C>,
     bounds: Bounds,
     interrupted: impl Fn() -> bool,
+    mut passes: impl FnMut(&KafkaError) -> bool,
 ) -> Result<Vec<BorrowedMessage<'c>>, KafkaError> {
     let deadline = Instant::now() + bounds.wait;
     let mut batch = Vec::new();
@@ -96,11 +99,13 @@ pub fn poll_batch<'c, C: ConsumerContext>(
     while batch.len() < bounds.records && bytes < bounds.bytes {
         let wait = if batch.is_empty() { deadline.saturating_duration_since(Instant::now()) } else { Duration::ZERO };
         match consumer.poll(wait) {
-            Some(message) => {
-                let message = message?;
+            Some(Ok(message)) => {
                 bytes += message.payload_len();
                 batch.push(message);
             }
+            Some(Err(error)) if !passes(&error) => return Err(error),
+            Some(Err(_)) if Instant::now() >= deadline => break,
+            Some(Err(_)) => {}
             None if !batch.is_empty() || interrupted() || Instant::now() >= deadline => break,
             None => {}
         }

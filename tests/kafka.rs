@@ -328,6 +328,9 @@ fn train_learns_from_a_range_of_the_topic() {
     let config = stream.config.display().to_string();
     let trained = outlierd(&["train", "--config", &config, "--from-topic", "--until", &until]);
     let text = String::from_utf8_lossy(&trained.stdout);
+    let whole = outlierd(&["train", "--config", &config, "--from-topic", "--no-promote"]);
+    let whole = String::from_utf8_lossy(&whole.stdout);
+    assert!(whole.contains(&format!("{} records to learn from", records.len())), "to the topic's end: {whole}");
     assert!(text.contains(&format!("{TRAIN} records to learn from")), "{text}");
     assert!(text.contains("promoted: stream rig"), "{text}");
     // The daemon starts with that bundle: every record is scored, the first ones too.

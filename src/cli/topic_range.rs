@@ -1,5 +1,6 @@
 //! Records of a stream's topic between two times, for training: a consumer without a group, which commits nothing.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,19 +53,25 @@ pub(super) fn read(
     let mut rows = Vec::new();
     let wait = Bounds { records: stream.input.batch_records, bytes: stream.input.batch_bytes, wait: QUIET };
     while !ends.is_empty() && rows.len() < limit {
-        let batch = match poll_batch(&consumer, wait, || false) {
-            Ok(batch) if batch.is_empty() => break,
-            Ok(batch) => batch,
-            Err(KafkaError::PartitionEOF(partition)) => {
-                ends.retain(|(p, _)| *p != partition);
-                continue;
+        let (mut at_end, ended) = (Vec::new(), Cell::new(false));
+        let mut passes = |error: &KafkaError| match error {
+            KafkaError::PartitionEOF(partition) => {
+                at_end.push(*partition);
+                ended.set(true);
+                true
             }
-            Err(error) => return Err(error).with_context(|| format!("topic {topic} could not be read")),
+            _ => false,
         };
+        let batch = poll_batch(&consumer, wait, || ended.get(), &mut passes);
+        let batch = batch.with_context(|| format!("topic {topic} could not be read"))?;
+        if batch.is_empty() && at_end.is_empty() {
+            break;
+        }
         let inside = |m: &crate::record::Message<'_>| ends.iter().any(|&(p, end)| p == m.partition && m.offset < end);
         let messages: Vec<_> = batch.iter().map(view).filter(inside).collect();
         let done = pipeline.run(&messages, &mut table, &mut |_, _| SeriesState::new(fields))?;
         rows.extend(done.learned.into_iter().map(|(_, row)| row));
+        ends.retain(|(partition, _)| !at_end.contains(partition));
         for message in &batch {
             ends.retain(|&(p, end)| p != message.partition() || message.offset() + 1 < end);
         }
