@@ -169,16 +169,14 @@ impl Plan {
     fn inputs(&self, judgement: &Judgement<'_>) -> (Option<Input>, Option<Input>) {
         match *judgement {
             Judgement::Learning => (None, Some(Input::Quiet)),
+            // A jump is no fault yet.
+            Judgement::Faulty(faults) if faults.iter().all(|fault| fault.kind == FaultKind::Jump) => {
+                (None, Some(Input::Between))
+            }
             Judgement::Faulty(faults) => {
-                // A jump is no fault yet, and a spike is over before it has come three times.
-                let fault = match faults.iter().all(|fault| fault.kind == FaultKind::Jump) {
-                    true => Input::Between,
-                    false => {
-                        let alone = faults.iter().any(|fault| fault.kind == FaultKind::Spike);
-                        Input::Hit { ratio: 0.0, severity: Severity::Info, alone }
-                    }
-                };
-                (None, Some(fault))
+                // A spike is over before it has come three times.
+                let alone = faults.iter().any(|fault| fault.kind == FaultKind::Spike);
+                (None, Some(Input::Hit { ratio: 0.0, severity: Severity::Info, alone }))
             }
             Judgement::Scored { score, threshold, .. } => {
                 let anomaly = if score > threshold {

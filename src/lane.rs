@@ -125,7 +125,7 @@ impl Lane {
             self.follow(&phase, consumer, core, &mut paused)?;
             let rebalances = consumer.context().rebalances();
             let interrupted = || consumer.context().rebalances() != rebalances;
-            let mut passes = |error: &KafkaError| {
+            let passes = |error: &KafkaError| {
                 let passes = is_passing(error);
                 // They come in swarms while a broker is away.
                 if passes && warned.is_none_or(|at| at.elapsed() > WARN_EVERY) {
@@ -134,7 +134,7 @@ impl Lane {
                 }
                 passes
             };
-            let mut batch = poll_batch(consumer, self.bounds(&phase), interrupted, &mut passes)?;
+            let mut batch = poll_batch(consumer, self.bounds(&phase), interrupted, passes)?;
             if let Some(failure) = consumer.context().take_failure() {
                 return Err(failure);
             }

@@ -151,7 +151,7 @@ impl Sink {
             dead_letter_max,
         };
         if sink.transactional {
-            sink.fence()?;
+            transaction::init(&sink.producer)?;
         }
         Ok(sink)
     }
@@ -264,14 +264,7 @@ impl Sink {
     /// # Errors
     /// [`SinkError::Flush`] and [`SinkError::Delivery`].
     pub fn flush(&self, timeout: Duration) -> Result<(), SinkError> {
-        let wait = || {
-            self.producer.flush(timeout).map_err(|source| SinkError::Flush {
-                left: self.producer.in_flight_count(),
-                timeout,
-                source,
-            })
-        };
-        wait()?;
+        self.wait(timeout)?;
         for (error, message) in self.take_failed() {
             let too_large = error == KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge);
             if !(too_large && message.topic() == self.output.dead_letters && message.payload().is_some()) {
@@ -283,11 +276,17 @@ impl Sink {
             }
             self.send(record)?;
         }
-        wait()?;
+        self.wait(timeout)?;
         match self.take_failed().into_iter().next() {
             Some((source, message)) => Err(SinkError::Delivery { topic: message.topic().into(), source }),
             None => Ok(()),
         }
+    }
+
+    /// Waits until everything sent so far is acknowledged or given up.
+    fn wait(&self, timeout: Duration) -> Result<(), SinkError> {
+        let left = |source| SinkError::Flush { left: self.producer.in_flight_count(), timeout, source };
+        self.producer.flush(timeout).map_err(left)
     }
 
     fn take_failed(&self) -> Vec<(KafkaError, OwnedMessage)> {

@@ -99,7 +99,7 @@ fn run(
     payloads: &[(&str, String)],
     batch: usize,
     resume: Option<usize>,
-) -> (Vec<(EventTime, String, Outcome)>, Vec<Alert>) {
+) -> (Vec<Outcome>, Vec<Alert>) {
     let fresh = || Pipeline::new(stream.clone(), Some(Bundle::load(bundle).unwrap())).unwrap();
     let (mut pipeline, mut table) = (fresh(), SeriesTable::new(10));
     let mut stored: HashMap<String, Vec<u8>> = HashMap::new();
@@ -123,8 +123,7 @@ fn run(
             };
             let done = pipeline.run(&messages, &mut table, &mut load).unwrap();
             // The index of the message is that inside its batch.
-            outcomes
-                .extend(done.outcomes.into_iter().map(|o| (o.time, o.series.to_string(), Outcome { message: 0, ..o })));
+            outcomes.extend(done.outcomes.into_iter().map(|outcome| Outcome { message: 0, ..outcome }));
             alerts.extend(done.alerts);
         }
         if resume.is_some() {

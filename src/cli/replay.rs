@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 use super::config_args::{ConfigArgs, stream_of_fields};
 use super::input_args::{CHUNK_ROWS, Chunk, InputArgs, Records, files};
 use super::train::progress_bar;
-use crate::config::settings::{self, Stream};
+use crate::config::settings::Stream;
 use crate::model::bundle::Bundle;
 use crate::pipeline::Pipeline;
 use crate::pipeline::series::SeriesTable;
@@ -67,9 +67,8 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         };
         let run = Run::start(args, path).with_context(|| format!("{}", path.display()))?;
         let mut writer = csv::Writer::from_writer(BufWriter::new(create(&out)?));
-        let budget = run.stream.threshold.budget;
         let totals = run.write(args, &mut writer, alerts.as_mut()).with_context(|| format!("{}", path.display()))?;
-        println!("{} -> {}: {}", path.display(), out.display(), totals.describe(&budget));
+        println!("{} -> {}: {}", path.display(), out.display(), totals.describe());
     }
     if let Some(mut alerts) = alerts {
         alerts.flush().context("the alerts could not be written")?;
@@ -93,6 +92,8 @@ struct Totals {
     alerting: usize,
     /// Times of the first and the last scored record of each series.
     spans: HashMap<Arc<str>, (EventTime, EventTime)>,
+    /// Anomalies that the budget allows for the scored records.
+    budgeted: f64,
     /// Alerts opened.
     anomalies: usize,
     sensor_faults: usize,
@@ -104,6 +105,7 @@ impl Totals {
     fn add(&mut self, chunk: &Chunk) {
         self.rows += chunk.rows;
         self.rejected += chunk.done.rejected.len();
+        self.budgeted += chunk.done.counts.budgeted;
         for outcome in &chunk.done.outcomes {
             self.alerting += usize::from(outcome.alerting);
             if outcome.scored.is_some() {
@@ -120,12 +122,11 @@ impl Totals {
     }
 
     /// What was achieved, beside what was asked for.
-    fn describe(&self, budget: &settings::Budget) -> String {
+    fn describe(&self) -> String {
         let micros: f64 = self.spans.values().map(|(first, last)| last.micros_since(*first) as f64).sum();
-        let allowed = budget.alerts * micros / budget.period.as_micros() as f64;
         format!(
             "{} rows, {} rejected; {} scored in {} series over {:.2} series-days, {} in alert; alerts opened: {} anomalies \
-             (the budget for that time: {allowed:.2}), {} sensor faults",
+             (the budget for that time: {:.2}), {} sensor faults",
             self.rows,
             self.rejected,
             self.scored,
@@ -133,6 +134,7 @@ impl Totals {
             micros / MICROS_PER_DAY,
             self.alerting,
             self.anomalies,
+            self.budgeted,
             self.sensor_faults
         )
     }

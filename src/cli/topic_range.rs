@@ -1,6 +1,6 @@
 //! Records of a stream's topic between two times, for training: a consumer without a group, which commits nothing.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,16 +53,16 @@ pub(super) fn read(
     let mut rows = Vec::new();
     let wait = Bounds { records: stream.input.batch_records, bytes: stream.input.batch_bytes, wait: QUIET };
     while !ends.is_empty() && rows.len() < limit {
-        let (mut at_end, ended) = (Vec::new(), Cell::new(false));
-        let mut passes = |error: &KafkaError| match error {
+        let at_end = RefCell::new(Vec::new());
+        let passes = |error: &KafkaError| match error {
             KafkaError::PartitionEOF(partition) => {
-                at_end.push(*partition);
-                ended.set(true);
+                at_end.borrow_mut().push(*partition);
                 true
             }
             _ => false,
         };
-        let batch = poll_batch(&consumer, wait, || ended.get(), &mut passes);
+        let batch = poll_batch(&consumer, wait, || !at_end.borrow().is_empty(), passes);
+        let at_end = at_end.into_inner();
         let batch = batch.with_context(|| format!("topic {topic} could not be read"))?;
         if batch.is_empty() && at_end.is_empty() {
             break;

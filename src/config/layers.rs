@@ -202,9 +202,11 @@ fn set(layer: &mut Table, mut keys: Vec<String>, found: &str, origin: &str) -> R
         // Passwords may look like numbers; librdkafka takes everything as text.
         let property = keys.split_off(2).join(".");
         keys.push(property);
-        let plain = Value::new(Some(&origin.to_owned()), found);
         // Quotes that the shell left are TOML's.
-        if found.starts_with(['"', '\'']) { value(found, origin) } else { plain }
+        match found.starts_with(['"', '\'']) {
+            true => value(found, origin),
+            false => Value::new(Some(&origin.to_owned()), found),
+        }
     } else {
         value(found, origin)
     };

@@ -63,24 +63,19 @@ fn fit(rows: &[f64], fields: usize, field: usize, segments: &[Range<usize>]) -> 
 
 #[derive(Default)]
 struct Movement {
-    /// Of all differences; the sum may overflow.
-    sum: f64,
-    count: usize,
-    quietest: Option<f64>,
-    /// All of them.
+    /// |difference| of all consecutive readings; their sum may overflow.
     differences: Vec<f64>,
+    /// Mean of the quietest stretch.
+    quietest: Option<f64>,
 }
 
 impl Movement {
     fn add(&mut self, readings: &[f64]) {
-        let differences: Vec<f64> = readings.iter().zip(readings.iter().skip(1)).map(|(a, b)| (b - a).abs()).collect();
-        self.differences.extend_from_slice(&differences);
-        for stretch in differences.chunks(STRETCH) {
-            let sum: f64 = stretch.iter().sum();
-            self.sum += sum;
-            self.count += stretch.len();
+        let from = self.differences.len();
+        self.differences.extend(readings.iter().zip(readings.iter().skip(1)).map(|(a, b)| (b - a).abs()));
+        for stretch in self.differences.get(from..).unwrap_or_default().chunks(STRETCH) {
             if stretch.len() * 2 >= STRETCH {
-                let mean = sum / stretch.len() as f64;
+                let mean = mean(stretch);
                 self.quietest = Some(self.quietest.map_or(mean, |quietest| quietest.min(mean)));
             }
         }
@@ -90,8 +85,7 @@ impl Movement {
     /// still, a part of zero could not be told; the mean over all serves then, with the long persistence that the longest
     /// run asks for.
     fn normal(&self) -> f64 {
-        let mean = if self.count == 0 { 0.0 } else { self.sum / self.count as f64 };
-        let movement = self.quietest.filter(|quietest| *quietest > 0.0).unwrap_or(mean);
+        let movement = self.quietest.filter(|quietest| *quietest > 0.0).unwrap_or_else(|| mean(&self.differences));
         if movement.is_finite() { movement } else { 0.0 }
     }
 
@@ -106,6 +100,11 @@ impl Movement {
         let step = largest * (largest / common).powi(2);
         (common > 0.0 && step.is_finite()).then_some(step)
     }
+}
+
+/// 0 where there is none.
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
 /// Least and largest reading; 0 where there is none, or where their difference overflows.

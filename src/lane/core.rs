@@ -233,19 +233,20 @@ impl Core {
         for (partition, offset) in &commit.positions {
             offsets.add_partition_offset(&self.stream.input.topic, *partition, Offset::Offset(*offset))?;
         }
-        metrics::counter!("outlierd_commits_total", "stream" => self.stream.name.clone()).increment(1);
-        if self.changelog.is_some() {
+        let exactly_once = self.changelog.is_some();
+        if exactly_once {
             for (partition, series, state) in &commit.states {
                 self.sink.state(*partition, series, state)?;
             }
             self.sink.commit(&offsets, &consumer.group_metadata().ok_or(LaneError::NoGroup)?)?;
-            commit.changelog = self.sink.take_changelog();
             // The store is never ahead of what is committed; where it stays behind, the changelog has it.
-            return Ok(self.store.commit(&self.stream.name, &commit)?);
+            commit.changelog = self.sink.take_changelog();
+        } else {
+            self.sink.flush(FLUSH_TIMEOUT)?;
         }
-        self.sink.flush(FLUSH_TIMEOUT)?;
         self.store.commit(&self.stream.name, &commit)?;
-        if let Err(error) = consumer.commit(&offsets, mode) {
+        metrics::counter!("outlierd_commits_total", "stream" => self.stream.name.clone()).increment(1);
+        if !exactly_once && let Err(error) = consumer.commit(&offsets, mode) {
             // The store is ahead of the group and rules at the next assignment: nothing is read twice.
             tracing::warn!(stream = self.stream.name, error = %error, "offsets could not be committed; the stored positions hold");
         }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
-use rdkafka::producer::{BaseProducer, Producer as _};
+use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext};
 use rdkafka::{ClientConfig, TopicPartitionList};
 
 use super::{Sink, SinkError};
@@ -43,15 +43,15 @@ pub fn check(kafka: &Kafka, stream: &Stream) -> Result<(), SinkError> {
     let mut config = client_config(kafka, "outlierd-check");
     configure(&mut config, &format!("{}-check", stream.input.group), stream.input.commit_interval);
     let producer: BaseProducer = config.create().map_err(SinkError::Config)?;
+    init(&producer)
+}
+
+/// Takes the transactional id: an open transaction of its last holder is aborted, and the holder locked out.
+pub(super) fn init<C: ProducerContext>(producer: &BaseProducer<C>) -> Result<(), SinkError> {
     repeat("init", || producer.init_transactions(STEP_TIMEOUT))
 }
 
 impl Sink {
-    /// Takes the transactional id: an open transaction of its last holder is aborted, and the holder locked out.
-    pub(super) fn fence(&self) -> Result<(), SinkError> {
-        repeat("init", || self.producer.init_transactions(STEP_TIMEOUT))
-    }
-
     /// Opens a transaction where there is none.
     pub(super) fn begin(&self) -> Result<(), SinkError> {
         if self.transactional && !self.open.get() {
@@ -68,11 +68,7 @@ impl Sink {
     /// from the group's offsets when the lane starts again.
     pub fn commit(&self, offsets: &TopicPartitionList, group: &ConsumerGroupMetadata) -> Result<(), SinkError> {
         self.begin()?;
-        self.producer.flush(STEP_TIMEOUT).map_err(|source| SinkError::Flush {
-            left: self.producer.in_flight_count(),
-            timeout: STEP_TIMEOUT,
-            source,
-        })?;
+        self.wait(STEP_TIMEOUT)?;
         if let Some((source, message)) = self.take_failed().into_iter().next() {
             let too_large = source == KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge);
             if too_large && message.topic() == self.output.dead_letters {

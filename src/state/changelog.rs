@@ -86,12 +86,13 @@ impl Changelog {
             let from = if from > end { low } else { from.max(low) };
             reading.push(Reading { partition, from, end });
         }
+        let ends: Vec<(i32, i64)> = reading.iter().map(|r| (r.partition, r.end)).collect();
+        reading.retain(|r| r.from < r.end);
         let mut start = TopicPartitionList::new();
-        for r in reading.iter().filter(|r| r.from < r.end) {
+        for r in &reading {
             start.add_partition_offset(&self.topic, r.partition, Offset::Offset(r.from)).map_err(read)?;
         }
         committed.assign(&start).map_err(read)?;
-        let ends: Vec<(i32, i64)> = reading.iter().map(|r| (r.partition, r.end)).collect();
         let states = self.replay(&committed, reading, store)?;
         store.commit(&self.stream, &Commit { changelog: ends, ..Commit::default() })?;
         Ok(states)
@@ -106,7 +107,6 @@ impl Changelog {
         let read = |source| ChangelogError::Read { topic: self.topic.clone(), source };
         let mut chunk = Commit::default();
         let (mut states, mut progress) = (0, Instant::now());
-        left.retain(|r| r.from < r.end);
         let mut at_end: Vec<i32> = Vec::new();
         while let Some(first) = left.first() {
             match consumer.poll(PACE) {

@@ -162,16 +162,11 @@ impl Store for SledStore {
 
     fn instance(&self) -> Result<String, StoreError> {
         let made_up = format!("{:016x}", rand::random::<u64>());
-        let kept = self.db.compare_and_swap(INSTANCE, None::<&[u8]>, Some(made_up.as_bytes()));
-        let flushed = self.db.flush();
-        match (kept.map_err(|error| access("-", "written", &error))?, flushed) {
-            (Ok(()), Ok(_)) => Ok(made_up),
-            (Err(sled::CompareAndSwapError { current: Some(name), .. }), _) => {
-                Ok(String::from_utf8_lossy(&name).into_owned())
-            }
-            (Err(_), _) => Ok(made_up),
-            (_, Err(error)) => Err(access("-", "written", &error)),
-        }
+        let failed = |error| access("-", "written", &error);
+        let kept = self.db.compare_and_swap(INSTANCE, None::<&[u8]>, Some(made_up.as_bytes())).map_err(failed)?;
+        self.db.flush().map_err(failed)?;
+        let before = kept.err().and_then(|refused| refused.current);
+        Ok(before.map_or(made_up, |name| String::from_utf8_lossy(&name).into_owned()))
     }
 
     fn state(&self, stream: &str, partition: i32, series: &str) -> Result<Option<Vec<u8>>, StoreError> {
