@@ -5,6 +5,7 @@
 mod supervisor;
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -67,6 +68,17 @@ pub enum AppError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// The store failed while the daemon ran.
+    #[error(
+        "the state folder {} failed: {error}; free or repair its disk and start again: what was committed is not lost",
+        folder.display()
+    )]
+    StateLost {
+        /// `service.state_dir`.
+        folder: PathBuf,
+        /// What the store says.
+        error: String,
+    },
     /// Lanes had to be left behind.
     #[error("{lanes} lanes did not drain within {} s: what they had not committed is read again at the next start", timeout.as_secs())]
     Drain {
@@ -112,7 +124,8 @@ where
         learners.push(Learner::open(Arc::new(stream.clone()), registry.clone(), store.clone())?);
     }
     let halt = Arc::new(AtomicBool::new(false));
-    let lanes = Lanes::start(&settings, &learners, &store, &halt);
+    let (failed, mut failures) = mpsc::channel(1);
+    let lanes = Lanes::start(&settings, &learners, &store, &halt, &failed);
     let http = match settings.service.http_listen {
         None => None,
         Some(address) => {
@@ -123,16 +136,22 @@ where
     tracing::info!(lanes = lanes.len(), "running");
 
     let mut current = settings;
+    let mut failure = None;
     loop {
         tokio::select! {
             () = &mut stop => break,
+            Some(error) = failures.recv() => {
+                tracing::error!(error, "stopping: the state can no longer be kept");
+                failure = Some(AppError::StateLost { folder: current.service.state_dir.clone(), error });
+                break;
+            }
             Some(()) = signals.reload.recv() => reload(&mut current, &signals.load, &lanes),
         }
     }
     drain(&current, lanes, &learners, &halt).await?;
     drop(http);
     tracing::info!("stopped");
-    Ok(())
+    failure.map_or(Ok(()), Err)
 }
 
 fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, AppError> {

@@ -128,6 +128,77 @@ impl StatesRestored<'_> {
     }
 }
 
+/// A lane stopped taking records, or goes on, because of its output.
+pub struct InputPaused<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// The lane's number.
+    pub lane: usize,
+    /// Whether it stopped.
+    pub paused: bool,
+    /// Results on their way to the brokers.
+    pub in_flight: usize,
+}
+
+impl InputPaused<'_> {
+    /// Logs, counts the pauses, and sets the gauge.
+    pub fn emit(&self) {
+        let (stream, lane) = (self.stream.to_owned(), self.lane.to_string());
+        gauge!("outlierd_input_paused", "stream" => stream.clone(), "lane" => lane)
+            .set(f64::from(u8::from(self.paused)));
+        if self.paused {
+            warn!(
+                stream = self.stream,
+                lane = self.lane,
+                in_flight = self.in_flight,
+                "the output is slower than the input: input paused"
+            );
+            counter!("outlierd_input_pauses_total", "stream" => stream).increment(1);
+        } else {
+            info!(stream = self.stream, lane = self.lane, in_flight = self.in_flight, "input goes on");
+        }
+    }
+}
+
+/// A series was silent for so long that it is forgotten.
+pub struct SeriesExpired<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// The series.
+    pub series: &'a str,
+}
+
+impl SeriesExpired<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        info!(stream = self.stream, series = self.series, "silent for keep.expire_after: forgotten");
+        counter!("outlierd_expired_series_total", "stream" => self.stream.to_owned()).increment(1);
+    }
+}
+
+/// The changelog holds something that is no state of a series.
+pub struct ChangelogEntrySkipped<'a> {
+    /// The topic.
+    pub topic: &'a str,
+    /// Where it is.
+    pub partition: i32,
+    /// Where it is.
+    pub offset: i64,
+}
+
+impl ChangelogEntrySkipped<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        error!(
+            topic = self.topic,
+            partition = self.partition,
+            offset = self.offset,
+            "an entry of the changelog has no series' name for a key: skipped; who else writes to this topic?"
+        );
+        counter!("outlierd_changelog_skipped_total").increment(1);
+    }
+}
+
 /// An alert event was handed to the output topic.
 pub struct AlertPublished<'a>(pub &'a Alert);
 
@@ -284,7 +355,8 @@ impl StateSetAside<'_> {
     /// Logs and counts.
     pub fn emit(&self) {
         error!(folder = %self.folder.display(), kept_as = %self.aside.display(),
-            "state folder was damaged and is set aside: thresholds and windows start anew from the fleet's calibration");
+            "state folder was damaged and is set aside: series go on from the changelog; what is not in it (delivery = \
+             \"at_least_once\", records learned so far) starts anew");
         counter!("outlierd_state_set_aside_total").increment(1);
     }
 }

@@ -49,6 +49,11 @@ impl GateState {
     pub fn new(fields: usize) -> Self {
         Self { clock: clock::Clock::default(), fields: vec![field::Memory::default(); fields].into() }
     }
+
+    /// The newest event time that was accepted; `None` before the first.
+    pub fn newest(&self) -> Option<EventTime> {
+        self.clock.newest()
+    }
 }
 
 /// What the gate says of one record.

@@ -2,9 +2,11 @@
 //!
 //! Its whole life is the loop in [`Lane::run`]: poll a micro-batch, run the pipeline, hand results to the producer, commit
 //! when it is time. Nothing else runs on a lane: training and HTTP have threads of their own, and a lane never waits for
-//! them; while its stream has no model it pauses its partitions and goes on polling, so that it stays in its group.
+//! them; while its stream trains a first model, or the output is slower than the input, it pauses its partitions and goes on
+//! polling, so that it stays in its group.
 
 pub mod core;
+mod expiry;
 pub mod rebalance;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -20,6 +22,7 @@ use rdkafka::message::Message as _;
 use self::core::{Core, LaneError};
 use self::rebalance::LaneContext;
 use crate::config::settings::{Delivery, Kafka, Stream};
+use crate::events::InputPaused;
 use crate::pipeline::{Pipeline, PipelineError};
 use crate::retrain::learner::{Learner, Phase};
 use crate::sink::Sink;
@@ -28,6 +31,10 @@ use crate::state::Store;
 
 /// How long a paused lane polls at a time; bounds how late it notices a new bundle or a stop.
 const PAUSED_WAIT: Duration = Duration::from_millis(50);
+
+/// Results that may be on their way to the brokers before a lane stops taking records, and at which it goes on.
+const IN_FLIGHT_MAX: usize = 10_000;
+const IN_FLIGHT_RESUME: usize = 2_000;
 
 /// How often passing errors of the consumer are told.
 const WARN_EVERY: Duration = Duration::from_secs(10);
@@ -113,7 +120,6 @@ impl Lane {
         stop: &AtomicBool,
         control: &Receiver<Control>,
     ) -> Result<(), LaneError> {
-        let mut paused = false;
         let mut warned: Option<Instant> = None;
         self.status.running.store(true, Ordering::Release);
         while !stop.load(Ordering::Acquire) {
@@ -122,7 +128,7 @@ impl Lane {
                 lock(core).pipeline_mut().reload(&stream);
             }
             let phase = self.learner.phase();
-            self.follow(&phase, consumer, core, &mut paused)?;
+            let slow = self.follow(&phase, consumer, core)?;
             let rebalances = consumer.context().rebalances();
             let interrupted = || consumer.context().rebalances() != rebalances;
             let passes = |error: &KafkaError| {
@@ -134,7 +140,8 @@ impl Lane {
                 }
                 passes
             };
-            let mut batch = poll_batch(consumer, self.bounds(&phase), interrupted, passes)?;
+            let bounds = self.bounds(&phase, consumer.context().is_paused());
+            let mut batch = poll_batch(consumer, bounds, interrupted, passes)?;
             if let Some(failure) = consumer.context().take_failure() {
                 return Err(failure);
             }
@@ -142,8 +149,11 @@ impl Lane {
             batch.retain(|message| !revoked.contains(&message.partition()));
 
             let mut core = lock(core);
-            let alert_waits = !batch.is_empty() && core.run(&batch)?;
-            if alert_waits || core.commit_due() || self.learner.ready() {
+            if !batch.is_empty() {
+                core.run(&batch)?;
+            }
+            // A commit waits for all results: with a slow output it would keep the lane from its group's rebalances.
+            if !slow && (core.commit_due() || self.learner.ready()) {
                 core.commit(consumer, CommitMode::Async)?;
             }
             self.learner.train_if_ready();
@@ -153,43 +163,47 @@ impl Lane {
         Ok(())
     }
 
-    /// Brings the lane in line with the learner: paused while a first model is trained, swapped when a bundle is live.
+    /// Brings the lane in line with the learner and with its output: paused while a first model is trained or the output
+    /// is slow, swapped when a bundle is live. Returns whether the output is slow.
     fn follow(
         &self,
         phase: &Phase,
         consumer: &BaseConsumer<LaneContext>,
         core: &Mutex<Core>,
-        paused: &mut bool,
-    ) -> Result<(), LaneError> {
-        match phase {
-            Phase::Training if !*paused => {
+    ) -> Result<bool, LaneError> {
+        let mut core = lock(core);
+        if let Phase::Live(id) = phase
+            && core.pipeline_mut().bundle_id() != Some(id)
+        {
+            let bundle = self.learner.live_bundle().map_err(PipelineError::from)?;
+            core.pipeline_mut().swap(bundle)?;
+        }
+        let paused = consumer.context().is_paused();
+        let training = matches!(phase, Phase::Training);
+        let slow = core.in_flight() > if paused { IN_FLIGHT_RESUME } else { IN_FLIGHT_MAX };
+        if paused != (training || slow) {
+            consumer.context().set_paused(!paused);
+            if paused {
+                consumer.resume(&consumer.assignment()?)?;
+            } else {
                 consumer.pause(&consumer.assignment()?)?;
-                *paused = true;
             }
-            Phase::Live(id) if lock(core).pipeline_mut().bundle_id() != Some(id) => {
-                let bundle = self.learner.live_bundle().map_err(PipelineError::from)?;
-                lock(core).pipeline_mut().swap(bundle)?;
+            if slow || !training {
+                let in_flight = core.in_flight();
+                InputPaused { stream: &self.stream.name, lane: self.number, paused: !paused, in_flight }.emit();
             }
-            _ => {}
         }
-        if *paused && !matches!(phase, Phase::Training) {
-            consumer.resume(&consumer.assignment()?)?;
-            *paused = false;
-        }
-        Ok(())
+        Ok(slow)
     }
 
     /// A learning lane takes no more records than are wanted: the next ones are to be scored.
-    fn bounds(&self, phase: &Phase) -> Bounds {
+    fn bounds(&self, phase: &Phase, paused: bool) -> Bounds {
         let input = &self.stream.input;
-        let bounds = Bounds { records: input.batch_records, bytes: input.batch_bytes, wait: input.batch_wait };
-        match phase {
-            Phase::Collecting { done, wanted } => {
-                Bounds { records: bounds.records.min(wanted.saturating_sub(*done).max(1)), ..bounds }
-            }
-            Phase::Training => Bounds { wait: PAUSED_WAIT, ..bounds },
-            Phase::Live(_) => bounds,
-        }
+        let records = match phase {
+            Phase::Collecting { done, wanted } => input.batch_records.min(wanted.saturating_sub(*done).max(1)),
+            _ => input.batch_records,
+        };
+        Bounds { records, bytes: input.batch_bytes, wait: if paused { PAUSED_WAIT } else { input.batch_wait } }
     }
 }
 

@@ -46,8 +46,8 @@ pub enum PipelineError {
     },
 }
 
-/// Makes the state of a series that is not in memory, by partition and name.
-pub type Load<'l> = dyn FnMut(i32, &str) -> SeriesState + 'l;
+/// Finds the stored state of a series that is not in memory, by partition and name.
+pub type Load<'l> = dyn FnMut(i32, &str) -> Option<SeriesState> + 'l;
 
 /// What one batch came to.
 #[derive(Default)]
@@ -91,6 +91,8 @@ struct Item {
     /// Index of its window; `None` where it is not scored.
     window: Option<usize>,
     faults: Vec<Fault>,
+    /// Whether its series had expired and starts anew with it.
+    anew: bool,
 }
 
 impl Pipeline {
@@ -199,6 +201,9 @@ impl Pipeline {
         for item in items {
             let Some(slot) = table.get_mut(item.slot) else { continue };
             let (record, values) = (&batch.records[item.record], readings[item.record]);
+            if item.anew {
+                slot.state.start_anew();
+            }
             let residual = item.window.zip(residuals.as_ref()).map(|(window, all)| all.row(window));
             self.judge(slot, record, values, &item.faults, residual, &mut done);
         }
@@ -222,13 +227,24 @@ impl Pipeline {
             let detail = format!("series {:?} is new and the partition holds record.max_series = {max}", record.series);
             (RejectReason::TooManySeries, detail)
         };
-        let slot = table.slot(record.partition, &record.series, || load(record.partition, &record.series));
-        let slot = slot.map_err(full)?;
-        let mut item = Item { record: 0, slot, window: None, faults: Vec::new() };
+        let (stored, new) = (|| load(record.partition, &record.series), || SeriesState::new(values.len()));
+        let slot = table.slot(record.partition, &record.series, stored, new).map_err(full)?;
+        let mut item = Item { record: 0, slot, window: None, faults: Vec::new(), anew: false };
         let Some(found) = table.get_mut(slot) else { return Ok(Admitted { item, out_of_order: false }) };
-        let checked = self.gate.check(&mut found.state.gate, record.time, arrival, values);
+        // What a record with a wrong time would let expire is kept: the gate rejects the record.
+        let expired = found.state.expired(self.stream.keep.expire_after, record.time);
+        let mut anew = expired.then(|| SeriesState::new(values.len()));
+        let gate = anew.as_mut().map_or(&mut found.state.gate, |state| &mut state.gate);
+        let checked = self.gate.check(gate, record.time, arrival, values);
+        if let GateVerdict::Reject(reason, detail) = checked.verdict {
+            return Err((reason, detail));
+        }
+        if let Some(state) = anew {
+            // Its second half waits until the records before it in the batch have been judged.
+            (found.state.gate, found.state.window) = (state.gate, state.window);
+            item.anew = true;
+        }
         match checked.verdict {
-            GateVerdict::Reject(reason, detail) => return Err((reason, detail)),
             GateVerdict::Fault(faults) => {
                 found.state.window.clear();
                 item.faults = faults;
@@ -239,7 +255,7 @@ impl Pipeline {
                     item.window = Some(windows.len() / inputs - 1);
                 }
             }
-            GateVerdict::Pass => {}
+            GateVerdict::Pass | GateVerdict::Reject(..) => {}
         }
         Ok(Admitted { item, out_of_order: checked.order != gate::Order::InOrder })
     }

@@ -19,6 +19,11 @@ use serde::{Deserialize, Serialize};
 pub struct EventTime(pub i64);
 
 impl EventTime {
+    /// The machine's time.
+    pub fn now() -> Self {
+        Self(jiff::Timestamp::now().as_microsecond())
+    }
+
     /// The time `millis` milliseconds after the epoch (saturating).
     pub fn from_millis(millis: i64) -> Self {
         Self(millis.saturating_mul(1_000))

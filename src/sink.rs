@@ -217,12 +217,21 @@ impl Sink {
         self.send(BaseRecord::to(topic).key(&*outcome.series).payload(&payload))
     }
 
-    /// Sends the state of a series to the changelog's partition of that number.
+    /// Sends the state of a series to the changelog's partition of that number; `None` is a tombstone: the series is forgotten.
     ///
     /// # Errors
     /// [`SinkError::Delivery`] where librdkafka does not take it.
-    pub fn state(&self, partition: i32, series: &str, state: &[u8]) -> Result<(), SinkError> {
-        self.send(BaseRecord::to(&self.output.states).partition(partition).key(series).payload(state))
+    pub fn state(&self, partition: i32, series: &str, state: Option<&[u8]>) -> Result<(), SinkError> {
+        let record = BaseRecord::<str, [u8]>::to(&self.output.states).partition(partition).key(series);
+        self.send(match state {
+            Some(state) => record.payload(state),
+            None => record,
+        })
+    }
+
+    /// How many messages the brokers have not acknowledged yet.
+    pub fn in_flight(&self) -> usize {
+        usize::try_from(self.producer.in_flight_count()).unwrap_or(0)
     }
 
     /// By partition, the offset in the changelog behind the states that the brokers have taken since the last call.

@@ -20,8 +20,8 @@ pub type Learned = (i32, i64, Vec<u8>);
 pub struct Commit {
     /// Partition and the offset of the next record to read from it.
     pub positions: Vec<(i32, i64)>,
-    /// Partition, series, and its encoded state.
-    pub states: Vec<(i32, String, Vec<u8>)>,
+    /// Partition, series, and its encoded state, in the order of their changes; `None` forgets the series.
+    pub states: Vec<(i32, String, Option<Vec<u8>>)>,
     /// Records taken for the first training: partition, offset and their bytes.
     pub learned: Vec<Learned>,
     /// Partition and the offset in the changelog up to which its states are stored.
@@ -44,6 +44,19 @@ pub trait Store: Send + Sync {
 
     /// All series of a partition, in the order of their names.
     fn series(&self, stream: &str, partition: i32) -> Result<Vec<String>, StoreError>;
+
+    /// How many series a partition has.
+    fn count(&self, stream: &str, partition: i32) -> Result<usize, StoreError>;
+
+    /// The next series of a partition and their encoded states, at most `limit`, in the order of their names: those
+    /// behind the name `after`, or the first ones.
+    fn states(
+        &self,
+        stream: &str,
+        partition: i32,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Vec<u8>)>, StoreError>;
 
     /// All stored positions of a stream, in the order of the partitions.
     fn positions(&self, stream: &str) -> Result<Vec<(i32, i64)>, StoreError>;

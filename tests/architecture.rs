@@ -111,6 +111,21 @@ fn is_own_module(code: &str, name: &str) -> bool {
     name == "sled" && code.contains("pub mod sled")
 }
 
+/// Intervals are measured on the clock that only goes forward. The machine's own, which can jump, is read where a point in
+/// time is meant.
+#[test]
+fn the_machines_clock_is_read_where_a_date_is_meant() {
+    let allowed = ["record", "model/registry", "retrain/learn", "cli/demo"];
+    let mut wrong = Vec::new();
+    for (file, code) in sources() {
+        let reads = ["SystemTime::now", "Timestamp::now", "Zoned::now"].iter().any(|name| code.contains(name));
+        if reads && !allowed.iter().any(|module| is_in(&file, module)) {
+            wrong.push(file);
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
 #[test]
 fn files_stay_readable() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

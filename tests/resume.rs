@@ -15,7 +15,7 @@ use outlierd::config::settings::Stream;
 use outlierd::config::{Sources, load};
 use outlierd::model::bundle::Bundle;
 use outlierd::pipeline::Pipeline;
-use outlierd::pipeline::series::{SeriesState, SeriesTable};
+use outlierd::pipeline::series::SeriesTable;
 use outlierd::record::alert::Alert;
 use outlierd::record::{EventTime, Message, Outcome};
 use outlierd::retrain::learn::learn;
@@ -34,7 +34,7 @@ fn reading(rng: &mut ChaCha8Rng, step: usize) -> [f64; 4] {
         .map(|mean| mean * (1.0 + 0.1 * load + 0.02 * rng.sample::<f64, _>(rand_distr::StandardNormal)))
 }
 
-fn stream(kind: &str, window: usize) -> Stream {
+fn stream(kind: &str, window: usize, latent: usize) -> Stream {
     let overrides = [
         "streams.s.input.topic=t".to_owned(),
         "streams.s.record.fields=[\"w\", \"x\", \"y\", \"z\"]".to_owned(),
@@ -42,14 +42,15 @@ fn stream(kind: &str, window: usize) -> Stream {
         format!("streams.s.model.kind={kind}"),
         "streams.s.episode.update_every=\"20s\"".to_owned(),
         format!("streams.s.window={window}"),
+        format!("streams.s.model.latent={latent}"),
     ];
     load(&Sources { overrides: overrides.to_vec(), ..Sources::default() }).unwrap().streams.remove(0)
 }
 
 /// A stream of each kind of model, and the folder of a bundle for it.
 static TRAINED: LazyLock<Vec<(Arc<Stream>, PathBuf, tempfile::TempDir)>> = LazyLock::new(|| {
-    let trained = |kind, window| {
-        let stream = stream(kind, window);
+    let trained = |kind, window, latent| {
+        let stream = stream(kind, window, latent);
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let row = |step: usize| TrainingRow {
             series: SERIES[0].into(),
@@ -62,7 +63,7 @@ static TRAINED: LazyLock<Vec<(Arc<Stream>, PathBuf, tempfile::TempDir)>> = LazyL
         let saved = bundle.save(folder.path()).unwrap();
         (Arc::new(stream), saved, folder)
     };
-    vec![trained("linear", 1), trained("linear", 3), trained("dense", 1)]
+    vec![trained("linear", 1, 1), trained("linear", 1, 2), trained("linear", 3, 2), trained("dense", 1, 2)]
 });
 
 /// Keys and payloads: faults of the machine, stuck and missing sensors, spikes, late and broken records.
@@ -117,10 +118,7 @@ fn run(
                     timestamp: None,
                 })
                 .collect();
-            let mut load = |_, series: &str| match stored.get(series) {
-                Some(bytes) => codec::decode(bytes).unwrap(),
-                None => SeriesState::new(4),
-            };
+            let mut load = |_, series: &str| stored.get(series).map(|bytes| codec::decode(bytes).unwrap());
             let done = pipeline.run(&messages, &mut table, &mut load).unwrap();
             // The index of the message is that inside its batch.
             outcomes.extend(done.outcomes.into_iter().map(|outcome| Outcome { message: 0, ..outcome }));
@@ -137,7 +135,7 @@ fn run(
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
-    fn stopped_and_resumed_is_straight_through(seed: u64, batch in 1..80usize, every in 1..200usize, which in 0..3usize) {
+    fn stopped_and_resumed_is_straight_through(seed: u64, batch in 1..80usize, every in 1..200usize, which in 0..4usize) {
         let (stream, bundle, _) = &TRAINED[which];
         let payloads = payloads(seed);
         let straight = run(stream, bundle, &payloads, payloads.len(), None);

@@ -6,6 +6,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc;
+
 use crate::config::settings::Settings;
 use crate::events::LaneRestarts;
 use crate::lane::{Control, Lane, LaneStatus};
@@ -38,6 +40,7 @@ impl Lanes {
         learners: &[Arc<Learner>],
         store: &Arc<dyn Store>,
         halt: &Arc<AtomicBool>,
+        failed: &mpsc::Sender<String>,
     ) -> Self {
         let mut lanes = Vec::new();
         for (stream, learner) in settings.streams.iter().zip(learners) {
@@ -54,10 +57,10 @@ impl Lanes {
                     dead_letter_max: Arc::new(DEAD_LETTER_MAX.into()),
                 };
                 let (control, orders) = sync_channel(ORDERS_MAX);
-                let halt = halt.clone();
+                let (halt, failed) = (halt.clone(), failed.clone());
                 let thread = thread::Builder::new()
                     .name(format!("{}-{number}", stream.name))
-                    .spawn(move || supervise(&lane, &halt, &orders));
+                    .spawn(move || supervise(&lane, &halt, &orders, &failed));
                 match thread {
                     Ok(thread) => lanes.push(Running { stream: stream.name.clone(), thread, control, status }),
                     Err(error) => {
@@ -100,11 +103,17 @@ impl Lanes {
     }
 }
 
-fn supervise(lane: &Lane, halt: &AtomicBool, orders: &Receiver<Control>) {
+/// Runs a lane again and again. A store that has failed stays failed until it is opened anew: that ends the process.
+fn supervise(lane: &Lane, halt: &AtomicBool, orders: &Receiver<Control>, failed: &mpsc::Sender<String>) {
     let mut backoff = BACKOFF_MIN;
     while !halt.load(Ordering::Acquire) {
         let started = Instant::now();
         let Err(error) = lane.run(halt, orders) else { return };
+        if let Some(error) = error.store_failure() {
+            // The first lane that says it is enough.
+            let _ = failed.try_send(error.to_string());
+            return;
+        }
         if started.elapsed() > HEALTHY_AFTER {
             backoff = BACKOFF_MIN;
         }

@@ -10,7 +10,7 @@ use crate::config::settings::{Stream, TimeFormat};
 use crate::decode::csv::{Columns, Table, TableOptions};
 use crate::decode::file::{self, Kind};
 use crate::decode::lines::Lines;
-use crate::pipeline::series::{SeriesState, SeriesTable};
+use crate::pipeline::series::SeriesTable;
 use crate::pipeline::{Done, Pipeline, PipelineError};
 
 /// Rows that are read and scored at a time.
@@ -106,9 +106,8 @@ impl Records {
         rows: usize,
         pipeline: &mut Pipeline,
         table: &mut SeriesTable,
-        fields: usize,
     ) -> anyhow::Result<Option<Chunk>> {
-        let mut load = |_: i32, _: &str| SeriesState::new(fields);
+        let mut load = |_: i32, _: &str| None;
         let done: Result<Done, PipelineError>;
         let read: usize;
         match self {

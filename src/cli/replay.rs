@@ -179,8 +179,7 @@ impl Run {
                 continue;
             }
             let rows = if learning { left.min(CHUNK_ROWS) } else { CHUNK_ROWS };
-            let fields = self.stream.record.fields.len();
-            let Some(mut chunk) = self.records.run(rows, &mut self.pipeline, &mut self.table, fields)? else { break };
+            let Some(mut chunk) = self.records.run(rows, &mut self.pipeline, &mut self.table)? else { break };
             learned.extend(chunk.done.learned.drain(..).map(|(_, row)| row));
             self.write_rows(&chunk, out)?;
             totals.add(&chunk);

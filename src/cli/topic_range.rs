@@ -13,7 +13,7 @@ use rdkafka::topic_partition_list::Offset;
 
 use crate::config::settings::{Kafka, Stream};
 use crate::pipeline::Pipeline;
-use crate::pipeline::series::{SeriesState, SeriesTable};
+use crate::pipeline::series::SeriesTable;
 use crate::retrain::set::TrainingRow;
 use crate::source::{Bounds, client_config, poll_batch, view};
 
@@ -49,7 +49,6 @@ pub(super) fn read(
 
     let mut pipeline = Pipeline::new(stream.clone(), None)?;
     let mut table = SeriesTable::new(stream.record.max_series);
-    let fields = stream.record.fields.len();
     let mut rows = Vec::new();
     let wait = Bounds { records: stream.input.batch_records, bytes: stream.input.batch_bytes, wait: QUIET };
     while !ends.is_empty() && rows.len() < limit {
@@ -69,7 +68,7 @@ pub(super) fn read(
         }
         let inside = |m: &crate::record::Message<'_>| ends.iter().any(|&(p, end)| p == m.partition && m.offset < end);
         let messages: Vec<_> = batch.iter().map(view).filter(inside).collect();
-        let done = pipeline.run(&messages, &mut table, &mut |_, _| SeriesState::new(fields))?;
+        let done = pipeline.run(&messages, &mut table, &mut |_, _| None)?;
         rows.extend(done.learned.into_iter().map(|(_, row)| row));
         ends.retain(|(partition, _)| !at_end.contains(partition));
         for message in &batch {

@@ -83,9 +83,8 @@ fn from_files(args: &Args, stream: &Arc<Stream>) -> anyhow::Result<Vec<TrainingR
         let mut records = args.input_args.open(&path, stream, true)?;
         let mut pipeline = Pipeline::new(stream.clone(), None)?;
         let mut table = SeriesTable::new(stream.record.max_series);
-        let fields = stream.record.fields.len();
         while let Some(mut chunk) =
-            records.run(CHUNK_ROWS, &mut pipeline, &mut table, fields).with_context(|| format!("{}", path.display()))?
+            records.run(CHUNK_ROWS, &mut pipeline, &mut table).with_context(|| format!("{}", path.display()))?
         {
             read += chunk.rows;
             rejected += chunk.done.rejected.len();

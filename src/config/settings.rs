@@ -3,6 +3,8 @@
 //! [`super::raw`] is the same as it is written in a file; [`super::load`] turns one into the other and reports every
 //! problem at once. A value of these types is known to be within its range.
 
+mod verdict;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,7 +12,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::record::EventTime;
+pub use self::verdict::{Budget, Episode, Mute, Threshold, ThresholdKind};
 
 /// The whole configuration.
 #[derive(Clone, PartialEq, Debug)]
@@ -78,6 +80,8 @@ pub struct Stream {
     pub output: Output,
     /// How records are read.
     pub record: RecordFormat,
+    /// How long what is known of a series is kept, and where.
+    pub keep: Keep,
     /// Sensor faults.
     pub gate: Gate,
     /// Records in a window (1 for row models).
@@ -163,8 +167,19 @@ pub struct RecordFormat {
     pub fields: Vec<Field>,
     /// Longest payload that is read, in bytes.
     pub max_payload_bytes: usize,
-    /// Series of one partition that are held at most.
+    /// Series of one partition that are known at most.
     pub max_series: usize,
+}
+
+/// How long what is known of a series is kept, and where.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Keep {
+    /// Series that one lane holds in memory at most, between two commits.
+    pub in_memory: usize,
+    /// Without a record for this long a series leaves memory; it comes back from the store.
+    pub idle_after: Duration,
+    /// Without a record for this long (event time) a series is forgotten; zero: never.
+    pub expire_after: Duration,
 }
 
 /// Where the series' key is.
@@ -309,84 +324,4 @@ pub struct Score {
     pub squash: f64,
     /// Weight of the diagonal in the shrunk covariance, (0, 1].
     pub shrinkage: f64,
-}
-
-/// The kinds of threshold.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ThresholdKind {
-    /// Exponentially weighted mean plus a multiple of the standard deviation.
-    Sigma,
-    /// A streaming quantile times a margin.
-    Quantile,
-    /// Peaks over threshold with a generalised Pareto tail (SPOT, Siffer et al., KDD 2017).
-    Spot,
-    /// The same on the score less its moving average (DSPOT).
-    Dspot,
-}
-
-/// The adaptive threshold of a series.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Threshold {
-    /// Its kind.
-    pub kind: ThresholdKind,
-    /// How many alerts an operator will have: turned into the risk of one record.
-    pub budget: Budget,
-    /// Time between two records of a series, where it is known; else it is taken from the training records.
-    pub period: Option<Duration>,
-    /// The threshold is this many times the level that its kind finds.
-    pub margin: f64,
-    /// The quantile of `quantile`, and the initial level of `spot` and `dspot`, (0.5, 1).
-    pub level: f64,
-    /// Records of its own after which a series is no longer provisional.
-    pub min_records: u64,
-    /// Records that the memory of the threshold spans.
-    pub memory: u64,
-    /// Outliers in a row after which the level is taken for the new normal (0: never).
-    pub level_shift_after: u64,
-}
-
-/// An alert budget: `alerts` per series per `period`.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Budget {
-    /// How many.
-    pub alerts: f64,
-    /// In what time.
-    pub period: Duration,
-}
-
-/// When episodes open and close.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Episode {
-    /// Outliers ...
-    pub open_n: u32,
-    /// ... among this many records open an episode (1 to 64).
-    pub open_m: u32,
-    /// Below this part of the threshold a record counts towards closing, (0, 1].
-    pub close_ratio: f64,
-    /// Such records in a row that close an episode.
-    pub close_after: u32,
-    /// After a close, how long (event time) outliers reopen no episode.
-    pub cool_down: Duration,
-    /// How often (event time) an open episode is published again; zero: never.
-    pub update_every: Duration,
-    /// Times the threshold from which an episode is critical.
-    pub critical_ratio: f64,
-    /// Part of the threshold from which a record is suspect, (0, 1].
-    pub suspect_ratio: f64,
-    /// Fields named in an alert at most.
-    pub top_fields: usize,
-}
-
-/// A time in which a series' alerts are not published.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Mute {
-    /// Which series: a name, or a pattern with `*`.
-    pub series: String,
-    /// From this event time on ...
-    pub from: EventTime,
-    /// ... until before this one.
-    pub until: EventTime,
-    /// Why, for people.
-    pub reason: String,
 }

@@ -49,6 +49,12 @@ struct Seen {
     last: EventTime,
 }
 
+impl Clock {
+    pub fn newest(&self) -> Option<EventTime> {
+        self.seen.as_ref().map(|seen| seen.newest)
+    }
+}
+
 impl Limits {
     pub fn new(gate: &settings::Gate) -> Self {
         Self {

@@ -13,11 +13,13 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::Offset;
 
+use super::expiry::Expiry;
 use super::rebalance::LaneContext;
 use crate::config::settings::{Delivery, Kafka, Stream};
-use crate::events::{AlertPublished, StateUnreadable, StatesRestored};
+use crate::events::{AlertPublished, SeriesExpired, StateUnreadable, StatesRestored};
 use crate::pipeline::series::{SeriesState, SeriesTable};
 use crate::pipeline::{Pipeline, PipelineError};
+use crate::record::EventTime;
 use crate::retrain::learner::Learner;
 use crate::sink::{Sink, SinkError};
 use crate::source::view;
@@ -40,6 +42,14 @@ pub enum LaneError {
     /// The state could not be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A stored state that this outlierd must not touch.
+    #[error("the stored state of series {series:?} cannot be read: {source}")]
+    NewerState {
+        /// The series.
+        series: String,
+        /// Why.
+        source: CodecError,
+    },
     /// A state could not be encoded.
     #[error(transparent)]
     Codec(#[from] CodecError),
@@ -52,6 +62,16 @@ pub enum LaneError {
     /// The consumer is in no group that could commit.
     #[error("the consumer is in no consumer group")]
     NoGroup,
+}
+
+impl LaneError {
+    /// The store's own failure, which does not pass while the process has it open.
+    pub fn store_failure(&self) -> Option<&StoreError> {
+        match self {
+            Self::Store(error) | Self::Changelog(ChangelogError::Store(error)) => Some(error),
+            _ => None,
+        }
+    }
 }
 
 /// See the module.
@@ -69,6 +89,9 @@ pub struct Core {
     /// Learned records since the last commit.
     learned: Commit,
     last_commit: Instant,
+    /// Whether an alert was sent since the last commit.
+    alert_waits: bool,
+    expiry: Expiry,
     /// Where the states of partitions that come from elsewhere are; only with exactly-once delivery.
     changelog: Option<Changelog>,
 }
@@ -87,6 +110,7 @@ impl Core {
         Self {
             changelog: exactly_once.then(|| Changelog::new(kafka, &stream.name, &stream.output.states)),
             table: SeriesTable::new(stream.record.max_series),
+            expiry: Expiry::new(&stream.keep),
             stream,
             pipeline,
             sink,
@@ -96,6 +120,7 @@ impl Core {
             progress: HashMap::new(),
             learned: Commit::default(),
             last_commit: Instant::now(),
+            alert_waits: false,
         }
     }
 
@@ -148,8 +173,12 @@ impl Core {
         }
     }
 
-    pub(super) fn assigned(&mut self, partitions: &[i32]) {
-        self.owned.extend(partitions);
+    pub(super) fn assigned(&mut self, partitions: &[i32]) -> Result<(), LaneError> {
+        for &partition in partitions {
+            self.table.set_known(partition, self.store.count(&self.stream.name, partition)?);
+            self.owned.insert(partition);
+        }
+        Ok(())
     }
 
     pub(super) fn revoked(&mut self, partitions: &[i32]) {
@@ -157,21 +186,29 @@ impl Core {
             self.owned.remove(partition);
             self.progress.remove(partition);
             self.table.drop_partition(*partition);
+            self.expiry.revoked(*partition);
             self.learned.learned.retain(|(p, _, _)| p != partition);
         }
     }
 
-    /// Runs one micro-batch through the pipeline and hands its results to the producer. Returns whether an alert waits
-    /// for a commit.
+    /// Runs one micro-batch through the pipeline and hands its results to the producer.
     ///
     /// # Errors
     /// Any [`LaneError`]: the batch has then had effects that were not committed, and the lane must go back.
-    pub fn run(&mut self, batch: &[BorrowedMessage<'_>]) -> Result<bool, LaneError> {
+    pub fn run(&mut self, batch: &[BorrowedMessage<'_>]) -> Result<(), LaneError> {
         let started = Instant::now();
         let messages: Vec<_> = batch.iter().map(view).collect();
-        let (store, stream, fields) = (&self.store, &self.stream.name, self.stream.record.fields.len());
-        let mut load = |partition, series: &str| load(&**store, stream, partition, series, fields);
+        let (store, stream, mut refused) = (&*self.store, &self.stream.name, None);
+        let mut load = |partition, series: &str| {
+            load(store, stream, partition, series).unwrap_or_else(|error| {
+                refused.get_or_insert(error);
+                None
+            })
+        };
         let done = self.pipeline.run(&messages, &mut self.table, &mut load)?;
+        if let Some(error) = refused {
+            return Err(error);
+        }
 
         for rejected in &done.rejected {
             if let Some(message) = batch.get(rejected.message) {
@@ -195,17 +232,30 @@ impl Core {
                 self.learner.add(message.partition, message.offset, row);
             }
         }
+        for outcome in &done.outcomes {
+            if let Some(message) = messages.get(outcome.message) {
+                self.expiry.saw(message.partition, outcome.time);
+            }
+        }
         for message in batch {
             self.progress.insert(message.partition(), message.offset() + 1);
         }
-        self.sink.poll();
+        self.alert_waits |= !done.alerts.is_empty();
         done.counts.emit(&self.stream.name, started.elapsed());
-        Ok(!done.alerts.is_empty())
+        Ok(())
     }
 
-    /// Whether a commit is due by time.
+    /// Whether a commit is due: by time, for an alert, or to make room in memory.
     pub fn commit_due(&self) -> bool {
-        self.last_commit.elapsed() >= self.stream.input.commit_interval
+        self.alert_waits
+            || self.last_commit.elapsed() >= self.stream.input.commit_interval
+            || self.expiry.is_full(&self.table)
+    }
+
+    /// Serves delivery reports, and tells how many results are on their way to the brokers.
+    pub fn in_flight(&self) -> usize {
+        self.sink.poll();
+        self.sink.in_flight()
     }
 
     /// Makes everything so far durable, in the order of the delivery contract. Exactly once: results, states and offsets in
@@ -216,6 +266,7 @@ impl Core {
     /// Any [`LaneError`]: nothing after the failed step has happened.
     pub fn commit(&mut self, consumer: &BaseConsumer<LaneContext>, mode: CommitMode) -> Result<(), LaneError> {
         self.last_commit = Instant::now();
+        self.alert_waits = false;
         if self.progress.is_empty() {
             return Ok(());
         }
@@ -223,11 +274,17 @@ impl Core {
         commit.positions = self.progress.drain().collect();
         let mut failure = None;
         self.table.take_dirty(|slot| match codec::encode(&slot.state) {
-            Ok(bytes) => commit.states.push((slot.partition, slot.series.to_string(), bytes)),
+            Ok(bytes) => commit.states.push((slot.partition, slot.series.to_string(), Some(bytes))),
             Err(error) => failure = Some(error),
         });
         if let Some(error) = failure {
             return Err(error.into());
+        }
+        let expired = self.expiry.expired(&*self.store, &self.stream.name, &self.table, EventTime::now())?;
+        for (partition, series) in expired {
+            SeriesExpired { stream: &self.stream.name, series: &series }.emit();
+            self.table.forget(partition);
+            commit.states.push((partition, series, None));
         }
         let mut offsets = TopicPartitionList::with_capacity(commit.positions.len());
         for (partition, offset) in &commit.positions {
@@ -236,7 +293,7 @@ impl Core {
         let exactly_once = self.changelog.is_some();
         if exactly_once {
             for (partition, series, state) in &commit.states {
-                self.sink.state(*partition, series, state)?;
+                self.sink.state(*partition, series, state.as_deref())?;
             }
             self.sink.commit(&offsets, &consumer.group_metadata().ok_or(LaneError::NoGroup)?)?;
             // The store is never ahead of what is committed; where it stays behind, the changelog has it.
@@ -245,6 +302,7 @@ impl Core {
             self.sink.flush(FLUSH_TIMEOUT)?;
         }
         self.store.commit(&self.stream.name, &commit)?;
+        self.expiry.sweep(&mut self.table);
         metrics::counter!("outlierd_commits_total", "stream" => self.stream.name.clone()).increment(1);
         if !exactly_once && let Err(error) = consumer.commit(&offsets, mode) {
             // The store is ahead of the group and rules at the next assignment: nothing is read twice.
@@ -254,16 +312,15 @@ impl Core {
     }
 }
 
-/// The stored state of a series, or a fresh one.
-fn load(store: &dyn Store, stream: &str, partition: i32, series: &str, fields: usize) -> SeriesState {
-    let unreadable = |error: String| StateUnreadable { stream, series, error }.emit();
-    match store.state(stream, partition, series) {
-        Ok(None) => {}
-        Ok(Some(bytes)) => match codec::decode(&bytes) {
-            Ok(state) => return state,
-            Err(error) => unreadable(error.to_string()),
-        },
-        Err(error) => unreadable(error.to_string()),
+/// The stored state of a series. A damaged one is said and started anew; one of a newer outlierd must not be overwritten.
+fn load(store: &dyn Store, stream: &str, partition: i32, series: &str) -> Result<Option<SeriesState>, LaneError> {
+    let Some(bytes) = store.state(stream, partition, series)? else { return Ok(None) };
+    match codec::decode(&bytes) {
+        Ok(state) => Ok(Some(state)),
+        Err(source @ CodecError::Newer { .. }) => Err(LaneError::NewerState { series: series.into(), source }),
+        Err(error) => {
+            StateUnreadable { stream, series, error: error.to_string() }.emit();
+            Ok(None)
+        }
     }
-    SeriesState::new(fields)
 }

@@ -32,13 +32,25 @@ pub struct LaneContext {
     failure: Mutex<Option<LaneError>>,
     /// Whether the lane has ended: the group may still assign while the consumer leaves it, and nobody would read that.
     leaving: AtomicBool,
+    /// Whether the lane has paused its partitions: those that come meanwhile are paused too.
+    paused: AtomicBool,
 }
 
 impl LaneContext {
     /// Callbacks that act on a lane's core.
     pub fn new(stream: String, lane: usize, core: Arc<Mutex<Core>>, learner: Arc<Learner>) -> Self {
-        let (rebalances, revoked, failure, leaving) = Default::default();
-        Self { stream, lane, core, learner, rebalances, revoked, failure, leaving }
+        let (rebalances, revoked, failure, leaving, paused) = Default::default();
+        Self { stream, lane, core, learner, rebalances, revoked, failure, leaving, paused }
+    }
+
+    /// Whether the lane's partitions are paused.
+    pub fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Acquire)
+    }
+
+    /// The lane has paused all its partitions, or resumed them.
+    pub fn set_paused(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Release);
     }
 
     /// The lane has ended, and everything it wanted to commit is committed.
@@ -66,14 +78,14 @@ impl LaneContext {
         let owned = {
             let mut core = self.core.lock().unwrap_or_else(PoisonError::into_inner);
             self.start_at_stored_positions(consumer, &core, partitions)?;
-            core.assigned(&numbers);
+            core.assigned(&numbers)?;
             core.owned()
         };
         match consumer.rebalance_protocol() {
             RebalanceProtocol::Cooperative => consumer.incremental_assign(partitions)?,
             _ => consumer.assign(partitions)?,
         }
-        if self.learner.is_training() {
+        if self.learner.is_training() || self.paused.load(Ordering::Acquire) {
             consumer.pause(partitions)?;
         }
         let change = "assigned";
@@ -130,6 +142,19 @@ impl LaneContext {
     }
 }
 
+/// Answers a rebalance by taking nothing.
+fn decline<C: ConsumerContext>(consumer: &BaseConsumer<C>, event: &RDKafkaRespErr, partitions: &TopicPartitionList) {
+    let is_cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
+    let answered = match event {
+        _ if !is_cooperative => consumer.unassign(),
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => consumer.incremental_assign(&TopicPartitionList::new()),
+        _ => consumer.incremental_unassign(partitions),
+    };
+    if let Err(error) = answered {
+        tracing::debug!(error = %error, "a rebalance could not be declined");
+    }
+}
+
 fn numbers(partitions: &TopicPartitionList) -> Vec<i32> {
     partitions.elements().iter().map(|p| p.partition()).collect()
 }
@@ -157,7 +182,7 @@ impl ConsumerContext for LaneContext {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, event: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
         self.rebalances.fetch_add(1, Ordering::AcqRel);
         if self.leaving.load(Ordering::Acquire) {
-            let _ = consumer.unassign();
+            decline(consumer, &event, partitions);
             return;
         }
         let done = match event {
@@ -166,9 +191,9 @@ impl ConsumerContext for LaneContext {
             other => Err(KafkaError::Rebalance(RDKafkaErrorCode::from(other)).into()),
         };
         if let Err(error) = done {
-            // Without an answer librdkafka would wait for ever: an empty assignment lets the group go on, and the lane
-            // restarts because of the failure.
-            let _ = consumer.unassign();
+            // Without an answer librdkafka would wait for ever: this one lets the group go on, and the lane restarts because
+            // of the failure.
+            decline(consumer, &event, partitions);
             *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
         }
     }

@@ -54,7 +54,7 @@ pub enum BundleError {
     },
     /// A file is not what was written.
     #[error(
-        "{} is damaged: {problem}; copy the bundle anew from where it is whole, or promote another one",
+        "{} is damaged: {problem}; copy the bundle anew from where it is whole, or make another one live with `outlierd model promote`",
         .path.display()
     )]
     Damaged {
@@ -359,7 +359,7 @@ pub(super) mod tests {
                 fs::write(&file, &bytes).unwrap();
                 let message = refusal(&path).to_string();
                 assert!(message.contains(&file.display().to_string()), "{message}");
-                assert!(message.contains("damaged") && message.contains("promote another"), "{message}");
+                assert!(message.contains("damaged") && message.contains("model promote"), "{message}");
             }
             fs::write(&file, whole).unwrap();
         }

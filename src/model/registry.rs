@@ -46,7 +46,7 @@ pub enum RegistryError {
     Stream(#[from] ManifestError),
     /// No bundle has this id.
     #[error(
-        "stream {stream} has no bundle whose id starts with {prefix:?}: list the stream's bundles to see those it has"
+        "stream {stream} has no bundle whose id starts with {prefix:?}: `outlierd model list` shows those it has, `outlierd model promote` makes one of them the live one"
     )]
     Unknown {
         /// The stream.

@@ -1,15 +1,17 @@
 //! The series that a lane holds in memory: the state of every step for each series, found by partition and name.
 //!
 //! A series is loaded when its first record comes, so that a start costs nothing for series that are silent. It leaves
-//! with its partition.
+//! with its partition, or when it is idle, and comes back from the store.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::episode::EpisodeState;
 use crate::gate::GateState;
+use crate::record::EventTime;
 use crate::score::chart::ChartState;
 use crate::threshold::ThresholdState;
 use crate::window::WindowState;
@@ -38,6 +40,27 @@ pub struct ScoringState {
     pub threshold: ThresholdState,
 }
 
+impl SeriesState {
+    /// Whether a series that was silent from its newest record until `at` starts anew.
+    pub fn expired(&self, expire_after: Duration, at: EventTime) -> bool {
+        let silent = self.gate.newest().map_or(0, |newest| at.micros_since(newest));
+        !expire_after.is_zero() && u128::try_from(silent).is_ok_and(|us| us > expire_after.as_micros())
+    }
+
+    /// Whether an alert of the series is open: it has to be closed before the series can be forgotten.
+    pub fn alerting(&self) -> bool {
+        self.episode.anomaly_open() || self.episode.fault_open()
+    }
+
+    /// Starts the second half of the line anew; an open alert stays, to be closed.
+    pub fn start_anew(&mut self) {
+        self.scoring = None;
+        if !self.alerting() {
+            self.episode = EpisodeState::default();
+        }
+    }
+}
+
 /// One series in memory.
 #[derive(Debug)]
 pub struct Slot {
@@ -49,27 +72,40 @@ pub struct Slot {
     pub state: SeriesState,
     /// Whether it changed since the last commit.
     dirty: bool,
+    /// When it was last asked for, in seconds since the table was made.
+    touched: u32,
 }
 
-/// The stream holds as many series as it may.
+/// The partition has as many series as it may.
 #[derive(Debug, PartialEq, Eq)]
 pub struct TooManySeries;
 
 /// All series of a lane.
 pub struct SeriesTable {
     max_series: usize,
-    /// Slots of partitions that left are reused through `free`.
+    began: Instant,
+    /// Empty ones are reused through `free`.
     slots: Vec<Option<Slot>>,
     free: Vec<usize>,
-    index: HashMap<i32, HashMap<Arc<str>, usize>>,
+    index: HashMap<i32, Partition>,
     /// Slots that changed since the last commit; emptied by [`SeriesTable::take_dirty`].
     dirty: Vec<usize>,
+}
+
+/// The series of one partition.
+#[derive(Default)]
+struct Partition {
+    /// In memory.
+    slots: HashMap<Arc<str>, usize>,
+    /// In memory or stored.
+    known: usize,
 }
 
 impl SeriesTable {
     /// An empty table of at most `max_series` series a partition.
     pub fn new(max_series: usize) -> Self {
-        Self { max_series, slots: Vec::new(), free: Vec::new(), index: HashMap::new(), dirty: Vec::new() }
+        let began = Instant::now();
+        Self { max_series, began, slots: Vec::new(), free: Vec::new(), index: HashMap::new(), dirty: Vec::new() }
     }
 
     /// How many series are held.
@@ -82,47 +118,69 @@ impl SeriesTable {
         self.len() == 0
     }
 
-    /// The slot of a series, which counts as changed from now on. A series not in memory is made by `load`.
+    /// Whether a series is held.
+    pub fn holds(&self, partition: i32, series: &str) -> bool {
+        self.index.get(&partition).is_some_and(|held| held.slots.contains_key(series))
+    }
+
+    /// Sets how many series of a partition are stored, before its first record comes.
+    pub fn set_known(&mut self, partition: i32, known: usize) {
+        self.index.entry(partition).or_default().known = known;
+    }
+
+    /// A stored series of a partition was forgotten.
+    pub fn forget(&mut self, partition: i32) {
+        if let Some(found) = self.index.get_mut(&partition) {
+            found.known = found.known.saturating_sub(1);
+        }
+    }
+
+    /// The slot of a series, which counts as changed from now on. A series that is not in memory is loaded, or made anew
+    /// where nothing is stored.
     ///
     /// # Errors
-    /// [`TooManySeries`] where the partition is full.
+    /// [`TooManySeries`] where it is new and the partition is full.
     pub fn slot(
         &mut self,
         partition: i32,
         series: &str,
-        load: impl FnOnce() -> SeriesState,
+        load: impl FnOnce() -> Option<SeriesState>,
+        new: impl FnOnce() -> SeriesState,
     ) -> Result<usize, TooManySeries> {
-        let names = self.index.entry(partition).or_default();
-        let slot = match names.get(series) {
+        let touched = u32::try_from(self.began.elapsed().as_secs()).unwrap_or(u32::MAX);
+        let held = self.index.entry(partition).or_default();
+        let slot = match held.slots.get(series) {
             Some(&slot) => slot,
-            None if names.len() >= self.max_series => return Err(TooManySeries),
             None => {
-                let name: Arc<str> = series.into();
-                let new = Slot { series: name.clone(), partition, state: load(), dirty: false };
-                let slot = match self.free.pop() {
-                    Some(slot) => {
-                        self.slots[slot] = Some(new);
-                        slot
-                    }
+                let state = match load() {
+                    Some(state) => state,
+                    None if held.known >= self.max_series => return Err(TooManySeries),
                     None => {
-                        self.slots.push(Some(new));
-                        self.slots.len() - 1
+                        held.known += 1;
+                        new()
                     }
                 };
-                names.insert(name, slot);
+                let name: Arc<str> = series.into();
+                let slot = self.free.pop().unwrap_or_else(|| {
+                    self.slots.push(None);
+                    self.slots.len() - 1
+                });
+                self.slots[slot] = Some(Slot { series: name.clone(), partition, state, dirty: false, touched });
+                held.slots.insert(name, slot);
                 slot
             }
         };
-        if let Some(found) = &mut self.slots[slot]
-            && !found.dirty
-        {
-            found.dirty = true;
-            self.dirty.push(slot);
+        if let Some(found) = &mut self.slots[slot] {
+            found.touched = touched;
+            if !found.dirty {
+                found.dirty = true;
+                self.dirty.push(slot);
+            }
         }
         Ok(slot)
     }
 
-    /// The series in a slot; `None` where its partition has left.
+    /// The series in a slot; `None` where it has left.
     pub fn get_mut(&mut self, slot: usize) -> Option<&mut Slot> {
         self.slots.get_mut(slot)?.as_mut()
     }
@@ -139,13 +197,96 @@ impl SeriesTable {
         }
     }
 
+    /// Lets series leave memory that did not change since the last commit: those that were not asked for in `idle`, and,
+    /// while more than `max` are held, the ones that were not for longest. Returns how many left.
+    pub fn evict(&mut self, idle: Duration, max: usize) -> usize {
+        let idle_before = self.began.elapsed().checked_sub(idle).map_or(0, |at| at.as_secs());
+        let mut clean: Vec<(u32, usize)> = Vec::new();
+        for (slot, held) in self.slots.iter().enumerate() {
+            clean.extend(held.as_ref().filter(|held| !held.dirty).map(|held| (held.touched, slot)));
+        }
+        // A tenth more than needed, so that not every new series costs a pass over all of them.
+        let excess = if self.len() > max { (self.len() - max + max / 10).min(clean.len()) } else { 0 };
+        if (1..clean.len()).contains(&excess) {
+            clean.select_nth_unstable(excess - 1);
+        }
+        let mut left = 0;
+        for (rank, &(touched, slot)) in clean.iter().enumerate() {
+            if rank < excess || u64::from(touched) < idle_before {
+                self.remove(slot);
+                left += 1;
+            }
+        }
+        left
+    }
+
+    fn remove(&mut self, slot: usize) {
+        if let Some(gone) = self.slots[slot].take() {
+            self.free.push(slot);
+            if let Some(held) = self.index.get_mut(&gone.partition) {
+                held.slots.remove(&gone.series);
+            }
+        }
+    }
+
     /// Forgets the series of a partition, changed or not.
     pub fn drop_partition(&mut self, partition: i32) {
-        for (_, slot) in self.index.remove(&partition).unwrap_or_default() {
+        for (_, slot) in self.index.remove(&partition).unwrap_or_default().slots {
             self.slots[slot] = None;
             self.free.push(slot);
         }
         let slots = &self.slots;
         self.dirty.retain(|&slot| slots[slot].is_some());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(table: &mut SeriesTable, series: &str, stored: Option<SeriesState>) -> Result<usize, TooManySeries> {
+        table.slot(0, series, || stored, || SeriesState::new(1))
+    }
+
+    #[test]
+    fn only_new_series_count_against_the_limit() {
+        let mut table = SeriesTable::new(3);
+        table.set_known(0, 2);
+        ask(&mut table, "stored", Some(SeriesState::new(1))).unwrap();
+        ask(&mut table, "new", None).unwrap();
+        assert_eq!(ask(&mut table, "one too many", None), Err(TooManySeries));
+        ask(&mut table, "stored too", Some(SeriesState::new(1))).unwrap();
+        table.forget(0);
+        ask(&mut table, "one too many", None).unwrap();
+    }
+
+    #[test]
+    fn the_longest_silent_leave_first_and_changed_ones_stay() {
+        let mut table = SeriesTable::new(100);
+        for (second, name) in ["a", "b", "c", "d"].into_iter().enumerate() {
+            let slot = ask(&mut table, name, None).unwrap();
+            table.get_mut(slot).unwrap().touched = second as u32;
+        }
+        assert_eq!(table.evict(Duration::from_secs(3600), 2), 0, "all have changes that are not committed");
+        table.take_dirty(|_| {});
+        let slot = ask(&mut table, "b", None).unwrap();
+        table.get_mut(slot).unwrap().touched = 0;
+        assert_eq!(table.evict(Duration::from_secs(3600), 2), 2);
+        assert_eq!(["a", "b", "c", "d"].map(|name| table.holds(0, name)), [false, true, false, true]);
+        assert_eq!(table.evict(Duration::from_secs(3600), 2), 0);
+    }
+
+    #[test]
+    fn idle_series_leave_and_their_slots_are_used_again() {
+        let mut table = SeriesTable::new(100);
+        table.began -= Duration::from_secs(100);
+        for name in ["a", "b"] {
+            ask(&mut table, name, None).unwrap();
+        }
+        table.take_dirty(|_| {});
+        table.get_mut(0).unwrap().touched = 10;
+        assert_eq!(table.evict(Duration::from_secs(60), 100), 1);
+        assert_eq!((table.len(), table.holds(0, "a")), (1, false));
+        assert_eq!(ask(&mut table, "c", None), Ok(0));
     }
 }

@@ -64,7 +64,8 @@ impl Learner {
     /// # Errors
     /// Where either cannot be read.
     pub fn open(stream: Arc<Stream>, registry: Arc<Registry>, store: Arc<dyn Store>) -> Result<Arc<Self>, LearnError> {
-        let live = registry.current(&stream.name)?;
+        // Loaded and dropped: a bundle that cannot score is found here, and not by each lane again and again.
+        let live = registry.load_current(&stream.name)?.map(|bundle| bundle.id().to_owned());
         let mut rows = BTreeMap::new();
         if live.is_none() {
             for (partition, offset, bytes) in store.learned(&stream.name)? {

@@ -6,14 +6,15 @@
 
 use std::time::{Duration, Instant};
 
-use rdkafka::TopicPartitionList;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::Offset;
+use rdkafka::{ClientContext, TopicPartitionList};
 
 use super::{Commit, Store, StoreError};
 use crate::config::settings::Kafka;
+use crate::events::ChangelogEntrySkipped;
 use crate::source::client_config;
 
 /// How long one request to the brokers may take.
@@ -56,6 +57,17 @@ pub struct Changelog {
     topic: String,
 }
 
+/// The poll returns the errors, among them the end of a partition, which is none here.
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(error = %error, reason, "changelog");
+    }
+}
+
+impl ConsumerContext for Quiet {}
+
 /// One partition on its way to the end that it had when the replay began.
 struct Reading {
     partition: i32,
@@ -76,8 +88,8 @@ impl Changelog {
     pub fn restore(&self, store: &dyn Store, partitions: &[i32]) -> Result<usize, ChangelogError> {
         let read = |source| ChangelogError::Read { topic: self.topic.clone(), source };
         // Its end is that of everything written, decided or not: what is decided later belongs to committed offsets too.
-        let written: BaseConsumer = self.consumer("read_uncommitted").map_err(read)?;
-        let committed: BaseConsumer = self.consumer("read_committed").map_err(read)?;
+        let written: BaseConsumer<Quiet> = self.consumer("read_uncommitted").map_err(read)?;
+        let committed: BaseConsumer<Quiet> = self.consumer("read_committed").map_err(read)?;
         let mut reading = Vec::new();
         for &partition in partitions {
             let (low, end) = written.fetch_watermarks(&self.topic, partition, REQUEST_TIMEOUT).map_err(read)?;
@@ -100,7 +112,7 @@ impl Changelog {
 
     fn replay(
         &self,
-        consumer: &BaseConsumer,
+        consumer: &BaseConsumer<Quiet>,
         mut left: Vec<Reading>,
         store: &dyn Store,
     ) -> Result<usize, ChangelogError> {
@@ -114,9 +126,12 @@ impl Changelog {
                     progress = Instant::now();
                     let (partition, offset) = (message.partition(), message.offset());
                     at_end.retain(|p| *p != partition);
-                    if let (Some(Ok(series)), Some(bytes)) = (message.key().map(str::from_utf8), message.payload()) {
-                        chunk.states.push((partition, series.into(), bytes.into()));
-                        states += 1;
+                    match message.key().map(str::from_utf8) {
+                        Some(Ok(series)) => {
+                            chunk.states.push((partition, series.into(), message.payload().map(<[u8]>::to_vec)));
+                            states += 1;
+                        }
+                        _ => ChangelogEntrySkipped { topic: &self.topic, partition, offset }.emit(),
                     }
                     left.retain(|r| r.partition != partition || offset + 1 < r.end);
                 }
@@ -144,7 +159,7 @@ impl Changelog {
         Ok(states)
     }
 
-    fn consumer(&self, isolation: &str) -> Result<BaseConsumer, KafkaError> {
+    fn consumer(&self, isolation: &str) -> Result<BaseConsumer<Quiet>, KafkaError> {
         client_config(&self.kafka, "outlierd-changelog")
             // librdkafka wants a group to be named even where none is joined.
             .set("group.id", "outlierd-changelog")
@@ -152,6 +167,6 @@ impl Changelog {
             .set("enable.partition.eof", "true")
             .set("auto.offset.reset", "earliest")
             .set("isolation.level", isolation)
-            .create()
+            .create_with_context(Quiet)
     }
 }

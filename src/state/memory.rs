@@ -50,6 +50,25 @@ impl Store for MemoryStore {
         Ok(self.with(stream, |s| s.states.keys().filter(|k| k.0 == partition).map(|k| k.1.clone()).collect()))
     }
 
+    fn count(&self, stream: &str, partition: i32) -> Result<usize, StoreError> {
+        Ok(self.with(stream, |s| s.states.keys().filter(|k| k.0 == partition).count()))
+    }
+
+    fn states(
+        &self,
+        stream: &str,
+        partition: i32,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let is_next = |name: &str| after.is_none_or(|after| name > after);
+        let of = |s: &Stream| {
+            let next = s.states.iter().filter(|((p, name), _)| *p == partition && is_next(name));
+            next.take(limit).map(|((_, name), bytes)| (name.clone(), bytes.clone())).collect()
+        };
+        Ok(self.with(stream, of))
+    }
+
     fn positions(&self, stream: &str) -> Result<Vec<(i32, i64)>, StoreError> {
         Ok(self.with(stream, |s| s.positions.iter().map(|(&p, &o)| (p, o)).collect()))
     }
@@ -79,7 +98,13 @@ impl Store for MemoryStore {
         let found = streams.entry(stream.to_owned()).or_default();
         found.positions.extend(commit.positions.iter().copied());
         found.changelog.extend(commit.changelog.iter().copied());
-        found.states.extend(commit.states.iter().map(|(p, series, bytes)| ((*p, series.clone()), bytes.clone())));
+        for (partition, series, bytes) in &commit.states {
+            let key = (*partition, series.clone());
+            match bytes {
+                Some(bytes) => drop(found.states.insert(key, bytes.clone())),
+                None => drop(found.states.remove(&key)),
+            }
+        }
         found.learned.extend(commit.learned.iter().map(|(p, o, bytes)| ((*p, *o), bytes.clone())));
         Ok(())
     }

@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -184,6 +185,33 @@ impl Store for SledStore {
         Ok(names)
     }
 
+    fn count(&self, stream: &str, partition: i32) -> Result<usize, StoreError> {
+        let mut count = 0;
+        for key in self.tree(stream)?.scan_prefix(partition_key(STATE, partition)).keys() {
+            key.map_err(|error| access(stream, "read", &error))?;
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    fn states(
+        &self,
+        stream: &str,
+        partition: i32,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let prefix = partition_key(STATE, partition);
+        let start = after.map_or(Bound::Included(prefix.clone()), |name| Bound::Excluded(state_key(partition, name)));
+        let mut states = Vec::new();
+        for entry in self.tree(stream)?.range((start, Bound::Unbounded)).take(limit) {
+            let (key, value) = entry.map_err(|error| access(stream, "read", &error))?;
+            let Some(name) = key.strip_prefix(prefix.as_slice()) else { break };
+            states.push((String::from_utf8_lossy(name).into_owned(), value.to_vec()));
+        }
+        Ok(states)
+    }
+
     fn positions(&self, stream: &str) -> Result<Vec<(i32, i64)>, StoreError> {
         let mut positions = Vec::new();
         for entry in self.tree(stream)?.scan_prefix([POSITION]) {
@@ -236,7 +264,10 @@ impl Store for SledStore {
             batch.insert(partition_key(CHANGELOG, *partition), &offset.to_be_bytes());
         }
         for (partition, series, bytes) in &commit.states {
-            batch.insert(state_key(*partition, series), bytes.as_slice());
+            match bytes {
+                Some(bytes) => batch.insert(state_key(*partition, series), bytes.as_slice()),
+                None => batch.remove(state_key(*partition, series)),
+            }
         }
         for (partition, offset, bytes) in &commit.learned {
             batch.insert(learned_key(*partition, *offset), bytes.as_slice());
@@ -258,7 +289,7 @@ mod tests {
         let bytes = prop::collection::vec(any::<u8>(), 0..20);
         let commit = (
             prop::collection::vec((partition.clone(), 0..1_000i64), 0..3),
-            prop::collection::vec((partition.clone(), "[a-c]{0,2}", bytes.clone()), 0..6),
+            prop::collection::vec((partition.clone(), "[a-c]{0,2}", prop::option::of(bytes.clone())), 0..6),
             prop::collection::vec((partition.clone(), 0..50i64, bytes), 0..4),
             prop::collection::vec((partition, 0..1_000i64), 0..3),
         );
@@ -275,6 +306,12 @@ mod tests {
             assert_eq!(a.changelog("s", partition).unwrap(), b.changelog("s", partition).unwrap());
             let series = a.series("s", partition).unwrap();
             assert_eq!(series, b.series("s", partition).unwrap());
+            assert_eq!(series.len(), a.count("s", partition).unwrap());
+            assert_eq!(series.len(), b.count("s", partition).unwrap());
+            for after in [None, Some("a"), Some("b"), Some("cc")] {
+                let next = |store: &dyn Store| store.states("s", partition, after, 2).unwrap();
+                assert_eq!(next(a), next(b));
+            }
             for name in series {
                 assert_eq!(a.state("s", partition, &name).unwrap(), b.state("s", partition, &name).unwrap());
             }

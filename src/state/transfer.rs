@@ -130,7 +130,7 @@ pub fn import(store: &dyn Store, file: &mut dyn BufRead) -> Result<usize, Transf
             Entry::Position { partition, offset, .. } => commit.positions.push((partition, offset)),
             Entry::Changelog { partition, offset, .. } => commit.changelog.push((partition, offset)),
             Entry::Series { partition, series, state, .. } => {
-                commit.states.push((partition, series, bytes::<SeriesState>(&state).map_err(fail)?));
+                commit.states.push((partition, series, Some(bytes::<SeriesState>(&state).map_err(fail)?)));
             }
             Entry::Learned { partition, offset, row, .. } => {
                 commit.learned.push((partition, offset, bytes::<TrainingRow>(&row).map_err(fail)?));
@@ -164,7 +164,8 @@ mod tests {
         let store = MemoryStore::default();
         let state = |fields| codec::encode(&SeriesState::new(fields)).unwrap();
         for stream in ["a", "b"] {
-            let states = (0..2_500).map(|i| (i % 3, format!("pump \"{i}\""), state(i as usize % 4 + 1))).collect();
+            let states =
+                (0..2_500).map(|i| (i % 3, format!("pump \"{i}\""), Some(state(i as usize % 4 + 1)))).collect();
             let row = TrainingRow {
                 series: "p".into(),
                 time: crate::record::EventTime(7),

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::Reader;
 use crate::config::problems::{KeyPath, Problem};
 use crate::config::settings::{
-    Episode, Field, Gate, Input, Model, Mute, Output, RecordFormat, Score, Stream, Threshold, ThresholdKind, Training,
+    Episode, Field, Gate, Input, Keep, Model, Mute, Output, RecordFormat, Score, Stream, Threshold, ThresholdKind,
+    Training,
 };
 use crate::config::{raw, text};
 
@@ -27,6 +28,7 @@ impl Reader<'_> {
         let input = self.input(name, &raw.input);
         let output = self.output(name, &raw.output);
         let record = self.record(name, &raw.record);
+        let keep = self.keep(name, &raw.keep);
         let gate = self.gate(name, &raw.gate);
         let threshold = self.threshold(name, &raw.threshold);
         let episode = self.episode(name, &raw.episode);
@@ -37,6 +39,7 @@ impl Reader<'_> {
             input: input?,
             output: output?,
             record: record?,
+            keep: keep?,
             gate: gate?,
             window: raw.window,
             model: Model { kind: raw.model.kind, hidden: raw.model.hidden.clone(), latent: raw.model.latent },
@@ -175,6 +178,19 @@ impl Reader<'_> {
             self.note(Problem::new(at.key("min"), fault, fix).found(&min.into()));
         }
         Some(Field { name: name?, path: path?, unit: raw.unit.clone(), min, max })
+    }
+
+    fn keep(&mut self, stream: &str, raw: &raw::Keep) -> Option<Keep> {
+        let idle_after = self.span(stream, "keep.idle_after", &raw.idle_after, Duration::from_secs(1), YEAR);
+        let place = self.place(stream, "keep.expire_after");
+        let expire_after = match text::duration(&raw.expire_after, Duration::ZERO..=10 * YEAR) {
+            Ok(span) if !span.is_zero() && span < Duration::from_secs(1) => {
+                Err("must be at least 1s, or 0s for never".into())
+            }
+            read => read,
+        };
+        let expire_after = self.take(place, &raw.expire_after, expire_after);
+        Some(Keep { in_memory: raw.in_memory, idle_after: idle_after?, expire_after: expire_after? })
     }
 
     fn gate(&mut self, stream: &str, raw: &raw::Gate) -> Option<Gate> {

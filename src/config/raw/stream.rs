@@ -17,6 +17,8 @@ pub struct Stream {
     pub output: Output,
     /// How records are read.
     pub record: Record,
+    /// How long what is known of a series is kept, and where.
+    pub keep: Keep,
     /// When a sensor is not believed.
     pub gate: Gate,
     /// Records that the model sees at once, 1 to 4096; 1 looks at each record on its own.
@@ -108,9 +110,25 @@ pub struct Record {
     /// Longest payload that is read, 16 B to 64 MiB.
     #[schemars(example = "1 MiB")]
     pub max_payload_bytes: Size,
-    /// Series of one partition that are held at most, 1 to 10000000.
+    /// Series of one partition that are known at most, 1 to 10000000.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub max_series: usize,
+}
+
+/// How long what is known of a series is kept, and where.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(transform = optional)]
+pub struct Keep {
+    /// Series that one lane holds in memory at most, 1 to 10000000; the ones silent for longest leave it first.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub in_memory: usize,
+    /// After how long without a record a series leaves memory, 1s to 366d; it comes back from the state folder.
+    #[schemars(example = "1h")]
+    pub idle_after: String,
+    /// After how long without a record, in event time, a series is forgotten, 1s to 3660d; 0s: never.
+    #[schemars(example = "90d")]
+    pub expire_after: String,
 }
 
 /// A text, or the keys of a path.

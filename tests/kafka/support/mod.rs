@@ -1,5 +1,8 @@
 //! What the tests against a real broker share: unique topics, kcat as the independent client, the daemon as a process.
 
+pub mod own_broker;
+pub mod stream;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
@@ -27,9 +30,9 @@ pub fn unique(name: &str) -> String {
     format!("{name}-{}-{nanos}", std::process::id())
 }
 
-pub fn create_topic(topic: &str, partitions: i32) {
+pub fn create_topic(broker: &str, topic: &str, partitions: i32) {
     let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", broker()).create().unwrap();
+        ClientConfig::new().set("bootstrap.servers", broker).create().unwrap();
     let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1)).set("max.message.bytes", "12582912");
     let created = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -40,33 +43,41 @@ pub fn create_topic(topic: &str, partitions: i32) {
     created.into_iter().for_each(|topic| drop(topic.unwrap()));
 }
 
-/// Produces the lines of `text` with kcat, a separate process; `key<TAB>value` a line where `keyed`.
-pub fn produce(topic: &str, text: &[u8], keyed: bool) {
+/// Produces the lines of `text` with kcat, a separate process; `flags` are its own.
+pub fn produce(broker: &str, topic: &str, text: &[u8], flags: &[&str]) {
     let mut command = Command::new("kcat");
-    command.args(["-P", "-q", "-b", &broker(), "-t", topic, "-X", "message.max.bytes=12000000"]);
-    if keyed {
-        command.args(["-K", "\t"]);
-    }
+    command.args(["-P", "-q", "-b", broker, "-t", topic, "-X", "message.max.bytes=12000000"]).args(flags);
     let mut kcat = command.stdin(Stdio::piped()).spawn().expect("kcat is installed (scripts/setup --test)");
     kcat.stdin.take().unwrap().write_all(text).unwrap();
     assert!(kcat.wait().unwrap().success());
 }
 
-/// Everything in a topic: each message's value, and its headers by name.
-pub fn consume(topic: &str) -> Vec<(BTreeMap<String, String>, Vec<u8>)> {
+/// A message as it was read.
+pub struct Read {
+    pub headers: BTreeMap<String, String>,
+    pub key: String,
+    /// `None` is a tombstone.
+    pub value: Option<Vec<u8>>,
+}
+
+/// Everything committed in a topic.
+pub fn consume(broker: &str, topic: &str) -> Vec<Read> {
     // %S is the value's length (-1: none): values may hold any byte.
-    let format = "%h\\n%S\\n%s";
-    let args = ["-C", "-q", "-e", "-b", &broker(), "-t", topic, "-o", "beginning", "-f", format];
+    let format = "%h\\n%k\\n%S\\n%s";
+    let args = ["-C", "-q", "-e", "-b", broker, "-t", topic, "-o", "beginning", "-f", format];
     let out = Command::new("kcat").args(args).output().unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     let mut rest = out.stdout.as_slice();
     let mut messages = Vec::new();
     while let Some((headers, after)) = line(rest) {
+        let (key, after) = line(after).unwrap();
         let (length, value) = line(after).unwrap();
-        let length = length.parse::<i64>().unwrap().max(0) as usize;
+        let length = length.parse::<i64>().unwrap();
+        let end = length.max(0) as usize;
         let pair = |pair: &str| pair.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned()));
-        messages.push((headers.split(',').filter_map(pair).collect(), value[..length].to_vec()));
-        rest = &value[length..];
+        let headers = headers.split(',').filter_map(pair).collect();
+        messages.push(Read { headers, key, value: (length >= 0).then(|| value[..end].to_vec()) });
+        rest = &value[end..];
     }
     messages
 }
@@ -101,11 +112,15 @@ impl Daemon {
     }
 
     pub fn start_with(config: &Path, name: &str, flags: &[&str]) -> Self {
-        let log = config.with_file_name(format!("{name}.log"));
+        let mut command = Command::new(OUTLIERD);
+        command.args(["run", "--config"]).arg(config).args(flags);
+        Self::spawn(command, config.with_file_name(format!("{name}.log")))
+    }
+
+    /// A daemon that `command` becomes, logging into the file `log`.
+    pub fn spawn(mut command: Command, log: PathBuf) -> Self {
         let out = fs::File::create(&log).unwrap();
-        let child =
-            Command::new(OUTLIERD).args(["run", "--config"]).arg(config).args(flags).stderr(out).spawn().unwrap();
-        Self { child, log }
+        Self { child: command.stderr(out).spawn().unwrap(), log }
     }
 
     pub fn signal(&self, signal: &str) {
@@ -121,6 +136,10 @@ impl Daemon {
             code.is_some().then_some(())
         });
         code.unwrap().code().unwrap_or(-1)
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     pub fn log(&self) -> String {

@@ -1,0 +1,171 @@
+//! Which series leave: the idle ones leave memory, and in the end those that nobody hears of any more the store too.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::{Duration, Instant};
+
+use crate::config::settings::Keep;
+use crate::pipeline::series::{SeriesState, SeriesTable};
+use crate::record::EventTime;
+use crate::state::{Store, StoreError, codec};
+
+/// Stored series that are looked at with one commit.
+const STEP: usize = 500;
+/// Bounds of the time between two passes over the stored series, a sixteenth of the time after which they expire.
+const PASS_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
+/// Bounds of the time between two looks at the series in memory, a quarter of the time after which they are idle.
+const SWEEP_EVERY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
+
+/// What has been looked at so far.
+pub(super) struct Expiry {
+    keep: Keep,
+    /// Newest event time by partition, of the records since it was assigned.
+    newest: HashMap<i32, EventTime>,
+    /// Where a pass over the stored series is: the partition, and the last series seen of it.
+    cursor: Option<(i32, Option<String>)>,
+    /// When the last pass ended.
+    passed: Option<Instant>,
+    swept: Instant,
+}
+
+impl Expiry {
+    pub(super) fn new(keep: &Keep) -> Self {
+        let now = Instant::now();
+        Self { keep: keep.clone(), newest: HashMap::new(), cursor: None, passed: None, swept: now }
+    }
+
+    /// A record was accepted.
+    pub(super) fn saw(&mut self, partition: i32, time: EventTime) {
+        let newest = self.newest.entry(partition).or_insert(time);
+        *newest = time.max(*newest);
+    }
+
+    pub(super) fn revoked(&mut self, partition: i32) {
+        self.newest.remove(&partition);
+    }
+
+    /// Whether the table holds more than it may, so that a commit has to make room.
+    pub(super) fn is_full(&self, table: &SeriesTable) -> bool {
+        table.len() > self.keep.in_memory
+    }
+
+    /// Lets idle series, and the ones above the bound, leave memory. To be called after a commit.
+    pub(super) fn sweep(&mut self, table: &mut SeriesTable) -> usize {
+        let every = (self.keep.idle_after / 4).clamp(SWEEP_EVERY.0, SWEEP_EVERY.1);
+        if !self.is_full(table) && self.swept.elapsed() < every {
+            return 0;
+        }
+        self.swept = Instant::now();
+        table.evict(self.keep.idle_after, self.keep.in_memory)
+    }
+
+    /// The next stored series that have expired, of some that are looked at.
+    ///
+    /// What the time is, the newest record of the partition tells, and never more than `now`, the machine's clock: neither
+    /// a source nor a machine whose clock is ahead makes the others' series expire.
+    pub(super) fn expired(
+        &mut self,
+        store: &dyn Store,
+        stream: &str,
+        table: &SeriesTable,
+        now: EventTime,
+    ) -> Result<Vec<(i32, String)>, StoreError> {
+        let every = (self.keep.expire_after / 16).clamp(PASS_EVERY.0, PASS_EVERY.1);
+        let rests = self.cursor.is_none() && self.passed.is_some_and(|at| at.elapsed() < every);
+        if self.keep.expire_after.is_zero() || rests {
+            return Ok(Vec::new());
+        }
+        let partitions: BTreeSet<i32> = self.newest.keys().copied().collect();
+        let from = self.cursor.take();
+        let next = |after| partitions.range(after..).next().map(|&partition| (partition, None));
+        let current = match from {
+            Some((partition, after)) if partitions.contains(&partition) => Some((partition, after)),
+            Some((partition, _)) => next(partition),
+            None => next(i32::MIN),
+        };
+        let Some((partition, after)) = current else {
+            self.passed = Some(Instant::now());
+            return Ok(Vec::new());
+        };
+        let at = self.newest.get(&partition).map_or(EventTime(i64::MIN), |newest| now.min(*newest));
+        let mut states = store.states(stream, partition, after.as_deref(), STEP)?;
+        self.cursor = match states.last() {
+            Some((last, _)) if states.len() == STEP => Some((partition, Some(last.clone()))),
+            _ => next(partition.saturating_add(1)),
+        };
+        if self.cursor.is_none() {
+            self.passed = Some(Instant::now());
+        }
+        let is_over = |bytes: &[u8]| {
+            codec::decode::<SeriesState>(bytes)
+                .is_ok_and(|state| state.expired(self.keep.expire_after, at) && !state.alerting())
+        };
+        states.retain(|(series, bytes)| !table.holds(partition, series) && is_over(bytes));
+        Ok(states.into_iter().map(|(series, _)| (partition, series)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Sources, load};
+    use crate::gate;
+    use crate::state::Commit;
+    use crate::state::memory::MemoryStore;
+
+    const DAY: i64 = 86_400_000_000;
+
+    /// A store in which the series `day-N` had its last record on that day.
+    fn store(days: &[i64]) -> MemoryStore {
+        let fields = "streams.s.record.fields=[\"x\", \"y\", \"z\"]".to_owned();
+        let sources = Sources { overrides: vec!["streams.s.input.topic=t".into(), fields], ..Sources::default() };
+        let stream = load(&sources).unwrap().streams.remove(0);
+        let plan = gate::Plan::new(&stream.gate, &stream.record.fields, None);
+        let store = MemoryStore::default();
+        for day in days {
+            let mut state = SeriesState::new(3);
+            plan.check(&mut state.gate, EventTime(day * DAY), None, &[1.0; 3]);
+            let bytes = codec::encode(&state).unwrap();
+            let commit = Commit { states: vec![(0, format!("day-{day}"), Some(bytes))], ..Commit::default() };
+            store.commit("s", &commit).unwrap();
+        }
+        store
+    }
+
+    fn expired(newest_day: i64, machine_day: i64) -> Vec<String> {
+        let days = Duration::from_secs(90 * 86_400);
+        let mut expiry = Expiry::new(&Keep { in_memory: 10, idle_after: days, expire_after: days });
+        expiry.saw(0, EventTime(newest_day * DAY));
+        let store = store(&[1, 50, 99]);
+        let found = expiry.expired(&store, "s", &SeriesTable::new(10), EventTime(machine_day * DAY)).unwrap();
+        found.into_iter().map(|(_, series)| series).collect()
+    }
+
+    #[test]
+    fn a_clock_that_jumps_makes_no_series_expire() {
+        assert_eq!(expired(100, 100), ["day-1"]);
+        assert_eq!(expired(36_500, 100), ["day-1"], "a source is a century ahead");
+        assert_eq!(expired(100, 36_500), ["day-1"], "the machine is");
+        assert_eq!(expired(100, -36_500), [""; 0], "the machine's clock is not set");
+    }
+
+    #[test]
+    fn a_pass_sees_every_series_once_and_then_rests() {
+        let store = MemoryStore::default();
+        for number in 0..3 * STEP {
+            let bytes = codec::encode(&SeriesState::new(3)).unwrap();
+            let commit =
+                Commit { states: vec![(number as i32 % 2, number.to_string(), Some(bytes))], ..Commit::default() };
+            store.commit("s", &commit).unwrap();
+        }
+        let day = Duration::from_secs(86_400);
+        let mut expiry = Expiry::new(&Keep { in_memory: 10, idle_after: day, expire_after: day });
+        expiry.saw(0, EventTime(0));
+        expiry.saw(1, EventTime(0));
+        let mut look = || {
+            expiry.expired(&store, "s", &SeriesTable::new(10), EventTime(0)).unwrap();
+            expiry.cursor.clone().map(|(partition, after)| (partition, after.is_some()))
+        };
+        assert_eq!([look(), look()], [Some((0, true)), Some((1, false))]);
+        assert_eq!([look(), look(), look()], [Some((1, true)), None, None]);
+    }
+}

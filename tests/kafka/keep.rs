@@ -1,0 +1,75 @@
+//! Series that leave memory, and those that are forgotten.
+
+use serde_json::Value;
+
+use crate::support::stream::{Stream, TRAIN, records};
+use crate::support::{Daemon, outlierd, wait_for};
+
+/// The record of another rig, at a later time.
+fn of(rig: &str, record: &str, later: jiff::SignedDuration) -> String {
+    let mut record: Value = serde_json::from_str(record).unwrap();
+    record["rig"] = rig.into();
+    let time: jiff::civil::DateTime = record["time"].as_str().unwrap().trim_end_matches('Z').parse().unwrap();
+    record["time"] = format!("{}Z", time + later).into();
+    record.to_string()
+}
+
+#[test]
+fn series_come_back_from_the_store_as_they_left_memory() {
+    let stream = Stream::delivered("idle", "exactly_once");
+    let normal = records();
+    let mut all = normal[..TRAIN].to_vec();
+    let rigs: Vec<String> = (0..5).map(|number| format!("rig-{number}")).collect();
+    let now = jiff::SignedDuration::ZERO;
+    all.extend(
+        normal[TRAIN + 100..TRAIN + 350].iter().flat_map(|record| rigs.iter().map(move |rig| of(rig, record, now))),
+    );
+    stream.send(&all);
+    // Two of the five, and those of a batch: all others come from the store with each of their records.
+    let sets =
+        ["streams.rig.keep.in_memory=2", "streams.rig.keep.idle_after=\"1s\"", "streams.rig.input.batch_records=4"];
+    let flags: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
+    let mut daemon = Daemon::start_with(&stream.config, "daemon", &flags);
+    let total = stream.assert_same_as_replay(&all);
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait(), 0, "{}", daemon.log());
+    assert_eq!(stream.alerts().0.len(), total);
+}
+
+#[test]
+fn a_series_that_stays_silent_is_forgotten() {
+    let stream = Stream::delivered("expire", "exactly_once");
+    let normal = records();
+    let text = std::fs::read_to_string(&stream.config).unwrap();
+    std::fs::write(&stream.config, text + "keep = { idle_after = \"1s\", expire_after = \"2m\" }\n").unwrap();
+    let mut all = normal[..TRAIN + 50].to_vec();
+    stream.send(&all);
+    let mut daemon = Daemon::start(&stream.config, "daemon");
+    stream.await_scores(all.len());
+    // Another rig goes on, two hours later; a look at all stored series is due every 7.5 s.
+    let hours = jiff::SignedDuration::from_hours;
+    let mut rest = normal[TRAIN + 50..].iter();
+    let forgotten = |stream: &Stream| stream.read("states").iter().any(|r| r.key == "valve" && r.value.is_none());
+    wait_for("the tombstone", || {
+        if let Some(record) = rest.next() {
+            all.push(of("other", record, hours(2)));
+            stream.send(&all[all.len() - 1..]);
+        }
+        forgotten(&stream).then_some(())
+    });
+    assert!(
+        daemon.log().contains("silent for keep.expire_after: forgotten stream=\"rig\" series=\"valve\""),
+        "{}",
+        daemon.log()
+    );
+    let back: Vec<String> = normal[TRAIN + 50..].iter().map(|record| of("valve", record, hours(3))).collect();
+    stream.send(&back);
+    all.extend(back);
+    stream.assert_same_as_replay(&all);
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait(), 0, "{}", daemon.log());
+    let config = stream.config.display().to_string();
+    let list = outlierd(&["state", "list", "--config", &config]);
+    let list = String::from_utf8_lossy(&list.stdout);
+    assert!(list.contains(" 2 "), "valve is known anew, beside the other: {list}");
+}

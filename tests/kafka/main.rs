@@ -1,0 +1,12 @@
+//! The whole daemon against a real Apache Kafka: records from a separate client, alerts read back by an independent one.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test says what it expects by unwrapping it, in its helpers too"
+)]
+
+mod daemon;
+mod keep;
+mod recovery;
+mod support;

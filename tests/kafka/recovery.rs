@@ -1,0 +1,229 @@
+//! What goes wrong around the daemon: each ends in service restored, or in one clear error with the way out.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::support::own_broker::OwnBroker;
+use crate::support::stream::{Stream, TRAIN, records};
+use crate::support::{Daemon, OUTLIERD, outlierd, produce, wait_for};
+
+/// Lines that a daemon may log while it cannot do its work: it must not retry at full speed.
+const QUIET_LINES: usize = 150;
+
+/// How long a broker is away, if the lane does not give up before.
+const OUTAGE: Duration = Duration::from_secs(100);
+
+fn run_to_its_end(stream: &Stream) -> (Option<i32>, String) {
+    let out = Command::new(OUTLIERD).args(["run", "--config"]).arg(&stream.config).output().unwrap();
+    (out.status.code(), String::from_utf8_lossy(&out.stderr).into_owned())
+}
+
+fn stop(daemon: &mut Daemon) {
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait(), 0, "{}", daemon.log());
+}
+
+fn cut_in_half(folder: &Path) {
+    let db = fs::OpenOptions::new().write(true).open(folder.join("db")).unwrap();
+    db.set_len(db.metadata().unwrap().len() / 2).unwrap();
+}
+
+fn overwrite_the_middle(folder: &Path) {
+    let path = folder.join("db");
+    let mut bytes = fs::read(&path).unwrap();
+    let (from, until) = (bytes.len() / 4, bytes.len() / 2);
+    bytes[from..until].iter_mut().for_each(|byte| *byte ^= 0x5a);
+    fs::write(path, bytes).unwrap();
+}
+
+fn break_the_header(folder: &Path) {
+    fs::write(folder.join("conf"), b"not a sled configuration").unwrap();
+}
+
+#[test]
+fn a_damaged_state_folder_is_made_good_from_the_changelog() {
+    let stream = Stream::delivered("damaged", "exactly_once");
+    let records = records();
+    let damages: [fn(&Path); 3] = [cut_in_half, overwrite_the_middle, break_the_header];
+    let (mut from, folder) = (0, stream.folder.path().join("state"));
+    for (number, damage) in damages.into_iter().enumerate() {
+        let until = TRAIN + 100 * (number + 1);
+        stream.send(&records[from..until]);
+        let mut daemon = Daemon::start(&stream.config, &format!("daemon-{number}"));
+        stream.await_scores(until);
+        stop(&mut daemon);
+        damage(&folder);
+        from = until;
+    }
+    stream.send(&records[from..]);
+    let mut daemon = Daemon::start(&stream.config, "daemon-last");
+    let total = stream.assert_same_as_replay(&records);
+    stop(&mut daemon);
+    assert_eq!(stream.alerts().0.len(), total, "no alert is published twice");
+    let log = daemon.log();
+    assert!(log.contains("state folder was damaged and is set aside"), "{log}");
+    assert!(log.contains("states restored from the changelog"), "{log}");
+}
+
+#[test]
+fn a_full_disk_ends_the_daemon_and_a_freed_one_goes_on() {
+    let stream = Stream::delivered("full", "exactly_once");
+    let records = records();
+    stream.send(&records[..TRAIN + 10]);
+    let mut daemon = Daemon::start(&stream.config, "daemon-learns");
+    stream.await_scores(TRAIN + 10);
+    stop(&mut daemon);
+    // No file may grow beyond what the largest has now: writing fails as on a full disk.
+    let largest = fs::read_dir(stream.folder.path().join("state")).unwrap();
+    let largest = largest.map(|entry| entry.unwrap().metadata().unwrap().len()).max().unwrap();
+    let mut command = Command::new("bash");
+    let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$@\"", largest.div_ceil(1024));
+    command.args(["-c", &script, "bash", OUTLIERD, "run", "--config"]).arg(&stream.config);
+    command.args(["--set", "streams.rig.input.batch_records=1", "--set", "streams.rig.input.commit_interval=10ms"]);
+    let mut full = Daemon::spawn(command, stream.folder.path().join("full.log"));
+    for record in &records[TRAIN + 10..] {
+        stream.send(std::slice::from_ref(record));
+        if full.has_ended() {
+            break;
+        }
+    }
+    assert_eq!(full.wait(), 1, "{}", full.log());
+    let log = full.log();
+    assert!(log.contains("free or repair its disk and start again"), "{log}");
+    assert!(log.lines().count() < QUIET_LINES, "{log}");
+    let sent = stream.sent();
+    stream.send(&records[sent..]);
+    let mut daemon = Daemon::start(&stream.config, "daemon-last");
+    let total = stream.assert_same_as_replay(&records);
+    stop(&mut daemon);
+    assert_eq!(stream.alerts().0.len(), total, "no alert is published twice");
+}
+
+#[test]
+fn a_missing_or_corrupt_bundle_ends_the_start() {
+    let stream = Stream::delivered("bundle", "exactly_once");
+    let records = records();
+    stream.send(&records[..TRAIN + 10]);
+    let mut daemon = Daemon::start(&stream.config, "daemon");
+    stream.await_scores(TRAIN + 10);
+    stop(&mut daemon);
+    let models = stream.folder.path().join("models/rig");
+    let id = fs::read_to_string(models.join("current")).unwrap().trim().to_owned();
+    let weights = models.join(&id).join("weights.safetensors");
+    let bytes = fs::read(&weights).unwrap();
+
+    let mut bad = bytes.clone();
+    let last = bad.len() - 1;
+    bad[last] ^= 1;
+    fs::write(&weights, bad).unwrap();
+    let (code, log) = run_to_its_end(&stream);
+    assert_eq!(code, Some(1), "{log}");
+    assert!(log.contains("weights.safetensors") && log.contains("outlierd model"), "{log}");
+
+    let aside = stream.folder.path().join("aside");
+    fs::rename(models.join(&id), &aside).unwrap();
+    let (code, log) = run_to_its_end(&stream);
+    assert_eq!(code, Some(1), "{log}");
+    assert!(log.contains(&id[..16]) && log.contains("outlierd model"), "{log}");
+
+    fs::rename(&aside, models.join(&id)).unwrap();
+    fs::write(&weights, bytes).unwrap();
+    stream.send(&records[TRAIN + 10..]);
+    let mut daemon = Daemon::start(&stream.config, "daemon-last");
+    stream.assert_same_as_replay(&records);
+    stop(&mut daemon);
+}
+
+#[test]
+fn a_broker_that_is_away_is_waited_for() {
+    let broker = OwnBroker::start();
+    let stream = Stream::on(&broker.address(), "away", "exactly_once");
+    let records = records();
+    stream.send(&records[..TRAIN + 100]);
+    broker.stop();
+    let rarely = ["--set", "streams.rig.input.commit_interval=20s"];
+    let mut daemon = Daemon::start_with(&stream.config, "daemon", &rarely);
+    let tries = |daemon: &Daemon| daemon.log().matches("waiting for the brokers").count();
+    wait_for("two tries at the start", || (tries(&daemon) >= 2).then_some(()));
+    broker.start_again();
+    stream.await_scores(TRAIN + 100);
+    // With results that are not committed, and for so long that the lane gives them up and starts anew.
+    stream.send(&records[TRAIN + 100..TRAIN + 150]);
+    let (before, left) = (daemon.log().lines().count(), Instant::now());
+    broker.stop();
+    let gave_up = |daemon: &Daemon| daemon.log().contains("lane goes back to its last commit");
+    wait_for("the lane's restart", || (gave_up(&daemon) || left.elapsed() > OUTAGE).then_some(()));
+    let lines = daemon.log().lines().count() - before;
+    assert!(lines < QUIET_LINES, "{lines} lines while the broker was away: {}", daemon.log());
+    broker.start_again();
+    stream.send(&records[TRAIN + 150..]);
+    let total = stream.assert_same_as_replay(&records);
+    stop(&mut daemon);
+    assert_eq!(stream.alerts().0.len(), total, "no alert is published twice");
+}
+
+#[test]
+fn an_unreadable_changelog_entry_is_said_and_the_others_hold() {
+    let stream = Stream::delivered("entry", "exactly_once");
+    let records = records();
+    stream.send(&records[..TRAIN + 100]);
+    let mut daemon = Daemon::start(&stream.config, "daemon");
+    stream.await_scores(TRAIN + 100);
+    stop(&mut daemon);
+    fs::remove_dir_all(stream.folder.path().join("state")).unwrap();
+    let states = format!("{}.states", stream.topic);
+    produce(&stream.broker, &states, b"\xff\xfe\tno name\n", &["-K", "\t"]);
+    produce(&stream.broker, &states, b"somebody\tno state\n", &["-K", "\t"]);
+    stream.send(&[records[TRAIN + 100].replace("\"valve\"", "\"somebody\"")]);
+    stream.send(&records[TRAIN + 100..]);
+    let mut daemon = Daemon::start(&stream.config, "daemon-last");
+    stream.await_scores(records.len() + 1);
+    let (expected, _) = stream.replay(&records);
+    // The entry for somebody is one more record in the topic, so that positions differ.
+    let events = |alerts: &[serde_json::Value]| -> Vec<(String, String, String)> {
+        let of = |a: &serde_json::Value| ["series", "time", "event"].map(|key| a[key].to_string());
+        alerts.iter().map(of).map(|[series, time, event]| (series, time, event)).collect()
+    };
+    assert_eq!(events(&stream.alerts().0), events(&expected));
+    stop(&mut daemon);
+    let log = daemon.log();
+    assert!(log.contains("an entry of the changelog has no series' name for a key"), "{log}");
+    assert!(log.contains("stored state of a series is unreadable") && log.contains("series=\"somebody\""), "{log}");
+}
+
+#[test]
+fn a_state_of_a_newer_outlierd_is_refused_and_kept() {
+    let stream = Stream::delivered("newer", "exactly_once");
+    let records = records();
+    stream.send(&records[..TRAIN + 10]);
+    let mut daemon = Daemon::start(&stream.config, "daemon");
+    stream.await_scores(TRAIN + 10);
+    stop(&mut daemon);
+    let export = stream.folder.path().join("states.jsonl");
+    let (config, file) = (stream.config.display().to_string(), export.display().to_string());
+    outlierd(&["state", "export", "--config", &config, &file]);
+    let newest = stream.read("states").pop().unwrap().value.unwrap();
+    let newer = newer(&newest);
+    let bytes: Vec<u8> = [b"valve\t".as_slice(), &newer, b"\x1e"].concat();
+    produce(&stream.broker, &format!("{}.states", stream.topic), &bytes, &["-K", "\t", "-D", "\x1e"]);
+    fs::remove_dir_all(stream.folder.path().join("state")).unwrap();
+    stream.send(&records[TRAIN + 10..TRAIN + 20]);
+    let mut daemon = Daemon::start(&stream.config, "daemon-older");
+    wait_for("the refusal", || daemon.log().contains("install the newer outlierd again").then_some(()));
+    stop(&mut daemon);
+    assert_eq!(stream.scores().len(), TRAIN + 10, "nothing is scored with a state that is not read");
+    assert_eq!(stream.read("states").pop().unwrap().value.unwrap(), newer, "and it is not overwritten");
+}
+
+/// The same value in a format of the next version, checksum and all.
+fn newer(state: &[u8]) -> Vec<u8> {
+    let mut bytes = state.to_vec();
+    bytes[0] += 1;
+    let mut sum = crc32fast::Hasher::new();
+    sum.update(&bytes[..1]);
+    sum.update(&bytes[5..]);
+    bytes[1..5].copy_from_slice(&sum.finalize().to_le_bytes());
+    bytes
+}

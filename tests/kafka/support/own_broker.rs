@@ -1,0 +1,46 @@
+//! A broker that one test has for itself, to take it away.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
+
+pub struct OwnBroker {
+    port: u16,
+    folder: tempfile::TempDir,
+}
+
+impl OwnBroker {
+    pub fn start() -> Self {
+        let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+        let port = (21192..21992).step_by(2).find(|&port| is_free(port) && is_free(port + 1)).expect("two free ports");
+        let broker = Self { port, folder: tempfile::tempdir().unwrap() };
+        broker.start_again();
+        broker
+    }
+
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    pub fn start_again(&self) {
+        assert!(self.kafka("start"));
+    }
+
+    pub fn stop(&self) {
+        assert!(self.kafka("stop"));
+    }
+
+    fn kafka(&self, command: &str) -> bool {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/kafka");
+        let port = self.port.to_string();
+        let folder = self.folder.path().join("kafka");
+        let status = Command::new(script).args([command, "--port", &port, "--dir"]).arg(folder).status();
+        status.unwrap().success()
+    }
+}
+
+impl Drop for OwnBroker {
+    fn drop(&mut self) {
+        self.kafka("clean");
+    }
+}

@@ -1,0 +1,186 @@
+//! A stream of its own for a test: topics, folders, a configuration, and its records.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::{Read, broker, consume, create_topic, outlierd, produce, unique, wait_for};
+
+const FIELDS: [&str; 8] = ["a1", "a2", "current", "pressure", "temperature", "thermocouple", "voltage", "flow"];
+/// Records that a stream learns from.
+pub const TRAIN: usize = 400;
+
+/// One series of records as JSON lines: a run of SKAB where the data is there, else a simulated one with a shift.
+pub fn records() -> Vec<String> {
+    let skab = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/skab/valve1/0.csv");
+    match fs::read_to_string(&skab) {
+        Ok(text) => text.lines().skip(1).map(from_skab).collect(),
+        Err(_) => (0..1_100).map(simulated).collect(),
+    }
+}
+
+fn from_skab(row: &str) -> String {
+    let cells: Vec<&str> = row.split(';').collect();
+    let values: Vec<f64> = cells[1..9].iter().map(|cell| cell.parse().unwrap()).collect();
+    record(&cells[0].replace(' ', "T"), &values)
+}
+
+/// Coupled sine waves with a level shift from record 700 on; plain arithmetic, the same on every machine.
+fn simulated(i: usize) -> String {
+    let t = i as f64;
+    let shift = if i >= 700 { 1.5 } else { 0.0 };
+    let values: Vec<f64> = (0..8)
+        .map(|j| {
+            let j = j as f64;
+            let noise = ((t * 12.9898 + j * 78.233).sin() * 43_758.545).fract();
+            10.0 * (j + 1.0) + (t / (20.0 + j)).sin() + 0.3 * noise + shift
+        })
+        .collect();
+    record(&format!("2026-01-01T00:{:02}:{:02}Z", i / 60 % 60, i % 60), &values)
+}
+
+fn record(time: &str, values: &[f64]) -> String {
+    let sensors: BTreeMap<&str, f64> = FIELDS.into_iter().zip(values.iter().copied()).collect();
+    serde_json::json!({ "rig": "valve", "time": time, "sensors": sensors }).to_string()
+}
+
+/// A stream with topics, folders and a configuration of its own.
+pub struct Stream {
+    pub folder: tempfile::TempDir,
+    pub topic: String,
+    pub config: PathBuf,
+    pub broker: String,
+}
+
+impl Stream {
+    pub fn new(name: &str) -> Self {
+        Self::delivered(name, "at_least_once")
+    }
+
+    pub fn delivered(name: &str, delivery: &str) -> Self {
+        Self::on(&broker(), name, delivery)
+    }
+
+    pub fn on(broker: &str, name: &str, delivery: &str) -> Self {
+        let topic = unique(name);
+        create_topic(broker, &topic, 1);
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("outlierd.toml");
+        let fields: Vec<String> =
+            FIELDS.iter().map(|f| format!("{{ name = \"{f}\", path = \"sensors.{f}\" }}")).collect();
+        let text = format!(
+            r#"
+[service]
+state_dir = "{dir}/state"
+model_dir = "{dir}/models"
+http_listen = ""
+[kafka]
+brokers = "{broker}"
+[streams.rig]
+input = {{ topic = "{topic}", group = "{topic}", commit_interval = "100ms", delivery = "{delivery}" }}
+output = {{ alerts = "{topic}.alerts", dead_letters = "{topic}.dead", scores = "{topic}.scores", states = "{topic}.states" }}
+record = {{ key = "field:rig", time = "field:time", fields = [{fields}] }}
+training = {{ records = {TRAIN} }}
+"#,
+            dir = folder.path().display(),
+            fields = fields.join(", "),
+        );
+        fs::write(&config, text).unwrap();
+        Self { folder, topic, config, broker: broker.to_owned() }
+    }
+
+    pub fn send(&self, records: &[String]) {
+        produce(&self.broker, &self.topic, (records.join("\n") + "\n").as_bytes(), &[]);
+    }
+
+    /// How many records are in the input.
+    pub fn sent(&self) -> usize {
+        consume(&self.broker, &self.topic).len()
+    }
+
+    /// Everything in the topic of the stream with that ending: `alerts`, `dead`, `scores` or `states`.
+    pub fn read(&self, ending: &str) -> Vec<Read> {
+        consume(&self.broker, &format!("{}.{ending}", self.topic))
+    }
+
+    /// Published scores by offset of their record: a record that was read twice counts once.
+    pub fn scores(&self) -> BTreeMap<i64, Value> {
+        let of = |read: Read| {
+            let score: Value = serde_json::from_slice(&read.value.unwrap()).unwrap();
+            (score["position"]["offset"].as_i64().unwrap(), score)
+        };
+        self.read("scores").into_iter().map(of).collect()
+    }
+
+    pub fn await_scores(&self, count: usize) -> BTreeMap<i64, Value> {
+        wait_for(&format!("{count} scores"), || {
+            // The topic is made by the daemon and may not be there yet.
+            let exists = std::process::Command::new("kcat")
+                .args(["-L", "-b", &self.broker, "-t", &format!("{}.scores", self.topic)])
+                .output()
+                .is_ok_and(|out| !String::from_utf8_lossy(&out.stdout).contains("Unknown topic"));
+            let scores = if exists { self.scores() } else { BTreeMap::new() };
+            (scores.len() >= count).then_some(scores)
+        })
+    }
+
+    /// Published alerts, each event once, in order; and how many were read in all.
+    pub fn alerts(&self) -> (Vec<Value>, usize) {
+        let all = self.read("alerts");
+        let total = all.len();
+        let mut seen = std::collections::HashSet::new();
+        let mut alerts = Vec::new();
+        for Read { headers, value, .. } in all {
+            let alert: Value = serde_json::from_slice(&value.unwrap()).unwrap();
+            assert_eq!(headers["ce_specversion"], "1.0");
+            assert_eq!(headers["ce_id"], format!("{}-{}", alert["id"].as_str().unwrap(), alert["sequence"]));
+            if seen.insert(headers["ce_id"].clone()) {
+                alerts.push(alert);
+            }
+        }
+        (alerts, total)
+    }
+
+    /// What `outlierd replay` finds for the same records: its alerts, and its lines.
+    pub fn replay(&self, records: &[String]) -> (Vec<Value>, Vec<csv::StringRecord>) {
+        let at = |name: &str| self.folder.path().join(name).display().to_string();
+        fs::write(at("records.jsonl"), records.join("\n") + "\n").unwrap();
+        let (config, train) = (self.config.display().to_string(), TRAIN.to_string());
+        outlierd(&[
+            "replay",
+            "--config",
+            &config,
+            "--stream",
+            "rig",
+            "--train-rows",
+            &train,
+            &at("records.jsonl"),
+            "--out",
+            &at("out.csv"),
+            "--alerts",
+            &at("alerts.jsonl"),
+        ]);
+        let alerts = fs::read_to_string(at("alerts.jsonl")).unwrap();
+        let lines = csv::Reader::from_path(at("out.csv")).unwrap().into_records().collect::<Result<_, _>>().unwrap();
+        (alerts.lines().map(|line| serde_json::from_str(line).unwrap()).collect(), lines)
+    }
+
+    pub fn assert_same_as_replay(&self, records: &[String]) -> usize {
+        let scores = self.await_scores(records.len());
+        let (expected, lines) = self.replay(records);
+        assert_eq!(scores.len(), lines.len());
+        for (score, line) in scores.values().zip(&lines) {
+            assert_eq!(score["verdict"], line[3], "{score} {line:?}");
+            for (name, cell) in [("score", &line[1]), ("threshold", &line[2])] {
+                let text = score[name].as_f64().map_or(String::new(), |value| format!("{value:.6}"));
+                assert_eq!(text, cell, "{name} of {score}");
+            }
+        }
+        let (alerts, total) = self.alerts();
+        assert!(!expected.is_empty(), "the records hold a fault, so there must be an alert");
+        assert_eq!(alerts, expected);
+        total
+    }
+}
