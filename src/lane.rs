@@ -8,6 +8,7 @@
 pub mod core;
 mod expiry;
 pub mod rebalance;
+mod storing;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::Receiver;

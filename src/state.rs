@@ -73,6 +73,10 @@ pub trait Store: Send + Sync {
     /// Forgets all of a stream: states, positions and learned records.
     fn clear(&self, stream: &str) -> Result<(), StoreError>;
 
+    /// Writes states ahead of the commit that they belong to, bit by bit and not durably. Only for states that the changelog
+    /// has: a crash before the commit leaves some of them newer than the stored position.
+    fn stage(&self, stream: &str, states: &[(i32, String, Option<Vec<u8>>)]) -> Result<(), StoreError>;
+
     /// Writes all of a commit or nothing, durably: after it returns, a power cut loses none of it.
     fn commit(&self, stream: &str, commit: &Commit) -> Result<(), StoreError>;
 }

@@ -15,9 +15,10 @@ use rdkafka::topic_partition_list::Offset;
 
 use super::expiry::Expiry;
 use super::rebalance::LaneContext;
+use super::storing::Unstored;
 use crate::config::settings::{Delivery, Kafka, Stream};
 use crate::events::{AlertPublished, SeriesExpired, StateUnreadable, StatesRestored};
-use crate::pipeline::series::{SeriesState, SeriesTable};
+use crate::pipeline::series::{SeriesState, SeriesTable, Slot};
 use crate::pipeline::{Pipeline, PipelineError};
 use crate::record::EventTime;
 use crate::retrain::learner::Learner;
@@ -25,10 +26,13 @@ use crate::sink::{Sink, SinkError};
 use crate::source::view;
 use crate::state::changelog::{Changelog, ChangelogError};
 use crate::state::codec::{self, CodecError};
-use crate::state::{Commit, Store, StoreError};
+use crate::state::{Learned, Store, StoreError};
 
 /// How long the results of one commit may take to be acknowledged.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Changed states that one commit may hold: all of them are in the producer's memory at once.
+const CHANGED_MAX: usize = 20_000;
 
 /// Why a lane has to go back to its last commit.
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +91,9 @@ pub struct Core {
     /// Owned partitions with records since the last commit: the offset to go on at. Emptied by a commit.
     progress: HashMap<i32, i64>,
     /// Learned records since the last commit.
-    learned: Commit,
+    learned: Vec<Learned>,
+    /// Committed, and not in the store yet.
+    unstored: Unstored,
     last_commit: Instant,
     /// Whether an alert was sent since the last commit.
     alert_waits: bool,
@@ -118,7 +124,8 @@ impl Core {
             learner,
             owned: HashSet::new(),
             progress: HashMap::new(),
-            learned: Commit::default(),
+            learned: Vec::new(),
+            unstored: Unstored::default(),
             last_commit: Instant::now(),
             alert_waits: false,
         }
@@ -187,7 +194,8 @@ impl Core {
             self.progress.remove(partition);
             self.table.drop_partition(*partition);
             self.expiry.revoked(*partition);
-            self.learned.learned.retain(|(p, _, _)| p != partition);
+            self.learned.retain(|(p, _, _)| p != partition);
+            self.unstored.drop_partition(*partition);
         }
     }
 
@@ -228,7 +236,7 @@ impl Core {
         }
         for (message, row) in done.learned {
             if let Some(message) = messages.get(message) {
-                self.learned.learned.push((message.partition, message.offset, codec::encode(&row)?));
+                self.learned.push((message.partition, message.offset, codec::encode(&row)?));
                 self.learner.add(message.partition, message.offset, row);
             }
         }
@@ -245,10 +253,11 @@ impl Core {
         Ok(())
     }
 
-    /// Whether a commit is due: by time, for an alert, or to make room in memory.
+    /// Whether a commit is due: by time, for an alert, for the sheer number of changes, or to make room in memory.
     pub fn commit_due(&self) -> bool {
         self.alert_waits
             || self.last_commit.elapsed() >= self.stream.input.commit_interval
+            || self.table.changed() >= CHANGED_MAX
             || self.expiry.is_full(&self.table)
     }
 
@@ -259,57 +268,76 @@ impl Core {
     }
 
     /// Makes everything so far durable, in the order of the delivery contract. Exactly once: results, states and offsets in
-    /// one transaction, then states and positions in one batch of the store. At least once: results acknowledged, then
-    /// that batch, then the offsets.
+    /// one transaction; the store follows, at once where `mode` is `Sync`. At least once: results acknowledged, then states
+    /// and positions in one batch of the store, then the offsets.
     ///
     /// # Errors
     /// Any [`LaneError`]: nothing after the failed step has happened.
     pub fn commit(&mut self, consumer: &BaseConsumer<LaneContext>, mode: CommitMode) -> Result<(), LaneError> {
         self.last_commit = Instant::now();
         self.alert_waits = false;
-        if self.progress.is_empty() {
-            return Ok(());
-        }
-        let mut commit = std::mem::take(&mut self.learned);
-        commit.positions = self.progress.drain().collect();
-        let mut failure = None;
-        self.table.take_dirty(|slot| match codec::encode(&slot.state) {
-            Ok(bytes) => commit.states.push((slot.partition, slot.series.to_string(), Some(bytes))),
-            Err(error) => failure = Some(error),
-        });
-        if let Some(error) = failure {
-            return Err(error.into());
-        }
-        let expired = self.expiry.expired(&*self.store, &self.stream.name, &self.table, EventTime::now())?;
-        for (partition, series) in expired {
-            SeriesExpired { stream: &self.stream.name, series: &series }.emit();
-            self.table.forget(partition);
-            commit.states.push((partition, series, None));
-        }
-        let mut offsets = TopicPartitionList::with_capacity(commit.positions.len());
-        for (partition, offset) in &commit.positions {
-            offsets.add_partition_offset(&self.stream.input.topic, *partition, Offset::Offset(*offset))?;
-        }
         let exactly_once = self.changelog.is_some();
-        if exactly_once {
-            for (partition, series, state) in &commit.states {
-                self.sink.state(*partition, series, state.as_deref())?;
+        let offsets = self.offsets()?;
+        if offsets.count() > 0 {
+            let expired = self.expiry.expired(&*self.store, &self.stream.name, &self.table, EventTime::now())?;
+            for (partition, series) in &expired {
+                SeriesExpired { stream: &self.stream.name, series }.emit();
+                self.table.forget(*partition);
             }
-            self.sink.commit(&offsets, &consumer.group_metadata().ok_or(LaneError::NoGroup)?)?;
-            // The store is never ahead of what is committed; where it stays behind, the changelog has it.
-            commit.changelog = self.sink.take_changelog();
-        } else {
-            self.sink.flush(FLUSH_TIMEOUT)?;
+            let changelog = if exactly_once {
+                self.send_states(&expired)?;
+                self.sink.commit(&offsets, &consumer.group_metadata().ok_or(LaneError::NoGroup)?)?;
+                self.sink.take_changelog()
+            } else {
+                self.table.take_dirty(|_| {});
+                self.sink.flush(FLUSH_TIMEOUT)?;
+                Vec::new()
+            };
+            self.unstored.committed(self.progress.drain(), changelog, expired, std::mem::take(&mut self.learned));
+            metrics::counter!("outlierd_commits_total", "stream" => self.stream.name.clone()).increment(1);
         }
-        self.store.commit(&self.stream.name, &commit)?;
-        self.expiry.sweep(&mut self.table);
-        metrics::counter!("outlierd_commits_total", "stream" => self.stream.name.clone()).increment(1);
-        if !exactly_once && let Err(error) = consumer.commit(&offsets, mode) {
+        let is_due = self.unstored.is_due() || self.expiry.is_full(&self.table);
+        if !exactly_once || is_due || matches!(mode, CommitMode::Sync) {
+            self.unstored.store(&*self.store, &self.stream.name, &mut self.table, exactly_once)?;
+            self.expiry.sweep(&mut self.table);
+        }
+        if !exactly_once
+            && offsets.count() > 0
+            && let Err(error) = consumer.commit(&offsets, mode)
+        {
             // The store is ahead of the group and rules at the next assignment: nothing is read twice.
             tracing::warn!(stream = self.stream.name, error = %error, "offsets could not be committed; the stored positions hold");
         }
         Ok(())
     }
+
+    /// Where the input goes on, of the partitions with records since the last commit.
+    fn offsets(&self) -> Result<TopicPartitionList, LaneError> {
+        let mut offsets = TopicPartitionList::with_capacity(self.progress.len());
+        for (partition, offset) in &self.progress {
+            offsets.add_partition_offset(&self.stream.input.topic, *partition, Offset::Offset(*offset))?;
+        }
+        Ok(offsets)
+    }
+
+    /// Sends the states that changed since the last commit, and tombstones of the series that have expired.
+    fn send_states(&mut self, expired: &[(i32, String)]) -> Result<(), LaneError> {
+        let (sink, mut sent) = (&self.sink, Ok(()));
+        self.table.take_dirty(|slot| {
+            if sent.is_ok() {
+                sent = send_state(sink, slot);
+            }
+        });
+        sent?;
+        for (partition, series) in expired {
+            self.sink.state(*partition, series, None)?;
+        }
+        Ok(())
+    }
+}
+
+fn send_state(sink: &Sink, slot: &Slot) -> Result<(), LaneError> {
+    Ok(sink.state(slot.partition, &slot.series, Some(&codec::encode(&slot.state)?))?)
 }
 
 /// The stored state of a series. A damaged one is said and started anew; one of a newer outlierd must not be overwritten.

@@ -4,9 +4,11 @@
 //! with its partition, or when it is idle, and comes back from the store.
 
 use std::collections::HashMap;
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hashbrown::{DefaultHashBuilder, HashTable};
 use serde::{Deserialize, Serialize};
 
 use crate::episode::EpisodeState;
@@ -72,6 +74,8 @@ pub struct Slot {
     pub state: SeriesState,
     /// Whether it changed since the last commit.
     dirty: bool,
+    /// Whether it changed since it was last stored.
+    unstored: bool,
     /// When it was last asked for, in seconds since the table was made.
     touched: u32,
 }
@@ -84,19 +88,22 @@ pub struct TooManySeries;
 pub struct SeriesTable {
     max_series: usize,
     began: Instant,
+    hasher: DefaultHashBuilder,
     /// Empty ones are reused through `free`.
-    slots: Vec<Option<Slot>>,
+    slots: Vec<Option<Box<Slot>>>,
     free: Vec<usize>,
     index: HashMap<i32, Partition>,
     /// Slots that changed since the last commit; emptied by [`SeriesTable::take_dirty`].
     dirty: Vec<usize>,
+    /// Slots that changed since they were stored; emptied by [`SeriesTable::take_unstored`].
+    unstored: Vec<usize>,
 }
 
 /// The series of one partition.
 #[derive(Default)]
 struct Partition {
-    /// In memory.
-    slots: HashMap<Arc<str>, usize>,
+    /// Slots of those in memory, by their series' names, which stand in the slots only.
+    slots: HashTable<usize>,
     /// In memory or stored.
     known: usize,
 }
@@ -105,7 +112,13 @@ impl SeriesTable {
     /// An empty table of at most `max_series` series a partition.
     pub fn new(max_series: usize) -> Self {
         let began = Instant::now();
-        Self { max_series, began, slots: Vec::new(), free: Vec::new(), index: HashMap::new(), dirty: Vec::new() }
+        let (hasher, slots, free, index, dirty, unstored) = Default::default();
+        Self { max_series, began, hasher, slots, free, index, dirty, unstored }
+    }
+
+    /// How many series changed since the last commit.
+    pub fn changed(&self) -> usize {
+        self.dirty.len()
     }
 
     /// How many series are held.
@@ -120,7 +133,12 @@ impl SeriesTable {
 
     /// Whether a series is held.
     pub fn holds(&self, partition: i32, series: &str) -> bool {
-        self.index.get(&partition).is_some_and(|held| held.slots.contains_key(series))
+        self.index.get(&partition).is_some_and(|held| self.find(&held.slots, series).is_some())
+    }
+
+    fn find(&self, slots: &HashTable<usize>, series: &str) -> Option<usize> {
+        let is_it = |&slot: &usize| is_named(&self.slots, slot, series);
+        slots.find(self.hasher.hash_one(series), is_it).copied()
     }
 
     /// Sets how many series of a partition are stored, before its first record comes.
@@ -148,8 +166,9 @@ impl SeriesTable {
         new: impl FnOnce() -> SeriesState,
     ) -> Result<usize, TooManySeries> {
         let touched = u32::try_from(self.began.elapsed().as_secs()).unwrap_or(u32::MAX);
+        let hash = self.hasher.hash_one(series);
         let held = self.index.entry(partition).or_default();
-        let slot = match held.slots.get(series) {
+        let slot = match held.slots.find(hash, |&slot| is_named(&self.slots, slot, series)) {
             Some(&slot) => slot,
             None => {
                 let state = match load() {
@@ -160,13 +179,14 @@ impl SeriesTable {
                         new()
                     }
                 };
-                let name: Arc<str> = series.into();
                 let slot = self.free.pop().unwrap_or_else(|| {
                     self.slots.push(None);
                     self.slots.len() - 1
                 });
-                self.slots[slot] = Some(Slot { series: name.clone(), partition, state, dirty: false, touched });
-                held.slots.insert(name, slot);
+                let new = Slot { series: series.into(), partition, state, dirty: false, unstored: false, touched };
+                self.slots[slot] = Some(Box::new(new));
+                let rehash = |&slot: &usize| self.hasher.hash_one(name(&self.slots, slot));
+                held.slots.insert_unique(hash, slot, rehash);
                 slot
             }
         };
@@ -176,13 +196,17 @@ impl SeriesTable {
                 found.dirty = true;
                 self.dirty.push(slot);
             }
+            if !found.unstored {
+                found.unstored = true;
+                self.unstored.push(slot);
+            }
         }
         Ok(slot)
     }
 
     /// The series in a slot; `None` where it has left.
     pub fn get_mut(&mut self, slot: usize) -> Option<&mut Slot> {
-        self.slots.get_mut(slot)?.as_mut()
+        self.slots.get_mut(slot)?.as_deref_mut()
     }
 
     /// Calls `visit` with each series that changed since the last call.
@@ -197,13 +221,25 @@ impl SeriesTable {
         }
     }
 
-    /// Lets series leave memory that did not change since the last commit: those that were not asked for in `idle`, and,
+    /// Calls `visit` with each series that changed since the last call, whether committed or not.
+    pub fn take_unstored(&mut self, mut visit: impl FnMut(&Slot)) {
+        for slot in std::mem::take(&mut self.unstored) {
+            if let Some(found) = &mut self.slots[slot]
+                && found.unstored
+            {
+                found.unstored = false;
+                visit(found);
+            }
+        }
+    }
+
+    /// Lets series leave memory that are committed and stored as they are: those that were not asked for in `idle`, and,
     /// while more than `max` are held, the ones that were not for longest. Returns how many left.
     pub fn evict(&mut self, idle: Duration, max: usize) -> usize {
         let idle_before = self.began.elapsed().checked_sub(idle).map_or(0, |at| at.as_secs());
         let mut clean: Vec<(u32, usize)> = Vec::new();
         for (slot, held) in self.slots.iter().enumerate() {
-            clean.extend(held.as_ref().filter(|held| !held.dirty).map(|held| (held.touched, slot)));
+            clean.extend(held.as_ref().filter(|held| !held.dirty && !held.unstored).map(|held| (held.touched, slot)));
         }
         // A tenth more than needed, so that not every new series costs a pass over all of them.
         let excess = if self.len() > max { (self.len() - max + max / 10).min(clean.len()) } else { 0 };
@@ -223,21 +259,33 @@ impl SeriesTable {
     fn remove(&mut self, slot: usize) {
         if let Some(gone) = self.slots[slot].take() {
             self.free.push(slot);
-            if let Some(held) = self.index.get_mut(&gone.partition) {
-                held.slots.remove(&gone.series);
+            let entry = self.index.get_mut(&gone.partition).and_then(|held| {
+                held.slots.find_entry(self.hasher.hash_one(&*gone.series), |&found| found == slot).ok()
+            });
+            if let Some(entry) = entry {
+                entry.remove();
             }
         }
     }
 
     /// Forgets the series of a partition, changed or not.
     pub fn drop_partition(&mut self, partition: i32) {
-        for (_, slot) in self.index.remove(&partition).unwrap_or_default().slots {
+        for slot in self.index.remove(&partition).unwrap_or_default().slots {
             self.slots[slot] = None;
             self.free.push(slot);
         }
         let slots = &self.slots;
         self.dirty.retain(|&slot| slots[slot].is_some());
+        self.unstored.retain(|&slot| slots[slot].is_some());
     }
+}
+
+fn name(slots: &[Option<Box<Slot>>], slot: usize) -> &str {
+    slots.get(slot).and_then(Option::as_ref).map_or("", |held| &held.series)
+}
+
+fn is_named(slots: &[Option<Box<Slot>>], slot: usize, series: &str) -> bool {
+    name(slots, slot) == series
 }
 
 #[cfg(test)]
@@ -269,6 +317,8 @@ mod tests {
         }
         assert_eq!(table.evict(Duration::from_secs(3600), 2), 0, "all have changes that are not committed");
         table.take_dirty(|_| {});
+        assert_eq!(table.evict(Duration::from_secs(3600), 2), 0, "or not stored");
+        table.take_unstored(|_| {});
         let slot = ask(&mut table, "b", None).unwrap();
         table.get_mut(slot).unwrap().touched = 0;
         assert_eq!(table.evict(Duration::from_secs(3600), 2), 2);
@@ -284,6 +334,7 @@ mod tests {
             ask(&mut table, name, None).unwrap();
         }
         table.take_dirty(|_| {});
+        table.take_unstored(|_| {});
         table.get_mut(0).unwrap().touched = 10;
         assert_eq!(table.evict(Duration::from_secs(60), 100), 1);
         assert_eq!((table.len(), table.holds(0, "a")), (1, false));

@@ -20,9 +20,9 @@ use crate::config::settings;
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct ChartState {
     /// Slow baseline `b`: what this series' residual is when nothing happens.
-    baseline: Vec<f32>,
+    baseline: Box<[f32]>,
     /// Smoothed deviation `e` from the baseline; the score is its length in whitened space.
-    smoothed: Vec<f32>,
+    smoothed: Box<[f32]>,
     /// Records that the baseline has seen, at most 1 / beta: until then it is their plain mean, so that what sets a series
     /// apart from its fleet is soon part of it.
     seen: u32,
@@ -31,7 +31,7 @@ pub struct ChartState {
 impl ChartState {
     /// Takes the present deviation for the new baseline: after a level shift that was accepted as normal.
     pub fn rebase(&mut self) {
-        for (b, e) in self.baseline.iter_mut().zip(&mut self.smoothed) {
+        for (b, e) in self.baseline.iter_mut().zip(self.smoothed.iter_mut()) {
             *b += *e;
             *e = 0.0;
         }
@@ -98,8 +98,10 @@ impl Chart {
 
     /// The deviation vector `e` after one residual, without its score; calibration fits C to these.
     pub fn smooth<'s>(&self, state: &'s mut ChartState, residual: &[f32], alerting: bool) -> &'s [f32] {
-        state.baseline.resize(self.rows(), 0.0);
-        state.smoothed.resize(self.rows(), 0.0);
+        if state.baseline.len() != self.rows() {
+            state.baseline = vec![0.0; self.rows()].into();
+            state.smoothed = state.baseline.clone();
+        }
         let warming = f64::from(state.seen + 1) * self.beta < 1.0 && self.beta > 0.0;
         state.seen += u32::from(warming);
         let beta = match (alerting, warming) {
@@ -108,7 +110,7 @@ impl Chart {
             (false, false) => self.beta,
         };
         let constants = self.mean.iter().zip(&self.limit);
-        let vectors = state.baseline.iter_mut().zip(&mut state.smoothed);
+        let vectors = state.baseline.iter_mut().zip(state.smoothed.iter_mut());
         for ((&r, (&mean, &limit)), (b, e)) in residual.iter().zip(constants).zip(vectors) {
             let deviation = f64::from(r) - mean;
             // A residual that is no number would stay in the averages for ever: it counts as far off instead.

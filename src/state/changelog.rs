@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// How often a replay looks whether the last transaction before its end has been decided.
 const PACE: Duration = Duration::from_millis(50);
 /// States that are stored at a time.
-const CHUNK: usize = 2_000;
+const CHUNK: usize = 500;
 
 /// Why states could not be restored.
 #[derive(Debug, thiserror::Error)]
@@ -117,7 +117,7 @@ impl Changelog {
         store: &dyn Store,
     ) -> Result<usize, ChangelogError> {
         let read = |source| ChangelogError::Read { topic: self.topic.clone(), source };
-        let mut chunk = Commit::default();
+        let mut chunk = Vec::new();
         let (mut states, mut progress) = (0, Instant::now());
         let mut at_end: Vec<i32> = Vec::new();
         while let Some(first) = left.first() {
@@ -128,7 +128,7 @@ impl Changelog {
                     at_end.retain(|p| *p != partition);
                     match message.key().map(str::from_utf8) {
                         Some(Ok(series)) => {
-                            chunk.states.push((partition, series.into(), message.payload().map(<[u8]>::to_vec)));
+                            chunk.push((partition, series.into(), message.payload().map(<[u8]>::to_vec)));
                             states += 1;
                         }
                         _ => ChangelogEntrySkipped { topic: &self.topic, partition, offset }.emit(),
@@ -151,11 +151,11 @@ impl Changelog {
                     at_end.push(partition);
                 }
             }
-            if chunk.states.len() >= CHUNK {
-                store.commit(&self.stream, &std::mem::take(&mut chunk))?;
+            if chunk.len() >= CHUNK {
+                store.stage(&self.stream, &std::mem::take(&mut chunk))?;
             }
         }
-        store.commit(&self.stream, &chunk)?;
+        store.stage(&self.stream, &chunk)?;
         Ok(states)
     }
 

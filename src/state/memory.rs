@@ -93,6 +93,10 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    fn stage(&self, stream: &str, states: &[(i32, String, Option<Vec<u8>>)]) -> Result<(), StoreError> {
+        self.commit(stream, &Commit { states: states.to_vec(), ..Commit::default() })
+    }
+
     fn commit(&self, stream: &str, commit: &Commit) -> Result<(), StoreError> {
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
         let found = streams.entry(stream.to_owned()).or_default();

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use super::{Commit, Learned, Store, StoreError};
 
+/// Pages that sled keeps in memory (its default is 1 GiB): series that are in use are in the lanes' memory already.
+const CACHE_BYTES: u64 = 32 << 20;
 /// Name of a stream's tree.
 const TREE: &str = "stream:";
 /// Key of the store's own name, in the database's default tree.
@@ -73,7 +75,7 @@ impl SledStore {
 
     fn try_open(folder: &Path) -> Result<Self, StoreError> {
         // sled answers a damaged header by a panic in places: it must not take the daemon with it.
-        let opened = std::panic::catch_unwind(|| sled::Config::new().path(folder).open());
+        let opened = std::panic::catch_unwind(|| sled::Config::new().path(folder).cache_capacity(CACHE_BYTES).open());
         let damaged = |detail: String| StoreError::Damaged { path: folder.into(), detail };
         match opened {
             Ok(Ok(db)) => Ok(Self { db }),
@@ -141,6 +143,13 @@ fn learned_key(partition: i32, offset: i64) -> Vec<u8> {
     let mut key = partition_key(LEARNED, partition);
     key.extend_from_slice(&offset.to_be_bytes());
     key
+}
+
+fn add_state(batch: &mut sled::Batch, partition: i32, series: &str, bytes: Option<&[u8]>) {
+    match bytes {
+        Some(bytes) => batch.insert(state_key(partition, series), bytes),
+        None => batch.remove(state_key(partition, series)),
+    }
 }
 
 /// The last `N` bytes of a key or value as an array; `None` where it is shorter.
@@ -254,6 +263,14 @@ impl Store for SledStore {
         Ok(())
     }
 
+    fn stage(&self, stream: &str, states: &[(i32, String, Option<Vec<u8>>)]) -> Result<(), StoreError> {
+        let mut batch = sled::Batch::default();
+        for (partition, series, bytes) in states {
+            add_state(&mut batch, *partition, series, bytes.as_deref());
+        }
+        self.tree(stream)?.apply_batch(batch).map_err(|error| access(stream, "written", &error))
+    }
+
     fn commit(&self, stream: &str, commit: &Commit) -> Result<(), StoreError> {
         let tree = self.tree(stream)?;
         let mut batch = sled::Batch::default();
@@ -264,10 +281,7 @@ impl Store for SledStore {
             batch.insert(partition_key(CHANGELOG, *partition), &offset.to_be_bytes());
         }
         for (partition, series, bytes) in &commit.states {
-            match bytes {
-                Some(bytes) => batch.insert(state_key(*partition, series), bytes.as_slice()),
-                None => batch.remove(state_key(*partition, series)),
-            }
+            add_state(&mut batch, *partition, series, bytes.as_deref());
         }
         for (partition, offset, bytes) in &commit.learned {
             batch.insert(learned_key(*partition, *offset), bytes.as_slice());

@@ -1,0 +1,102 @@
+//! What is committed and not in the store yet.
+//!
+//! With exactly-once delivery the changelog has every committed state, so that the store may follow behind: an alert is
+//! committed at once without waiting for a disk, and a series that changed often is stored once. After a crash the states
+//! since the last storing come from the changelog. With at-least-once delivery the store is all there is, and each commit
+//! stores.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use super::core::LaneError;
+use crate::pipeline::series::SeriesTable;
+use crate::state::{Commit, Learned, Store, codec};
+
+/// How far the store may be behind the changelog: a start after a crash reads this much of it.
+const STORE_EVERY: Duration = Duration::from_secs(5);
+/// States that are written at a time: sled keeps every page that it replaces until a batch ends.
+const STAGED: usize = 500;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Unstored {
+    /// By partition, the offset of the next record.
+    positions: HashMap<i32, i64>,
+    /// By partition, the end of the committed states in the changelog.
+    changelog: HashMap<i32, i64>,
+    forgotten: Vec<(i32, String)>,
+    learned: Vec<Learned>,
+    stored: Option<Instant>,
+}
+
+impl Unstored {
+    /// Takes over what has been committed.
+    pub(super) fn committed(
+        &mut self,
+        positions: impl Iterator<Item = (i32, i64)>,
+        changelog: Vec<(i32, i64)>,
+        forgotten: Vec<(i32, String)>,
+        learned: Vec<Learned>,
+    ) {
+        self.positions.extend(positions);
+        self.changelog.extend(changelog);
+        self.forgotten.extend(forgotten);
+        self.learned.extend(learned);
+    }
+
+    /// Whether it is time. Learned records are nowhere else.
+    pub(super) fn is_due(&self) -> bool {
+        !self.learned.is_empty() || self.stored.is_none_or(|at| at.elapsed() >= STORE_EVERY)
+    }
+
+    /// Forgets what belongs to a partition that has left: without its states in memory its position must not be stored.
+    pub(super) fn drop_partition(&mut self, partition: i32) {
+        self.positions.remove(&partition);
+        self.changelog.remove(&partition);
+        self.forgotten.retain(|(p, _)| *p != partition);
+        self.learned.retain(|(p, _, _)| *p != partition);
+    }
+
+    /// Stores everything; the series in memory have to be as they were committed. With `staged` in small pieces, else in
+    /// one.
+    ///
+    /// # Errors
+    /// Of the store, or a state that cannot be encoded.
+    pub(super) fn store(
+        &mut self,
+        store: &dyn Store,
+        stream: &str,
+        table: &mut SeriesTable,
+        staged: bool,
+    ) -> Result<(), LaneError> {
+        self.stored = Some(Instant::now());
+        if self.positions.is_empty() {
+            return Ok(());
+        }
+        let mut states = Vec::new();
+        let mut failure = None;
+        table.take_unstored(|slot| match codec::encode(&slot.state) {
+            Ok(bytes) => {
+                states.push((slot.partition, slot.series.to_string(), Some(bytes)));
+                if staged && states.len() >= STAGED {
+                    if let Err(error) = store.stage(stream, &states) {
+                        failure.get_or_insert(LaneError::from(error));
+                    }
+                    states.clear();
+                }
+            }
+            Err(error) => drop(failure.get_or_insert(error.into())),
+        });
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        states.extend(self.forgotten.drain(..).map(|(partition, series)| (partition, series, None)));
+        let commit = Commit {
+            positions: self.positions.drain().collect(),
+            changelog: self.changelog.drain().collect(),
+            learned: std::mem::take(&mut self.learned),
+            states,
+        };
+        Ok(store.commit(stream, &commit)?)
+    }
+}
