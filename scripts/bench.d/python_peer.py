@@ -3,7 +3,7 @@
 
 usage: python_peer.py --brokers B --topic T --group G --alerts T --bundle DIR --processes N --records N --seconds S
 
-One consumer process a core; orjson; torch without gradients, 1,000 records at a time; a dictionary of exponentially weighted
+One consumer process, or one for each core; orjson; torch without gradients, 1,000 records at a time; a dictionary of exponentially weighted
 mean and variance of each series' error; an alert above mean + 6 sd. Offsets are committed by the client in the background,
 and nothing else is kept: no state survives a restart, no sensor faults, no smoothing. The model is ONE member of outlierd's
 bundle, which runs the mean of all of them. Prints `<seconds> <records so far>` every 50 ms.
@@ -59,7 +59,8 @@ def work(args, count, stop):
     names = [field["name"] for field in fields]
     consumer = confluent_kafka.Consumer({
         "bootstrap.servers": args.brokers, "group.id": args.group, "auto.offset.reset": "earliest",
-        "partition.assignment.strategy": "cooperative-sticky", "heartbeat.interval.ms": 300, "session.timeout.ms": 10000})
+        "partition.assignment.strategy": "cooperative-sticky", "heartbeat.interval.ms": 300, "session.timeout.ms": 10000,
+        **dict(pair.split("=", 1) for pair in args.property)})
     producer = confluent_kafka.Producer({"bootstrap.servers": args.brokers, "linger.ms": 5})
     consumer.subscribe([args.topic])
     series = {}
@@ -92,6 +93,7 @@ def main():
     for name in ("brokers", "topic", "group", "alerts"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--bundle", type=pathlib.Path, required=True)
+    parser.add_argument("--property", action="append", default=[], help="of librdkafka's consumer, NAME=VALUE")
     for name in ("processes", "records", "seconds"):
         parser.add_argument(f"--{name}", type=int, required=True)
     args = parser.parse_args()
