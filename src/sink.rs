@@ -134,6 +134,8 @@ impl Sink {
     ) -> Result<Self, SinkError> {
         let mut config = client_config(kafka, client_id);
         config.set("linger.ms", "5").set("compression.type", "lz4").set("delivery.timeout.ms", "60000");
+        // The coordinator refuses a transaction while it closes the last one; librdkafka would ask again after 100 ms.
+        config.set("retry.backoff.ms", "10");
         for (key, value) in &kafka.producer {
             config.set(key, value);
         }
