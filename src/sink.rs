@@ -26,6 +26,8 @@ use crate::source::client_config;
 
 /// Largest record that is sent; larger dead letters go without their value.
 const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
+/// How often deliveries are looked for while they are waited for: an alert waits that much longer.
+const DELIVERY_PACE: Duration = Duration::from_micros(300);
 /// How long a full send queue is waited for before the lane goes back to its last commit.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -132,6 +134,8 @@ impl Sink {
     ) -> Result<Self, SinkError> {
         let mut config = client_config(kafka, client_id);
         config.set("linger.ms", "5").set("compression.type", "lz4").set("delivery.timeout.ms", "60000");
+        // The coordinator refuses a transaction while it closes the last one; librdkafka would ask again after 100 ms.
+        config.set("retry.backoff.ms", "10");
         for (key, value) in &kafka.producer {
             config.set(key, value);
         }
@@ -295,7 +299,17 @@ impl Sink {
     /// Waits until everything sent so far is acknowledged or given up.
     fn wait(&self, timeout: Duration) -> Result<(), SinkError> {
         let left = |source| SinkError::Flush { left: self.producer.in_flight_count(), timeout, source };
-        self.producer.flush(timeout).map_err(left)
+        let deadline = Instant::now() + timeout;
+        while self.producer.in_flight_count() > 0 {
+            if Instant::now() >= deadline {
+                return self.producer.flush(Duration::ZERO).map_err(left);
+            }
+            // Not the producer's own flush, which looks only every 100 ms, and not a poll that waits: it spins through
+            // the last millisecond.
+            self.producer.poll(Duration::ZERO);
+            std::thread::sleep(DELIVERY_PACE);
+        }
+        Ok(())
     }
 
     fn take_failed(&self) -> Vec<(KafkaError, OwnedMessage)> {

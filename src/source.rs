@@ -45,6 +45,9 @@ pub fn consumer_config(kafka: &Kafka, input: &Input, client_id: &str) -> ClientC
     config.set("session.timeout.ms", "10000");
     // Bounds what librdkafka buffers ahead of a lane (its default is 64 MiB a partition).
     config.set("queued.max.messages.kbytes", "32768");
+    // Once 100,000 records are at hand, librdkafka waits for so long before it fetches more. Its default of 1 s empties
+    // that store in between, and holds a lane at about 110,000 records a second.
+    config.set("fetch.queue.backoff.ms", "10");
     // The lag among them is a metric.
     config.set("statistics.interval.ms", "5000");
     for (key, value) in &kafka.consumer {

@@ -68,6 +68,8 @@ impl Sink {
     /// from the group's offsets when the lane starts again.
     pub fn commit(&self, offsets: &TopicPartitionList, group: &ConsumerGroupMetadata) -> Result<(), SinkError> {
         self.begin()?;
+        // Before the wait: the coordinator takes them while the messages are on their way.
+        repeat("offsets", || self.producer.send_offsets_to_transaction(offsets, group, STEP_TIMEOUT))?;
         self.wait(STEP_TIMEOUT)?;
         if let Some((source, message)) = self.take_failed().into_iter().next() {
             let too_large = source == KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge);
@@ -78,7 +80,6 @@ impl Sink {
             }
             return Err(SinkError::Delivery { topic: message.topic().into(), source });
         }
-        repeat("offsets", || self.producer.send_offsets_to_transaction(offsets, group, STEP_TIMEOUT))?;
         repeat("commit", || self.producer.commit_transaction(STEP_TIMEOUT))?;
         self.open.set(false);
         Ok(())
