@@ -138,10 +138,6 @@ impl Daemon {
         code.unwrap().code().unwrap_or(-1)
     }
 
-    pub fn has_ended(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_some()
-    }
-
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }

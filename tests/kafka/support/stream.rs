@@ -95,11 +95,6 @@ training = {{ records = {TRAIN} }}
         produce(&self.broker, &self.topic, (records.join("\n") + "\n").as_bytes(), &[]);
     }
 
-    /// How many records are in the input.
-    pub fn sent(&self) -> usize {
-        consume(&self.broker, &self.topic).len()
-    }
-
     /// Everything in the topic of the stream with that ending: `alerts`, `dead`, `scores` or `states`.
     pub fn read(&self, ending: &str) -> Vec<Read> {
         consume(&self.broker, &format!("{}.{ending}", self.topic))
