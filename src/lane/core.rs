@@ -238,6 +238,7 @@ impl Core {
             for (partition, series, state) in &commit.states {
                 self.sink.state(*partition, series, state)?;
             }
+            self.sink.settle()?;
             self.sink.commit(&offsets, &consumer.group_metadata().ok_or(LaneError::NoGroup)?)?;
             // The store is never ahead of what is committed; where it stays behind, the changelog has it.
             commit.changelog = self.sink.take_changelog();
