@@ -286,6 +286,7 @@ impl Core {
             }
             let changelog = if exactly_once {
                 self.send_states(&expired)?;
+                self.sink.settle()?;
                 self.sink.commit(&offsets, &consumer.group_metadata().ok_or(LaneError::NoGroup)?)?;
                 self.sink.take_changelog()
             } else {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
-use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext};
+use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext, PurgeConfig};
 use rdkafka::{ClientConfig, TopicPartitionList};
 
 use super::{Sink, SinkError};
@@ -67,9 +67,20 @@ impl Sink {
     /// Nothing of it is visible then, unless the answer to the very last step was lost: whether it was committed is asked
     /// from the group's offsets when the lane starts again.
     pub fn commit(&self, offsets: &TopicPartitionList, group: &ConsumerGroupMetadata) -> Result<(), SinkError> {
-        self.begin()?;
-        // Before the wait: the coordinator takes them while the messages are on their way.
+        self.settle()?;
         repeat("offsets", || self.producer.send_offsets_to_transaction(offsets, group, STEP_TIMEOUT))?;
+        repeat("commit", || self.producer.commit_transaction(STEP_TIMEOUT))?;
+        self.open.set(false);
+        Ok(())
+    }
+
+    /// Waits until the brokers have everything that belongs to the transaction. Whoever commits asks for the generation of
+    /// the group after this wait: one that ends meanwhile is refused.
+    ///
+    /// # Errors
+    /// [`SinkError::Flush`] and [`SinkError::Delivery`].
+    pub fn settle(&self) -> Result<(), SinkError> {
+        self.begin()?;
         self.wait(STEP_TIMEOUT)?;
         if let Some((source, message)) = self.take_failed().into_iter().next() {
             let too_large = source == KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge);
@@ -80,8 +91,6 @@ impl Sink {
             }
             return Err(SinkError::Delivery { topic: message.topic().into(), source });
         }
-        repeat("commit", || self.producer.commit_transaction(STEP_TIMEOUT))?;
-        self.open.set(false);
         Ok(())
     }
 
@@ -91,6 +100,9 @@ impl Sink {
     /// [`SinkError::Transaction`]; the next holder of the transactional id takes it back then.
     pub fn abort(&self) -> Result<(), SinkError> {
         if self.open.replace(false) {
+            // An abort waits for the reports of what is on its way, and nobody would serve them then.
+            self.producer.purge(PurgeConfig::default().queue());
+            let _ = self.wait(ABORT_TIMEOUT);
             let aborted = self.producer.abort_transaction(ABORT_TIMEOUT);
             self.take_failed();
             self.take_changelog();
