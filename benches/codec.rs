@@ -31,9 +31,7 @@ fn states() -> Vec<SeriesState> {
     let batch =
         Batch { records: (0..RECORDS).map(record).collect(), values: fleet::readings(RECORDS, 1), ..Batch::default() };
     pipeline.run_decoded(&[], batch, &mut table, &mut |_, _| None).expect("a scored batch");
-    let mut states = Vec::new();
-    table.take_dirty(|slot| states.push(slot.state.clone()));
-    states
+    table.take_dirty().map(|slot| slot.state.clone()).collect()
 }
 
 fn codec(c: &mut Criterion) {

@@ -181,7 +181,8 @@ impl Lane {
         }
         let paused = consumer.context().is_paused();
         let training = matches!(phase, Phase::Training);
-        let slow = core.in_flight() > if paused { IN_FLIGHT_RESUME } else { IN_FLIGHT_MAX };
+        let in_flight = core.in_flight();
+        let slow = in_flight > if paused { IN_FLIGHT_RESUME } else { IN_FLIGHT_MAX };
         if paused != (training || slow) {
             consumer.context().set_paused(!paused);
             if paused {
@@ -190,7 +191,6 @@ impl Lane {
                 consumer.pause(&consumer.assignment()?)?;
             }
             if slow || !training {
-                let in_flight = core.in_flight();
                 InputPaused { stream: &self.stream.name, lane: self.number, paused: !paused, in_flight }.emit();
             }
         }
@@ -204,7 +204,7 @@ impl Lane {
             Phase::Collecting { done, wanted } => input.batch_records.min(wanted.saturating_sub(*done).max(1)),
             _ => input.batch_records,
         };
-        Bounds { records, bytes: input.batch_bytes, wait: if paused { PAUSED_WAIT } else { input.batch_wait } }
+        Bounds { records, wait: if paused { PAUSED_WAIT } else { input.batch_wait }, ..Bounds::of(input) }
     }
 }
 

@@ -181,6 +181,7 @@ impl Pipeline {
         done.counts.records = (batch.records.len() + done.rejected.len()) as u64;
         done.counts.coerced = batch.coerced;
         let (mut items, mut windows) = (Vec::with_capacity(batch.records.len()), Vec::new());
+        table.begin_batch();
         let readings = batch.values.chunks_exact(self.stream.record.fields.len());
 
         for (index, (record, values)) in batch.records.iter().zip(readings.clone()).enumerate() {

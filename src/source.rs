@@ -80,6 +80,13 @@ pub struct Bounds {
     pub wait: Duration,
 }
 
+impl Bounds {
+    /// As a stream's input has them.
+    pub fn of(input: &Input) -> Self {
+        Self { records: input.batch_records, bytes: input.batch_bytes, wait: input.batch_wait }
+    }
+}
+
 /// Polls one micro-batch: empty where nothing came in time.
 ///
 /// A batch ends early where the consumer has nothing more at hand, so that a quiet topic has no added latency.

@@ -15,13 +15,16 @@ use std::path::PathBuf;
 /// A record kept for the first training: partition, offset, and its encoded readings.
 pub type Learned = (i32, i64, Vec<u8>);
 
+/// A change of a series: partition, series, and its encoded state; `None` forgets the series.
+pub type StateChange = (i32, String, Option<Vec<u8>>);
+
 /// One atomic write: what a commit of one stream changes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Commit {
     /// Partition and the offset of the next record to read from it.
     pub positions: Vec<(i32, i64)>,
-    /// Partition, series, and its encoded state, in the order of their changes; `None` forgets the series.
-    pub states: Vec<(i32, String, Option<Vec<u8>>)>,
+    /// In the order of the changes.
+    pub states: Vec<StateChange>,
     /// Records taken for the first training: partition, offset and their bytes.
     pub learned: Vec<Learned>,
     /// Partition and the offset in the changelog up to which its states are stored.
@@ -75,7 +78,7 @@ pub trait Store: Send + Sync {
 
     /// Writes states ahead of the commit that they belong to, bit by bit and not durably. Only for states that the changelog
     /// has: a crash before the commit leaves some of them newer than the stored position.
-    fn stage(&self, stream: &str, states: &[(i32, String, Option<Vec<u8>>)]) -> Result<(), StoreError>;
+    fn stage(&self, stream: &str, states: &[StateChange]) -> Result<(), StoreError>;
 
     /// Writes all of a commit or nothing, durably: after it returns, a power cut loses none of it.
     fn commit(&self, stream: &str, commit: &Commit) -> Result<(), StoreError>;

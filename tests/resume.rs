@@ -125,7 +125,8 @@ fn run(
             alerts.extend(done.alerts);
         }
         if resume.is_some() {
-            table.take_dirty(|slot| drop(stored.insert(slot.series.to_string(), codec::encode(&slot.state).unwrap())));
+            stored
+                .extend(table.take_dirty().map(|slot| (slot.series.to_string(), codec::encode(&slot.state).unwrap())));
             (pipeline, table) = (fresh(), SeriesTable::new(10));
         }
     }

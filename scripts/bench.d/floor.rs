@@ -78,8 +78,7 @@ fn lane(
     let consumer: BaseConsumer =
         consumer_config(&settings.kafka, &stream.input, &format!("bench-floor-{number}")).create()?;
     consumer.subscribe(&[&stream.input.topic])?;
-    let bounds =
-        Bounds { records: stream.input.batch_records, bytes: stream.input.batch_bytes, wait: stream.input.batch_wait };
+    let bounds = Bounds::of(&stream.input);
     while !stop.load(Ordering::Acquire) {
         let batch = poll_batch(&consumer, bounds, || false, |_| false)?;
         let messages: Vec<_> = batch.iter().map(view).collect();

@@ -99,7 +99,7 @@ fn list(store: &SledStore) -> anyhow::Result<()> {
     for stream in store.streams()? {
         let learned = store.learned(&stream)?.len();
         for (partition, offset) in store.positions(&stream)? {
-            let series = store.series(&stream, partition)?.len();
+            let series = store.count(&stream, partition)?;
             table.add_row([
                 stream.clone(),
                 partition.to_string(),

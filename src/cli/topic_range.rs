@@ -50,7 +50,7 @@ pub(super) fn read(
     let mut pipeline = Pipeline::new(stream.clone(), None)?;
     let mut table = SeriesTable::new(stream.record.max_series);
     let mut rows = Vec::new();
-    let wait = Bounds { records: stream.input.batch_records, bytes: stream.input.batch_bytes, wait: QUIET };
+    let wait = Bounds { wait: QUIET, ..Bounds::of(&stream.input) };
     while !ends.is_empty() && rows.len() < limit {
         let at_end = RefCell::new(Vec::new());
         let passes = |error: &KafkaError| match error {

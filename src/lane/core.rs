@@ -18,7 +18,7 @@ use super::rebalance::LaneContext;
 use super::storing::Unstored;
 use crate::config::settings::{Delivery, Kafka, Stream};
 use crate::events::{AlertPublished, SeriesExpired, StateUnreadable, StatesRestored};
-use crate::pipeline::series::{SeriesState, SeriesTable, Slot};
+use crate::pipeline::series::{SeriesState, SeriesTable};
 use crate::pipeline::{Pipeline, PipelineError};
 use crate::record::EventTime;
 use crate::retrain::learner::Learner;
@@ -290,7 +290,7 @@ impl Core {
                 self.sink.commit(&offsets, &consumer.group_metadata().ok_or(LaneError::NoGroup)?)?;
                 self.sink.take_changelog()
             } else {
-                self.table.take_dirty(|_| {});
+                drop(self.table.take_dirty());
                 self.sink.flush(FLUSH_TIMEOUT)?;
                 Vec::new()
             };
@@ -323,22 +323,14 @@ impl Core {
 
     /// Sends the states that changed since the last commit, and tombstones of the series that have expired.
     fn send_states(&mut self, expired: &[(i32, String)]) -> Result<(), LaneError> {
-        let (sink, mut sent) = (&self.sink, Ok(()));
-        self.table.take_dirty(|slot| {
-            if sent.is_ok() {
-                sent = send_state(sink, slot);
-            }
-        });
-        sent?;
+        for slot in self.table.take_dirty() {
+            self.sink.state(slot.partition, &slot.series, Some(&codec::encode(&slot.state)?))?;
+        }
         for (partition, series) in expired {
             self.sink.state(*partition, series, None)?;
         }
         Ok(())
     }
-}
-
-fn send_state(sink: &Sink, slot: &Slot) -> Result<(), LaneError> {
-    Ok(sink.state(slot.partition, &slot.series, Some(&codec::encode(&slot.state)?))?)
 }
 
 /// The stored state of a series. A damaged one is said and started anew; one of a newer outlierd must not be overwritten.

@@ -1,6 +1,7 @@
 //! Which series leave: the idle ones leave memory, and in the end those that nobody hears of any more the store too.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 use crate::config::settings::Keep;
@@ -19,7 +20,7 @@ const SWEEP_EVERY: (Duration, Duration) = (Duration::from_millis(500), Duration:
 pub(super) struct Expiry {
     keep: Keep,
     /// Newest event time by partition, of the records since it was assigned.
-    newest: HashMap<i32, EventTime>,
+    newest: BTreeMap<i32, EventTime>,
     /// Where a pass over the stored series is: the partition, and the last series seen of it.
     cursor: Option<(i32, Option<String>)>,
     /// When the last pass ended.
@@ -30,7 +31,7 @@ pub(super) struct Expiry {
 impl Expiry {
     pub(super) fn new(keep: &Keep) -> Self {
         let now = Instant::now();
-        Self { keep: keep.clone(), newest: HashMap::new(), cursor: None, passed: None, swept: now }
+        Self { keep: keep.clone(), newest: BTreeMap::new(), cursor: None, passed: None, swept: now }
     }
 
     /// A record was accepted.
@@ -49,13 +50,12 @@ impl Expiry {
     }
 
     /// Lets idle series, and the ones above the bound, leave memory. To be called after a commit.
-    pub(super) fn sweep(&mut self, table: &mut SeriesTable) -> usize {
+    pub(super) fn sweep(&mut self, table: &mut SeriesTable) {
         let every = (self.keep.idle_after / 4).clamp(SWEEP_EVERY.0, SWEEP_EVERY.1);
-        if !self.is_full(table) && self.swept.elapsed() < every {
-            return 0;
+        if self.is_full(table) || self.swept.elapsed() >= every {
+            self.swept = Instant::now();
+            table.evict(self.keep.idle_after, self.keep.in_memory);
         }
-        self.swept = Instant::now();
-        table.evict(self.keep.idle_after, self.keep.in_memory)
     }
 
     /// The next stored series that have expired, of some that are looked at.
@@ -74,23 +74,20 @@ impl Expiry {
         if self.keep.expire_after.is_zero() || rests {
             return Ok(Vec::new());
         }
-        let partitions: BTreeSet<i32> = self.newest.keys().copied().collect();
-        let from = self.cursor.take();
-        let next = |after| partitions.range(after..).next().map(|&partition| (partition, None));
-        let current = match from {
-            Some((partition, after)) if partitions.contains(&partition) => Some((partition, after)),
-            Some((partition, _)) => next(partition),
-            None => next(i32::MIN),
-        };
-        let Some((partition, after)) = current else {
+        let (from, after) = self.cursor.take().unwrap_or((i32::MIN, None));
+        let Some((&partition, &newest)) = self.newest.range(from..).next() else {
             self.passed = Some(Instant::now());
             return Ok(Vec::new());
         };
-        let at = self.newest.get(&partition).map_or(EventTime(i64::MIN), |newest| now.min(*newest));
+        let (at, after) = (now.min(newest), after.filter(|_| partition == from));
         let mut states = store.states(stream, partition, after.as_deref(), STEP)?;
         self.cursor = match states.last() {
             Some((last, _)) if states.len() == STEP => Some((partition, Some(last.clone()))),
-            _ => next(partition.saturating_add(1)),
+            _ => self
+                .newest
+                .range((Bound::Excluded(partition), Bound::Unbounded))
+                .next()
+                .map(|(&partition, _)| (partition, None)),
         };
         if self.cursor.is_none() {
             self.passed = Some(Instant::now());

@@ -85,7 +85,7 @@ impl LaneContext {
             RebalanceProtocol::Cooperative => consumer.incremental_assign(partitions)?,
             _ => consumer.assign(partitions)?,
         }
-        if self.learner.is_training() || self.paused.load(Ordering::Acquire) {
+        if self.learner.is_training() || self.is_paused() {
             consumer.pause(partitions)?;
         }
         let change = "assigned";

@@ -74,21 +74,12 @@ impl Unstored {
             return Ok(());
         }
         let mut states = Vec::new();
-        let mut failure = None;
-        table.take_unstored(|slot| match codec::encode(&slot.state) {
-            Ok(bytes) => {
-                states.push((slot.partition, slot.series.to_string(), Some(bytes)));
-                if staged && states.len() >= STAGED {
-                    if let Err(error) = store.stage(stream, &states) {
-                        failure.get_or_insert(LaneError::from(error));
-                    }
-                    states.clear();
-                }
+        for slot in table.take_unstored() {
+            states.push((slot.partition, slot.series.to_string(), Some(codec::encode(&slot.state)?)));
+            if staged && states.len() >= STAGED {
+                store.stage(stream, &states)?;
+                states.clear();
             }
-            Err(error) => drop(failure.get_or_insert(error.into())),
-        });
-        if let Some(error) = failure {
-            return Err(error);
         }
         states.extend(self.forgotten.drain(..).map(|(partition, series)| (partition, series, None)));
         let commit = Commit {

@@ -88,6 +88,8 @@ pub struct TooManySeries;
 pub struct SeriesTable {
     max_series: usize,
     began: Instant,
+    /// Seconds from `began` to the present batch.
+    now: u32,
     hasher: DefaultHashBuilder,
     /// Empty ones are reused through `free`.
     slots: Vec<Option<Box<Slot>>>,
@@ -112,8 +114,13 @@ impl SeriesTable {
     /// An empty table of at most `max_series` series a partition.
     pub fn new(max_series: usize) -> Self {
         let began = Instant::now();
-        let (hasher, slots, free, index, dirty, unstored) = Default::default();
-        Self { max_series, began, hasher, slots, free, index, dirty, unstored }
+        let (now, hasher, slots, free, index, dirty, unstored) = Default::default();
+        Self { max_series, began, now, hasher, slots, free, index, dirty, unstored }
+    }
+
+    /// A batch begins: what it asks for is asked for now.
+    pub fn begin_batch(&mut self) {
+        self.now = u32::try_from(self.began.elapsed().as_secs()).unwrap_or(u32::MAX);
     }
 
     /// How many series changed since the last commit.
@@ -133,12 +140,9 @@ impl SeriesTable {
 
     /// Whether a series is held.
     pub fn holds(&self, partition: i32, series: &str) -> bool {
-        self.index.get(&partition).is_some_and(|held| self.find(&held.slots, series).is_some())
-    }
-
-    fn find(&self, slots: &HashTable<usize>, series: &str) -> Option<usize> {
-        let is_it = |&slot: &usize| is_named(&self.slots, slot, series);
-        slots.find(self.hasher.hash_one(series), is_it).copied()
+        let is_it = |&slot: &usize| name(&self.slots, slot) == series;
+        let hash = self.hasher.hash_one(series);
+        self.index.get(&partition).is_some_and(|held| held.slots.find(hash, is_it).is_some())
     }
 
     /// Sets how many series of a partition are stored, before its first record comes.
@@ -165,10 +169,10 @@ impl SeriesTable {
         load: impl FnOnce() -> Option<SeriesState>,
         new: impl FnOnce() -> SeriesState,
     ) -> Result<usize, TooManySeries> {
-        let touched = u32::try_from(self.began.elapsed().as_secs()).unwrap_or(u32::MAX);
+        let touched = self.now;
         let hash = self.hasher.hash_one(series);
         let held = self.index.entry(partition).or_default();
-        let slot = match held.slots.find(hash, |&slot| is_named(&self.slots, slot, series)) {
+        let slot = match held.slots.find(hash, |&slot| name(&self.slots, slot) == series) {
             Some(&slot) => slot,
             None => {
                 let state = match load() {
@@ -209,28 +213,14 @@ impl SeriesTable {
         self.slots.get_mut(slot)?.as_deref_mut()
     }
 
-    /// Calls `visit` with each series that changed since the last call.
-    pub fn take_dirty(&mut self, mut visit: impl FnMut(&Slot)) {
-        for slot in std::mem::take(&mut self.dirty) {
-            if let Some(found) = &mut self.slots[slot]
-                && found.dirty
-            {
-                found.dirty = false;
-                visit(found);
-            }
-        }
+    /// The series that changed since the last call.
+    pub fn take_dirty(&mut self) -> impl Iterator<Item = &Slot> {
+        take(&mut self.slots, &mut self.dirty, |slot| slot.dirty = false)
     }
 
-    /// Calls `visit` with each series that changed since the last call, whether committed or not.
-    pub fn take_unstored(&mut self, mut visit: impl FnMut(&Slot)) {
-        for slot in std::mem::take(&mut self.unstored) {
-            if let Some(found) = &mut self.slots[slot]
-                && found.unstored
-            {
-                found.unstored = false;
-                visit(found);
-            }
-        }
+    /// The series that changed since the last call, whether committed or not.
+    pub fn take_unstored(&mut self) -> impl Iterator<Item = &Slot> {
+        take(&mut self.slots, &mut self.unstored, |slot| slot.unstored = false)
     }
 
     /// Lets series leave memory that are committed and stored as they are: those that were not asked for in `idle`, and,
@@ -280,12 +270,22 @@ impl SeriesTable {
     }
 }
 
-fn name(slots: &[Option<Box<Slot>>], slot: usize) -> &str {
-    slots.get(slot).and_then(Option::as_ref).map_or("", |held| &held.series)
+/// Empties a list of slots, and takes its mark off each of them at once.
+fn take<'s>(
+    slots: &'s mut [Option<Box<Slot>>],
+    list: &mut Vec<usize>,
+    unmark: fn(&mut Slot),
+) -> impl Iterator<Item = &'s Slot> + use<'s> {
+    let list = std::mem::take(list);
+    for &slot in &list {
+        slots[slot].as_deref_mut().into_iter().for_each(unmark);
+    }
+    let slots = &*slots;
+    list.into_iter().filter_map(|slot| slots[slot].as_deref())
 }
 
-fn is_named(slots: &[Option<Box<Slot>>], slot: usize, series: &str) -> bool {
-    name(slots, slot) == series
+fn name(slots: &[Option<Box<Slot>>], slot: usize) -> &str {
+    slots.get(slot).and_then(Option::as_ref).map_or("", |held| &held.series)
 }
 
 #[cfg(test)]
@@ -293,6 +293,7 @@ mod tests {
     use super::*;
 
     fn ask(table: &mut SeriesTable, series: &str, stored: Option<SeriesState>) -> Result<usize, TooManySeries> {
+        table.begin_batch();
         table.slot(0, series, || stored, || SeriesState::new(1))
     }
 
@@ -316,9 +317,9 @@ mod tests {
             table.get_mut(slot).unwrap().touched = second as u32;
         }
         assert_eq!(table.evict(Duration::from_secs(3600), 2), 0, "all have changes that are not committed");
-        table.take_dirty(|_| {});
+        drop(table.take_dirty());
         assert_eq!(table.evict(Duration::from_secs(3600), 2), 0, "or not stored");
-        table.take_unstored(|_| {});
+        drop(table.take_unstored());
         let slot = ask(&mut table, "b", None).unwrap();
         table.get_mut(slot).unwrap().touched = 0;
         assert_eq!(table.evict(Duration::from_secs(3600), 2), 2);
@@ -333,8 +334,8 @@ mod tests {
         for name in ["a", "b"] {
             ask(&mut table, name, None).unwrap();
         }
-        table.take_dirty(|_| {});
-        table.take_unstored(|_| {});
+        drop(table.take_dirty());
+        drop(table.take_unstored());
         table.get_mut(0).unwrap().touched = 10;
         assert_eq!(table.evict(Duration::from_secs(60), 100), 1);
         assert_eq!((table.len(), table.holds(0, "a")), (1, false));

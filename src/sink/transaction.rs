@@ -61,13 +61,12 @@ impl Sink {
         Ok(())
     }
 
-    /// Commits everything sent, with the input's `offsets`, in one transaction.
+    /// Commits everything sent, with the input's `offsets`, in one transaction. [`Sink::settle`] comes before it.
     ///
     /// # Errors
     /// Nothing of it is visible then, unless the answer to the very last step was lost: whether it was committed is asked
     /// from the group's offsets when the lane starts again.
     pub fn commit(&self, offsets: &TopicPartitionList, group: &ConsumerGroupMetadata) -> Result<(), SinkError> {
-        self.settle()?;
         repeat("offsets", || self.producer.send_offsets_to_transaction(offsets, group, STEP_TIMEOUT))?;
         repeat("commit", || self.producer.commit_transaction(STEP_TIMEOUT))?;
         self.open.set(false);

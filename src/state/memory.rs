@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use super::{Commit, Learned, Store, StoreError};
+use super::{Commit, Learned, StateChange, Store, StoreError};
 
 #[derive(Default)]
 struct Stream {
@@ -93,7 +93,7 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    fn stage(&self, stream: &str, states: &[(i32, String, Option<Vec<u8>>)]) -> Result<(), StoreError> {
+    fn stage(&self, stream: &str, states: &[StateChange]) -> Result<(), StoreError> {
         self.commit(stream, &Commit { states: states.to_vec(), ..Commit::default() })
     }
 

@@ -10,7 +10,7 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::{Commit, Learned, Store, StoreError};
+use super::{Commit, Learned, StateChange, Store, StoreError};
 
 /// Pages that sled keeps in memory (its default is 1 GiB): series that are in use are in the lanes' memory already.
 const CACHE_BYTES: u64 = 32 << 20;
@@ -263,7 +263,7 @@ impl Store for SledStore {
         Ok(())
     }
 
-    fn stage(&self, stream: &str, states: &[(i32, String, Option<Vec<u8>>)]) -> Result<(), StoreError> {
+    fn stage(&self, stream: &str, states: &[StateChange]) -> Result<(), StoreError> {
         let mut batch = sled::Batch::default();
         for (partition, series, bytes) in states {
             add_state(&mut batch, *partition, series, bytes.as_deref());

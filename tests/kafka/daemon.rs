@@ -12,8 +12,7 @@ fn alerts_from_kafka_are_those_of_replay() {
     stream.send(&records);
     let mut daemon = Daemon::start(&stream.config, "daemon");
     let total = stream.assert_same_as_replay(&records);
-    daemon.signal("TERM");
-    assert_eq!(daemon.wait(), 0, "{}", daemon.log());
+    daemon.stop();
     assert_eq!(stream.alerts().0.len(), total, "without a crash no alert is published twice");
 }
 
@@ -33,8 +32,7 @@ fn a_killed_daemon_goes_on_where_it_was() {
     stream.send(&records[800..]);
     let mut daemon = Daemon::start(&stream.config, "daemon-last");
     stream.assert_same_as_replay(&records);
-    daemon.signal("TERM");
-    assert_eq!(daemon.wait(), 0, "{}", daemon.log());
+    daemon.stop();
 }
 
 #[test]
@@ -52,8 +50,7 @@ fn exactly_once_repeats_nothing_however_often_it_is_killed() {
     }
     let mut daemon = Daemon::start_with(&stream.config, "daemon-last", &small);
     let total = stream.assert_same_as_replay(&records);
-    daemon.signal("TERM");
-    assert_eq!(daemon.wait(), 0, "{}", daemon.log());
+    daemon.stop();
     assert_eq!(stream.alerts().0.len(), total, "no alert is published twice");
     assert_eq!(stream.read("scores").len(), records.len(), "and no score");
 }
@@ -75,8 +72,7 @@ fn another_machine_goes_on_with_the_states_of_a_lost_one() {
     stream.send(&records[TRAIN + 350..]);
     let mut daemon = Daemon::start(&stream.config, "daemon-last");
     let total = stream.assert_same_as_replay(&records);
-    daemon.signal("TERM");
-    assert_eq!(daemon.wait(), 0, "{}", daemon.log());
+    daemon.stop();
     assert_eq!(stream.alerts().0.len(), total);
 }
 
@@ -166,8 +162,7 @@ fn train_learns_from_a_range_of_the_topic() {
     let mut daemon = Daemon::start(&stream.config, "daemon");
     let scores = stream.await_scores(records.len());
     assert!(scores.values().all(|score| score["score"].is_number()), "nothing is left to learn");
-    daemon.signal("TERM");
-    assert_eq!(daemon.wait(), 0, "{}", daemon.log());
+    daemon.stop();
     let nothing = std::process::Command::new(OUTLIERD)
         .args(["train", "--config", &config, "--from-topic", "--until", "2000-01-01T00:00:00Z"])
         .output()
@@ -213,6 +208,5 @@ fn sighup_takes_over_new_mutes() {
     let scores = stream.await_scores(records.len());
     assert!(scores.values().any(|score| score["verdict"] == "outlier"), "there is something to mute");
     assert_eq!(stream.alerts().1, 0);
-    daemon.signal("TERM");
-    assert_eq!(daemon.wait(), 0);
+    daemon.stop();
 }

@@ -31,8 +31,7 @@ fn series_come_back_from_the_store_as_they_left_memory() {
     let flags: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
     let mut daemon = Daemon::start_with(&stream.config, "daemon", &flags);
     let total = stream.assert_same_as_replay(&all);
-    daemon.signal("TERM");
-    assert_eq!(daemon.wait(), 0, "{}", daemon.log());
+    daemon.stop();
     assert_eq!(stream.alerts().0.len(), total);
 }
 
@@ -66,8 +65,7 @@ fn a_series_that_stays_silent_is_forgotten() {
     stream.send(&back);
     all.extend(back);
     stream.assert_same_as_replay(&all);
-    daemon.signal("TERM");
-    assert_eq!(daemon.wait(), 0, "{}", daemon.log());
+    daemon.stop();
     let newest = stream.read("states").into_iter().rfind(|read| read.key == "valve").unwrap();
     assert!(newest.value.is_some(), "it is known anew");
 }

@@ -20,11 +20,6 @@ fn run_to_its_end(stream: &Stream) -> (Option<i32>, String) {
     (out.status.code(), String::from_utf8_lossy(&out.stderr).into_owned())
 }
 
-fn stop(daemon: &mut Daemon) {
-    daemon.signal("TERM");
-    assert_eq!(daemon.wait(), 0, "{}", daemon.log());
-}
-
 fn cut_in_half(folder: &Path) {
     let db = fs::OpenOptions::new().write(true).open(folder.join("db")).unwrap();
     db.set_len(db.metadata().unwrap().len() / 2).unwrap();
@@ -53,14 +48,14 @@ fn a_damaged_state_folder_is_made_good_from_the_changelog() {
         stream.send(&records[from..until]);
         let mut daemon = Daemon::start(&stream.config, &format!("daemon-{number}"));
         stream.await_scores(until);
-        stop(&mut daemon);
+        daemon.stop();
         damage(&folder);
         from = until;
     }
     stream.send(&records[from..]);
     let mut daemon = Daemon::start(&stream.config, "daemon-last");
     let total = stream.assert_same_as_replay(&records);
-    stop(&mut daemon);
+    daemon.stop();
     assert_eq!(stream.alerts().0.len(), total, "no alert is published twice");
     let log = daemon.log();
     assert!(log.contains("state folder was damaged and is set aside"), "{log}");
@@ -74,7 +69,7 @@ fn a_full_disk_ends_the_daemon_and_a_freed_one_goes_on() {
     stream.send(&records[..TRAIN + 10]);
     let mut daemon = Daemon::start(&stream.config, "daemon-learns");
     stream.await_scores(TRAIN + 10);
-    stop(&mut daemon);
+    daemon.stop();
     // No file may grow beyond what the largest has now: writing fails as on a full disk.
     let largest = fs::read_dir(stream.folder.path().join("state")).unwrap();
     let largest = largest.map(|entry| entry.unwrap().metadata().unwrap().len()).max().unwrap();
@@ -94,7 +89,7 @@ fn a_full_disk_ends_the_daemon_and_a_freed_one_goes_on() {
     all.extend_from_slice(&records[TRAIN + 10..]);
     let mut daemon = Daemon::start(&stream.config, "daemon-last");
     let total = stream.assert_same_as_replay(&all);
-    stop(&mut daemon);
+    daemon.stop();
     assert_eq!(stream.alerts().0.len(), total, "no alert is published twice");
 }
 
@@ -105,7 +100,7 @@ fn a_missing_or_corrupt_bundle_ends_the_start() {
     stream.send(&records[..TRAIN + 10]);
     let mut daemon = Daemon::start(&stream.config, "daemon");
     stream.await_scores(TRAIN + 10);
-    stop(&mut daemon);
+    daemon.stop();
     let models = stream.folder.path().join("models/rig");
     let id = fs::read_to_string(models.join("current")).unwrap().trim().to_owned();
     let weights = models.join(&id).join("weights.safetensors");
@@ -130,7 +125,7 @@ fn a_missing_or_corrupt_bundle_ends_the_start() {
     stream.send(&records[TRAIN + 10..]);
     let mut daemon = Daemon::start(&stream.config, "daemon-last");
     stream.assert_same_as_replay(&records);
-    stop(&mut daemon);
+    daemon.stop();
 }
 
 #[test]
@@ -157,7 +152,7 @@ fn a_broker_that_is_away_is_waited_for() {
     broker.start_again();
     stream.send(&records[TRAIN + 150..]);
     let total = stream.assert_same_as_replay(&records);
-    stop(&mut daemon);
+    daemon.stop();
     assert_eq!(stream.alerts().0.len(), total, "no alert is published twice");
 }
 
@@ -168,7 +163,7 @@ fn an_unreadable_changelog_entry_is_said_and_the_others_hold() {
     stream.send(&records[..TRAIN + 100]);
     let mut daemon = Daemon::start(&stream.config, "daemon");
     stream.await_scores(TRAIN + 100);
-    stop(&mut daemon);
+    daemon.stop();
     fs::remove_dir_all(stream.folder.path().join("state")).unwrap();
     let states = format!("{}.states", stream.topic);
     produce(&stream.broker, &states, b"\xff\xfe\tno name\n", &["-K", "\t"]);
@@ -184,7 +179,7 @@ fn an_unreadable_changelog_entry_is_said_and_the_others_hold() {
         alerts.iter().map(of).map(|[series, time, event]| (series, time, event)).collect()
     };
     assert_eq!(events(&stream.alerts().0), events(&expected));
-    stop(&mut daemon);
+    daemon.stop();
     let log = daemon.log();
     assert!(log.contains("an entry of the changelog has no series' name for a key"), "{log}");
     assert!(log.contains("stored state of a series is unreadable") && log.contains("series=\"somebody\""), "{log}");
@@ -197,7 +192,7 @@ fn a_state_of_a_newer_outlierd_is_refused_and_kept() {
     stream.send(&records[..TRAIN + 10]);
     let mut daemon = Daemon::start(&stream.config, "daemon");
     stream.await_scores(TRAIN + 10);
-    stop(&mut daemon);
+    daemon.stop();
     let export = stream.folder.path().join("states.jsonl");
     let (config, file) = (stream.config.display().to_string(), export.display().to_string());
     outlierd(&["state", "export", "--config", &config, &file]);
@@ -209,7 +204,7 @@ fn a_state_of_a_newer_outlierd_is_refused_and_kept() {
     stream.send(&records[TRAIN + 10..TRAIN + 20]);
     let mut daemon = Daemon::start(&stream.config, "daemon-older");
     wait_for("the refusal", || daemon.log().contains("install the newer outlierd again").then_some(()));
-    stop(&mut daemon);
+    daemon.stop();
     assert_eq!(stream.scores().len(), TRAIN + 10, "nothing is scored with a state that is not read");
     assert_eq!(stream.read("states").pop().unwrap().value.unwrap(), newer, "and it is not overwritten");
 }

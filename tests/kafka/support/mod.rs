@@ -138,6 +138,12 @@ impl Daemon {
         code.unwrap().code().unwrap_or(-1)
     }
 
+    /// Asks it to end, which it must do well.
+    pub fn stop(&mut self) {
+        self.signal("TERM");
+        assert_eq!(self.wait(), 0, "{}", self.log());
+    }
+
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
