@@ -295,28 +295,31 @@ impl PartitionsChanged<'_> {
 }
 
 /// A lane goes back to its last commit.
-pub struct LaneRestarts<'a> {
+pub struct LaneGoesBack<'a> {
     /// The stream.
     pub stream: &'a str,
     /// The lane's number.
     pub lane: usize,
     /// Why.
     pub error: String,
-    /// How long it waits first.
-    pub backoff: Duration,
+    /// How long it waits outside its group first; none where it stays in the group.
+    pub backoff: Option<Duration>,
 }
 
-impl LaneRestarts<'_> {
+impl LaneGoesBack<'_> {
     /// Logs and counts.
     pub fn emit(&self) {
         warn!(
             stream = self.stream,
             lane = self.lane,
             error = self.error,
-            backoff_ms = self.backoff.as_millis() as u64,
+            left_group = self.backoff.is_some(),
+            backoff_ms = self.backoff.unwrap_or_default().as_millis() as u64,
             "lane goes back to its last commit"
         );
-        counter!("outlierd_lane_restarts_total", "stream" => self.stream.to_owned()).increment(1);
+        let left_group = if self.backoff.is_some() { "true" } else { "false" };
+        counter!("outlierd_lane_restarts_total", "stream" => self.stream.to_owned(), "left_group" => left_group)
+            .increment(1);
     }
 }
 

@@ -18,12 +18,12 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::Message as _;
+use rdkafka::message::{BorrowedMessage, Message as _};
 
 use self::core::{Core, LaneError};
 use self::rebalance::LaneContext;
 use crate::config::settings::{Delivery, Kafka, Stream};
-use crate::events::InputPaused;
+use crate::events::{InputPaused, LaneGoesBack};
 use crate::pipeline::{Pipeline, PipelineError};
 use crate::retrain::learner::{Learner, Phase};
 use crate::sink::Sink;
@@ -36,6 +36,11 @@ const PAUSED_WAIT: Duration = Duration::from_millis(50);
 /// Results that may be on their way to the brokers before a lane stops taking records, and at which it goes on.
 const IN_FLIGHT_MAX: usize = 10_000;
 const IN_FLIGHT_RESUME: usize = 2_000;
+
+/// How often in a row a lane goes back to its last commit without leaving its group.
+const GO_BACK_MAX: u32 = 3;
+/// How long the consumer may take to go to another offset.
+const SEEK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often passing errors of the consumer are told.
 const WARN_EVERY: Duration = Duration::from_secs(10);
@@ -122,6 +127,7 @@ impl Lane {
         control: &Receiver<Control>,
     ) -> Result<(), LaneError> {
         let mut warned: Option<Instant> = None;
+        let mut gone_back = 0;
         self.status.running.store(true, Ordering::Release);
         while !stop.load(Ordering::Acquire) {
             for order in control.try_iter() {
@@ -143,24 +149,70 @@ impl Lane {
             };
             let bounds = self.bounds(&phase, consumer.context().is_paused());
             let mut batch = poll_batch(consumer, bounds, interrupted, passes)?;
-            if let Some(failure) = consumer.context().take_failure() {
-                return Err(failure);
-            }
             let revoked = consumer.context().take_revoked();
             batch.retain(|message| !revoked.contains(&message.partition()));
 
             let mut core = lock(core);
-            if !batch.is_empty() {
-                core.run(&batch)?;
-            }
-            // A commit waits for all results: with a slow output it would keep the lane from its group's rebalances.
-            if !slow && (core.commit_due() || self.learner.ready()) {
-                core.commit(consumer, CommitMode::Async)?;
+            let done = match consumer.context().take_failure() {
+                Some(failure) => Err(failure),
+                None => self.advance(consumer, &mut core, &batch, slow),
+            };
+            match done {
+                Ok(committed) => gone_back = if committed { 0 } else { gone_back },
+                Err(error) => {
+                    gone_back += 1;
+                    self.go_back(consumer, &mut core, &batch, error, gone_back)?;
+                }
             }
             self.learner.train_if_ready();
             self.status.partitions.store(core.owned(), Ordering::Release);
             self.status.series.store(core.series(), Ordering::Release);
         }
+        Ok(())
+    }
+
+    /// One step: the batch through the pipeline, and a commit where it is time for one. Returns whether it committed.
+    fn advance(
+        &self,
+        consumer: &BaseConsumer<LaneContext>,
+        core: &mut Core,
+        batch: &[BorrowedMessage<'_>],
+        slow: bool,
+    ) -> Result<bool, LaneError> {
+        if !batch.is_empty() {
+            core.run(batch)?;
+        }
+        // A commit waits for all results: with a slow output it would keep the lane from its group's rebalances.
+        let commits = !slow && (core.commit_due() || self.learner.ready());
+        if commits {
+            core.commit(consumer, CommitMode::Async)?;
+        }
+        Ok(commits)
+    }
+
+    /// Goes back to the last commit as a member of the group, where the transaction alone has failed: mostly the group got
+    /// a new generation while the lane committed. A lane that left for it and came back would rebalance the group twice
+    /// more, in the middle of the others' commits.
+    ///
+    /// # Errors
+    /// The `error`, where the lane has to start anew.
+    fn go_back(
+        &self,
+        consumer: &BaseConsumer<LaneContext>,
+        core: &mut Core,
+        batch: &[BorrowedMessage<'_>],
+        error: LaneError,
+        times: u32,
+    ) -> Result<(), LaneError> {
+        if !error.is_abortable() || times > GO_BACK_MAX {
+            return Err(error);
+        }
+        let offsets = core.go_back(batch)?;
+        let sought = consumer.seek_partitions(offsets, SEEK_TIMEOUT)?;
+        for partition in sought.elements() {
+            partition.error()?;
+        }
+        LaneGoesBack { stream: &self.stream.name, lane: self.number, error: error.to_string(), backoff: None }.emit();
         Ok(())
     }
 

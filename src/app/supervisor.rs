@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use crate::config::settings::Settings;
-use crate::events::LaneRestarts;
+use crate::events::LaneGoesBack;
 use crate::lane::{Control, Lane, LaneStatus};
 use crate::retrain::learner::Learner;
 use crate::sink::DEAD_LETTER_MAX;
@@ -117,7 +117,8 @@ fn supervise(lane: &Lane, halt: &AtomicBool, orders: &Receiver<Control>, failed:
         if started.elapsed() > HEALTHY_AFTER {
             backoff = BACKOFF_MIN;
         }
-        LaneRestarts { stream: &lane.stream.name, lane: lane.number, error: error.to_string(), backoff }.emit();
+        LaneGoesBack { stream: &lane.stream.name, lane: lane.number, error: error.to_string(), backoff: Some(backoff) }
+            .emit();
         if !halt.load(Ordering::Acquire) {
             thread::park_timeout(backoff);
         }

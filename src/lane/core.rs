@@ -4,6 +4,7 @@
 //! never holds it while polling, so that it is never waited for.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -69,6 +70,15 @@ pub enum LaneError {
 }
 
 impl LaneError {
+    /// Whether the brokers ask for the transaction to be aborted, and the producer may go on after that: the group has a
+    /// new generation, for one.
+    pub(super) fn is_abortable(&self) -> bool {
+        let Self::Sink(SinkError::Transaction { source: KafkaError::Transaction(error), .. }) = self else {
+            return false;
+        };
+        error.txn_requires_abort()
+    }
+
     /// The store's own failure, which does not pass while the process has it open.
     pub fn store_failure(&self) -> Option<&StoreError> {
         match self {
@@ -88,8 +98,8 @@ pub struct Core {
     learner: Arc<Learner>,
     /// Partitions that this lane owns. Entries leave when they are revoked.
     owned: HashSet<i32>,
-    /// Owned partitions with records since the last commit: the offset to go on at. Emptied by a commit.
-    progress: HashMap<i32, i64>,
+    /// Owned partitions with records since the last commit: from the first of them to where to go on. Emptied by a commit.
+    progress: HashMap<i32, Range<i64>>,
     /// Learned records since the last commit.
     learned: Vec<Learned>,
     /// Committed, and not in the store yet.
@@ -180,6 +190,29 @@ impl Core {
         }
     }
 
+    /// Goes back to the last commit without leaving the group: the transaction is taken back, and the partitions with
+    /// records since then, those of a `batch` that did not run included, get their states as they were committed. Returns
+    /// where each of them has to be read again.
+    ///
+    /// # Errors
+    /// Any [`LaneError`]: the lane has to start anew.
+    pub(super) fn go_back(&mut self, batch: &[BorrowedMessage<'_>]) -> Result<TopicPartitionList, LaneError> {
+        self.sink.abort()?;
+        self.taken(batch);
+        let mut offsets = TopicPartitionList::new();
+        let back: Vec<(i32, i64)> = self.progress.iter().map(|(partition, range)| (*partition, range.start)).collect();
+        for (partition, offset) in &back {
+            offsets.add_partition_offset(&self.stream.input.topic, *partition, Offset::Offset(*offset))?;
+        }
+        let partitions: Vec<i32> = back.iter().map(|(partition, _)| *partition).collect();
+        self.revoked(&partitions);
+        self.restore(&back.iter().map(|(partition, offset)| (*partition, Some(*offset))).collect::<Vec<_>>())?;
+        self.assigned(&partitions)?;
+        self.alert_waits = false;
+        self.last_commit = Instant::now();
+        Ok(offsets)
+    }
+
     pub(super) fn assigned(&mut self, partitions: &[i32]) -> Result<(), LaneError> {
         for &partition in partitions {
             self.table.set_known(partition, self.store.count(&self.stream.name, partition)?);
@@ -245,12 +278,18 @@ impl Core {
                 self.expiry.saw(message.partition, outcome.time);
             }
         }
-        for message in batch {
-            self.progress.insert(message.partition(), message.offset() + 1);
-        }
+        self.taken(batch);
         self.alert_waits |= !done.alerts.is_empty();
         done.counts.emit(&self.stream.name, started.elapsed());
         Ok(())
+    }
+
+    /// Messages that the consumer is past.
+    fn taken(&mut self, batch: &[BorrowedMessage<'_>]) {
+        for message in batch {
+            let at = message.offset();
+            self.progress.entry(message.partition()).or_insert(at..at).end = at + 1;
+        }
     }
 
     /// Whether a commit is due: by time, for an alert, for the sheer number of changes, or to make room in memory.
@@ -294,7 +333,8 @@ impl Core {
                 self.sink.flush(FLUSH_TIMEOUT)?;
                 Vec::new()
             };
-            self.unstored.committed(self.progress.drain(), changelog, expired, std::mem::take(&mut self.learned));
+            let positions = self.progress.drain().map(|(partition, range)| (partition, range.end));
+            self.unstored.committed(positions, changelog, expired, std::mem::take(&mut self.learned));
             metrics::counter!("outlierd_commits_total", "stream" => self.stream.name.clone()).increment(1);
         }
         let is_due = self.unstored.is_due() || self.expiry.is_full(&self.table);
@@ -315,8 +355,8 @@ impl Core {
     /// Where the input goes on, of the partitions with records since the last commit.
     fn offsets(&self) -> Result<TopicPartitionList, LaneError> {
         let mut offsets = TopicPartitionList::with_capacity(self.progress.len());
-        for (partition, offset) in &self.progress {
-            offsets.add_partition_offset(&self.stream.input.topic, *partition, Offset::Offset(*offset))?;
+        for (partition, range) in &self.progress {
+            offsets.add_partition_offset(&self.stream.input.topic, *partition, Offset::Offset(range.end))?;
         }
         Ok(offsets)
     }

@@ -120,16 +120,17 @@ impl LaneContext {
 
     fn revoke(&self, consumer: &BaseConsumer<Self>, partitions: &TopicPartitionList) -> Result<(), LaneError> {
         let numbers = numbers(partitions);
-        let owned = {
+        let (committed, owned) = {
             let mut core = self.core.lock().unwrap_or_else(PoisonError::into_inner);
             // A lost partition may have a new owner already: what is not committed yet is the new owner's to find.
-            if consumer.assignment_lost() {
+            let committed = if consumer.assignment_lost() {
                 core.abort();
+                Ok(())
             } else {
-                core.commit(consumer, CommitMode::Sync)?;
-            }
+                core.commit(consumer, CommitMode::Sync)
+            };
             core.revoked(&numbers);
-            core.owned()
+            (committed, core.owned())
         };
         self.revoked.lock().unwrap_or_else(PoisonError::into_inner).extend(&numbers);
         match consumer.rebalance_protocol() {
@@ -138,7 +139,7 @@ impl LaneContext {
         }
         let change = "revoked";
         PartitionsChanged { stream: &self.stream, lane: self.lane, change, partitions: &numbers, owned }.emit();
-        Ok(())
+        committed
     }
 }
 

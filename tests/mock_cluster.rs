@@ -1,0 +1,167 @@
+//! Faults that a mock cluster can have at an exact moment: an output that is slow, and a commit that is refused.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test says what it expects by unwrapping it, in its helpers too"
+)]
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::Message as _;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer as _};
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+/// What a produce request to the broker of the scores takes where the output is slow.
+const ROUND_TRIP: Duration = Duration::from_millis(700);
+
+/// A broker of the input, and one that holds the scores.
+fn cluster() -> MockCluster<'static, DefaultProducerContext> {
+    let cluster = MockCluster::new(2).unwrap();
+    for (topic, leader) in [("in", 1), ("in.scores", 2), ("in.alerts", 1), ("in.dead", 1), ("outlierd.rig.state", 1)] {
+        cluster.create_topic(topic, 1, 1).unwrap();
+        cluster.partition_leader(topic, 0, Some(leader)).unwrap();
+    }
+    cluster
+}
+
+fn fill(brokers: &str, numbers: Range<usize>) {
+    let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap();
+    for number in numbers {
+        let (load, time) = ((number as f64 / 20.0).sin(), 1_767_225_600 + number);
+        let payload = format!("{{\"t\":{time},\"x\":{load:.3},\"y\":{:.3}}}", 3.0 + load + (number % 7) as f64 / 10.0);
+        let mut record = BaseRecord::to("in").key("rig").payload(&payload);
+        while let Err((_, back)) = producer.send(record) {
+            record = back;
+            producer.poll(Duration::from_millis(10));
+        }
+    }
+    producer.flush(PATIENCE).unwrap();
+}
+
+fn config(folder: &Path, brokers: &str, delivery: &str) -> PathBuf {
+    let text = format!(
+        r#"
+[service]
+state_dir = "{dir}/state"
+model_dir = "{dir}/models"
+http_listen = ""
+log_filter = "info"
+[kafka]
+brokers = "{brokers}"
+consumer = {{ "fetch.wait.max.ms" = 10 }}
+[streams.rig]
+input = {{ topic = "in", delivery = "{delivery}" }}
+output = {{ alerts = "in.alerts", dead_letters = "in.dead", scores = "in.scores" }}
+record = {{ time = "field:t", fields = ["x", "y"] }}
+model = {{ kind = "linear", latent = 1 }}
+"#,
+        dir = folder.display()
+    );
+    let path = folder.join("outlierd.toml");
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+/// A running outlierd, and what it has published.
+struct Daemon {
+    process: Child,
+    folder: tempfile::TempDir,
+    reader: BaseConsumer,
+    /// By the offset of its record, each score, those of aborted transactions included.
+    scores: BTreeMap<i64, Vec<String>>,
+}
+
+impl Daemon {
+    fn start(brokers: &str, delivery: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let process = Command::new(env!("CARGO_BIN_EXE_outlierd"))
+            .args(["run", "--config"])
+            .arg(config(folder.path(), brokers, delivery))
+            .stderr(std::fs::File::create(folder.path().join("log")).unwrap())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let reader: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", brokers)
+            .set("group.id", "reader")
+            .set("auto.offset.reset", "earliest")
+            .set("isolation.level", "read_uncommitted")
+            .create()
+            .unwrap();
+        reader.subscribe(&["in.scores"]).unwrap();
+        Self { process, folder, reader, scores: BTreeMap::new() }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+
+    /// Reads scores until there are those of `records` records, and the lane has gone back so often.
+    fn read_until(&mut self, records: usize, gone_back: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        while (self.scores.len() < records || self.gone_back() < gone_back) && Instant::now() < deadline {
+            if let Some(Ok(message)) = self.reader.poll(Duration::from_millis(100)) {
+                let text = String::from_utf8(message.payload().unwrap().to_vec()).unwrap();
+                let score: serde_json::Value = serde_json::from_str(&text).unwrap();
+                self.scores.entry(score["position"]["offset"].as_i64().unwrap()).or_default().push(text);
+            }
+        }
+        assert_eq!((self.scores.len(), self.gone_back()), (records, gone_back), "{}", self.log());
+    }
+
+    fn gone_back(&self) -> usize {
+        self.log().matches("lane goes back to its last commit").count()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+#[test]
+fn the_input_is_paused_while_the_output_is_slow() {
+    let cluster = cluster();
+    let brokers = cluster.bootstrap_servers();
+    fill(&brokers, 0..60_000);
+    cluster.broker_round_trip_time(2, ROUND_TRIP).unwrap();
+    let mut daemon = Daemon::start(&brokers, "at_least_once");
+    daemon.read_until(60_000, 0);
+    let log = daemon.log();
+    assert!(log.contains("the output is slower than the input: input paused"), "{log}");
+    assert!(log.contains("input goes on"), "{log}");
+}
+
+#[test]
+fn a_commit_of_an_ended_generation_is_repeated_from_inside_the_group() {
+    let cluster = cluster();
+    let brokers = cluster.bootstrap_servers();
+    fill(&brokers, 0..5_000);
+    let mut daemon = Daemon::start(&brokers, "exactly_once");
+    daemon.read_until(5_000, 0);
+    let refusal = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION; 2];
+    cluster.request_errors(RDKafkaApiKey::TxnOffsetCommit, &refusal);
+    fill(&brokers, 5_000..10_000);
+    daemon.read_until(10_000, 2);
+    // Behind everything that was published again.
+    fill(&brokers, 10_000..10_001);
+    daemon.read_until(10_001, 2);
+
+    let log = daemon.log();
+    assert_eq!(log.matches("left_group=false").count(), 2, "{log}");
+    assert_eq!(log.matches("partitions assigned").count(), 1, "{log}");
+    // With the same scores: that the faults of scripts/chaos show, since this cluster hands out aborted states too.
+    let repeated = daemon.scores.values().filter(|scores| scores.len() > 1).count();
+    assert!(repeated > 0, "nothing was scored again");
+}
