@@ -6,6 +6,7 @@
 //! polling, so that it stays in its group.
 
 pub mod core;
+pub mod error;
 mod expiry;
 pub mod rebalance;
 mod storing;
@@ -20,7 +21,8 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
 
-use self::core::{Core, LaneError};
+use self::core::Core;
+use self::error::LaneError;
 use self::rebalance::LaneContext;
 use crate::config::settings::{Delivery, Kafka, Stream};
 use crate::events::{InputPaused, LaneGoesBack};
@@ -86,9 +88,9 @@ impl Lane {
     ///
     /// # Errors
     /// Any [`LaneError`]: all effects since the last commit are void for this lane; a new call goes on from there.
-    pub fn run(&self, stop: &AtomicBool, control: &Receiver<Control>) -> Result<(), LaneError> {
+    pub fn run(&self, stop: &Arc<AtomicBool>, control: &Receiver<Control>) -> Result<(), LaneError> {
         let client_id = format!("outlierd-{}-{}", self.stream.name, self.number);
-        let core = Arc::new(Mutex::new(self.core(&client_id)?));
+        let core = Arc::new(Mutex::new(self.core(&client_id, stop)?));
         let consumer = self.consumer(&client_id, &core)?;
         consumer.subscribe(&[&self.stream.input.topic])?;
         let done = self.poll_until(&consumer, &core, stop, control);
@@ -101,7 +103,7 @@ impl Lane {
         done
     }
 
-    fn core(&self, client_id: &str) -> Result<Core, LaneError> {
+    fn core(&self, client_id: &str, stop: &Arc<AtomicBool>) -> Result<Core, LaneError> {
         let bundle = self.learner.live_bundle().map_err(PipelineError::from)?;
         let pipeline = Pipeline::new(self.stream.clone(), bundle)?;
         let input = &self.stream.input;
@@ -110,7 +112,15 @@ impl Lane {
             Delivery::AtLeastOnce => None,
         };
         let sink = Sink::new(&self.kafka, &self.stream, client_id, id.as_deref(), self.dead_letter_max.clone())?;
-        Ok(Core::new(&self.kafka, self.stream.clone(), pipeline, sink, self.store.clone(), self.learner.clone()))
+        Ok(Core::new(
+            &self.kafka,
+            self.stream.clone(),
+            pipeline,
+            sink,
+            self.store.clone(),
+            self.learner.clone(),
+            stop.clone(),
+        ))
     }
 
     fn consumer(&self, client_id: &str, core: &Arc<Mutex<Core>>) -> Result<BaseConsumer<LaneContext>, LaneError> {
@@ -147,7 +157,10 @@ impl Lane {
                 }
                 passes
             };
-            let bounds = self.bounds(&phase, consumer.context().is_paused());
+            let mut bounds = self.bounds(&phase, consumer.context().is_paused());
+            if let Some(due_in) = lock(core).alert_due_in() {
+                bounds.wait = bounds.wait.min(due_in);
+            }
             let mut batch = poll_batch(consumer, bounds, interrupted, passes)?;
             let revoked = consumer.context().take_revoked();
             batch.retain(|message| !revoked.contains(&message.partition()));

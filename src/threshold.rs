@@ -141,7 +141,7 @@ pub struct ThresholdState {
     /// Exponentially weighted mean of the scores learned from, relative; the floor stands on it, and `sigma`.
     typical: f64,
     /// Scores learned from since the state was cloned or last took a level shift.
-    own: u64,
+    own: u32,
     /// The contamination guard.
     guard: Guard,
     /// What depends on the kind.
@@ -214,12 +214,12 @@ impl ThresholdState {
 
     /// Whether the threshold rests on the fleet's calibration more than on the series' own records.
     pub fn provisional(&self, plan: &Plan) -> bool {
-        self.own < plan.min_records
+        self.own_records() < plan.min_records
     }
 
     /// Scores learned from since the series began or a level shift was accepted.
     pub fn own_records(&self) -> u64 {
-        self.own
+        u64::from(self.own)
     }
 
     /// Whether the state is of the plan's kind. One that is not still works as its own kind; the caller replaces it by
@@ -239,7 +239,7 @@ impl ThresholdState {
     }
 
     fn take(&mut self, plan: &Plan, relative: f64) {
-        let weight = plan.weight(self.own);
+        let weight = plan.weight(self.own_records());
         self.own = self.own.saturating_add(1);
         let difference = relative - self.typical;
         self.typical += weight * difference;

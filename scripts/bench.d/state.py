@@ -5,6 +5,8 @@ from rig import Outlierd, folder_bytes, median, progress
 import time
 
 MANY, FEW, TURNS = 100_000, 100, 3
+FIRST = MANY * TURNS // FEW * MANY  # number of the first record of the many series
+SETTLE = 7  # seconds: the store is written within five, and freed memory given back
 NEW = 2_000  # records that wait for each start
 FINE = 0.01
 KIB = 1024
@@ -14,21 +16,28 @@ def scored(metrics):
     return metrics.get("outlierd_verdicts_total", 0)
 
 
-def consume(rig, topic, series):
-    """Runs over a whole topic; returns the configuration and the resident bytes at its end."""
-    rig.fill(topic, MANY * TURNS, series)
+def grow(rig, topic):
+    """Records of a few series, and then of many, in one process; returns the configuration and the resident bytes after
+    each. What every run takes, whatever its series, is in both: libtorch, the clients' queues, the threads."""
+    records, resident = 0, []
+    rig.fill(topic, 0, FEW)
     config = rig.config(topic)
     with Outlierd(rig, config) as daemon:
-        daemon.until(lambda m: m.get("outlierd_records_total", 0) >= MANY * TURNS)
-        time.sleep(3)  # the last commit, and sled's own writing behind it
-        memory = daemon.memory()
+        daemon.lanes_ready()
+        # Event times follow from a record's number and the series in turn: the second phase begins where the first ended.
+        for series, start in ((FEW, 0), (MANY, FIRST)):
+            rig.fill(topic, MANY * TURNS, series, start=start)
+            records += MANY * TURNS
+            daemon.until(lambda m: m.get("outlierd_records_total", 0) >= records)
+            time.sleep(SETTLE)
+            resident.append(daemon.memory())
         daemon.stop()
-    return config, memory
+    return config, resident
 
 
 def start(rig, config, topic, number):
     """Seconds from the start of the process to the first verdict, with records waiting."""
-    rig.fill(topic, NEW, MANY, start=MANY * TURNS + number * NEW)
+    rig.fill(topic, NEW, MANY, start=FIRST + MANY * TURNS + number * NEW)
     with Outlierd(rig, config) as daemon:
         seconds, metrics = daemon.until(lambda m: scored(m) > 0, FINE)[-1]
         daemon.until(lambda m: scored(m) >= NEW)
@@ -38,8 +47,7 @@ def start(rig, config, topic, number):
 
 def measure(rig, quick, _python):
     repeats = 1 if quick else 3
-    few_memory = consume(rig, "state-few", FEW)[1]
-    config, memory = consume(rig, "state-many", MANY)
+    config, (few_memory, memory) = grow(rig, "state")
     disk = folder_bytes(config.parent / "state")
     entries = rig.load("sizes", "--topic", f"{config.parent.name}.state")
     states, number = config.parent / "state", 0
@@ -48,7 +56,7 @@ def measure(rig, quick, _python):
         for _ in range(repeats):
             if how != "sled":
                 shutil.rmtree(states)
-            seconds, restored = start(rig, config, "state-many", number)
+            seconds, restored = start(rig, config, "state", number)
             number += 1
             progress(f"  start from {how}: {seconds:.2f} s, {restored:,.0f} states restored")
             if (restored >= MANY) != (how != "sled"):

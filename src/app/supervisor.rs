@@ -104,7 +104,7 @@ impl Lanes {
 }
 
 /// Runs a lane again and again. A store that has failed stays failed until it is opened anew: that ends the process.
-fn supervise(lane: &Lane, halt: &AtomicBool, orders: &Receiver<Control>, failed: &mpsc::Sender<String>) {
+fn supervise(lane: &Lane, halt: &Arc<AtomicBool>, orders: &Receiver<Control>, failed: &mpsc::Sender<String>) {
     let mut backoff = BACKOFF_MIN;
     while !halt.load(Ordering::Acquire) {
         let started = Instant::now();

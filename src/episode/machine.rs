@@ -69,8 +69,6 @@ pub struct Published {
 pub struct Machine {
     /// Whether each of the last records was a hit, the newest in bit 0; only while closed.
     hits: u64,
-    /// Quiet records in a row; only while open.
-    quiet: u32,
     /// When the last episode closed; forgotten when the cool-down is over.
     closed_at: Option<EventTime>,
     /// The open episode; boxed, since of 100,000 series few have one.
@@ -79,6 +77,8 @@ pub struct Machine {
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 struct Open {
+    /// Quiet records in a row.
+    quiet: u32,
     partition: i32,
     offset: i64,
     opened_at: EventTime,
@@ -119,19 +119,19 @@ impl Machine {
         match (&mut self.open, input) {
             (None, _) => self.step_closed(rules, at, input),
             (Some(open), Input::Hit { ratio, severity, .. }) => {
-                self.quiet = 0;
+                open.quiet = 0;
                 open.records = open.records.saturating_add(1);
                 open.peak_ratio = open.peak_ratio.max(ratio);
                 open.severity = open.severity.max(severity);
                 open.announce(rules, at)
             }
-            (Some(_), Input::Between) => {
-                self.quiet = 0;
+            (Some(open), Input::Between) => {
+                open.quiet = 0;
                 None
             }
-            (Some(_), Input::Quiet) => {
-                self.quiet += 1;
-                if self.quiet < rules.close_after { None } else { self.close(rules, at) }
+            (Some(open), Input::Quiet) => {
+                open.quiet += 1;
+                if open.quiet < rules.close_after { None } else { self.close(rules, at) }
             }
         }
     }
@@ -150,6 +150,7 @@ impl Machine {
         }
         self.hits = 0;
         let open = self.open.insert(Box::new(Open {
+            quiet: 0,
             partition: at.partition,
             offset: at.offset,
             opened_at: at.time,
@@ -163,7 +164,6 @@ impl Machine {
 
     /// An episode that nobody heard of closes unheard.
     fn close(&mut self, rules: &Rules, at: &At) -> Option<Published> {
-        self.quiet = 0;
         self.closed_at = (!rules.cool_down.is_zero()).then_some(at.time);
         let open = self.open.take()?;
         let sequence = open.announced.as_ref()?.sequence.saturating_add(1);

@@ -6,28 +6,29 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::Offset;
 
+use super::error::LaneError;
 use super::expiry::Expiry;
 use super::rebalance::LaneContext;
 use super::storing::Unstored;
 use crate::config::settings::{Delivery, Kafka, Stream};
 use crate::events::{AlertPublished, SeriesExpired, StateUnreadable, StatesRestored};
+use crate::pipeline::Pipeline;
 use crate::pipeline::series::{SeriesState, SeriesTable};
-use crate::pipeline::{Pipeline, PipelineError};
 use crate::record::EventTime;
 use crate::retrain::learner::Learner;
-use crate::sink::{Sink, SinkError};
+use crate::sink::Sink;
 use crate::source::view;
-use crate::state::changelog::{Changelog, ChangelogError};
+use crate::state::changelog::Changelog;
 use crate::state::codec::{self, CodecError};
-use crate::state::{Learned, Store, StoreError};
+use crate::state::{Learned, Store};
 
 /// How long the results of one commit may take to be acknowledged.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
@@ -35,58 +36,9 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
 /// Changed states that one commit may hold: all of them are in the producer's memory at once.
 const CHANGED_MAX: usize = 20_000;
 
-/// Why a lane has to go back to its last commit.
-#[derive(Debug, thiserror::Error)]
-pub enum LaneError {
-    /// The consumer failed.
-    #[error("consumer: {0}")]
-    Consumer(#[from] KafkaError),
-    /// Results could not be made durable.
-    #[error(transparent)]
-    Sink(#[from] SinkError),
-    /// The state could not be read or written.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A stored state that this outlierd must not touch.
-    #[error("the stored state of series {series:?} cannot be read: {source}")]
-    NewerState {
-        /// The series.
-        series: String,
-        /// Why.
-        source: CodecError,
-    },
-    /// A state could not be encoded.
-    #[error(transparent)]
-    Codec(#[from] CodecError),
-    /// A step failed.
-    #[error(transparent)]
-    Pipeline(#[from] PipelineError),
-    /// States could not be restored.
-    #[error(transparent)]
-    Changelog(#[from] ChangelogError),
-    /// The consumer is in no group that could commit.
-    #[error("the consumer is in no consumer group")]
-    NoGroup,
-}
-
-impl LaneError {
-    /// Whether the brokers ask for the transaction to be aborted, and the producer may go on after that: the group has a
-    /// new generation, for one.
-    pub(super) fn is_abortable(&self) -> bool {
-        let Self::Sink(SinkError::Transaction { source: KafkaError::Transaction(error), .. }) = self else {
-            return false;
-        };
-        error.txn_requires_abort()
-    }
-
-    /// The store's own failure, which does not pass while the process has it open.
-    pub fn store_failure(&self) -> Option<&StoreError> {
-        match self {
-            Self::Store(error) | Self::Changelog(ChangelogError::Store(error)) => Some(error),
-            _ => None,
-        }
-    }
-}
+/// How long after a transaction the next one begins at the earliest. The coordinator refuses it until all partitions of the
+/// last one are marked as committed, and librdkafka asks again only after 20 ms: an alert that waits is sooner out so.
+const TRANSACTION_PAUSE: Duration = Duration::from_millis(10);
 
 /// See the module.
 pub struct Core {
@@ -105,11 +57,15 @@ pub struct Core {
     /// Committed, and not in the store yet.
     unstored: Unstored,
     last_commit: Instant,
+    /// When the last transaction ended.
+    transaction_ended: Option<Instant>,
     /// Whether an alert was sent since the last commit.
     alert_waits: bool,
     expiry: Expiry,
     /// Where the states of partitions that come from elsewhere are; only with exactly-once delivery.
     changelog: Option<Changelog>,
+    /// Whether the lane is to stop: whatever it waits for is given up then.
+    stop: Arc<AtomicBool>,
 }
 
 impl Core {
@@ -121,6 +77,7 @@ impl Core {
         sink: Sink,
         store: Arc<dyn Store>,
         learner: Arc<Learner>,
+        stop: Arc<AtomicBool>,
     ) -> Self {
         let exactly_once = stream.input.delivery == Delivery::ExactlyOnce;
         Self {
@@ -137,8 +94,15 @@ impl Core {
             learned: Vec::new(),
             unstored: Unstored::default(),
             last_commit: Instant::now(),
+            transaction_ended: None,
             alert_waits: false,
+            stop,
         }
+    }
+
+    /// Whether the lane is to stop.
+    pub(super) fn stops(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
     }
 
     /// The pipeline, to swap its bundle or settings between two batches.
@@ -178,7 +142,7 @@ impl Core {
             return Ok(());
         }
         let started = Instant::now();
-        let states = changelog.restore(&*self.store, &behind)?;
+        let states = changelog.restore(&*self.store, &behind, &self.stop)?;
         StatesRestored { stream: &self.stream.name, partitions: &behind, states, took: started.elapsed() }.emit();
         Ok(())
     }
@@ -294,10 +258,16 @@ impl Core {
 
     /// Whether a commit is due: by time, for an alert, for the sheer number of changes, or to make room in memory.
     pub fn commit_due(&self) -> bool {
-        self.alert_waits
+        self.alert_due_in().is_some_and(|wait| wait.is_zero())
             || self.last_commit.elapsed() >= self.stream.input.commit_interval
             || self.table.changed() >= CHANGED_MAX
             || self.expiry.is_full(&self.table)
+    }
+
+    /// How long the commit for an alert has to wait yet, where one was sent.
+    pub fn alert_due_in(&self) -> Option<Duration> {
+        let ago = self.transaction_ended.map_or(TRANSACTION_PAUSE, |at| at.elapsed());
+        self.alert_waits.then(|| TRANSACTION_PAUSE.saturating_sub(ago))
     }
 
     /// Serves delivery reports, and tells how many results are on their way to the brokers.
@@ -327,6 +297,7 @@ impl Core {
                 self.send_states(&expired)?;
                 self.sink.settle()?;
                 self.sink.commit(&offsets, &consumer.group_metadata().ok_or(LaneError::NoGroup)?)?;
+                self.transaction_ended = Some(Instant::now());
                 self.sink.take_changelog()
             } else {
                 drop(self.table.take_dirty());

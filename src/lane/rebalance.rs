@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -10,13 +10,16 @@ use rdkafka::topic_partition_list::Offset;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Statistics, TopicPartitionList};
 
-use super::core::{Core, LaneError};
+use super::core::Core;
+use super::error::LaneError;
 use crate::events::{LagMeasured, PartitionsChanged};
 use crate::retrain::learner::Learner;
 
 /// How long the group coordinator may take to tell committed offsets: longer than a transaction that the last owner left
 /// open, since offsets in it are not told before it is decided.
 const COMMITTED_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long one question may take: between two of them the lane looks whether it is to stop.
+const COMMITTED_TRY: Duration = Duration::from_secs(3);
 
 /// The consumer's callbacks of one lane. They run on the lane's thread, inside its poll.
 pub struct LaneContext {
@@ -101,7 +104,7 @@ impl LaneContext {
         core: &Core,
         partitions: &mut TopicPartitionList,
     ) -> Result<(), LaneError> {
-        let committed = consumer.committed_offsets(partitions.clone(), COMMITTED_TIMEOUT)?;
+        let committed = self.committed(consumer, core, partitions)?;
         let topics: Vec<(String, i32)> =
             partitions.elements().iter().map(|p| (p.topic().to_owned(), p.partition())).collect();
         let group_of = |topic: &str, partition| match committed.find_partition(topic, partition)?.offset() {
@@ -116,6 +119,26 @@ impl LaneContext {
             }
         }
         Ok(())
+    }
+
+    /// The group's offsets. The coordinator does not tell them while a transaction of the last owner is undecided.
+    fn committed(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        core: &Core,
+        partitions: &TopicPartitionList,
+    ) -> Result<TopicPartitionList, KafkaError> {
+        let asked = Instant::now();
+        loop {
+            let found = consumer.committed_offsets(partitions.clone(), COMMITTED_TRY);
+            let waits = found.as_ref().err().and_then(KafkaError::rdkafka_error_code)
+                == Some(RDKafkaErrorCode::OperationTimedOut);
+            if !waits || core.stops() || asked.elapsed() >= COMMITTED_TIMEOUT {
+                return found;
+            }
+            let waited_s = asked.elapsed().as_secs();
+            tracing::warn!(stream = self.stream, lane = self.lane, waited_s, "the group's offsets are not told yet");
+        }
     }
 
     fn revoke(&self, consumer: &BaseConsumer<Self>, partitions: &TopicPartitionList) -> Result<(), LaneError> {
@@ -195,6 +218,10 @@ impl ConsumerContext for LaneContext {
             // Without an answer librdkafka would wait for ever: this one lets the group go on, and the lane restarts because
             // of the failure.
             decline(consumer, &event, partitions);
+            if self.core.lock().unwrap_or_else(PoisonError::into_inner).stops() {
+                tracing::info!(stream = self.stream, lane = self.lane, error = %error, "rebalance given up");
+                return;
+            }
             *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
         }
     }

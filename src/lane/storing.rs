@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::core::LaneError;
+use super::error::LaneError;
 use crate::pipeline::series::SeriesTable;
 use crate::state::{Commit, Learned, Store, codec};
 

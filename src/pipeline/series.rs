@@ -298,6 +298,11 @@ mod tests {
     }
 
     #[test]
+    fn a_series_takes_no_more_memory_than_docs_benchmarks_says() {
+        assert!(size_of::<Slot>() <= 320, "{}", size_of::<Slot>());
+    }
+
+    #[test]
     fn only_new_series_count_against_the_limit() {
         let mut table = SeriesTable::new(3);
         table.set_known(0, 2);

@@ -19,10 +19,9 @@ use crate::config::settings;
 /// What the chart remembers of a series: two vectors of the length of the residual.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct ChartState {
-    /// Slow baseline `b`: what this series' residual is when nothing happens.
-    baseline: Box<[f32]>,
-    /// Smoothed deviation `e` from the baseline; the score is its length in whitened space.
-    smoothed: Box<[f32]>,
+    /// Slow baseline `b`: what this series' residual is when nothing happens. Behind it the smoothed deviation `e` from the
+    /// baseline, of the same length, whose length in whitened space is the score.
+    vectors: Box<[f32]>,
     /// Records that the baseline has seen, at most 1 / beta: until then it is their plain mean, so that what sets a series
     /// apart from its fleet is soon part of it.
     seen: u32,
@@ -31,10 +30,19 @@ pub struct ChartState {
 impl ChartState {
     /// Takes the present deviation for the new baseline: after a level shift that was accepted as normal.
     pub fn rebase(&mut self) {
-        for (b, e) in self.baseline.iter_mut().zip(self.smoothed.iter_mut()) {
+        let (baseline, smoothed) = self.split_mut();
+        for (b, e) in baseline.iter_mut().zip(smoothed) {
             *b += *e;
             *e = 0.0;
         }
+    }
+
+    fn split_mut(&mut self) -> (&mut [f32], &mut [f32]) {
+        self.vectors.split_at_mut(self.vectors.len() / 2)
+    }
+
+    fn smoothed(&self) -> &[f32] {
+        &self.vectors[self.vectors.len() / 2..]
     }
 }
 
@@ -98,9 +106,8 @@ impl Chart {
 
     /// The deviation vector `e` after one residual, without its score; calibration fits C to these.
     pub fn smooth<'s>(&self, state: &'s mut ChartState, residual: &[f32], alerting: bool) -> &'s [f32] {
-        if state.baseline.len() != self.rows() {
-            state.baseline = vec![0.0; self.rows()].into();
-            state.smoothed = state.baseline.clone();
+        if state.vectors.len() != 2 * self.rows() {
+            state.vectors = vec![0.0; 2 * self.rows()].into();
         }
         let warming = f64::from(state.seen + 1) * self.beta < 1.0 && self.beta > 0.0;
         state.seen += u32::from(warming);
@@ -110,15 +117,15 @@ impl Chart {
             (false, false) => self.beta,
         };
         let constants = self.mean.iter().zip(&self.limit);
-        let vectors = state.baseline.iter_mut().zip(state.smoothed.iter_mut());
-        for ((&r, (&mean, &limit)), (b, e)) in residual.iter().zip(constants).zip(vectors) {
+        let (baseline, smoothed) = state.split_mut();
+        for ((&r, (&mean, &limit)), (b, e)) in residual.iter().zip(constants).zip(baseline.iter_mut().zip(smoothed)) {
             let deviation = f64::from(r) - mean;
             // A residual that is no number would stay in the averages for ever: it counts as far off instead.
             let d = if deviation.is_finite() { limit * (deviation / limit).tanh() } else { limit };
             *b += (beta * (d - f64::from(*b))) as f32;
             *e += (self.alpha * (d - f64::from(*b) - f64::from(*e))) as f32;
         }
-        &state.smoothed
+        state.smoothed()
     }
 
     /// One component of `L^-1 e`, with `C = L L'`.
@@ -134,10 +141,10 @@ impl Chart {
     /// `(C^-1 e)_i^2 / (C^-1)_ii`. They point at the right field for any fault of a single sensor, and are never negative.
     pub fn shares(&self, state: &ChartState) -> Vec<f64> {
         let n = self.rows();
-        if state.smoothed.len() != n {
+        if state.vectors.len() != 2 * n {
             return vec![0.0; n];
         }
-        let y: Vec<f64> = (0..n).map(|row| self.whitened(&state.smoothed, row)).collect();
+        let y: Vec<f64> = (0..n).map(|row| self.whitened(state.smoothed(), row)).collect();
         let mut shares: Vec<f64> = (0..n)
             .map(|i| {
                 let column = || (i..n).map(|row| (self.whitening[row * n + i], y[row]));

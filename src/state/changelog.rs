@@ -4,6 +4,7 @@
 //! always belong together. A machine that takes a partition over reads what its own store does not have yet, and goes on
 //! where the group is: losing a machine loses nothing.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
@@ -45,6 +46,12 @@ pub enum ChangelogError {
         /// The first partition that is not at its end.
         partition: i32,
     },
+    /// The process is to stop.
+    #[error("the changelog {topic} was not read to its end: outlierd stops")]
+    Stopped {
+        /// The topic.
+        topic: String,
+    },
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -81,11 +88,12 @@ impl Changelog {
         Self { kafka: kafka.clone(), stream: stream.into(), topic: topic.into() }
     }
 
-    /// Brings the stored states of partitions up to the end of the changelog; returns how many states were read.
+    /// Brings the stored states of partitions up to the end of the changelog; returns how many states were read. `stop` ends
+    /// it early.
     ///
     /// # Errors
     /// See [`ChangelogError`]; a replay that ended early is repeated from its start, which does no harm.
-    pub fn restore(&self, store: &dyn Store, partitions: &[i32]) -> Result<usize, ChangelogError> {
+    pub fn restore(&self, store: &dyn Store, partitions: &[i32], stop: &AtomicBool) -> Result<usize, ChangelogError> {
         let read = |source| ChangelogError::Read { topic: self.topic.clone(), source };
         // Its end is that of everything written, decided or not: what is decided later belongs to committed offsets too.
         let written: BaseConsumer<Quiet> = self.consumer("read_uncommitted").map_err(read)?;
@@ -105,7 +113,7 @@ impl Changelog {
             start.add_partition_offset(&self.topic, r.partition, Offset::Offset(r.from)).map_err(read)?;
         }
         committed.assign(&start).map_err(read)?;
-        let states = self.replay(&committed, reading, store)?;
+        let states = self.replay(&committed, reading, store, stop)?;
         store.commit(&self.stream, &Commit { changelog: ends, ..Commit::default() })?;
         Ok(states)
     }
@@ -115,12 +123,16 @@ impl Changelog {
         consumer: &BaseConsumer<Quiet>,
         mut left: Vec<Reading>,
         store: &dyn Store,
+        stop: &AtomicBool,
     ) -> Result<usize, ChangelogError> {
         let read = |source| ChangelogError::Read { topic: self.topic.clone(), source };
         let mut chunk = Vec::new();
         let (mut states, mut progress) = (0, Instant::now());
         let mut at_end: Vec<i32> = Vec::new();
         while let Some(first) = left.first() {
+            if stop.load(Ordering::Acquire) {
+                return Err(ChangelogError::Stopped { topic: self.topic.clone() });
+            }
             match consumer.poll(PACE) {
                 Some(Ok(message)) => {
                     progress = Instant::now();

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::{Commit, Learned, StateChange, Store, StoreError};
 
 /// Pages that sled keeps in memory (its default is 1 GiB): series that are in use are in the lanes' memory already.
-const CACHE_BYTES: u64 = 32 << 20;
+const CACHE_BYTES: u64 = 2 << 20;
 /// Name of a stream's tree.
 const TREE: &str = "stream:";
 /// Key of the store's own name, in the database's default tree.

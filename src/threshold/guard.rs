@@ -12,7 +12,7 @@ use super::Plan;
 const ALLOWANCE_MAX: f32 = 4.0;
 /// A run of outliers is learned from for this many records at most: smoothed scores come in clusters of about this
 /// length.
-const RUN_MAX: u64 = 10;
+const RUN_MAX: u32 = 10;
 /// Outliers further above the threshold than this, as a ratio, are never learned from.
 const NEAR: f64 = 2.0;
 /// One accepted level shift multiplies the scale by this at most.
@@ -26,9 +26,9 @@ pub(super) struct Guard {
     /// Whether the present run is paid for.
     granted: bool,
     /// Outliers in a row.
-    in_row: u64,
+    in_row: u32,
     /// Mean of the present run, relative to the state's scale; its newer half counts for most.
-    run_mean: f64,
+    run_mean: f32,
 }
 
 impl Guard {
@@ -47,19 +47,19 @@ impl Guard {
             self.run_mean = 0.0;
         }
         self.in_row = self.in_row.saturating_add(1);
-        let span = self.in_row.min((plan.level_shift_after / 2).max(1));
-        self.run_mean += (relative - self.run_mean) / span as f64;
+        let span = u64::from(self.in_row).min((plan.level_shift_after / 2).max(1));
+        self.run_mean += (relative as f32 - self.run_mean) / span as f32;
         self.granted && self.in_row <= RUN_MAX && ratio <= NEAR
     }
 
     /// Whether the present run is so long that it is taken for the new normal.
     pub(super) fn shifted(&self, plan: &Plan) -> bool {
-        plan.level_shift_after > 0 && self.in_row >= plan.level_shift_after
+        plan.level_shift_after > 0 && u64::from(self.in_row) >= plan.level_shift_after
     }
 
     /// How many times larger the scores of the present run are than the typical score, 1 to [`GROWTH_MAX`].
     pub(super) fn growth(&self, typical: f64) -> f64 {
-        let growth = self.run_mean / typical;
+        let growth = f64::from(self.run_mean) / typical;
         if growth.is_nan() { 1.0 } else { growth.clamp(1.0, GROWTH_MAX) }
     }
 

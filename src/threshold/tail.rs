@@ -11,6 +11,7 @@
 //!   fleet's, and the fleet's towards an exponential tail: a shape from a few dozen peaks alone is too uncertain (as
 //!   with the priors of Martins and Stedinger, 2000), and at a small risk it decides the threshold.
 
+use half::f16;
 use serde::{Deserialize, Serialize};
 
 use super::level::{Level, quantile};
@@ -46,11 +47,26 @@ pub(super) struct Tail {
     /// The excess that has the risk, relative to the level; kept, as it takes a power.
     reach: f32,
     /// The last peaks: excesses relative to the level of their time; `oldest` is overwritten next.
-    peaks: Box<[f32]>,
+    peaks: Box<[Peak]>,
     oldest: u8,
     /// Peaks since the last fit.
     unfitted: u8,
     cluster: Cluster,
+}
+
+/// A peak in half precision (IEEE 754 binary16, little endian: two bytes in the store as well). Its rounding of 1 in 2,000
+/// is nothing beside what the fit of a few dozen peaks is uncertain by, and peaks are the largest part of a state.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+struct Peak([u8; 2]);
+
+impl Peak {
+    fn new(excess: f32) -> Self {
+        Self(f16::from_f32(excess).to_le_bytes())
+    }
+
+    fn get(self) -> f32 {
+        f16::from_le_bytes(self.0).to_f32()
+    }
 }
 
 /// Where a series stands in its clusters of peaks.
@@ -112,7 +128,7 @@ impl Tail {
         };
         // A stride that has no factor in common with their number: whichever are overwritten first, small and large
         // ones remain.
-        let spread = (0..PEAKS).map(|i| pseudo(((i * 27 % PEAKS) as f64 + 0.5) / PEAKS as f64) as f32).collect();
+        let spread = (0..PEAKS).map(|i| pseudo(((i * 27 % PEAKS) as f64 + 0.5) / PEAKS as f64) as f32);
         let mut tail = Self {
             level,
             rate,
@@ -120,7 +136,7 @@ impl Tail {
             shape: 0.0,
             mean_excess: 0.0,
             reach: 0.0,
-            peaks: spread,
+            peaks: spread.map(Peak::new).collect(),
             oldest: 0,
             unfitted: 0,
             cluster: Cluster::Outside,
@@ -148,7 +164,7 @@ impl Tail {
         let Some(peak) = ended else { return };
         self.rate += weight;
         if let Some(place) = self.peaks.get_mut(usize::from(self.oldest)) {
-            *place = peak;
+            *place = Peak::new(peak);
         }
         self.oldest = (self.oldest + 1) % PEAKS as u8;
         self.unfitted += 1;
@@ -164,10 +180,15 @@ impl Tail {
     }
 
     fn fit(&mut self) {
-        let n = self.peaks.len() as f64;
-        let shape = (gpd::shape(&self.peaks) * n + f64::from(self.fleet_shape) * FLEET_WEIGHT) / (n + FLEET_WEIGHT);
+        let mut peaks = [0.0; PEAKS];
+        for (place, peak) in peaks.iter_mut().zip(&self.peaks) {
+            *place = peak.get();
+        }
+        let peaks = &peaks[..self.peaks.len().min(PEAKS)];
+        let n = peaks.len() as f64;
+        let shape = (gpd::shape(peaks) * n + f64::from(self.fleet_shape) * FLEET_WEIGHT) / (n + FLEET_WEIGHT);
         self.shape = shape as f32;
-        self.mean_excess = self.peaks.iter().sum::<f32>() / self.peaks.len().max(1) as f32;
+        self.mean_excess = peaks.iter().sum::<f32>() / peaks.len().max(1) as f32;
         self.unfitted = 0;
     }
 

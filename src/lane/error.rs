@@ -1,0 +1,62 @@
+//! Why a lane has to go back to its last commit, and how far.
+
+use rdkafka::error::KafkaError;
+
+use crate::pipeline::PipelineError;
+use crate::sink::SinkError;
+use crate::state::StoreError;
+use crate::state::changelog::ChangelogError;
+use crate::state::codec::CodecError;
+
+/// Why a lane has to go back to its last commit.
+#[derive(Debug, thiserror::Error)]
+pub enum LaneError {
+    /// The consumer failed.
+    #[error("consumer: {0}")]
+    Consumer(#[from] KafkaError),
+    /// Results could not be made durable.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    /// The state could not be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A stored state that this outlierd must not touch.
+    #[error("the stored state of series {series:?} cannot be read: {source}")]
+    NewerState {
+        /// The series.
+        series: String,
+        /// Why.
+        source: CodecError,
+    },
+    /// A state could not be encoded.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// A step failed.
+    #[error(transparent)]
+    Pipeline(#[from] PipelineError),
+    /// States could not be restored.
+    #[error(transparent)]
+    Changelog(#[from] ChangelogError),
+    /// The consumer is in no group that could commit.
+    #[error("the consumer is in no consumer group")]
+    NoGroup,
+}
+
+impl LaneError {
+    /// Whether the brokers ask for the transaction to be aborted, and the producer may go on after that: the group has a
+    /// new generation, for one.
+    pub(super) fn is_abortable(&self) -> bool {
+        let Self::Sink(SinkError::Transaction { source: KafkaError::Transaction(error), .. }) = self else {
+            return false;
+        };
+        error.txn_requires_abort()
+    }
+
+    /// The store's own failure, which does not pass while the process has it open.
+    pub fn store_failure(&self) -> Option<&StoreError> {
+        match self {
+            Self::Store(error) | Self::Changelog(ChangelogError::Store(error)) => Some(error),
+            _ => None,
+        }
+    }
+}
