@@ -180,7 +180,9 @@ impl Pipeline {
         let mut done = Done { rejected: batch.rejected, ..Done::default() };
         done.counts.records = (batch.records.len() + done.rejected.len()) as u64;
         done.counts.coerced = batch.coerced;
-        let (mut items, mut windows) = (Vec::with_capacity(batch.records.len()), Vec::new());
+        let mut items = Vec::with_capacity(batch.records.len());
+        let mut windows = Vec::with_capacity(batch.values.len() * self.stream.window);
+        done.outcomes.reserve(batch.records.len());
         table.begin_batch();
         let readings = batch.values.chunks_exact(self.stream.record.fields.len());
 

@@ -1,4 +1,5 @@
-//! Faults that a mock cluster can have at an exact moment: an output that is slow, and a commit that is refused.
+//! Faults that a mock cluster can have at an exact moment: an output that is slow, a commit that is refused, and offsets
+//! that are not told.
 
 #![allow(
     clippy::unwrap_used,
@@ -101,6 +102,15 @@ impl Daemon {
         Self { process, folder, reader, scores: BTreeMap::new() }
     }
 
+    /// Waits until the log has `text`.
+    fn says(&self, text: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.log().contains(text) {
+            assert!(Instant::now() < deadline, "no {text:?}: {}", self.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap()
     }
@@ -125,8 +135,8 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
@@ -164,4 +174,20 @@ fn a_commit_of_an_ended_generation_is_repeated_from_inside_the_group() {
     // With the same scores: that the faults of scripts/chaos show, since this cluster hands out aborted states too.
     let repeated = daemon.scores.values().filter(|scores| scores.len() > 1).count();
     assert!(repeated > 0, "nothing was scored again");
+}
+
+#[test]
+fn a_stop_does_not_wait_for_offsets_that_are_not_told() {
+    let cluster = cluster();
+    let brokers = cluster.bootstrap_servers();
+    let undecided = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS; 10_000];
+    cluster.request_errors(RDKafkaApiKey::OffsetFetch, &undecided);
+    let mut daemon = Daemon::start(&brokers, "exactly_once");
+    daemon.says("the group's offsets are not told yet");
+    let asked = Command::new("kill").args(["-TERM", &daemon.process.id().to_string()]).status().unwrap();
+    assert!(asked.success());
+    let ended = daemon.process.wait().unwrap();
+    // The test's own reader has to close.
+    cluster.clear_request_errors(RDKafkaApiKey::OffsetFetch);
+    assert!(ended.success(), "{}", daemon.log());
 }

@@ -22,7 +22,7 @@ use crate::config::settings::{Delivery, Kafka, Stream};
 use crate::events::{AlertPublished, SeriesExpired, StateUnreadable, StatesRestored};
 use crate::pipeline::Pipeline;
 use crate::pipeline::series::{SeriesState, SeriesTable};
-use crate::record::EventTime;
+use crate::record::{EventTime, Outcome};
 use crate::retrain::learner::Learner;
 use crate::sink::Sink;
 use crate::source::view;
@@ -215,6 +215,7 @@ impl Core {
             return Err(error);
         }
 
+        let partition = |outcome: &Outcome| messages.get(outcome.message).map(|message| message.partition);
         for rejected in &done.rejected {
             if let Some(message) = batch.get(rejected.message) {
                 self.sink.dead_letter(message, rejected)?;
@@ -237,9 +238,11 @@ impl Core {
                 self.learner.add(message.partition, message.offset, row);
             }
         }
-        for outcome in &done.outcomes {
-            if let Some(message) = messages.get(outcome.message) {
-                self.expiry.saw(message.partition, outcome.time);
+        for of_one in done.outcomes.chunk_by(|a, b| partition(a) == partition(b)) {
+            if let Some((partition, newest)) =
+                of_one.first().and_then(partition).zip(of_one.iter().map(|o| o.time).max())
+            {
+                self.expiry.saw(partition, newest);
             }
         }
         self.taken(batch);
@@ -250,9 +253,13 @@ impl Core {
 
     /// Messages that the consumer is past.
     fn taken(&mut self, batch: &[BorrowedMessage<'_>]) {
-        for message in batch {
-            let at = message.offset();
-            self.progress.entry(message.partition()).or_insert(at..at).end = at + 1;
+        for of_one in batch.chunk_by(|a, b| a.partition() == b.partition()) {
+            if let [first, ..] = of_one
+                && let [.., last] = of_one
+            {
+                let from = first.offset();
+                self.progress.entry(first.partition()).or_insert(from..from).end = last.offset() + 1;
+            }
         }
     }
 

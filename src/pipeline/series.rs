@@ -3,12 +3,11 @@
 //! A series is loaded when its first record comes, so that a start costs nothing for series that are silent. It leaves
 //! with its partition, or when it is idle, and comes back from the store.
 
-use std::collections::HashMap;
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use serde::{Deserialize, Serialize};
 
 use crate::episode::EpisodeState;

@@ -121,7 +121,7 @@ impl Chart {
         for ((&r, (&mean, &limit)), (b, e)) in residual.iter().zip(constants).zip(baseline.iter_mut().zip(smoothed)) {
             let deviation = f64::from(r) - mean;
             // A residual that is no number would stay in the averages for ever: it counts as far off instead.
-            let d = if deviation.is_finite() { limit * (deviation / limit).tanh() } else { limit };
+            let d = if deviation.is_finite() { limit * tanh(deviation / limit) } else { limit };
             *b += (beta * (d - f64::from(*b))) as f32;
             *e += (self.alpha * (d - f64::from(*b) - f64::from(*e))) as f32;
         }
@@ -159,6 +159,16 @@ impl Chart {
         }
         shares
     }
+}
+
+/// Hyperbolic tangent, off by less than 1e-4 everywhere and by less than 1e-9 up to 1: its continued fraction (Lambert,
+/// 1770; Abramowitz and Stegun, 4.5.70) after seven steps, cut where it meets 1. libm's takes a tenth of a record's time,
+/// and a compiler makes several of these at once.
+fn tanh(x: f64) -> f64 {
+    const MEETS_1: f64 = 4.971_786_858_528;
+    let x = x.clamp(-MEETS_1, MEETS_1);
+    let s = x * x;
+    x * (135_135.0 + s * (17_325.0 + s * (378.0 + s))) / (135_135.0 + s * (62_370.0 + s * (3_150.0 + s * 28.0)))
 }
 
 /// The settings for a calibration on series of `series_rows` records: the baseline's memory is no shorter than
@@ -231,6 +241,18 @@ mod tests {
 
     fn settings() -> settings::Score {
         settings::Score { alpha: 0.1, beta: 0.004, leak: 0.0, squash: 5.0, shrinkage: 0.1 }
+    }
+
+    #[test]
+    fn tanh_is_as_exact_as_it_says_and_never_falls() {
+        let mut before = -1.0;
+        for step in -8_000..=8_000 {
+            let (x, found) = (f64::from(step) / 1_000.0, super::tanh(f64::from(step) / 1_000.0));
+            assert!((found - x.tanh()).abs() < if x.abs() <= 1.0 { 1e-9 } else { 1e-4 }, "tanh({x}) = {found}");
+            assert!(found >= before && found.abs() <= 1.0, "tanh({x}) = {found} after {before}");
+            before = found;
+        }
+        assert!((super::tanh(1e300) - 1.0).abs() < 1e-12 && (super::tanh(-1e300) + 1.0).abs() < 1e-12);
     }
 
     #[test]
