@@ -198,8 +198,10 @@ fn a_state_of_a_newer_outlierd_is_refused_and_kept() {
     outlierd(&["state", "export", "--config", &config, &file]);
     let newest = stream.read("states").pop().unwrap().value.unwrap();
     let newer = newer(&newest);
-    let bytes: Vec<u8> = [b"valve\t".as_slice(), &newer, b"\x1e"].concat();
-    produce(&stream.broker, &format!("{}.states", stream.topic), &bytes, &["-K", "\t", "-D", "\x1e"]);
+    // From a file, as one message: any byte may be in it, a delimiter too.
+    let state = stream.folder.path().join("newer-state");
+    fs::write(&state, &newer).unwrap();
+    produce(&stream.broker, &format!("{}.states", stream.topic), b"", &["-k", "valve", &state.display().to_string()]);
     fs::remove_dir_all(stream.folder.path().join("state")).unwrap();
     stream.send(&records[TRAIN + 10..TRAIN + 20]);
     let mut daemon = Daemon::start(&stream.config, "daemon-older");
