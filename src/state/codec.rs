@@ -6,7 +6,11 @@
 use serde::{Serialize, de::DeserializeOwned};
 
 /// The version that this program writes. Raise it with every change of a stored type, and keep reading the older ones.
-pub const VERSION: u8 = 1;
+///
+/// 2: half-precision peaks, one piece for the chart's vectors, narrower counters.
+pub const VERSION: u8 = 2;
+/// The oldest version that is read: version 1 was in no release.
+const OLDEST: u8 = 2;
 
 const HEADER: usize = 5;
 
@@ -18,6 +22,12 @@ pub enum CodecError {
         "it has format version {found}, this outlierd reads up to {VERSION}: install the newer outlierd again, or clear it with `outlierd state clear`"
     )]
     Newer {
+        /// The version found.
+        found: u8,
+    },
+    /// Written by an outlierd that is too old.
+    #[error("it has format version {found}, this outlierd reads {OLDEST} to {VERSION}")]
+    Older {
         /// The version found.
         found: u8,
     },
@@ -58,6 +68,9 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     if *version > VERSION {
         return Err(CodecError::Newer { found: *version });
     }
+    if *version < OLDEST {
+        return Err(CodecError::Older { found: *version });
+    }
     postcard::from_bytes(body).map_err(|error| CodecError::Body(error.to_string()))
 }
 
@@ -95,12 +108,24 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_newer_version_is_refused_by_name() {
+    /// The bytes of a value, said to be of another version.
+    fn of_version(version: u8) -> Vec<u8> {
         let mut bytes = encode(&7u32).unwrap();
-        bytes[0] = VERSION + 1;
+        bytes[0] = version;
         let sum = checksum(&bytes);
         bytes[1..HEADER].copy_from_slice(&sum.to_le_bytes());
-        assert_eq!(decode::<u32>(&bytes), Err(CodecError::Newer { found: VERSION + 1 }));
+        bytes
+    }
+
+    #[test]
+    fn a_newer_version_is_refused_by_name() {
+        let found = VERSION + 1;
+        assert_eq!(decode::<u32>(&of_version(found)), Err(CodecError::Newer { found }));
+    }
+
+    #[test]
+    fn one_that_is_too_old_is_not_misread() {
+        assert_eq!(decode::<u32>(&of_version(VERSION)), Ok(7));
+        assert_eq!(decode::<u32>(&of_version(1)), Err(CodecError::Older { found: 1 }));
     }
 }
