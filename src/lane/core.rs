@@ -163,14 +163,11 @@ impl Core {
     pub(super) fn go_back(&mut self, batch: &[BorrowedMessage<'_>]) -> Result<TopicPartitionList, LaneError> {
         self.sink.abort()?;
         self.taken(batch);
-        let mut offsets = TopicPartitionList::new();
-        let back: Vec<(i32, i64)> = self.progress.iter().map(|(partition, range)| (*partition, range.start)).collect();
-        for (partition, offset) in &back {
-            offsets.add_partition_offset(&self.stream.input.topic, *partition, Offset::Offset(*offset))?;
-        }
-        let partitions: Vec<i32> = back.iter().map(|(partition, _)| *partition).collect();
+        let offsets = self.offsets(|range| range.start)?;
+        let (partitions, committed): (Vec<i32>, Vec<_>) =
+            self.progress.iter().map(|(&partition, range)| (partition, (partition, Some(range.start)))).unzip();
         self.revoked(&partitions);
-        self.restore(&back.iter().map(|(partition, offset)| (*partition, Some(*offset))).collect::<Vec<_>>())?;
+        self.restore(&committed)?;
         self.assigned(&partitions)?;
         self.alert_waits = false;
         self.last_commit = Instant::now();
@@ -254,9 +251,7 @@ impl Core {
     /// Messages that the consumer is past.
     fn taken(&mut self, batch: &[BorrowedMessage<'_>]) {
         for of_one in batch.chunk_by(|a, b| a.partition() == b.partition()) {
-            if let [first, ..] = of_one
-                && let [.., last] = of_one
-            {
+            if let (Some(first), Some(last)) = (of_one.first(), of_one.last()) {
                 let from = first.offset();
                 self.progress.entry(first.partition()).or_insert(from..from).end = last.offset() + 1;
             }
@@ -293,7 +288,7 @@ impl Core {
         self.last_commit = Instant::now();
         self.alert_waits = false;
         let exactly_once = self.changelog.is_some();
-        let offsets = self.offsets()?;
+        let offsets = self.offsets(|range| range.end)?;
         if offsets.count() > 0 {
             let expired = self.expiry.expired(&*self.store, &self.stream.name, &self.table, EventTime::now())?;
             for (partition, series) in &expired {
@@ -330,11 +325,11 @@ impl Core {
         Ok(())
     }
 
-    /// Where the input goes on, of the partitions with records since the last commit.
-    fn offsets(&self) -> Result<TopicPartitionList, LaneError> {
+    /// An end of each partition's records since the last commit.
+    fn offsets(&self, end: fn(&Range<i64>) -> i64) -> Result<TopicPartitionList, LaneError> {
         let mut offsets = TopicPartitionList::with_capacity(self.progress.len());
         for (partition, range) in &self.progress {
-            offsets.add_partition_offset(&self.stream.input.topic, *partition, Offset::Offset(range.end))?;
+            offsets.add_partition_offset(&self.stream.input.topic, *partition, Offset::Offset(end(range)))?;
         }
         Ok(offsets)
     }

@@ -76,6 +76,15 @@ impl LaneContext {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
+    /// Keeps a failure for the lane; one that stops ends anyway.
+    fn fail(&self, error: LaneError) {
+        if self.core.lock().unwrap_or_else(PoisonError::into_inner).stops() {
+            tracing::info!(stream = self.stream, lane = self.lane, error = %error, "rebalance given up");
+        } else {
+            *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        }
+    }
+
     fn assign(&self, consumer: &BaseConsumer<Self>, partitions: &mut TopicPartitionList) -> Result<(), LaneError> {
         let numbers = numbers(partitions);
         let owned = {
@@ -160,9 +169,13 @@ impl LaneContext {
             RebalanceProtocol::Cooperative => consumer.incremental_unassign(partitions)?,
             _ => consumer.unassign()?,
         }
+        // The partitions are given back all the same.
+        if let Err(error) = committed {
+            self.fail(error);
+        }
         let change = "revoked";
         PartitionsChanged { stream: &self.stream, lane: self.lane, change, partitions: &numbers, owned }.emit();
-        committed
+        Ok(())
     }
 }
 
@@ -218,11 +231,7 @@ impl ConsumerContext for LaneContext {
             // Without an answer librdkafka would wait for ever: this one lets the group go on, and the lane restarts because
             // of the failure.
             decline(consumer, &event, partitions);
-            if self.core.lock().unwrap_or_else(PoisonError::into_inner).stops() {
-                tracing::info!(stream = self.stream, lane = self.lane, error = %error, "rebalance given up");
-                return;
-            }
-            *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            self.fail(error);
         }
     }
 }
