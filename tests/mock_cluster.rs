@@ -7,10 +7,12 @@
     reason = "a test says what it expects by unwrapping it, in its helpers too"
 )]
 
+#[path = "kafka/support/process.rs"]
+mod process;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
@@ -20,7 +22,8 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer as _};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
-const PATIENCE: Duration = Duration::from_secs(120);
+use process::{Daemon, PATIENCE, wait_for};
+
 /// What a produce request to the broker of the scores takes where the output is slow.
 const ROUND_TRIP: Duration = Duration::from_millis(700);
 
@@ -73,24 +76,19 @@ model = {{ kind = "linear", latent = 1 }}
 }
 
 /// A running outlierd, and what it has published.
-struct Daemon {
-    process: Child,
-    folder: tempfile::TempDir,
+struct Run {
+    daemon: Daemon,
+    /// Goes when the daemon has gone.
+    _folder: tempfile::TempDir,
     reader: BaseConsumer,
     /// By the offset of its record, each score, those of aborted transactions included.
     scores: BTreeMap<i64, Vec<String>>,
 }
 
-impl Daemon {
+impl Run {
     fn start(brokers: &str, delivery: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let process = Command::new(env!("CARGO_BIN_EXE_outlierd"))
-            .args(["run", "--config"])
-            .arg(config(folder.path(), brokers, delivery))
-            .stderr(std::fs::File::create(folder.path().join("log")).unwrap())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
+        let daemon = Daemon::start(&config(folder.path(), brokers, delivery), "daemon");
         let reader: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", brokers)
             .set("group.id", "reader")
@@ -99,20 +97,7 @@ impl Daemon {
             .create()
             .unwrap();
         reader.subscribe(&["in.scores"]).unwrap();
-        Self { process, folder, reader, scores: BTreeMap::new() }
-    }
-
-    /// Waits until the log has `text`.
-    fn says(&self, text: &str) {
-        let deadline = Instant::now() + PATIENCE;
-        while !self.log().contains(text) {
-            assert!(Instant::now() < deadline, "no {text:?}: {}", self.log());
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
+        Self { daemon, _folder: folder, reader, scores: BTreeMap::new() }
     }
 
     /// Reads scores until there are those of `records` records, and the lane has gone back so often.
@@ -125,18 +110,11 @@ impl Daemon {
                 self.scores.entry(score["position"]["offset"].as_i64().unwrap()).or_default().push(text);
             }
         }
-        assert_eq!((self.scores.len(), self.gone_back()), (records, gone_back), "{}", self.log());
+        assert_eq!((self.scores.len(), self.gone_back()), (records, gone_back), "{}", self.daemon.log());
     }
 
     fn gone_back(&self) -> usize {
-        self.log().matches("lane goes back to its last commit").count()
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.daemon.log().matches("lane goes back to its last commit").count()
     }
 }
 
@@ -146,9 +124,9 @@ fn the_input_is_paused_while_the_output_is_slow() {
     let brokers = cluster.bootstrap_servers();
     fill(&brokers, 0..60_000);
     cluster.broker_round_trip_time(2, ROUND_TRIP).unwrap();
-    let mut daemon = Daemon::start(&brokers, "at_least_once");
-    daemon.read_until(60_000, 0);
-    let log = daemon.log();
+    let mut run = Run::start(&brokers, "at_least_once");
+    run.read_until(60_000, 0);
+    let log = run.daemon.log();
     assert!(log.contains("the output is slower than the input: input paused"), "{log}");
     assert!(log.contains("input goes on"), "{log}");
 }
@@ -158,21 +136,21 @@ fn a_commit_of_an_ended_generation_is_repeated_from_inside_the_group() {
     let cluster = cluster();
     let brokers = cluster.bootstrap_servers();
     fill(&brokers, 0..5_000);
-    let mut daemon = Daemon::start(&brokers, "exactly_once");
-    daemon.read_until(5_000, 0);
+    let mut run = Run::start(&brokers, "exactly_once");
+    run.read_until(5_000, 0);
     let refusal = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION; 2];
     cluster.request_errors(RDKafkaApiKey::TxnOffsetCommit, &refusal);
     fill(&brokers, 5_000..10_000);
-    daemon.read_until(10_000, 2);
+    run.read_until(10_000, 2);
     // Behind everything that was published again.
     fill(&brokers, 10_000..10_001);
-    daemon.read_until(10_001, 2);
+    run.read_until(10_001, 2);
 
-    let log = daemon.log();
+    let log = run.daemon.log();
     assert_eq!(log.matches("left_group=false").count(), 2, "{log}");
     assert_eq!(log.matches("partitions assigned").count(), 1, "{log}");
     // With the same scores: that the faults of scripts/chaos show, since this cluster hands out aborted states too.
-    let repeated = daemon.scores.values().filter(|scores| scores.len() > 1).count();
+    let repeated = run.scores.values().filter(|scores| scores.len() > 1).count();
     assert!(repeated > 0, "nothing was scored again");
 }
 
@@ -182,12 +160,9 @@ fn a_stop_does_not_wait_for_offsets_that_are_not_told() {
     let brokers = cluster.bootstrap_servers();
     let undecided = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS; 10_000];
     cluster.request_errors(RDKafkaApiKey::OffsetFetch, &undecided);
-    let mut daemon = Daemon::start(&brokers, "exactly_once");
-    daemon.says("the group's offsets are not told yet");
-    let asked = Command::new("kill").args(["-TERM", &daemon.process.id().to_string()]).status().unwrap();
-    assert!(asked.success());
-    let ended = daemon.process.wait().unwrap();
+    let mut run = Run::start(&brokers, "exactly_once");
+    wait_for("the wait", || run.daemon.log().contains("the group's offsets are not told yet").then_some(()));
+    run.daemon.stop();
     // The test's own reader has to close.
     cluster.clear_request_errors(RDKafkaApiKey::OffsetFetch);
-    assert!(ended.success(), "{}", daemon.log());
 }

@@ -1,22 +1,18 @@
 //! What the tests against a real broker share: unique topics, kcat as the independent client, the daemon as a process.
 
 pub mod own_broker;
+pub mod process;
 pub mod stream;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output, Stdio};
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 
-pub const OUTLIERD: &str = env!("CARGO_BIN_EXE_outlierd");
-/// How long anything may take before a test gives up.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub use self::process::{Daemon, OUTLIERD, PATIENCE, wait_for};
 
 /// `host:port` of the broker that scripts/test started.
 pub fn broker() -> String {
@@ -86,74 +82,6 @@ pub fn consume(broker: &str, topic: &str) -> Vec<Read> {
 fn line(text: &[u8]) -> Option<(String, &[u8])> {
     let end = text.iter().position(|&byte| byte == b'\n')?;
     Some((String::from_utf8_lossy(&text[..end]).into_owned(), &text[end + 1..]))
-}
-
-/// Waits until `done` gives something.
-pub fn wait_for<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(value) = done() {
-            return value;
-        }
-        assert!(Instant::now() < deadline, "waited {} s for {what}", PATIENCE.as_secs());
-        std::thread::park_timeout(Duration::from_millis(100));
-    }
-}
-
-/// The daemon as a process; killed when dropped.
-pub struct Daemon {
-    child: Child,
-    pub log: PathBuf,
-}
-
-impl Daemon {
-    pub fn start(config: &Path, name: &str) -> Self {
-        Self::start_with(config, name, &[])
-    }
-
-    pub fn start_with(config: &Path, name: &str, flags: &[&str]) -> Self {
-        let mut command = Command::new(OUTLIERD);
-        command.args(["run", "--config"]).arg(config).args(flags);
-        Self::spawn(command, config.with_file_name(format!("{name}.log")))
-    }
-
-    /// A daemon that `command` becomes, logging into the file `log`.
-    pub fn spawn(mut command: Command, log: PathBuf) -> Self {
-        let out = fs::File::create(&log).unwrap();
-        Self { child: command.stderr(out).spawn().unwrap(), log }
-    }
-
-    pub fn signal(&self, signal: &str) {
-        assert!(
-            Command::new("kill").arg(format!("-{signal}")).arg(self.child.id().to_string()).status().unwrap().success()
-        );
-    }
-
-    pub fn wait(&mut self) -> i32 {
-        let mut code = None;
-        wait_for("the daemon's end", || {
-            code = self.child.try_wait().unwrap();
-            code.is_some().then_some(())
-        });
-        code.unwrap().code().unwrap_or(-1)
-    }
-
-    /// Asks it to end, which it must do well.
-    pub fn stop(&mut self) {
-        self.signal("TERM");
-        assert_eq!(self.wait(), 0, "{}", self.log());
-    }
-
-    pub fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 /// Runs a command of outlierd and asserts that it succeeds.

@@ -1,0 +1,80 @@
+//! The daemon as a process, and waiting for what it does; for tests against a real broker and against a mock cluster.
+
+#![allow(dead_code, reason = "not every test program uses all of it")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+pub const OUTLIERD: &str = env!("CARGO_BIN_EXE_outlierd");
+/// How long anything may take before a test gives up.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Waits until `done` gives something.
+pub fn wait_for<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = done() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "waited {} s for {what}", PATIENCE.as_secs());
+        std::thread::park_timeout(Duration::from_millis(100));
+    }
+}
+
+/// The daemon as a process; killed when dropped.
+pub struct Daemon {
+    child: Child,
+    pub log: PathBuf,
+}
+
+impl Daemon {
+    pub fn start(config: &Path, name: &str) -> Self {
+        Self::start_with(config, name, &[])
+    }
+
+    pub fn start_with(config: &Path, name: &str, flags: &[&str]) -> Self {
+        let mut command = Command::new(OUTLIERD);
+        command.args(["run", "--config"]).arg(config).args(flags);
+        Self::spawn(command, config.with_file_name(format!("{name}.log")))
+    }
+
+    /// A daemon that `command` becomes, logging into the file `log`.
+    pub fn spawn(mut command: Command, log: PathBuf) -> Self {
+        let out = fs::File::create(&log).unwrap();
+        Self { child: command.stderr(out).spawn().unwrap(), log }
+    }
+
+    pub fn signal(&self, signal: &str) {
+        assert!(
+            Command::new("kill").arg(format!("-{signal}")).arg(self.child.id().to_string()).status().unwrap().success()
+        );
+    }
+
+    pub fn wait(&mut self) -> i32 {
+        let mut code = None;
+        wait_for("the daemon's end", || {
+            code = self.child.try_wait().unwrap();
+            code.is_some().then_some(())
+        });
+        code.unwrap().code().unwrap_or(-1)
+    }
+
+    /// Asks it to end, which it must do well.
+    pub fn stop(&mut self) {
+        self.signal("TERM");
+        assert_eq!(self.wait(), 0, "{}", self.log());
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
