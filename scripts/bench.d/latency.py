@@ -6,10 +6,10 @@ SCORE = "{ alpha = 0.3 }"
 EVENTS = 20  # a second
 
 
-def run(rig, topic, alerts, records_a_second, quick, *more):
-    return rig.load("latency", "--topic", topic, "--alerts", alerts, "--rate", records_a_second, "--series",
-                    records_a_second, "--partitions", PARTITIONS, "--events", EVENTS, "--warm-up", 16 if quick else 24,
-                    "--seconds", 20 if quick else 60, *more)
+def steady(topic, config, rate, series, warm_up, seconds):
+    """What bench-load is to do for records at a steady rate and the alerts of a run."""
+    return ("latency", "--topic", topic, "--alerts", f"{config.parent.name}.alerts", "--rate", rate, "--series", series,
+            "--partitions", PARTITIONS, "--events", EVENTS, "--warm-up", warm_up, "--seconds", seconds)
 
 
 def row(name, found, goal_ms=None):
@@ -34,7 +34,8 @@ def measure(rig, quick, _python):
         with Outlierd(rig, config) as daemon:
             daemon.lanes_ready()
             progress(f"latency: outlierd at {wanted:,} records/s")
-            found = run(rig, fresh, f"{config.parent.name}.alerts", wanted, quick)
+            times = (16, 20) if quick else (24, 60)
+            found = rig.load(*steady(fresh, config, wanted, wanted, *times))
             if found["events"] < 50:
                 raise SystemExit(f"only {found['events']} alert events came: too few to tell a latency; see {daemon.log.name}")
             m = daemon.metrics()

@@ -89,10 +89,13 @@ class Rig:
         subprocess.run([ROOT / "scripts/kafka", command, "--port", str(self.port), "--dir", self.dir / "kafka"], check=True,
                        stdout=subprocess.DEVNULL)
 
+    def load_command(self, *args):
+        """The command line of bench-load."""
+        return [str(part) for part in (self.bin / "examples/bench-load", args[0], "--brokers", self.brokers, *args[1:])]
+
     def load(self, *args):
         """Runs bench-load; its answer is one JSON object."""
-        command = [self.bin / "examples/bench-load", args[0], "--brokers", self.brokers, *args[1:]]
-        done = subprocess.run([str(part) for part in command], check=True, stdout=subprocess.PIPE, text=True)
+        done = subprocess.run(self.load_command(*args), check=True, stdout=subprocess.PIPE, text=True)
         return json.loads(done.stdout)
 
     def fill(self, topic, records, series, fields=8, start=0):

@@ -2,11 +2,11 @@
 import subprocess
 import time
 
-from latency import EVENTS, SCORE
-from rig import PARTITIONS, Outlierd, median, progress
+from latency import SCORE, steady
+from rig import Outlierd, median, progress
 
 RATE, SERIES = 5_000, 10_000
-HOUR, QUICK = 3_600, 300
+HOUR, QUICK, WARM_UP = 3_600, 300, 10
 SAMPLE = 5  # seconds between two looks
 PART = 1 / 6  # of the time: the first of these parts is warm-up, the second and the last one are compared
 FLAT = 0.02
@@ -19,10 +19,8 @@ def measure(rig, quick, _python):
     with Outlierd(rig, config) as daemon:
         daemon.lanes_ready()
         progress(f"soak: {RATE:,} records/s of {SERIES:,} series for {seconds / 60:.0f} minutes")
-        command = [rig.bin / "examples/bench-load", "latency", "--brokers", rig.brokers, "--topic", "soak", "--alerts",
-                   f"{config.parent.name}.alerts", "--rate", RATE, "--series", SERIES, "--partitions", PARTITIONS, "--events",
-                   EVENTS, "--warm-up", 10, "--seconds", seconds]
-        load = subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL)
+        command = rig.load_command(*steady("soak", config, RATE, SERIES, WARM_UP, seconds))
+        load = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         try:
             began, resident = time.monotonic(), []
             while (now := time.monotonic() - began) < seconds:
