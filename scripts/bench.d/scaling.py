@@ -34,8 +34,8 @@ def measure(rig, quick, _python):
         yield row(f"scaling: {series:,} series ({rig.lanes} lanes, 8 fields)", found, first, f"{SERIES[quick][0]} series")
     first = None
     for fields in FIELDS:
-        # As many readings at most as eight fields have, and a tenth of the records at least.
-        topic, amount = f"scaling-fields-{fields}", max(records * 8 // max(fields, 8), records // 10)
+        # As many readings as eight fields have, and a quarter of the records at least: a run has to last a few seconds.
+        topic, amount = f"scaling-fields-{fields}", max(records * 8 // max(fields, 8), records // 4)
         rig.fill(topic, amount, 1_000, fields)
         found = point(rig, topic, amount, fields=fields)
         first = first or found
