@@ -8,6 +8,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::AdminClient;
@@ -19,8 +20,10 @@ use crate::config::settings::{Delivery, Settings, Stream};
 use crate::config::{Problems, reloadable};
 use crate::events::StateSetAside;
 use crate::model::registry::{Registry, RegistryError};
+use crate::retrain::error::RetrainError;
 use crate::retrain::learn::LearnError;
 use crate::retrain::learner::Learner;
+use crate::retrain::thread::Retrainer;
 use crate::sink::SinkError;
 use crate::sink::topics::{self, TopicError};
 use crate::sink::transaction;
@@ -44,6 +47,9 @@ pub enum AppError {
     /// A stream's first model.
     #[error(transparent)]
     Learn(#[from] LearnError),
+    /// The retraining.
+    #[error(transparent)]
+    Retrain(#[from] RetrainError),
     /// The topics.
     #[error(transparent)]
     Topics(#[from] TopicError),
@@ -119,11 +125,16 @@ where
         () = &mut stop => return Ok(()),
     }
 
-    let mut learners = Vec::new();
-    for stream in &settings.streams {
-        learners.push(Learner::open(Arc::new(stream.clone()), registry.clone(), store.clone())?);
-    }
     let halt = Arc::new(AtomicBool::new(false));
+    let (mut learners, mut retraining) = (Vec::new(), Vec::new());
+    for stream in &settings.streams {
+        let stream = Arc::new(stream.clone());
+        let learner = Learner::open(stream.clone(), registry.clone(), store.clone())?;
+        let (retrainer, thread) =
+            Retrainer::start(stream, registry.clone(), store.clone(), learner.clone(), halt.clone())?;
+        learners.push((learner, retrainer));
+        retraining.push(thread);
+    }
     let (failed, mut failures) = mpsc::channel(1);
     let lanes = Lanes::start(&settings, &learners, &store, &halt, &failed);
     let http = match settings.service.http_listen {
@@ -148,7 +159,7 @@ where
             Some(()) = signals.reload.recv() => reload(&mut current, &signals.load, &lanes),
         }
     }
-    drain(&current, lanes, &learners, &halt).await?;
+    drain(&current, lanes, &learners, &retraining, &halt).await?;
     drop(http);
     tracing::info!("stopped");
     failure.map_or(Ok(()), Err)
@@ -196,8 +207,8 @@ async fn await_topics(settings: &Settings) -> Result<(), AppError> {
     Ok(())
 }
 
-fn status(streams: &[Stream], learners: &[Arc<Learner>], lanes: &Lanes) -> Vec<StreamStatus> {
-    let of = |(stream, learner): (&Stream, &Arc<Learner>)| StreamStatus {
+fn status(streams: &[Stream], learners: &[(Arc<Learner>, Retrainer)], lanes: &Lanes) -> Vec<StreamStatus> {
+    let of = |(stream, (learner, _)): (&Stream, &(Arc<Learner>, Retrainer))| StreamStatus {
         name: stream.name.clone(),
         learner: learner.clone(),
         lanes: lanes.status(&stream.name),
@@ -225,16 +236,18 @@ fn reload(current: &mut Settings, load: impl Fn() -> Result<Settings, Problems>,
 async fn drain(
     settings: &Settings,
     mut lanes: Lanes,
-    learners: &[Arc<Learner>],
+    learners: &[(Arc<Learner>, Retrainer)],
+    retraining: &[JoinHandle<()>],
     halt: &AtomicBool,
 ) -> Result<(), AppError> {
     let timeout = settings.service.drain_timeout;
     tracing::info!(timeout_s = timeout.as_secs(), "draining");
     let deadline = Instant::now() + timeout;
     halt.store(true, Ordering::Release);
-    learners.iter().for_each(|learner| learner.cancel());
+    learners.iter().for_each(|(learner, _)| learner.cancel());
     lanes.wake();
-    while lanes.running() > 0 && Instant::now() < deadline {
+    let retrains = || retraining.iter().any(|thread| !thread.is_finished());
+    while (lanes.running() > 0 || retrains()) && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     match lanes.running() {

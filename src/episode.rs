@@ -239,6 +239,11 @@ impl Plan {
         FieldFault { name, kind: fault.kind, value: fault.value }
     }
 
+    /// Whether alerts of a series are muted at a time.
+    pub fn is_muted(&self, series: &str, time: EventTime) -> bool {
+        self.mutes.iter().any(|mute| mute::covers(mute, series, time))
+    }
+
     /// What the events of both kinds have in common.
     fn alert(&self, record: &RecordRef<'_>, kind: AlertKind, published: &Published) -> Alert {
         Alert {

@@ -28,6 +28,7 @@ use crate::config::settings::{Delivery, Kafka, Stream};
 use crate::events::{InputPaused, LaneGoesBack};
 use crate::pipeline::{Pipeline, PipelineError};
 use crate::retrain::learner::{Learner, Phase};
+use crate::retrain::thread::Retrainer;
 use crate::sink::Sink;
 use crate::source::{Bounds, consumer_config, poll_batch};
 use crate::state::Store;
@@ -77,6 +78,8 @@ pub struct Lane {
     pub store: Arc<dyn Store>,
     /// Tells which bundle is live, and takes records while there is none.
     pub learner: Arc<Learner>,
+    /// Takes normal traffic.
+    pub retrainer: Retrainer,
     /// What the health page reads.
     pub status: Arc<LaneStatus>,
     /// Longest payload of a dead letter: learned by one run, kept for the next.
@@ -105,7 +108,8 @@ impl Lane {
 
     fn core(&self, client_id: &str, stop: &Arc<AtomicBool>) -> Result<Core, LaneError> {
         let bundle = self.learner.live_bundle().map_err(PipelineError::from)?;
-        let pipeline = Pipeline::new(self.stream.clone(), bundle)?;
+        let mut pipeline = Pipeline::new(self.stream.clone(), bundle)?;
+        pipeline.collect(self.retrainer.admission().clone());
         let input = &self.stream.input;
         let id = match input.delivery {
             Delivery::ExactlyOnce => Some(format!("{}-{}-{}", input.group, self.store.instance()?, self.number)),
@@ -171,7 +175,11 @@ impl Lane {
                 None => self.advance(consumer, &mut core, &batch, slow),
             };
             match done {
-                Ok(committed) => gone_back = if committed { 0 } else { gone_back },
+                Ok(true) => {
+                    gone_back = 0;
+                    self.retrainer.offer(core.pipeline_mut().take_collected());
+                }
+                Ok(false) => {}
                 Err(error) => {
                     gone_back += 1;
                     self.go_back(consumer, &mut core, &batch, error, gone_back)?;

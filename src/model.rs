@@ -55,6 +55,9 @@ pub trait Autoencoder: Send {
 
     /// The weights by name; [`from_weights`] makes the same model of them.
     fn weights(&self) -> Vec<(String, Tensor)>;
+
+    /// The `number`-th of the models that this one is the mean of, from 0; a single model is its own first.
+    fn member(&self, number: usize) -> Option<&dyn Autoencoder>;
 }
 
 /// Why a model could not be built or run.

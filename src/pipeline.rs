@@ -14,9 +14,11 @@ use crate::config::settings::Stream;
 use crate::decode::json::Decoder;
 use crate::events::BatchDone;
 use crate::model::bundle::Bundle;
-use crate::record::alert::Alert;
+use crate::record::alert::{Alert, AlertEvent, AlertKind};
 use crate::record::{Batch, Fault, GateVerdict, Message, Outcome, Record, RejectReason, Rejected};
-use crate::retrain::set::TrainingRow;
+use crate::retrain::buffer::Admission;
+use crate::retrain::collect::{Collector, Judged};
+use crate::retrain::set::{Run, TrainingRow};
 use crate::score::{ScoreError, Scorer};
 use crate::threshold::ThresholdState;
 use crate::{episode, gate, threshold};
@@ -72,6 +74,9 @@ pub struct Pipeline {
     episode: episode::Plan,
     /// `None` while the stream has no bundle.
     model: Option<Model>,
+    /// Where normal traffic is collected to train the next bundle from.
+    admission: Option<Arc<Admission>>,
+    collector: Option<Collector>,
 }
 
 /// The steps that belong to a bundle.
@@ -82,6 +87,8 @@ struct Model {
     threshold: threshold::Plan,
     /// The threshold of a series that has no records of its own.
     template: ThresholdState,
+    /// The tag of the model before, and what its scaled units are in this one's, field by field.
+    before: Option<(u64, Vec<f64>)>,
 }
 
 /// A record on its way between the gate and the judgement.
@@ -107,6 +114,8 @@ impl Pipeline {
             episode: episode_plan(&stream),
             stream,
             model: None,
+            admission: None,
+            collector: None,
         };
         pipeline.swap(bundle)?;
         Ok(pipeline)
@@ -115,6 +124,32 @@ impl Pipeline {
     /// The id of the bundle that scores.
     pub fn bundle_id(&self) -> Option<&Arc<str>> {
         self.model.as_ref().map(|model| &model.id)
+    }
+
+    /// Collects normal traffic from now on, as far as the `admission` lets it in.
+    pub fn collect(&mut self, admission: Arc<Admission>) {
+        self.admission = Some(admission);
+        self.start_collecting();
+    }
+
+    fn start_collecting(&mut self) {
+        let (stream, fields) = (&self.stream, self.stream.record.fields.len());
+        self.collector = self.admission.clone().zip(self.model.as_ref()).map(|(admission, model)| {
+            let period = model.scorer.bundle().calibration.period_micros;
+            Collector::new(&stream.retrain, admission, stream.window, fields, period)
+        });
+    }
+
+    /// The normal traffic that was collected since the last call.
+    pub fn take_collected(&mut self) -> Vec<Run> {
+        self.collector.as_mut().map_or(Vec::new(), Collector::take)
+    }
+
+    /// A partition leaves: what was being collected of its series is dropped.
+    pub fn drop_partition(&mut self, partition: i32) {
+        if let Some(collector) = &mut self.collector {
+            collector.drop_partition(partition);
+        }
     }
 
     /// Takes over the settings that need no restart: episodes and mutes.
@@ -132,9 +167,10 @@ impl Pipeline {
             self.model = None;
             return Ok(());
         };
-        let (model, normals) = judge::prepare(&self.stream, bundle)?;
+        let (model, normals) = judge::prepare(&self.stream, bundle, self.model.as_ref())?;
         self.gate = gate::Plan::new(&self.stream.gate, &self.stream.record.fields, Some(&normals));
         self.model = Some(model);
+        self.start_collecting();
         Ok(())
     }
 
@@ -209,10 +245,28 @@ impl Pipeline {
             }
             let residual = item.window.zip(residuals.as_ref()).map(|(window, all)| all.row(window));
             self.judge(slot, record, values, &item.faults, residual, &mut done);
+            if let (Some(collector), Some(model), Some(outcome)) =
+                (&mut self.collector, &self.model, done.outcomes.last())
+            {
+                let muted = self.episode.is_muted(&outcome.series, outcome.time);
+                let (partition, offset) = (record.partition, record.offset);
+                collector.offer(&Judged { partition, offset, values, outcome, muted }, model.tag);
+            }
         }
+        self.count(&done);
         done.rejected.sort_by_key(|rejected| rejected.message);
         done.counts.rejected = done.rejected.iter().map(|rejected| rejected.reason).collect();
         Ok(done)
+    }
+
+    /// Counts what a bundle on probation is held against.
+    fn count(&self, done: &Done) {
+        let Some(collector) = &self.collector else { return };
+        let opened = |alert: &&Alert| alert.event == AlertEvent::Open && alert.kind == AlertKind::Anomaly;
+        collector.admission().count(done.alerts.iter().filter(opened).count() as u64, done.counts.budgeted);
+        if let Some(newest) = done.outcomes.iter().map(|outcome| outcome.time).max() {
+            collector.admission().saw(newest);
+        }
     }
 
     /// Gate and window of one record.
@@ -262,6 +316,11 @@ impl Pipeline {
         }
         Ok(Admitted { item, out_of_order: checked.order != gate::Order::InOrder })
     }
+}
+
+/// The first 64 bits of a bundle's id: a whole id would take more room than the states of small steps.
+pub fn tag(id: &str) -> u64 {
+    id.get(..16).and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or(0)
 }
 
 struct Admitted {

@@ -1,5 +1,19 @@
-//! Training of a stream's model from its own records: the first model when a stream has none.
+//! Training of a stream's model from its own records: the first model when a stream has none, and each next one.
+//!
+//! Normal traffic is kept ([`collect`], [`buffer`]); when it is time ([`plan`], [`drift`]) a challenger learns from it ([`learn`])
+//! and is held against the live bundle ([`proof`], with the faults of [`inject`]). [`engine`] joins these, [`thread`] runs it.
 
+pub mod buffer;
+pub mod collect;
+pub mod drift;
+pub mod engine;
+pub mod error;
+pub mod inject;
 pub mod learn;
 pub mod learner;
+pub mod plan;
+pub mod proof;
 pub mod set;
+pub mod thread;
+pub mod trial;
+pub mod verdict;

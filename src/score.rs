@@ -105,6 +105,36 @@ pub fn residuals(model: &dyn Autoencoder, scaler: &Scaler, windows: &[f64]) -> R
     Ok(Residuals { fields, raw_errors: raw_errors.collect(), residual })
 }
 
+/// Mean over the fields of the squared error of each window's newest record, where an error is in units of `unit`, one for
+/// each field in the field's own unit: models with different scalers can be compared by it.
+///
+/// # Errors
+/// As [`residuals`].
+pub fn squared_errors(
+    model: &dyn Autoencoder,
+    scaler: &Scaler,
+    windows: &[f64],
+    unit: &[f64],
+) -> Result<Vec<f64>, ScoreError> {
+    let (inputs, fields) = (model.shape().inputs(), model.shape().fields);
+    let mut errors = Vec::with_capacity(windows.len() / inputs);
+    let mut z = vec![0.0f32; fields];
+    for part in windows.chunks(inputs * PART) {
+        let found = residuals(model, scaler, part)?;
+        for (window, rest) in part.chunks_exact(inputs).zip(found.all().chunks_exact(fields)) {
+            let newest = &window[inputs - fields..];
+            scaler.scale_into(newest, &mut z);
+            let expected = (0..fields).map(|i| scaler.unscale(i, reconstructed(f64::from(z[i]), rest[i])));
+            let squares = expected.zip(newest).zip(unit).map(|((expected, x), unit)| ((x - expected) / unit).powi(2));
+            errors.push(squares.sum::<f64>() / fields as f64);
+        }
+    }
+    Ok(errors)
+}
+
+/// Windows of one forward pass of [`squared_errors`].
+const PART: usize = 4_096;
+
 impl Scorer {
     /// Makes a bundle ready to score.
     ///

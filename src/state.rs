@@ -29,6 +29,8 @@ pub struct Commit {
     pub learned: Vec<Learned>,
     /// Partition and the offset in the changelog up to which its states are stored.
     pub changelog: Vec<(i32, i64)>,
+    /// Notes of the retraining, by key; `None` removes one.
+    pub notes: Vec<(String, Option<Vec<u8>>)>,
 }
 
 /// Durable, atomic storage of the states of all streams.
@@ -70,10 +72,13 @@ pub trait Store: Send + Sync {
     /// The records kept for the first training, by partition and offset.
     fn learned(&self, stream: &str) -> Result<Vec<Learned>, StoreError>;
 
+    /// The notes whose keys start with `prefix`, in the order of the keys.
+    fn notes(&self, stream: &str, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError>;
+
     /// Forgets the records kept for the first training.
     fn clear_learned(&self, stream: &str) -> Result<(), StoreError>;
 
-    /// Forgets all of a stream: states, positions and learned records.
+    /// Forgets all of a stream: states, positions, learned records and notes.
     fn clear(&self, stream: &str) -> Result<(), StoreError>;
 
     /// Writes states ahead of the commit that they belong to, bit by bit and not durably. Only for states that the changelog

@@ -7,6 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -45,6 +46,9 @@ impl Drop for Server {
     }
 }
 
+/// How often samples of histograms are summed up. Nobody may ever ask for the metrics, and until then each is kept.
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+
 /// The recorder of this process; installed once, as the metrics facade wants it.
 fn recorder() -> Option<&'static PrometheusHandle> {
     static HANDLE: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
@@ -56,7 +60,7 @@ fn recorder() -> Option<&'static PrometheusHandle> {
 /// # Errors
 /// Where the address cannot be listened on.
 pub async fn serve(address: SocketAddr, streams: Vec<StreamStatus>) -> io::Result<Server> {
-    recorder();
+    let handle = recorder();
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
     let router = Router::new()
@@ -66,7 +70,20 @@ pub async fn serve(address: SocketAddr, streams: Vec<StreamStatus>) -> io::Resul
         .route("/metrics", get(metrics))
         .with_state(Arc::new(streams));
     let task = tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router).await {
+        let upkeep = async {
+            let mut interval = tokio::time::interval(UPKEEP_EVERY);
+            loop {
+                interval.tick().await;
+                if let Some(handle) = handle {
+                    handle.run_upkeep();
+                }
+            }
+        };
+        let served = tokio::select! {
+            served = axum::serve(listener, router) => served,
+            () = upkeep => Ok(()),
+        };
+        if let Err(error) = served {
             tracing::error!(error = %error, "http server ended");
         }
     });

@@ -63,7 +63,7 @@ fn split(rows: &[f32]) -> (&[f32], &[f32]) {
 
 fn train(rows: &[f32], shape: &ModelShape, settings: &Training) -> Trained {
     let (train, held_out) = split(rows);
-    fit(Rows { train, held_out }, shape, settings, &mut |_| ControlFlow::Continue(())).unwrap()
+    fit(Rows { train, held_out }, shape, None, settings, &mut |_| ControlFlow::Continue(())).unwrap()
 }
 
 fn mean_square_error(model: &dyn Autoencoder, rows: &[f32]) -> f64 {
@@ -159,7 +159,7 @@ fn training_stops_early_and_keeps_the_best_epoch() {
     let settings = Training { epochs: 200, patience: 3, learning_rate: 2e-2, ..settings() };
     let mut losses = Vec::new();
     let (train, held_out) = split(&rows);
-    let trained = fit(Rows { train, held_out }, &dense(1), &settings, &mut |epoch: &Epoch| {
+    let trained = fit(Rows { train, held_out }, &dense(1), None, &settings, &mut |epoch: &Epoch| {
         losses.push(epoch.holdout_loss.unwrap());
         ControlFlow::Continue(())
     })
@@ -178,7 +178,7 @@ fn training_stops_early_and_keeps_the_best_epoch() {
 fn without_held_out_rows_every_epoch_is_run() {
     let (rows, settings) = (curve(100, 1), Training { epochs: 6, patience: 1, ..settings() });
     let rows = Rows { train: &rows, held_out: &[] };
-    let trained = fit(rows, &dense(1), &settings, &mut |_| ControlFlow::Continue(())).unwrap();
+    let trained = fit(rows, &dense(1), None, &settings, &mut |_| ControlFlow::Continue(())).unwrap();
     assert_eq!((trained.epochs, trained.best_epoch, trained.holdout_loss), (6, 6, None));
 }
 
@@ -186,7 +186,7 @@ fn without_held_out_rows_every_epoch_is_run() {
 fn a_break_cancels() {
     let mut seen = 0;
     let rows = curve(100, 1);
-    let result = fit(Rows { train: &rows, held_out: &[] }, &dense(1), &settings(), &mut |epoch| {
+    let result = fit(Rows { train: &rows, held_out: &[] }, &dense(1), None, &settings(), &mut |epoch| {
         seen = epoch.number;
         if epoch.number == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
@@ -198,7 +198,7 @@ fn a_break_cancels() {
 fn rows_and_settings_that_cannot_be_trained_say_why() {
     let refuse = |rows: &[f32], settings: &Training| {
         let rows = Rows { train: rows, held_out: &[] };
-        fit(rows, &dense(1), settings, &mut |_| ControlFlow::Continue(())).err().expect("accepted")
+        fit(rows, &dense(1), None, settings, &mut |_| ControlFlow::Continue(())).err().expect("accepted")
     };
     assert!(matches!(refuse(&[], &settings()), TrainError::TooFewRows { rows: 0 }));
     assert!(matches!(refuse(&[0.0; 15 * FIELDS], &settings()), TrainError::TooFewRows { rows: 15 }));

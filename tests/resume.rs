@@ -58,7 +58,7 @@ static TRAINED: LazyLock<Vec<(Arc<Stream>, PathBuf, tempfile::TempDir)>> = LazyL
             values: reading(&mut rng, step).to_vec(),
         };
         let set = TrainingSet::new((0..400).map(row).collect::<Vec<_>>());
-        let bundle = learn(&stream, &set, &mut |_| ControlFlow::Continue(())).unwrap();
+        let bundle = learn(&stream, &set, None, &mut |_| ControlFlow::Continue(())).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let saved = bundle.save(folder.path()).unwrap();
         (Arc::new(stream), saved, folder)

@@ -69,5 +69,5 @@ pub fn training_set(records: usize) -> TrainingSet {
 pub fn bundle(stream: &Stream) -> Bundle {
     let mut stream = stream.clone();
     stream.training.epochs = 2;
-    learn(&stream, &training_set(2_000), &mut |_| ControlFlow::Continue(())).expect("enough normal records")
+    learn(&stream, &training_set(2_000), None, &mut |_| ControlFlow::Continue(())).expect("enough normal records")
 }

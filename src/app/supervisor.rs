@@ -12,6 +12,7 @@ use crate::config::settings::Settings;
 use crate::events::LaneGoesBack;
 use crate::lane::{Control, Lane, LaneStatus};
 use crate::retrain::learner::Learner;
+use crate::retrain::thread::Retrainer;
 use crate::sink::DEAD_LETTER_MAX;
 use crate::state::Store;
 
@@ -37,13 +38,13 @@ pub(super) struct Lanes {
 impl Lanes {
     pub(super) fn start(
         settings: &Settings,
-        learners: &[Arc<Learner>],
+        learners: &[(Arc<Learner>, Retrainer)],
         store: &Arc<dyn Store>,
         halt: &Arc<AtomicBool>,
         failed: &mpsc::Sender<String>,
     ) -> Self {
         let mut lanes = Vec::new();
-        for (stream, learner) in settings.streams.iter().zip(learners) {
+        for (stream, (learner, retrainer)) in settings.streams.iter().zip(learners) {
             let stream = Arc::new(stream.clone());
             for number in 0..stream.input.lanes {
                 let status = Arc::new(LaneStatus::default());
@@ -53,6 +54,7 @@ impl Lanes {
                     number,
                     store: store.clone(),
                     learner: learner.clone(),
+                    retrainer: retrainer.clone(),
                     status: status.clone(),
                     dead_letter_max: Arc::new(DEAD_LETTER_MAX.into()),
                 };

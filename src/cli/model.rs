@@ -1,21 +1,47 @@
-//! `outlierd model`: the bundles.
+//! `outlierd model`: the bundles, which of them is live, and why.
+
+mod diff;
+mod show;
 
 use std::process::ExitCode;
 
+use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use comfy_table::{Table, presets};
 
 use super::config_args::ConfigArgs;
 use crate::model::registry::Registry;
 
-/// List, show and promote bundles.
+/// List, show, compare and promote bundles, go back to the last one, hold one fast, and ask for a new one.
+///
+/// A running daemon that uses the same model folder follows within seconds, between two batches.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  outlierd model list --config outlierd.toml\n  outlierd model promote --config outlierd.toml pumps 3f9a"
+    after_help = "Examples:\n  outlierd model list --config outlierd.toml\n  outlierd model show --config outlierd.toml pumps\n  outlierd model promote --config outlierd.toml pumps 3f9a\n  outlierd model rollback --config outlierd.toml pumps"
 )]
 pub(super) struct Args {
     #[command(subcommand)]
     command: Command,
+}
+
+/// A bundle of a stream.
+#[derive(clap::Args)]
+struct Which {
+    /// The stream
+    stream: String,
+    /// The bundle's id, or the start of it [default: the live one]
+    id: Option<String>,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+/// A stream.
+#[derive(clap::Args)]
+struct Of {
+    /// The stream
+    stream: String,
+    #[command(flatten)]
+    config: ConfigArgs,
 }
 
 #[derive(Subcommand)]
@@ -25,16 +51,26 @@ enum Command {
         #[command(flatten)]
         config: ConfigArgs,
     },
-    /// Show the manifest of a bundle
+    /// Show a bundle: what it learned from, how it proved itself, and the smallest faults that it catches
     Show {
+        #[command(flatten)]
+        which: Which,
+        /// Print manifest and verdict as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Compare two bundles
+    Diff {
         /// The stream
         stream: String,
-        /// The bundle's id, or the start of it
-        id: String,
+        /// The one bundle's id, or the start of it
+        a: String,
+        /// The other one's [default: the live one]
+        b: Option<String>,
         #[command(flatten)]
         config: ConfigArgs,
     },
-    /// Make a bundle the live one; a running daemon takes it at its next start
+    /// Make a bundle the live one
     Promote {
         /// The stream
         stream: String,
@@ -43,24 +79,85 @@ enum Command {
         #[command(flatten)]
         config: ConfigArgs,
     },
+    /// Make the bundle that was live before the live one again
+    Rollback(Of),
+    /// Hold the live bundle fast: none goes live or comes back by itself
+    Pin {
+        #[command(flatten)]
+        of: Of,
+        /// Let go of it
+        #[arg(long)]
+        off: bool,
+    },
+    /// Ask the running daemon for a challenger now
+    Challenge(Of),
+    /// List what went live when and why
+    History(Of),
 }
 
 pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.command {
         Command::List { config } => list(config)?,
-        Command::Show { stream, id, config } => {
-            let registry = Registry::open(&config.load()?.service.model_dir)?;
-            let bundle = registry.load(stream, &registry.resolve(stream, id)?)?;
-            println!("{}", serde_json::to_string_pretty(&bundle.manifest)?);
+        Command::Show { which, json } => {
+            let (registry, stream) = open(&which.config, &which.stream)?;
+            let id = resolve(&registry, stream, which.id.as_deref())?;
+            show::show(&registry, stream, &id, *json)?;
+        }
+        Command::Diff { stream, a, b, config } => {
+            let (registry, stream) = open(config, stream)?;
+            let ids = [resolve(&registry, stream, Some(a))?, resolve(&registry, stream, b.as_deref())?];
+            diff::diff(&registry, stream, &ids)?;
         }
         Command::Promote { stream, id, config } => {
-            let registry = Registry::open(&config.load()?.service.model_dir)?;
+            let (registry, stream) = open(config, stream)?;
             let id = registry.resolve(stream, id)?;
-            registry.promote(stream, &id)?;
+            registry.promote(stream, &id, "promoted by hand")?;
             println!("stream {stream}: {id} is the live bundle");
+        }
+        Command::Rollback(of) => {
+            let (registry, stream) = open(&of.config, &of.stream)?;
+            let Some(id) = registry.previous(stream)? else {
+                bail!(
+                    "stream {stream}: no bundle was live before the present one; `outlierd model promote` makes any bundle live"
+                );
+            };
+            registry.promote(stream, &id, "rolled back by hand")?;
+            println!("stream {stream}: {id} is the live bundle again");
+        }
+        Command::Pin { of, off } => {
+            let (registry, stream) = open(&of.config, &of.stream)?;
+            registry.pin(stream, !off)?;
+            let says = if *off { "is no longer held fast" } else { "is held fast" };
+            println!("stream {stream}: the live bundle {says}");
+        }
+        Command::Challenge(of) => {
+            let (registry, stream) = open(&of.config, &of.stream)?;
+            registry.want_training(stream)?;
+            println!("stream {stream}: asked for; the daemon's log and `outlierd model show` tell what came of it");
+        }
+        Command::History(of) => {
+            let (registry, stream) = open(&of.config, &of.stream)?;
+            history(&registry, stream)?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The registry, and the stream's name once it is known to be configured.
+fn open<'s>(config: &ConfigArgs, stream: &'s str) -> anyhow::Result<(Registry, &'s str)> {
+    let settings = config.load()?;
+    if !settings.streams.iter().any(|found| found.name == stream) {
+        let known: Vec<&str> = settings.streams.iter().map(|found| found.name.as_str()).collect();
+        bail!("no stream is called {stream:?}: the configuration has {}", known.join(", "));
+    }
+    Ok((Registry::open(&settings.service.model_dir)?, stream))
+}
+
+fn resolve(registry: &Registry, stream: &str, id: Option<&str>) -> anyhow::Result<String> {
+    match id {
+        Some(prefix) => Ok(registry.resolve(stream, prefix)?),
+        None => registry.current(stream)?.with_context(|| format!("stream {stream} has no live bundle yet")),
+    }
 }
 
 fn list(config: &ConfigArgs) -> anyhow::Result<()> {
@@ -68,23 +165,43 @@ fn list(config: &ConfigArgs) -> anyhow::Result<()> {
     let registry = Registry::open(&settings.service.model_dir)?;
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY);
-    table.set_header(["stream", "bundle", "live", "kind", "rows", "held-out error", "created"]);
+    table.set_header(["stream", "bundle", "live", "kind", "rows", "held-out error", "proof", "created"]);
     for stream in &settings.streams {
+        let pinned = registry.is_pinned(&stream.name)?;
         for bundle in registry.list(&stream.name)? {
-            let live = if bundle.current { "live" } else { "" };
+            let live = match (bundle.current, pinned) {
+                (true, true) => "live, pinned",
+                (true, false) => "live",
+                _ => "",
+            };
+            let proof = show::verdict(&registry, &stream.name, &bundle.id).map_or("-".into(), |verdict| {
+                if verdict.passed { "passed".to_owned() } else { format!("failed: {}", verdict.failed().join(", ")) }
+            });
             let row = match &bundle.manifest {
                 Ok(m) => [
                     m.shape.kind.as_str().to_owned(),
                     m.origin.rows.to_string(),
                     m.origin.metrics.holdout_loss.map_or("-".into(), |loss| format!("{loss:.4}")),
+                    proof,
                     m.created.to_string(),
                 ],
-                Err(error) => [error.to_string(), String::new(), String::new(), String::new()],
+                Err(error) => [error.to_string(), String::new(), String::new(), String::new(), String::new()],
             };
             let mut cells = vec![stream.name.clone(), bundle.id.clone(), live.to_owned()];
             cells.extend(row);
             table.add_row(cells);
         }
+    }
+    println!("{table}");
+    Ok(())
+}
+
+fn history(registry: &Registry, stream: &str) -> anyhow::Result<()> {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_BORDERS_ONLY);
+    table.set_header(["went live", "bundle", "why"]);
+    for entry in registry.history(stream)? {
+        table.add_row([entry.at.to_string(), entry.bundle, entry.why]);
     }
     println!("{table}");
     Ok(())

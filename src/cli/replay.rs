@@ -199,7 +199,7 @@ impl Run {
 
     fn learn(&mut self, rows: Vec<TrainingRow>) -> anyhow::Result<()> {
         let bar = progress_bar("training");
-        let bundle = learn::learn(&self.stream, &TrainingSet::new(rows), &mut |progress| bar.show(progress))?;
+        let bundle = learn::learn(&self.stream, &TrainingSet::new(rows), None, &mut |progress| bar.show(progress))?;
         bar.finish();
         Ok(self.pipeline.swap(Some(bundle))?)
     }

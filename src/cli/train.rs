@@ -56,7 +56,7 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     let rows = if args.from_topic { from_topic(args, &settings, &stream)? } else { from_files(args, &stream)? };
     println!("{} records to learn from", rows.len());
     let bar = progress_bar("training");
-    let bundle = learn::learn(&stream, &TrainingSet::new(rows), &mut |progress| bar.show(progress))?;
+    let bundle = learn::learn(&stream, &TrainingSet::new(rows), None, &mut |progress| bar.show(progress))?;
     bar.finish();
     let registry = Registry::open(&settings.service.model_dir)?;
     let folder = bundle.save(registry.root())?;
@@ -70,7 +70,7 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     if args.no_promote {
         println!("not promoted: `outlierd model promote` makes it the live one");
     } else {
-        registry.promote(&stream.name, bundle.id())?;
+        registry.promote(&stream.name, bundle.id(), "trained by hand")?;
         println!("promoted: stream {} scores with it from its next start", stream.name);
     }
     Ok(ExitCode::SUCCESS)

@@ -12,8 +12,8 @@ use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
 pub use self::stream::{
-    Episode, Field, FieldTable, Gate, Input, Keep, KeyWords, Model, Mute, Output, Record, Score, Stream, Threshold,
-    Training,
+    Episode, Field, FieldTable, Gate, Input, Keep, KeyWords, Model, Mute, Output, Record, Retrain, Score, Stream,
+    Threshold, Training,
 };
 use super::settings::LogFormat;
 

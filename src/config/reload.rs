@@ -58,6 +58,7 @@ fn stream(old: &Stream, new: &Stream) -> Vec<String> {
         window,
         model,
         training,
+        retrain,
         score,
         threshold,
         episode: _live,
@@ -72,6 +73,7 @@ fn stream(old: &Stream, new: &Stream) -> Vec<String> {
         ("window", *window != new.window),
         ("model", *model != new.model),
         ("training", *training != new.training),
+        ("retrain", *retrain != new.retrain),
         ("score", *score != new.score),
         ("threshold", *threshold != new.threshold),
     ];

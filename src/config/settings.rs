@@ -90,6 +90,8 @@ pub struct Stream {
     pub model: Model,
     /// Its training.
     pub training: Training,
+    /// How it is trained again.
+    pub retrain: Retrain,
     /// The control chart on the residual.
     pub score: Score,
     /// The adaptive threshold.
@@ -309,6 +311,43 @@ pub struct Training {
     pub trim: f64,
     /// Contiguous folds: each is held out once, for early stopping, for the reported error and for the calibration residuals.
     pub folds: usize,
+}
+
+/// How a stream's model is trained again on its own normal traffic, and when the new one goes live.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Retrain {
+    /// Event time between two trainings; zero: never by time.
+    pub every: Duration,
+    /// Part of `every` by which each training may come later, 0 to 1, so that machines and streams spread out.
+    pub jitter: f64,
+    /// Whether a training is also due when scores of normal traffic have moved away from the calibration.
+    pub on_drift: bool,
+    /// What a challenger's weights start from.
+    pub start: Warmth,
+    /// Records that the buffer of normal traffic holds.
+    pub records: usize,
+    /// Event time after which a kept record is half as likely to be still kept.
+    pub half_life: Duration,
+    /// Event time on both sides of an episode from which nothing is learned.
+    pub guard: Duration,
+    /// Part of the buffer, the newest, on which the challenger proves itself; it is not trained on it.
+    pub hold_out: f64,
+    /// How long a training may take.
+    pub time_limit: Duration,
+    /// Whether a challenger that has proved itself goes live by itself.
+    pub promote: bool,
+    /// Event time after a promotion in which too many alerts bring the last bundle back.
+    pub probation: Duration,
+}
+
+/// What a challenger's weights start from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Warmth {
+    /// From random weights and a scaler of its own.
+    Fresh,
+    /// From the weights and the scaler of the live bundle.
+    Warm,
 }
 
 /// The control chart on the residual; see design.md, "Scoring".

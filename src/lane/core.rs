@@ -187,6 +187,7 @@ impl Core {
             self.owned.remove(partition);
             self.progress.remove(partition);
             self.table.drop_partition(*partition);
+            self.pipeline.drop_partition(*partition);
             self.expiry.revoked(*partition);
             self.learned.retain(|(p, _, _)| p != partition);
             self.unstored.drop_partition(*partition);

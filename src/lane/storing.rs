@@ -87,6 +87,7 @@ impl Unstored {
             changelog: self.changelog.drain().collect(),
             learned: std::mem::take(&mut self.learned),
             states,
+            notes: Vec::new(),
         };
         Ok(store.commit(stream, &commit)?)
     }

@@ -263,7 +263,7 @@ pub(super) mod tests {
             trim: 0.05,
             folds: 4,
         };
-        let trained = train::fit(train::Rows { train: &rows(), held_out: &[] }, &shape, &training, &mut |_| {
+        let trained = train::fit(train::Rows { train: &rows(), held_out: &[] }, &shape, None, &training, &mut |_| {
             ControlFlow::Continue(())
         })
         .unwrap();
@@ -274,7 +274,7 @@ pub(super) mod tests {
             fields: ["a", "b", "c"].map(field).to_vec(),
             training,
             rows: 100,
-            learned_from: vec![Segment { from: EventTime(0), until: EventTime(99_000_000) }],
+            learned_from: vec![Segment { series: "a".into(), from: EventTime(0), until: EventTime(99_000_000) }],
             metrics: Metrics { epochs: 2, train_loss: trained.train_loss, holdout_loss: trained.holdout_loss },
         };
         let calibration = Calibration {

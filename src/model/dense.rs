@@ -110,6 +110,10 @@ impl Autoencoder for Dense {
         infer(&self.shape, x, |x| self.code(x))
     }
 
+    fn member(&self, number: usize) -> Option<&dyn Autoencoder> {
+        (number == 0).then_some(self)
+    }
+
     fn weights(&self) -> Vec<(String, Tensor)> {
         let named = |part: &'static str, layers: &[Layer]| -> Vec<(String, Tensor)> {
             let named = |(i, layer): (usize, &Layer)| {

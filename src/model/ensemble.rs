@@ -79,6 +79,10 @@ impl Autoencoder for Ensemble {
         self.members.first().ok_or(ModelError::NoMembers)?.encode(x)
     }
 
+    fn member(&self, number: usize) -> Option<&dyn Autoencoder> {
+        self.members.get(number).map(AsRef::as_ref)
+    }
+
     fn weights(&self) -> Vec<(String, Tensor)> {
         let named = |number: usize, member: &dyn Autoencoder| {
             let prefix = prefix(number);

@@ -80,6 +80,10 @@ impl Autoencoder for Linear {
         infer(&self.shape, x, |x| self.code(x))
     }
 
+    fn member(&self, number: usize) -> Option<&dyn Autoencoder> {
+        (number == 0).then_some(self)
+    }
+
     fn weights(&self) -> Vec<(String, Tensor)> {
         vec![("mean".to_owned(), self.mean.shallow_clone()), ("components".to_owned(), self.components.shallow_clone())]
     }

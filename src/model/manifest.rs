@@ -70,9 +70,12 @@ pub struct FieldInfo {
 }
 
 /// A stretch of event time, both ends included.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Segment {
+    /// The series; empty where it is that of all.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub series: String,
     /// Event time of the first record, in microseconds since the epoch.
     pub from: EventTime,
     /// Event time of the last record.

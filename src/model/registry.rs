@@ -1,7 +1,10 @@
 //! The registry: the bundles of all streams under one folder, and which of them is live.
 //!
 //! Contract: `<root>/<stream>/<id>/` are bundles, `<root>/<stream>/current` holds the id of the live one and is replaced by
-//! a rename, so that a reader sees the old id or the new one. Nothing but the remains of dead writers is ever deleted.
+//! a rename, so that a reader sees the old id or the new one; `history.jsonl` tells each time that another one went live,
+//! and `pinned` holds the live one fast. Nothing but the remains of dead writers is ever deleted.
+
+mod history;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -9,6 +12,7 @@ use std::{fs, io};
 
 use thiserror::Error;
 
+pub use self::history::WentLive;
 use super::bundle::{Bundle, BundleError};
 use super::disk::{self, DiskError, TEMP_PREFIX, failed};
 use super::manifest::{ID_DIGITS, Manifest, ManifestError, check_stream};
@@ -162,10 +166,7 @@ impl Registry {
     /// # Errors
     /// A bad stream name, an unknown id, or a bundle that cannot be loaded.
     pub fn load(&self, stream: &str, id: &str) -> Result<Bundle, RegistryError> {
-        let path = self.folder(stream)?.join(id);
-        if !is_id(id) || !path.is_dir() {
-            return Err(RegistryError::Unknown { stream: stream.to_owned(), prefix: id.to_owned() });
-        }
+        let path = self.bundle_folder(stream, id)?;
         let bundle = Bundle::load(&path)?;
         if bundle.id() != id {
             return Err(RegistryError::Misplaced { path, found: bundle.id().to_owned() });
@@ -173,13 +174,35 @@ impl Registry {
         Ok(bundle)
     }
 
-    /// Makes the bundle `id`, given in full, the live one, after loading it as proof that it can be used.
+    /// Makes the bundle `id`, given in full, the live one, after loading it as proof that it can be used; `why` goes into the
+    /// history.
     ///
     /// # Errors
     /// As [`Self::load`], or the file system's; the live bundle then stays the one it was.
-    pub fn promote(&self, stream: &str, id: &str) -> Result<(), RegistryError> {
+    pub fn promote(&self, stream: &str, id: &str, why: &str) -> Result<(), RegistryError> {
         self.load(stream, id)?;
-        Ok(disk::replace(&self.folder(stream)?, CURRENT, format!("{id}\n").as_bytes())?)
+        disk::replace(&self.folder(stream)?, CURRENT, format!("{id}\n").as_bytes())?;
+        self.note_live(stream, id, why)
+    }
+
+    /// Writes a file that is about a bundle into its folder; the bundle itself stays what it is.
+    ///
+    /// # Errors
+    /// An unknown bundle, or the file system's.
+    pub fn attach(&self, stream: &str, id: &str, name: &str, bytes: &[u8]) -> Result<(), RegistryError> {
+        Ok(disk::replace(&self.bundle_folder(stream, id)?, name, bytes)?)
+    }
+
+    /// Reads a file that [`Self::attach`] wrote; `None` where there is none.
+    ///
+    /// # Errors
+    /// An unknown bundle, or the file system's.
+    pub fn attached(&self, stream: &str, id: &str, name: &str) -> Result<Option<Vec<u8>>, RegistryError> {
+        match disk::read(&self.bundle_folder(stream, id)?.join(name)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The one id of the stream that starts with `prefix`.
@@ -205,6 +228,14 @@ impl Registry {
             names(&folder)?.into_iter().filter(|name| is_id(name) && folder.join(name).is_dir()).collect();
         ids.sort_unstable();
         Ok(ids)
+    }
+
+    fn bundle_folder(&self, stream: &str, id: &str) -> Result<PathBuf, RegistryError> {
+        let path = self.folder(stream)?.join(id);
+        if !is_id(id) || !path.is_dir() {
+            return Err(RegistryError::Unknown { stream: stream.to_owned(), prefix: id.to_owned() });
+        }
+        Ok(path)
     }
 
     fn folder(&self, stream: &str) -> Result<PathBuf, RegistryError> {
@@ -248,7 +279,7 @@ fn is_id(name: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::fs::File;
 
     use super::*;
@@ -256,7 +287,7 @@ mod tests {
     use crate::model::bundle::tests::example;
     use crate::model::bundle::{MANIFEST, WEIGHTS};
 
-    fn with_two() -> (tempfile::TempDir, Registry, [String; 2]) {
+    pub(super) fn with_two() -> (tempfile::TempDir, Registry, [String; 2]) {
         let dir = tempfile::tempdir().unwrap();
         let registry = Registry::open(dir.path().join("models")).unwrap();
         let ids = [(1, 2_000), (2, 1_000)].map(|(seed, created)| {
@@ -283,7 +314,7 @@ mod tests {
     fn promotion_goes_forth_and_back() {
         let (_dir, registry, [newer, older]) = with_two();
         for id in [&older, &newer, &older] {
-            registry.promote("pumps", id).unwrap();
+            registry.promote("pumps", id, "test").unwrap();
             assert_eq!(registry.current("pumps").unwrap().as_ref(), Some(id));
             assert_eq!(registry.load_current("pumps").unwrap().unwrap().id(), id);
         }
@@ -300,16 +331,19 @@ mod tests {
         let error = registry.resolve("pumps", &a[..common]).unwrap_err();
         assert!(matches!(&error, RegistryError::Ambiguous { ids, .. } if ids.len() == 2));
         assert!(matches!(registry.resolve("pumps", "xyz"), Err(RegistryError::Unknown { .. })));
-        assert!(matches!(registry.promote("pumps", &a[..8]), Err(RegistryError::Unknown { .. })));
+        assert!(matches!(registry.promote("pumps", &a[..8], "test"), Err(RegistryError::Unknown { .. })));
     }
 
     #[test]
     fn a_damaged_bundle_is_listed_and_not_promoted() {
         let (_dir, registry, [a, b]) = with_two();
-        registry.promote("pumps", &a).unwrap();
+        registry.promote("pumps", &a, "test").unwrap();
         let folder = registry.root().join("pumps").join(&b);
         fs::write(folder.join(WEIGHTS), b"junk").unwrap();
-        assert!(matches!(registry.promote("pumps", &b), Err(RegistryError::Bundle(BundleError::Damaged { .. }))));
+        assert!(matches!(
+            registry.promote("pumps", &b, "test"),
+            Err(RegistryError::Bundle(BundleError::Damaged { .. }))
+        ));
         fs::write(folder.join(MANIFEST), b"{").unwrap();
         let listed = registry.list("pumps").unwrap();
         assert_eq!((listed[0].id.as_str(), listed[0].manifest.is_err()), (b.as_str(), true));
@@ -319,7 +353,7 @@ mod tests {
         fs::write(registry.root().join("pumps").join(CURRENT), "not an id").unwrap();
         assert!(registry.load_current("pumps").err().unwrap().to_string().contains("promote a bundle"));
         assert_eq!(registry.list("pumps").unwrap().len(), 2);
-        registry.promote("pumps", &a).unwrap();
+        registry.promote("pumps", &a, "test").unwrap();
         assert_eq!(registry.current("pumps").unwrap(), Some(a));
     }
 
@@ -349,7 +383,7 @@ mod tests {
         }
         assert_eq!(registry.list("pumps").unwrap().len(), 2);
         // Names in use by a writer, dead or alive, do not keep another from writing.
-        registry.promote("pumps", &a).unwrap();
+        registry.promote("pumps", &a, "test").unwrap();
         fs::remove_dir_all(folder.join(&b)).unwrap();
         example(ModelKind::Dense, 2, 1_000).save(registry.root()).unwrap();
 

@@ -106,6 +106,7 @@ pub struct Rows<'a> {
 
 /// Trains a model of `shape`.
 ///
+/// The weights begin as those of `start`, a model of the same shape, or at random; a closed form has no beginning.
 /// `on_epoch` hears of each epoch and stops the training by `Break`. Libtorch is set to one thread, see
 /// [`use_one_thread`]: a step of a small network is too short to be worth sharing, and lanes keep their cores.
 ///
@@ -114,6 +115,7 @@ pub struct Rows<'a> {
 pub fn fit(
     rows: Rows<'_>,
     shape: &ModelShape,
+    start: Option<&dyn Autoencoder>,
     settings: &Training,
     on_epoch: &mut dyn FnMut(&Epoch) -> ControlFlow<()>,
 ) -> Result<Trained, TrainError> {
@@ -135,7 +137,7 @@ pub fn fit(
     }
     match shape.kind {
         ModelKind::Linear => closed_form(&data, shape, settings, on_epoch),
-        ModelKind::Dense => gradient::fit(&data, shape, settings, on_epoch),
+        ModelKind::Dense => gradient::fit(&data, shape, start, settings, on_epoch),
     }
 }
 

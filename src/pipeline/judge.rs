@@ -30,7 +30,11 @@ impl SeriesState {
 }
 
 /// Makes a bundle ready for a stream, and tells what it knows of each field's normal behaviour.
-pub(super) fn prepare(stream: &Stream, bundle: Bundle) -> Result<(Model, Vec<Normal>), PipelineError> {
+pub(super) fn prepare(
+    stream: &Stream,
+    bundle: Bundle,
+    before: Option<&Model>,
+) -> Result<(Model, Vec<Normal>), PipelineError> {
     let names = |fields: &mut dyn Iterator<Item = &str>| fields.collect::<Vec<_>>().join(", ");
     let found = names(&mut bundle.manifest.origin.fields.iter().map(|field| field.name.as_str()));
     let wanted = names(&mut stream.record.fields.iter().map(|field| field.name.as_str()));
@@ -55,9 +59,13 @@ pub(super) fn prepare(stream: &Stream, bundle: Bundle) -> Result<(Model, Vec<Nor
     let threshold = threshold::Plan::new(&stream.threshold, period);
     let template = ThresholdState::calibrated(&threshold, &c.scores);
     let id: Arc<str> = bundle.id().into();
-    let tag = bundle.id().get(..16).and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or(0);
+    let tag = super::tag(&id);
+    let before = before.map(|model| {
+        let sds = model.scorer.bundle().calibration.scaler.sd.iter().zip(&bundle.calibration.scaler.sd);
+        (model.tag, sds.map(|(old, new)| old / new).collect())
+    });
     let scorer = Scorer::new(bundle, &stream.score)?;
-    Ok((Model { id, tag, scorer, threshold, template }, normals))
+    Ok((Model { id, tag, scorer, threshold, template, before }, normals))
 }
 
 impl Pipeline {
@@ -143,11 +151,16 @@ impl Model {
         let alerting = state.episode.anomaly_open();
         let scoring = match &mut state.scoring {
             Some(scoring) if scoring.bundle == self.tag && scoring.threshold.fits(&self.threshold) => scoring,
-            other => other.insert(ScoringState {
-                bundle: self.tag,
-                chart: ChartState::default(),
-                threshold: self.template.clone(),
-            }),
+            other => {
+                // Another bundle is live: thresholds and baselines start anew, so that no alert comes from the change. A
+                // series that alerts keeps its deviation: a new baseline would take the fault for normal.
+                let alerts_on = other.as_ref().filter(|_| alerting).zip(self.before.as_ref());
+                let chart = match alerts_on {
+                    Some((old, (tag, by))) if old.bundle == *tag => old.chart.rescaled(by),
+                    _ => ChartState::default(),
+                };
+                other.insert(ScoringState { bundle: self.tag, chart, threshold: self.template.clone() })
+            }
         };
         let scored = self.scorer.step(&mut scoring.chart, residual, alerting);
         let provisional = scoring.threshold.provisional(&self.threshold);

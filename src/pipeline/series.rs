@@ -33,7 +33,7 @@ pub struct SeriesState {
 /// What depends on the bundle that scores: replaced when another bundle goes live.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct ScoringState {
-    /// The first 64 bits of the bundle's id: a whole id would take more room than the states of small steps.
+    /// The bundle's [`super::tag`].
     pub bundle: u64,
     /// Of the control chart.
     pub chart: ChartState,

@@ -8,13 +8,13 @@ use std::ops::{ControlFlow, Range};
 
 use jiff::Timestamp;
 
-use super::set::TrainingSet;
+use super::set::{TrainingSet, Windows};
 use crate::config::settings::{ModelKind, Stream};
 use crate::gate;
 use crate::model::bundle::{Bundle, BundleError};
 use crate::model::calibration::{Calibration, FieldNormal, SCORES_MAX};
 use crate::model::ensemble::Ensemble;
-use crate::model::manifest::{FieldInfo, Metrics, Origin, Segment};
+use crate::model::manifest::{FieldInfo, Metrics, Origin};
 use crate::model::registry::RegistryError;
 use crate::model::scaler::{Scaler, ScalerError};
 use crate::model::shape::{ModelShape, ShapeError};
@@ -97,6 +97,8 @@ struct Folds {
     inputs: usize,
     /// Windows of each series.
     segments: Vec<Range<usize>>,
+    /// As in [`Windows`].
+    gaps: Vec<(Range<usize>, f64)>,
     count: usize,
 }
 
@@ -133,18 +135,25 @@ impl Folds {
 
 /// Learns a bundle from records of normal operation. The same records, settings and seed give the same bundle id.
 ///
+/// `start` gives scaler and first weights, where its shape is the one that is wanted.
+///
 /// # Errors
 /// See [`LearnError`]. `on_progress` cancels by `Break`.
 pub fn learn(
     stream: &Stream,
     set: &TrainingSet,
+    start: Option<&Bundle>,
     on_progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
 ) -> Result<Bundle, LearnError> {
     let fields = stream.record.fields.len();
     let shape = shape(stream, fields);
     shape.validate()?;
+    let start = start.filter(|bundle| ModelShape { members: 1, ..bundle.manifest.shape.clone() } == shape);
     let folds = fold(stream, set, &shape)?;
-    let scaler = Scaler::fit(&set.rows, fields)?;
+    let scaler = match start {
+        Some(bundle) => bundle.calibration.scaler.clone(),
+        None => Scaler::fit(&set.rows, fields)?,
+    };
     let folds = Folds { scaled: scale(&scaler, &folds.windows, fields), ..folds };
 
     let models = folds.count + usize::from(shape.kind == ModelKind::Linear);
@@ -152,18 +161,19 @@ pub fn learn(
     for k in 0..folds.count {
         let (train, held_out) = (folds.outside(k, stream.window), folds.inside(k));
         let rows = Rows { train: &train, held_out: &held_out };
-        trained.push(fit(rows, &shape, stream, k, models, on_progress)?);
+        let start = start.and_then(|bundle| bundle.model.member(k));
+        trained.push(fit(rows, &shape, start, stream, k, models, on_progress)?);
     }
     let residuals = out_of_fold(&folds, &scaler, &trained, fields)?;
     let metrics = metrics(&trained);
     let model: Box<dyn Autoencoder> = match shape.kind {
         ModelKind::Linear => {
             let rows = Rows { train: &folds.scaled, held_out: &[] };
-            fit(rows, &shape, stream, folds.count, models, on_progress)?.model
+            fit(rows, &shape, None, stream, folds.count, models, on_progress)?.model
         }
         ModelKind::Dense => Box::new(Ensemble::new(trained.into_iter().map(|t| t.model).collect())?),
     };
-    let calibration = calibration(stream, set, scaler, &residuals, &folds.segments)?;
+    let calibration = calibration(stream, set, scaler, &residuals, &folds)?;
     let origin = origin(stream, set, folds.windows.len() / shape.inputs(), metrics);
     Ok(Bundle::new(origin, calibration, model, Timestamp::now())?)
 }
@@ -175,13 +185,13 @@ fn shape(stream: &Stream, fields: usize) -> ModelShape {
 }
 
 fn fold(stream: &Stream, set: &TrainingSet, shape: &ModelShape) -> Result<Folds, LearnError> {
-    let (windows, segments) = set.windows(stream.window, shape.fields);
+    let Windows { values: windows, segments, gaps } = set.windows(stream.window, shape.fields);
     let (count, inputs) = (stream.training.folds, shape.inputs());
     // Each model is left with enough rows when a fold and the held-out part are gone.
     let needed = 4 * train::ROWS_MIN.max(count);
     match windows.len() / inputs {
         found if found < needed => Err(LearnError::TooFew { windows: found, window: stream.window, needed }),
-        _ => Ok(Folds { windows, scaled: Vec::new(), inputs, segments, count }),
+        _ => Ok(Folds { windows, scaled: Vec::new(), inputs, segments, gaps, count }),
     }
 }
 
@@ -197,6 +207,7 @@ fn scale(scaler: &Scaler, windows: &[f64], fields: usize) -> Vec<f32> {
 fn fit(
     rows: Rows<'_>,
     shape: &ModelShape,
+    start: Option<&dyn Autoencoder>,
     stream: &Stream,
     number: usize,
     models: usize,
@@ -204,7 +215,7 @@ fn fit(
 ) -> Result<Trained, LearnError> {
     let mut settings = stream.training.clone();
     settings.seed = settings.seed.wrapping_mul(1_000).wrapping_add(number as u64);
-    Ok(train::fit(rows, shape, &settings, &mut |epoch| {
+    Ok(train::fit(rows, shape, start, &settings, &mut |epoch| {
         let loss = epoch.holdout_loss.unwrap_or(epoch.train_loss);
         on_progress(&Progress { epochs: number * epoch.of + epoch.number, of: models * epoch.of, loss })
     })?)
@@ -228,11 +239,12 @@ fn calibration(
     set: &TrainingSet,
     scaler: Scaler,
     residuals: &[f32],
-    segments: &[Range<usize>],
+    folds: &Folds,
 ) -> Result<Calibration, LearnError> {
     let fields = stream.record.fields.len();
-    let charted = calibrate(&stream.score, residuals, fields, segments).map_err(ScoreError::from)?;
-    let normals = gate::normals(&set.rows, fields, &set.segments);
+    let charted =
+        calibrate(&stream.score, residuals, fields, &folds.segments, &folds.gaps).map_err(ScoreError::from)?;
+    let normals = gate::normals(&set.rows, fields, &set.runs);
     let step = charted.scores.len().div_ceil(SCORES_MAX).max(1);
     Ok(Calibration {
         scaler,
@@ -272,7 +284,7 @@ fn origin(stream: &Stream, set: &TrainingSet, rows: usize, metrics: Metrics) -> 
         fields: stream.record.fields.iter().map(info).collect(),
         training: stream.training.clone(),
         rows: rows as u64,
-        learned_from: set.ranges().into_iter().map(|(from, until)| Segment { from, until }).collect(),
+        learned_from: set.ranges(),
         metrics,
     }
 }

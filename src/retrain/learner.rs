@@ -97,6 +97,18 @@ impl Learner {
         }
     }
 
+    /// The bundle of this id is the live one now; while the first one is not there yet, nothing changes.
+    pub fn follow(&self, id: &str) {
+        let mut inner = self.lock();
+        if let State::Live(live) = &mut inner.state
+            && **live != *id
+        {
+            *live = id.into();
+            drop(inner);
+            BundleLive { stream: &self.stream.name, bundle: id, kind: self.stream.model.kind.as_str() }.emit();
+        }
+    }
+
     /// Whether the first model is being trained.
     pub fn is_training(&self) -> bool {
         matches!(self.lock().state, State::Training)
@@ -180,11 +192,11 @@ impl Learner {
 
     fn try_train(&self, rows: BTreeMap<(i32, i64), TrainingRow>) -> Result<Bundle, LearnError> {
         let set = TrainingSet::new(rows.into_values());
-        let bundle = learn::learn(&self.stream, &set, &mut |_| {
+        let bundle = learn::learn(&self.stream, &set, None, &mut |_| {
             if self.cancelled.load(Ordering::Acquire) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
         bundle.save(self.registry.root())?;
-        self.registry.promote(&self.stream.name, bundle.id())?;
+        self.registry.promote(&self.stream.name, bundle.id(), "the first one")?;
         self.forget_rows()?;
         Ok(bundle)
     }

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::manifest::Segment;
 use crate::record::EventTime;
 
 /// One record to learn from.
@@ -18,6 +19,70 @@ pub struct TrainingRow {
     pub values: Vec<f64>,
 }
 
+/// Records of one series that followed each other without a gap.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Run {
+    /// Their series.
+    pub series: String,
+    /// Partition of their messages.
+    pub partition: i32,
+    /// Offset of the first of them: with the partition, the run's name.
+    pub offset: i64,
+    /// The live bundle's tag when they were scored.
+    pub bundle: u64,
+    /// Their event times, in order.
+    pub times: Vec<EventTime>,
+    /// Their readings, all finite, row-major, n x fields.
+    pub values: Vec<f64>,
+    /// Their scores.
+    pub scores: Vec<f32>,
+}
+
+impl Run {
+    /// The event time of the first record; the epoch where there is none.
+    pub fn from(&self) -> EventTime {
+        self.times.first().copied().unwrap_or_default()
+    }
+
+    /// The event time of the last record.
+    pub fn until(&self) -> EventTime {
+        self.times.last().copied().unwrap_or_default()
+    }
+
+    /// Leaves only the records for which `keeps` holds, as the runs without gaps that they make.
+    pub fn split(self, keeps: impl Fn(EventTime) -> bool) -> Vec<Self> {
+        let fields = self.values.len() / self.times.len().max(1);
+        let mut parts: Vec<Self> = Vec::new();
+        let mut follows = false;
+        for (row, &time) in self.times.iter().enumerate() {
+            let kept = keeps(time);
+            if kept && !follows {
+                let (series, partition, bundle) = (self.series.clone(), self.partition, self.bundle);
+                let offset = self.offset + row as i64;
+                parts.push(Self { series, partition, offset, bundle, ..Self::default() });
+            }
+            if let Some(part) = parts.last_mut().filter(|_| kept) {
+                part.times.push(time);
+                part.values.extend_from_slice(&self.values[row * fields..(row + 1) * fields]);
+                part.scores.extend(self.scores.get(row));
+            }
+            follows = kept;
+        }
+        parts
+    }
+}
+
+/// The windows of a training set.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Windows {
+    /// Row-major, n x window x fields.
+    pub values: Vec<f64>,
+    /// The windows of each series.
+    pub segments: Vec<Range<usize>>,
+    /// The windows of each run with a gap before it, and how many records of its series are missing there.
+    pub gaps: Vec<(Range<usize>, f64)>,
+}
+
 /// Rows grouped by series.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct TrainingSet {
@@ -25,8 +90,12 @@ pub struct TrainingSet {
     pub rows: Vec<f64>,
     /// Event time of each row.
     pub times: Vec<EventTime>,
+    /// The name of each series.
+    pub names: Vec<String>,
     /// The rows of each series, in the order of arrival.
     pub segments: Vec<Range<usize>>,
+    /// The rows without a gap between them, in their order: each segment is one or more of them.
+    pub runs: Vec<Range<usize>>,
 }
 
 impl TrainingSet {
@@ -37,12 +106,36 @@ impl TrainingSet {
             by_series.entry(row.series.clone()).or_default().push(row);
         }
         let mut set = Self::default();
-        for rows in by_series.into_values() {
+        for (series, rows) in by_series {
             let start = set.times.len();
             for row in rows {
                 set.rows.extend_from_slice(&row.values);
                 set.times.push(row.time);
             }
+            set.names.push(series);
+            set.segments.push(start..set.times.len());
+            set.runs.push(start..set.times.len());
+        }
+        set
+    }
+
+    /// Groups runs by series, in the order of their times inside each.
+    pub fn of_runs<'r>(runs: impl IntoIterator<Item = &'r Run>) -> Self {
+        let mut by_series: BTreeMap<&str, Vec<&Run>> = BTreeMap::new();
+        for run in runs {
+            by_series.entry(&run.series).or_default().push(run);
+        }
+        let mut set = Self::default();
+        for (series, mut runs) in by_series {
+            runs.sort_by_key(|run| (run.from(), run.partition, run.offset));
+            let start = set.times.len();
+            for run in runs {
+                let first = set.times.len();
+                set.rows.extend_from_slice(&run.values);
+                set.times.extend_from_slice(&run.times);
+                set.runs.push(first..set.times.len());
+            }
+            set.names.push(series.to_owned());
             set.segments.push(start..set.times.len());
         }
         set
@@ -58,21 +151,27 @@ impl TrainingSet {
         self.times.is_empty()
     }
 
-    /// From the first to the last event time of each series.
-    pub fn ranges(&self) -> Vec<(EventTime, EventTime)> {
-        let of = |segment: &Range<usize>| {
-            let times = &self.times[segment.clone()];
-            Some((*times.iter().min()?, *times.iter().max()?))
-        };
-        self.segments.iter().filter_map(of).collect()
+    /// From the first to the last event time of each run, with its series.
+    pub fn ranges(&self) -> Vec<Segment> {
+        let mut runs = self.runs.iter().peekable();
+        let mut ranges = Vec::with_capacity(self.runs.len());
+        for (name, segment) in self.names.iter().zip(&self.segments) {
+            while let Some(run) = runs.next_if(|run| run.end <= segment.end) {
+                let times = || self.times[run.clone()].iter().copied();
+                if let Some((from, until)) = times().min().zip(times().max()) {
+                    ranges.push(Segment { series: name.clone(), from, until });
+                }
+            }
+        }
+        ranges
     }
 
     /// Median event time between two records of a series, in microseconds; 0 where no series has two.
     pub fn period_micros(&self) -> i64 {
         let mut steps: Vec<i64> = self
-            .segments
+            .runs
             .iter()
-            .flat_map(|segment| self.times[segment.clone()].windows(2))
+            .flat_map(|run| self.times[run.clone()].windows(2))
             .map(|pair| pair[1].micros_since(pair[0]))
             .filter(|&step| step > 0)
             .collect();
@@ -80,21 +179,28 @@ impl TrainingSet {
         steps.get(steps.len() / 2).copied().unwrap_or(0)
     }
 
-    /// All windows of `window` consecutive rows of one series (row-major, n x window x fields), and the windows of each
-    /// series.
-    pub fn windows(&self, window: usize, fields: usize) -> (Vec<f64>, Vec<Range<usize>>) {
-        let mut windows = Vec::new();
-        let mut segments = Vec::new();
+    /// All windows of `window` consecutive rows of one run.
+    pub fn windows(&self, window: usize, fields: usize) -> Windows {
+        let period = self.period_micros().max(1) as f64;
+        let (mut values, mut segments, mut gaps) = (Vec::new(), Vec::new(), Vec::new());
         let mut n = 0;
+        let mut runs = self.runs.iter().peekable();
         for segment in &self.segments {
             let start = n;
-            for first in segment.start..(segment.end + 1).saturating_sub(window).max(segment.start) {
-                windows.extend_from_slice(&self.rows[first * fields..(first + window) * fields]);
-                n += 1;
+            while let Some(run) = runs.next_if(|run| run.end <= segment.end) {
+                let firsts = run.start..(run.end + 1).saturating_sub(window).max(run.start);
+                if run.start > segment.start && !firsts.is_empty() {
+                    let silent = self.times[run.start].micros_since(self.times[run.start - 1]);
+                    gaps.push((n..n + firsts.len(), (silent as f64 / period - 1.0).max(0.0)));
+                }
+                for first in firsts {
+                    values.extend_from_slice(&self.rows[first * fields..(first + window) * fields]);
+                    n += 1;
+                }
             }
             segments.push(start..n);
         }
-        (windows, segments)
+        Windows { values, segments, gaps }
     }
 }
 
@@ -111,8 +217,35 @@ mod tests {
         let rows = [("b", 0, 1.0), ("a", 0, 5.0), ("b", 2, 2.0), ("a", 1, 6.0), ("b", 4, 3.0)];
         let set = TrainingSet::new(rows.map(|(s, t, v)| row(s, t, v)));
         assert_eq!(set.rows, [5.0, 6.0, 1.0, 2.0, 3.0]);
-        assert_eq!(set.windows(2, 1), (vec![5.0, 6.0, 1.0, 2.0, 2.0, 3.0], vec![0..1, 1..3]));
-        assert_eq!(set.windows(3, 1), (vec![1.0, 2.0, 3.0], vec![0..0, 0..1]));
+        let windows = |values, segments| Windows { values, segments, gaps: Vec::new() };
+        assert_eq!(set.windows(2, 1), windows(vec![5.0, 6.0, 1.0, 2.0, 2.0, 3.0], vec![0..1, 1..3]));
+        assert_eq!(set.windows(3, 1), windows(vec![1.0, 2.0, 3.0], vec![0..0, 0..1]));
         assert_eq!(set.period_micros(), 2_000_000);
+    }
+
+    fn run(series: &str, first: i64, values: &[f64]) -> Run {
+        let times = (0..values.len() as i64).map(|row| EventTime((first + row) * 1_000_000)).collect();
+        let scores = vec![1.0; values.len()];
+        Run { series: series.into(), offset: first, times, values: values.to_vec(), scores, ..Run::default() }
+    }
+
+    #[test]
+    fn windows_never_span_the_gap_between_two_runs() {
+        let runs = [run("a", 100, &[3.0, 4.0]), run("b", 5, &[9.0, 8.0, 7.0]), run("a", 0, &[1.0, 2.0])];
+        let set = TrainingSet::of_runs(&runs);
+        assert_eq!((set.rows.as_slice(), set.names.len()), ([1.0, 2.0, 3.0, 4.0, 9.0, 8.0, 7.0].as_slice(), 2));
+        let windows = set.windows(2, 1);
+        assert_eq!(windows.values, [1.0, 2.0, 3.0, 4.0, 9.0, 8.0, 8.0, 7.0]);
+        assert_eq!(windows.segments, [0..2, 2..4]);
+        assert_eq!(windows.gaps, [(1..2, 98.0)], "of a, from second 2 to 99");
+        assert_eq!(set.period_micros(), 1_000_000);
+    }
+
+    #[test]
+    fn what_is_left_of_a_run_is_runs() {
+        let whole = run("a", 10, &[0.0, 1.0, 2.0, 3.0, 4.0]);
+        let parts = whole.split(|time| time != EventTime(12_000_000));
+        let found: Vec<_> = parts.iter().map(|part| (part.offset, part.values.clone(), part.scores.len())).collect();
+        assert_eq!(found, [(10, vec![0.0, 1.0], 2), (13, vec![3.0, 4.0], 2)]);
     }
 }

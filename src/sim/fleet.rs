@@ -23,6 +23,8 @@ pub struct FleetPlan {
     /// Length of the working day in event time, with its load cycle; shorter than a day, so that a demonstration sees
     /// many.
     pub day: Duration,
+    /// Length of a year with its seasons in event time, from winter to winter; zero: it is always winter.
+    pub year: Duration,
 }
 
 impl Default for FleetPlan {
@@ -34,6 +36,7 @@ impl Default for FleetPlan {
             start: EventTime::from_millis(1_772_409_600_000),
             period: Duration::from_secs(1),
             day: Duration::from_secs(3_600),
+            year: Duration::ZERO,
         }
     }
 }
@@ -89,7 +92,12 @@ impl Fleet {
     pub fn step(&mut self) -> u64 {
         let step = self.next;
         let day = self.plan.day.as_secs_f64().max(f64::MIN_POSITIVE);
-        let around = Surroundings { step, day: (step as f64 * self.plan.period.as_secs_f64() / day).fract() };
+        let seconds = step as f64 * self.plan.period.as_secs_f64();
+        let season = match self.plan.year.as_secs_f64() {
+            0.0 => 0.0,
+            year => 0.5 - 0.5 * (std::f64::consts::TAU * seconds / year).cos(),
+        };
+        let around = Surroundings { step, day: (seconds / day).fract(), season };
         for member in &mut self.pumps {
             while member.faults.last().is_some_and(|fault| fault.end <= step) {
                 member.faults.pop();

@@ -46,6 +46,10 @@ const SPEED_TAU: f64 = 8.0;
 const BEARING_TAU: f64 = 240.0;
 const WINDING_TAU: f64 = 600.0;
 
+/// What the height of summer adds to the demand (1: the rated flow), and to the air's temperature, K.
+const SUMMER_DEMAND: f64 = 0.15;
+const SUMMER_AIR: f64 = 10.0;
+
 /// What all pumps of a fleet see alike at one step.
 #[derive(Clone, Copy, Debug)]
 pub struct Surroundings {
@@ -53,6 +57,8 @@ pub struct Surroundings {
     pub step: u64,
     /// Part of the working day that has passed, 0 to 1.
     pub day: f64,
+    /// How far the season is: 0 in winter, 1 at the height of summer.
+    pub season: f64,
 }
 
 /// How one pump differs from the data sheet.
@@ -139,7 +145,7 @@ impl Pump {
     /// Starts at the temperatures of a pump that has been running, so that the first records are no transient.
     fn warm_up(&mut self) {
         let lags = std::mem::replace(&mut self.lags, [1.0; 3]);
-        self.step(Surroundings { step: 0, day: 0.0 }, None);
+        self.step(Surroundings { step: 0, day: 0.0, season: 0.0 }, None);
         self.lags = lags;
     }
 
@@ -152,10 +158,11 @@ impl Pump {
     pub fn step(&mut self, around: Surroundings, fault: Option<&Fault>) {
         let effects = fault.map_or(Effects::NONE, |fault| fault.effects(around.step));
         let rng = &mut self.rng;
-        let demand = demand_of_day(around.day - self.build.phase) + self.demand.step(rng);
+        let demand =
+            demand_of_day(around.day - self.build.phase) + SUMMER_DEMAND * around.season + self.demand.step(rng);
         let consumers = 1.0 + self.consumers.step(rng);
         let tank = self.build.tank + self.tank.step(rng);
-        let air = 22.0 - 4.0 * (TAU * around.day).cos() + self.air.step(rng);
+        let air = 22.0 - 4.0 * (TAU * around.day).cos() + SUMMER_AIR * around.season + self.air.step(rng);
 
         let [speed_lag, bearing_lag, winding_lag] = self.lags;
         self.speed += speed_lag * ((0.8 + 0.2 * demand).clamp(0.6, 1.1) - self.speed);

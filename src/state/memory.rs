@@ -11,6 +11,7 @@ struct Stream {
     changelog: BTreeMap<i32, i64>,
     states: BTreeMap<(i32, String), Vec<u8>>,
     learned: BTreeMap<(i32, i64), Vec<u8>>,
+    notes: BTreeMap<String, Vec<u8>>,
 }
 
 /// States that live as long as the process.
@@ -81,6 +82,14 @@ impl Store for MemoryStore {
         Ok(self.with(stream, |s| s.learned.iter().map(|(&(p, o), bytes)| (p, o, bytes.clone())).collect()))
     }
 
+    fn notes(&self, stream: &str, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let of = |s: &Stream| {
+            let found = s.notes.iter().filter(|(key, _)| key.starts_with(prefix));
+            found.map(|(key, bytes)| (key.clone(), bytes.clone())).collect()
+        };
+        Ok(self.with(stream, of))
+    }
+
     fn clear_learned(&self, stream: &str) -> Result<(), StoreError> {
         if let Some(found) = self.streams.lock().unwrap_or_else(PoisonError::into_inner).get_mut(stream) {
             found.learned.clear();
@@ -110,6 +119,12 @@ impl Store for MemoryStore {
             }
         }
         found.learned.extend(commit.learned.iter().map(|(p, o, bytes)| ((*p, *o), bytes.clone())));
+        for (key, bytes) in &commit.notes {
+            match bytes {
+                Some(bytes) => drop(found.notes.insert(key.clone(), bytes.clone())),
+                None => drop(found.notes.remove(key)),
+            }
+        }
         Ok(())
     }
 }

@@ -1,8 +1,9 @@
 //! The [`Store`] on sled: one database a process, one tree a stream.
 //!
-//! Keys of a tree: `P` + partition (4 bytes, big endian) for its position; `C` + partition for the changelog's; `S` + partition + series for a state; `L` +
-//! sequence number (8 bytes, big endian) for a learned record. One tree, so that one sled batch is one commit.
+//! `sled/keys.rs` tells what stands where: one tree a stream, so that one sled batch is one commit.
 //! Nothing else of the crate names sled.
+
+mod keys;
 
 use std::fs;
 use std::io;
@@ -10,6 +11,7 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use self::keys::{CHANGELOG, LEARNED, POSITION, STATE, learned_key, note_key, partition_key, state_key, tail};
 use super::{Commit, Learned, StateChange, Store, StoreError};
 
 /// Pages that sled keeps in memory (its default is 1 GiB): series that are in use are in the lanes' memory already.
@@ -21,10 +23,6 @@ const INSTANCE: &[u8] = b"instance";
 /// How long the lock is waited for: a process that is on its way out, and sled's own threads, hold it a little longer.
 const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 const LOCK_RETRY: Duration = Duration::from_millis(50);
-const POSITION: u8 = b'P';
-const CHANGELOG: u8 = b'C';
-const STATE: u8 = b'S';
-const LEARNED: u8 = b'L';
 
 /// States on disk.
 pub struct SledStore {
@@ -127,34 +125,11 @@ fn access(stream: &str, action: &'static str, error: &sled::Error) -> StoreError
     StoreError::Access { stream: stream.into(), action, detail: error.to_string() }
 }
 
-fn partition_key(kind: u8, partition: i32) -> Vec<u8> {
-    let mut key = vec![kind];
-    key.extend_from_slice(&partition.to_be_bytes());
-    key
-}
-
-fn state_key(partition: i32, series: &str) -> Vec<u8> {
-    let mut key = partition_key(STATE, partition);
-    key.extend_from_slice(series.as_bytes());
-    key
-}
-
-fn learned_key(partition: i32, offset: i64) -> Vec<u8> {
-    let mut key = partition_key(LEARNED, partition);
-    key.extend_from_slice(&offset.to_be_bytes());
-    key
-}
-
 fn add_state(batch: &mut sled::Batch, partition: i32, series: &str, bytes: Option<&[u8]>) {
     match bytes {
         Some(bytes) => batch.insert(state_key(partition, series), bytes),
         None => batch.remove(state_key(partition, series)),
     }
-}
-
-/// The last `N` bytes of a key or value as an array; `None` where it is shorter.
-fn tail<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
-    bytes.last_chunk::<N>().copied()
 }
 
 impl Store for SledStore {
@@ -253,6 +228,15 @@ impl Store for SledStore {
         Ok(learned)
     }
 
+    fn notes(&self, stream: &str, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let mut notes = Vec::new();
+        for entry in self.tree(stream)?.scan_prefix(note_key(prefix)) {
+            let (key, value) = entry.map_err(|error| access(stream, "read", &error))?;
+            notes.push((String::from_utf8_lossy(&key[1..]).into_owned(), value.to_vec()));
+        }
+        Ok(notes)
+    }
+
     fn clear_learned(&self, stream: &str) -> Result<(), StoreError> {
         self.clear_prefix(stream, &[LEARNED])
     }
@@ -286,6 +270,12 @@ impl Store for SledStore {
         for (partition, offset, bytes) in &commit.learned {
             batch.insert(learned_key(*partition, *offset), bytes.as_slice());
         }
+        for (key, bytes) in &commit.notes {
+            match bytes {
+                Some(bytes) => batch.insert(note_key(key), bytes.as_slice()),
+                None => batch.remove(note_key(key)),
+            }
+        }
         tree.apply_batch(batch).map_err(|error| access(stream, "written", &error))?;
         tree.flush().map_err(|error| access(stream, "written", &error))?;
         Ok(())
@@ -304,17 +294,26 @@ mod tests {
         let commit = (
             prop::collection::vec((partition.clone(), 0..1_000i64), 0..3),
             prop::collection::vec((partition.clone(), "[a-c]{0,2}", prop::option::of(bytes.clone())), 0..6),
-            prop::collection::vec((partition.clone(), 0..50i64, bytes), 0..4),
+            prop::collection::vec((partition.clone(), 0..50i64, bytes.clone()), 0..4),
             prop::collection::vec((partition, 0..1_000i64), 0..3),
+            prop::collection::vec(("[ab]{1,2}", prop::option::of(bytes)), 0..4),
         );
-        let commit =
-            commit.prop_map(|(positions, states, learned, changelog)| Commit { positions, states, learned, changelog });
+        let commit = commit.prop_map(|(positions, states, learned, changelog, notes)| Commit {
+            positions,
+            states,
+            learned,
+            changelog,
+            notes,
+        });
         prop::collection::vec(commit, 0..12)
     }
 
     fn same(a: &dyn Store, b: &dyn Store) {
         assert_eq!(a.positions("s").unwrap(), b.positions("s").unwrap());
         assert_eq!(a.learned("s").unwrap(), b.learned("s").unwrap());
+        for prefix in ["", "a", "ab"] {
+            assert_eq!(a.notes("s", prefix).unwrap(), b.notes("s", prefix).unwrap());
+        }
         for partition in 0..3 {
             assert_eq!(a.position("s", partition).unwrap(), b.position("s", partition).unwrap());
             assert_eq!(a.changelog("s", partition).unwrap(), b.changelog("s", partition).unwrap());

@@ -1,7 +1,7 @@
 //! All stored state in an engine-neutral file, to move it to another machine or past another storage engine.
 //!
 //! JSON lines. The first names the format; each further one is an entry of a stream: a position, a changelog position, the
-//! state of a series, or a record kept for the first training. States and records stand there as the hexadecimal digits of
+//! state of a series, a record kept for the first training, or a note of the retraining. States, records and notes stand there as the hexadecimal digits of
 //! their versioned, checksummed bytes (see [`super::codec`]), so that what is imported is bit for bit what was exported.
 
 use std::io::{BufRead, Write};
@@ -33,6 +33,7 @@ enum Entry {
     Changelog { stream: String, partition: i32, offset: i64 },
     Series { stream: String, partition: i32, series: String, state: String },
     Learned { stream: String, partition: i32, offset: i64, row: String },
+    Note { stream: String, key: String, value: String },
 }
 
 /// Why a file could not be written or read.
@@ -87,6 +88,10 @@ pub fn export(store: &dyn Store, out: &mut dyn Write) -> Result<usize, TransferE
             let row = hex::encode(bytes);
             write(serde_json::to_string(&Entry::Learned { stream: stream.clone(), partition, offset, row }))?;
         }
+        for (key, bytes) in store.notes(&stream, "")? {
+            let value = hex::encode(bytes);
+            write(serde_json::to_string(&Entry::Note { stream: stream.clone(), key, value }))?;
+        }
     }
     Ok(entries - 1)
 }
@@ -117,7 +122,8 @@ pub fn import(store: &dyn Store, file: &mut dyn BufRead) -> Result<usize, Transf
             Entry::Position { stream, .. }
             | Entry::Changelog { stream, .. }
             | Entry::Series { stream, .. }
-            | Entry::Learned { stream, .. } => stream.clone(),
+            | Entry::Learned { stream, .. }
+            | Entry::Note { stream, .. } => stream.clone(),
         };
         if taken.contains(&stream) {
             return Err(TransferError::Occupied { stream });
@@ -135,6 +141,10 @@ pub fn import(store: &dyn Store, file: &mut dyn BufRead) -> Result<usize, Transf
             Entry::Learned { partition, offset, row, .. } => {
                 commit.learned.push((partition, offset, bytes::<TrainingRow>(&row).map_err(fail)?));
             }
+            Entry::Note { key, value, .. } => {
+                let value = hex::decode(value).map_err(|error| fail(error.to_string()))?;
+                commit.notes.push((key, Some(value)));
+            }
         }
         entries += 1;
     }
@@ -145,7 +155,7 @@ pub fn import(store: &dyn Store, file: &mut dyn BufRead) -> Result<usize, Transf
 }
 
 fn size(commit: &Commit) -> usize {
-    commit.states.len() + commit.learned.len()
+    commit.states.len() + commit.learned.len() + commit.notes.len()
 }
 
 /// The bytes of hexadecimal digits, which have to be an encoded `T`.
@@ -176,6 +186,7 @@ mod tests {
                 states,
                 learned: vec![(0, 3, codec::encode(&row).unwrap())],
                 changelog: vec![(1, 70)],
+                notes: vec![("run/0/17".into(), Some(vec![1, 2, 3]))],
             };
             store.commit(stream, &commit).unwrap();
         }
@@ -188,7 +199,7 @@ mod tests {
         let entries = export(&filled(), &mut first).unwrap();
         let other = MemoryStore::default();
         assert_eq!(import(&other, &mut first.as_slice()).unwrap(), entries);
-        assert_eq!(entries, 2 * (3 + 1 + 2_500 + 1));
+        assert_eq!(entries, 2 * (3 + 1 + 2_500 + 1 + 1));
         let mut second = Vec::new();
         export(&other, &mut second).unwrap();
         assert!(first == second, "the same file again");

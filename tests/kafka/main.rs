@@ -9,4 +9,5 @@
 mod daemon;
 mod keep;
 mod recovery;
+mod retrain;
 mod support;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::Reader;
 use crate::config::problems::{KeyPath, Problem};
 use crate::config::settings::{
-    Episode, Field, Gate, Input, Keep, Model, Mute, Output, RecordFormat, Score, Stream, Threshold, ThresholdKind,
-    Training,
+    Episode, Field, Gate, Input, Keep, Model, Mute, Output, RecordFormat, Retrain, Score, Stream, Threshold,
+    ThresholdKind, Training,
 };
 use crate::config::{raw, text};
 
@@ -30,6 +30,7 @@ impl Reader<'_> {
         let record = self.record(name, &raw.record);
         let keep = self.keep(name, &raw.keep);
         let gate = self.gate(name, &raw.gate);
+        let retrain = self.retrain(name, &raw.retrain);
         let threshold = self.threshold(name, &raw.threshold);
         let episode = self.episode(name, &raw.episode);
         let mutes = self.mutes(name, &raw.mutes);
@@ -44,6 +45,7 @@ impl Reader<'_> {
             window: raw.window,
             model: Model { kind: raw.model.kind, hidden: raw.model.hidden.clone(), latent: raw.model.latent },
             training: training(&raw.training),
+            retrain: retrain?,
             score: score(&raw.score),
             threshold: threshold?,
             episode: episode?,
@@ -182,15 +184,42 @@ impl Reader<'_> {
 
     fn keep(&mut self, stream: &str, raw: &raw::Keep) -> Option<Keep> {
         let idle_after = self.span(stream, "keep.idle_after", &raw.idle_after, Duration::from_secs(1), YEAR);
-        let place = self.place(stream, "keep.expire_after");
-        let expire_after = match text::duration(&raw.expire_after, Duration::ZERO..=10 * YEAR) {
-            Ok(span) if !span.is_zero() && span < Duration::from_secs(1) => {
-                Err("must be at least 1s, or 0s for never".into())
+        let expire_after = self.span_or_never(stream, "keep.expire_after", &raw.expire_after, Duration::from_secs(1));
+        Some(Keep { in_memory: raw.in_memory, idle_after: idle_after?, expire_after: expire_after? })
+    }
+
+    /// A duration of at least `least`, or 0s for never.
+    fn span_or_never(&mut self, stream: &str, key: &str, raw: &String, least: Duration) -> Option<Duration> {
+        let place = self.place(stream, key);
+        let read = match text::duration(raw, Duration::ZERO..=10 * YEAR) {
+            Ok(span) if !span.is_zero() && span < least => {
+                Err(format!("must be at least {}, or 0s for never", humantime::format_duration(least)))
             }
             read => read,
         };
-        let expire_after = self.take(place, &raw.expire_after, expire_after);
-        Some(Keep { in_memory: raw.in_memory, idle_after: idle_after?, expire_after: expire_after? })
+        self.take(place, raw, read)
+    }
+
+    fn retrain(&mut self, stream: &str, raw: &raw::Retrain) -> Option<Retrain> {
+        let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
+        let every = self.span_or_never(stream, "retrain.every", &raw.every, minute);
+        let half_life = self.span(stream, "retrain.half_life", &raw.half_life, minute, 10 * YEAR);
+        let guard = self.span(stream, "retrain.guard", &raw.guard, Duration::ZERO, YEAR);
+        let time_limit = self.span(stream, "retrain.time_limit", &raw.time_limit, second, 30 * DAY);
+        let probation = self.span(stream, "retrain.probation", &raw.probation, Duration::ZERO, YEAR);
+        Some(Retrain {
+            every: every?,
+            jitter: raw.jitter,
+            on_drift: raw.on_drift,
+            start: raw.start,
+            records: raw.records,
+            half_life: half_life?,
+            guard: guard?,
+            hold_out: raw.hold_out,
+            time_limit: time_limit?,
+            promote: raw.promote,
+            probation: probation?,
+        })
     }
 
     fn gate(&mut self, stream: &str, raw: &raw::Gate) -> Option<Gate> {

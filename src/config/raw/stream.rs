@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Size, optional};
-use crate::config::settings::{Delivery, ModelKind, Start, ThresholdKind, TimeFormat};
+use crate::config::settings::{Delivery, ModelKind, Start, ThresholdKind, TimeFormat, Warmth};
 
 /// One stream.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -28,6 +28,8 @@ pub struct Stream {
     pub model: Model,
     /// Its training.
     pub training: Training,
+    /// How it is trained again, and when the new model goes live.
+    pub retrain: Retrain,
     /// The control chart on the residual.
     pub score: Score,
     /// The adaptive threshold.
@@ -245,6 +247,43 @@ pub struct Training {
     /// Contiguous parts of the records, each scored by a model that did not see it, 2 to 16.
     #[schemars(range(min = 2, max = 16))]
     pub folds: usize,
+}
+
+/// How the model is trained again on normal traffic, and when the new one goes live.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(transform = optional)]
+pub struct Retrain {
+    /// Event time between two trainings, 1m to 3660d; 0s: never by time.
+    #[schemars(example = "7d")]
+    pub every: String,
+    /// Part of `every` by which a training may come later, 0 to 1.
+    #[schemars(range(min = 0, max = 1))]
+    pub jitter: f64,
+    /// Whether a training is also due when the scores of normal traffic have moved away from the calibration.
+    pub on_drift: bool,
+    /// What a challenger's weights start from.
+    pub start: Warmth,
+    /// Records that the buffer of normal traffic holds, 256 to 10000000.
+    #[schemars(range(min = 256, max = 10_000_000))]
+    pub records: usize,
+    /// Event time after which a kept record is half as likely to be still kept, 1m to 3660d.
+    #[schemars(example = "14d")]
+    pub half_life: String,
+    /// Event time on both sides of an episode from which nothing is learned, 0s to 366d.
+    #[schemars(example = "10m")]
+    pub guard: String,
+    /// Part of the buffer, the newest, on which a challenger proves itself, 0.05 to 0.5.
+    #[schemars(range(min = 0.05, max = 0.5))]
+    pub hold_out: f64,
+    /// How long a training may take, 1s to 30d.
+    #[schemars(example = "1h")]
+    pub time_limit: String,
+    /// Whether a challenger that has proved itself goes live by itself.
+    pub promote: bool,
+    /// Event time after a promotion in which too many alerts bring the last bundle back, 0s to 366d; 0s: never.
+    #[schemars(example = "1d")]
+    pub probation: String,
 }
 
 /// The control chart on the residual.

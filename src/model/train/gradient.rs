@@ -17,17 +17,18 @@ use super::schedule::learning_rate;
 use super::{Data, Epoch, TrainError, Trained, row_losses, trimmed_loss};
 use crate::config::settings::Training;
 use crate::model::dense::Dense;
-use crate::model::rows_tensor;
 use crate::model::shape::ModelShape;
+use crate::model::{Autoencoder, rows_tensor};
 
 /// Trains a dense model; the arguments are those of [`super::fit`], checked.
 pub(super) fn fit(
     data: &Data<'_>,
     shape: &ModelShape,
+    start: Option<&dyn Autoencoder>,
     settings: &Training,
     on_epoch: &mut dyn FnMut(&Epoch) -> ControlFlow<()>,
 ) -> Result<Trained, TrainError> {
-    let mut descent = Descent::new(data, shape, settings)?;
+    let mut descent = Descent::new(data, shape, start, settings)?;
     let holdout = data.holdout_tensor()?;
     let mut best = Best { epoch: 0, loss: f64::INFINITY, model: descent.copy()? };
     let mut epochs = 0;
@@ -84,7 +85,12 @@ struct Descent<'a> {
 }
 
 impl<'a> Descent<'a> {
-    fn new(data: &'a Data<'a>, shape: &ModelShape, settings: &'a Training) -> Result<Self, TrainError> {
+    fn new(
+        data: &'a Data<'a>,
+        shape: &ModelShape,
+        start: Option<&dyn Autoencoder>,
+        settings: &'a Training,
+    ) -> Result<Self, TrainError> {
         // One generator for each use, so that a change in one does not shift the others.
         let stream = |number: u64| {
             let mut rng = ChaCha8Rng::seed_from_u64(settings.seed);
@@ -93,7 +99,11 @@ impl<'a> Descent<'a> {
         };
         let variables = nn::VarStore::new(Device::Cpu);
         let mut count = 0;
-        let model = Dense::initialised(shape, &mut stream(0))?.map_weights(|weight| {
+        let first = match start {
+            Some(model) => Dense::from_weights(shape, &mut model.weights().into_iter().collect())?,
+            None => Dense::initialised(shape, &mut stream(0))?,
+        };
+        let model = first.map_weights(|weight| {
             count += 1;
             variables.root().f_var_copy(&format!("w{count}"), weight)
         })?;

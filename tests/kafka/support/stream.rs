@@ -17,7 +17,7 @@ pub fn records() -> Vec<String> {
     let skab = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/skab/valve1/0.csv");
     match fs::read_to_string(&skab) {
         Ok(text) => text.lines().skip(1).map(from_skab).collect(),
-        Err(_) => (0..1_100).map(simulated).collect(),
+        Err(_) => (0..1_100).map(|i| simulated(i, if i >= 700 { 1.5 } else { 0.0 })).collect(),
     }
 }
 
@@ -27,10 +27,9 @@ fn from_skab(row: &str) -> String {
     record(&cells[0].replace(' ', "T"), &values)
 }
 
-/// Coupled sine waves with a level shift from record 700 on; plain arithmetic, the same on every machine.
-fn simulated(i: usize) -> String {
+/// Coupled sine waves, and all of them higher by `shift`; plain arithmetic, the same on every machine.
+pub fn simulated(i: usize, shift: f64) -> String {
     let t = i as f64;
-    let shift = if i >= 700 { 1.5 } else { 0.0 };
     let values: Vec<f64> = (0..8)
         .map(|j| {
             let j = j as f64;

@@ -1,0 +1,95 @@
+//! `outlierd model show`: one bundle for people.
+
+use std::collections::BTreeMap;
+
+use comfy_table::{Table, presets};
+
+use crate::model::bundle::Bundle;
+use crate::model::registry::Registry;
+use crate::retrain::inject::Kind;
+use crate::retrain::verdict::{VERDICT, Verdict};
+
+/// The verdict on a bundle, where there is one that can be read.
+pub(super) fn verdict(registry: &Registry, stream: &str, id: &str) -> Option<Verdict> {
+    serde_json::from_slice(&registry.attached(stream, id, VERDICT).ok()??).ok()
+}
+
+pub(super) fn show(registry: &Registry, stream: &str, id: &str, json: bool) -> anyhow::Result<()> {
+    let bundle = registry.load(stream, id)?;
+    let verdict = verdict(registry, stream, id);
+    if json {
+        let both = serde_json::json!({"manifest": bundle.manifest, "verdict": verdict});
+        println!("{}", serde_json::to_string_pretty(&both)?);
+        return Ok(());
+    }
+    print!("{}", describe(&bundle));
+    match &verdict {
+        None => println!("proof      none: it was the first one, or made by hand"),
+        Some(verdict) => print_verdict(verdict),
+    }
+    Ok(())
+}
+
+fn describe(bundle: &Bundle) -> String {
+    let m = &bundle.manifest;
+    let times = || m.origin.learned_from.iter();
+    let series: std::collections::BTreeSet<&str> = times().map(|segment| segment.series.as_str()).collect();
+    let span = times().map(|s| s.from).min().zip(times().map(|s| s.until).max());
+    let span = span.map_or(String::new(), |(from, until)| format!(", {from} to {until}"));
+    let loss = m.origin.metrics.holdout_loss.map_or("-".into(), |loss| format!("{loss:.4}"));
+    format!(
+        "bundle     {}\nkind       {}, window {}, {} fields, code of {}, seed {}\nlearned    {} windows of {} series{span}\n\
+         error      {loss} held out, {:.4} learned\ncreated    {} by outlierd {}\n",
+        m.id,
+        m.shape.kind.as_str(),
+        m.shape.window,
+        m.shape.fields,
+        m.shape.latent,
+        m.origin.training.seed,
+        m.origin.rows,
+        series.len(),
+        m.origin.metrics.train_loss,
+        m.created,
+        m.software
+    )
+}
+
+fn print_verdict(verdict: &Verdict) {
+    let outcome = if verdict.passed { "passed" } else { "failed" };
+    println!("proof      {outcome}, against {}, trained for {}", verdict.champion, verdict.reason);
+    for test in &verdict.tests {
+        let mark = if test.passed { "passed" } else { "FAILED" };
+        println!("  {mark}   {:17} {}", test.name.as_str(), test.says);
+    }
+    if let Some(margin) = verdict.linear {
+        println!(
+            "linear     {:.2} times the error of principal components, catches {:+.1} points more of the injected faults",
+            margin.error_ratio,
+            100.0 * margin.caught_more
+        );
+    }
+    println!("smallest fault caught, in standard deviations of the field:");
+    println!("{}", sensitivity(verdict));
+}
+
+/// A row a field, a column a kind of fault.
+fn sensitivity(verdict: &Verdict) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_BORDERS_ONLY);
+    let kinds = Kind::ALL.iter().map(|kind| kind.as_str().replace('_', " "));
+    table.set_header(std::iter::once("field".to_owned()).chain(kinds));
+    let mut fields: BTreeMap<&str, BTreeMap<Kind, Option<f64>>> = BTreeMap::new();
+    for found in &verdict.sensitivity {
+        fields.entry(&found.field).or_default().insert(found.kind, found.smallest);
+    }
+    for (field, found) in fields {
+        let cell = |kind: &Kind| match (found.get(kind), kind.sizes().len()) {
+            (Some(Some(_)), 1) => "caught".to_owned(),
+            (Some(Some(size)), _) => size.to_string(),
+            (Some(None), _) => "-".to_owned(),
+            (None, _) => String::new(),
+        };
+        table.add_row(std::iter::once(field.to_owned()).chain(Kind::ALL.iter().map(cell)));
+    }
+    table
+}

@@ -1,0 +1,156 @@
+//! Events of retraining.
+
+use metrics::{counter, gauge};
+use tracing::{error, info, warn};
+
+use crate::retrain::verdict::Verdict;
+
+/// Help texts of the metrics of retraining.
+pub fn describe_metrics() {
+    use metrics::{describe_counter, describe_gauge};
+    describe_counter!("outlierd_trainings_total", "Trainings of a challenger, by outcome");
+    describe_counter!("outlierd_rollbacks_total", "Bundles that were brought back for too many alerts");
+    describe_gauge!("outlierd_normal_records", "Records of normal traffic that are kept to learn from");
+    describe_gauge!("outlierd_normal_series", "Series that they are of");
+    describe_gauge!(
+        "outlierd_drift_distance",
+        "Distance of recent scores from those of the calibration (Kolmogorov-Smirnov)"
+    );
+    describe_gauge!(
+        "outlierd_sensitivity",
+        "Smallest injected fault that the live bundle catches, in standard deviations of the field; +Inf where none is"
+    );
+}
+
+/// What the buffer of normal traffic holds.
+pub struct NormalKept<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// Records.
+    pub records: usize,
+    /// Series.
+    pub series: usize,
+}
+
+impl NormalKept<'_> {
+    /// Sets the gauges.
+    pub fn emit(&self) {
+        gauge!("outlierd_normal_records", "stream" => self.stream.to_owned()).set(self.records as f64);
+        gauge!("outlierd_normal_series", "stream" => self.stream.to_owned()).set(self.series as f64);
+    }
+}
+
+/// A challenger is trained.
+pub struct TrainingBegan<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// Why.
+    pub reason: String,
+    /// Records that it learns from and proves itself on.
+    pub records: usize,
+}
+
+impl TrainingBegan<'_> {
+    /// Logs.
+    pub fn emit(&self) {
+        info!(stream = self.stream, reason = self.reason, records = self.records, "training a challenger");
+    }
+}
+
+/// A challenger has sat its tests.
+pub struct ChallengerJudged<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// The verdict.
+    pub verdict: &'a Verdict,
+    /// Whether it goes live now.
+    pub promoted: bool,
+}
+
+impl ChallengerJudged<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        let v = self.verdict;
+        for test in &v.tests {
+            let passed = if test.passed { "passed" } else { "failed" };
+            info!(
+                stream = self.stream,
+                challenger = v.challenger,
+                test = test.name.as_str(),
+                "{passed}: {}",
+                test.says
+            );
+        }
+        let outcome = match (v.passed, self.promoted) {
+            (true, true) => "promoted",
+            (true, false) => "waiting",
+            (false, _) => "refused",
+        };
+        let failed = v.failed().join(", ");
+        info!(stream = self.stream, challenger = v.challenger, champion = v.champion, failed, "challenger {outcome}");
+        counter!("outlierd_trainings_total", "stream" => self.stream.to_owned(), "outcome" => outcome).increment(1);
+    }
+}
+
+/// The live bundle's sensitivity is known.
+pub struct SensitivityKnown<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// The live bundle's verdict.
+    pub verdict: &'a Verdict,
+}
+
+impl SensitivityKnown<'_> {
+    /// Sets the gauges.
+    pub fn emit(&self) {
+        for s in &self.verdict.sensitivity {
+            gauge!("outlierd_sensitivity", "stream" => self.stream.to_owned(), "field" => s.field.clone(), "kind" => s.kind.as_str())
+                .set(s.smallest.unwrap_or(f64::INFINITY));
+        }
+    }
+}
+
+/// A training of a challenger came to nothing; the live bundle stays.
+pub struct ChallengeFailed<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// Why.
+    pub error: String,
+}
+
+impl ChallengeFailed<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        warn!(stream = self.stream, error = self.error, "no challenger: the live bundle stays");
+        counter!("outlierd_trainings_total", "stream" => self.stream.to_owned(), "outcome" => "failed").increment(1);
+    }
+}
+
+/// A bundle raised more alerts than its proof predicts, and the one before is live again.
+pub struct BundleBroughtBack<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// The bundle that was live.
+    pub from: &'a str,
+    /// The bundle that is live again.
+    pub to: &'a str,
+    /// Alerts that it raised.
+    pub alerts: u64,
+    /// Alerts that were predicted.
+    pub predicted: f64,
+}
+
+impl BundleBroughtBack<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        error!(
+            stream = self.stream,
+            from = self.from,
+            to = self.to,
+            alerts = self.alerts,
+            predicted = self.predicted,
+            "the new bundle raised more alerts than its proof predicts: the last one is live again"
+        );
+        counter!("outlierd_rollbacks_total", "stream" => self.stream.to_owned()).increment(1);
+    }
+}

@@ -1,0 +1,283 @@
+//! Collecting runs of normal traffic, on the path of a record and cheap there.
+//!
+//! Contract: a record is taken only if it was scored and nothing spoke against it: no episode, no outlier, no sensor fault,
+//! no mute, and none of these within `retrain.guard` of event time before or after it. So a run waits until its series has
+//! been quiet for that long behind it. What waits is lost at a restart; what was handed out is the buffer's to keep.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::buffer::{Admission, decay, least_uniform, rank, uniform};
+use super::set::Run;
+use crate::config::settings::Retrain;
+use crate::record::{EventTime, Outcome, Verdict};
+
+/// Records of a run, for models of one record.
+const RUN_ROWS: usize = 64;
+/// Windows of a run, for models of several.
+const RUN_WINDOWS: usize = 4;
+/// Runs that may wait to be handed out; more are not taken.
+const READY_MAX: usize = 1_024;
+
+/// Records of a run at most: how many a slot of time holds.
+pub fn run_rows(window: usize) -> usize {
+    RUN_ROWS.max(RUN_WINDOWS * window)
+}
+
+/// See the module. One for each lane.
+#[derive(Debug)]
+pub struct Collector {
+    settings: Retrain,
+    admission: Arc<Admission>,
+    rows: usize,
+    window: usize,
+    fields: usize,
+    /// Event time of a slot in microseconds.
+    slot: i64,
+    partitions: HashMap<i32, HashMap<Arc<str>, Watched>>,
+    ready: Vec<Run>,
+    /// The least u that gets a run in, and the slot and the bits of the floor for which that holds.
+    least: (f64, i64, u64),
+}
+
+/// What is known of a series that has something to wait for.
+#[derive(Debug)]
+struct Watched {
+    /// The run that grows.
+    open: Option<Run>,
+    /// Runs that wait for their guard time.
+    waiting: VecDeque<Run>,
+    /// When something last spoke against its records.
+    disturbed: Option<EventTime>,
+    /// The slot that already has its run.
+    taken: i64,
+}
+
+impl Default for Watched {
+    fn default() -> Self {
+        Self { open: None, waiting: VecDeque::new(), disturbed: None, taken: i64::MIN }
+    }
+}
+
+/// A record as the path leaves it.
+#[derive(Clone, Copy, Debug)]
+pub struct Judged<'a> {
+    /// Partition of its message.
+    pub partition: i32,
+    /// Offset of its message.
+    pub offset: i64,
+    /// Its readings.
+    pub values: &'a [f64],
+    /// What was found out about it.
+    pub outcome: &'a Outcome,
+    /// Whether alerts of its series were muted at its time.
+    pub muted: bool,
+}
+
+impl Collector {
+    /// A collector for windows of `window` records of `fields` fields, which come every `period` microseconds.
+    pub fn new(settings: &Retrain, admission: Arc<Admission>, window: usize, fields: usize, period: i64) -> Self {
+        let rows = run_rows(window);
+        let slot = slot(window, period);
+        let (partitions, ready) = Default::default();
+        let least = (0.0, i64::MIN, f64::NEG_INFINITY.to_bits());
+        Self { settings: settings.clone(), admission, rows, window, fields, slot, partitions, ready, least }
+    }
+
+    /// Takes note of one scored or faulty record; `bundle` is the tag of the live bundle.
+    pub fn offer(&mut self, judged: &Judged<'_>, bundle: u64) {
+        let outcome = judged.outcome;
+        let (time, series) = (outcome.time, &outcome.series);
+        let disturbs = outcome.alerting || matches!(outcome.verdict, Verdict::Outlier | Verdict::SensorFault);
+        let guard = i64::try_from(self.settings.guard.as_micros()).unwrap_or(i64::MAX);
+        let number = time.0.div_euclid(self.slot);
+        let least = self.least_uniform(number);
+        let chance =
+            rank(series) <= self.admission.rank() && uniform(series, number) > least && self.ready.len() < READY_MAX;
+        let watched = self.partitions.entry(judged.partition).or_default();
+        let score = outcome.scored.as_ref().filter(|_| !disturbs && !judged.muted);
+        let Some(score) = score else {
+            if disturbs || judged.muted {
+                let found = watched.entry(series.clone()).or_default();
+                found.disturb(time, guard, self.window);
+            }
+            return;
+        };
+        if !chance && !watched.contains_key(&**series) {
+            return;
+        }
+        let found = watched.entry(series.clone()).or_default();
+        found.release(time, guard, &mut self.ready);
+        if found.disturbed.is_some() {
+            return;
+        }
+        found.close_if(self.window, |run| {
+            run.times.len() >= self.rows || run.from().0.div_euclid(self.slot) != number || time < run.until()
+        });
+        if found.open.is_none() && found.taken != number {
+            if !chance {
+                if found.waiting.is_empty() {
+                    watched.remove(&**series);
+                }
+                return;
+            }
+            found.taken = number;
+            let (partition, offset) = (judged.partition, judged.offset);
+            found.open = Some(Run { series: series.to_string(), partition, offset, bundle, ..Run::default() });
+        }
+        if let Some(run) = &mut found.open {
+            debug_assert_eq!(judged.values.len(), self.fields);
+            run.times.push(time);
+            run.values.extend_from_slice(judged.values);
+            run.scores.push(score.score as f32);
+        }
+    }
+
+    /// The least u that gets a run of a slot into the buffer as it is.
+    fn least_uniform(&mut self, slot: i64) -> f64 {
+        let floor = self.admission.floor();
+        if (self.least.1, self.least.2) != (slot, floor.to_bits()) {
+            let decay = decay(&self.settings, slot.saturating_mul(self.slot));
+            self.least = (least_uniform(floor, decay), slot, floor.to_bits());
+        }
+        self.least.0
+    }
+
+    /// The runs whose guard time is over.
+    pub fn take(&mut self) -> Vec<Run> {
+        std::mem::take(&mut self.ready)
+    }
+
+    /// Forgets the series of a partition.
+    pub fn drop_partition(&mut self, partition: i32) {
+        self.partitions.remove(&partition);
+    }
+
+    /// What all lanes of the stream share.
+    pub fn admission(&self) -> &Arc<Admission> {
+        &self.admission
+    }
+}
+
+/// Event time of a slot in microseconds, where records come every `period` microseconds.
+pub fn slot(window: usize, period: i64) -> i64 {
+    period.max(1).saturating_mul(run_rows(window) as i64)
+}
+
+impl Watched {
+    /// Something spoke against the record at `time`: what lies within `guard` before it goes.
+    fn disturb(&mut self, time: EventTime, guard: i64, window: usize) {
+        self.disturbed = self.disturbed.max(Some(time));
+        self.close_if(window, |_| true);
+        let before = std::mem::take(&mut self.waiting);
+        let clear = |at: EventTime| time.micros_since(at) > guard;
+        self.waiting =
+            before.into_iter().flat_map(|run| run.split(clear)).filter(|run| run.times.len() >= window).collect();
+    }
+
+    /// Hands out what has waited for long enough, and ends a disturbance that is over.
+    fn release(&mut self, time: EventTime, guard: i64, ready: &mut Vec<Run>) {
+        let over = |since: EventTime| time.micros_since(since) > guard;
+        while self.waiting.front().is_some_and(|run| over(run.until())) {
+            ready.extend(self.waiting.pop_front());
+        }
+        if self.disturbed.is_some_and(over) {
+            self.disturbed = None;
+        }
+    }
+
+    /// Ends the open run where `ends` says so; one without a whole window is of no use.
+    fn close_if(&mut self, window: usize, ends: impl Fn(&Run) -> bool) {
+        if let Some(run) = self.open.take_if(|run| ends(run))
+            && run.times.len() >= window
+        {
+            self.waiting.push_back(run);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::{Sources, load};
+    use crate::record::Scored;
+
+    fn collector(guard_s: u64, admission: Arc<Admission>) -> Collector {
+        let overrides = ["streams.s.input.topic=t", "streams.s.record.fields=[\"x\", \"y\", \"z\"]"];
+        let loaded = load(&Sources { overrides: overrides.map(str::to_owned).into(), ..Sources::default() }).unwrap();
+        let settings = Retrain { guard: Duration::from_secs(guard_s), ..loaded.streams[0].retrain.clone() };
+        Collector::new(&settings, admission, 1, 1, 1_000_000)
+    }
+
+    /// One record a second; those of `strange` are outliers, of `faulty` sensor faults, of `muted` muted.
+    fn collected(collector: &mut Collector, seconds: i64, strange: &[i64], faulty: &[i64], muted: &[i64]) -> Vec<i64> {
+        for second in 0..seconds {
+            let verdict = match second {
+                s if strange.contains(&s) => Verdict::Outlier,
+                s if faulty.contains(&s) => Verdict::SensorFault,
+                _ => Verdict::Normal,
+            };
+            let scored = (verdict != Verdict::SensorFault).then_some(Scored { score: 1.0, raw_error: 1.0 });
+            let (series, time) = ("a".into(), EventTime(second * 1_000_000));
+            let (message, threshold, alerting, top_field) = (0, None, false, None);
+            let outcome = Outcome { message, series, time, verdict, scored, threshold, alerting, top_field };
+            let muted = muted.contains(&second);
+            let values = [second as f64];
+            collector.offer(&Judged { partition: 0, offset: second, values: &values, outcome: &outcome, muted }, 7);
+        }
+        collector.take().into_iter().flat_map(|run| run.values).map(|value| value as i64).collect()
+    }
+
+    #[test]
+    fn quiet_records_are_handed_out_after_their_guard_time() {
+        let mut collector = collector(30, Arc::new(Admission::open()));
+        // The run of the last slot waits, and so does what is not 30 s old.
+        assert_eq!(collected(&mut collector, 300, &[], &[], &[]), (0..256).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_is_near_an_outlier_a_fault_or_a_mute_stays_out() {
+        for at in [[100].as_slice(), &[100, 104]] {
+            let last = *at.last().unwrap();
+            let (empty, none) = ([].as_slice(), [].as_slice());
+            for [strange, faulty, muted] in [[at, empty, none], [empty, at, none], [empty, none, at]] {
+                let mut collector = collector(30, Arc::new(Admission::open()));
+                let found = collected(&mut collector, 400, strange, faulty, muted);
+                assert!(found.iter().all(|&second| second < 70 || second > last + 30), "{found:?}");
+                assert!(found.contains(&69) && found.contains(&(last + 31)), "{found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_series_without_a_chance_costs_nothing() {
+        let admission = Arc::new(Admission::open());
+        let mut collector = collector(0, admission.clone());
+        let mut full = super::super::buffer::Buffer::new(&collector.settings, 1, []);
+        assert!(full.is_empty());
+        let far = Run {
+            series: "b".into(),
+            times: vec![EventTime(i64::MAX / 4); 50_000],
+            values: vec![0.0; 50_000],
+            ..Run::default()
+        };
+        drop(full.add([far]));
+        // A buffer that is full of the far future lets nothing of today in.
+        assert!(full.is_empty(), "a run larger than the buffer does not fit");
+        let half = |offset| Run {
+            series: "b".into(),
+            offset,
+            times: vec![EventTime(i64::MAX / 4); 20_000],
+            values: vec![0.0; 20_000],
+            ..Run::default()
+        };
+        full.add([half(0), half(1)]);
+        full.publish(&admission);
+        assert_eq!(collected(&mut collector, 300, &[], &[], &[]), Vec::<i64>::new());
+        assert!(collector.partitions.values().all(HashMap::is_empty));
+    }
+}

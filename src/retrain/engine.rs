@@ -1,0 +1,364 @@
+//! Retraining of one stream: the buffer, the plan, the challenge, the promotion and the way back.
+//!
+//! Nothing here knows threads, clocks or Kafka: the daemon's thread ([`super::thread`]) and a replay drive the same engine.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use super::buffer::{Admission, Buffer, Change};
+use super::collect::slot;
+use super::drift::drift;
+use super::error::RetrainError;
+use super::learn::{Progress, learn};
+use super::plan::{Plan, Probation, Reason, later};
+use super::proof::{Case, Confirmed};
+use super::set::{Run, TrainingSet};
+use super::verdict::{VERDICT, Verdict};
+use crate::config::settings::{ModelKind, Stream, Warmth};
+use crate::events::retrain::{BundleBroughtBack, ChallengerJudged, NormalKept, SensitivityKnown, TrainingBegan};
+use crate::model::bundle::Bundle;
+use crate::model::registry::Registry;
+use crate::pipeline::tag;
+use crate::record::EventTime;
+use crate::state::codec::{self, CodecError};
+use crate::state::{Commit, Store};
+
+/// Notes of runs start so; partition and offset follow.
+const RUN: &str = "run/";
+/// The note of the plan.
+const PLAN: &str = "plan";
+
+/// See the module.
+pub struct Engine {
+    stream: Arc<Stream>,
+    registry: Arc<Registry>,
+    store: Arc<dyn Store>,
+    admission: Arc<Admission>,
+    buffer: Buffer,
+    plan: Plan,
+    confirmed: Vec<Confirmed>,
+    live: Option<Live>,
+}
+
+/// What is to be known of the live bundle.
+struct Live {
+    id: String,
+    scores: Vec<f64>,
+}
+
+impl Engine {
+    /// Goes on with what the store holds.
+    ///
+    /// # Errors
+    /// Where the store cannot be read; an unreadable run is said and left out.
+    pub fn open(stream: Arc<Stream>, registry: Arc<Registry>, store: Arc<dyn Store>) -> Result<Self, RetrainError> {
+        let mut runs: Vec<Run> = Vec::new();
+        for (key, bytes) in store.notes(&stream.name, RUN)? {
+            match codec::decode(&bytes) {
+                Ok(run) => runs.push(run),
+                Err(error) => tracing::error!(stream = stream.name, key, error = %error,
+                    "kept normal traffic is unreadable and left out"),
+            }
+        }
+        let plan = store.notes(&stream.name, PLAN)?.into_iter().find(|(key, _)| key == PLAN);
+        let plan = plan.and_then(|(_, bytes)| codec::decode(&bytes).ok()).unwrap_or_default();
+        let fields = stream.record.fields.len();
+        // Of a configuration with other fields.
+        runs.retain(|run| run.values.len() == run.times.len() * fields);
+        let buffer = Buffer::new(&stream.retrain, 1, runs);
+        let admission = Arc::new(Admission::open());
+        buffer.publish(&admission);
+        buffer.runs().for_each(|run| admission.saw(run.until()));
+        NormalKept { stream: &stream.name, records: buffer.len(), series: buffer.series() }.emit();
+        let (confirmed, live) = (Vec::new(), None);
+        Ok(Self { stream, registry, store, admission, buffer, plan, confirmed, live })
+    }
+
+    /// What the lanes' collectors share with this engine.
+    pub fn admission(&self) -> &Arc<Admission> {
+        &self.admission
+    }
+
+    /// The normal traffic that is kept.
+    pub fn buffer(&self) -> &Buffer {
+        &self.buffer
+    }
+
+    /// What outlives a restart.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Sets the confirmed faults that every challenger has to catch.
+    pub fn set_confirmed(&mut self, confirmed: Vec<Confirmed>) {
+        self.confirmed = confirmed;
+    }
+
+    /// Takes note of which bundle is live, by whomever it was made so.
+    ///
+    /// # Errors
+    /// Where it cannot be loaded.
+    pub fn follow(&mut self) -> Result<Option<&str>, RetrainError> {
+        let current = self.registry.current(&self.stream.name)?;
+        if self.live.as_ref().map(|live| &live.id) != current.as_ref() {
+            self.live = None;
+            if let Some(id) = current {
+                let bundle = self.registry.load(&self.stream.name, &id)?;
+                let period = bundle.calibration.period_micros;
+                self.buffer.set_slot(slot(self.stream.window, period));
+                self.live = Some(Live { id, scores: bundle.calibration.scores });
+                self.show_sensitivity()?;
+            }
+        }
+        Ok(self.live.as_ref().map(|live| live.id.as_str()))
+    }
+
+    fn show_sensitivity(&self) -> Result<(), RetrainError> {
+        if let Some(verdict) = self.live.as_ref().map(|live| self.verdict(&live.id)).transpose()?.flatten() {
+            SensitivityKnown { stream: &self.stream.name, verdict: &verdict }.emit();
+        }
+        Ok(())
+    }
+
+    /// The verdict on a bundle; `None` where there is none that can be read.
+    ///
+    /// # Errors
+    /// An unknown bundle, or the file system's.
+    pub fn verdict(&self, id: &str) -> Result<Option<Verdict>, RetrainError> {
+        let bytes = self.registry.attached(&self.stream.name, id, VERDICT)?;
+        Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+    }
+
+    /// Takes normal traffic.
+    ///
+    /// # Errors
+    /// Where the store cannot be written.
+    pub fn take(&mut self, runs: Vec<Run>) -> Result<(), RetrainError> {
+        if runs.is_empty() {
+            return Ok(());
+        }
+        let changes = self.buffer.add(runs);
+        self.keep(changes)
+    }
+
+    /// Forgets the kept records for which `keeps` does not hold.
+    ///
+    /// # Errors
+    /// Where the store cannot be written.
+    pub fn retain(&mut self, keeps: impl Fn(&str, EventTime) -> bool) -> Result<(), RetrainError> {
+        let changes = self.buffer.retain(keeps);
+        self.keep(changes)
+    }
+
+    fn keep(&mut self, changes: Vec<Change>) -> Result<(), RetrainError> {
+        self.buffer.publish(&self.admission);
+        let (records, series) = (self.buffer.len(), self.buffer.series());
+        NormalKept { stream: &self.stream.name, records, series }.emit();
+        let note = |(partition, offset, run): Change| {
+            let bytes = run.map(|run| codec::encode(&run)).transpose()?;
+            Ok((format!("{RUN}{partition}/{offset}"), bytes))
+        };
+        let notes: Result<Vec<_>, CodecError> = changes.into_iter().map(note).collect();
+        Ok(self.store.commit(&self.stream.name, &Commit { notes: notes?, ..Commit::default() })?)
+    }
+
+    fn keep_plan(&self) -> Result<(), RetrainError> {
+        let notes = vec![(PLAN.to_owned(), Some(codec::encode(&self.plan)?))];
+        Ok(self.store.commit(&self.stream.name, &Commit { notes, ..Commit::default() })?)
+    }
+
+    /// Whether a training is due at `now`, the newest event time, and why.
+    ///
+    /// # Errors
+    /// Where the store cannot be written.
+    pub fn due(&mut self, now: EventTime) -> Result<Option<Reason>, RetrainError> {
+        let (settings, name) = (&self.stream.retrain, &self.stream.name);
+        let Some(live) = &self.live else { return Ok(None) };
+        let before = self.plan.clone();
+        let by_period = self.plan.period_over(settings, name, now).then_some(Reason::Period);
+        let looks = self.plan.look_for_drift(settings, now);
+        let by_drift = if looks && by_period.is_none() && self.has_enough() { self.drifted(live) } else { None };
+        if before != self.plan {
+            self.keep_plan()?;
+        }
+        Ok(by_period.or(by_drift))
+    }
+
+    /// Whether an operator asked for a training since the last call.
+    ///
+    /// # Errors
+    /// A bad stream name.
+    pub fn is_asked(&self) -> Result<bool, RetrainError> {
+        Ok(self.registry.take_wanted(&self.stream.name)?)
+    }
+
+    /// Whether the buffer holds as much as the first model learned from, or half of what it can hold.
+    fn has_enough(&self) -> bool {
+        self.buffer.len() >= self.stream.training.records.min(self.stream.retrain.records / 2)
+    }
+
+    fn drifted(&self, live: &Live) -> Option<Reason> {
+        let tag = tag(&live.id);
+        let mut runs: Vec<&Run> = self.buffer.runs().filter(|run| run.bundle == tag).collect();
+        runs.sort_by_key(|run| std::cmp::Reverse(run.until()));
+        // The newest quarter of what the buffer can hold.
+        let scores = runs.into_iter().flat_map(|run| &run.scores).take(self.stream.retrain.records / 4);
+        let recent: Vec<f64> = scores.map(|&score| f64::from(score)).collect();
+        let found = drift(&recent, &live.scores, self.stream.score.alpha)?;
+        metrics::gauge!("outlierd_drift_distance", "stream" => self.stream.name.clone()).set(found.distance);
+        found.is_drift().then_some(Reason::Drift { distance: found.distance })
+    }
+
+    /// Trains a challenger, has it examined, keeps both, and makes it live where it passed and the settings say so.
+    ///
+    /// # Errors
+    /// See [`RetrainError`]; the live bundle then stays. `on_progress` cancels by `Break`.
+    pub fn challenge(
+        &mut self,
+        reason: Reason,
+        now: EventTime,
+        on_progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
+    ) -> Result<Verdict, RetrainError> {
+        let name = self.stream.name.clone();
+        self.plan.began(&self.stream.retrain, &name, now);
+        self.keep_plan()?;
+        let Some(champion) = self.registry.load_current(&name)? else {
+            return Err(RetrainError::NoChampion { stream: name });
+        };
+        let (learned, held_out) = self.split()?;
+        TrainingBegan { stream: &name, reason: reason.to_string(), records: self.buffer.len() }.emit();
+        let start = Some(&champion).filter(|_| self.stream.retrain.start == Warmth::Warm);
+        let challenger = learn(&self.stream, &learned, start, on_progress)?;
+        challenger.save(self.registry.root())?;
+        let verdict =
+            self.examine(challenger, champion, (&learned, &held_out), &reason.to_string(), now, on_progress)?;
+        self.registry.attach(&name, &verdict.challenger, VERDICT, &serde_json::to_vec_pretty(&verdict)?)?;
+        let promoted = verdict.passed && self.may_promote(&verdict)?;
+        ChallengerJudged { stream: &name, verdict: &verdict, promoted }.emit();
+        if promoted {
+            self.promote(&verdict, now)?;
+        }
+        Ok(verdict)
+    }
+
+    /// A training that was broken off at `now` is due again.
+    ///
+    /// # Errors
+    /// Where the store cannot be written.
+    pub fn put_off(&mut self, now: EventTime) -> Result<(), RetrainError> {
+        self.plan.due = Some(now);
+        self.keep_plan()
+    }
+
+    /// The kept records: those to learn from, and the newest ones, which prove.
+    fn split(&self) -> Result<(TrainingSet, TrainingSet), RetrainError> {
+        let mut runs: Vec<&Run> = self.buffer.runs().collect();
+        runs.sort_by_key(|run| (run.from(), run.partition, run.offset));
+        let wanted = (self.stream.retrain.hold_out * self.buffer.len() as f64) as usize;
+        let mut held_out = 0;
+        let mut cut = runs.len();
+        while held_out < wanted && cut > 0 {
+            cut -= 1;
+            held_out += runs[cut].times.len();
+        }
+        // Runs of several series overlap in time: none that reaches into the held-out time is learned from.
+        let begins = runs.get(cut).map_or(EventTime(i64::MAX), |run| run.from());
+        let learned = TrainingSet::of_runs(runs[..cut].iter().copied().filter(|run| run.until() < begins));
+        let held_out = TrainingSet::of_runs(runs[cut..].iter().copied());
+        if held_out.len() < HELD_OUT_MIN || !self.has_enough() {
+            return Err(RetrainError::TooFew { records: self.buffer.len(), held_out: held_out.len() });
+        }
+        Ok((learned, held_out))
+    }
+
+    fn examine(
+        &self,
+        challenger: Bundle,
+        champion: Bundle,
+        (learned, held_out): (&TrainingSet, &TrainingSet),
+        reason: &str,
+        at: EventTime,
+        on_progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
+    ) -> Result<Verdict, RetrainError> {
+        let mut linear = Stream::clone(&self.stream);
+        linear.model.kind = ModelKind::Linear;
+        let baseline = match self.stream.model.kind {
+            ModelKind::Linear => None,
+            ModelKind::Dense => Some(learn(&linear, learned, None, on_progress)?),
+        };
+        let all = TrainingSet::of_runs(self.buffer.runs());
+        let (stream, confirmed) = (&*self.stream, self.confirmed.as_slice());
+        let case = Case { stream, all: &all, held_out, confirmed, reason, at };
+        Ok(case.examine(challenger, champion, baseline)?)
+    }
+
+    fn may_promote(&self, verdict: &Verdict) -> Result<bool, RetrainError> {
+        let was_brought_back = self.plan.brought_back.contains(&verdict.challenger);
+        let name = &self.stream.name;
+        Ok(self.stream.retrain.promote && !was_brought_back && !self.registry.is_pinned(name)?)
+    }
+
+    fn promote(&mut self, verdict: &Verdict, now: EventTime) -> Result<(), RetrainError> {
+        if verdict.challenger == verdict.champion {
+            return Ok(());
+        }
+        self.registry.promote(
+            &self.stream.name,
+            &verdict.challenger,
+            &format!("proved itself ({})", verdict.reason),
+        )?;
+        self.admission.take_counts();
+        self.plan.probation = (!self.stream.retrain.probation.is_zero()).then(|| Probation {
+            bundle: verdict.challenger.clone(),
+            previous: verdict.champion.clone(),
+            until: later(now, self.stream.retrain.probation),
+            predicted: (verdict.alerts / verdict.budgeted.max(f64::MIN_POSITIVE)).max(1.0),
+            alerts: 0,
+            budgeted: 0.0,
+        });
+        self.keep_plan()?;
+        self.follow()?;
+        Ok(())
+    }
+
+    /// Looks at the bundle on probation: brings the last one back where it raised more alerts than predicted. Returns whether
+    /// another bundle is live now.
+    ///
+    /// # Errors
+    /// Where the last bundle cannot be made live, or the store not be written.
+    pub fn probe(&mut self, now: EventTime) -> Result<bool, RetrainError> {
+        let (alerts, budgeted) = self.admission.take_counts();
+        let current = self.live.as_ref().map(|live| live.id.as_str());
+        let Some(probation) = self.plan.probation.as_mut().filter(|p| Some(p.bundle.as_str()) == current) else {
+            return Ok(false);
+        };
+        probation.alerts += alerts;
+        probation.budgeted += budgeted;
+        if !probation.has_failed() {
+            if now >= probation.until {
+                self.plan.probation = None;
+            }
+            if alerts > 0 || self.plan.probation.is_none() {
+                self.keep_plan()?;
+            }
+            return Ok(false);
+        }
+        let name = self.stream.name.clone();
+        let Some(failed) = self.plan.probation.take() else { return Ok(false) };
+        if self.registry.is_pinned(&name)? {
+            return Ok(false);
+        }
+        self.plan.note_brought_back(&failed.bundle);
+        self.keep_plan()?;
+        let predicted = failed.predicted * failed.budgeted;
+        let why = format!("{} alerts in its probation, {predicted:.2} were predicted", failed.alerts);
+        self.registry.promote(&name, &failed.previous, &format!("brought back: {} raised {why}", failed.bundle))?;
+        let (from, to, alerts) = (&failed.bundle, &failed.previous, failed.alerts);
+        BundleBroughtBack { stream: &name, from, to, alerts, predicted }.emit();
+        self.follow()?;
+        Ok(true)
+    }
+}
+
+/// Records that a challenger is proved on at least.
+const HELD_OUT_MIN: usize = 64;

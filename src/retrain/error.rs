@@ -1,0 +1,65 @@
+//! Why a challenge comes to nothing.
+
+use super::learn::LearnError;
+use crate::model::bundle::BundleError;
+use crate::model::registry::RegistryError;
+use crate::pipeline::PipelineError;
+use crate::state::StoreError;
+use crate::state::codec::CodecError;
+
+/// Why a challenge came to nothing. The live bundle stays.
+#[derive(Debug, thiserror::Error)]
+pub enum RetrainError {
+    /// The stream has no bundle to challenge.
+    #[error("stream {stream} has no live bundle yet: its first one is trained from its first records")]
+    NoChampion {
+        /// The stream.
+        stream: String,
+    },
+    /// Too little normal traffic.
+    #[error(
+        "{records} records of normal traffic are kept, {held_out} of them to prove a challenger on: too few yet; the next training tries again"
+    )]
+    TooFew {
+        /// Kept records.
+        records: usize,
+        /// Those of them that would be held out.
+        held_out: usize,
+    },
+    /// The training took too long.
+    #[error("the training took longer than retrain.time_limit, or was told to stop")]
+    Cancelled,
+    /// The training.
+    #[error(transparent)]
+    Learn(LearnError),
+    /// The tests.
+    #[error(transparent)]
+    Pipeline(#[from] PipelineError),
+    /// The model folder.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The bundle.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A note that cannot be written.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// The system has no thread for it.
+    #[error("no thread for the retraining: {0}")]
+    Thread(#[from] std::io::Error),
+    /// A verdict that cannot be written.
+    #[error("the verdict cannot be written: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+impl From<LearnError> for RetrainError {
+    fn from(error: LearnError) -> Self {
+        match error {
+            LearnError::Cancelled => Self::Cancelled,
+            other => Self::Learn(other),
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! When a stream is trained again, and what of that outlives a restart.
+//!
+//! All times are event times: a stream that stands still needs no training, and a replay is trained when the plant was.
+
+use std::time::Duration;
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+use statrs::distribution::{DiscreteCDF, Poisson};
+
+use crate::config::settings::Retrain;
+use crate::record::EventTime;
+
+/// How many times in `retrain.every` drift is looked for.
+const LOOKS: u32 = 16;
+/// After a training, no drift calls for the next one for this part of `retrain.every`.
+const REST: u32 = 4;
+/// How unlikely the alerts of a probation have to be before the last bundle comes back.
+const UNLIKELY: f64 = 0.001;
+/// Fewer alerts than this bring no bundle back.
+const ALERTS_MIN: u64 = 3;
+/// Bundles that are remembered as brought back; they do not go live by themselves again.
+const BROUGHT_BACK_MAX: usize = 32;
+
+/// Why a stream is trained again.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Reason {
+    /// `retrain.every` has passed.
+    Period,
+    /// The scores of normal traffic have moved.
+    Drift {
+        /// How far: the Kolmogorov-Smirnov distance.
+        distance: f64,
+    },
+    /// An operator asked for it.
+    Command,
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Period => f.write_str("period"),
+            Self::Drift { distance } => write!(f, "drift (distance {distance:.2})"),
+            Self::Command => f.write_str("command"),
+        }
+    }
+}
+
+/// What outlives a restart.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Plan {
+    /// When the next training is due by time; `None` before the stream has a bundle.
+    pub due: Option<EventTime>,
+    /// When drift is looked for next.
+    pub look: Option<EventTime>,
+    /// Trainings so far.
+    pub trainings: u64,
+    /// The bundle that has to prove itself live.
+    pub probation: Option<Probation>,
+    /// Bundles that were brought back, the latest last.
+    pub brought_back: Vec<String>,
+}
+
+/// A bundle that went live a short time ago.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Probation {
+    /// Its id.
+    pub bundle: String,
+    /// The bundle that was live before.
+    pub previous: String,
+    /// When it is over.
+    pub until: EventTime,
+    /// Alerts that its proof predicts for each one that the budget allows, at least 1.
+    pub predicted: f64,
+    /// Alerts since then.
+    pub alerts: u64,
+    /// Alerts that the budget allows for the records since then.
+    pub budgeted: f64,
+}
+
+impl Probation {
+    /// Whether so many alerts are not what was predicted: their probability is below 1 in 1,000.
+    pub fn has_failed(&self) -> bool {
+        let mean = (self.budgeted * self.predicted).max(1e-9);
+        let as_many = |mean| Poisson::new(mean).map_or(1.0, |poisson| poisson.sf(self.alerts.saturating_sub(1)));
+        self.alerts >= ALERTS_MIN && as_many(mean) < UNLIKELY
+    }
+}
+
+impl Plan {
+    /// Whether the period is over at `now`; the first call starts it.
+    pub fn period_over(&mut self, settings: &Retrain, name: &str, now: EventTime) -> bool {
+        let due = match self.due {
+            Some(due) => due,
+            None => *self.due.insert(self.next(settings, name, now)),
+        };
+        !settings.every.is_zero() && now >= due
+    }
+
+    /// Whether it is time to look for drift; the next time is later.
+    pub fn look_for_drift(&mut self, settings: &Retrain, now: EventTime) -> bool {
+        let is_time = self.look.is_some_and(|at| now >= at);
+        if is_time || self.look.is_none() {
+            self.look = Some(later(now, span(settings) / LOOKS));
+        }
+        is_time && settings.on_drift
+    }
+
+    /// A training has begun.
+    pub fn began(&mut self, settings: &Retrain, name: &str, now: EventTime) {
+        self.trainings += 1;
+        self.due = Some(self.next(settings, name, now));
+        self.look = Some(later(now, span(settings) / REST));
+    }
+
+    /// A bundle was brought back.
+    pub fn note_brought_back(&mut self, bundle: &str) {
+        self.brought_back.push(bundle.to_owned());
+        let excess = self.brought_back.len().saturating_sub(BROUGHT_BACK_MAX);
+        self.brought_back.drain(..excess);
+    }
+
+    /// The next time by period: later by a part of the jitter that follows from the stream's name and the training's number.
+    fn next(&self, settings: &Retrain, name: &str, now: EventTime) -> EventTime {
+        let seed = blake3::hash(name.as_bytes());
+        let mut rng = ChaCha8Rng::from_seed(*seed.as_bytes());
+        rng.set_stream(self.trainings);
+        later(now, settings.every.mul_f64(1.0 + settings.jitter * rng.random::<f64>()))
+    }
+}
+
+/// What drift is timed by where there is no period.
+fn span(settings: &Retrain) -> Duration {
+    if settings.every.is_zero() { settings.half_life } else { settings.every }
+}
+
+/// `time` and a duration after it (saturating).
+pub fn later(time: EventTime, span: Duration) -> EventTime {
+    EventTime(time.0.saturating_add(i64::try_from(span.as_micros()).unwrap_or(i64::MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Sources, load};
+
+    const DAY: i64 = 86_400_000_000;
+
+    fn settings() -> Retrain {
+        let overrides = ["streams.s.input.topic=t", "streams.s.record.fields=[\"x\", \"y\", \"z\"]"];
+        let loaded = load(&Sources { overrides: overrides.map(str::to_owned).into(), ..Sources::default() }).unwrap();
+        loaded.streams[0].retrain.clone()
+    }
+
+    #[test]
+    fn it_is_due_once_a_period_and_a_bit_later_each_time_by_another_bit() {
+        let (settings, mut plan) = (settings(), Plan::default());
+        let mut due = Vec::new();
+        for hour in 0..24 * 40 {
+            let now = EventTime(hour * DAY / 24);
+            if plan.period_over(&settings, "pumps", now) {
+                plan.began(&settings, "pumps", now);
+                due.push(now.0);
+            }
+        }
+        let gaps: Vec<i64> = due.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(due.len() >= 4 && gaps.iter().all(|gap| (7 * DAY..8 * DAY).contains(gap)), "{gaps:?}");
+        assert!(gaps.windows(2).any(|pair| pair[0] != pair[1]), "{gaps:?}");
+    }
+
+    #[test]
+    fn without_a_period_nothing_is_due_by_time() {
+        let settings = Retrain { every: Duration::ZERO, ..settings() };
+        let mut plan = Plan::default();
+        assert!((0..1_000).all(|day| !plan.period_over(&settings, "pumps", EventTime(day * DAY))));
+    }
+
+    #[test]
+    fn drift_is_looked_for_now_and_then_and_not_right_after_a_training() {
+        let (settings, mut plan) = (settings(), Plan::default());
+        let minutes = |range: std::ops::Range<i64>, plan: &mut Plan| {
+            range.filter(|minute| plan.look_for_drift(&settings, EventTime(minute * 60_000_000))).count()
+        };
+        assert_eq!(minutes(0..7 * 1440, &mut plan), 15);
+        plan.began(&settings, "pumps", EventTime(7 * DAY));
+        assert_eq!(minutes(7 * 1440..7 * 1440 + 2_500, &mut plan), 0);
+    }
+
+    #[test]
+    fn only_unlikely_alerts_end_a_probation() {
+        let of = |alerts, budgeted, predicted| {
+            let (bundle, previous, until) = ("b".into(), "a".into(), EventTime(0));
+            Probation { bundle, previous, until, predicted, alerts, budgeted }.has_failed()
+        };
+        assert!(!of(2, 0.0, 1.0), "two alerts are no series of them");
+        assert!(of(3, 0.01, 1.0));
+        assert!(!of(5, 2.0, 1.0));
+        assert!(of(12, 2.0, 1.0));
+        assert!(!of(12, 2.0, 3.0), "the proof had predicted as many");
+    }
+}

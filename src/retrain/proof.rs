@@ -1,0 +1,357 @@
+//! Promotion by proof: a challenger against the live bundle, on normal traffic that is newer than all that it learned from.
+//!
+//! | test | the challenger has to |
+//! |---|---|
+//! | reconstruction | have at most [`ERROR_RATIO`] times the champion's mean square error |
+//! | alert budget | open no more alerts than the budget makes likely, or than the champion opens |
+//! | injected faults | catch at least [`CAUGHT_RATIO`] times as many of the same injected faults |
+//! | confirmed faults | catch all confirmed faults that the champion catches |
+//!
+//! The held-out records are those that the champion let pass, so it never looks worse than it is: an equal challenger must
+//! not fail for that, which is what the allowances are for.
+
+use std::ops::Range;
+
+use statrs::distribution::{DiscreteCDF, Poisson};
+
+use super::inject::{Fault, Kind, inject};
+use super::set::TrainingSet;
+use super::trial::{Course, Trial, Tried};
+use super::verdict::{Margin, Sensitivity, Test, TestName, Verdict};
+use crate::config::settings::Stream;
+use crate::model::bundle::Bundle;
+use crate::model::manifest::Segment;
+use crate::pipeline::PipelineError;
+use crate::record::EventTime;
+use crate::score::{ScoreError, squared_errors};
+
+/// Two trainings on the same records, with different seeds, differ by less.
+pub const ERROR_RATIO: f64 = 1.1;
+/// See [`ERROR_RATIO`].
+pub const CAUGHT_RATIO: f64 = 0.9;
+/// The alert count that the budget makes likely: this quantile of a Poisson distribution.
+const LIKELY: f64 = 0.99;
+
+/// Records before an injected fault: a series whose chart has settled.
+const WARM_ROWS: usize = 200;
+/// Records that an injected fault lasts.
+const FAULT_ROWS: usize = 100;
+/// Series that faults are injected into.
+const PLACES: usize = 8;
+/// Fields that faults are injected into, evenly chosen where there are more.
+const FIELDS: usize = 32;
+/// Smallest part of its mean that a field's standard deviation is taken for.
+const SD_MIN: f64 = 1e-3;
+
+/// A fault that an operator has confirmed, with the records that led to it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Confirmed {
+    /// The records of its series: normal ones, and then the fault.
+    pub course: Course,
+    /// The row that the fault begins with.
+    pub begins: usize,
+}
+
+/// Where and why a challenger is examined.
+#[derive(Clone, Debug)]
+pub struct Case<'a> {
+    /// The stream.
+    pub stream: &'a Stream,
+    /// All normal traffic that is kept, the held-out part included.
+    pub all: &'a TrainingSet,
+    /// The part that no contender has learned from.
+    pub held_out: &'a TrainingSet,
+    /// Confirmed faults.
+    pub confirmed: &'a [Confirmed],
+    /// Why the challenger was trained.
+    pub reason: &'a str,
+    /// Newest event time of the stream.
+    pub at: EventTime,
+}
+
+/// What one contender reached.
+struct Reached {
+    id: String,
+    error: f64,
+    normal: Tried,
+    /// For each injected fault whether it is caught; `None` where the series alerts there without it.
+    injected: Vec<Option<bool>>,
+    confirmed: Vec<bool>,
+}
+
+/// An injected fault: what, and in which copy of which series.
+struct Injected {
+    fault: Fault,
+    place: usize,
+}
+
+impl Case<'_> {
+    /// Examines a challenger. The baseline, of principal components, is only reported.
+    ///
+    /// # Errors
+    /// Where a bundle cannot score.
+    pub fn examine(
+        &self,
+        challenger: Bundle,
+        champion: Bundle,
+        baseline: Option<Bundle>,
+    ) -> Result<Verdict, PipelineError> {
+        let exam = Exam::new(self);
+        let challenger = exam.sit(challenger)?;
+        let champion = exam.sit(champion)?;
+        let baseline = baseline.map(|bundle| exam.sit(bundle)).transpose()?;
+        let tests = vec![
+            reconstruction(&challenger, &champion),
+            alert_budget(&challenger, &champion),
+            injected_faults(&challenger, &champion),
+            confirmed_faults(&challenger, &champion),
+        ];
+        let times = || self.held_out.times.iter().copied();
+        Ok(Verdict {
+            passed: tests.iter().all(|test| test.passed),
+            tests,
+            reason: self.reason.to_owned(),
+            at: self.at,
+            held_out: Segment {
+                series: String::new(),
+                from: times().min().unwrap_or_default(),
+                until: times().max().unwrap_or_default(),
+            },
+            held_out_records: self.held_out.len(),
+            alerts: challenger.alerts(),
+            budgeted: challenger.normal.budgeted,
+            sensitivity: exam.sensitivity(&challenger),
+            linear: baseline.map(|baseline| Margin {
+                error_ratio: challenger.error / baseline.error.max(f64::MIN_POSITIVE),
+                caught_more: challenger.caught_part() - baseline.caught_part(),
+            }),
+            challenger: challenger.id,
+            champion: champion.id,
+        })
+    }
+}
+
+/// The questions, the same for all contenders.
+struct Exam<'a> {
+    case: &'a Case<'a>,
+    /// Standard deviation of each field inside a series, in its own unit.
+    unit: Vec<f64>,
+    fields: usize,
+    injected: Vec<Injected>,
+    /// The series without a fault and the first row of a fault, one a place.
+    places: Vec<(Course, usize)>,
+}
+
+impl<'a> Exam<'a> {
+    fn new(case: &'a Case<'a>) -> Self {
+        let fields = case.stream.record.fields.len();
+        let unit = spread(case.all, fields);
+        let places = places(case.all, fields);
+        let step = fields.div_ceil(FIELDS);
+        let mut injected = Vec::new();
+        for place in 0..places.len() {
+            for field in (0..fields).step_by(step) {
+                for kind in Kind::ALL {
+                    let fault = |&size: &f64| Injected { fault: Fault { kind, field, size }, place };
+                    injected.extend(kind.sizes().iter().map(fault));
+                }
+            }
+        }
+        Self { case, unit, fields, injected, places }
+    }
+
+    /// One contender answers all of them.
+    fn sit(&self, bundle: Bundle) -> Result<Reached, PipelineError> {
+        let id = bundle.id().to_owned();
+        let error = self.error(&bundle)?;
+        let mut trial = Trial::new(self.case.stream, bundle)?;
+        let normal = trial.run(&courses(self.case.held_out, self.fields))?;
+        let clean: Vec<Course> = self.places.iter().map(|(course, _)| course.clone()).collect();
+        let clean = trial.run(&clean)?.opened;
+        let mut injected = Vec::with_capacity(self.injected.len());
+        // Part by part: a copy of a series for each fault is much at once.
+        for (part, faults) in self.injected.chunks(64).enumerate() {
+            let courses: Vec<Course> =
+                faults.iter().enumerate().map(|(i, fault)| self.broken(fault, part * 64 + i)).collect();
+            let opened = trial.run(&courses)?.opened;
+            injected.extend(faults.iter().zip(opened).map(|(fault, opened)| {
+                let start = self.places[fault.place].1;
+                let after = |rows: &[usize]| rows.iter().any(|&row| row >= start);
+                (!after(&clean[fault.place])).then(|| after(&opened))
+            }));
+        }
+        let courses: Vec<Course> = self.case.confirmed.iter().map(|fault| fault.course.clone()).collect();
+        let opened = trial.run(&courses)?.opened;
+        let confirmed = self.case.confirmed.iter().zip(opened);
+        let confirmed = confirmed.map(|(fault, opened)| opened.iter().any(|&row| row >= fault.begins)).collect();
+        Ok(Reached { id, error, normal, injected, confirmed })
+    }
+
+    /// The mean square error on the held-out records, less the part with the largest error that training leaves out too.
+    fn error(&self, bundle: &Bundle) -> Result<f64, ScoreError> {
+        let windows = self.case.held_out.windows(self.case.stream.window, self.fields).values;
+        let mut errors = squared_errors(&*bundle.model, &bundle.calibration.scaler, &windows, &self.unit)?;
+        errors.sort_unstable_by(f64::total_cmp);
+        let kept = errors.len() - (self.case.stream.training.trim * errors.len() as f64) as usize;
+        Ok(errors.iter().take(kept).sum::<f64>() / kept.max(1) as f64)
+    }
+
+    fn broken(&self, injected: &Injected, seed: usize) -> Course {
+        let (course, start) = &self.places[injected.place];
+        let mut course = course.clone();
+        let unit = self.unit[injected.fault.field];
+        inject(&mut course.values, self.fields, &injected.fault, *start, unit, seed as u64);
+        course
+    }
+
+    /// The smallest size of each kind in each field from which at least half of the faults are caught.
+    fn sensitivity(&self, reached: &Reached) -> Vec<Sensitivity> {
+        let mut found = Vec::new();
+        for (field, name) in self.case.stream.record.fields.iter().enumerate() {
+            for kind in Kind::ALL {
+                let of = |size: f64| {
+                    let asked = self.injected.iter().zip(&reached.injected);
+                    let fits = |fault: &Fault| fault.kind == kind && fault.field == field && fault.size == size;
+                    let answers: Vec<bool> =
+                        asked.filter(|(i, _)| fits(&i.fault)).filter_map(|(_, caught)| *caught).collect();
+                    (answers.iter().filter(|&&caught| caught).count(), answers.len())
+                };
+                if kind.sizes().iter().all(|&size| of(size).1 == 0) {
+                    continue;
+                }
+                let caught = |size: f64| matches!(of(size), (caught, asked) if asked > 0 && 2 * caught >= asked);
+                // From the largest down: a size above a gap is not the smallest that is caught.
+                let smallest = kind.sizes().iter().rev().copied().take_while(|&size| caught(size)).last();
+                found.push(Sensitivity { field: name.name.clone(), kind, smallest });
+            }
+        }
+        found
+    }
+}
+
+impl Reached {
+    fn alerts(&self) -> f64 {
+        self.normal.opened.iter().map(Vec::len).sum::<usize>() as f64
+    }
+
+    fn caught_part(&self) -> f64 {
+        let asked = self.injected.iter().flatten().count().max(1);
+        self.injected.iter().flatten().filter(|&&caught| caught).count() as f64 / asked as f64
+    }
+}
+
+fn reconstruction(challenger: &Reached, champion: &Reached) -> Test {
+    let limit = ERROR_RATIO * champion.error;
+    Test {
+        name: TestName::Reconstruction,
+        // Not "above the limit": an error that is not a number has to fail.
+        passed: challenger.error <= limit,
+        challenger: challenger.error,
+        champion: champion.error,
+        limit,
+        says: format!(
+            "mean square error on held-out normal traffic {:.4}, that of the live bundle {:.4} (at most {limit:.4})",
+            challenger.error, champion.error
+        ),
+    }
+}
+
+fn alert_budget(challenger: &Reached, champion: &Reached) -> Test {
+    let budgeted = challenger.normal.budgeted;
+    let limit = likely(budgeted).max(champion.alerts());
+    Test {
+        name: TestName::AlertBudget,
+        passed: challenger.alerts() <= limit,
+        challenger: challenger.alerts(),
+        champion: champion.alerts(),
+        limit,
+        says: format!(
+            "{} alerts on held-out normal traffic, where the budget is {budgeted:.2}; the live bundle raises {} (at most {limit})",
+            challenger.alerts(),
+            champion.alerts()
+        ),
+    }
+}
+
+/// How many alerts are likely where `budgeted` are expected.
+pub fn likely(budgeted: f64) -> f64 {
+    Poisson::new(budgeted.max(1e-9)).map_or(0.0, |poisson| poisson.inverse_cdf(LIKELY) as f64)
+}
+
+fn injected_faults(challenger: &Reached, champion: &Reached) -> Test {
+    // Only where neither alerts without the fault: there an alert means nothing.
+    let both = || challenger.injected.iter().zip(&champion.injected).filter_map(|(a, b)| a.zip(*b));
+    let count = |of: fn((bool, bool)) -> bool| both().filter(|&pair| of(pair)).count() as f64;
+    let (ours, theirs) = (count(|(a, _)| a), count(|(_, b)| b));
+    let limit = (CAUGHT_RATIO * theirs).floor();
+    let asked = both().count();
+    Test {
+        name: TestName::InjectedFaults,
+        // Where no series is quiet for long enough, nothing is proved.
+        passed: asked > 0 && ours >= limit,
+        challenger: ours,
+        champion: theirs,
+        limit,
+        says: format!("{ours} of {asked} injected faults caught, the live bundle catches {theirs} (at least {limit})"),
+    }
+}
+
+fn confirmed_faults(challenger: &Reached, champion: &Reached) -> Test {
+    let pairs = || challenger.confirmed.iter().zip(&champion.confirmed);
+    let lost = pairs().filter(|&(&ours, &theirs)| theirs && !ours).count();
+    let (ours, theirs) = (pairs().filter(|pair| *pair.0).count(), pairs().filter(|pair| *pair.1).count());
+    Test {
+        name: TestName::ConfirmedFaults,
+        passed: lost == 0,
+        challenger: ours as f64,
+        champion: theirs as f64,
+        limit: theirs as f64,
+        says: format!(
+            "{ours} of {} confirmed faults caught, {lost} of the {theirs} that the live bundle catches are missed",
+            pairs().count()
+        ),
+    }
+}
+
+/// Each series of a set as a course of its own.
+fn courses(set: &TrainingSet, fields: usize) -> Vec<Course> {
+    set.segments.iter().map(|rows| course(set, fields, rows.clone())).collect()
+}
+
+fn course(set: &TrainingSet, fields: usize, rows: Range<usize>) -> Course {
+    Course {
+        times: set.times[rows.clone()].to_vec(),
+        values: set.rows[rows.start * fields..rows.end * fields].to_vec(),
+    }
+}
+
+/// The newest records of the series with the most of them, and where a fault begins there.
+fn places(set: &TrainingSet, fields: usize) -> Vec<(Course, usize)> {
+    let mut segments = set.segments.clone();
+    segments.sort_by_key(|rows| std::cmp::Reverse(rows.len()));
+    let place = |rows: &Range<usize>| {
+        let from = rows.end.saturating_sub(WARM_ROWS + FAULT_ROWS).max(rows.start);
+        let length = rows.end - from;
+        // A short series gives the fault its last third.
+        let start = length - FAULT_ROWS.min(length / 3);
+        (start > 0 && start < length).then(|| (course(set, fields, from..rows.end), start))
+    };
+    segments.iter().take(PLACES).filter_map(place).collect()
+}
+
+/// Standard deviation of each field inside the series, in the field's unit: the mean over the series' variances.
+fn spread(set: &TrainingSet, fields: usize) -> Vec<f64> {
+    let mut sum = vec![0.0; fields];
+    let mut largest = vec![0.0f64; fields];
+    for rows in &set.segments {
+        let n = rows.len().max(1) as f64;
+        for (field, (sum, largest)) in sum.iter_mut().zip(&mut largest).enumerate() {
+            let readings = || rows.clone().map(|row| set.rows[row * fields + field]);
+            let mean = readings().sum::<f64>() / n;
+            *sum += readings().map(|x| (x - mean).powi(2)).sum::<f64>();
+            *largest = largest.max(mean.abs());
+        }
+    }
+    let n = set.len().max(1) as f64;
+    sum.iter().zip(largest).map(|(sum, mean)| (sum / n).sqrt().max(SD_MIN * mean.max(1e-9))).collect()
+}

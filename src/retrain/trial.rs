@@ -1,0 +1,91 @@
+//! A trial: a bundle judges rows that it is handed, by the daemon's own pipeline, and nothing of it is published.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::settings::Stream;
+use crate::model::bundle::Bundle;
+use crate::pipeline::series::SeriesTable;
+use crate::pipeline::{Pipeline, PipelineError};
+use crate::record::alert::AlertEvent;
+use crate::record::{Batch, EventTime, Record};
+
+/// Records of one batch.
+const BATCH_ROWS: usize = 4_096;
+
+/// The rows of one series in the order of time: a series that nothing is known of before.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Course {
+    /// Event times, increasing.
+    pub times: Vec<EventTime>,
+    /// Readings, row-major, n x fields.
+    pub values: Vec<f64>,
+}
+
+/// What a trial of some courses came to.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Tried {
+    /// For each course the rows that opened an alert, of either kind.
+    pub opened: Vec<Vec<usize>>,
+    /// Alerts that the budget allows for the scored records.
+    pub budgeted: f64,
+}
+
+/// A bundle on trial.
+pub struct Trial {
+    pipeline: Pipeline,
+    fields: usize,
+}
+
+impl Trial {
+    /// Puts a bundle on trial with the stream's settings, but without mutes and without forgetting.
+    ///
+    /// # Errors
+    /// A bundle that does not fit the stream or cannot score.
+    pub fn new(stream: &Stream, bundle: Bundle) -> Result<Self, PipelineError> {
+        let mut stream = stream.clone();
+        stream.mutes.clear();
+        stream.keep.expire_after = Duration::ZERO;
+        stream.record.max_series = usize::MAX;
+        let fields = stream.record.fields.len();
+        Ok(Self { pipeline: Pipeline::new(Arc::new(stream), Some(bundle))?, fields })
+    }
+
+    /// Judges courses, each as a series of its own.
+    ///
+    /// # Errors
+    /// Where the forward pass fails.
+    pub fn run(&mut self, courses: &[Course]) -> Result<Tried, PipelineError> {
+        let mut tried = Tried { opened: vec![Vec::new(); courses.len()], budgeted: 0.0 };
+        let mut table = SeriesTable::new(usize::MAX);
+        let mut batch = Batch::default();
+        for (number, course) in courses.iter().enumerate() {
+            for (row, (&time, values)) in course.times.iter().zip(course.values.chunks_exact(self.fields)).enumerate() {
+                let (partition, offset) = (number as i32, row as i64);
+                let message = batch.records.len();
+                batch.records.push(Record { message, partition, offset, series: Cow::Borrowed("trial"), time });
+                batch.values.extend_from_slice(values);
+                if batch.records.len() >= BATCH_ROWS {
+                    self.judge(std::mem::take(&mut batch), &mut table, &mut tried)?;
+                }
+            }
+        }
+        self.judge(batch, &mut table, &mut tried)?;
+        Ok(tried)
+    }
+
+    fn judge(&mut self, batch: Batch<'_>, table: &mut SeriesTable, tried: &mut Tried) -> Result<(), PipelineError> {
+        let done = self.pipeline.run_decoded(&[], batch, table, &mut |_, _| None)?;
+        tried.budgeted += done.counts.budgeted;
+        for alert in done.alerts.iter().filter(|alert| alert.event == AlertEvent::Open) {
+            if let Some(opened) = tried.opened.get_mut(alert.position.partition as usize) {
+                opened.push(alert.position.offset as usize);
+            }
+        }
+        // Slots of the courses before are not needed any more, but a table only lets go of what was committed.
+        drop(table.take_dirty());
+        drop(table.take_unstored());
+        Ok(())
+    }
+}

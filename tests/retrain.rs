@@ -1,0 +1,335 @@
+//! Retraining from end to end on simulated pumps: what is kept, who goes live, who does not, and the way back.
+
+#![expect(clippy::unwrap_used, reason = "a test says what it expects by unwrapping it, in its helpers too")]
+
+use std::borrow::Cow;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use outlierd::config::settings::{Stream, Warmth};
+use outlierd::config::{Sources, load};
+use outlierd::model::bundle::Bundle;
+use outlierd::model::dense::Dense;
+use outlierd::model::registry::Registry;
+use outlierd::model::shape::ModelShape;
+use outlierd::pipeline::Pipeline;
+use outlierd::pipeline::series::SeriesTable;
+use outlierd::record::alert::{Alert, AlertEvent, AlertKind};
+use outlierd::record::{Batch, EventTime, Record};
+use outlierd::retrain::engine::Engine;
+use outlierd::retrain::error::RetrainError;
+use outlierd::retrain::inject::{Fault, Kind, inject};
+use outlierd::retrain::learn::learn;
+use outlierd::retrain::plan::Reason;
+use outlierd::retrain::proof::{Case, Confirmed};
+use outlierd::retrain::set::{Run, TrainingRow, TrainingSet};
+use outlierd::retrain::trial::Course;
+use outlierd::retrain::verdict::Verdict;
+use outlierd::sim::fleet::{Fleet, FleetPlan};
+use outlierd::sim::sensor::{SENSORS, Sensor};
+use outlierd::state::memory::MemoryStore;
+use rand::SeedableRng as _;
+
+const PUMPS: usize = 3;
+/// Steps that the first model learns from: one of the plant's days.
+const LEARNED: usize = 3_600;
+/// Steps of normal traffic after that.
+const KEPT: usize = 3_600;
+
+fn stream() -> Stream {
+    let fields: Vec<&str> = Sensor::ALL.iter().map(|sensor| sensor.name()).collect();
+    let overrides = vec![
+        "streams.pumps.input.topic=plant".to_owned(),
+        format!("streams.pumps.record.fields={fields:?}"),
+        format!("streams.pumps.training.records={}", LEARNED * PUMPS / 2),
+        "streams.pumps.training.epochs=6".to_owned(),
+        "streams.pumps.training.folds=2".to_owned(),
+        "streams.pumps.retrain.guard=30s".to_owned(),
+        "streams.pumps.retrain.half_life=1d".to_owned(),
+        "streams.pumps.retrain.records=12000".to_owned(),
+    ];
+    let settings = load(&Sources { overrides, ..Sources::default() }).unwrap();
+    settings.streams.into_iter().next().unwrap()
+}
+
+/// A plant whose records are fed to a pipeline.
+struct Plant {
+    fleet: Fleet,
+    plan: FleetPlan,
+    table: SeriesTable,
+}
+
+impl Plant {
+    fn new() -> Self {
+        let plan = FleetPlan { pumps: PUMPS, ..FleetPlan::default() };
+        Self { fleet: Fleet::new(plan.clone(), &[]), plan, table: SeriesTable::new(100) }
+    }
+
+    /// Runs `steps` steps, whose readings `change` may change; returns what was learned and the alerts.
+    fn run(
+        &mut self,
+        pipeline: &mut Pipeline,
+        steps: usize,
+        change: impl Fn(usize, &mut [f64]),
+    ) -> (Vec<TrainingRow>, Vec<Alert>, EventTime) {
+        let (mut learned, mut alerts, mut now) = (Vec::new(), Vec::new(), EventTime(0));
+        for _ in 0..steps {
+            let step = self.fleet.step();
+            now = self.plan.time_of(step);
+            let mut batch = Batch::default();
+            for (pump, reading) in self.fleet.readings().enumerate() {
+                let (offset, series) = ((step as usize * PUMPS + pump) as i64, Cow::Owned(FleetPlan::name_of(pump)));
+                batch.records.push(Record { message: pump, partition: 0, offset, series, time: now });
+                let mut values = *reading.values;
+                change(pump, &mut values);
+                batch.values.extend(values);
+            }
+            let done = pipeline.run_decoded(&[], batch, &mut self.table, &mut |_, _| None).unwrap();
+            learned.extend(done.learned.into_iter().map(|(_, row)| row));
+            alerts.extend(done.alerts);
+        }
+        (learned, alerts, now)
+    }
+}
+
+/// A champion, and normal traffic that came after it had learned.
+struct Fixture {
+    models: tempfile::TempDir,
+    champion: String,
+    runs: Vec<Run>,
+    now: EventTime,
+}
+
+fn fixture() -> &'static Fixture {
+    static FIXTURE: OnceLock<Fixture> = OnceLock::new();
+    FIXTURE.get_or_init(|| {
+        let stream = Arc::new(stream());
+        let models = tempfile::tempdir().unwrap();
+        let registry = Arc::new(Registry::open(models.path()).unwrap());
+        let engine = Engine::open(stream.clone(), registry.clone(), Arc::new(MemoryStore::default())).unwrap();
+        let (mut plant, mut pipeline) = (Plant::new(), Pipeline::new(stream.clone(), None).unwrap());
+        pipeline.collect(engine.admission().clone());
+        let (learned, ..) = plant.run(&mut pipeline, LEARNED, |_, _| {});
+        let bundle = learn(&stream, &TrainingSet::new(learned), None, &mut |_| ControlFlow::Continue(())).unwrap();
+        bundle.save(registry.root()).unwrap();
+        registry.promote("pumps", bundle.id(), "the first one").unwrap();
+        let champion = bundle.id().to_owned();
+        pipeline.swap(Some(bundle)).unwrap();
+        let (_, _, now) = plant.run(&mut pipeline, KEPT, |_, _| {});
+        let runs = pipeline.take_collected();
+        Fixture { models, champion, runs, now }
+    })
+}
+
+/// A registry of the test's own with the champion live, and an engine on it.
+fn engine(stream: &Arc<Stream>, folder: &Path, store: &Arc<MemoryStore>) -> (Arc<Registry>, Engine) {
+    let fixture = fixture();
+    let registry = Arc::new(Registry::open(folder).unwrap());
+    champion().save(registry.root()).unwrap();
+    registry.promote("pumps", &fixture.champion, "the first one").unwrap();
+    let mut engine = Engine::open(stream.clone(), registry.clone(), store.clone()).unwrap();
+    engine.follow().unwrap();
+    (registry, engine)
+}
+
+fn champion() -> Bundle {
+    Bundle::load(&fixture().models.path().join("pumps").join(&fixture().champion)).unwrap()
+}
+
+fn challenge(engine: &mut Engine) -> Result<Verdict, RetrainError> {
+    engine.challenge(Reason::Command, fixture().now, &mut |_| ControlFlow::Continue(()))
+}
+
+#[test]
+fn normal_traffic_of_all_series_is_kept_and_survives_a_restart() {
+    let (stream, dir, store) = (Arc::new(stream()), tempfile::tempdir().unwrap(), Arc::new(MemoryStore::default()));
+    let (registry, mut engine) = engine(&stream, dir.path(), &store);
+    engine.take(fixture().runs.clone()).unwrap();
+    assert_eq!(engine.buffer().series(), PUMPS);
+    assert!(engine.buffer().len() > KEPT * PUMPS * 3 / 4, "{} of {}", engine.buffer().len(), KEPT * PUMPS);
+    assert!(engine.due(fixture().now).unwrap().is_none());
+    let (plan, runs) = (engine.plan().clone(), engine.buffer().runs().cloned().collect::<Vec<_>>());
+    let again = Engine::open(stream, registry, store).unwrap();
+    assert_eq!((again.plan(), again.buffer().runs().cloned().collect::<Vec<_>>()), (&plan, runs));
+}
+
+#[test]
+fn a_challenger_that_proves_itself_goes_live_and_the_same_traffic_makes_the_same_one() {
+    let (stream, dir) = (Arc::new(stream()), tempfile::tempdir().unwrap());
+    let (registry, mut engine) = engine(&stream, dir.path(), &Arc::new(MemoryStore::default()));
+    engine.take(fixture().runs.clone()).unwrap();
+    let verdict = challenge(&mut engine).unwrap();
+    assert!(verdict.passed, "{:#?}", verdict.tests);
+    assert_eq!(verdict.champion, fixture().champion);
+    assert_eq!(registry.current("pumps").unwrap(), Some(verdict.challenger.clone()));
+    assert_eq!(engine.verdict(&verdict.challenger).unwrap().as_ref(), Some(&verdict), "it is kept as a file");
+    let manifest = registry.load("pumps", &verdict.challenger).unwrap().manifest;
+    let learned = manifest.origin.learned_from.iter().map(|segment| segment.until).max().unwrap();
+    assert!(learned < verdict.held_out.from, "it has not learned from what it is tried on");
+    // Every field has a fault of every kind that is found, for a plant as regular as this one.
+    let shifts = verdict.sensitivity.iter().filter(|s| s.kind == Kind::LevelShift);
+    assert_eq!(shifts.filter(|s| s.smallest.is_some()).count(), SENSORS, "{:?}", verdict.sensitivity);
+
+    let other = tempfile::tempdir().unwrap();
+    let (_, mut twin) = self::engine(&stream, other.path(), &Arc::new(MemoryStore::default()));
+    twin.take(fixture().runs.iter().rev().cloned().collect()).unwrap();
+    assert_eq!(challenge(&mut twin).unwrap().challenger, verdict.challenger);
+}
+
+#[test]
+fn a_warm_challenger_starts_from_the_champion() {
+    let mut warm = stream();
+    warm.retrain.start = Warmth::Warm;
+    // It cannot learn a thing: what it knows is what it started with.
+    (warm.training.epochs, warm.training.learning_rate) = (1, 1e-9);
+    let set = TrainingSet::of_runs(&fixture().runs);
+    let go_on = &mut |_: &_| ControlFlow::Continue(());
+    let champion = champion();
+    let mut loss = |start| learn(&warm, &set, start, go_on).unwrap().manifest.origin.metrics.holdout_loss.unwrap();
+    let (warm, fresh) = (loss(Some(&champion)), loss(None));
+    assert!(warm < 0.5 * fresh, "{warm} {fresh}");
+}
+
+#[test]
+fn a_challenger_that_learned_from_faults_is_refused() {
+    let (stream, dir) = (Arc::new(stream()), tempfile::tempdir().unwrap());
+    let (registry, mut engine) = engine(&stream, dir.path(), &Arc::new(MemoryStore::default()));
+    let mut runs = fixture().runs.clone();
+    runs.sort_by_key(Run::from);
+    // What it learns from is poisoned, what it is tried on is not.
+    let poisoned = runs.len() * 7 / 10;
+    for (number, run) in runs.iter_mut().take(poisoned).enumerate() {
+        let field = number % SENSORS;
+        let fault = Fault { kind: Kind::Variance, field, size: 8.0 };
+        inject(&mut run.values, SENSORS, &fault, 0, Sensor::ALL[field].spread(), number as u64);
+    }
+    engine.take(runs).unwrap();
+    let verdict = challenge(&mut engine).unwrap();
+    assert!(!verdict.passed && verdict.failed().contains(&"injected_faults"), "{:#?}", verdict.tests);
+    assert_eq!(registry.current("pumps").unwrap(), Some(fixture().champion.clone()));
+    assert_eq!(engine.verdict(&verdict.challenger).unwrap().map(|kept| kept.passed), Some(false));
+}
+
+/// The fixture's traffic, cut where an engine would, and a confirmed fault.
+fn examine(challenger: Bundle, confirmed: &[Confirmed]) -> Verdict {
+    let stream = stream();
+    let mut runs = fixture().runs.clone();
+    runs.sort_by_key(Run::from);
+    let cut = runs.len() * 8 / 10;
+    let (all, held_out) = (TrainingSet::of_runs(&runs), TrainingSet::of_runs(&runs[cut..]));
+    let (reason, at) = ("test", fixture().now);
+    let case = Case { stream: &stream, all: &all, held_out: &held_out, confirmed, reason, at };
+    case.examine(challenger, champion(), None).unwrap()
+}
+
+#[test]
+fn a_challenger_with_broken_weights_is_refused() {
+    let good = champion();
+    let shape = ModelShape { members: 1, ..good.manifest.shape.clone() };
+    let random = Dense::initialised(&shape, &mut rand_chacha::ChaCha8Rng::seed_from_u64(5)).unwrap();
+    let created = good.manifest.created;
+    let broken = Bundle::new(good.manifest.origin, good.calibration, Box::new(random), created).unwrap();
+    let verdict = examine(broken, &[]);
+    assert!(!verdict.passed && verdict.failed().contains(&"reconstruction"), "{:#?}", verdict.tests);
+}
+
+#[test]
+fn a_challenger_that_misses_a_confirmed_fault_is_refused() {
+    let set = TrainingSet::of_runs(&fixture().runs);
+    let rows = set.segments[0].clone();
+    let (rows, begins) = (rows.end - 400..rows.end, 300);
+    let mut values = set.rows[rows.start * SENSORS..rows.end * SENSORS].to_vec();
+    let field = Sensor::Flow.index();
+    inject(&mut values, SENSORS, &Fault { kind: Kind::LevelShift, field, size: 3.0 }, begins, 7.0, 1);
+    let confirmed = [Confirmed { course: Course { times: set.times[rows].to_vec(), values }, begins }];
+    // The same model, deaf: whatever it meets is near what it calls normal.
+    let good = champion();
+    let mut deaf = good.calibration.clone();
+    deaf.covariance.iter_mut().for_each(|c| *c *= 1e4);
+    let deaf = Bundle::new(good.manifest.origin, deaf, good.model, good.manifest.created).unwrap();
+    let verdict = examine(deaf, &confirmed);
+    assert!(verdict.failed().contains(&"confirmed_faults"), "{:#?}", verdict.tests);
+    assert!(examine(champion(), &confirmed).passed, "the champion itself has nothing to fear");
+}
+
+#[test]
+fn a_bundle_that_raises_more_alerts_than_it_promised_goes_back() {
+    let (stream, dir, store) = (Arc::new(stream()), tempfile::tempdir().unwrap(), Arc::new(MemoryStore::default()));
+    let (registry, mut engine) = engine(&stream, dir.path(), &store);
+    engine.take(fixture().runs.clone()).unwrap();
+    let verdict = challenge(&mut engine).unwrap();
+    assert!(verdict.passed);
+    engine.admission().count(1, 0.5);
+    assert!(!engine.probe(fixture().now).unwrap(), "one alert is nothing to go back for");
+    engine.admission().count(30, 0.5);
+    assert!(engine.probe(fixture().now).unwrap());
+    assert_eq!(registry.current("pumps").unwrap(), Some(fixture().champion.clone()));
+    assert!(registry.history("pumps").unwrap().last().unwrap().why.starts_with("brought back"));
+    // The same traffic makes the same challenger: it is not let in again by itself, after a restart neither.
+    drop(engine);
+    let mut engine = Engine::open(stream, registry.clone(), store).unwrap();
+    engine.follow().unwrap();
+    assert_eq!(challenge(&mut engine).unwrap().challenger, verdict.challenger);
+    assert_eq!(registry.current("pumps").unwrap(), Some(fixture().champion.clone()));
+}
+
+#[test]
+fn a_pinned_bundle_stays() {
+    let (stream, dir) = (Arc::new(stream()), tempfile::tempdir().unwrap());
+    let (registry, mut engine) = engine(&stream, dir.path(), &Arc::new(MemoryStore::default()));
+    registry.pin("pumps", true).unwrap();
+    engine.take(fixture().runs.clone()).unwrap();
+    assert!(challenge(&mut engine).unwrap().passed);
+    assert_eq!(registry.current("pumps").unwrap(), Some(fixture().champion.clone()));
+}
+
+#[test]
+fn too_little_traffic_makes_no_challenger() {
+    let (stream, dir) = (Arc::new(stream()), tempfile::tempdir().unwrap());
+    let (_, mut engine) = engine(&stream, dir.path(), &Arc::new(MemoryStore::default()));
+    engine.take(fixture().runs[..5].to_vec()).unwrap();
+    let error = challenge(&mut engine).unwrap_err();
+    assert!(matches!(error, RetrainError::TooFew { .. }), "{error}");
+}
+
+/// A pipeline with the champion on a plant that has run for a while, and another bundle of the same traffic.
+fn settled() -> (Plant, Pipeline, Bundle) {
+    let stream = Arc::new(stream());
+    let set = TrainingSet::of_runs(&fixture().runs);
+    let other = learn(&stream, &set, None, &mut |_| ControlFlow::Continue(())).unwrap();
+    let (mut plant, mut pipeline) = (Plant::new(), Pipeline::new(stream, Some(champion())).unwrap());
+    let (_, alerts, _) = plant.run(&mut pipeline, 1_500, |_, _| {});
+    assert!(alerts.iter().all(|alert| alert.kind != AlertKind::Anomaly), "{alerts:#?}");
+    (plant, pipeline, other)
+}
+
+#[test]
+fn a_swap_on_normal_traffic_makes_no_alert() {
+    let (mut plant, mut pipeline, other) = settled();
+    pipeline.swap(Some(other)).unwrap();
+    let (_, alerts, _) = plant.run(&mut pipeline, 600, |_, _| {});
+    assert!(alerts.iter().all(|alert| alert.kind != AlertKind::Anomaly), "{alerts:#?}");
+}
+
+#[test]
+fn an_open_alert_outlasts_a_swap_and_ends_with_its_fault() {
+    let (mut plant, mut pipeline, other) = settled();
+    let shift = |pump: usize, values: &mut [f64]| {
+        if pump == 1 {
+            values[Sensor::Flow.index()] -= 3.0 * Sensor::Flow.spread();
+        }
+    };
+    let anomalies = |alerts: Vec<Alert>| {
+        let of =
+            alerts.into_iter().filter(|alert| alert.kind == AlertKind::Anomaly && alert.event != AlertEvent::Update);
+        of.map(|alert| (alert.series, alert.event)).collect::<Vec<_>>()
+    };
+    let (_, alerts, _) = plant.run(&mut pipeline, 120, shift);
+    assert_eq!(anomalies(alerts), [("pump-01".to_owned(), AlertEvent::Open)]);
+    pipeline.swap(Some(other)).unwrap();
+    let (_, alerts, _) = plant.run(&mut pipeline, 120, shift);
+    assert_eq!(anomalies(alerts), [], "the fault goes on, and so does its alert");
+    let (_, alerts, _) = plant.run(&mut pipeline, 300, |_, _| {});
+    assert_eq!(anomalies(alerts), [("pump-01".to_owned(), AlertEvent::Close)]);
+}
