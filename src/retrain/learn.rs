@@ -8,7 +8,7 @@ use std::ops::{ControlFlow, Range};
 
 use jiff::Timestamp;
 
-use super::set::{TrainingSet, Windows};
+use super::set::TrainingSet;
 use crate::config::settings::{ModelKind, Stream};
 use crate::gate;
 use crate::model::bundle::{Bundle, BundleError};
@@ -97,8 +97,6 @@ struct Folds {
     inputs: usize,
     /// Windows of each series.
     segments: Vec<Range<usize>>,
-    /// As in [`Windows`].
-    gaps: Vec<(Range<usize>, f64)>,
     count: usize,
 }
 
@@ -173,7 +171,7 @@ pub fn learn(
         }
         ModelKind::Dense => Box::new(Ensemble::new(trained.into_iter().map(|t| t.model).collect())?),
     };
-    let calibration = calibration(stream, set, scaler, &residuals, &folds)?;
+    let calibration = calibration(stream, set, scaler, &residuals, &folds.segments)?;
     let origin = origin(stream, set, folds.windows.len() / shape.inputs(), metrics);
     Ok(Bundle::new(origin, calibration, model, Timestamp::now())?)
 }
@@ -185,13 +183,13 @@ fn shape(stream: &Stream, fields: usize) -> ModelShape {
 }
 
 fn fold(stream: &Stream, set: &TrainingSet, shape: &ModelShape) -> Result<Folds, LearnError> {
-    let Windows { values: windows, segments, gaps } = set.windows(stream.window, shape.fields);
+    let (windows, segments) = set.windows(stream.window, shape.fields);
     let (count, inputs) = (stream.training.folds, shape.inputs());
     // Each model is left with enough rows when a fold and the held-out part are gone.
     let needed = 4 * train::ROWS_MIN.max(count);
     match windows.len() / inputs {
         found if found < needed => Err(LearnError::TooFew { windows: found, window: stream.window, needed }),
-        _ => Ok(Folds { windows, scaled: Vec::new(), inputs, segments, gaps, count }),
+        _ => Ok(Folds { windows, scaled: Vec::new(), inputs, segments, count }),
     }
 }
 
@@ -239,11 +237,10 @@ fn calibration(
     set: &TrainingSet,
     scaler: Scaler,
     residuals: &[f32],
-    folds: &Folds,
+    segments: &[Range<usize>],
 ) -> Result<Calibration, LearnError> {
     let fields = stream.record.fields.len();
-    let charted =
-        calibrate(&stream.score, residuals, fields, &folds.segments, &folds.gaps).map_err(ScoreError::from)?;
+    let charted = calibrate(&stream.score, residuals, fields, segments).map_err(ScoreError::from)?;
     let normals = gate::normals(&set.rows, fields, &set.runs);
     let step = charted.scores.len().div_ceil(SCORES_MAX).max(1);
     Ok(Calibration {

@@ -72,17 +72,6 @@ impl Run {
     }
 }
 
-/// The windows of a training set.
-#[derive(Clone, PartialEq, Debug, Default)]
-pub struct Windows {
-    /// Row-major, n x window x fields.
-    pub values: Vec<f64>,
-    /// The windows of each series.
-    pub segments: Vec<Range<usize>>,
-    /// The windows of each run with a gap before it, and how many records of its series are missing there.
-    pub gaps: Vec<(Range<usize>, f64)>,
-}
-
 /// Rows grouped by series.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct TrainingSet {
@@ -179,28 +168,24 @@ impl TrainingSet {
         steps.get(steps.len() / 2).copied().unwrap_or(0)
     }
 
-    /// All windows of `window` consecutive rows of one run.
-    pub fn windows(&self, window: usize, fields: usize) -> Windows {
-        let period = self.period_micros().max(1) as f64;
-        let (mut values, mut segments, mut gaps) = (Vec::new(), Vec::new(), Vec::new());
+    /// All windows of `window` consecutive rows of one run (row-major, n x window x fields), and the windows of each
+    /// series.
+    pub fn windows(&self, window: usize, fields: usize) -> (Vec<f64>, Vec<Range<usize>>) {
+        let mut windows = Vec::new();
+        let mut segments = Vec::new();
         let mut n = 0;
         let mut runs = self.runs.iter().peekable();
         for segment in &self.segments {
             let start = n;
             while let Some(run) = runs.next_if(|run| run.end <= segment.end) {
-                let firsts = run.start..(run.end + 1).saturating_sub(window).max(run.start);
-                if run.start > segment.start && !firsts.is_empty() {
-                    let silent = self.times[run.start].micros_since(self.times[run.start - 1]);
-                    gaps.push((n..n + firsts.len(), (silent as f64 / period - 1.0).max(0.0)));
-                }
-                for first in firsts {
-                    values.extend_from_slice(&self.rows[first * fields..(first + window) * fields]);
+                for first in run.start..(run.end + 1).saturating_sub(window).max(run.start) {
+                    windows.extend_from_slice(&self.rows[first * fields..(first + window) * fields]);
                     n += 1;
                 }
             }
             segments.push(start..n);
         }
-        Windows { values, segments, gaps }
+        (windows, segments)
     }
 }
 
@@ -217,9 +202,8 @@ mod tests {
         let rows = [("b", 0, 1.0), ("a", 0, 5.0), ("b", 2, 2.0), ("a", 1, 6.0), ("b", 4, 3.0)];
         let set = TrainingSet::new(rows.map(|(s, t, v)| row(s, t, v)));
         assert_eq!(set.rows, [5.0, 6.0, 1.0, 2.0, 3.0]);
-        let windows = |values, segments| Windows { values, segments, gaps: Vec::new() };
-        assert_eq!(set.windows(2, 1), windows(vec![5.0, 6.0, 1.0, 2.0, 2.0, 3.0], vec![0..1, 1..3]));
-        assert_eq!(set.windows(3, 1), windows(vec![1.0, 2.0, 3.0], vec![0..0, 0..1]));
+        assert_eq!(set.windows(2, 1), (vec![5.0, 6.0, 1.0, 2.0, 2.0, 3.0], vec![0..1, 1..3]));
+        assert_eq!(set.windows(3, 1), (vec![1.0, 2.0, 3.0], vec![0..0, 0..1]));
         assert_eq!(set.period_micros(), 2_000_000);
     }
 
@@ -234,10 +218,9 @@ mod tests {
         let runs = [run("a", 100, &[3.0, 4.0]), run("b", 5, &[9.0, 8.0, 7.0]), run("a", 0, &[1.0, 2.0])];
         let set = TrainingSet::of_runs(&runs);
         assert_eq!((set.rows.as_slice(), set.names.len()), ([1.0, 2.0, 3.0, 4.0, 9.0, 8.0, 7.0].as_slice(), 2));
-        let windows = set.windows(2, 1);
-        assert_eq!(windows.values, [1.0, 2.0, 3.0, 4.0, 9.0, 8.0, 8.0, 7.0]);
-        assert_eq!(windows.segments, [0..2, 2..4]);
-        assert_eq!(windows.gaps, [(1..2, 98.0)], "of a, from second 2 to 99");
+        let (windows, segments) = set.windows(2, 1);
+        assert_eq!(windows, [1.0, 2.0, 3.0, 4.0, 9.0, 8.0, 8.0, 7.0]);
+        assert_eq!(segments, [0..2, 2..4]);
         assert_eq!(set.period_micros(), 1_000_000);
     }
 

@@ -26,10 +26,6 @@ pub struct Calibrated {
 /// Fits the chart to residuals of normal data (row-major, n x k, scaled units); each segment is one series in time order
 /// and starts with a fresh state, as a new series will.
 ///
-/// Where records of a series are missing (`gaps`: the rows behind one, and how many are missing), the baseline moves on
-/// towards what comes next as it would have with them. Else what changed over weeks, to which a baseline settles within
-/// days, would count as normal movement, and a chart on a sample of weeks be blind to anything smaller.
-///
 /// The scores are those that new records of the same distribution are expected to have: a covariance of few vectors makes
 /// those it was fitted to look nearer than any others. See [`inflation`].
 ///
@@ -40,7 +36,6 @@ pub fn calibrate(
     residuals: &[f32],
     k: usize,
     segments: &[Range<usize>],
-    gaps: &[(Range<usize>, f64)],
 ) -> Result<Calibrated, NotPositiveDefinite> {
     let mut lengths: Vec<usize> = segments.iter().map(ExactSizeIterator::len).collect();
     lengths.sort_unstable();
@@ -50,14 +45,10 @@ pub fn calibrate(
     let identity: Vec<f64> = (0..k * k).map(|i| if i % (k + 1) == 0 { 1.0 } else { 0.0 }).collect();
     let smoother = Chart::new(settings, &mean, &sd, &identity)?;
     let mut smoothed = Vec::with_capacity(residuals.len());
-    let mut gaps = gaps.iter().peekable();
     for segment in segments {
         let mut state = ChartState::default();
-        for row in segment.clone() {
-            if let Some((run, missing)) = gaps.next_if(|(run, _)| run.start == row) {
-                smoother.pass(&mut state, &residuals[run.start * k..run.end * k], *missing);
-            }
-            smoothed.extend_from_slice(smoother.smooth(&mut state, &residuals[row * k..(row + 1) * k], false));
+        for residual in residuals[segment.start * k..segment.end * k].chunks_exact(k) {
+            smoothed.extend_from_slice(smoother.smooth(&mut state, residual, false));
         }
     }
 
@@ -137,7 +128,7 @@ mod tests {
                 })
             })
             .collect();
-        let c = calibrate(&settings, &rows, 3, &[0..10_000, 10_000..20_000], &[]).unwrap();
+        let c = calibrate(&settings, &rows, 3, &[0..10_000, 10_000..20_000]).unwrap();
         let mean_square = c.scores.iter().map(|s| s * s).sum::<f64>() / c.scores.len() as f64;
         // E[e' C^-1 e] = k with the plain covariance; the floor of the variances takes a little off.
         assert!((2.0..=3.01).contains(&mean_square), "{mean_square}");
@@ -159,26 +150,12 @@ mod tests {
             scores[scores.len() * 99 / 100]
         };
         for (rows, at_most) in [(400, 2.2), (4_000, 1.35), (40_000, 1.15)] {
-            let c = calibrate(&settings, &noise(rows, 7), 8, std::slice::from_ref(&(0..rows)), &[]).unwrap();
+            let c = calibrate(&settings, &noise(rows, 7), 8, std::slice::from_ref(&(0..rows))).unwrap();
             let chart = Chart::new(&paced(&settings, rows), &c.mean, &c.sd, &c.covariance).unwrap();
             let mut state = ChartState::default();
             let live = noise(40_000, 8).chunks_exact(8).map(|r| chart.step(&mut state, r, false)).collect();
             let ratio = q99(c.scores) / q99(live);
             assert!((0.9..at_most).contains(&ratio), "{rows} rows: {ratio}");
         }
-    }
-
-    #[test]
-    fn a_change_in_a_gap_is_no_normal_movement() {
-        // A level shift of five standard deviations half-way, where a month is missing.
-        let settings = settings::Score { alpha: 0.05, beta: 0.004, leak: 0.05, squash: 5.0, shrinkage: 0.05 };
-        let mut rows = noise(4_000, 7);
-        rows[16_000..].iter_mut().for_each(|r| *r += 5.0);
-        let variance = |gaps: &[(Range<usize>, f64)]| {
-            calibrate(&settings, &rows, 8, std::slice::from_ref(&(0..4_000)), gaps).unwrap().covariance[0]
-        };
-        let still = calibrate(&settings, &noise(4_000, 7), 8, std::slice::from_ref(&(0..4_000)), &[]).unwrap();
-        assert!(variance(&[(2_000..4_000, 40_000.0)]) < 1.5 * still.covariance[0], "the baseline has followed");
-        assert!(variance(&[]) > 5.0 * still.covariance[0], "as it could not within the record");
     }
 }

@@ -129,27 +129,13 @@ impl Chart {
         let constants = self.mean.iter().zip(&self.limit);
         let (baseline, smoothed) = state.split_mut();
         for ((&r, (&mean, &limit)), (b, e)) in residual.iter().zip(constants).zip(baseline.iter_mut().zip(smoothed)) {
-            let d = squash(f64::from(r) - mean, limit);
+            let deviation = f64::from(r) - mean;
+            // A residual that is no number would stay in the averages for ever: it counts as far off instead.
+            let d = if deviation.is_finite() { limit * tanh(deviation / limit) } else { limit };
             *b += (beta * (d - f64::from(*b))) as f32;
             *e += (self.alpha * (d - f64::from(*b) - f64::from(*e))) as f32;
         }
         state.smoothed()
-    }
-
-    /// Moves the baseline on over `missing` records, as far as if they had been like the mean of the `residuals` that follow
-    /// (row-major, n x k).
-    pub fn pass(&self, state: &mut ChartState, residuals: &[f32], missing: f64) {
-        let (k, n) = (self.rows(), (residuals.len() / self.rows().max(1)).max(1) as f64);
-        if state.vectors.len() != 2 * k {
-            return;
-        }
-        let part = 1.0 - (1.0 - self.beta).powf(missing);
-        let (baseline, _) = state.split_mut();
-        for (field, b) in baseline.iter_mut().enumerate() {
-            let of = |row: &[f32]| squash(f64::from(row[field]) - self.mean[field], self.limit[field]);
-            let mean = residuals.chunks_exact(k).map(of).sum::<f64>() / n;
-            *b += (part * (mean - f64::from(*b))) as f32;
-        }
     }
 
     /// One component of `L^-1 e`, with `C = L L'`.
@@ -193,11 +179,6 @@ fn tanh(x: f64) -> f64 {
     let x = x.clamp(-MEETS_1, MEETS_1);
     let s = x * x;
     x * (135_135.0 + s * (17_325.0 + s * (378.0 + s))) / (135_135.0 + s * (62_370.0 + s * (3_150.0 + s * 28.0)))
-}
-
-/// A deviation drawn in to less than `limit`. One that is no number would stay in the averages for ever: it counts as far off.
-fn squash(deviation: f64, limit: f64) -> f64 {
-    if deviation.is_finite() { limit * tanh(deviation / limit) } else { limit }
 }
 
 /// The settings for a calibration on series of `series_rows` records: the baseline's memory is no shorter than
