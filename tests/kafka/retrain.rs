@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::support::stream::{Stream, TRAIN, simulated};
+use crate::support::stream::{Stream, TRAIN, steady};
 use crate::support::{Daemon, outlierd, wait_for};
 
 /// Normal records after the first training.
@@ -33,7 +33,7 @@ fn a_challenger_is_asked_for_proves_itself_goes_live_and_is_rolled_back() {
     let text = fs::read_to_string(&stream.config).unwrap();
     let retrain = "retrain = { guard = \"20s\", records = 2000, on_drift = false, every = \"0s\" }\n";
     fs::write(&stream.config, text + retrain).unwrap();
-    let normal: Vec<String> = (0..TRAIN + NORMAL).map(|i| simulated(i, 0.0)).collect();
+    let normal: Vec<String> = (0..TRAIN + NORMAL).map(|i| steady(i, 0.0)).collect();
     stream.send(&normal);
     let mut daemon = Daemon::start(&stream.config, "daemon");
     stream.await_scores(normal.len());
@@ -50,12 +50,12 @@ fn a_challenger_is_asked_for_proves_itself_goes_live_and_is_rolled_back() {
         daemon.log().contains(&format!("live stream=\"rig\" bundle=\"{second}\"")).then_some(())
     });
 
-    let more: Vec<String> = (normal.len()..normal.len() + 300).map(|i| simulated(i, 0.0)).collect();
+    let more: Vec<String> = (normal.len()..normal.len() + 300).map(|i| steady(i, 0.0)).collect();
     stream.send(&more);
     stream.await_scores(normal.len() + more.len());
     assert!(stream.alerts().0.iter().all(|alert| alert["kind"] != "anomaly"), "{:#?}", stream.alerts().0);
     let end = normal.len() + more.len();
-    let fault: Vec<String> = (end..end + 60).map(|i| simulated(i, 3.0)).collect();
+    let fault: Vec<String> = (end..end + 60).map(|i| steady(i, 3.0)).collect();
     stream.send(&fault);
     let alert = wait_for("an alert", || stream.alerts().0.into_iter().find(|alert| alert["kind"] == "anomaly"));
     assert_eq!(alert["bundle"], Value::from(second.as_str()));

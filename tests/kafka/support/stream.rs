@@ -17,7 +17,7 @@ pub fn records() -> Vec<String> {
     let skab = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/skab/valve1/0.csv");
     match fs::read_to_string(&skab) {
         Ok(text) => text.lines().skip(1).map(from_skab).collect(),
-        Err(_) => (0..1_100).map(|i| simulated(i, if i >= 700 { 1.5 } else { 0.0 })).collect(),
+        Err(_) => (0..1_100).map(simulated).collect(),
     }
 }
 
@@ -27,14 +27,24 @@ fn from_skab(row: &str) -> String {
     record(&cells[0].replace(' ', "T"), &values)
 }
 
-/// Coupled sine waves, and all of them higher by `shift`; plain arithmetic, the same on every machine.
-pub fn simulated(i: usize, shift: f64) -> String {
+/// Coupled sine waves with a level shift from record 700 on.
+fn simulated(i: usize) -> String {
+    waves(i, |j| 20.0 + j, |_| 0.0, if i >= 700 { 1.5 } else { 0.0 })
+}
+
+/// A machine that does the same again and again, and reads higher by `shift`.
+pub fn steady(i: usize, shift: f64) -> String {
+    waves(i, |_| 20.0, |j| j, shift)
+}
+
+/// Sine waves with noise; plain arithmetic, the same on every machine.
+fn waves(i: usize, period: fn(f64) -> f64, phase: fn(f64) -> f64, shift: f64) -> String {
     let t = i as f64;
     let values: Vec<f64> = (0..8)
         .map(|j| {
             let j = j as f64;
             let noise = ((t * 12.9898 + j * 78.233).sin() * 43_758.545).fract();
-            10.0 * (j + 1.0) + (t / (20.0 + j)).sin() + 0.3 * noise + shift
+            10.0 * (j + 1.0) + (t / period(j) + phase(j)).sin() + 0.3 * noise + shift
         })
         .collect();
     record(&format!("2026-01-01T00:{:02}:{:02}Z", i / 60 % 60, i % 60), &values)
