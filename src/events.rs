@@ -241,6 +241,8 @@ pub struct BundleLive<'a> {
     pub stream: &'a str,
     /// Its id.
     pub bundle: &'a str,
+    /// The bundle that was live until now.
+    pub before: Option<&'a str>,
     /// Model kind.
     pub kind: &'a str,
 }
@@ -249,7 +251,11 @@ impl BundleLive<'_> {
     /// Logs and sets the gauge.
     pub fn emit(&self) {
         info!(stream = self.stream, bundle = self.bundle, kind = self.kind, "live");
-        gauge!("outlierd_bundle_info", "stream" => self.stream.to_owned(), "bundle" => self.bundle.to_owned()).set(1.0);
+        let info = |bundle: &str| gauge!("outlierd_bundle_info", "stream" => self.stream.to_owned(), "bundle" => bundle.to_owned());
+        if let Some(before) = self.before {
+            info(before).set(0.0);
+        }
+        info(self.bundle).set(1.0);
     }
 }
 

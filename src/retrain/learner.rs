@@ -103,9 +103,10 @@ impl Learner {
         if let State::Live(live) = &mut inner.state
             && **live != *id
         {
-            *live = id.into();
+            let before = std::mem::replace(live, id.into());
             drop(inner);
-            BundleLive { stream: &self.stream.name, bundle: id, kind: self.stream.model.kind.as_str() }.emit();
+            let (stream, kind) = (self.stream.name.as_str(), self.stream.model.kind.as_str());
+            BundleLive { stream, bundle: id, before: Some(&before), kind }.emit();
         }
     }
 
@@ -175,8 +176,8 @@ impl Learner {
         tracing::info!(stream = self.stream.name, records = rows.len(), "training");
         match self.try_train(rows) {
             Ok(bundle) => {
-                BundleLive { stream: &self.stream.name, bundle: bundle.id(), kind: self.stream.model.kind.as_str() }
-                    .emit();
+                let (stream, kind) = (self.stream.name.as_str(), self.stream.model.kind.as_str());
+                BundleLive { stream, bundle: bundle.id(), before: None, kind }.emit();
                 self.lock().state = State::Live(bundle.id().into());
             }
             Err(LearnError::Cancelled) => {}

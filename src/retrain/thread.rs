@@ -1,7 +1,7 @@
 //! The thread that retrains a stream: one for each, at the lowest priority, so that lanes come first.
 //!
 //! Lanes hand it normal traffic by a bounded channel and never wait for it: what does not fit is dropped, it is a sample
-//! anyway. It looks once a second at what is due. While it trains it goes on taking traffic between two epochs.
+//! anyway. It looks once a second at what is due; while it trains, what the channel does not hold is dropped.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -123,18 +123,14 @@ impl Body {
         let asked = self.engine.is_asked()?.then_some(Reason::Command);
         let Some(reason) = asked.or(due) else { return Ok(()) };
         let began = Instant::now();
-        let (halt, limit, taken) = (&self.halt, self.stream.retrain.time_limit, &self.taken);
-        let mut waiting = Vec::new();
+        let (halt, limit) = (&self.halt, self.stream.retrain.time_limit);
         let done = self.engine.challenge(reason, now, &mut |_| {
-            // The lanes' channel is kept from filling up; the runs are taken when the training is over.
-            waiting.extend(taken.try_iter().flatten());
             if halt.load(Ordering::Acquire) || began.elapsed() > limit {
                 ControlFlow::Break(())
             } else {
                 ControlFlow::Continue(())
             }
         });
-        self.engine.take(waiting)?;
         self.show_live()?;
         match done {
             // A stop is no failure: the next start trains.
