@@ -25,6 +25,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use comfy_table::{Row, Table, presets};
 
 use crate::app::AppError;
 use crate::config::Problems;
@@ -72,6 +73,14 @@ pub fn main() -> ExitCode {
             ExitCode::from(code(&error))
         }
     }
+}
+
+/// A table of a command's output.
+fn table(header: impl Into<Row>) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_BORDERS_ONLY);
+    table.set_header(header);
+    table
 }
 
 /// The exit code of an error, by the most telling error of its chain.

@@ -152,7 +152,7 @@ impl Plan {
             time: record.time,
             partition: record.partition,
             offset: record.offset,
-            muted: self.mutes.iter().any(|mute| mute::covers(mute, record.series, record.time)),
+            muted: self.is_muted(record.series, record.time),
         };
         let (anomaly, fault) = self.inputs(judgement);
         let mut alerts = Vec::new();

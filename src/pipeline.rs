@@ -133,10 +133,10 @@ impl Pipeline {
     }
 
     fn start_collecting(&mut self) {
-        let (stream, fields) = (&self.stream, self.stream.record.fields.len());
+        let stream = &self.stream;
         self.collector = self.admission.clone().zip(self.model.as_ref()).map(|(admission, model)| {
             let period = model.scorer.bundle().calibration.period_micros;
-            Collector::new(&stream.retrain, admission, stream.window, fields, period)
+            Collector::new(&stream.retrain, admission, stream.window, period)
         });
     }
 

@@ -9,6 +9,7 @@ pub mod alert;
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +33,11 @@ impl EventTime {
     /// Milliseconds since the epoch, rounded down.
     pub fn as_millis(self) -> i64 {
         self.0.div_euclid(1_000)
+    }
+
+    /// The time `span` after this one (saturating).
+    pub fn after(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(span.as_micros()).unwrap_or(i64::MAX)))
     }
 
     /// Microseconds from `earlier` to `self`; negative when `self` is the earlier one (saturating).

@@ -17,3 +17,12 @@ pub mod set;
 pub mod thread;
 pub mod trial;
 pub mod verdict;
+
+/// The built-in settings, for tests.
+#[cfg(test)]
+fn built_in() -> crate::config::settings::Retrain {
+    use crate::config::{Sources, load};
+    let overrides = ["streams.s.input.topic=t", "streams.s.record.fields=[\"x\", \"y\", \"z\"]"];
+    let settings = load(&Sources { overrides: overrides.map(str::to_owned).into(), ..Sources::default() });
+    settings.expect("the built-in settings have no problem").streams.remove(0).retrain
+}

@@ -7,10 +7,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
-use comfy_table::{Table, presets};
 
 use super::config_args::ConfigArgs;
+use super::table;
 use crate::model::registry::Registry;
+use crate::retrain::verdict::Verdict;
 
 /// List, show, compare and promote bundles, go back to the last one, hold one fast, and ask for a new one.
 ///
@@ -145,12 +146,8 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// The registry, and the stream's name once it is known to be configured.
 fn open<'s>(config: &ConfigArgs, stream: &'s str) -> anyhow::Result<(Registry, &'s str)> {
-    let settings = config.load()?;
-    if !settings.streams.iter().any(|found| found.name == stream) {
-        let known: Vec<&str> = settings.streams.iter().map(|found| found.name.as_str()).collect();
-        bail!("no stream is called {stream:?}: the configuration has {}", known.join(", "));
-    }
-    Ok((Registry::open(&settings.service.model_dir)?, stream))
+    config.stream(Some(stream))?;
+    Ok((Registry::open(&config.load()?.service.model_dir)?, stream))
 }
 
 fn resolve(registry: &Registry, stream: &str, id: Option<&str>) -> anyhow::Result<String> {
@@ -163,9 +160,7 @@ fn resolve(registry: &Registry, stream: &str, id: Option<&str>) -> anyhow::Resul
 fn list(config: &ConfigArgs) -> anyhow::Result<()> {
     let settings = config.load()?;
     let registry = Registry::open(&settings.service.model_dir)?;
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_BORDERS_ONLY);
-    table.set_header(["stream", "bundle", "live", "kind", "rows", "held-out error", "proof", "created"]);
+    let mut table = table(["stream", "bundle", "live", "kind", "rows", "held-out error", "proof", "created"]);
     for stream in &settings.streams {
         let pinned = registry.is_pinned(&stream.name)?;
         for bundle in registry.list(&stream.name)? {
@@ -174,9 +169,14 @@ fn list(config: &ConfigArgs) -> anyhow::Result<()> {
                 (true, false) => "live",
                 _ => "",
             };
-            let proof = show::verdict(&registry, &stream.name, &bundle.id).map_or("-".into(), |verdict| {
-                if verdict.passed { "passed".to_owned() } else { format!("failed: {}", verdict.failed().join(", ")) }
-            });
+            let proof =
+                Verdict::read(&registry, &stream.name, &bundle.id).ok().flatten().map_or("-".into(), |verdict| {
+                    if verdict.passed {
+                        "passed".to_owned()
+                    } else {
+                        format!("failed: {}", verdict.failed().join(", "))
+                    }
+                });
             let row = match &bundle.manifest {
                 Ok(m) => [
                     m.shape.kind.as_str().to_owned(),
@@ -197,9 +197,7 @@ fn list(config: &ConfigArgs) -> anyhow::Result<()> {
 }
 
 fn history(registry: &Registry, stream: &str) -> anyhow::Result<()> {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_BORDERS_ONLY);
-    table.set_header(["went live", "bundle", "why"]);
+    let mut table = table(["went live", "bundle", "why"]);
     for entry in registry.history(stream)? {
         table.add_row([entry.at.to_string(), entry.bundle, entry.why]);
     }

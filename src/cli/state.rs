@@ -7,9 +7,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
-use comfy_table::{Table, presets};
 
 use super::config_args::ConfigArgs;
+use super::table;
 use crate::pipeline::series::SeriesState;
 use crate::state::sled::SledStore;
 use crate::state::{Store, codec, transfer};
@@ -93,9 +93,7 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 fn list(store: &SledStore) -> anyhow::Result<()> {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_BORDERS_ONLY);
-    table.set_header(["stream", "partition", "next offset", "series", "learned records"]);
+    let mut table = table(["stream", "partition", "next offset", "series", "learned records"]);
     for stream in store.streams()? {
         let learned = store.learned(&stream)?.len();
         for (partition, offset) in store.positions(&stream)? {

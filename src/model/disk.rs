@@ -47,6 +47,14 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, DiskError> {
     Ok(bytes)
 }
 
+/// Reads a whole file of at most 1 GiB; `None` where there is none.
+pub(super) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, DiskError> {
+    match read(path) {
+        Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => read.map(Some),
+    }
+}
+
 /// Writes a new file and waits until its bytes are on the disk.
 pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
     let open = OpenOptions::new().write(true).create_new(true).open(path);

@@ -140,11 +140,7 @@ impl Registry {
     /// A bad stream name, a file that holds no id, or the file system's.
     pub fn current(&self, stream: &str) -> Result<Option<String>, RegistryError> {
         let path = self.folder(stream)?.join(CURRENT);
-        let bytes = match disk::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.source.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
+        let Some(bytes) = disk::read_if_there(&path)? else { return Ok(None) };
         let text = String::from_utf8_lossy(&bytes);
         let id = text.trim_end();
         if is_id(id) {
@@ -198,11 +194,7 @@ impl Registry {
     /// # Errors
     /// An unknown bundle, or the file system's.
     pub fn attached(&self, stream: &str, id: &str, name: &str) -> Result<Option<Vec<u8>>, RegistryError> {
-        match disk::read(&self.bundle_folder(stream, id)?.join(name)) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        Ok(disk::read_if_there(&self.bundle_folder(stream, id)?.join(name))?)
     }
 
     /// The one id of the stream that starts with `prefix`.

@@ -30,7 +30,7 @@ pub const SERIES_ROWS: usize = 400;
 pub type Change = (i32, i64, Option<Run>);
 
 /// What the lanes need to know before they collect a run. Written by the owner of the [`Buffer`], read without waiting.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Admission {
     /// Bits of the smallest priority that still gets in.
     floor: AtomicU64,
@@ -54,7 +54,8 @@ impl Admission {
             floor: f64::NEG_INFINITY.to_bits().into(),
             rank: u64::MAX.into(),
             newest: i64::MIN.into(),
-            ..Self::default()
+            alerts: 0.into(),
+            budgeted: 0.into(),
         }
     }
 
@@ -110,6 +111,12 @@ pub fn least_uniform(floor: f64, decay: f64) -> f64 {
     (-(decay - floor).exp()).exp()
 }
 
+/// The priority of a run, where a slot is so many microseconds long.
+fn priority(settings: &Retrain, slot: i64, run: &Run) -> f64 {
+    let number = run.from().0.div_euclid(slot);
+    decay(settings, number.saturating_mul(slot)) - (-uniform(&run.series, number).ln()).ln()
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Buffer {
@@ -143,8 +150,10 @@ impl Buffer {
             changed.insert(name, Some(run.clone()));
             self.insert(run);
         }
+        // Which series are kept does not change while runs go: those of the others go first.
+        let kept = self.largest_rank();
         while self.rows > self.settings.records {
-            let Some(name) = self.least() else { break };
+            let Some(name) = self.least(kept) else { break };
             // A run that came and went at once is removed too: another one may be stored under its name.
             changed.insert(name, None);
             self.remove(name);
@@ -201,13 +210,17 @@ impl Buffer {
 
     /// Takes over how long a slot is, which a bundle tells.
     pub fn set_slot(&mut self, slot: i64) {
+        if self.slot == slot.max(1) {
+            return;
+        }
         self.slot = slot.max(1);
+        for held in self.runs.values_mut() {
+            held.priority = priority(&self.settings, self.slot, &held.run);
+        }
     }
 
     fn insert(&mut self, run: Run) {
-        let (rank, slot) = (rank(&run.series), run.from().0.div_euclid(self.slot));
-        let gumbel = -(-uniform(&run.series, slot).ln()).ln();
-        let priority = decay(&self.settings, slot.saturating_mul(self.slot)) + gumbel;
+        let (rank, priority) = (rank(&run.series), priority(&self.settings, self.slot, &run));
         let name = (run.partition, run.offset);
         self.remove(name);
         self.rows += run.times.len();
@@ -227,9 +240,9 @@ impl Buffer {
         if ranks.len() < most { u64::MAX } else { ranks.into_iter().nth(most - 1).unwrap_or(u64::MAX) }
     }
 
-    /// The run to let go of first: of the series that are too many, and then the one of least priority.
-    fn least(&self) -> Option<(i32, i64)> {
-        let kept = self.largest_rank();
+    /// The run to let go of first: of the series that are too many (their ranks are above `kept`), and then the one of least
+    /// priority.
+    fn least(&self, kept: u64) -> Option<(i32, i64)> {
         let order = |held: &Held| (held.rank <= kept, held.priority);
         let least = self.runs.iter().min_by(|a, b| {
             let (a, b) = (order(a.1), order(b.1));
@@ -244,14 +257,12 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::{Sources, load};
+    use crate::retrain::built_in;
 
     const DAY: i64 = 86_400_000_000;
 
     fn settings(records: usize) -> Retrain {
-        let overrides = ["streams.s.input.topic=t", "streams.s.record.fields=[\"x\", \"y\", \"z\"]"];
-        let loaded = load(&Sources { overrides: overrides.map(str::to_owned).into(), ..Sources::default() }).unwrap();
-        Retrain { records, half_life: Duration::from_secs(7 * 86_400), ..loaded.streams[0].retrain.clone() }
+        Retrain { records, half_life: Duration::from_secs(7 * 86_400), ..built_in() }
     }
 
     /// A run of ten records, a minute apart, of the series of that number.
@@ -297,6 +308,19 @@ mod tests {
     fn the_same_traffic_leaves_the_same_sample() {
         let names = |buffer: &Buffer| buffer.runs.keys().copied().collect::<Vec<_>>();
         assert_eq!(names(&filled(2_000, 4, 8, false)), names(&filled(2_000, 4, 8, true)));
+    }
+
+    #[test]
+    fn a_sample_that_was_stored_goes_on_as_it_would_have() {
+        let names = |buffer: &Buffer| buffer.runs.keys().copied().collect::<Vec<_>>();
+        let mut whole = filled(2_000, 4, 6, false);
+        // How long a slot is, is known only when its bundle is loaded.
+        let mut again = Buffer::new(&settings(2_000), 1, whole.runs().cloned());
+        again.set_slot(600_000_000);
+        for buffer in [&mut whole, &mut again] {
+            (6 * 144..8 * 144).for_each(|slot| drop(buffer.add((0..4).map(|s| run(s, slot * 10)))));
+        }
+        assert_eq!(names(&again), names(&whole));
     }
 
     #[test]

@@ -33,9 +33,9 @@ pub struct Collector {
     admission: Arc<Admission>,
     rows: usize,
     window: usize,
-    fields: usize,
-    /// Event time of a slot in microseconds.
+    /// Event time of a slot, and the guard time, in microseconds.
     slot: i64,
+    guard: i64,
     partitions: HashMap<i32, HashMap<Arc<str>, Watched>>,
     ready: Vec<Run>,
     /// The least u that gets a run in, and the slot and the bits of the floor for which that holds.
@@ -77,13 +77,14 @@ pub struct Judged<'a> {
 }
 
 impl Collector {
-    /// A collector for windows of `window` records of `fields` fields, which come every `period` microseconds.
-    pub fn new(settings: &Retrain, admission: Arc<Admission>, window: usize, fields: usize, period: i64) -> Self {
+    /// A collector for windows of `window` records, which come every `period` microseconds.
+    pub fn new(settings: &Retrain, admission: Arc<Admission>, window: usize, period: i64) -> Self {
         let rows = run_rows(window);
         let slot = slot(window, period);
+        let guard = i64::try_from(settings.guard.as_micros()).unwrap_or(i64::MAX);
         let (partitions, ready) = Default::default();
         let least = (0.0, i64::MIN, f64::NEG_INFINITY.to_bits());
-        Self { settings: settings.clone(), admission, rows, window, fields, slot, partitions, ready, least }
+        Self { settings: settings.clone(), admission, rows, window, slot, guard, partitions, ready, least }
     }
 
     /// Takes note of one scored or faulty record; `bundle` is the tag of the live bundle.
@@ -91,7 +92,7 @@ impl Collector {
         let outcome = judged.outcome;
         let (time, series) = (outcome.time, &outcome.series);
         let disturbs = outcome.alerting || matches!(outcome.verdict, Verdict::Outlier | Verdict::SensorFault);
-        let guard = i64::try_from(self.settings.guard.as_micros()).unwrap_or(i64::MAX);
+        let guard = self.guard;
         let number = time.0.div_euclid(self.slot);
         let least = self.least_uniform(number);
         let chance =
@@ -128,7 +129,6 @@ impl Collector {
             found.open = Some(Run { series: series.to_string(), partition, offset, bundle, ..Run::default() });
         }
         if let Some(run) = &mut found.open {
-            debug_assert_eq!(judged.values.len(), self.fields);
             run.times.push(time);
             run.values.extend_from_slice(judged.values);
             run.scores.push(score.score as f32);
@@ -203,14 +203,12 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::{Sources, load};
     use crate::record::Scored;
+    use crate::retrain::built_in;
 
     fn collector(guard_s: u64, admission: Arc<Admission>) -> Collector {
-        let overrides = ["streams.s.input.topic=t", "streams.s.record.fields=[\"x\", \"y\", \"z\"]"];
-        let loaded = load(&Sources { overrides: overrides.map(str::to_owned).into(), ..Sources::default() }).unwrap();
-        let settings = Retrain { guard: Duration::from_secs(guard_s), ..loaded.streams[0].retrain.clone() };
-        Collector::new(&settings, admission, 1, 1, 1_000_000)
+        let settings = Retrain { guard: Duration::from_secs(guard_s), ..built_in() };
+        Collector::new(&settings, admission, 1, 1_000_000)
     }
 
     /// One record a second; those of `strange` are outliers, of `faulty` sensor faults, of `muted` muted.

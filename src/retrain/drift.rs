@@ -68,17 +68,8 @@ mod tests {
     use rand_distr::{Distribution, StandardNormal};
 
     fn sample(seed: u64, n: usize, shift: f64) -> Vec<f64> {
-        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
-        (0..n).map(|_| shift + rng.sample_normal()).collect()
-    }
-
-    trait Normal {
-        fn sample_normal(&mut self) -> f64;
-    }
-    impl Normal for rand_chacha::ChaCha8Rng {
-        fn sample_normal(&mut self) -> f64 {
-            StandardNormal.sample(self)
-        }
+        let rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+        StandardNormal.sample_iter(rng).take(n).map(|x: f64| shift + x).collect()
     }
 
     #[test]

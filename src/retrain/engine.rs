@@ -10,8 +10,8 @@ use super::collect::slot;
 use super::drift::drift;
 use super::error::RetrainError;
 use super::learn::{Progress, learn};
-use super::plan::{Plan, Probation, Reason, later};
-use super::proof::{Case, Confirmed};
+use super::plan::{Plan, Probation, Reason};
+use super::proof::Case;
 use super::set::{Run, TrainingSet};
 use super::verdict::{VERDICT, Verdict};
 use crate::config::settings::{ModelKind, Stream, Warmth};
@@ -36,7 +36,6 @@ pub struct Engine {
     admission: Arc<Admission>,
     buffer: Buffer,
     plan: Plan,
-    confirmed: Vec<Confirmed>,
     live: Option<Live>,
 }
 
@@ -70,8 +69,7 @@ impl Engine {
         buffer.publish(&admission);
         buffer.runs().for_each(|run| admission.saw(run.until()));
         NormalKept { stream: &stream.name, records: buffer.len(), series: buffer.series() }.emit();
-        let (confirmed, live) = (Vec::new(), None);
-        Ok(Self { stream, registry, store, admission, buffer, plan, confirmed, live })
+        Ok(Self { stream, registry, store, admission, buffer, plan, live: None })
     }
 
     /// What the lanes' collectors share with this engine.
@@ -87,11 +85,6 @@ impl Engine {
     /// What outlives a restart.
     pub fn plan(&self) -> &Plan {
         &self.plan
-    }
-
-    /// Sets the confirmed faults that every challenger has to catch.
-    pub fn set_confirmed(&mut self, confirmed: Vec<Confirmed>) {
-        self.confirmed = confirmed;
     }
 
     /// Takes note of which bundle is live, by whomever it was made so.
@@ -114,19 +107,11 @@ impl Engine {
     }
 
     fn show_sensitivity(&self) -> Result<(), RetrainError> {
-        if let Some(verdict) = self.live.as_ref().map(|live| self.verdict(&live.id)).transpose()?.flatten() {
+        let of = |live: &Live| Verdict::read(&self.registry, &self.stream.name, &live.id);
+        if let Some(verdict) = self.live.as_ref().map(of).transpose()?.flatten() {
             SensitivityKnown { stream: &self.stream.name, verdict: &verdict }.emit();
         }
         Ok(())
-    }
-
-    /// The verdict on a bundle; `None` where there is none that can be read.
-    ///
-    /// # Errors
-    /// An unknown bundle, or the file system's.
-    pub fn verdict(&self, id: &str) -> Result<Option<Verdict>, RetrainError> {
-        let bytes = self.registry.attached(&self.stream.name, id, VERDICT)?;
-        Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 
     /// Takes normal traffic.
@@ -138,15 +123,6 @@ impl Engine {
             return Ok(());
         }
         let changes = self.buffer.add(runs);
-        self.keep(changes)
-    }
-
-    /// Forgets the kept records for which `keeps` does not hold.
-    ///
-    /// # Errors
-    /// Where the store cannot be written.
-    pub fn retain(&mut self, keeps: impl Fn(&str, EventTime) -> bool) -> Result<(), RetrainError> {
-        let changes = self.buffer.retain(keeps);
         self.keep(changes)
     }
 
@@ -287,8 +263,7 @@ impl Engine {
             ModelKind::Dense => Some(learn(&linear, learned, None, on_progress)?),
         };
         let all = TrainingSet::of_runs(self.buffer.runs());
-        let (stream, confirmed) = (&*self.stream, self.confirmed.as_slice());
-        let case = Case { stream, all: &all, held_out, confirmed, reason, at };
+        let case = Case { stream: &self.stream, all: &all, held_out, confirmed: &[], reason, at };
         Ok(case.examine(challenger, champion, baseline)?)
     }
 
@@ -311,7 +286,7 @@ impl Engine {
         self.plan.probation = (!self.stream.retrain.probation.is_zero()).then(|| Probation {
             bundle: verdict.challenger.clone(),
             previous: verdict.champion.clone(),
-            until: later(now, self.stream.retrain.probation),
+            until: now.after(self.stream.retrain.probation),
             predicted: (verdict.alerts / verdict.budgeted.max(f64::MIN_POSITIVE)).max(1.0),
             alerts: 0,
             budgeted: 0.0,

@@ -102,7 +102,7 @@ impl Plan {
     pub fn look_for_drift(&mut self, settings: &Retrain, now: EventTime) -> bool {
         let is_time = self.look.is_some_and(|at| now >= at);
         if is_time || self.look.is_none() {
-            self.look = Some(later(now, span(settings) / LOOKS));
+            self.look = Some(now.after(span(settings) / LOOKS));
         }
         is_time && settings.on_drift
     }
@@ -111,7 +111,7 @@ impl Plan {
     pub fn began(&mut self, settings: &Retrain, name: &str, now: EventTime) {
         self.trainings += 1;
         self.due = Some(self.next(settings, name, now));
-        self.look = Some(later(now, span(settings) / REST));
+        self.look = Some(now.after(span(settings) / REST));
     }
 
     /// A bundle was brought back.
@@ -126,7 +126,7 @@ impl Plan {
         let seed = blake3::hash(name.as_bytes());
         let mut rng = ChaCha8Rng::from_seed(*seed.as_bytes());
         rng.set_stream(self.trainings);
-        later(now, settings.every.mul_f64(1.0 + settings.jitter * rng.random::<f64>()))
+        now.after(settings.every.mul_f64(1.0 + settings.jitter * rng.random::<f64>()))
     }
 }
 
@@ -135,23 +135,12 @@ fn span(settings: &Retrain) -> Duration {
     if settings.every.is_zero() { settings.half_life } else { settings.every }
 }
 
-/// `time` and a duration after it (saturating).
-pub fn later(time: EventTime, span: Duration) -> EventTime {
-    EventTime(time.0.saturating_add(i64::try_from(span.as_micros()).unwrap_or(i64::MAX)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Sources, load};
+    use crate::retrain::built_in as settings;
 
     const DAY: i64 = 86_400_000_000;
-
-    fn settings() -> Retrain {
-        let overrides = ["streams.s.input.topic=t", "streams.s.record.fields=[\"x\", \"y\", \"z\"]"];
-        let loaded = load(&Sources { overrides: overrides.map(str::to_owned).into(), ..Sources::default() }).unwrap();
-        loaded.streams[0].retrain.clone()
-    }
 
     #[test]
     fn it_is_due_once_a_period_and_a_bit_later_each_time_by_another_bit() {

@@ -90,22 +90,14 @@ pub struct TrainingSet {
 impl TrainingSet {
     /// Groups rows by series, and keeps their order inside each.
     pub fn new(rows: impl IntoIterator<Item = TrainingRow>) -> Self {
-        let mut by_series: BTreeMap<String, Vec<TrainingRow>> = BTreeMap::new();
+        let mut by_series: BTreeMap<String, Run> = BTreeMap::new();
         for row in rows {
-            by_series.entry(row.series.clone()).or_default().push(row);
+            let run = by_series.entry(row.series).or_default();
+            run.times.push(row.time);
+            run.values.extend_from_slice(&row.values);
         }
-        let mut set = Self::default();
-        for (series, rows) in by_series {
-            let start = set.times.len();
-            for row in rows {
-                set.rows.extend_from_slice(&row.values);
-                set.times.push(row.time);
-            }
-            set.names.push(series);
-            set.segments.push(start..set.times.len());
-            set.runs.push(start..set.times.len());
-        }
-        set
+        by_series.iter_mut().for_each(|(series, run)| run.series.clone_from(series));
+        Self::of_runs(by_series.values())
     }
 
     /// Groups runs by series, in the order of their times inside each.
@@ -142,10 +134,9 @@ impl TrainingSet {
 
     /// From the first to the last event time of each run, with its series.
     pub fn ranges(&self) -> Vec<Segment> {
-        let mut runs = self.runs.iter().peekable();
         let mut ranges = Vec::with_capacity(self.runs.len());
-        for (name, segment) in self.names.iter().zip(&self.segments) {
-            while let Some(run) = runs.next_if(|run| run.end <= segment.end) {
+        for (name, runs) in self.names.iter().zip(self.runs_by_series()) {
+            for run in runs {
                 let times = || self.times[run.clone()].iter().copied();
                 if let Some((from, until)) = times().min().zip(times().max()) {
                     ranges.push(Segment { series: name.clone(), from, until });
@@ -153,6 +144,16 @@ impl TrainingSet {
             }
         }
         ranges
+    }
+
+    /// The runs of each series.
+    fn runs_by_series(&self) -> impl Iterator<Item = &[Range<usize>]> {
+        let mut rest = self.runs.as_slice();
+        self.segments.iter().map(move |segment| {
+            let (own, others) = rest.split_at(rest.partition_point(|run| run.end <= segment.end));
+            rest = others;
+            own
+        })
     }
 
     /// Median event time between two records of a series, in microseconds; 0 where no series has two.
@@ -174,10 +175,9 @@ impl TrainingSet {
         let mut windows = Vec::new();
         let mut segments = Vec::new();
         let mut n = 0;
-        let mut runs = self.runs.iter().peekable();
-        for segment in &self.segments {
+        for runs in self.runs_by_series() {
             let start = n;
-            while let Some(run) = runs.next_if(|run| run.end <= segment.end) {
+            for run in runs {
                 for first in run.start..(run.end + 1).saturating_sub(window).max(run.start) {
                     windows.extend_from_slice(&self.rows[first * fields..(first + window) * fields]);
                     n += 1;

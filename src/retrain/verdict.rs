@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::inject::Kind;
 use crate::model::manifest::Segment;
+use crate::model::registry::{Registry, RegistryError};
 use crate::record::EventTime;
 
 /// File name of a bundle's verdict, in the bundle's folder.
@@ -103,6 +104,15 @@ pub struct Margin {
 }
 
 impl Verdict {
+    /// The verdict on a bundle; `None` where there is none that can be read.
+    ///
+    /// # Errors
+    /// An unknown bundle, or the file system's.
+    pub fn read(registry: &Registry, stream: &str, id: &str) -> Result<Option<Self>, RegistryError> {
+        let bytes = registry.attached(stream, id, VERDICT)?;
+        Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+    }
+
     /// The names of the tests that were not passed.
     pub fn failed(&self) -> Vec<&'static str> {
         self.tests.iter().filter(|test| !test.passed).map(|test| test.name.as_str()).collect()

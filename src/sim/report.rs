@@ -155,8 +155,8 @@ impl Report {
                 .rev()
                 .find(|line| line.truth.pump == opening.alert.series && line.truth.start <= opening.began);
             match last {
-                Some(line) if opening.opened <= later(line.truth.end, rules.catch_grace) => line.take(&opening),
-                Some(line) if opening.began <= later(line.truth.end, rules.recovery) => aftermath += 1,
+                Some(line) if opening.opened <= line.truth.end.after(rules.catch_grace) => line.take(&opening),
+                Some(line) if opening.began <= line.truth.end.after(rules.recovery) => aftermath += 1,
                 _ => false_alarms += 1,
             }
         }
@@ -231,10 +231,6 @@ fn read_time(alert: &Alert, field: &'static str, text: &str) -> Result<EventTime
     Ok(EventTime(time.as_microsecond()))
 }
 
-fn later(time: EventTime, by: Duration) -> EventTime {
-    EventTime(time.0.saturating_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)))
-}
-
 fn outcome_without_alert(truth: &Truth, rules: &Rules) -> Outcome {
     if truth.end > rules.until { Outcome::Unfinished } else { Outcome::Missed }
 }
@@ -245,7 +241,7 @@ fn healthy_micros(truth: &[Truth], rules: &Rules) -> f64 {
     let mut by_pump: BTreeMap<&str, Vec<(EventTime, EventTime)>> = BTreeMap::new();
     for truth in truth {
         let start = truth.start.max(rules.from);
-        let end = later(truth.end, rules.recovery).min(rules.until);
+        let end = truth.end.after(rules.recovery).min(rules.until);
         by_pump.entry(&truth.pump).or_default().push((start, end));
     }
     let mut ill = 0;
@@ -269,7 +265,7 @@ fn expected_by_chance(lines: &[Line], false_alarms: u64, healthy_days: f64, rule
     }
     let rate = false_alarms as f64 / healthy_days;
     let days = |line: &Line| {
-        let end = later(line.truth.end, rules.catch_grace).min(rules.until);
+        let end = line.truth.end.after(rules.catch_grace).min(rules.until);
         end.micros_since(line.truth.start).max(0) as f64 / MICROS_PER_DAY
     };
     lines.iter().map(|line| 1.0 - (-rate * days(line)).exp()).sum()

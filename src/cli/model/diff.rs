@@ -1,18 +1,14 @@
 //! `outlierd model diff`: two bundles side by side, what is equal left out.
 
-use comfy_table::{Table, presets};
-
-use super::show::verdict;
+use crate::cli::table;
 use crate::model::manifest::Manifest;
 use crate::model::registry::Registry;
 use crate::retrain::verdict::Verdict;
 
 pub(super) fn diff(registry: &Registry, stream: &str, ids: &[String; 2]) -> anyhow::Result<()> {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_BORDERS_ONLY);
-    table.set_header(["", ids[0].as_str(), ids[1].as_str()]);
+    let mut table = table(["", ids[0].as_str(), ids[1].as_str()]);
     let [a, b] = ids.each_ref().map(|id| -> anyhow::Result<_> {
-        Ok(facts(&registry.load(stream, id)?.manifest, verdict(registry, stream, id).as_ref()))
+        Ok(facts(&registry.load(stream, id)?.manifest, Verdict::read(registry, stream, id)?.as_ref()))
     });
     let (a, b) = (a?, b?);
     let mut names: Vec<&String> = a.iter().map(|(name, _)| name).collect();

@@ -1,22 +1,18 @@
 //! `outlierd model show`: one bundle for people.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use comfy_table::{Table, presets};
+use comfy_table::Table;
 
+use crate::cli::table;
 use crate::model::bundle::Bundle;
 use crate::model::registry::Registry;
 use crate::retrain::inject::Kind;
-use crate::retrain::verdict::{VERDICT, Verdict};
-
-/// The verdict on a bundle, where there is one that can be read.
-pub(super) fn verdict(registry: &Registry, stream: &str, id: &str) -> Option<Verdict> {
-    serde_json::from_slice(&registry.attached(stream, id, VERDICT).ok()??).ok()
-}
+use crate::retrain::verdict::Verdict;
 
 pub(super) fn show(registry: &Registry, stream: &str, id: &str, json: bool) -> anyhow::Result<()> {
     let bundle = registry.load(stream, id)?;
-    let verdict = verdict(registry, stream, id);
+    let verdict = Verdict::read(registry, stream, id)?;
     if json {
         let both = serde_json::json!({"manifest": bundle.manifest, "verdict": verdict});
         println!("{}", serde_json::to_string_pretty(&both)?);
@@ -33,7 +29,7 @@ pub(super) fn show(registry: &Registry, stream: &str, id: &str, json: bool) -> a
 fn describe(bundle: &Bundle) -> String {
     let m = &bundle.manifest;
     let times = || m.origin.learned_from.iter();
-    let series: std::collections::BTreeSet<&str> = times().map(|segment| segment.series.as_str()).collect();
+    let series: BTreeSet<&str> = times().map(|segment| segment.series.as_str()).collect();
     let span = times().map(|s| s.from).min().zip(times().map(|s| s.until).max());
     let span = span.map_or(String::new(), |(from, until)| format!(", {from} to {until}"));
     let loss = m.origin.metrics.holdout_loss.map_or("-".into(), |loss| format!("{loss:.4}"));
@@ -74,10 +70,8 @@ fn print_verdict(verdict: &Verdict) {
 
 /// A row a field, a column a kind of fault.
 fn sensitivity(verdict: &Verdict) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_BORDERS_ONLY);
     let kinds = Kind::ALL.iter().map(|kind| kind.as_str().replace('_', " "));
-    table.set_header(std::iter::once("field".to_owned()).chain(kinds));
+    let mut table = table(std::iter::once("field".to_owned()).chain(kinds));
     let mut fields: BTreeMap<&str, BTreeMap<Kind, Option<f64>>> = BTreeMap::new();
     for found in &verdict.sensitivity {
         fields.entry(&found.field).or_default().insert(found.kind, found.smallest);

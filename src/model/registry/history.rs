@@ -33,15 +33,9 @@ impl Registry {
     /// # Errors
     /// A bad stream name, or the file system's.
     pub fn history(&self, stream: &str) -> Result<Vec<WentLive>, RegistryError> {
-        let path = self.folder(stream)?.join(HISTORY);
-        match disk::read(&path) {
-            Ok(bytes) => {
-                let text = String::from_utf8_lossy(&bytes);
-                Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
-            }
-            Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-            Err(error) => Err(error.into()),
-        }
+        let bytes = disk::read_if_there(&self.folder(stream)?.join(HISTORY))?.unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
     }
 
     /// The bundle that was live before the present one; `None` where there was none.
