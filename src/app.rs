@@ -8,6 +8,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Receiver;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -19,11 +20,14 @@ use self::supervisor::Lanes;
 use crate::config::settings::{Delivery, Settings, Stream};
 use crate::config::{Problems, reloadable};
 use crate::events::StateSetAside;
+use crate::events::published::{Outbox, Published};
 use crate::model::registry::{Registry, RegistryError};
 use crate::retrain::error::RetrainError;
 use crate::retrain::learn::LearnError;
 use crate::retrain::learner::Learner;
 use crate::retrain::thread::Retrainer;
+use crate::share::mirror::Mirror;
+use crate::share::thread::{Pupils, ShareError, Sharing};
 use crate::sink::SinkError;
 use crate::sink::topics::{self, TopicError};
 use crate::sink::transaction;
@@ -50,6 +54,9 @@ pub enum AppError {
     /// The retraining.
     #[error(transparent)]
     Retrain(#[from] RetrainError),
+    /// What machines share.
+    #[error(transparent)]
+    Share(#[from] ShareError),
     /// The topics.
     #[error(transparent)]
     Topics(#[from] TopicError),
@@ -126,17 +133,36 @@ where
     }
 
     let halt = Arc::new(AtomicBool::new(false));
+    let (outbox, events) = Outbox::new();
+    let sharing = sharing(&settings, &registry, &store, events)?;
+    let caught_up = tokio::task::spawn_blocking({
+        let (mut sharing, halt) = (sharing, halt.clone());
+        move || sharing.catch_up(&halt).map(|()| sharing)
+    });
+    let sharing = tokio::select! {
+        sharing = caught_up => sharing.map_err(std::io::Error::from).map_err(ShareError::from)??,
+        () = &mut stop => {
+            halt.store(true, Ordering::Release);
+            return Ok(());
+        }
+    };
     let (mut learners, mut retraining) = (Vec::new(), Vec::new());
     for stream in &settings.streams {
         let stream = Arc::new(stream.clone());
         let learner = Learner::open(stream.clone(), registry.clone(), store.clone())?;
         let (retrainer, thread) =
-            Retrainer::start(stream, registry.clone(), store.clone(), learner.clone(), halt.clone())?;
+            Retrainer::start(stream, registry.clone(), store.clone(), learner.clone(), outbox.clone(), halt.clone())?;
         learners.push((learner, retrainer));
         retraining.push(thread);
     }
     let (failed, mut failures) = mpsc::channel(1);
     let lanes = Lanes::start(&settings, &learners, &store, &halt, &failed);
+    let pupil = |(stream, (_, retrainer)): (&Stream, &(Arc<Learner>, Retrainer))| Pupils {
+        stream: Arc::new(stream.clone()),
+        retrainer: retrainer.clone(),
+        lanes: lanes.controls(&stream.name),
+    };
+    retraining.push(sharing.start(settings.streams.iter().zip(&learners).map(pupil).collect(), halt.clone())?);
     let http = match settings.service.http_listen {
         None => None,
         Some(address) => {
@@ -175,10 +201,29 @@ fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, AppError> {
     Ok(Arc::new(opened.store))
 }
 
+/// What this machine shares with the others.
+fn sharing(
+    settings: &Settings,
+    registry: &Arc<Registry>,
+    store: &Arc<dyn Store>,
+    events: Receiver<Published>,
+) -> Result<Sharing, ShareError> {
+    let names = settings.streams.iter().map(|stream| stream.name.clone());
+    let mirror = Mirror::open(registry.clone(), store.clone(), names)?;
+    Sharing::new(&settings.kafka, &settings.share, mirror, store.clone(), events)
+}
+
 /// Waits for the brokers, however long they are away, and prepares the topics of all streams.
 async fn await_topics(settings: &Settings) -> Result<(), AppError> {
     let kafka = &settings.kafka;
     let admin: AdminClient<DefaultClientContext> = client_config(kafka, "outlierd-admin").create()?;
+    loop {
+        match topics::prepare_shared(&admin, kafka, &settings.share).await {
+            Ok(_) => break,
+            Err(error) if error.is_retriable() => wait_for_brokers(&error).await,
+            Err(error) => return Err(error.into()),
+        }
+    }
     for stream in &settings.streams {
         loop {
             match topics::prepare(&admin, kafka, stream).await {
@@ -196,15 +241,17 @@ async fn await_topics(settings: &Settings) -> Result<(), AppError> {
                     );
                     break;
                 }
-                Err(error) if error.is_retriable() => {
-                    tracing::warn!(error = %error, retry_s = BROKER_RETRY.as_secs(), "waiting for the brokers");
-                    tokio::time::sleep(BROKER_RETRY).await;
-                }
+                Err(error) if error.is_retriable() => wait_for_brokers(&error).await,
                 Err(error) => return Err(error.into()),
             }
         }
     }
     Ok(())
+}
+
+async fn wait_for_brokers(error: &TopicError) {
+    tracing::warn!(error = %error, retry_s = BROKER_RETRY.as_secs(), "waiting for the brokers");
+    tokio::time::sleep(BROKER_RETRY).await;
 }
 
 fn status(streams: &[Stream], learners: &[(Arc<Learner>, Retrainer)], lanes: &Lanes) -> Vec<StreamStatus> {

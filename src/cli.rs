@@ -12,6 +12,7 @@
 mod check;
 mod config_args;
 mod demo;
+mod feedback;
 mod input_args;
 mod model;
 mod replay;
@@ -49,6 +50,7 @@ enum Command {
     Replay(replay::Args),
     State(state::Args),
     Model(model::Args),
+    Feedback(feedback::Args),
     Schema(schema::Args),
 }
 
@@ -64,6 +66,7 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => replay::main(&args),
         Command::State(args) => state::main(&args),
         Command::Model(args) => model::main(&args),
+        Command::Feedback(args) => feedback::main(&args),
         Command::Schema(args) => schema::main(&args),
     };
     match done {

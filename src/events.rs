@@ -4,7 +4,9 @@
 //! helps itself, INFO what an operator wants to see in a quiet log. Nothing is logged for each record; counters are
 //! moved once for each micro-batch.
 
+pub mod published;
 pub mod retrain;
+pub mod share;
 
 use std::path::Path;
 use std::time::Duration;
@@ -39,6 +41,7 @@ pub fn describe_metrics() {
     describe_gauge!("outlierd_learning_records", "Records learned so far by a stream without a bundle");
     describe_gauge!("outlierd_partitions", "Input partitions owned by a lane");
     retrain::describe_metrics();
+    share::describe_metrics();
 }
 
 /// What one micro-batch of a lane came to.

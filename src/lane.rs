@@ -27,6 +27,7 @@ use self::rebalance::LaneContext;
 use crate::config::settings::{Delivery, Kafka, Stream};
 use crate::events::{InputPaused, LaneGoesBack};
 use crate::pipeline::{Pipeline, PipelineError};
+use crate::record::feedback::Feedback;
 use crate::retrain::learner::{Learner, Phase};
 use crate::retrain::thread::Retrainer;
 use crate::sink::Sink;
@@ -53,6 +54,8 @@ const WARN_EVERY: Duration = Duration::from_secs(10);
 pub enum Control {
     /// New settings of its stream; only those that need no restart are taken over.
     Reload(Arc<Stream>),
+    /// What an operator says of an alert.
+    Teach(Arc<Feedback>),
 }
 
 /// What a lane shows to health checks.
@@ -98,6 +101,7 @@ impl Lane {
         consumer.subscribe(&[&self.stream.input.topic])?;
         let done = self.poll_until(&consumer, &core, stop, control);
         self.status.running.store(false, Ordering::Release);
+        self.retrainer.set_leads(self.number, false);
         let done = done.and_then(|()| lock(&core).commit(&consumer, CommitMode::Sync));
         if done.is_err() {
             lock(&core).abort();
@@ -145,8 +149,10 @@ impl Lane {
         self.status.running.store(true, Ordering::Release);
         while !stop.load(Ordering::Acquire) {
             for order in control.try_iter() {
-                let Control::Reload(stream) = order;
-                lock(core).pipeline_mut().reload(&stream);
+                match order {
+                    Control::Reload(stream) => lock(core).pipeline_mut().reload(&stream),
+                    Control::Teach(feedback) => lock(core).teach(&feedback)?,
+                }
             }
             let phase = self.learner.phase();
             let slow = self.follow(&phase, consumer, core)?;
@@ -188,6 +194,7 @@ impl Lane {
             self.learner.train_if_ready();
             self.status.partitions.store(core.owned(), Ordering::Release);
             self.status.series.store(core.series(), Ordering::Release);
+            self.retrainer.set_leads(self.number, core.leads());
         }
         Ok(())
     }

@@ -24,6 +24,7 @@ pub mod pipeline;
 
 pub mod model;
 pub mod retrain;
+pub mod share;
 pub mod state;
 
 pub mod config;

@@ -5,6 +5,7 @@
 //! This module imports nothing else of the crate, so that every step may import it.
 
 pub mod alert;
+pub mod feedback;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,7 +17,9 @@ use serde::{Deserialize, Serialize};
 /// A point in event time: microseconds since the Unix epoch, UTC.
 ///
 /// Event time is what the sensor or gateway wrote on the record; it never comes from the clock of this machine.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
 pub struct EventTime(pub i64);
 
 impl EventTime {

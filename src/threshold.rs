@@ -47,6 +47,10 @@ const RISK: (f64, f64) = (1e-9, 0.1);
 const PRIOR_MIN: u64 = 100;
 /// Scores are cut here, in units of the state's scale: squares and sums of them stay finite.
 const RELATIVE_MAX: f64 = 1e12;
+/// What operators say of false alarms raises a threshold by this at most, until another bundle is live.
+pub const LIFT_MAX: f64 = 4.0;
+/// How far above a false alarm's highest score the threshold is raised.
+const LIFT_MARGIN: f64 = 1.1;
 /// Range of a state's scale in score units: far inside what an f64 holds, so that products with it are finite, not 0.
 const SCALE: (f64, f64) = (1e-300, 1e300);
 
@@ -142,6 +146,8 @@ pub struct ThresholdState {
     typical: f64,
     /// Scores learned from since the state was cloned or last took a level shift.
     own: u32,
+    /// The operator's: the threshold is this many times what follows from the scores, 1 to [`LIFT_MAX`].
+    lift: f32,
     /// The contamination guard.
     guard: Guard,
     /// What depends on the kind.
@@ -175,7 +181,17 @@ impl ThresholdState {
             Estimator::Dspot { average, tail } => average + tail.extreme(),
         };
         let relative = (plan.margin * level).max(FLOOR * self.typical);
-        (self.scale * relative.clamp(plan.margin / DRIFT_MAX, plan.margin * DRIFT_MAX)).clamp(SCALE.0, f64::MAX)
+        let own = self.scale * relative.clamp(plan.margin / DRIFT_MAX, plan.margin * DRIFT_MAX);
+        (own * f64::from(self.lift)).clamp(SCALE.0, f64::MAX)
+    }
+
+    /// Raises the threshold above a score that an operator calls a false alarm; one that is lower, or not finite, changes
+    /// nothing, and neither does saying it again. It stays raised until another bundle is live or a level shift is accepted.
+    pub fn lift_above(&mut self, plan: &Plan, score: f64) {
+        let by = LIFT_MARGIN * score / self.value(plan);
+        if by > 1.0 && score.is_finite() {
+            self.lift = (by * f64::from(self.lift)).min(LIFT_MAX) as f32;
+        }
     }
 
     /// Learns from a normal score. One that is not finite or negative is ignored.
@@ -264,6 +280,7 @@ impl ThresholdState {
         let growth = self.guard.growth(self.typical);
         self.scale = (self.scale * growth).clamp(SCALE.0, SCALE.1);
         self.own = 0;
+        self.lift = 1.0;
         self.guard = Guard::default();
     }
 }

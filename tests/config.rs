@@ -158,7 +158,7 @@ fn variables_and_flags_are_named_where_they_are_at_fault() {
       streams.pumps.window = "8 records" (set by --set) must be a whole number from 1 to 4096
         fix: correct it, or remove it for the default 1
       window is not a known key
-        fix: remove it; known here are defaults, kafka, service, streams
+        fix: remove it; known here are defaults, kafka, service, share, streams
     "#);
 }
 

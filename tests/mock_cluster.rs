@@ -62,6 +62,10 @@ log_filter = "info"
 [kafka]
 brokers = "{brokers}"
 consumer = {{ "fetch.wait.max.ms" = 10 }}
+[share]
+bundles = ""
+control = ""
+events = ""
 [streams.rig]
 input = {{ topic = "in", delivery = "{delivery}" }}
 output = {{ alerts = "in.alerts", dead_letters = "in.dead", scores = "in.scores" }}

@@ -92,6 +92,11 @@ impl Lanes {
         self.lanes.iter().filter(|lane| lane.stream == stream).map(|lane| lane.status.clone()).collect()
     }
 
+    /// What the lanes of a stream take orders by.
+    pub(super) fn controls(&self, stream: &str) -> Vec<SyncSender<Control>> {
+        self.lanes.iter().filter(|lane| lane.stream == stream).map(|lane| lane.control.clone()).collect()
+    }
+
     /// Hands each lane the new settings of its stream.
     pub(super) fn reload(&self, settings: &Settings) {
         for stream in &settings.streams {

@@ -10,7 +10,7 @@ use clap::Subcommand;
 
 use super::config_args::ConfigArgs;
 use super::table;
-use crate::model::registry::Registry;
+use crate::model::registry::{Registry, learned_from};
 use crate::retrain::verdict::Verdict;
 
 /// List, show, compare and promote bundles, go back to the last one, hold one fast, and ask for a new one.
@@ -96,6 +96,9 @@ enum Command {
     History(Of),
 }
 
+/// What is said of a bundle whose training records were called faulty later.
+const ATE_MARKED: &str = "trained on a range now marked faulty";
+
 pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.command {
         Command::List { config } => list(config)?,
@@ -162,7 +165,7 @@ fn list(config: &ConfigArgs) -> anyhow::Result<()> {
     let registry = Registry::open(&settings.service.model_dir)?;
     let mut table = table(["stream", "bundle", "live", "kind", "rows", "held-out error", "proof", "created"]);
     for stream in &settings.streams {
-        let pinned = registry.is_pinned(&stream.name)?;
+        let (pinned, marked) = (registry.is_pinned(&stream.name)?, registry.marked(&stream.name)?);
         for bundle in registry.list(&stream.name)? {
             let live = match (bundle.current, pinned) {
                 (true, true) => "live, pinned",
@@ -177,6 +180,8 @@ fn list(config: &ConfigArgs) -> anyhow::Result<()> {
                         format!("failed: {}", verdict.failed().join(", "))
                     }
                 });
+            let ate = bundle.manifest.as_ref().is_ok_and(|m| learned_from(m, &marked).next().is_some());
+            let proof = if ate { format!("{proof}; {ATE_MARKED}") } else { proof };
             let row = match &bundle.manifest {
                 Ok(m) => [
                     m.shape.kind.as_str().to_owned(),

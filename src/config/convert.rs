@@ -5,6 +5,7 @@
 
 mod rules;
 mod service;
+mod share;
 mod stream;
 
 use std::collections::BTreeMap;
@@ -35,10 +36,12 @@ pub fn settings(tree: &Value, problems: &mut Vec<Problem>) -> Option<Settings> {
     let mut reader = Reader { tree, known: problems.clone(), problems: Vec::new() };
     let service = reader.service(&raw.service);
     let kafka = reader.kafka(&raw.kafka);
+    let share = reader.share(&raw.share, &raw.streams);
     let streams: Vec<_> = raw.streams.iter().map(|(name, raw)| reader.stream(name, raw)).collect();
     reader.across_streams(&raw.streams);
     problems.append(&mut reader.problems);
-    Some(Settings { service: service?, kafka: kafka?, streams: streams.into_iter().collect::<Option<_>>()? })
+    let streams = streams.into_iter().collect::<Option<_>>()?;
+    Some(Settings { service: service?, kafka: kafka?, share: share?, streams })
 }
 
 /// The tree over the built-in layer, and each stream over `[defaults]`.

@@ -26,6 +26,8 @@ pub struct Config {
     pub service: Service,
     /// How to reach the brokers.
     pub kafka: Kafka,
+    /// What all machines that read the same streams share.
+    pub share: Share,
     /// What every stream has unless it says otherwise: any key of a stream.
     pub defaults: Stream,
     /// The streams, by name: letters, digits, `-`, `_` and `.`, at most 100, the first a letter or digit.
@@ -75,6 +77,19 @@ pub struct Kafka {
     /// Replication factor of created topics, 1 to 15; -1 is the broker's default.
     #[schemars(range(min = -1, max = 15))]
     pub replication_factor: i32,
+}
+
+/// What all machines that read the same streams share.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(transform = optional)]
+pub struct Share {
+    /// Compacted topic of the bundles; "" for none.
+    pub bundles: String,
+    /// Compacted topic of what is live, of commands and of feedback; "" for none.
+    pub control: String,
+    /// Topic of what happens to the models; "" for none.
+    pub events: String,
 }
 
 /// The value of a librdkafka property.

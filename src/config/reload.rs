@@ -20,7 +20,7 @@ use super::settings::{Settings, Stream};
 /// The keys that differ between two configurations and need a restart, such as `streams.pumps.window`; empty where a
 /// running daemon can take over every change. A table is named as a whole.
 pub fn reloadable(old: &Settings, new: &Settings) -> Vec<String> {
-    let mut keys = service_and_kafka(old, new);
+    let mut keys = process(old, new);
     let by_name = |settings: &Settings| -> BTreeMap<String, Stream> {
         settings.streams.iter().map(|stream| (stream.name.clone(), stream.clone())).collect()
     };
@@ -34,7 +34,7 @@ pub fn reloadable(old: &Settings, new: &Settings) -> Vec<String> {
     keys
 }
 
-fn service_and_kafka(old: &Settings, new: &Settings) -> Vec<String> {
+fn process(old: &Settings, new: &Settings) -> Vec<String> {
     let (a, b) = (&old.service, &new.service);
     let changed = [
         ("service.state_dir", a.state_dir != b.state_dir),
@@ -42,6 +42,7 @@ fn service_and_kafka(old: &Settings, new: &Settings) -> Vec<String> {
         ("service.http_listen", a.http_listen != b.http_listen),
         ("service.log_format", a.log_format != b.log_format),
         ("kafka", old.kafka != new.kafka),
+        ("share", old.share != new.share),
     ];
     changed.into_iter().filter(|(_, is_changed)| *is_changed).map(|(key, _)| key.to_owned()).collect()
 }

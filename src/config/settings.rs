@@ -3,6 +3,7 @@
 //! [`super::raw`] is the same as it is written in a file; [`super::load`] turns one into the other and reports every
 //! problem at once. A value of these types is known to be within its range.
 
+mod share;
 mod verdict;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::share::Share;
 pub use self::verdict::{Budget, Episode, Mute, Threshold, ThresholdKind};
 
 /// The whole configuration.
@@ -21,6 +23,8 @@ pub struct Settings {
     pub service: Service,
     /// The brokers.
     pub kafka: Kafka,
+    /// What all machines share.
+    pub share: Share,
     /// The streams, by name.
     pub streams: Vec<Stream>,
 }

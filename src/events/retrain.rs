@@ -68,6 +68,15 @@ pub struct ChallengerJudged<'a> {
 }
 
 impl ChallengerJudged<'_> {
+    /// What becomes of it, in a word.
+    pub fn outcome(&self) -> &'static str {
+        match (self.verdict.passed, self.promoted) {
+            (true, true) => "promoted",
+            (true, false) => "waiting",
+            (false, _) => "refused",
+        }
+    }
+
     /// Logs and counts.
     pub fn emit(&self) {
         let v = self.verdict;
@@ -81,11 +90,7 @@ impl ChallengerJudged<'_> {
                 test.says
             );
         }
-        let outcome = match (v.passed, self.promoted) {
-            (true, true) => "promoted",
-            (true, false) => "waiting",
-            (false, _) => "refused",
-        };
+        let outcome = self.outcome();
         let failed = v.failed().join(", ");
         info!(stream = self.stream, challenger = v.challenger, champion = v.champion, failed, "challenger {outcome}");
         counter!("outlierd_trainings_total", "stream" => self.stream.to_owned(), "outcome" => outcome).increment(1);
@@ -107,6 +112,31 @@ impl SensitivityKnown<'_> {
             gauge!("outlierd_sensitivity", "stream" => self.stream.to_owned(), "field" => s.field.clone(), "kind" => s.kind.as_str())
                 .set(s.smallest.unwrap_or(f64::INFINITY));
         }
+    }
+}
+
+/// Whether the live bundle has learned from what is marked as faulty.
+pub struct BundleMarked<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// The live bundle.
+    pub bundle: &'a str,
+    /// Marked stretches of time that it has learned from.
+    pub ranges: usize,
+}
+
+impl BundleMarked<'_> {
+    /// Logs and sets the gauge.
+    pub fn emit(&self) {
+        if self.ranges > 0 {
+            warn!(
+                stream = self.stream,
+                bundle = self.bundle,
+                ranges = self.ranges,
+                "the live bundle was trained on a range now marked faulty: outlierd model challenge trains another one"
+            );
+        }
+        gauge!("outlierd_bundle_marked", "stream" => self.stream.to_owned()).set(f64::from(u8::from(self.ranges > 0)));
     }
 }
 

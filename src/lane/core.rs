@@ -22,6 +22,7 @@ use crate::config::settings::{Delivery, Kafka, Stream};
 use crate::events::{AlertPublished, SeriesExpired, StateUnreadable, StatesRestored};
 use crate::pipeline::Pipeline;
 use crate::pipeline::series::{SeriesState, SeriesTable};
+use crate::record::feedback::Feedback;
 use crate::record::{EventTime, Outcome};
 use crate::retrain::learner::Learner;
 use crate::sink::Sink;
@@ -113,6 +114,36 @@ impl Core {
     /// How many partitions are owned.
     pub fn owned(&self) -> usize {
         self.owned.len()
+    }
+
+    /// Whether the partition is owned whose owner trains the stream.
+    pub fn leads(&self) -> bool {
+        self.owned.contains(&0)
+    }
+
+    /// Teaches the series that an operator speaks of, where it is this lane's; the change is committed with its next record.
+    ///
+    /// # Errors
+    /// Where its state cannot be read.
+    pub fn teach(&mut self, feedback: &Feedback) -> Result<(), LaneError> {
+        let Some(partition) = feedback.records.map(|records| records.partition) else { return Ok(()) };
+        let (stream, series) = (&self.stream.name, feedback.series.as_str());
+        if !self.owned.contains(&partition) {
+            return Ok(());
+        }
+        let stored = match self.table.holds(partition, series) {
+            true => None,
+            false => match load(&*self.store, stream, partition, series)? {
+                Some(state) => Some(state),
+                None => return Ok(()),
+            },
+        };
+        let fields = self.stream.record.fields.len();
+        let slot = self.table.slot(partition, series, || stored, || SeriesState::new(fields));
+        if let Some(slot) = slot.ok().and_then(|slot| self.table.get_mut(slot)) {
+            self.pipeline.teach(&mut slot.state, feedback);
+        }
+        Ok(())
     }
 
     /// How many series are in memory.

@@ -70,7 +70,7 @@ pub struct FieldInfo {
 }
 
 /// A stretch of event time, both ends included.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Segment {
     /// The series; empty where it is that of all.
@@ -80,6 +80,19 @@ pub struct Segment {
     pub from: EventTime,
     /// Event time of the last record.
     pub until: EventTime,
+}
+
+impl Segment {
+    /// Whether the two have a time of a series in common; one without a series is of all of them.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let same = self.series == other.series || self.series.is_empty() || other.series.is_empty();
+        same && self.from <= other.until && other.from <= self.until
+    }
+
+    /// Whether a record lies in it.
+    pub fn holds(&self, series: &str, time: EventTime) -> bool {
+        (self.series.is_empty() || self.series == series) && (self.from..=self.until).contains(&time)
+    }
 }
 
 /// How well a training went; the losses are trimmed mean square errors per input in scaled units.

@@ -2,9 +2,11 @@
 //!
 //! Contract: `<root>/<stream>/<id>/` are bundles, `<root>/<stream>/current` holds the id of the live one and is replaced by
 //! a rename, so that a reader sees the old id or the new one; `history.jsonl` tells each time that another one went live,
-//! and `pinned` holds the live one fast. Nothing but the remains of dead writers is ever deleted.
+//! `pinned` holds the live one fast, and `marked.json` names what no bundle should have learned from. Nothing but the remains of dead writers is ever deleted.
 
 mod history;
+mod marks;
+mod travel;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -13,6 +15,8 @@ use std::{fs, io};
 use thiserror::Error;
 
 pub use self::history::WentLive;
+pub use self::marks::learned_from;
+pub use self::travel::Files;
 use super::bundle::{Bundle, BundleError};
 use super::disk::{self, DiskError, TEMP_PREFIX, failed};
 use super::manifest::{ID_DIGITS, Manifest, ManifestError, check_stream};
@@ -214,7 +218,10 @@ impl Registry {
     }
 
     /// Names of the stream's bundle folders, sorted.
-    fn ids(&self, stream: &str) -> Result<Vec<String>, RegistryError> {
+    ///
+    /// # Errors
+    /// A bad stream name or the file system's.
+    pub fn ids(&self, stream: &str) -> Result<Vec<String>, RegistryError> {
         let folder = self.folder(stream)?;
         let mut ids: Vec<String> =
             names(&folder)?.into_iter().filter(|name| is_id(name) && folder.join(name).is_dir()).collect();

@@ -10,6 +10,7 @@ use crate::episode::{EpisodeState, Judgement, RecordRef};
 use crate::gate::{GateState, Normal};
 use crate::model::bundle::Bundle;
 use crate::record::alert::FieldShare;
+use crate::record::feedback::{Feedback, Says};
 use crate::record::{Fault, Outcome, Record, Scored, Verdict};
 use crate::retrain::set::TrainingRow;
 use crate::score::chart::ChartState;
@@ -129,6 +130,23 @@ impl Pipeline {
             alerting: step.alerting,
             top_field,
         });
+    }
+
+    /// Teaches a series what an operator says: a false alarm raises its threshold above the alert's highest score, a new
+    /// normal takes its present readings for the baseline. Both end with the bundle; the next one learns from the records.
+    pub fn teach(&self, state: &mut SeriesState, feedback: &Feedback) {
+        let Some(model) = &self.model else { return };
+        let Some(scoring) = state.scoring.as_mut().filter(|scoring| scoring.bundle == model.tag) else { return };
+        match feedback.says {
+            Says::FalseAlarm if feedback.bundle.as_deref() == Some(&*model.id) => {
+                scoring.threshold.lift_above(&model.threshold, feedback.peak_score.unwrap_or(0.0));
+            }
+            Says::NewNormal => {
+                scoring.chart.rebase();
+                scoring.threshold = model.template.clone();
+            }
+            _ => {}
+        }
     }
 
     fn shares(&self, model: &Model, state: &ScoringState, values: &[f64], residual: &[f32]) -> Vec<FieldShare> {

@@ -111,10 +111,14 @@ pub fn least_uniform(floor: f64, decay: f64) -> f64 {
     (-(decay - floor).exp()).exp()
 }
 
+/// The u of records that an operator has called normal: they are few, and the next model has to know them.
+const TAUGHT: f64 = 1.0 - 1e-9;
+
 /// The priority of a run, where a slot is so many microseconds long.
 fn priority(settings: &Retrain, slot: i64, run: &Run) -> f64 {
     let number = run.from().0.div_euclid(slot);
-    decay(settings, number.saturating_mul(slot)) - (-uniform(&run.series, number).ln()).ln()
+    let u = if run.taught { TAUGHT } else { uniform(&run.series, number) };
+    decay(settings, number.saturating_mul(slot)) - (-u.ln()).ln()
 }
 
 /// See the module.
@@ -220,7 +224,9 @@ impl Buffer {
     }
 
     fn insert(&mut self, run: Run) {
-        let (rank, priority) = (rank(&run.series), priority(&self.settings, self.slot, &run));
+        // What an operator has taught is kept of any series.
+        let rank = if run.taught { 0 } else { rank(&run.series) };
+        let priority = priority(&self.settings, self.slot, &run);
         let name = (run.partition, run.offset);
         self.remove(name);
         self.rows += run.times.len();
@@ -269,7 +275,8 @@ mod tests {
     fn run(series: usize, minute: i64) -> Run {
         let times: Vec<EventTime> = (0..10).map(|row| EventTime((minute + row) * 60_000_000)).collect();
         let (values, scores) = (vec![0.0; 10], vec![0.0; 10]);
-        Run { series: format!("s{series}"), partition: series as i32, offset: minute, bundle: 0, times, values, scores }
+        let (partition, offset) = (series as i32, minute);
+        Run { series: format!("s{series}"), partition, offset, times, values, scores, ..Run::default() }
     }
 
     fn filled(records: usize, series: usize, days: i64, backwards: bool) -> Buffer {

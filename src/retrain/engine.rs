@@ -2,19 +2,24 @@
 //!
 //! Nothing here knows threads, clocks or Kafka: the daemon's thread ([`super::thread`]) and a replay drive the same engine.
 
+mod lessons;
+
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+pub use self::lessons::{Lesson, is_known};
 use super::buffer::{Admission, Buffer, Change};
 use super::collect::slot;
 use super::drift::drift;
 use super::error::RetrainError;
 use super::learn::{Progress, learn};
 use super::plan::{Plan, Probation, Reason};
-use super::proof::Case;
+use super::proof::{Case, Confirmed};
 use super::set::{Run, TrainingSet};
 use super::verdict::{VERDICT, Verdict};
 use crate::config::settings::{ModelKind, Stream, Warmth};
+use crate::events::published::{Event, Outbox};
 use crate::events::retrain::{BundleBroughtBack, ChallengerJudged, NormalKept, SensitivityKnown, TrainingBegan};
 use crate::model::bundle::Bundle;
 use crate::model::registry::Registry;
@@ -37,6 +42,10 @@ pub struct Engine {
     buffer: Buffer,
     plan: Plan,
     live: Option<Live>,
+    /// Confirmed faults, by what they were said of.
+    confirmed: BTreeMap<String, Confirmed>,
+    /// Where events are put to be published.
+    outbox: Outbox,
 }
 
 /// What is to be known of the live bundle.
@@ -69,7 +78,14 @@ impl Engine {
         buffer.publish(&admission);
         buffer.runs().for_each(|run| admission.saw(run.until()));
         NormalKept { stream: &stream.name, records: buffer.len(), series: buffer.series() }.emit();
-        Ok(Self { stream, registry, store, admission, buffer, plan, live: None })
+        let confirmed = lessons::confirmed(&*store, &stream.name)?;
+        let (live, outbox) = Default::default();
+        Ok(Self { stream, registry, store, admission, buffer, plan, live, confirmed, outbox })
+    }
+
+    /// Publishes what happens from now on.
+    pub fn publish_to(&mut self, outbox: Outbox) {
+        self.outbox = outbox;
     }
 
     /// What the lanes' collectors share with this engine.
@@ -94,13 +110,19 @@ impl Engine {
     pub fn follow(&mut self) -> Result<Option<&str>, RetrainError> {
         let current = self.registry.current(&self.stream.name)?;
         if self.live.as_ref().map(|live| &live.id) != current.as_ref() {
-            self.live = None;
+            let before = self.live.take().map(|live| live.id);
             if let Some(id) = current {
                 let bundle = self.registry.load(&self.stream.name, &id)?;
                 let period = bundle.calibration.period_micros;
                 self.buffer.set_slot(slot(self.stream.window, period));
+                if before.is_some() {
+                    // Whoever made it live: the next training by time is a whole period away.
+                    self.plan.due = None;
+                }
+                self.outbox.put(&self.stream.name, Event::WentLive { bundle: id.clone(), before });
                 self.live = Some(Live { id, scores: bundle.calibration.scores });
                 self.show_sensitivity()?;
+                self.look_at_marks(&bundle.manifest)?;
             }
         }
         Ok(self.live.as_ref().map(|live| live.id.as_str()))
@@ -122,11 +144,18 @@ impl Engine {
         if runs.is_empty() {
             return Ok(());
         }
-        let changes = self.buffer.add(runs);
-        self.keep(changes)
+        let marked = self.registry.marked(&self.stream.name)?;
+        let is_fit = |series: &str, time| !marked.iter().any(|mark| mark.holds(series, time));
+        let fit = runs.into_iter().flat_map(|run| {
+            let series = run.series.clone();
+            if marked.is_empty() { vec![run] } else { run.split(|time| is_fit(&series, time)) }
+        });
+        let changes = self.buffer.add(fit);
+        self.keep(changes, Vec::new())
     }
 
-    fn keep(&mut self, changes: Vec<Change>) -> Result<(), RetrainError> {
+    /// Makes changes of the buffer durable, with other notes.
+    fn keep(&mut self, changes: Vec<Change>, others: Vec<(String, Option<Vec<u8>>)>) -> Result<(), RetrainError> {
         self.buffer.publish(&self.admission);
         let (records, series) = (self.buffer.len(), self.buffer.series());
         NormalKept { stream: &self.stream.name, records, series }.emit();
@@ -135,7 +164,8 @@ impl Engine {
             Ok((format!("{RUN}{partition}/{offset}"), bytes))
         };
         let notes: Result<Vec<_>, CodecError> = changes.into_iter().map(note).collect();
-        Ok(self.store.commit(&self.stream.name, &Commit { notes: notes?, ..Commit::default() })?)
+        let notes = notes?.into_iter().chain(others).collect();
+        Ok(self.store.commit(&self.stream.name, &Commit { notes, ..Commit::default() })?)
     }
 
     fn keep_plan(&self) -> Result<(), RetrainError> {
@@ -210,7 +240,10 @@ impl Engine {
             self.examine(challenger, champion, (&learned, &held_out), &reason.to_string(), now, on_progress)?;
         self.registry.attach(&name, &verdict.challenger, VERDICT, &serde_json::to_vec_pretty(&verdict)?)?;
         let promoted = verdict.passed && self.may_promote(&verdict)?;
-        ChallengerJudged { stream: &name, verdict: &verdict, promoted }.emit();
+        let judged = ChallengerJudged { stream: &name, verdict: &verdict, promoted };
+        judged.emit();
+        let event = Event::ChallengerJudged { outcome: judged.outcome().into(), verdict: verdict.clone() };
+        self.outbox.put(&name, event);
         if promoted {
             self.promote(&verdict, now)?;
         }
@@ -263,7 +296,8 @@ impl Engine {
             ModelKind::Dense => Some(learn(&linear, learned, None, on_progress)?),
         };
         let all = TrainingSet::of_runs(self.buffer.runs());
-        let case = Case { stream: &self.stream, all: &all, held_out, confirmed: &[], reason, at };
+        let confirmed: Vec<Confirmed> = self.confirmed.values().cloned().collect();
+        let case = Case { stream: &self.stream, all: &all, held_out, confirmed: &confirmed, reason, at };
         Ok(case.examine(challenger, champion, baseline)?)
     }
 
@@ -330,6 +364,8 @@ impl Engine {
         self.registry.promote(&name, &failed.previous, &format!("brought back: {} raised {why}", failed.bundle))?;
         let (from, to, alerts) = (&failed.bundle, &failed.previous, failed.alerts);
         BundleBroughtBack { stream: &name, from, to, alerts, predicted }.emit();
+        let (from, to) = (failed.bundle.clone(), failed.previous.clone());
+        self.outbox.put(&name, Event::BroughtBack { from, to, alerts, predicted });
         self.follow()?;
         Ok(true)
     }

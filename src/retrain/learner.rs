@@ -97,17 +97,27 @@ impl Learner {
         }
     }
 
-    /// The bundle of this id is the live one now; while the first one is not there yet, nothing changes.
+    /// The bundle of this id is the live one now. Where records were still collected for a first one, it came from another
+    /// machine; while one is trained here, nothing changes.
     pub fn follow(&self, id: &str) {
         let mut inner = self.lock();
-        if let State::Live(live) = &mut inner.state
-            && **live != *id
+        let before = match &mut inner.state {
+            State::Live(live) if **live != *id => Some(std::mem::replace(live, id.into())),
+            State::Collecting => {
+                inner.state = State::Live(id.into());
+                inner.rows.clear();
+                None
+            }
+            State::Live(_) | State::Training => return,
+        };
+        drop(inner);
+        if before.is_none()
+            && let Err(error) = self.forget_rows()
         {
-            let before = std::mem::replace(live, id.into());
-            drop(inner);
-            let (stream, kind) = (self.stream.name.as_str(), self.stream.model.kind.as_str());
-            BundleLive { stream, bundle: id, before: Some(&before), kind }.emit();
+            tracing::error!(stream = self.stream.name, error = %error, "kept records could not be dropped");
         }
+        let (stream, kind) = (self.stream.name.as_str(), self.stream.model.kind.as_str());
+        BundleLive { stream, bundle: id, before: before.as_deref(), kind }.emit();
     }
 
     /// Whether the first model is being trained.

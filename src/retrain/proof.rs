@@ -12,6 +12,7 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
 use statrs::distribution::{DiscreteCDF, Poisson};
 
 use super::inject::{Fault, Kind, inject};
@@ -44,7 +45,7 @@ const FIELDS: usize = 32;
 const SD_MIN: f64 = 1e-3;
 
 /// A fault that an operator has confirmed, with the records that led to it.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Confirmed {
     /// The records of its series: normal ones, and then the fault.
     pub course: Course,

@@ -36,6 +36,8 @@ pub struct Run {
     pub values: Vec<f64>,
     /// Their scores.
     pub scores: Vec<f32>,
+    /// Whether an operator has said that they are normal.
+    pub taught: bool,
 }
 
 impl Run {
@@ -57,9 +59,10 @@ impl Run {
         for (row, &time) in self.times.iter().enumerate() {
             let kept = keeps(time);
             if kept && !follows {
-                let (series, partition, bundle) = (self.series.clone(), self.partition, self.bundle);
+                let (series, partition) = (self.series.clone(), self.partition);
+                let (bundle, taught) = (self.bundle, self.taught);
                 let offset = self.offset + row as i64;
-                parts.push(Self { series, partition, offset, bundle, ..Self::default() });
+                parts.push(Self { series, partition, offset, bundle, taught, ..Self::default() });
             }
             if let Some(part) = parts.last_mut().filter(|_| kept) {
                 part.times.push(time);

@@ -5,7 +5,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -13,12 +13,13 @@ use std::time::{Duration, Instant};
 use thread_priority::{ThreadPriority, set_current_thread_priority};
 
 use super::buffer::Admission;
-use super::engine::Engine;
+use super::engine::{Engine, Lesson};
 use super::error::RetrainError;
 use super::learner::Learner;
 use super::plan::Reason;
 use super::set::Run;
 use crate::config::settings::Stream;
+use crate::events::published::{Event, Outbox};
 use crate::events::retrain::ChallengeFailed;
 use crate::model::registry::Registry;
 use crate::state::Store;
@@ -28,11 +29,21 @@ const WAITING_MAX: usize = 64;
 /// How often it looks at what is due.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// What lanes reach the thread by.
+/// What the thread is handed.
+enum Handed {
+    /// Normal traffic.
+    Runs(Vec<Run>),
+    /// What an operator says of an alert.
+    Lesson(Box<Lesson>),
+}
+
+/// What others reach the thread by.
 #[derive(Clone)]
 pub struct Retrainer {
-    runs: SyncSender<Vec<Run>>,
+    handed: SyncSender<Handed>,
     admission: Arc<Admission>,
+    /// A bit for each lane that owns partition 0 of the input.
+    leads: Arc<AtomicU64>,
 }
 
 impl Retrainer {
@@ -45,12 +56,15 @@ impl Retrainer {
         registry: Arc<Registry>,
         store: Arc<dyn Store>,
         learner: Arc<Learner>,
+        outbox: Outbox,
         halt: Arc<AtomicBool>,
     ) -> Result<(Self, JoinHandle<()>), RetrainError> {
-        let engine = Engine::open(stream.clone(), registry, store)?;
-        let (runs, taken) = sync_channel(WAITING_MAX);
-        let retrainer = Self { runs, admission: engine.admission().clone() };
-        let body = Body { stream: stream.clone(), engine, taken, learner, halt };
+        let mut engine = Engine::open(stream.clone(), registry, store)?;
+        engine.publish_to(outbox.clone());
+        let (handed, taken) = sync_channel(WAITING_MAX);
+        let retrainer = Self { handed, admission: engine.admission().clone(), leads: Arc::default() };
+        let leads = retrainer.leads.clone();
+        let body = Body { stream: stream.clone(), engine, taken, learner, leads, outbox, halt };
         let thread = thread::Builder::new().name(format!("retrain-{}", stream.name)).spawn(move || body.run())?;
         Ok((retrainer, thread))
     }
@@ -65,18 +79,43 @@ impl Retrainer {
         if runs.is_empty() {
             return;
         }
-        match self.runs.try_send(runs) {
-            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
-            Err(TrySendError::Full(dropped)) => tracing::debug!(runs = dropped.len(), "normal traffic dropped"),
+        if let Err(TrySendError::Full(_)) = self.handed.try_send(Handed::Runs(runs)) {
+            tracing::debug!("normal traffic dropped");
         }
+    }
+
+    /// Hands over what an operator says; gives it back while there is no room, as in the course of a training.
+    pub fn teach(&self, lesson: Box<Lesson>) -> Option<Box<Lesson>> {
+        match self.handed.try_send(Handed::Lesson(lesson)) {
+            Err(TrySendError::Full(Handed::Lesson(lesson))) => Some(lesson),
+            // Without the thread the process stops: the next start reads it again.
+            _ => None,
+        }
+    }
+
+    /// A lane, by its number, owns partition 0 of the input, or no longer.
+    pub fn set_leads(&self, lane: usize, leads: bool) {
+        let bit = 1 << (lane % 64);
+        if leads {
+            self.leads.fetch_or(bit, Ordering::Relaxed);
+        } else {
+            self.leads.fetch_and(!bit, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether this machine trains the stream: of a consumer group one member owns partition 0.
+    pub fn leads(&self) -> bool {
+        self.leads.load(Ordering::Relaxed) != 0
     }
 }
 
 struct Body {
     stream: Arc<Stream>,
     engine: Engine,
-    taken: Receiver<Vec<Run>>,
+    taken: Receiver<Handed>,
     learner: Arc<Learner>,
+    leads: Arc<AtomicU64>,
+    outbox: Outbox,
     halt: Arc<AtomicBool>,
 }
 
@@ -88,7 +127,7 @@ impl Body {
         let mut looked = Instant::now();
         while !self.halt.load(Ordering::Acquire) {
             let done = match self.taken.recv_timeout(LOOK_EVERY.saturating_sub(looked.elapsed())) {
-                Ok(runs) => self.engine.take(runs),
+                Ok(handed) => self.take(handed),
                 Err(RecvTimeoutError::Timeout) => Ok(()),
                 // No lane is left.
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -100,15 +139,25 @@ impl Body {
                 done
             };
             if let Err(error) = done {
-                ChallengeFailed { stream: &self.stream.name, error: error.to_string() }.emit();
+                let (stream, error) = (&self.stream.name, error.to_string());
+                ChallengeFailed { stream, error: error.clone() }.emit();
+                self.outbox.put(stream, Event::ChallengeFailed { error });
                 // What failed now would fail at once again.
                 thread::park_timeout(LOOK_EVERY);
             }
         }
         // The lanes' last ones.
-        let last = self.taken.try_iter().flatten().collect();
-        if let Err(error) = self.engine.take(last) {
-            tracing::warn!(stream = self.stream.name, error = %error, "the last normal traffic is not kept");
+        while let Ok(handed) = self.taken.try_recv() {
+            if let Err(error) = self.take(handed) {
+                tracing::warn!(stream = self.stream.name, error = %error, "the last normal traffic is not kept");
+            }
+        }
+    }
+
+    fn take(&mut self, handed: Handed) -> Result<(), RetrainError> {
+        match handed {
+            Handed::Runs(runs) => self.engine.take(runs),
+            Handed::Lesson(lesson) => self.engine.learn_from(&lesson),
         }
     }
 
@@ -118,6 +167,9 @@ impl Body {
         let Some(now) = self.engine.admission().newest() else { return Ok(()) };
         if self.engine.probe(now)? {
             return self.show_live();
+        }
+        if self.leads.load(Ordering::Relaxed) == 0 {
+            return Ok(());
         }
         let due = self.engine.due(now)?;
         let asked = self.engine.is_asked()?.then_some(Reason::Command);

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::settings::Stream;
 use crate::model::bundle::Bundle;
 use crate::pipeline::series::SeriesTable;
@@ -15,7 +17,7 @@ use crate::record::{Batch, EventTime, Record};
 const BATCH_ROWS: usize = 4_096;
 
 /// The rows of one series in the order of time: a series that nothing is known of before.
-#[derive(Clone, PartialEq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Course {
     /// Event times, increasing.
     pub times: Vec<EventTime>,

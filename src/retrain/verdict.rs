@@ -1,5 +1,6 @@
 //! The verdict on a challenger: a file that a person can read, kept beside the bundle that it is about.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::inject::Kind;
@@ -11,7 +12,7 @@ use crate::record::EventTime;
 pub const VERDICT: &str = "verdict.json";
 
 /// What a challenger was asked, what came out, and what follows from it.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Verdict {
     /// Id of the challenger.
     pub challenger: String,
@@ -40,7 +41,7 @@ pub struct Verdict {
 }
 
 /// One test.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Test {
     /// Its name.
     pub name: TestName,
@@ -57,7 +58,7 @@ pub struct Test {
 }
 
 /// The tests of a promotion.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TestName {
     /// It reconstructs recent normal traffic no worse.
@@ -83,7 +84,7 @@ impl TestName {
 }
 
 /// The smallest fault that is caught.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Sensitivity {
     /// Name of the field.
     pub field: String,
@@ -95,7 +96,7 @@ pub struct Sensitivity {
 }
 
 /// How a bundle stands against another one.
-#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Margin {
     /// Its error as a part of the other's.
     pub error_ratio: f64,

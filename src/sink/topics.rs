@@ -6,7 +6,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use crate::config::settings::{Delivery, Kafka, Stream};
+use crate::config::settings::{Delivery, Kafka, Share, Stream};
 
 /// Largest record that the output topics take, in bytes: a dead letter holds what came in.
 const MAX_MESSAGE_BYTES: &str = "16777216";
@@ -41,6 +41,14 @@ pub enum TopicError {
     NoOutput {
         /// The stream.
         stream: String,
+        /// Their names.
+        topics: String,
+    },
+    /// A shared topic does not exist, and may not be created.
+    #[error(
+        "the topics of [share] {topics} do not exist; create them with one partition (bundles and control compacted), set kafka.create_topics = true, or set their keys to \"\" to share nothing"
+    )]
+    NoShared {
         /// Their names.
         topics: String,
     },
@@ -112,26 +120,53 @@ pub async fn prepare(
     if !kafka.create_topics {
         return Err(TopicError::NoOutput { stream: stream.name.clone(), topics: missing.join(", ") });
     }
-    create(admin, kafka, stream, &missing, partitions).await?;
+    let count = i32::try_from(partitions).unwrap_or(i32::MAX);
+    let new = missing.iter().map(|name| {
+        let topic = NewTopic::new(name, count, TopicReplication::Fixed(kafka.replication_factor))
+            .set("max.message.bytes", MAX_MESSAGE_BYTES);
+        if *name == stream.output.states { topic.set("cleanup.policy", "compact") } else { topic }
+    });
+    create(admin, kafka, &stream.name, new.collect()).await?;
     Ok((partitions, missing.into_iter().map(str::to_owned).collect()))
+}
+
+/// Checks that the topics exist that all machines share, and creates those that are missing. Returns their names.
+///
+/// # Errors
+/// See [`TopicError`].
+pub async fn prepare_shared(
+    admin: &AdminClient<DefaultClientContext>,
+    kafka: &Kafka,
+    share: &Share,
+) -> Result<Vec<String>, TopicError> {
+    let compacted = [share.bundles.as_deref(), share.control.as_deref()];
+    let wanted: Vec<&str> = compacted.into_iter().chain([share.events.as_deref()]).flatten().collect();
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let existing = topics(admin, kafka)?;
+    let is_missing = |name: &&str| existing.iter().all(|(topic, _)| topic != name);
+    let missing: Vec<&str> = wanted.into_iter().filter(is_missing).collect();
+    if !missing.is_empty() && !kafka.create_topics {
+        return Err(TopicError::NoShared { topics: missing.join(", ") });
+    }
+    let new = missing.iter().map(|name| {
+        let topic = NewTopic::new(name, 1, TopicReplication::Fixed(kafka.replication_factor));
+        if compacted.contains(&Some(name)) { topic.set("cleanup.policy", "compact") } else { topic }
+    });
+    create(admin, kafka, "[share]", new.collect()).await?;
+    Ok(missing.into_iter().map(str::to_owned).collect())
 }
 
 async fn create(
     admin: &AdminClient<DefaultClientContext>,
     kafka: &Kafka,
-    stream: &Stream,
-    missing: &[&str],
-    partitions: usize,
+    stream: &str,
+    new: Vec<NewTopic<'_>>,
 ) -> Result<(), TopicError> {
-    let partitions = i32::try_from(partitions).unwrap_or(i32::MAX);
-    let new: Vec<NewTopic<'_>> = missing
-        .iter()
-        .map(|name| {
-            let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(kafka.replication_factor))
-                .set("max.message.bytes", MAX_MESSAGE_BYTES);
-            if *name == stream.output.states { topic.set("cleanup.policy", "compact") } else { topic }
-        })
-        .collect();
+    if new.is_empty() {
+        return Ok(());
+    }
     let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT));
     let unreachable = |source| TopicError::Unreachable { brokers: kafka.brokers.clone(), source };
     for result in admin.create_topics(&new, &options).await.map_err(unreachable)? {
@@ -139,7 +174,7 @@ async fn create(
             // Another instance was quicker.
             Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((topic, code)) => {
-                return Err(TopicError::Create { stream: stream.name.clone(), topic, reason: code.to_string() });
+                return Err(TopicError::Create { stream: stream.to_owned(), topic, reason: code.to_string() });
             }
         }
     }

@@ -38,6 +38,7 @@ pub(super) fn calibrated(plan: &Plan, scores: &[f64]) -> ThresholdState {
         scale: (unit * largest).clamp(SCALE.0, SCALE.1),
         typical: typical / unit,
         own: 0,
+        lift: 1.0,
         guard: Guard::default(),
         estimator,
     }

@@ -79,6 +79,10 @@ fn overrides(plan: &Plan, brokers: &str, topics: &Topics, scratch: &Path) -> any
         format!("service.model_dir={:?}", format!("{folder}/models")),
         format!("service.http_listen=\"{listen}\""),
         format!("kafka.brokers={brokers:?}"),
+        // One machine, whose models go with it.
+        "share.bundles=\"\"".into(),
+        "share.control=\"\"".into(),
+        "share.events=\"\"".into(),
         stream("input.topic", format!("{:?}", topics.input)),
         stream("input.group", format!("{:?}", topics.input)),
         // The plant waits for the committed positions: a slow commit would slow it down.

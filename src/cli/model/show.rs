@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use comfy_table::Table;
 
+use super::ATE_MARKED;
 use crate::cli::table;
 use crate::model::bundle::Bundle;
-use crate::model::registry::Registry;
+use crate::model::registry::{Registry, learned_from};
 use crate::retrain::inject::Kind;
 use crate::retrain::verdict::Verdict;
 
@@ -19,6 +20,9 @@ pub(super) fn show(registry: &Registry, stream: &str, id: &str, json: bool) -> a
         return Ok(());
     }
     print!("{}", describe(&bundle));
+    for range in learned_from(&bundle.manifest, &registry.marked(stream)?) {
+        println!("marked     {ATE_MARKED}: series {}, {} to {}", range.series, range.from, range.until);
+    }
     match &verdict {
         None => println!("proof      none: it was the first one, or made by hand"),
         Some(verdict) => print_verdict(verdict),

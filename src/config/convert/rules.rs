@@ -150,7 +150,7 @@ impl Reader<'_> {
 }
 
 /// The topics that a stream writes, by key.
-fn outputs(output: &raw::Output) -> [(&'static str, &String); 4] {
+pub(super) fn outputs(output: &raw::Output) -> [(&'static str, &String); 4] {
     [
         ("alerts", &output.alerts),
         ("dead_letters", &output.dead_letters),

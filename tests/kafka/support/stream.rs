@@ -87,6 +87,10 @@ model_dir = "{dir}/models"
 http_listen = ""
 [kafka]
 brokers = "{broker}"
+[share]
+bundles = "{topic}.bundles"
+control = "{topic}.control"
+events = "{topic}.events"
 [streams.rig]
 input = {{ topic = "{topic}", group = "{topic}", commit_interval = "100ms", delivery = "{delivery}" }}
 output = {{ alerts = "{topic}.alerts", dead_letters = "{topic}.dead", scores = "{topic}.scores", states = "{topic}.states" }}

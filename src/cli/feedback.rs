@@ -1,0 +1,198 @@
+//! `outlierd feedback`: tells all machines what an operator says of an alert.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use jiff::Timestamp;
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message as _;
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
+use rdkafka::topic_partition_list::Offset;
+
+use super::config_args::ConfigArgs;
+use crate::config::settings::{Kafka, Settings, Stream};
+use crate::record::alert::{Alert, AlertEvent};
+use crate::record::feedback::{Feedback, Records, Says};
+use crate::share::control::Control;
+use crate::source::client_config;
+
+const TIMEOUT: Duration = Duration::from_secs(15);
+/// A topic that yields nothing for this long is taken to be at its end.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// Say what an alert was: a fault, a false alarm, something expected, or a new normal; or mark a stretch of time as faulty.
+///
+/// Every machine takes it to heart within seconds. What is said later of the same alert takes the place of what was said
+/// before. `outlierd model list` tells which bundles have learned from a marked stretch.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  outlierd feedback --config outlierd.toml 3f9a77 confirmed --note \"bearing 2 changed\"\n  outlierd feedback --config outlierd.toml 3f9a77 false-alarm\n  outlierd feedback --config outlierd.toml - mark-range --stream pumps --series pump-7 \\\n      --from 2026-03-09T06:00:00Z --until 2026-03-09T14:00:00Z"
+)]
+pub(super) struct Args {
+    /// Id of the alert, or the start of it; "-" for a stretch of time that has none
+    alert: String,
+    /// What it was
+    says: SaysArg,
+    /// The stream [default: the only one, or that of the alert]
+    #[arg(long)]
+    stream: Option<String>,
+    /// The series [default: that of the alert]
+    #[arg(long)]
+    series: Option<String>,
+    /// Event time of the first record that is meant (RFC 3339) [default: the alert's opening]
+    #[arg(long, value_name = "TIME")]
+    from: Option<Timestamp>,
+    /// Event time of the last record that is meant (RFC 3339) [default: the alert's close]
+    #[arg(long, value_name = "TIME")]
+    until: Option<Timestamp>,
+    /// What you would like to add
+    #[arg(long)]
+    note: Option<String>,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum SaysArg {
+    /// There was a fault: every new bundle has to catch it
+    Confirmed,
+    /// There was nothing: the threshold rises above it, and its records are learned from
+    FalseAlarm,
+    /// It had to be, such as a test run: nothing is learned from it
+    Expected,
+    /// The machine is different now, and well: its readings become the baseline
+    NewNormal,
+    /// Not readings of a healthy machine: no training learns from them
+    MarkRange,
+}
+
+impl From<SaysArg> for Says {
+    fn from(says: SaysArg) -> Self {
+        match says {
+            SaysArg::Confirmed => Self::Confirmed,
+            SaysArg::FalseAlarm => Self::FalseAlarm,
+            SaysArg::Expected => Self::Expected,
+            SaysArg::NewNormal => Self::NewNormal,
+            SaysArg::MarkRange => Self::MarkRange,
+        }
+    }
+}
+
+pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
+    let settings = args.config.load()?;
+    let Some(topic) = settings.share.control.clone() else {
+        bail!("share.control is \"\": there is no topic that feedback could go to; name one, and start outlierd again");
+    };
+    let feedback = match args.alert.as_str() {
+        "-" => of_range(args)?,
+        id => of_alert(args, &settings, id)?,
+    };
+    if feedback.from > feedback.until {
+        bail!("--from {} is after --until {}", feedback.from, feedback.until);
+    }
+    let (stream, series, says) = (feedback.stream.clone(), feedback.series.clone(), feedback.says.as_str());
+    let (from, until) = (feedback.from, feedback.until);
+    send(&settings.kafka, &topic, &Control::Feedback(feedback))?;
+    println!("stream {stream}: {says}: series {series}, {from} to {until}");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn of_range(args: &Args) -> anyhow::Result<Feedback> {
+    if !matches!(args.says, SaysArg::MarkRange) {
+        bail!("only mark-range goes without an alert: give the alert's id");
+    }
+    let stream = args.config.stream(args.stream.as_deref())?.name;
+    let needed = "without an alert, --series, --from and --until are needed";
+    let (series, from) = (args.series.clone().context(needed)?, args.from.context(needed)?);
+    let until = args.until.context(needed)?;
+    let (alert, records, peak_score, bundle) = Default::default();
+    let (says, at, note) = (Says::MarkRange, Timestamp::now(), args.note.clone());
+    Ok(Feedback { stream, says, series, alert, from, until, records, peak_score, bundle, at, note })
+}
+
+fn of_alert(args: &Args, settings: &Settings, id: &str) -> anyhow::Result<Feedback> {
+    let named = args.stream.as_deref().map(|name| args.config.stream(Some(name))).transpose()?;
+    let streams: Vec<&Stream> = match &named {
+        Some(stream) => vec![stream],
+        None => settings.streams.iter().collect(),
+    };
+    let mut events = Vec::new();
+    for stream in &streams {
+        events.extend(alerts(&settings.kafka, &stream.output.alerts, id)?.into_iter().map(|alert| (*stream, alert)));
+    }
+    let Some((stream, first)) = events.first().cloned() else {
+        let topics: Vec<&str> = streams.iter().map(|stream| stream.output.alerts.as_str()).collect();
+        bail!("no alert in {} has an id that starts with {id:?}", topics.join(", "));
+    };
+    if let Some((_, other)) = events.iter().find(|(_, alert)| alert.id != first.id) {
+        bail!("{id:?} is the start of several ids, {} and {}: give more digits", first.id, other.id);
+    }
+    events.sort_by_key(|(_, alert)| alert.sequence);
+    let Some((_, last)) = events.last() else { bail!("the alert {id} has no events") };
+    let time = |text: &str| text.parse::<Timestamp>().with_context(|| format!("alert {id} has the time {text:?}"));
+    let score = |alert: &Alert| alert.peak_ratio.zip(alert.threshold).map(|(ratio, threshold)| ratio * threshold);
+    let peak = events.iter().filter_map(|(_, alert)| score(alert)).max_by(f64::total_cmp);
+    let opening = events.iter().find(|(_, alert)| alert.event == AlertEvent::Open).map_or(&first, |(_, alert)| alert);
+    let records = Records {
+        partition: first.position.partition,
+        first: opening.position.offset,
+        last: last.position.offset.max(opening.position.offset),
+    };
+    Ok(Feedback {
+        stream: stream.name.clone(),
+        says: args.says.into(),
+        series: args.series.clone().unwrap_or_else(|| first.series.clone()),
+        alert: Some(first.id.clone()),
+        from: args.from.map_or_else(|| time(&first.opened_at), Ok)?,
+        until: args.until.map_or_else(|| time(&last.time), Ok)?,
+        records: Some(records),
+        peak_score: peak,
+        bundle: Some(last.bundle.clone()).filter(|id| !id.is_empty()),
+        at: Timestamp::now(),
+        note: args.note.clone(),
+    })
+}
+
+/// The committed alerts whose ids start so.
+fn alerts(kafka: &Kafka, topic: &str, id: &str) -> anyhow::Result<Vec<Alert>> {
+    let mut config = client_config(kafka, "outlierd-feedback");
+    // librdkafka wants a group to be named even where none is joined.
+    config.set("group.id", "outlierd-feedback").set("enable.auto.commit", "false").set("enable.partition.eof", "true");
+    let consumer: BaseConsumer = config.create().context("the consumer's properties are refused")?;
+    let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).context("no broker answered")?;
+    let mut all = TopicPartitionList::new();
+    for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
+        all.add_partition_offset(topic, partition.id(), Offset::Beginning)?;
+    }
+    let mut open = all.count();
+    consumer.assign(&all)?;
+    let mut found = Vec::new();
+    while open > 0 {
+        match consumer.poll(QUIET) {
+            None => break,
+            Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
+            Some(Err(error)) => return Err(error).with_context(|| format!("topic {topic} could not be read")),
+            Some(Ok(message)) => {
+                let alert = message.payload().and_then(|bytes| serde_json::from_slice::<Alert>(bytes).ok());
+                found.extend(alert.filter(|alert| alert.id.starts_with(id)));
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn send(kafka: &Kafka, topic: &str, control: &Control) -> anyhow::Result<()> {
+    let mut config = client_config(kafka, "outlierd-feedback");
+    for (key, value) in &kafka.producer {
+        config.set(key, value);
+    }
+    let producer: ThreadedProducer<DefaultProducerContext> =
+        config.create().context("the producer's properties are refused")?;
+    let (key, value) = (control.key(), serde_json::to_vec(control)?);
+    let failed = || format!("topic {topic} does not take it");
+    producer.send(BaseRecord::to(topic).key(&key).payload(&value)).map_err(|(error, _)| error).with_context(failed)?;
+    producer.flush(TIMEOUT).with_context(failed)
+}

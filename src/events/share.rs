@@ -1,0 +1,103 @@
+//! Events of what machines share.
+
+use metrics::counter;
+use tracing::{error, info, warn};
+
+use crate::record::feedback::Feedback;
+
+/// Help texts of the metrics of sharing.
+pub fn describe_metrics() {
+    use metrics::{describe_counter, describe_gauge};
+    describe_counter!("outlierd_feedback_total", "What operators said of alerts, by what they said");
+    describe_gauge!(
+        "outlierd_bundle_marked",
+        "Whether the live bundle has learned from a stretch of time that is marked as faulty"
+    );
+}
+
+/// A bundle was sent to the other machines.
+pub struct BundleSent<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// The bundle.
+    pub bundle: &'a str,
+    /// Messages that it took.
+    pub parts: usize,
+}
+
+impl BundleSent<'_> {
+    /// Logs.
+    pub fn emit(&self) {
+        info!(stream = self.stream, bundle = self.bundle, parts = self.parts, "bundle shared");
+    }
+}
+
+/// A bundle came from another machine.
+pub struct BundleCame<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// The bundle.
+    pub bundle: &'a str,
+    /// Why it is not taken in, where it is not.
+    pub refused: Option<String>,
+}
+
+impl BundleCame<'_> {
+    /// Logs.
+    pub fn emit(&self) {
+        match &self.refused {
+            None => info!(stream = self.stream, bundle = self.bundle, "bundle of another machine taken in"),
+            Some(error) => {
+                error!(stream = self.stream, bundle = self.bundle, error, "bundle of another machine refused");
+            }
+        }
+    }
+}
+
+/// A message of a shared topic cannot be used.
+pub struct MessageSkipped<'a> {
+    /// The topic.
+    pub topic: &'a str,
+    /// Its key.
+    pub key: &'a str,
+    /// What is wrong with it.
+    pub error: String,
+}
+
+impl MessageSkipped<'_> {
+    /// Logs.
+    pub fn emit(&self) {
+        warn!(topic = self.topic, key = self.key, error = self.error, "message skipped");
+    }
+}
+
+/// The topics of what is shared cannot be read or written for now.
+pub struct SharingFailed {
+    /// What failed.
+    pub error: String,
+}
+
+impl SharingFailed {
+    /// Logs.
+    pub fn emit(&self) {
+        warn!(error = self.error, "nothing is shared for now: what is live stays so, and it is tried again");
+    }
+}
+
+/// What an operator said has been taken to heart.
+pub struct FeedbackTaken<'a> {
+    /// What was said.
+    pub feedback: &'a Feedback,
+    /// What came of it.
+    pub done: &'a str,
+}
+
+impl FeedbackTaken<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        let f = self.feedback;
+        let (stream, series, says) = (f.stream.as_str(), f.series.as_str(), f.says.as_str());
+        info!(stream, series, subject = f.subject(), says, done = self.done, "feedback");
+        counter!("outlierd_feedback_total", "stream" => f.stream.clone(), "says" => says).increment(1);
+    }
+}

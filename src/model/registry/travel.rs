@@ -1,0 +1,102 @@
+//! Bundles as they leave for other machines and come from them.
+
+use std::fs;
+
+use super::{Registry, RegistryError, names};
+use crate::model::bundle::{Bundle, CALIBRATION, MANIFEST, WEIGHTS};
+use crate::model::disk::{self, failed};
+
+/// Files of one bundle, by name.
+pub type Files = Vec<(String, Vec<u8>)>;
+
+impl Registry {
+    /// The files of a bundle and those that are about it, in the order of their names.
+    ///
+    /// # Errors
+    /// An unknown bundle, or the file system's.
+    pub fn files(&self, stream: &str, id: &str) -> Result<Files, RegistryError> {
+        let folder = self.bundle_folder(stream, id)?;
+        let mut found: Vec<String> = names(&folder)?.into_iter().filter(|name| is_plain(name)).collect();
+        found.sort_unstable();
+        found.into_iter().map(|name| Ok((name.clone(), disk::read(&folder.join(&name))?))).collect()
+    }
+
+    /// Takes in a bundle that came from elsewhere: written beside its final place, loaded as proof, and renamed. Where it is
+    /// there already, the files about it that are missing are added.
+    ///
+    /// # Errors
+    /// Files that are no bundle of that id, or the file system's; nothing is left behind then.
+    pub fn take_in(&self, stream: &str, id: &str, files: &Files) -> Result<(), RegistryError> {
+        let folder = self.folder(stream)?;
+        let path = folder.join(id);
+        if path.is_dir() {
+            let own = [MANIFEST, WEIGHTS, CALIBRATION];
+            for (name, bytes) in files.iter().filter(|(name, _)| is_plain(name) && !own.contains(&name.as_str())) {
+                if !path.join(name).exists() {
+                    self.attach(stream, id, name, bytes)?;
+                }
+            }
+            return Ok(());
+        }
+        disk::create_folders(&folder)?;
+        let temp = disk::with_temp(&folder, id, disk::create_folder)?;
+        let write = || -> Result<(), RegistryError> {
+            for (name, bytes) in files.iter().filter(|(name, _)| is_plain(name)) {
+                disk::write_synced(&temp.join(name), bytes)?;
+            }
+            let found = Bundle::load(&temp)?;
+            if found.id() != id {
+                return Err(RegistryError::Misplaced { path: path.clone(), found: found.id().to_owned() });
+            }
+            Ok(fs::rename(&temp, &path).map_err(failed("rename a folder to", &path))?)
+        };
+        let written = write();
+        if written.is_err() {
+            // The first error is the one to report.
+            let _ = fs::remove_dir_all(&temp);
+        }
+        written?;
+        Ok(disk::sync_folder(&folder)?)
+    }
+}
+
+/// Whether a name is that of a file in a bundle's folder: none that is hidden or leads elsewhere.
+fn is_plain(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    !name.starts_with('.') && !name.is_empty() && name.len() <= 100 && name.bytes().all(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::with_two;
+    use super::*;
+
+    #[test]
+    fn a_bundle_travels_with_what_is_said_of_it() {
+        let (_dir, registry, [a, _]) = with_two();
+        registry.attach("pumps", &a, "verdict.json", b"{}").unwrap();
+        let files = registry.files("pumps", &a).unwrap();
+        let other = tempfile::tempdir().unwrap();
+        let other = Registry::open(other.path()).unwrap();
+        let without: Files = files.iter().filter(|(name, _)| name != "verdict.json").cloned().collect();
+        other.take_in("pumps", &a, &without).unwrap();
+        assert_eq!(other.attached("pumps", &a, "verdict.json").unwrap(), None);
+        other.take_in("pumps", &a, &files).unwrap();
+        assert_eq!(other.files("pumps", &a).unwrap(), files);
+        assert_eq!(other.load("pumps", &a).unwrap().id(), a);
+    }
+
+    #[test]
+    fn files_that_are_no_bundle_or_lead_elsewhere_leave_nothing_behind() {
+        let (_dir, registry, [a, b]) = with_two();
+        let mut files = registry.files("pumps", &a).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let other = Registry::open(dir.path().join("models")).unwrap();
+        assert!(other.take_in("pumps", &b, &files).is_err(), "another one's id");
+        files[0].1.push(b'!');
+        files.push(("../../escaped".into(), b"x".to_vec()));
+        assert!(other.take_in("pumps", &a, &files).is_err());
+        assert!(other.list("pumps").unwrap().is_empty() && !dir.path().join("escaped").exists());
+        assert!(names(&dir.path().join("models/pumps")).unwrap().is_empty());
+    }
+}

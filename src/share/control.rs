@@ -1,0 +1,87 @@
+//! The messages of the control topic. The newest one of each key counts (`schemas/control.schema.json`).
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::record::feedback::Feedback;
+
+/// A message of the control topic.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Control {
+    /// A bundle is live on all machines.
+    Live(Live),
+    /// The live bundle is held fast, or no longer.
+    Pin {
+        /// Name of the stream.
+        stream: String,
+        /// Whether it is.
+        pinned: bool,
+    },
+    /// A training is asked for. Who trains removes the message.
+    Challenge {
+        /// Name of the stream.
+        stream: String,
+    },
+    /// What an operator says of an alert.
+    Feedback(Feedback),
+}
+
+/// A bundle went live.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Live {
+    /// Name of the stream.
+    pub stream: String,
+    /// Id of the bundle.
+    pub bundle: String,
+    /// Why.
+    pub why: String,
+    /// When (RFC 3339).
+    #[schemars(with = "String")]
+    pub at: Timestamp,
+}
+
+impl Control {
+    /// The stream that it is about.
+    pub fn stream(&self) -> &str {
+        match self {
+            Self::Live(live) => &live.stream,
+            Self::Pin { stream, .. } | Self::Challenge { stream } => stream,
+            Self::Feedback(feedback) => &feedback.stream,
+        }
+    }
+
+    /// The key of the message.
+    pub fn key(&self) -> String {
+        let stream = self.stream();
+        match self {
+            Self::Live(_) => format!("live/{stream}"),
+            Self::Pin { .. } => format!("pin/{stream}"),
+            Self::Challenge { .. } => format!("challenge/{stream}"),
+            Self::Feedback(feedback) => format!("feedback/{stream}/{}", feedback.subject()),
+        }
+    }
+
+    /// The stream whose `challenge` a tombstone removes.
+    pub fn challenge_of(key: &str) -> Option<&str> {
+        key.strip_prefix("challenge/")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_says_what_it_is() {
+        let at = Timestamp::UNIX_EPOCH;
+        let live = Live { stream: "pumps".into(), bundle: "ab".into(), why: "first".into(), at };
+        let text = serde_json::to_string(&Control::Live(live.clone())).unwrap();
+        assert_eq!(text, r#"{"type":"live","stream":"pumps","bundle":"ab","why":"first","at":"1970-01-01T00:00:00Z"}"#);
+        assert_eq!(serde_json::from_str::<Control>(&text).unwrap(), Control::Live(live));
+        let unknown = serde_json::from_str::<Control>(r#"{"type":"live","stream":"pumps","model":"ab"}"#);
+        assert!(unknown.is_err());
+    }
+}

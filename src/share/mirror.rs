@@ -1,0 +1,310 @@
+//! Keeps the model folder of a machine and the shared topics alike.
+//!
+//! Contract: what came from the topics goes in by [`Mirror::take_control`] and [`Mirror::take_part`]; [`Mirror::settle`] then
+//! does to the folder what the others have changed, and returns the messages that tell them what has changed here. What both
+//! last agreed on is kept in the store, so that it is known which of the two has changed, also over a restart. Where both
+//! have, the later change counts.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::control::{Control, Live};
+use super::parcel::{Arriving, Label, Parcel};
+use crate::events::share::{BundleCame, BundleSent, MessageSkipped};
+use crate::model::registry::{Registry, RegistryError};
+use crate::record::feedback::Feedback;
+use crate::retrain::verdict::VERDICT;
+use crate::state::{Commit, Store, StoreError, codec};
+
+/// Bundles of a stream that the topic holds: the newest ones.
+const KEPT_MAX: usize = 16;
+/// The note of what folder and topic last agreed on.
+const AGREED: &str = "share/agreed";
+
+/// Why folder and topics are not alike.
+#[derive(Debug, thiserror::Error)]
+pub enum MirrorError {
+    /// The model folder.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A note or a parcel that cannot be written.
+    #[error(transparent)]
+    Parcel(#[from] super::parcel::ParcelError),
+}
+
+/// A message to send.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Outgoing {
+    /// To the control topic; `None` removes the message of the key.
+    Control(String, Option<Control>),
+    /// A part of a bundle, or its removal, to the topic of the bundles.
+    Part(String, Option<(Label, Vec<u8>)>),
+}
+
+/// What folder and topic last agreed on.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+struct Agreed {
+    bundle: Option<String>,
+    pinned: bool,
+}
+
+/// One stream.
+#[derive(Debug, Default)]
+struct Shared {
+    agreed: Agreed,
+    live: Option<Live>,
+    pinned: bool,
+    /// Whether a training is asked for.
+    challenge: bool,
+    /// The bundles on the topic, and how many parts each has.
+    parcels: BTreeMap<String, usize>,
+    /// Those of which not every part has come yet. Entries leave when they are complete or removed.
+    arriving: BTreeMap<String, Arriving>,
+    /// A live bundle of the others that could not be made live here: said once.
+    refused: Option<String>,
+}
+
+/// See the module.
+pub struct Mirror {
+    registry: Arc<Registry>,
+    store: Arc<dyn Store>,
+    streams: BTreeMap<String, Shared>,
+}
+
+impl Mirror {
+    /// A mirror of these streams that has read nothing yet.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub fn open(
+        registry: Arc<Registry>,
+        store: Arc<dyn Store>,
+        streams: impl IntoIterator<Item = String>,
+    ) -> Result<Self, MirrorError> {
+        let mut of = BTreeMap::new();
+        for stream in streams {
+            let note = store.notes(&stream, AGREED)?.pop();
+            let agreed = note.and_then(|(_, bytes)| codec::decode(&bytes).ok()).unwrap_or_default();
+            of.insert(stream, Shared { agreed, ..Shared::default() });
+        }
+        Ok(Self { registry, store, streams: of })
+    }
+
+    /// Takes a message of the control topic; returns what an operator says of an alert.
+    pub fn take_control(&mut self, topic: &str, key: &str, value: Option<&[u8]>) -> Option<Feedback> {
+        let Some(value) = value else {
+            let stream = Control::challenge_of(key).and_then(|stream| self.streams.get_mut(stream));
+            if let Some(shared) = stream {
+                shared.challenge = false;
+            }
+            return None;
+        };
+        let control: Control = match serde_json::from_slice(value) {
+            Ok(control) => control,
+            Err(error) => {
+                MessageSkipped { topic, key, error: error.to_string() }.emit();
+                return None;
+            }
+        };
+        // Streams of other machines, that this one does not have.
+        let shared = self.streams.get_mut(control.stream())?;
+        match control {
+            Control::Live(live) => shared.live = Some(live),
+            Control::Pin { pinned, .. } => shared.pinned = pinned,
+            Control::Challenge { .. } => shared.challenge = true,
+            Control::Feedback(feedback) => return Some(feedback),
+        }
+        None
+    }
+
+    /// Takes a part of a bundle; the last one brings the bundle into the model folder.
+    pub fn take_part(&mut self, topic: &str, key: &str, part: Option<(Label, &[u8])>) {
+        let Some((stream, id, number)) = part_of(key) else {
+            return MessageSkipped { topic, key, error: "the key is not STREAM/BUNDLE/NUMBER".into() }.emit();
+        };
+        let Some(shared) = self.streams.get_mut(stream) else { return };
+        let Some((label, bytes)) = part else {
+            shared.parcels.remove(id);
+            shared.arriving.remove(id);
+            return;
+        };
+        shared.parcels.insert(id.to_owned(), label.parts());
+        if shared.arriving.get(id).is_none_or(|arriving| *arriving.label() != label) {
+            let Some(arriving) = Arriving::new(label) else {
+                let error = "it says that it is larger than any bundle".into();
+                return MessageSkipped { topic, key, error }.emit();
+            };
+            shared.arriving.insert(id.to_owned(), arriving);
+        }
+        let Some(arriving) = shared.arriving.get_mut(id) else { return };
+        arriving.take(number, bytes);
+        let taken = match arriving.open() {
+            Ok(None) => return,
+            Ok(Some(parcel)) => {
+                let is_new = self.registry.files(stream, id).is_err();
+                let taken = self.registry.take_in(stream, id, &parcel.files).map_err(|error| error.to_string());
+                if taken.is_ok() && !is_new { None } else { Some(taken) }
+            }
+            Err(error) => Some(Err(error.to_string())),
+        };
+        shared.arriving.remove(id);
+        if let Some(taken) = taken {
+            BundleCame { stream, bundle: id, refused: taken.err() }.emit();
+        }
+    }
+
+    /// Does to the folder what the others have changed, and tells what has changed here; `leads` says whether this machine
+    /// trains a stream.
+    ///
+    /// # Errors
+    /// See [`MirrorError`]; the next call goes on.
+    pub fn settle(&mut self, leads: impl Fn(&str) -> bool) -> Result<Vec<Outgoing>, MirrorError> {
+        let mut out = Vec::new();
+        let (registry, store) = (&*self.registry, &*self.store);
+        for (stream, shared) in &mut self.streams {
+            let before = shared.agreed.clone();
+            let leads = leads(stream);
+            bundles(registry, stream, shared, leads, &mut out)?;
+            live(registry, stream, shared, &mut out)?;
+            pin(registry, stream, shared, &mut out)?;
+            challenge(registry, stream, shared, leads, &mut out)?;
+            if shared.agreed != before {
+                let bytes = codec::encode(&shared.agreed).map_err(super::parcel::ParcelError::from)?;
+                let notes = vec![(AGREED.to_owned(), Some(bytes))];
+                store.commit(stream, &Commit { notes, ..Commit::default() })?;
+            }
+        }
+        Ok(out)
+    }
+}
+
+/// Sends the newest bundles that the topic does not have, and, where this machine leads, removes older ones from it.
+fn bundles(
+    registry: &Registry,
+    stream: &str,
+    shared: &mut Shared,
+    leads: bool,
+    out: &mut Vec<Outgoing>,
+) -> Result<(), MirrorError> {
+    let ids = registry.ids(stream)?;
+    if ids.iter().all(|id| shared.parcels.contains_key(id)) && shared.parcels.len() <= KEPT_MAX {
+        return Ok(());
+    }
+    let current = registry.current(stream)?;
+    let newest: Vec<String> = registry.list(stream)?.into_iter().rev().map(|bundle| bundle.id).collect();
+    let keeps = |id: &String| current.as_ref() == Some(id) || newest.iter().take(KEPT_MAX).any(|kept| kept == id);
+    for id in newest.iter().filter(|id| keeps(id)) {
+        // A challenger that has not sat its tests yet may still be written to.
+        let is_ready = current.as_ref() == Some(id) || registry.attached(stream, id, VERDICT)?.is_some();
+        if shared.parcels.contains_key(id) || !is_ready {
+            continue;
+        }
+        let (label, parts) = Parcel { files: registry.files(stream, id)? }.pack()?;
+        BundleSent { stream, bundle: id, parts: parts.len() }.emit();
+        shared.parcels.insert(id.clone(), parts.len());
+        let part = |(number, bytes)| Outgoing::Part(part_key(stream, id, number), Some((label.clone(), bytes)));
+        out.extend(parts.into_iter().enumerate().map(part));
+    }
+    if leads {
+        let old: Vec<String> = shared.parcels.keys().filter(|id| newest.contains(id) && !keeps(id)).cloned().collect();
+        for id in old {
+            let parts = shared.parcels.remove(&id).unwrap_or(0);
+            out.extend((0..parts).map(|number| Outgoing::Part(part_key(stream, &id, number), None)));
+        }
+    }
+    Ok(())
+}
+
+/// Which bundle is live, here and on the topic.
+fn live(registry: &Registry, stream: &str, shared: &mut Shared, out: &mut Vec<Outgoing>) -> Result<(), MirrorError> {
+    let here = registry.current(stream)?;
+    let there = shared.live.as_ref().map(|live| live.bundle.clone());
+    if here == there {
+        shared.agreed.bundle = here;
+        return Ok(());
+    }
+    let last = registry.history(stream)?.pop();
+    let changed = (here.is_some() && here != shared.agreed.bundle, there.is_some() && there != shared.agreed.bundle);
+    let later_here = match (&last, &shared.live) {
+        (Some(last), Some(live)) => last.at > live.at,
+        _ => here.is_some(),
+    };
+    if changed.0 && (!changed.1 || later_here) || there.is_none() {
+        let Some(bundle) = here else { return Ok(()) };
+        let why = last.as_ref().map_or(String::new(), |last| last.why.clone());
+        // Later than what it takes the place of, whatever this machine's clock says.
+        let at = last.map_or(Timestamp::UNIX_EPOCH, |last| last.at);
+        let at = shared.live.as_ref().map_or(at, |live| at.max(live.at + jiff::SignedDuration::from_micros(1)));
+        let live = Live { stream: stream.to_owned(), bundle: bundle.clone(), why, at };
+        shared.live = Some(live.clone());
+        shared.agreed.bundle = Some(bundle);
+        let control = Control::Live(live);
+        out.push(Outgoing::Control(control.key(), Some(control)));
+        return Ok(());
+    }
+    let Some(live) = &shared.live else { return Ok(()) };
+    // Control messages may be here before the bundle's parts.
+    if !registry.ids(stream)?.contains(&live.bundle) || shared.refused.as_ref() == Some(&live.bundle) {
+        return Ok(());
+    }
+    match registry.promote(stream, &live.bundle, &format!("{}, on another machine", live.why)) {
+        Ok(()) => shared.agreed.bundle = Some(live.bundle.clone()),
+        Err(error) => {
+            BundleCame { stream, bundle: &live.bundle, refused: Some(error.to_string()) }.emit();
+            shared.refused = Some(live.bundle.clone());
+        }
+    }
+    Ok(())
+}
+
+/// Whether the live bundle is held fast, here and on the topic.
+fn pin(registry: &Registry, stream: &str, shared: &mut Shared, out: &mut Vec<Outgoing>) -> Result<(), MirrorError> {
+    let here = registry.is_pinned(stream)?;
+    if here != shared.pinned {
+        if here == shared.agreed.pinned {
+            registry.pin(stream, shared.pinned)?;
+        } else {
+            shared.pinned = here;
+            let control = Control::Pin { stream: stream.to_owned(), pinned: here };
+            out.push(Outgoing::Control(control.key(), Some(control)));
+        }
+    }
+    shared.agreed.pinned = shared.pinned;
+    Ok(())
+}
+
+/// A training that is asked for goes to the machine that trains.
+fn challenge(
+    registry: &Registry,
+    stream: &str,
+    shared: &mut Shared,
+    leads: bool,
+    out: &mut Vec<Outgoing>,
+) -> Result<(), MirrorError> {
+    let control = Control::Challenge { stream: stream.to_owned() };
+    if leads && shared.challenge {
+        registry.want_training(stream)?;
+        shared.challenge = false;
+        out.push(Outgoing::Control(control.key(), None));
+    } else if !leads && registry.take_wanted(stream)? {
+        shared.challenge = true;
+        out.push(Outgoing::Control(control.key(), Some(control)));
+    }
+    Ok(())
+}
+
+fn part_key(stream: &str, id: &str, number: usize) -> String {
+    format!("{stream}/{id}/{number}")
+}
+
+fn part_of(key: &str) -> Option<(&str, &str, usize)> {
+    let (rest, number) = key.rsplit_once('/')?;
+    let (stream, id) = rest.rsplit_once('/')?;
+    Some((stream, id, number.parse().ok()?))
+}

@@ -1,0 +1,138 @@
+//! A bundle in pieces: its files as one run of bytes, cut into parts that fit into messages, verified by their hash.
+
+use serde::{Deserialize, Serialize};
+
+use crate::state::codec::{self, CodecError};
+
+/// Bytes of a part: well below the 1 MiB that brokers take without being told otherwise.
+pub const PART_BYTES: usize = 512 * 1024;
+/// Largest parcel that is put together, in bytes: what claims to be larger is none of ours.
+pub const BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// The files of a bundle by name.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Parcel {
+    /// Name and content of each.
+    pub files: Vec<(String, Vec<u8>)>,
+}
+
+/// What a part says of the whole.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Label {
+    /// BLAKE3 hash of the whole, in hexadecimal digits.
+    pub hash: String,
+    /// Its length in bytes.
+    pub bytes: usize,
+}
+
+impl Label {
+    /// How many parts there are.
+    pub fn parts(&self) -> usize {
+        self.bytes.div_ceil(PART_BYTES).max(1)
+    }
+}
+
+/// Why parts are no parcel.
+#[derive(Debug, thiserror::Error)]
+pub enum ParcelError {
+    /// The hash is another one.
+    #[error("its hash is {found}, its label says {wanted}: it was damaged on its way")]
+    Hash {
+        /// Of what came.
+        found: String,
+        /// Of what was sent.
+        wanted: String,
+    },
+    /// It cannot be read.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+}
+
+impl Parcel {
+    /// Label and parts.
+    ///
+    /// # Errors
+    /// Where it cannot be encoded.
+    pub fn pack(&self) -> Result<(Label, Vec<Vec<u8>>), ParcelError> {
+        let bytes = codec::encode(self)?;
+        let label = Label { hash: blake3::hash(&bytes).to_hex().to_string(), bytes: bytes.len() };
+        Ok((label, bytes.chunks(PART_BYTES).map(<[u8]>::to_vec).collect()))
+    }
+}
+
+/// Parts of one parcel that have come so far.
+#[derive(Debug)]
+pub struct Arriving {
+    label: Label,
+    parts: Vec<Option<Vec<u8>>>,
+}
+
+impl Arriving {
+    /// Nothing has come yet; `None` where the label is none of ours.
+    pub fn new(label: Label) -> Option<Self> {
+        (label.bytes <= BYTES_MAX).then(|| Self { parts: vec![None; label.parts()], label })
+    }
+
+    /// The label.
+    pub fn label(&self) -> &Label {
+        &self.label
+    }
+
+    /// Takes a part; a number that there is not is left out.
+    pub fn take(&mut self, number: usize, bytes: &[u8]) {
+        if let Some(part) = self.parts.get_mut(number) {
+            *part = Some(bytes.to_vec());
+        }
+    }
+
+    /// The parcel, once every part is there.
+    ///
+    /// # Errors
+    /// Where what came is not what was sent.
+    pub fn open(&self) -> Result<Option<Parcel>, ParcelError> {
+        let parts: Option<Vec<&[u8]>> = self.parts.iter().map(Option::as_deref).collect();
+        let Some(parts) = parts else { return Ok(None) };
+        let bytes = parts.concat();
+        let found = blake3::hash(&bytes).to_hex().to_string();
+        if found != self.label.hash {
+            return Err(ParcelError::Hash { found, wanted: self.label.hash.clone() });
+        }
+        Ok(Some(codec::decode(&bytes)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parcel() -> Parcel {
+        let content = (0..3 * PART_BYTES / 2).map(|i| (i % 251) as u8).collect();
+        Parcel { files: vec![("weights".into(), content), ("manifest".into(), b"{}".to_vec())] }
+    }
+
+    #[test]
+    fn parts_in_any_order_make_the_parcel() {
+        let (label, parts) = parcel().pack().unwrap();
+        assert_eq!(parts.len(), 2);
+        let mut arriving = Arriving::new(label).unwrap();
+        arriving.take(1, &parts[1]);
+        arriving.take(7, b"of another one");
+        assert_eq!(arriving.open().unwrap(), None);
+        arriving.take(0, &parts[0]);
+        assert_eq!(arriving.open().unwrap(), Some(parcel()));
+    }
+
+    #[test]
+    fn a_damaged_part_is_noticed() {
+        let (label, mut parts) = parcel().pack().unwrap();
+        parts[1][5] ^= 1;
+        let mut arriving = Arriving::new(label).unwrap();
+        parts.iter().enumerate().for_each(|(number, part)| arriving.take(number, part));
+        assert!(matches!(arriving.open(), Err(ParcelError::Hash { .. })));
+    }
+
+    #[test]
+    fn a_label_that_claims_too_much_is_refused() {
+        assert!(Arriving::new(Label { hash: String::new(), bytes: usize::MAX }).is_none());
+    }
+}

@@ -1,0 +1,221 @@
+//! What machines share: model folders that are kept alike by two topics, here kept in memory.
+
+#![expect(clippy::unwrap_used, reason = "a test says what it expects by unwrapping it, in its helpers too")]
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use outlierd::config::settings::Stream;
+use outlierd::config::{Sources, load};
+use outlierd::model::bundle::Bundle;
+use outlierd::model::registry::Registry;
+use outlierd::record::EventTime;
+use outlierd::retrain::learn::learn;
+use outlierd::retrain::set::{TrainingRow, TrainingSet};
+use outlierd::share::mirror::{Mirror, Outgoing};
+use outlierd::state::Store;
+use outlierd::state::memory::MemoryStore;
+
+fn stream() -> Stream {
+    let overrides =
+        ["streams.s.input.topic=t", "streams.s.record.fields=[\"x\", \"y\"]", "streams.s.model.kind=linear"];
+    let overrides = overrides.into_iter().chain(["streams.s.model.latent=1"]).map(str::to_owned).collect();
+    load(&Sources { overrides, ..Sources::default() }).unwrap().streams.remove(0)
+}
+
+/// A bundle of its own for each number.
+fn bundle(number: usize) -> Bundle {
+    let row = |i: usize| {
+        let x = ((i * 37 + number) % 101) as f64;
+        TrainingRow {
+            series: "a".into(),
+            time: EventTime(i as i64 * 1_000_000),
+            values: vec![x, 2.0 * x + (i % 7) as f64],
+        }
+    };
+    let set = TrainingSet::new((0..400).map(row));
+    learn(&stream(), &set, None, &mut |_| ControlFlow::Continue(())).unwrap()
+}
+
+/// What was sent, by all machines.
+#[derive(Default)]
+struct Topics(Vec<Outgoing>);
+
+struct Machine {
+    _models: tempfile::TempDir,
+    registry: Arc<Registry>,
+    store: Arc<dyn Store>,
+    mirror: Mirror,
+    /// How much of the topics it has read.
+    read: usize,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let models = tempfile::tempdir().unwrap();
+        let registry = Arc::new(Registry::open(models.path()).unwrap());
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+        let mirror = Mirror::open(registry.clone(), store.clone(), ["s".to_owned()]).unwrap();
+        Self { _models: models, registry, store, mirror, read: 0 }
+    }
+
+    /// Starts again with the same folders.
+    fn restart(&mut self) {
+        self.mirror = Mirror::open(self.registry.clone(), self.store.clone(), ["s".to_owned()]).unwrap();
+        self.read = 0;
+    }
+
+    fn promote(&self, bundle: &Bundle, why: &str) {
+        bundle.save(self.registry.root()).unwrap();
+        self.registry.promote("s", bundle.id(), why).unwrap();
+    }
+
+    /// Reads what is new, and tells what has changed here.
+    fn turn(&mut self, topics: &mut Topics, leads: bool) {
+        for message in &topics.0[self.read..] {
+            match message {
+                Outgoing::Control(key, value) => {
+                    let value = value.as_ref().map(|value| serde_json::to_vec(value).unwrap());
+                    assert_eq!(self.mirror.take_control("control", key, value.as_deref()), None);
+                }
+                Outgoing::Part(key, part) => {
+                    let part = part.as_ref().map(|(label, bytes)| (label.clone(), bytes.as_slice()));
+                    self.mirror.take_part("bundles", key, part);
+                }
+            }
+        }
+        topics.0.extend(self.mirror.settle(|_| leads).unwrap());
+        self.read = topics.0.len();
+    }
+
+    fn live(&self) -> Option<String> {
+        self.registry.current("s").unwrap()
+    }
+}
+
+/// Lets both read and tell until neither has anything to tell any more; the first one leads.
+fn settle(topics: &mut Topics, machines: &mut [&mut Machine]) {
+    for round in 0.. {
+        let before = topics.0.len();
+        for (number, machine) in machines.iter_mut().enumerate() {
+            machine.turn(topics, number == 0);
+        }
+        if topics.0.len() == before && machines.iter().all(|machine| machine.read == before) {
+            return;
+        }
+        assert!(round < 20, "they tell each other for ever: {:?}", topics.0.len());
+    }
+}
+
+#[test]
+fn a_late_joiner_starts_with_what_is_live_and_keeps_up() {
+    let (mut topics, mut a, mut b) = (Topics::default(), Machine::new(), Machine::new());
+    let [first, second] = [bundle(1), bundle(2)];
+    a.promote(&first, "the first one");
+    a.turn(&mut topics, true);
+    settle(&mut topics, &mut [&mut a, &mut b]);
+    assert_eq!(b.live().as_deref(), Some(first.id()));
+    b.registry.load_current("s").unwrap();
+
+    a.promote(&second, "proved itself");
+    a.registry.attach("s", second.id(), "verdict.json", b"{}").unwrap();
+    settle(&mut topics, &mut [&mut a, &mut b]);
+    assert_eq!(b.live().as_deref(), Some(second.id()));
+    assert!(b.registry.attached("s", second.id(), "verdict.json").unwrap().is_some());
+    assert!(b.registry.history("s").unwrap().last().unwrap().why.contains("proved itself, on another machine"));
+    // The other way round: a command on the second machine.
+    b.registry.promote("s", first.id(), "rolled back by hand").unwrap();
+    settle(&mut topics, &mut [&mut a, &mut b]);
+    assert_eq!([a.live(), b.live()], [Some(first.id().to_owned()), Some(first.id().to_owned())]);
+}
+
+#[test]
+fn what_changed_while_a_machine_was_away_is_told_apart() {
+    let (mut topics, mut a, mut b) = (Topics::default(), Machine::new(), Machine::new());
+    let [first, second, third] = [bundle(1), bundle(2), bundle(3)];
+    a.promote(&first, "the first one");
+    settle(&mut topics, &mut [&mut a, &mut b]);
+    // The others have another one meanwhile.
+    a.promote(&second, "proved itself");
+    a.turn(&mut topics, true);
+    b.restart();
+    settle(&mut topics, &mut [&mut a, &mut b]);
+    assert_eq!(b.live().as_deref(), Some(second.id()));
+    // Somebody has chosen one on the machine that was down.
+    b.promote(&third, "promoted by hand");
+    b.restart();
+    settle(&mut topics, &mut [&mut a, &mut b]);
+    assert_eq!([a.live(), b.live()], [Some(third.id().to_owned()), Some(third.id().to_owned())]);
+    // Both have: the later one counts.
+    a.registry.promote("s", first.id(), "by hand").unwrap();
+    a.turn(&mut topics, true);
+    b.registry.promote("s", second.id(), "by hand, later").unwrap();
+    b.restart();
+    settle(&mut topics, &mut [&mut a, &mut b]);
+    assert_eq!([a.live(), b.live()], [Some(second.id().to_owned()), Some(second.id().to_owned())]);
+}
+
+#[test]
+fn two_first_models_become_one() {
+    let (mut topics, mut a, mut b) = (Topics::default(), Machine::new(), Machine::new());
+    a.promote(&bundle(1), "the first one");
+    b.promote(&bundle(2), "the first one");
+    settle(&mut topics, &mut [&mut a, &mut b]);
+    assert_eq!(a.live(), b.live());
+    assert_eq!(a.registry.ids("s").unwrap().len(), 2, "and neither is lost");
+}
+
+#[test]
+fn a_damaged_bundle_is_refused_and_what_is_live_stays() {
+    let (mut topics, mut a, mut b) = (Topics::default(), Machine::new(), Machine::new());
+    a.promote(&bundle(1), "the first one");
+    settle(&mut topics, &mut [&mut a, &mut b]);
+    let live = b.live();
+    let sent = topics.0.len();
+    a.promote(&bundle(2), "proved itself");
+    a.turn(&mut topics, true);
+    for message in &mut topics.0[sent..] {
+        if let Outgoing::Part(_, Some((_, bytes))) = message {
+            bytes[40] ^= 1;
+        }
+    }
+    b.turn(&mut topics, false);
+    assert_eq!(b.live(), live);
+    assert_eq!(b.registry.ids("s").unwrap().len(), 1);
+}
+
+#[test]
+fn a_pin_and_a_training_that_is_asked_for_reach_the_one_who_trains() {
+    let (mut topics, mut a, mut b) = (Topics::default(), Machine::new(), Machine::new());
+    a.promote(&bundle(1), "the first one");
+    settle(&mut topics, &mut [&mut a, &mut b]);
+    b.registry.pin("s", true).unwrap();
+    b.registry.want_training("s").unwrap();
+    settle(&mut topics, &mut [&mut a, &mut b]);
+    assert!(a.registry.is_pinned("s").unwrap());
+    assert!(a.registry.take_wanted("s").unwrap(), "once");
+    b.restart();
+    a.restart();
+    settle(&mut topics, &mut [&mut a, &mut b]);
+    assert!(!a.registry.take_wanted("s").unwrap(), "and not again at every start");
+    a.registry.pin("s", false).unwrap();
+    settle(&mut topics, &mut [&mut a, &mut b]);
+    assert!(!b.registry.is_pinned("s").unwrap());
+}
+
+#[test]
+fn the_topic_holds_the_newest_bundles_only() {
+    let (mut topics, mut a, mut b) = (Topics::default(), Machine::new(), Machine::new());
+    for number in 0..20 {
+        let bundle = bundle(number);
+        a.promote(&bundle, "another one");
+        settle(&mut topics, &mut [&mut a, &mut b]);
+    }
+    let removed = topics.0.iter().filter(|message| matches!(message, Outgoing::Part(_, None))).count();
+    assert!((3..=4).contains(&removed), "{removed}");
+    a.restart();
+    b.restart();
+    let before = topics.0.len();
+    settle(&mut topics, &mut [&mut a, &mut b]);
+    assert_eq!(topics.0.len(), before, "and nobody sends the old ones again");
+}
