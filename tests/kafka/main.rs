@@ -10,4 +10,5 @@ mod daemon;
 mod keep;
 mod recovery;
 mod retrain;
+mod share;
 mod support;
