@@ -85,9 +85,9 @@ impl Retrainer {
     }
 
     /// Hands over what an operator says; gives it back while there is no room, as in the course of a training.
-    pub fn teach(&self, lesson: Box<Lesson>) -> Option<Box<Lesson>> {
-        match self.handed.try_send(Handed::Lesson(lesson)) {
-            Err(TrySendError::Full(Handed::Lesson(lesson))) => Some(lesson),
+    pub fn teach(&self, lesson: Lesson) -> Option<Lesson> {
+        match self.handed.try_send(Handed::Lesson(Box::new(lesson))) {
+            Err(TrySendError::Full(Handed::Lesson(lesson))) => Some(*lesson),
             // Without the thread the process stops: the next start reads it again.
             _ => None,
         }

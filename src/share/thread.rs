@@ -93,7 +93,7 @@ pub struct Sharing {
     /// What operators said and was not told on yet.
     feedback: Vec<Feedback>,
     /// What the retraining had no room for, as in the course of a training.
-    waiting: Vec<Box<Lesson>>,
+    waiting: Vec<Lesson>,
 }
 
 impl Sharing {
@@ -288,7 +288,7 @@ impl Sharing {
                 let _ = lane.try_send(Order::Teach(feedback.clone()));
             }
             let lesson = Lesson { feedback: Feedback::clone(&feedback), records };
-            self.waiting.extend(pupil.retrainer.teach(Box::new(lesson)));
+            self.waiting.extend(pupil.retrainer.teach(lesson));
         }
     }
 

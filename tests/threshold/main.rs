@@ -309,3 +309,28 @@ fn the_risk_is_the_budget_per_record_within_its_range() {
     assert_eq!(weekly(2.0, Duration::from_secs(604_800)), 0.1);
     assert_eq!(weekly(2.0, Duration::ZERO), 1e-9);
 }
+
+#[test]
+fn what_an_operator_calls_a_false_alarm_lifts_the_threshold_above_it_once() {
+    for kind in KINDS {
+        let (plan, mut draw) = (plan(kind, 1e-5, 1.0), Draw::seeded(3));
+        let calibration: Vec<f64> = (0..2_000).map(|_| draw.normal().abs()).collect();
+        let mut state = ThresholdState::calibrated(&plan, &calibration);
+        let before = state.value(&plan);
+        state.lift_above(&plan, 0.5 * before);
+        state.lift_above(&plan, f64::NAN);
+        assert!((state.value(&plan) - before).abs() < 1e-9, "{kind:?}: what is below it, or no number, lifts nothing");
+        state.lift_above(&plan, 2.0 * before);
+        let lifted = state.value(&plan);
+        assert!((2.1..2.3).contains(&(lifted / before)), "{kind:?}: {lifted} {before}");
+        state.lift_above(&plan, 2.0 * before);
+        assert!((state.value(&plan) / lifted - 1.0).abs() < 1e-3, "{kind:?}: said twice");
+        // It stays while normal scores go on.
+        for _ in 0..20_000 {
+            state.step(&plan, draw.normal().abs());
+        }
+        assert!(state.value(&plan) > 1.6 * before, "{kind:?}: {} {before}", state.value(&plan));
+        state.lift_above(&plan, 1e9);
+        assert!(state.value(&plan) < 5.0 * before, "{kind:?}: bounded");
+    }
+}

@@ -24,6 +24,9 @@ const TOLD: &str = "told/";
 /// Confirmed faults that are kept, the newest: each is tried by every contender.
 const CONFIRMED_MAX: usize = 200;
 
+/// Changes of notes in the store, by key; `None` removes one.
+type Notes = Vec<(String, Option<Vec<u8>>)>;
+
 /// What an operator said, with the records of the series that it is about, as far as the input still has them.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Lesson {
@@ -66,17 +69,13 @@ impl Engine {
     }
 
     /// A later word on the same alert takes back that it was a fault.
-    fn unconfirm(&mut self, subject: &str) -> Vec<(String, Option<Vec<u8>>)> {
+    fn unconfirm(&mut self, subject: &str) -> Notes {
         let was_one = self.confirmed.remove(subject).is_some();
         was_one.then(|| (format!("{CONFIRMED}{subject}"), None)).into_iter().collect()
     }
 
     /// Keeps a fault that every bundle has to catch from now on.
-    fn confirm(
-        &mut self,
-        subject: &str,
-        lesson: &Lesson,
-    ) -> Result<(String, Vec<(String, Option<Vec<u8>>)>), RetrainError> {
+    fn confirm(&mut self, subject: &str, lesson: &Lesson) -> Result<(String, Notes), RetrainError> {
         let Some(first) = lesson.feedback.records.map(|records| records.first) else {
             return Ok(("it has no records, so that no bundle can be tried on it".into(), Vec::new()));
         };
