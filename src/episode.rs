@@ -22,6 +22,9 @@
 
 mod machine;
 mod mute;
+mod silence;
+
+pub use silence::Quiet;
 
 use machine::{At, Input, Machine, Published, Rules};
 use serde::{Deserialize, Serialize};

@@ -50,6 +50,16 @@ impl GateState {
         Self { clock: clock::Clock::default(), fields: vec![field::Memory::default(); fields].into() }
     }
 
+    /// The state of a series of which nothing is known but the time of its newest record.
+    pub fn seen(fields: usize, newest: EventTime) -> Self {
+        Self { clock: clock::Clock::at(newest), ..Self::new(fields) }
+    }
+
+    /// How many fields it is for.
+    pub fn fields(&self) -> usize {
+        self.fields.len()
+    }
+
     /// The newest event time that was accepted; `None` before the first.
     pub fn newest(&self) -> Option<EventTime> {
         self.clock.newest()

@@ -10,6 +10,7 @@
 
 pub mod record;
 
+pub mod cadence;
 pub mod decode;
 pub mod episode;
 pub mod gate;

@@ -6,16 +6,18 @@
 
 mod judge;
 pub mod series;
+mod silence;
 
 use std::sync::Arc;
 
 use self::series::{SeriesState, SeriesTable};
+use self::silence::{Here, Watch};
 use crate::config::settings::Stream;
 use crate::decode::json::Decoder;
 use crate::events::BatchDone;
 use crate::model::bundle::Bundle;
 use crate::record::alert::{Alert, AlertEvent, AlertKind};
-use crate::record::{Batch, Fault, GateVerdict, Message, Outcome, Record, RejectReason, Rejected};
+use crate::record::{Batch, EventTime, Fault, GateVerdict, Message, Outcome, Record, RejectReason, Rejected};
 use crate::retrain::buffer::Admission;
 use crate::retrain::collect::{Collector, Judged};
 use crate::retrain::set::{Run, TrainingRow};
@@ -77,6 +79,8 @@ pub struct Pipeline {
     /// Where normal traffic is collected to train the next bundle from.
     admission: Option<Arc<Admission>>,
     collector: Option<Collector>,
+    /// Looks for series that fall silent; `None` where the stream does not want it.
+    watch: Option<Watch>,
 }
 
 /// The steps that belong to a bundle.
@@ -108,6 +112,7 @@ impl Pipeline {
     /// # Errors
     /// A bundle that does not fit the stream or cannot score.
     pub fn new(stream: Arc<Stream>, bundle: Option<Bundle>) -> Result<Self, PipelineError> {
+        let watch = Watch::new(&stream.silence);
         let mut pipeline = Self {
             decoder: Decoder::new(&stream.record),
             gate: gate::Plan::new(&stream.gate, &stream.record.fields, None),
@@ -116,6 +121,7 @@ impl Pipeline {
             model: None,
             admission: None,
             collector: None,
+            watch,
         };
         pipeline.swap(bundle)?;
         Ok(pipeline)
@@ -149,6 +155,9 @@ impl Pipeline {
     pub fn drop_partition(&mut self, partition: i32) {
         if let Some(collector) = &mut self.collector {
             collector.drop_partition(partition);
+        }
+        if let Some(watch) = &mut self.watch {
+            watch.drop_partition(partition);
         }
     }
 
@@ -227,6 +236,12 @@ impl Pipeline {
             match self.admit(record, arrival, values, table, load, &mut windows) {
                 Ok(admitted) => {
                     done.counts.out_of_order += u64::from(admitted.out_of_order);
+                    if let Some(watch) = &mut self.watch {
+                        let bundle = self.model.as_ref().map_or("", |model| &model.id);
+                        let (partition, offset, time) = (record.partition, record.offset, record.time);
+                        let here = Here { record: index, partition, offset, time, bundle };
+                        watch.saw(admitted.item.slot, admitted.before, here, table, &self.episode);
+                    }
                     items.push(Item { record: index, ..admitted.item });
                 }
                 Err((reason, detail)) => done.rejected.push(Rejected::new(record.message, reason, detail)),
@@ -242,6 +257,9 @@ impl Pipeline {
             let (record, values) = (&batch.records[item.record], readings[item.record]);
             if item.anew {
                 slot.state.start_anew();
+            }
+            if let Some(watch) = &mut self.watch {
+                done.alerts.extend(watch.take(item.record));
             }
             let residual = item.window.zip(residuals.as_ref()).map(|(window, all)| all.row(window));
             self.judge(slot, record, values, &item.faults, residual, &mut done);
@@ -273,7 +291,7 @@ impl Pipeline {
     fn admit(
         &self,
         record: &Record<'_>,
-        arrival: Option<crate::record::EventTime>,
+        arrival: Option<EventTime>,
         values: &[f64],
         table: &mut SeriesTable,
         load: &mut Load<'_>,
@@ -287,7 +305,8 @@ impl Pipeline {
         let (stored, new) = (|| load(record.partition, &record.series), || SeriesState::new(values.len()));
         let slot = table.slot(record.partition, &record.series, stored, new).map_err(full)?;
         let mut item = Item { record: 0, slot, window: None, faults: Vec::new(), anew: false };
-        let Some(found) = table.get_mut(slot) else { return Ok(Admitted { item, out_of_order: false }) };
+        let Some(found) = table.get_mut(slot) else { return Ok(Admitted { item, before: None, out_of_order: false }) };
+        let before = found.state.gate.newest();
         // What a record with a wrong time would let expire is kept: the gate rejects the record.
         let expired = found.state.expired(self.stream.keep.expire_after, record.time);
         let mut anew = expired.then(|| SeriesState::new(values.len()));
@@ -299,6 +318,7 @@ impl Pipeline {
         if let Some(state) = anew {
             // Its second half waits until the records before it in the batch have been judged.
             (found.state.gate, found.state.window) = (state.gate, state.window);
+            found.state.cadence.start_anew();
             item.anew = true;
         }
         match checked.verdict {
@@ -314,7 +334,7 @@ impl Pipeline {
             }
             GateVerdict::Pass | GateVerdict::Reject(..) => {}
         }
-        Ok(Admitted { item, out_of_order: checked.order != gate::Order::InOrder })
+        Ok(Admitted { item, before, out_of_order: checked.order != gate::Order::InOrder })
     }
 }
 
@@ -325,6 +345,8 @@ pub fn tag(id: &str) -> u64 {
 
 struct Admitted {
     item: Item,
+    /// Event time of the series' last record before it.
+    before: Option<EventTime>,
     out_of_order: bool,
 }
 

@@ -97,6 +97,7 @@ struct Totals {
     /// Alerts opened.
     anomalies: usize,
     sensor_faults: usize,
+    silences: usize,
 }
 
 const MICROS_PER_DAY: f64 = 86_400e6;
@@ -119,6 +120,7 @@ impl Totals {
         };
         self.anomalies += opened(AlertKind::Anomaly);
         self.sensor_faults += opened(AlertKind::SensorFault);
+        self.silences += opened(AlertKind::Silence);
     }
 
     /// What was achieved, beside what was asked for.
@@ -126,7 +128,7 @@ impl Totals {
         let micros: f64 = self.spans.values().map(|(first, last)| last.micros_since(*first) as f64).sum();
         format!(
             "{} rows, {} rejected; {} scored in {} series over {:.2} series-days, {} in alert; alerts opened: {} anomalies \
-             (the budget for that time: {:.2}), {} sensor faults",
+             (the budget for that time: {:.2}), {} sensor faults, {} silences",
             self.rows,
             self.rejected,
             self.scored,
@@ -135,7 +137,8 @@ impl Totals {
             self.alerting,
             self.anomalies,
             self.budgeted,
-            self.sensor_faults
+            self.sensor_faults,
+            self.silences
         )
     }
 }

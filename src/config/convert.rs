@@ -6,6 +6,7 @@
 mod rules;
 mod service;
 mod share;
+mod silence;
 mod stream;
 
 use std::collections::BTreeMap;

@@ -4,6 +4,7 @@
 //! problem at once. A value of these types is known to be within its range.
 
 mod share;
+mod silence;
 mod verdict;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use self::share::Share;
+pub use self::silence::Silence;
 pub use self::verdict::{Budget, Episode, Mute, Threshold, ThresholdKind};
 
 /// The whole configuration.
@@ -88,6 +90,8 @@ pub struct Stream {
     pub keep: Keep,
     /// Sensor faults.
     pub gate: Gate,
+    /// Series that fall silent.
+    pub silence: Silence,
     /// Records in a window (1 for row models).
     pub window: usize,
     /// The autoencoder.
@@ -115,6 +119,8 @@ pub struct Input {
     pub group: String,
     /// Where a group without committed offsets starts.
     pub start: Start,
+    /// How long before its first start a stream begins to read; until then nothing is published.
+    pub warm_up: Duration,
     /// Threads, each with a consumer and a producer of its own.
     pub lanes: usize,
     /// Records in a micro-batch at most.
@@ -342,6 +348,8 @@ pub struct Retrain {
     pub promote: bool,
     /// Event time after a promotion in which too many alerts bring the last bundle back.
     pub probation: Duration,
+    /// Event time between two self-tests; zero: none.
+    pub self_test: Duration,
 }
 
 /// What a challenger's weights start from.

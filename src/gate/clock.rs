@@ -50,6 +50,10 @@ struct Seen {
 }
 
 impl Clock {
+    pub fn at(newest: EventTime) -> Self {
+        Self { seen: Some(Seen { newest, last: newest }), late_run: 0 }
+    }
+
     pub fn newest(&self) -> Option<EventTime> {
         self.seen.as_ref().map(|seen| seen.newest)
     }

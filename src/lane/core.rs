@@ -84,7 +84,7 @@ impl Core {
         Self {
             changelog: exactly_once.then(|| Changelog::new(kafka, &stream.name, &stream.output.states)),
             table: SeriesTable::new(stream.record.max_series),
-            expiry: Expiry::new(&stream.keep),
+            expiry: Expiry::new(&stream.keep, &stream.silence),
             stream,
             pipeline,
             sink,
@@ -322,7 +322,12 @@ impl Core {
         let exactly_once = self.changelog.is_some();
         let offsets = self.offsets(|range| range.end)?;
         if offsets.count() > 0 {
-            let expired = self.expiry.expired(&*self.store, &self.stream.name, &self.table, EventTime::now())?;
+            let looked = self.expiry.look(&*self.store, &self.stream.name, &self.table, EventTime::now())?;
+            for (partition, series, state) in looked.overdue {
+                // In memory it is announced at the next look.
+                let _ = self.table.slot(partition, &series, || Some(state), || SeriesState::new(0));
+            }
+            let expired = looked.expired;
             for (partition, series) in &expired {
                 SeriesExpired { stream: &self.stream.name, series }.emit();
                 self.table.forget(*partition);

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::time::{Duration, Instant};
 
-use crate::config::settings::Keep;
+use crate::cadence::{Rules, Silent};
+use crate::config::settings::{Keep, Silence};
 use crate::pipeline::series::{SeriesState, SeriesTable};
 use crate::record::EventTime;
 use crate::state::{Store, StoreError, codec};
@@ -16,9 +17,20 @@ const PASS_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from
 /// Bounds of the time between two looks at the series in memory, a quarter of the time after which they are idle.
 const SWEEP_EVERY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
 
+/// Stored series, of some that were looked at, that need something: partition and name.
+#[derive(Default)]
+pub(super) struct Looked {
+    /// Those that are to be forgotten.
+    pub(super) expired: Vec<(i32, String)>,
+    /// Those that are overdue, which only a series in memory can be announced as.
+    pub(super) overdue: Vec<(i32, String, SeriesState)>,
+}
+
 /// What has been looked at so far.
 pub(super) struct Expiry {
     keep: Keep,
+    /// When a series is overdue; `None` where silence is not looked for.
+    silence: Option<Rules>,
     /// Newest event time by partition, of the records since it was assigned.
     newest: BTreeMap<i32, EventTime>,
     /// Where a pass over the stored series is: the partition, and the last series seen of it.
@@ -29,9 +41,9 @@ pub(super) struct Expiry {
 }
 
 impl Expiry {
-    pub(super) fn new(keep: &Keep) -> Self {
-        let now = Instant::now();
-        Self { keep: keep.clone(), newest: BTreeMap::new(), cursor: None, passed: None, swept: now }
+    pub(super) fn new(keep: &Keep, silence: &Silence) -> Self {
+        let (now, silence) = (Instant::now(), Rules::new(silence));
+        Self { keep: keep.clone(), silence, newest: BTreeMap::new(), cursor: None, passed: None, swept: now }
     }
 
     /// A record was accepted.
@@ -58,29 +70,31 @@ impl Expiry {
         }
     }
 
-    /// The next stored series that have expired, of some that are looked at.
+    /// The next stored series that have expired or are overdue, of some that are looked at.
     ///
     /// What the time is, the newest record of the partition tells, and never more than `now`, the machine's clock: neither
     /// a source nor a machine whose clock is ahead makes the others' series expire.
-    pub(super) fn expired(
+    pub(super) fn look(
         &mut self,
         store: &dyn Store,
         stream: &str,
         table: &SeriesTable,
         now: EventTime,
-    ) -> Result<Vec<(i32, String)>, StoreError> {
-        let every = (self.keep.expire_after / 16).clamp(PASS_EVERY.0, PASS_EVERY.1);
+    ) -> Result<Looked, StoreError> {
+        let expires = !self.keep.expire_after.is_zero();
+        let every = if expires { self.keep.expire_after / 16 } else { PASS_EVERY.1 };
+        let every = every.clamp(PASS_EVERY.0, PASS_EVERY.1);
         let rests = self.cursor.is_none() && self.passed.is_some_and(|at| at.elapsed() < every);
-        if self.keep.expire_after.is_zero() || rests {
-            return Ok(Vec::new());
+        if rests || (!expires && self.silence.is_none()) {
+            return Ok(Looked::default());
         }
         let (from, after) = self.cursor.take().unwrap_or((i32::MIN, None));
         let Some((&partition, &newest)) = self.newest.range(from..).next() else {
             self.passed = Some(Instant::now());
-            return Ok(Vec::new());
+            return Ok(Looked::default());
         };
         let (at, after) = (now.min(newest), after.filter(|_| partition == from));
-        let mut states = store.states(stream, partition, after.as_deref(), STEP)?;
+        let states = store.states(stream, partition, after.as_deref(), STEP)?;
         self.cursor = match states.last() {
             Some((last, _)) if states.len() == STEP => Some((partition, Some(last.clone()))),
             _ => self
@@ -92,12 +106,22 @@ impl Expiry {
         if self.cursor.is_none() {
             self.passed = Some(Instant::now());
         }
-        let is_over = |bytes: &[u8]| {
-            codec::decode::<SeriesState>(bytes)
-                .is_ok_and(|state| state.expired(self.keep.expire_after, at) && !state.alerting())
-        };
-        states.retain(|(series, bytes)| !table.holds(partition, series) && is_over(bytes));
-        Ok(states.into_iter().map(|(series, _)| (partition, series)).collect())
+        let mut looked = Looked::default();
+        for (series, bytes) in states.into_iter().filter(|(series, _)| !table.holds(partition, series)) {
+            let Ok(state) = codec::decode::<SeriesState>(&bytes) else { continue };
+            if state.expired(self.keep.expire_after, at) && !state.alerting() {
+                looked.expired.push((partition, series));
+            } else if self.is_overdue(&state, at) {
+                looked.overdue.push((partition, series, state));
+            }
+        }
+        Ok(looked)
+    }
+
+    fn is_overdue(&self, state: &SeriesState, at: EventTime) -> bool {
+        let limit = self.silence.as_ref().and_then(|rules| rules.overdue_after(&state.cadence));
+        let silent_for = state.gate.newest().map(|last| at.micros_since(last));
+        state.cadence.silent == Silent::No && limit.zip(silent_for).is_some_and(|(limit, time)| time > limit)
     }
 }
 
@@ -128,13 +152,17 @@ mod tests {
         store
     }
 
+    fn silence(after: f64) -> Silence {
+        Silence { after, at_least: Duration::from_secs(60), gateway: None }
+    }
+
     fn expired(newest_day: i64, machine_day: i64) -> Vec<String> {
         let days = Duration::from_secs(90 * 86_400);
-        let mut expiry = Expiry::new(&Keep { in_memory: 10, idle_after: days, expire_after: days });
+        let mut expiry = Expiry::new(&Keep { in_memory: 10, idle_after: days, expire_after: days }, &silence(0.0));
         expiry.saw(0, EventTime(newest_day * DAY));
         let store = store(&[1, 50, 99]);
-        let found = expiry.expired(&store, "s", &SeriesTable::new(10), EventTime(machine_day * DAY)).unwrap();
-        found.into_iter().map(|(_, series)| series).collect()
+        let found = expiry.look(&store, "s", &SeriesTable::new(10), EventTime(machine_day * DAY)).unwrap();
+        found.expired.into_iter().map(|(_, series)| series).collect()
     }
 
     #[test]
@@ -143,6 +171,27 @@ mod tests {
         assert_eq!(expired(36_500, 100), ["day-1"], "a source is a century ahead");
         assert_eq!(expired(100, 36_500), ["day-1"], "the machine is");
         assert_eq!(expired(100, -36_500), [""; 0], "the machine's clock is not set");
+    }
+
+    #[test]
+    fn a_stored_series_that_is_overdue_is_found_until_it_was_announced() {
+        let rules = Rules::new(&silence(10.0)).unwrap();
+        let mut state = SeriesState::new(3);
+        state.gate = gate::GateState::seen(3, EventTime(DAY));
+        (0..40).for_each(|_| rules.record(&mut state.cadence, 60_000_000));
+        let day = Duration::from_secs(86_400);
+        let found = |state: &SeriesState, minutes: i64| {
+            let store = MemoryStore::default();
+            let states = vec![(0, "a".to_owned(), Some(codec::encode(state).unwrap()))];
+            store.commit("s", &Commit { states, ..Commit::default() }).unwrap();
+            let keep = Keep { in_memory: 10, idle_after: day, expire_after: Duration::ZERO };
+            let mut expiry = Expiry::new(&keep, &silence(10.0));
+            expiry.saw(0, EventTime(DAY + minutes * 60_000_000));
+            expiry.look(&store, "s", &SeriesTable::new(10), EventTime(2 * DAY)).unwrap().overdue.len()
+        };
+        assert_eq!((found(&state, 9), found(&state, 11)), (0, 1));
+        state.cadence.silent = Silent::Alone;
+        assert_eq!(found(&state, 11), 0);
     }
 
     #[test]
@@ -155,11 +204,11 @@ mod tests {
             store.commit("s", &commit).unwrap();
         }
         let day = Duration::from_secs(86_400);
-        let mut expiry = Expiry::new(&Keep { in_memory: 10, idle_after: day, expire_after: day });
+        let mut expiry = Expiry::new(&Keep { in_memory: 10, idle_after: day, expire_after: day }, &silence(0.0));
         expiry.saw(0, EventTime(0));
         expiry.saw(1, EventTime(0));
         let mut look = || {
-            expiry.expired(&store, "s", &SeriesTable::new(10), EventTime(0)).unwrap();
+            expiry.look(&store, "s", &SeriesTable::new(10), EventTime(0)).unwrap();
             expiry.cursor.clone().map(|(partition, after)| (partition, after.is_some()))
         };
         assert_eq!([look(), look()], [Some((0, true)), Some((1, false))]);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::series::{ScoringState, SeriesState, Slot};
 use super::{Done, Model, Pipeline, PipelineError};
+use crate::cadence::Cadence;
 use crate::config::settings::Stream;
 use crate::episode::{EpisodeState, Judgement, RecordRef};
 use crate::gate::{GateState, Normal};
@@ -23,6 +24,7 @@ impl SeriesState {
     pub fn new(fields: usize) -> Self {
         Self {
             gate: GateState::new(fields),
+            cadence: Cadence::default(),
             window: WindowState::default(),
             episode: EpisodeState::default(),
             scoring: None,

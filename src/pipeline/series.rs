@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use serde::{Deserialize, Serialize};
 
+use crate::cadence::Cadence;
 use crate::episode::EpisodeState;
 use crate::gate::GateState;
 use crate::record::EventTime;
@@ -22,6 +23,8 @@ use crate::window::WindowState;
 pub struct SeriesState {
     /// Of the gate.
     pub gate: GateState,
+    /// How often it sends.
+    pub cadence: Cadence,
     /// Of the window.
     pub window: WindowState,
     /// Of the episode.
@@ -139,9 +142,7 @@ impl SeriesTable {
 
     /// Whether a series is held.
     pub fn holds(&self, partition: i32, series: &str) -> bool {
-        let is_it = |&slot: &usize| name(&self.slots, slot) == series;
-        let hash = self.hasher.hash_one(series);
-        self.index.get(&partition).is_some_and(|held| held.slots.find(hash, is_it).is_some())
+        self.find(partition, series).is_some()
     }
 
     /// Sets how many series of a partition are stored, before its first record comes.
@@ -195,16 +196,37 @@ impl SeriesTable {
         };
         if let Some(found) = &mut self.slots[slot] {
             found.touched = touched;
-            if !found.dirty {
-                found.dirty = true;
+        }
+        self.change(slot);
+        Ok(slot)
+    }
+
+    /// How many series of a partition are in memory.
+    pub fn in_partition(&self, partition: i32) -> usize {
+        self.index.get(&partition).map_or(0, |held| held.slots.len())
+    }
+
+    /// The slots of a partition's series in memory.
+    pub fn slots_of(&self, partition: i32) -> Vec<usize> {
+        self.index.get(&partition).map_or(Vec::new(), |held| held.slots.iter().copied().collect())
+    }
+
+    /// The slot of a series that is in memory.
+    pub fn find(&self, partition: i32, series: &str) -> Option<usize> {
+        let held = self.index.get(&partition)?;
+        held.slots.find(self.hasher.hash_one(series), |&slot| name(&self.slots, slot) == series).copied()
+    }
+
+    /// The series in a slot was changed by something else than a record of its own.
+    pub fn change(&mut self, slot: usize) {
+        if let Some(found) = self.slots.get_mut(slot).and_then(Option::as_mut) {
+            if !std::mem::replace(&mut found.dirty, true) {
                 self.dirty.push(slot);
             }
-            if !found.unstored {
-                found.unstored = true;
+            if !std::mem::replace(&mut found.unstored, true) {
                 self.unstored.push(slot);
             }
         }
-        Ok(slot)
     }
 
     /// The series in a slot; `None` where it has left.

@@ -35,7 +35,7 @@ pub struct Alert {
     /// Event time of the closing record (RFC 3339, UTC); only in a close event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closed_at: Option<String>,
-    /// Records of the episode so far that were outliers (or faulty).
+    /// Records of the episode so far that were outliers (or faulty); of a gateway's silence, its series.
     pub records: u64,
     /// Score of this event's record; none for sensor faults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -92,6 +92,8 @@ pub enum AlertKind {
     Anomaly,
     /// A sensor cannot be believed.
     SensorFault,
+    /// A series, a gateway or the whole topic sends nothing any more.
+    Silence,
 }
 
 impl AlertKind {
@@ -100,6 +102,7 @@ impl AlertKind {
         match self {
             Self::Anomaly => "anomaly",
             Self::SensorFault => "sensor_fault",
+            Self::Silence => "silence",
         }
     }
 }

@@ -49,6 +49,7 @@ impl Trial {
         let mut stream = stream.clone();
         stream.mutes.clear();
         stream.keep.expire_after = Duration::ZERO;
+        stream.silence.after = 0.0;
         stream.record.max_series = usize::MAX;
         let fields = stream.record.fields.len();
         Ok(Self { pipeline: Pipeline::new(Arc::new(stream), Some(bundle))?, fields })

@@ -30,6 +30,7 @@ impl Reader<'_> {
         let record = self.record(name, &raw.record);
         let keep = self.keep(name, &raw.keep);
         let gate = self.gate(name, &raw.gate);
+        let silence = self.silence(name, &raw.silence);
         let retrain = self.retrain(name, &raw.retrain);
         let threshold = self.threshold(name, &raw.threshold);
         let episode = self.episode(name, &raw.episode);
@@ -42,6 +43,7 @@ impl Reader<'_> {
             record: record?,
             keep: keep?,
             gate: gate?,
+            silence: silence?,
             window: raw.window,
             model: Model { kind: raw.model.kind, hidden: raw.model.hidden.clone(), latent: raw.model.latent },
             training: training(&raw.training),
@@ -54,7 +56,14 @@ impl Reader<'_> {
     }
 
     /// A duration of a stream.
-    fn span(&mut self, stream: &str, key: &str, raw: &String, least: Duration, most: Duration) -> Option<Duration> {
+    pub(super) fn span(
+        &mut self,
+        stream: &str,
+        key: &str,
+        raw: &String,
+        least: Duration,
+        most: Duration,
+    ) -> Option<Duration> {
         let place = self.place(stream, key);
         self.take(place, raw, text::duration(raw, least..=most))
     }
@@ -87,10 +96,12 @@ impl Reader<'_> {
         let (ms, s) = (Duration::from_millis, Duration::from_secs);
         let batch_wait = self.span(stream, "input.batch_wait", &raw.batch_wait, ms(1), s(10));
         let commit_interval = self.span(stream, "input.commit_interval", &raw.commit_interval, ms(10), s(300));
+        let warm_up = self.span(stream, "input.warm_up", &raw.warm_up, Duration::ZERO, YEAR);
         Some(Input {
             topic: topic?,
             group: group?,
             start: raw.start,
+            warm_up: warm_up?,
             lanes: raw.lanes,
             batch_records: raw.batch_records,
             batch_bytes: batch_bytes?,
@@ -207,6 +218,7 @@ impl Reader<'_> {
         let guard = self.span(stream, "retrain.guard", &raw.guard, Duration::ZERO, YEAR);
         let time_limit = self.span(stream, "retrain.time_limit", &raw.time_limit, second, 30 * DAY);
         let probation = self.span(stream, "retrain.probation", &raw.probation, Duration::ZERO, YEAR);
+        let self_test = self.span_or_never(stream, "retrain.self_test", &raw.self_test, minute);
         Some(Retrain {
             every: every?,
             jitter: raw.jitter,
@@ -219,6 +231,7 @@ impl Reader<'_> {
             time_limit: time_limit?,
             promote: raw.promote,
             probation: probation?,
+            self_test: self_test?,
         })
     }
 

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Size, optional};
+use super::{Silence, Size, optional};
 use crate::config::settings::{Delivery, ModelKind, Start, ThresholdKind, TimeFormat, Warmth};
 
 /// One stream.
@@ -21,6 +21,8 @@ pub struct Stream {
     pub keep: Keep,
     /// When a sensor is not believed.
     pub gate: Gate,
+    /// When a series that sends nothing any more is announced.
+    pub silence: Silence,
     /// Records that the model sees at once, 1 to 4096; 1 looks at each record on its own.
     #[schemars(range(min = 1, max = 4096))]
     pub window: usize,
@@ -54,6 +56,9 @@ pub struct Input {
     pub group: String,
     /// Where a group without committed offsets starts.
     pub start: Start,
+    /// How long before its first start a stream begins to read, to learn and not to publish, 0s to 366d.
+    #[schemars(example = "2d")]
+    pub warm_up: String,
     /// Threads, each with a consumer and a producer of its own, 1 to 64; more than the topic has partitions are idle.
     #[schemars(range(min = 1, max = 64))]
     pub lanes: usize,
@@ -284,6 +289,9 @@ pub struct Retrain {
     /// Event time after a promotion in which too many alerts bring the last bundle back, 0s to 366d; 0s: never.
     #[schemars(example = "1d")]
     pub probation: String,
+    /// Event time between two self-tests, 1m to 366d; 0s: none.
+    #[schemars(example = "1h")]
+    pub self_test: String,
 }
 
 /// The control chart on the residual.

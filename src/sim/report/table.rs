@@ -92,6 +92,7 @@ fn alert_name(kind: AlertKind) -> &'static str {
     match kind {
         AlertKind::Anomaly => "anomaly",
         AlertKind::SensorFault => "sensor fault",
+        AlertKind::Silence => "silence",
     }
 }
 

@@ -1,0 +1,177 @@
+//! Cadence: how often a series sends, and whether it is overdue.
+//!
+//! A [`Cadence`] is six bytes of one series: its typical gap in event time and the longest usual one. [`Rules::overdue_after`]
+//! tells how long it may be silent. A gap that was so long that it was announced as a silence does not count as usual at once,
+//! but its first part does: a machine that rests every night is known after a few nights, and one outage of days does not
+//! make the series deaf to the next one.
+
+use half::bf16;
+use serde::{Deserialize, Serialize};
+
+use crate::config::settings::Silence;
+
+/// Gaps that are needed before a series can be overdue.
+const GAPS_MIN: u8 = 30;
+/// Weight of the newest gap in the typical one, after the first gaps.
+const WEIGHT: f64 = 1.0 / 32.0;
+/// Times the longest usual gap that a series may be silent.
+const LONGEST: f64 = 2.0;
+/// Event time in which the longest usual gap is forgotten by 1/e, in seconds.
+const MEMORY_S: f64 = 30.0 * 86_400.0;
+
+/// When series of a stream are overdue.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Rules {
+    after: f64,
+    at_least_s: f64,
+}
+
+/// What is remembered of one series. Bits of bf16: two digits are enough, and every series has them.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Cadence {
+    /// Seconds between two records.
+    typical: u16,
+    /// The longest usual gap in seconds.
+    longest: u16,
+    /// Gaps seen, at most 255.
+    gaps: u8,
+    /// Whether its silence has been announced.
+    pub silent: Silent,
+}
+
+/// What has been announced of a silence.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub enum Silent {
+    /// Nothing.
+    #[default]
+    No,
+    /// The series' own.
+    Alone,
+    /// That of its gateway, which it is a part of.
+    WithGateway,
+}
+
+impl Rules {
+    /// The rules of a stream; `None` where silence is not looked for.
+    pub fn new(settings: &Silence) -> Option<Self> {
+        let at_least_s = settings.at_least.as_secs_f64();
+        (settings.after > 0.0).then_some(Self { after: settings.after, at_least_s })
+    }
+
+    /// Microseconds of silence that are announced at least.
+    pub fn at_least(&self) -> i64 {
+        (self.at_least_s * 1e6) as i64
+    }
+
+    /// Microseconds of silence after which the series is overdue; `None` while its cadence is not known.
+    pub fn overdue_after(&self, cadence: &Cadence) -> Option<i64> {
+        let (typical, longest) = (seconds(cadence.typical), seconds(cadence.longest));
+        let limit = (self.after * typical).max(LONGEST * longest).max(self.at_least_s);
+        (cadence.gaps >= GAPS_MIN).then_some((limit * 1e6) as i64)
+    }
+
+    /// Takes note of the time since the series' last record, in microseconds.
+    pub fn record(&self, cadence: &mut Cadence, gap_us: i64) {
+        if gap_us <= 0 {
+            return;
+        }
+        let gap = gap_us as f64 / 1e6;
+        let usual = match (cadence.silent, self.overdue_after(cadence)) {
+            (Silent::Alone | Silent::WithGateway, Some(limit)) => gap.min(limit as f64 / 1e6),
+            _ => gap,
+        };
+        cadence.gaps = cadence.gaps.saturating_add(1);
+        let typical = seconds(cadence.typical);
+        let weight = (1.0 / f64::from(cadence.gaps)).max(WEIGHT);
+        cadence.typical = bits(typical + weight * (usual - typical));
+        let longest = seconds(cadence.longest) * (1.0 - (gap / MEMORY_S).min(1.0));
+        cadence.longest = bits(longest.max(usual));
+    }
+}
+
+impl Cadence {
+    /// Forgets how often the series sends, but not what has been announced.
+    pub fn start_anew(&mut self) {
+        *self = Self { silent: self.silent, ..Self::default() };
+    }
+
+    /// Seconds between two records, typically; `None` before the second one.
+    pub fn typical_s(&self) -> Option<f64> {
+        (self.gaps > 0).then(|| seconds(self.typical))
+    }
+}
+
+fn seconds(bits: u16) -> f64 {
+    bf16::from_bits(bits).to_f64()
+}
+
+fn bits(seconds: f64) -> u16 {
+    bf16::from_f64(seconds).to_bits()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const SECOND: i64 = 1_000_000;
+
+    fn rules() -> Rules {
+        Rules::new(&Silence { after: 10.0, at_least: Duration::from_secs(30), gateway: None }).unwrap()
+    }
+
+    fn with(gaps: impl IntoIterator<Item = i64>) -> Cadence {
+        let mut cadence = Cadence::default();
+        gaps.into_iter().for_each(|gap| rules().record(&mut cadence, gap * SECOND));
+        cadence
+    }
+
+    fn overdue_s(cadence: &Cadence) -> i64 {
+        rules().overdue_after(cadence).unwrap() / SECOND
+    }
+
+    #[test]
+    fn a_cadence_is_known_after_some_gaps() {
+        assert_eq!(rules().overdue_after(&with([60; 29])), None);
+        assert!((590..=610).contains(&overdue_s(&with([60; 300]))));
+        assert_eq!(overdue_s(&with([1; 300])), 30, "not below silence.at_least");
+        assert_eq!(Rules::new(&Silence { after: 0.0, at_least: Duration::ZERO, gateway: None }), None);
+    }
+
+    #[test]
+    fn gaps_that_are_usual_make_no_silence() {
+        // Bursts of ten records, ten minutes apart.
+        let bursts = (0..400).map(|i| if i % 10 == 0 { 600 } else { 1 });
+        assert!(overdue_s(&with(bursts)) >= 1_190);
+        // A night's rest, and a day of records a minute.
+        let days = (0..2_000).map(|i| if i % 480 == 479 { 16 * 3_600 } else { 60 });
+        assert!(overdue_s(&with(days)) > 28 * 3_600);
+    }
+
+    #[test]
+    fn a_cadence_that_changes_is_learned_anew() {
+        let slower = with(std::iter::repeat_n(1, 1_000).chain(std::iter::repeat_n(20, 300)));
+        assert!((160..=230).contains(&overdue_s(&slower)), "{}", overdue_s(&slower));
+    }
+
+    #[test]
+    fn an_outage_does_not_make_it_deaf_and_a_rest_every_night_is_learned_in_the_end() {
+        let mut cadence = with([60; 300]);
+        let before = overdue_s(&cadence);
+        let night = 16 * 3_600;
+        cadence.silent = Silent::Alone;
+        rules().record(&mut cadence, 3 * 86_400 * SECOND);
+        cadence.silent = Silent::No;
+        assert!(overdue_s(&cadence) <= 2 * before + 60, "{} {before}", overdue_s(&cadence));
+        let mut nights = 0;
+        while overdue_s(&cadence) < night {
+            nights += 1;
+            cadence.silent = Silent::Alone;
+            rules().record(&mut cadence, night * SECOND);
+            cadence.silent = Silent::No;
+            (0..480).for_each(|_| rules().record(&mut cadence, 60 * SECOND));
+        }
+        assert!((3..=8).contains(&nights), "{nights}");
+    }
+}
