@@ -20,7 +20,7 @@ use self::supervisor::Lanes;
 use crate::config::settings::{Delivery, Settings, Stream};
 use crate::config::{Problems, reloadable};
 use crate::events::StateSetAside;
-use crate::events::published::{Outbox, Published};
+use crate::events::published::{Outbox, Put};
 use crate::model::registry::{Registry, RegistryError};
 use crate::retrain::error::RetrainError;
 use crate::retrain::learn::LearnError;
@@ -156,7 +156,7 @@ where
         retraining.push(thread);
     }
     let (failed, mut failures) = mpsc::channel(1);
-    let lanes = Lanes::start(&settings, &learners, &store, &halt, &failed);
+    let lanes = Lanes::start(&settings, &learners, &store, &outbox, &halt, &failed);
     let pupil = |(stream, (_, retrainer)): (&Stream, &(Arc<Learner>, Retrainer))| Pupils {
         stream: Arc::new(stream.clone()),
         retrainer: retrainer.clone(),
@@ -206,7 +206,7 @@ fn sharing(
     settings: &Settings,
     registry: &Arc<Registry>,
     store: &Arc<dyn Store>,
-    events: Receiver<Published>,
+    events: Receiver<Put>,
 ) -> Result<Sharing, ShareError> {
     let names = settings.streams.iter().map(|stream| stream.name.clone());
     let mirror = Mirror::open(registry.clone(), store.clone(), names)?;

@@ -9,6 +9,7 @@ pub mod core;
 pub mod error;
 mod expiry;
 pub mod rebalance;
+mod silence;
 mod storing;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -24,9 +25,13 @@ use rdkafka::message::{BorrowedMessage, Message as _};
 use self::core::Core;
 use self::error::LaneError;
 use self::rebalance::LaneContext;
+use self::silence::TopicWatch;
 use crate::config::settings::{Delivery, Kafka, Stream};
+use crate::events::published::Outbox;
 use crate::events::{InputPaused, LaneGoesBack};
+
 use crate::pipeline::{Pipeline, PipelineError};
+use crate::record::EventTime;
 use crate::record::feedback::Feedback;
 use crate::retrain::learner::{Learner, Phase};
 use crate::retrain::thread::Retrainer;
@@ -83,6 +88,8 @@ pub struct Lane {
     pub learner: Arc<Learner>,
     /// Takes normal traffic.
     pub retrainer: Retrainer,
+    /// Where alerts go that no record makes.
+    pub outbox: Outbox,
     /// What the health page reads.
     pub status: Arc<LaneStatus>,
     /// Longest payload of a dead letter: learned by one run, kept for the next.
@@ -146,6 +153,8 @@ impl Lane {
     ) -> Result<(), LaneError> {
         let mut warned: Option<Instant> = None;
         let mut gone_back = 0;
+        let mut topic =
+            TopicWatch::open(&self.stream.silence, &*self.store, &self.stream.name, self.number, Instant::now())?;
         self.status.running.store(true, Ordering::Release);
         while !stop.load(Ordering::Acquire) {
             for order in control.try_iter() {
@@ -175,6 +184,7 @@ impl Lane {
             let revoked = consumer.context().take_revoked();
             batch.retain(|message| !revoked.contains(&message.partition()));
 
+            self.watch(&mut topic, &batch, consumer.context(), core)?;
             let mut core = lock(core);
             let done = match consumer.context().take_failure() {
                 Some(failure) => Err(failure),
@@ -195,6 +205,31 @@ impl Lane {
             self.status.partitions.store(core.owned(), Ordering::Release);
             self.status.series.store(core.series(), Ordering::Release);
             self.retrainer.set_leads(self.number, core.leads());
+        }
+        Ok(())
+    }
+
+    /// Looks whether the topic as a whole is silent.
+    fn watch(
+        &self,
+        topic: &mut TopicWatch,
+        batch: &[BorrowedMessage<'_>],
+        context: &LaneContext,
+        core: &Mutex<Core>,
+    ) -> Result<(), LaneError> {
+        let alert = match batch.last() {
+            Some(last) => {
+                let time = last.timestamp().to_millis().map_or_else(EventTime::now, EventTime::from_millis);
+                topic.saw((last.partition(), last.offset(), time), Instant::now())
+            }
+            None => {
+                let core = lock(core);
+                topic.saw_nothing(context.is_at_end(), core.owned(), core.pipeline().episodes(), Instant::now())
+            }
+        };
+        if let Some(alert) = alert {
+            self.outbox.alert(&self.stream.output.alerts, alert);
+            topic.keep(&*self.store, &self.stream.name)?;
         }
         Ok(())
     }

@@ -132,6 +132,11 @@ impl Pipeline {
         self.model.as_ref().map(|model| &model.id)
     }
 
+    /// The rules of the stream's alerts.
+    pub fn episodes(&self) -> &episode::Plan {
+        &self.episode
+    }
+
     /// Collects normal traffic from now on, as far as the `admission` lets it in.
     pub fn collect(&mut self, admission: Arc<Admission>) {
         self.admission = Some(admission);

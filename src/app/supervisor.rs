@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::config::settings::Settings;
 use crate::events::LaneGoesBack;
+use crate::events::published::Outbox;
 use crate::lane::{Control, Lane, LaneStatus};
 use crate::retrain::learner::Learner;
 use crate::retrain::thread::Retrainer;
@@ -40,6 +41,7 @@ impl Lanes {
         settings: &Settings,
         learners: &[(Arc<Learner>, Retrainer)],
         store: &Arc<dyn Store>,
+        outbox: &Outbox,
         halt: &Arc<AtomicBool>,
         failed: &mpsc::Sender<String>,
     ) -> Self {
@@ -55,6 +57,7 @@ impl Lanes {
                     store: store.clone(),
                     learner: learner.clone(),
                     retrainer: retrainer.clone(),
+                    outbox: outbox.clone(),
                     status: status.clone(),
                     dead_letter_max: Arc::new(DEAD_LETTER_MAX.into()),
                 };

@@ -5,7 +5,9 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::AlertPublished;
 use crate::record::EventTime;
+use crate::record::alert::Alert;
 use crate::record::feedback::Feedback;
 use crate::retrain::verdict::Verdict;
 
@@ -88,23 +90,42 @@ impl Event {
     }
 }
 
+/// What is put to be published.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Put {
+    /// An event.
+    Event(Box<Published>),
+    /// An alert that no record makes, and the topic of its stream's alerts.
+    Alert(String, Box<Alert>),
+}
+
 /// Where events are put to be published. Never waits; the default one leads nowhere.
 #[derive(Clone, Debug, Default)]
-pub struct Outbox(Option<SyncSender<Published>>);
+pub struct Outbox(Option<SyncSender<Put>>);
 
 impl Outbox {
     /// An outbox and its other end.
-    pub fn new() -> (Self, Receiver<Published>) {
+    pub fn new() -> (Self, Receiver<Put>) {
         let (put, taken) = sync_channel(WAITING_MAX);
         (Self(Some(put)), taken)
     }
 
     /// Puts an event there.
     pub fn put(&self, stream: &str, event: Event) {
-        let Some(outbox) = &self.0 else { return };
         let event = Published { stream: stream.to_owned(), at: EventTime::now().to_string(), event };
-        if outbox.try_send(event).is_err() {
-            tracing::debug!(stream, "event not published: too many wait");
+        self.send(Put::Event(Box::new(event)));
+    }
+
+    /// Puts an alert there that no record makes: that none comes, or that none would be seen.
+    pub fn alert(&self, topic: &str, alert: Alert) {
+        AlertPublished(&alert).emit();
+        self.send(Put::Alert(topic.to_owned(), Box::new(alert)));
+    }
+
+    fn send(&self, put: Put) {
+        let Some(outbox) = &self.0 else { return };
+        if outbox.try_send(put).is_err() {
+            tracing::warn!("an event is not published: too many wait for the brokers");
         }
     }
 }

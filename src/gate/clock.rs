@@ -33,29 +33,32 @@ pub struct Limits {
 }
 
 /// The times that a series has seen.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Clock {
-    /// `None` before the first accepted record.
-    seen: Option<Seen>,
+    /// Lateness is measured from here; [`NEVER`] before the first accepted record.
+    newest: EventTime,
+    /// Time of the record before, which a duplicate repeats; older than `newest` where that record was late.
+    last: EventTime,
     /// Late records since the last accepted one.
     late_run: u32,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-struct Seen {
-    /// Lateness is measured from here.
-    newest: EventTime,
-    /// Time of the record before, which a duplicate repeats; older than `newest` where that record was late.
-    last: EventTime,
+/// No record has this time; an `Option` would take eight bytes more of every series.
+const NEVER: EventTime = EventTime(i64::MIN);
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self::at(NEVER)
+    }
 }
 
 impl Clock {
     pub fn at(newest: EventTime) -> Self {
-        Self { seen: Some(Seen { newest, last: newest }), late_run: 0 }
+        Self { newest, last: newest, late_run: 0 }
     }
 
     pub fn newest(&self) -> Option<EventTime> {
-        self.seen.as_ref().map(|seen| seen.newest)
+        (self.newest != NEVER).then_some(self.newest)
     }
 }
 
@@ -87,16 +90,16 @@ impl Limits {
             );
             return Err((RejectReason::Future, detail));
         }
-        let Some(seen) = &mut clock.seen else {
-            clock.seen = Some(Seen { newest: time, last: time });
+        if clock.newest == NEVER {
+            *clock = Clock::at(time);
             return Ok(Order::InOrder);
-        };
-        if time == seen.last && repeated() {
+        }
+        if time == clock.last && repeated() {
             let detail = format!("event time {time} and all readings are those of the record before: sent twice");
             return Err((RejectReason::Duplicate, detail));
         }
 
-        let by_us = seen.newest.micros_since(time);
+        let by_us = clock.newest.micros_since(time);
         let late = by_us > self.allowed_lateness_us;
         if late && clock.late_run < self.late_reset {
             clock.late_run += 1;
@@ -104,7 +107,7 @@ impl Limits {
                 "event time {time} lies {} behind {}, the newest of its series; gate.allowed_lateness is {} (late record \
                  {} in a row; gate.late_reset {})",
                 text(by_us),
-                seen.newest,
+                clock.newest,
                 text(self.allowed_lateness_us),
                 clock.late_run,
                 self.late_reset
@@ -112,12 +115,12 @@ impl Limits {
             return Err((RejectReason::Late, detail));
         }
         clock.late_run = 0;
-        seen.last = time;
+        clock.last = time;
         if late {
-            seen.newest = time;
+            clock.newest = time;
             return Ok(Order::SetBack { by_us });
         }
-        seen.newest = seen.newest.max(time);
+        clock.newest = clock.newest.max(time);
         Ok(if by_us > 0 { Order::Late { by_us } } else { Order::InOrder })
     }
 }

@@ -3,6 +3,8 @@
 //! It sits behind a mutex only because librdkafka calls back on a rebalance, from inside the lane's own poll: the lane
 //! never holds it while polling, so that it is never waited for.
 
+mod teach;
+
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
@@ -22,7 +24,6 @@ use crate::config::settings::{Delivery, Kafka, Stream};
 use crate::events::{AlertPublished, SeriesExpired, StateUnreadable, StatesRestored};
 use crate::pipeline::Pipeline;
 use crate::pipeline::series::{SeriesState, SeriesTable};
-use crate::record::feedback::Feedback;
 use crate::record::{EventTime, Outcome};
 use crate::retrain::learner::Learner;
 use crate::sink::Sink;
@@ -106,6 +107,11 @@ impl Core {
         self.stop.load(Ordering::Acquire)
     }
 
+    /// The pipeline.
+    pub fn pipeline(&self) -> &Pipeline {
+        &self.pipeline
+    }
+
     /// The pipeline, to swap its bundle or settings between two batches.
     pub fn pipeline_mut(&mut self) -> &mut Pipeline {
         &mut self.pipeline
@@ -119,31 +125,6 @@ impl Core {
     /// Whether the partition is owned whose owner trains the stream.
     pub fn leads(&self) -> bool {
         self.owned.contains(&0)
-    }
-
-    /// Teaches the series that an operator speaks of, where it is this lane's; the change is committed with its next record.
-    ///
-    /// # Errors
-    /// Where its state cannot be read.
-    pub fn teach(&mut self, feedback: &Feedback) -> Result<(), LaneError> {
-        let Some(partition) = feedback.records.map(|records| records.partition) else { return Ok(()) };
-        let (stream, series) = (&self.stream.name, feedback.series.as_str());
-        if !self.owned.contains(&partition) {
-            return Ok(());
-        }
-        let stored = match self.table.holds(partition, series) {
-            true => None,
-            false => match load(&*self.store, stream, partition, series)? {
-                Some(state) => Some(state),
-                None => return Ok(()),
-            },
-        };
-        let fields = self.stream.record.fields.len();
-        let slot = self.table.slot(partition, series, || stored, || SeriesState::new(fields));
-        if let Some(slot) = slot.ok().and_then(|slot| self.table.get_mut(slot)) {
-            self.pipeline.teach(&mut slot.state, feedback);
-        }
-        Ok(())
     }
 
     /// How many series are in memory.

@@ -35,6 +35,8 @@ pub struct LaneContext {
     failure: Mutex<Option<LaneError>>,
     /// Whether the lane has ended: the group may still assign while the consumer leaves it, and nobody would read that.
     leaving: AtomicBool,
+    /// Whether the lane has read all there is, and a broker answers, as librdkafka last said.
+    at_end: AtomicBool,
     /// Whether the lane has paused its partitions: those that come meanwhile are paused too.
     paused: AtomicBool,
 }
@@ -42,8 +44,13 @@ pub struct LaneContext {
 impl LaneContext {
     /// Callbacks that act on a lane's core.
     pub fn new(stream: String, lane: usize, core: Arc<Mutex<Core>>, learner: Arc<Learner>) -> Self {
-        let (rebalances, revoked, failure, leaving, paused) = Default::default();
-        Self { stream, lane, core, learner, rebalances, revoked, failure, leaving, paused }
+        let (rebalances, revoked, failure, leaving, at_end, paused) = Default::default();
+        Self { stream, lane, core, learner, rebalances, revoked, failure, leaving, at_end, paused }
+    }
+
+    /// Whether the lane has read all there is, and a broker answers.
+    pub fn is_at_end(&self) -> bool {
+        self.at_end.load(Ordering::Acquire)
     }
 
     /// Whether the lane's partitions are paused.
@@ -200,13 +207,16 @@ impl ClientContext for LaneContext {
     /// How far the lane is behind the newest record that it may read. librdkafka's own lag counts from offsets that the
     /// consumer commits, and a transaction commits them without it.
     fn stats(&self, statistics: Statistics) {
+        let mut at_end = statistics.brokers.values().any(|broker| broker.nodeid >= 0 && broker.state == "UP");
         for (partition, found) in statistics.topics.values().flat_map(|topic| &topic.partitions) {
             // Those that are not consumed have negative ones.
             if found.app_offset >= 0 && found.ls_offset >= 0 {
                 let records = (found.ls_offset - found.app_offset).max(0);
                 LagMeasured { stream: &self.stream, partition: *partition, records }.emit();
+                at_end &= records == 0;
             }
         }
+        self.at_end.store(at_end && !self.is_paused(), Ordering::Release);
     }
 
     /// The lane's poll returns these errors too, and librdkafka logs their causes.

@@ -22,12 +22,13 @@ use super::history;
 use super::mirror::{Mirror, MirrorError, Outgoing};
 use super::parcel::Label;
 use crate::config::settings::{Kafka, Share, Stream};
-use crate::events::published::Published;
+use crate::events::published::Put;
 use crate::events::share::SharingFailed;
 use crate::lane::Control as Order;
 use crate::record::feedback::{Feedback, Records, Says};
 use crate::retrain::engine::{Lesson, is_known};
 use crate::retrain::thread::Retrainer;
+use crate::sink::cloudevents;
 use crate::source::client_config;
 use crate::state::Store;
 
@@ -89,7 +90,7 @@ pub struct Sharing {
     /// Reads both shared topics; `None` where they are not shared.
     consumer: Option<BaseConsumer<Quiet>>,
     producer: ThreadedProducer<DefaultProducerContext>,
-    events: Receiver<Published>,
+    events: Receiver<Put>,
     /// What operators said and was not told on yet.
     feedback: Vec<Feedback>,
     /// What the retraining had no room for, as in the course of a training.
@@ -106,7 +107,7 @@ impl Sharing {
         topics: &Share,
         mirror: Mirror,
         store: Arc<dyn Store>,
-        events: Receiver<Published>,
+        events: Receiver<Put>,
     ) -> Result<Self, ShareError> {
         let mut config = client_config(kafka, "outlierd-share");
         // librdkafka wants a group to be named even where none is joined.
@@ -246,11 +247,18 @@ impl Sharing {
 
     /// Publishes what has happened.
     fn publish(&mut self) {
-        let Some(topic) = self.topics.events.clone() else { return };
-        while let Ok(event) = self.events.try_recv() {
-            let value = serde_json::to_vec(&event).ok();
-            let headers = crate::sink::cloudevents::event_headers(&event);
-            self.send(&topic, &event.stream, value.as_deref(), headers);
+        while let Ok(put) = self.events.try_recv() {
+            match put {
+                Put::Event(event) => {
+                    let Some(topic) = &self.topics.events else { continue };
+                    let value = serde_json::to_vec(&event).ok();
+                    self.send(topic, &event.stream, value.as_deref(), cloudevents::event_headers(&event));
+                }
+                Put::Alert(topic, alert) => {
+                    let value = serde_json::to_vec(&alert).ok();
+                    self.send(&topic, &alert.series, value.as_deref(), cloudevents::headers(&alert));
+                }
+            }
         }
     }
 
