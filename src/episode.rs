@@ -85,6 +85,8 @@ pub struct RecordRef<'a> {
     pub offset: i64,
     /// Id of the bundle in use; empty while there is none.
     pub bundle: &'a str,
+    /// Whether it is published no more than under a mute: the stream warms up on what happened before its start.
+    pub warms_up: bool,
 }
 
 /// What the steps before found out about the record.
@@ -98,8 +100,8 @@ pub enum Judgement<'a> {
         score: f64,
         /// Finite, > 0.
         threshold: f64,
-        /// Whether the threshold still rests on the fleet's calibration more than on the series' own records.
-        provisional: bool,
+        /// Records that are missing until the threshold rests on the series' own more than on the fleet's calibration.
+        missing: u64,
     },
     /// Its faulty sensors, at least one.
     Faulty(&'a [Fault]),
@@ -155,7 +157,7 @@ impl Plan {
             time: record.time,
             partition: record.partition,
             offset: record.offset,
-            muted: self.is_muted(record.series, record.time),
+            muted: record.warms_up || self.is_muted(record.series, record.time),
         };
         let (anomaly, fault) = self.inputs(judgement);
         let mut alerts = Vec::new();
@@ -218,11 +220,11 @@ impl Plan {
         shares.sort_by(|a, b| b.share.total_cmp(&a.share));
         shares.truncate(self.episode.top_fields);
         let mut alert = self.alert(record, AlertKind::Anomaly, published);
-        if let Judgement::Scored { score, threshold, provisional } = *judgement {
+        if let Judgement::Scored { score, threshold, missing } = *judgement {
             alert.score = Some(score);
             alert.threshold = Some(threshold);
             alert.ratio = Some(ratio(score, threshold));
-            alert.provisional = provisional;
+            (alert.provisional, alert.missing_records) = (missing > 0, missing);
         }
         alert.peak_ratio = Some(published.peak_ratio);
         alert.fields = shares;
@@ -269,6 +271,7 @@ impl Plan {
             faults: Vec::new(),
             bundle: record.bundle.to_owned(),
             provisional: false,
+            missing_records: 0,
             position: InputPosition { topic: self.topic.clone(), partition: record.partition, offset: record.offset },
         }
     }

@@ -127,15 +127,10 @@ impl Lane {
             Delivery::AtLeastOnce => None,
         };
         let sink = Sink::new(&self.kafka, &self.stream, client_id, id.as_deref(), self.dead_letter_max.clone())?;
-        Ok(Core::new(
-            &self.kafka,
-            self.stream.clone(),
-            pipeline,
-            sink,
-            self.store.clone(),
-            self.learner.clone(),
-            stop.clone(),
-        ))
+        let (stream, store, learner) = (self.stream.clone(), self.store.clone(), self.learner.clone());
+        let mut core = Core::new(&self.kafka, stream, pipeline, sink, store, learner, stop.clone());
+        core.go_on_warming_up()?;
+        Ok(core)
     }
 
     fn consumer(&self, client_id: &str, core: &Arc<Mutex<Core>>) -> Result<BaseConsumer<LaneContext>, LaneError> {

@@ -7,6 +7,7 @@
 mod judge;
 pub mod series;
 mod silence;
+pub mod status;
 
 use std::sync::Arc;
 
@@ -81,6 +82,8 @@ pub struct Pipeline {
     collector: Option<Collector>,
     /// Looks for series that fall silent; `None` where the stream does not want it.
     watch: Option<Watch>,
+    /// Records that arrived before this are only learned from: they were there before the stream's first start.
+    warm_until: Option<EventTime>,
 }
 
 /// The steps that belong to a bundle.
@@ -104,6 +107,8 @@ struct Item {
     faults: Vec<Fault>,
     /// Whether its series had expired and starts anew with it.
     anew: bool,
+    /// Whether nothing of it is published.
+    warms_up: bool,
 }
 
 impl Pipeline {
@@ -122,6 +127,7 @@ impl Pipeline {
             admission: None,
             collector: None,
             watch,
+            warm_until: None,
         };
         pipeline.swap(bundle)?;
         Ok(pipeline)
@@ -130,6 +136,11 @@ impl Pipeline {
     /// The id of the bundle that scores.
     pub fn bundle_id(&self) -> Option<&Arc<str>> {
         self.model.as_ref().map(|model| &model.id)
+    }
+
+    /// Publishes nothing of records that arrived before `until`, and learns from them.
+    pub fn warm_up(&mut self, until: EventTime) {
+        self.warm_until = Some(until);
     }
 
     /// The rules of the stream's alerts.
@@ -238,16 +249,17 @@ impl Pipeline {
 
         for (index, (record, values)) in batch.records.iter().zip(readings.clone()).enumerate() {
             let arrival = messages.get(record.message).and_then(|message| message.timestamp);
+            let warms_up = arrival.zip(self.warm_until).is_some_and(|(arrival, until)| arrival < until);
             match self.admit(record, arrival, values, table, load, &mut windows) {
                 Ok(admitted) => {
                     done.counts.out_of_order += u64::from(admitted.out_of_order);
                     if let Some(watch) = &mut self.watch {
                         let bundle = self.model.as_ref().map_or("", |model| &model.id);
                         let (partition, offset, time) = (record.partition, record.offset, record.time);
-                        let here = Here { record: index, partition, offset, time, bundle };
+                        let here = Here { record: index, partition, offset, time, bundle, warms_up };
                         watch.saw(admitted.item.slot, admitted.before, here, table, &self.episode);
                     }
-                    items.push(Item { record: index, ..admitted.item });
+                    items.push(Item { record: index, warms_up, ..admitted.item });
                 }
                 Err((reason, detail)) => done.rejected.push(Rejected::new(record.message, reason, detail)),
             }
@@ -267,7 +279,7 @@ impl Pipeline {
                 done.alerts.extend(watch.take(item.record));
             }
             let residual = item.window.zip(residuals.as_ref()).map(|(window, all)| all.row(window));
-            self.judge(slot, record, values, &item.faults, residual, &mut done);
+            self.judge(slot, record, values, &item, residual, &mut done);
             if let (Some(collector), Some(model), Some(outcome)) =
                 (&mut self.collector, &self.model, done.outcomes.last())
             {
@@ -309,7 +321,7 @@ impl Pipeline {
         };
         let (stored, new) = (|| load(record.partition, &record.series), || SeriesState::new(values.len()));
         let slot = table.slot(record.partition, &record.series, stored, new).map_err(full)?;
-        let mut item = Item { record: 0, slot, window: None, faults: Vec::new(), anew: false };
+        let mut item = Item { record: 0, slot, window: None, faults: Vec::new(), anew: false, warms_up: false };
         let Some(found) = table.get_mut(slot) else { return Ok(Admitted { item, before: None, out_of_order: false }) };
         let before = found.state.gate.newest();
         // What a record with a wrong time would let expire is kept: the gate rejects the record.

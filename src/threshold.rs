@@ -230,7 +230,12 @@ impl ThresholdState {
 
     /// Whether the threshold rests on the fleet's calibration more than on the series' own records.
     pub fn provisional(&self, plan: &Plan) -> bool {
-        self.own_records() < plan.min_records
+        self.missing_records(plan) > 0
+    }
+
+    /// Records of its own that the series needs until its threshold is no longer provisional.
+    pub fn missing_records(&self, plan: &Plan) -> u64 {
+        plan.min_records.saturating_sub(self.own_records())
     }
 
     /// Scores learned from since the series began or a level shift was accepted.

@@ -1,7 +1,7 @@
 //! Health and metrics over HTTP.
 //!
 //! `/healthz` answers 200 while the process runs; `/readyz` answers 200 when every lane runs, else 503; `/status` tells each
-//! stream's phase as JSON; `/metrics` is the Prometheus text.
+//! stream's phase as JSON; `/series/STREAM/SERIES` tells of one series; `/metrics` is the Prometheus text.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
@@ -20,6 +20,7 @@ use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 
 use crate::lane::LaneStatus;
+use crate::pipeline::status::SeriesStatus;
 use crate::retrain::learner::{Learner, Phase};
 
 /// What is shown of one stream.
@@ -67,6 +68,7 @@ pub async fn serve(address: SocketAddr, streams: Vec<StreamStatus>) -> io::Resul
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/status", get(status))
+        .route("/series/{stream}/{series}", get(series))
         .route("/metrics", get(metrics))
         .with_state(Arc::new(streams));
     let task = tokio::spawn(async move {
@@ -106,6 +108,26 @@ async fn ready(State(streams): State<Arc<Vec<StreamStatus>>>) -> (StatusCode, St
 
 async fn status(State(streams): State<Arc<Vec<StreamStatus>>>) -> Json<Value> {
     Json(Value::Array(streams.iter().map(of_stream).collect()))
+}
+
+/// One series, as it was last stored: at most some seconds ago. A key with slashes is written with %2F.
+async fn series(
+    State(streams): State<Arc<Vec<StreamStatus>>>,
+    Path((name, series)): Path<(String, String)>,
+) -> Result<Json<Vec<SeriesStatus>>, (StatusCode, String)> {
+    let Some(stream) = streams.iter().find(|stream| stream.name == name) else {
+        let names: Vec<&str> = streams.iter().map(|stream| stream.name.as_str()).collect();
+        return Err((StatusCode::NOT_FOUND, format!("no stream {name:?}; there are {}\n", names.join(", "))));
+    };
+    let (learner, key) = (stream.learner.clone(), series.clone());
+    let read = tokio::task::spawn_blocking(move || learner.series(&key).map_err(|error| error.to_string())).await;
+    let failed = |error: String| (StatusCode::INTERNAL_SERVER_ERROR, error + "\n");
+    let found = read.map_err(|error| failed(error.to_string()))?.map_err(failed)?;
+    if found.is_empty() {
+        let text = format!("stream {name} has stored nothing of a series {series:?}\n");
+        return Err((StatusCode::NOT_FOUND, text));
+    }
+    Ok(Json(found))
 }
 
 fn of_stream(stream: &StreamStatus) -> Value {

@@ -58,6 +58,7 @@ fn alert() -> Alert {
         faults: vec![FieldFault { name: "flow".into(), kind: FaultKind::Missing, value: None }],
         bundle: "b1".into(),
         provisional: false,
+        missing_records: 0,
         position: position(),
     }
 }

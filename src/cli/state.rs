@@ -10,7 +10,9 @@ use clap::Subcommand;
 
 use super::config_args::ConfigArgs;
 use super::table;
+use crate::model::registry::Registry;
 use crate::pipeline::series::SeriesState;
+use crate::pipeline::status::SeriesStatus;
 use crate::state::sled::SledStore;
 use crate::state::{Store, codec, transfer};
 
@@ -31,7 +33,7 @@ enum Command {
         #[command(flatten)]
         config: ConfigArgs,
     },
-    /// Show the whole state of one series
+    /// Show what is known of one series, and its whole state
     Show {
         /// The stream
         stream: String,
@@ -70,7 +72,7 @@ fn open(config: &ConfigArgs) -> anyhow::Result<SledStore> {
 pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.command {
         Command::List { config } => list(&open(config)?)?,
-        Command::Show { stream, series, config } => show(&open(config)?, stream, series)?,
+        Command::Show { stream, series, config } => show(config, stream, series)?,
         Command::Export { file, config } => {
             let store = open(config)?;
             let out = File::create(file).with_context(|| format!("{} cannot be written", file.display()))?;
@@ -111,13 +113,18 @@ fn list(store: &SledStore) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn show(store: &SledStore, stream: &str, series: &str) -> anyhow::Result<()> {
+fn show(config: &ConfigArgs, stream: &str, series: &str) -> anyhow::Result<()> {
+    let store = open(config)?;
+    let settings = config.stream(Some(stream))?;
+    let bundle = Registry::open(&config.load()?.service.model_dir)?.load_current(stream)?;
     let mut found = false;
     for (partition, _) in store.positions(stream)? {
         if let Some(bytes) = store.state(stream, partition, series)? {
             let state: SeriesState =
                 codec::decode(&bytes).with_context(|| format!("state of series {series} in partition {partition}"))?;
             println!("partition {partition}, {} bytes", bytes.len());
+            let status = SeriesStatus::new(&settings, bundle.as_ref(), partition, series, &state);
+            println!("{}", serde_json::to_string_pretty(&status)?);
             println!("{}", serde_json::to_string_pretty(&state)?);
             found = true;
         }

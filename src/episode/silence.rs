@@ -42,6 +42,7 @@ impl Plan {
             faults: Vec::new(),
             bundle: shown_by.bundle.to_owned(),
             provisional: false,
+            missing_records: 0,
             position: InputPosition { topic: self.topic.clone(), partition, offset },
         }
     }

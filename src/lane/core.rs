@@ -4,6 +4,7 @@
 //! never holds it while polling, so that it is never waited for.
 
 mod teach;
+mod warm_up;
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;

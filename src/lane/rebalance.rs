@@ -13,6 +13,7 @@ use rdkafka::{ClientContext, Statistics, TopicPartitionList};
 use super::core::Core;
 use super::error::LaneError;
 use crate::events::{LagMeasured, PartitionsChanged};
+use crate::record::EventTime;
 use crate::retrain::learner::Learner;
 
 /// How long the group coordinator may take to tell committed offsets: longer than a transaction that the last owner left
@@ -96,7 +97,9 @@ impl LaneContext {
         let numbers = numbers(partitions);
         let owned = {
             let mut core = self.core.lock().unwrap_or_else(PoisonError::into_inner);
-            self.start_at_stored_positions(consumer, &core, partitions)?;
+            if self.start_at_stored_positions(consumer, &core, partitions)? {
+                core.begin_warm_up()?;
+            }
             core.assigned(&numbers)?;
             core.owned()
         };
@@ -113,13 +116,14 @@ impl LaneContext {
     }
 
     /// Sets where each partition starts: at the stored position, which its states belong to, unless the group has gone
-    /// further since (another machine owned the partition meanwhile).
+    /// further since (another machine owned the partition meanwhile). Returns whether a partition begins in its history, for
+    /// the stream to warm up.
     fn start_at_stored_positions(
         &self,
         consumer: &BaseConsumer<Self>,
         core: &Core,
         partitions: &mut TopicPartitionList,
-    ) -> Result<(), LaneError> {
+    ) -> Result<bool, LaneError> {
         let committed = self.committed(consumer, core, partitions)?;
         let topics: Vec<(String, i32)> =
             partitions.elements().iter().map(|p| (p.topic().to_owned(), p.partition())).collect();
@@ -129,12 +133,38 @@ impl LaneContext {
         };
         let group: Vec<(i32, Option<i64>)> = topics.iter().map(|(topic, p)| (*p, group_of(topic, *p))).collect();
         core.restore(&group)?;
-        for ((topic, partition), (_, group)) in topics.into_iter().zip(group) {
-            if let Some(offset) = core.position(partition).max(group) {
+        let span = core.warm_up_span();
+        let is_new =
+            |(_, partition): &(String, i32)| core.position(*partition).max(offset_of(&group, *partition)).is_none();
+        let history = match span.is_zero() || !topics.iter().any(is_new) {
+            true => None,
+            false => Some(self.warm_up_offsets(consumer, partitions, span)?),
+        };
+        let mut warms_up = false;
+        for ((topic, partition), (_, group)) in topics.into_iter().zip(&group) {
+            if let Some(offset) = core.position(partition).max(*group) {
                 partitions.set_partition_offset(&topic, partition, Offset::Offset(offset))?;
+            } else if let Some(found) = history.as_ref().and_then(|h| h.find_partition(&topic, partition)) {
+                partitions.set_partition_offset(&topic, partition, found.offset())?;
+                warms_up = true;
             }
         }
-        Ok(())
+        Ok(warms_up)
+    }
+
+    /// Where a partition begins that nobody has read yet, in a stream that warms up: so long before now.
+    fn warm_up_offsets(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        partitions: &TopicPartitionList,
+        span: Duration,
+    ) -> Result<TopicPartitionList, KafkaError> {
+        let millis = EventTime::now().as_millis() - i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+        let mut times = TopicPartitionList::new();
+        for partition in partitions.elements() {
+            times.add_partition_offset(partition.topic(), partition.partition(), Offset::Offset(millis.max(0)))?;
+        }
+        consumer.offsets_for_times(times, COMMITTED_TRY)
     }
 
     /// The group's offsets. The coordinator does not tell them while a transaction of the last owner is undecided.
@@ -197,6 +227,10 @@ fn decline<C: ConsumerContext>(consumer: &BaseConsumer<C>, event: &RDKafkaRespEr
     if let Err(error) = answered {
         tracing::debug!(error = %error, "a rebalance could not be declined");
     }
+}
+
+fn offset_of(group: &[(i32, Option<i64>)], partition: i32) -> Option<i64> {
+    group.iter().find(|(number, _)| *number == partition)?.1
 }
 
 fn numbers(partitions: &TopicPartitionList) -> Vec<i32> {

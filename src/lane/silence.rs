@@ -79,7 +79,11 @@ impl TopicWatch {
         self.cadence.silent = Silent::Alone;
         let since = EventTime(last.0.saturating_add(limit));
         let quiet = Quiet { series: "*", last, since, of: partitions };
-        let alert = plan.silence(&quiet, RecordRef { series: "*", time: last, partition, offset, bundle: "" }, None);
+        let alert = plan.silence(
+            &quiet,
+            RecordRef { series: "*", time: last, partition, offset, bundle: "", warms_up: false },
+            None,
+        );
         self.open = Some(alert.clone());
         Some(alert)
     }

@@ -1,10 +1,10 @@
 //! The second half of the line for one record: chart, threshold, episode, and what is kept of them.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::series::{ScoringState, SeriesState, Slot};
-use super::{Done, Model, Pipeline, PipelineError};
+use super::status::threshold_plan;
+use super::{Done, Item, Model, Pipeline, PipelineError};
 use crate::cadence::Cadence;
 use crate::config::settings::Stream;
 use crate::episode::{EpisodeState, Judgement, RecordRef};
@@ -12,11 +12,11 @@ use crate::gate::{GateState, Normal};
 use crate::model::bundle::Bundle;
 use crate::record::alert::FieldShare;
 use crate::record::feedback::{Feedback, Says};
-use crate::record::{Fault, Outcome, Record, Scored, Verdict};
+use crate::record::{Outcome, Record, Scored, Verdict};
 use crate::retrain::set::TrainingRow;
 use crate::score::chart::ChartState;
 use crate::score::{Residual, Scorer};
-use crate::threshold::{self, ThresholdState};
+use crate::threshold::ThresholdState;
 use crate::window::WindowState;
 
 impl SeriesState {
@@ -58,8 +58,7 @@ pub(super) fn prepare(
             step: f.step,
         })
         .collect();
-    let period = stream.threshold.period.unwrap_or_else(|| Duration::from_micros(c.period_micros.max(1) as u64));
-    let threshold = threshold::Plan::new(&stream.threshold, period);
+    let threshold = threshold_plan(stream, c.period_micros);
     let template = ThresholdState::calibrated(&threshold, &c.scores);
     let id: Arc<str> = bundle.id().into();
     let tag = super::tag(&id);
@@ -78,10 +77,11 @@ impl Pipeline {
         slot: &mut Slot,
         record: &Record<'_>,
         values: &[f64],
-        faults: &[Fault],
+        item: &Item,
         residual: Option<Residual<'_>>,
         done: &mut Done,
     ) {
+        let (faults, warms_up) = (item.faults.as_slice(), item.warms_up);
         let mut scored = None;
         let mut top_field = faults.first().map(|fault| fault.field);
         let state = &mut slot.state;
@@ -106,7 +106,8 @@ impl Pipeline {
         };
         let bundle = self.model.as_ref().map_or("", |model| &model.id);
         let (series, time) = (&*slot.series, record.time);
-        let at = RecordRef { series, time, partition: record.partition, offset: record.offset, bundle };
+        let (partition, offset) = (record.partition, record.offset);
+        let at = RecordRef { series, time, partition, offset, bundle, warms_up };
         let scoring = state.scoring.as_ref();
         let attribution = self.model.as_ref().zip(scoring).zip(residual);
         let shares = || attribution.map_or(Vec::new(), |((model, s), r)| self.shares(model, s, values, r.values));
@@ -183,11 +184,11 @@ impl Model {
             }
         };
         let scored = self.scorer.step(&mut scoring.chart, residual, alerting);
-        let provisional = scoring.threshold.provisional(&self.threshold);
+        let missing = scoring.threshold.missing_records(&self.threshold);
         let threshold = scoring.threshold.value(&self.threshold);
         if alerting && scored.score <= threshold {
             // Between clear and alert while an episode is open: neither an outlier nor to be learned from.
-            return (Judgement::Scored { score: scored.score, threshold, provisional }, scored);
+            return (Judgement::Scored { score: scored.score, threshold, missing }, scored);
         }
         let step = scoring.threshold.step(&self.threshold, scored.score);
         if step.relearning {
@@ -195,7 +196,7 @@ impl Model {
             scoring.chart.rebase();
             scoring.threshold = self.template.clone();
         }
-        (Judgement::Scored { score: scored.score, threshold: step.threshold, provisional }, scored)
+        (Judgement::Scored { score: scored.score, threshold: step.threshold, missing }, scored)
     }
 }
 

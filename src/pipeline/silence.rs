@@ -62,6 +62,8 @@ pub(super) struct Here<'a> {
     pub(super) offset: i64,
     pub(super) time: EventTime,
     pub(super) bundle: &'a str,
+    /// Whether nothing is to be published yet.
+    pub(super) warms_up: bool,
 }
 
 /// A series that is overdue.
@@ -183,7 +185,11 @@ impl Watch {
                 gateway.newest = gateway.newest.max(Some(last));
             }
             let since = EventTime(last.0.saturating_add(limit));
-            if silent_for > limit && state.cadence.silent != Silent::Alone && !plan.is_muted(&series, now) {
+            if silent_for > limit
+                && state.cadence.silent != Silent::Alone
+                && !here.warms_up
+                && !plan.is_muted(&series, now)
+            {
                 overdue.push(Overdue { slot, series, last, since });
             }
         }
@@ -263,7 +269,7 @@ impl Clock {
 impl<'a> Here<'a> {
     fn place(&self) -> episode::RecordRef<'a> {
         let (time, partition, offset, bundle) = (self.time, self.partition, self.offset, self.bundle);
-        episode::RecordRef { series: "", time, partition, offset, bundle }
+        episode::RecordRef { series: "", time, partition, offset, bundle, warms_up: self.warms_up }
     }
 }
 

@@ -57,8 +57,16 @@ pub struct Alert {
     pub bundle: String,
     /// Whether the threshold still rests on the fleet's calibration more than on the series' own records.
     pub provisional: bool,
+    /// Records that the series needs until its alerts are no longer provisional; left out where none are missing.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub missing_records: u64,
     /// The input record of this event.
     pub position: InputPosition,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What happens to an episode.

@@ -14,6 +14,8 @@ use crate::config::settings::Stream;
 use crate::events::{BundleLive, Learning, TrainingFailed};
 use crate::model::bundle::Bundle;
 use crate::model::registry::{Registry, RegistryError};
+use crate::pipeline::series::SeriesState;
+use crate::pipeline::status::SeriesStatus;
 use crate::state::codec::{self};
 use crate::state::{Store, StoreError};
 
@@ -140,6 +142,23 @@ impl Learner {
             Phase::Live(_) => self.registry.load_current(&self.stream.name),
             _ => Ok(None),
         }
+    }
+
+    /// What is stored of a series; one for each partition that has it.
+    ///
+    /// # Errors
+    /// Where the store or the live bundle cannot be read.
+    pub fn series(&self, series: &str) -> Result<Vec<SeriesStatus>, LearnError> {
+        let (stream, name) = (&self.stream, &self.stream.name);
+        let bundle = self.registry.load_current(name)?;
+        let mut found = Vec::new();
+        for (partition, _) in self.store.positions(name)? {
+            let bytes = self.store.state(name, partition, series)?;
+            if let Some(state) = bytes.and_then(|bytes| codec::decode::<SeriesState>(&bytes).ok()) {
+                found.push(SeriesStatus::new(stream, bundle.as_ref(), partition, series, &state));
+            }
+        }
+        Ok(found)
     }
 
     /// Takes one record; records that come while a model is trained or live are not needed.

@@ -98,7 +98,7 @@ fn feed(plan: &Plan, state: &mut EpisodeState, time: i64, offset: i64, letter: c
         _ => FaultKind::Stuck,
     };
     let faults = [Fault { field: 1, kind, value: Some(7.0) }];
-    let scored = |score| Judgement::Scored { score, threshold: THRESHOLD, provisional: true };
+    let scored = |score| Judgement::Scored { score, threshold: THRESHOLD, missing: 12 };
     let judgement = match letter {
         '.' => scored(0.5),
         's' => scored(1.9),
@@ -108,7 +108,8 @@ fn feed(plan: &Plan, state: &mut EpisodeState, time: i64, offset: i64, letter: c
         'L' => Judgement::Learning,
         _ => unreachable!("no such letter"),
     };
-    let record = RecordRef { series: "pump-7", time: EventTime(time), partition: 4, offset, bundle: "b1" };
+    let record =
+        RecordRef { series: "pump-7", time: EventTime(time), partition: 4, offset, bundle: "b1", warms_up: false };
     plan.step(state, &record, &judgement, shares)
 }
 
@@ -192,6 +193,7 @@ fn an_anomaly_tells_its_story() {
       "faults": [],
       "bundle": "b1",
       "provisional": true,
+      "missing_records": 12,
       "position": {
         "topic": "plant.pumps",
         "partition": 4,
@@ -306,8 +308,9 @@ fn shares_are_asked_for_only_where_an_anomaly_is_published() {
     let mut state = EpisodeState::default();
     let mut asked = Vec::new();
     for offset in 0..6 {
-        let judgement = Judgement::Scored { score: 3.0, threshold: THRESHOLD, provisional: false };
-        let record = RecordRef { series: "a", time: EventTime(offset), partition: 0, offset, bundle: "b1" };
+        let judgement = Judgement::Scored { score: 3.0, threshold: THRESHOLD, missing: 0 };
+        let record =
+            RecordRef { series: "a", time: EventTime(offset), partition: 0, offset, bundle: "b1", warms_up: false };
         plan.step(&mut state, &record, &judgement, || {
             asked.push(offset);
             shares()
@@ -322,10 +325,10 @@ fn ids_differ_in_every_part_and_do_not_run_together() {
     let id = |stream: &str, topic: &str, series, partition, offset, faulty: bool| {
         let plan = Plan::new(stream, topic, &[], &rules, &[]);
         let faults = [Fault { field: 0, kind: FaultKind::Missing, value: None }];
-        let scored = Judgement::Scored { score: 3.0, threshold: THRESHOLD, provisional: false };
+        let scored = Judgement::Scored { score: 3.0, threshold: THRESHOLD, missing: 0 };
         let judgement = if faulty { Judgement::Faulty(&faults) } else { scored };
         let mut state = EpisodeState::default();
-        let record = RecordRef { series, time: EventTime(0), partition, offset, bundle: "b1" };
+        let record = RecordRef { series, time: EventTime(0), partition, offset, bundle: "b1", warms_up: false };
         let open = (0..3).find_map(|_| plan.step(&mut state, &record, &judgement, Vec::new).alerts.pop());
         open.expect("opens").id
     };
@@ -345,9 +348,9 @@ fn ids_differ_in_every_part_and_do_not_run_together() {
 fn a_threshold_of_zero_publishes_finite_ratios_and_closes() {
     let plan = plan(&Episode { open_n: 1, open_m: 1, close_after: 1, ..rules() }, &[]);
     let mut state = EpisodeState::default();
-    let record = RecordRef { series: "a", time: EventTime(0), partition: 0, offset: 0, bundle: "b1" };
+    let record = RecordRef { series: "a", time: EventTime(0), partition: 0, offset: 0, bundle: "b1", warms_up: false };
     let mut step = |score| {
-        let judgement = Judgement::Scored { score, threshold: 0.0, provisional: false };
+        let judgement = Judgement::Scored { score, threshold: 0.0, missing: 0 };
         plan.step(&mut state, &record, &judgement, Vec::new).alerts.pop().expect("an event")
     };
     assert_eq!(step(1.0).ratio, Some(RATIO_MAX));

@@ -1,8 +1,12 @@
 //! The daemon on its way from records to alerts, as `outlierd replay` would find them, and what an operator does to it.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 
-use crate::support::stream::{Stream, TRAIN, records};
+use serde_json::Value;
+
+use crate::support::stream::{Stream, TRAIN, records, steady};
 use crate::support::{Daemon, OUTLIERD, Read, outlierd, wait_for};
 
 #[test]
@@ -209,4 +213,41 @@ fn sighup_takes_over_new_mutes() {
     assert!(scores.values().any(|score| score["verdict"] == "outlier"), "there is something to mute");
     assert_eq!(stream.alerts().1, 0);
     daemon.stop();
+}
+
+#[test]
+fn a_new_stream_warms_up_on_its_history_and_publishes_nothing_of_it() {
+    let stream = Stream::delivered("warm", "exactly_once");
+    let text = fs::read_to_string(&stream.config).unwrap();
+    fs::write(&stream.config, text.replace("commit_interval", "start = \"latest\", warm_up = \"1h\", commit_interval"))
+        .unwrap();
+    let part = |rows: std::ops::Range<usize>, shift: f64| rows.map(|i| steady(i, shift)).collect::<Vec<_>>();
+    let quiet = TRAIN + 600;
+    stream.send(&part(0..quiet, 0.0));
+    stream.send(&part(quiet..quiet + 60, 3.0));
+    stream.send(&part(quiet + 60..quiet + 300, 0.0));
+    let mut daemon = Daemon::start(&stream.config, "first");
+    stream.await_scores(quiet + 300);
+    daemon.stop();
+    assert_eq!(stream.alerts().0, [Value::Null; 0], "of what happened before the start");
+    let mut daemon = Daemon::start_with(&stream.config, "again", &["--set", "service.http_listen=127.0.0.1:0"]);
+    stream.send(&part(quiet + 300..quiet + 360, 3.0));
+    let alert = wait_for("the alert", || stream.alerts().0.into_iter().next());
+    assert_eq!((&alert["event"], &alert["provisional"]), (&Value::from("open"), &Value::from(false)));
+    let (found, status) = get(&daemon, "/series/rig/valve");
+    assert!(found && status[0]["missing_records"] == 0 && status[0]["gap_s"] == 1.0, "{status}");
+    assert!(!get(&daemon, "/series/rig/pump").0);
+    daemon.stop();
+}
+
+/// What the daemon's status page answers.
+fn get(daemon: &Daemon, path: &str) -> (bool, Value) {
+    let log = daemon.log();
+    let address = log.split("http listening address=").nth(1).unwrap().split_whitespace().next().unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let body = text.split("\r\n\r\n").nth(1).unwrap_or_default();
+    (text.starts_with("HTTP/1.1 200"), serde_json::from_str(body).unwrap_or_default())
 }

@@ -46,6 +46,7 @@ fn opening(id: &str, pump: usize, began: i64, opened: i64) -> Alert {
         faults: Vec::new(),
         bundle: String::new(),
         provisional: false,
+        missing_records: 0,
         position: InputPosition { topic: "t".to_owned(), partition: 0, offset: 0 },
     }
 }

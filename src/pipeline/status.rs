@@ -1,0 +1,66 @@
+//! What is to be told of one series: for people and for the status page.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::series::SeriesState;
+use super::tag;
+use crate::cadence::Silent;
+use crate::config::settings::Stream;
+use crate::model::bundle::Bundle;
+use crate::threshold;
+
+/// One series, as it was last stored.
+#[derive(Clone, PartialEq, Debug, Serialize, JsonSchema)]
+pub struct SeriesStatus {
+    /// Its key.
+    pub series: String,
+    /// Its partition.
+    pub partition: i32,
+    /// Event time of its newest record (RFC 3339, UTC).
+    pub newest: Option<String>,
+    /// Seconds between two of its records, typically.
+    pub gap_s: Option<f64>,
+    /// Whether it is overdue, and that has been announced.
+    pub silent: bool,
+    /// Whether an anomaly's alert is open, published or not.
+    pub anomaly: bool,
+    /// Whether a sensor fault's alert is open, published or not.
+    pub sensor_fault: bool,
+    /// Its threshold; none until it was scored with the live bundle.
+    pub threshold: Option<f64>,
+    /// Records of its own that the threshold has learned from.
+    pub own_records: u64,
+    /// Records that are missing until its alerts are no longer provisional.
+    pub missing_records: u64,
+}
+
+impl SeriesStatus {
+    /// The status of a series of a stream whose live bundle is `bundle`.
+    pub fn new(stream: &Stream, bundle: Option<&Bundle>, partition: i32, series: &str, state: &SeriesState) -> Self {
+        let plan = threshold_plan(stream, bundle.map_or(0, |bundle| bundle.calibration.period_micros));
+        let live = bundle.map(|bundle| tag(bundle.id()));
+        let scoring = state.scoring.as_ref().filter(|scoring| Some(scoring.bundle) == live);
+        Self {
+            series: series.to_owned(),
+            partition,
+            newest: state.gate.newest().map(|time| time.to_string()),
+            gap_s: state.cadence.typical_s(),
+            silent: state.cadence.silent != Silent::No,
+            anomaly: state.episode.anomaly_open(),
+            sensor_fault: state.episode.fault_open(),
+            threshold: scoring.map(|scoring| scoring.threshold.value(&plan)),
+            own_records: scoring.map_or(0, |scoring| scoring.threshold.own_records()),
+            missing_records: scoring
+                .map_or(stream.threshold.min_records, |scoring| scoring.threshold.missing_records(&plan)),
+        }
+    }
+}
+
+/// The threshold's constants, where records of a series follow each other by `period` microseconds in the training data.
+pub(super) fn threshold_plan(stream: &Stream, period: i64) -> threshold::Plan {
+    let period = stream.threshold.period.unwrap_or_else(|| Duration::from_micros(period.max(1).cast_unsigned()));
+    threshold::Plan::new(&stream.threshold, period)
+}

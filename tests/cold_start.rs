@@ -1,0 +1,106 @@
+//! Streams and series that are new: what is missing is told, and what happened before the first start is learned from only.
+
+#![expect(clippy::unwrap_used, reason = "a test says what it expects by unwrapping it, in its helpers too")]
+
+use std::borrow::Cow;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use outlierd::config::settings::Stream;
+use outlierd::config::{Sources, load};
+use outlierd::model::bundle::Bundle;
+use outlierd::pipeline::Pipeline;
+use outlierd::pipeline::series::SeriesTable;
+use outlierd::pipeline::status::SeriesStatus;
+use outlierd::record::alert::{Alert, AlertEvent};
+use outlierd::record::{Batch, EventTime, Message, Record};
+use outlierd::retrain::buffer::Admission;
+use outlierd::retrain::learn::learn;
+use outlierd::retrain::set::{TrainingRow, TrainingSet};
+
+fn stream() -> Arc<Stream> {
+    let overrides = [
+        "streams.s.input.topic=t",
+        "streams.s.record.fields=[\"x\", \"y\"]",
+        "streams.s.model.kind=linear",
+        "streams.s.model.latent=1",
+        "streams.s.retrain.guard=1s",
+    ];
+    let overrides = overrides.into_iter().map(str::to_owned).collect();
+    Arc::new(load(&Sources { overrides, ..Sources::default() }).unwrap().streams.remove(0))
+}
+
+fn values(second: i64, shift: f64) -> Vec<f64> {
+    let noise = |salt: i64| (((second * 7_919 + salt * 104_729) % 1_009) as f64 / 1_009.0 - 0.5) * 0.4;
+    let cause = (second as f64 / 40.0).sin() + noise(1);
+    vec![cause + noise(2), 2.0 * cause + noise(3) + shift]
+}
+
+fn bundle() -> Bundle {
+    let row = |s| TrainingRow { series: "a".into(), time: EventTime(s * 1_000_000), values: values(s, 0.0) };
+    learn(&stream(), &TrainingSet::new((0..1_000).map(row)), None, &mut |_| ControlFlow::Continue(())).unwrap()
+}
+
+/// Records of the series `a`, one a second, that arrived when they were measured; `shift` is on the second reading.
+fn run(pipeline: &mut Pipeline, table: &mut SeriesTable, seconds: std::ops::Range<i64>, shift: f64) -> Vec<Alert> {
+    let mut alerts = Vec::new();
+    for second in seconds {
+        let time = EventTime(second * 1_000_000);
+        let message = Message { partition: 0, offset: second, key: None, payload: None, timestamp: Some(time) };
+        let record = Record { message: 0, partition: 0, offset: second, series: Cow::Borrowed("a"), time };
+        let batch = Batch { records: vec![record], values: values(second, shift), ..Batch::default() };
+        alerts.extend(pipeline.run_decoded(&[message], batch, table, &mut |_, _| None).unwrap().alerts);
+    }
+    alerts
+}
+
+#[test]
+fn what_happened_before_the_first_start_is_learned_from_and_not_published() {
+    let warm = |until: Option<i64>| {
+        let mut pipeline = Pipeline::new(stream(), Some(bundle())).unwrap();
+        pipeline.collect(Arc::new(Admission::open()));
+        until.into_iter().for_each(|second| pipeline.warm_up(EventTime(second * 1_000_000)));
+        let mut table = SeriesTable::new(10);
+        let mut alerts = run(&mut pipeline, &mut table, 1_000..2_000, 0.0);
+        alerts.extend(run(&mut pipeline, &mut table, 2_000..2_060, 3.0));
+        alerts.extend(run(&mut pipeline, &mut table, 2_060..2_600, 0.0));
+        let collected = pipeline.take_collected().iter().map(|run| run.times.len()).sum::<usize>();
+        let later = run(&mut pipeline, &mut table, 2_600..2_660, 3.0);
+        (alerts.len(), collected, later)
+    };
+    let (cold, collected, later) = warm(None);
+    assert!(cold >= 2 && later[0].event == AlertEvent::Open);
+    let (told, learned, after) = warm(Some(2_600));
+    assert_eq!((told, learned), (0, collected), "nothing is told of the history, and as much is learned from it");
+    assert_eq!(after[0], later[0], "the thresholds are those of a stream that has run all the time");
+    // A fault that goes on is told when the history is over.
+    let (told, _, _) = warm(Some(2_030));
+    assert!(told >= 2, "{told}");
+}
+
+#[test]
+fn a_new_series_says_how_many_records_it_is_missing() {
+    let (stream, bundle) = (stream(), bundle());
+    let mut pipeline = Pipeline::new(stream.clone(), Some(self::bundle())).unwrap();
+    let mut table = SeriesTable::new(10);
+    let wanted = stream.threshold.min_records;
+    let status = |table: &mut SeriesTable| {
+        let slot = table.find(0, "a").unwrap();
+        SeriesStatus::new(&stream, Some(&bundle), 0, "a", &table.get_mut(slot).unwrap().state)
+    };
+    run(&mut pipeline, &mut table, 1_000..1_100, 0.0);
+    let young = status(&mut table);
+    assert_eq!((young.own_records, young.missing_records), (100, wanted - 100));
+    assert_eq!(young.newest.as_deref(), Some("1970-01-01T00:18:19Z"));
+    assert!((young.gap_s.unwrap() - 1.0).abs() < 0.02 && young.threshold.unwrap() > 0.0);
+    let alerts = run(&mut pipeline, &mut table, 1_100..1_150, 3.0);
+    assert!(alerts[0].provisional && (200..=300).contains(&alerts[0].missing_records), "{:?}", alerts[0]);
+    assert!(status(&mut table).anomaly);
+
+    run(&mut pipeline, &mut table, 1_150..2_600, 0.0);
+    let grown = status(&mut table);
+    assert_eq!((grown.missing_records, grown.anomaly), (0, false));
+    let alerts = run(&mut pipeline, &mut table, 2_600..2_650, 3.0);
+    assert!(!alerts[0].provisional && alerts[0].missing_records == 0);
+    assert!(serde_json::to_value(&alerts[0]).unwrap().get("missing_records").is_none());
+}
