@@ -13,6 +13,7 @@ pub mod learn;
 pub mod learner;
 pub mod plan;
 pub mod proof;
+pub mod self_test;
 pub mod set;
 pub mod thread;
 pub mod trial;

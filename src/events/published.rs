@@ -67,6 +67,13 @@ pub enum Event {
         /// What came of it.
         done: String,
     },
+    /// The self-test has found the stream's detector blind, or seeing again.
+    SightChanged {
+        /// Whether it is blind.
+        blind: bool,
+        /// Series that were tested.
+        series_tested: usize,
+    },
     /// The live bundle has learned from a stretch of time that is now marked as faulty.
     LearnedFromMarked {
         /// The bundle.
@@ -85,6 +92,7 @@ impl Event {
             Self::WentLive { .. } => "went_live",
             Self::BroughtBack { .. } => "brought_back",
             Self::FeedbackTaken { .. } => "feedback_taken",
+            Self::SightChanged { .. } => "sight_changed",
             Self::LearnedFromMarked { .. } => "learned_from_marked",
         }
     }

@@ -17,6 +17,11 @@ pub fn describe_metrics() {
         "Distance of recent scores from those of the calibration (Kolmogorov-Smirnov)"
     );
     describe_gauge!(
+        "outlierd_detectable_deviation",
+        "Smallest level shift that live series would catch now, in standard deviations of the field; +Inf where none is"
+    );
+    describe_gauge!("outlierd_blind", "Whether the stream would no longer catch what its bundle has proved to catch");
+    describe_gauge!(
         "outlierd_sensitivity",
         "Smallest injected fault that the live bundle catches, in standard deviations of the field; +Inf where none is"
     );
@@ -112,6 +117,52 @@ impl SensitivityKnown<'_> {
             gauge!("outlierd_sensitivity", "stream" => self.stream.to_owned(), "field" => s.field.clone(), "kind" => s.kind.as_str())
                 .set(s.smallest.unwrap_or(f64::INFINITY));
         }
+    }
+}
+
+/// What live series would catch of a field.
+pub struct DeviationKnown<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// The field.
+    pub field: &'a str,
+    /// The smallest level shift that at least half of the tested series catch, in standard deviations.
+    pub size: f64,
+}
+
+impl DeviationKnown<'_> {
+    /// Sets the gauge.
+    pub fn emit(&self) {
+        gauge!("outlierd_detectable_deviation", "stream" => self.stream.to_owned(), "field" => self.field.to_owned())
+            .set(self.size);
+    }
+}
+
+/// The self-test found the detector blind, or seeing again.
+pub struct SightChanged<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// Whether it is blind.
+    pub blind: bool,
+    /// Series that were tested.
+    pub tested: usize,
+}
+
+impl SightChanged<'_> {
+    /// Logs and sets the gauge.
+    pub fn emit(&self) {
+        if self.blind {
+            error!(
+                stream = self.stream,
+                tested = self.tested,
+                "blind: faults that the live bundle has proved to catch would be missed now; look at the thresholds \
+                 (GET /series/STREAM/SERIES), and train another bundle with outlierd model challenge, or go back with \
+                 outlierd model rollback"
+            );
+        } else {
+            info!(stream = self.stream, tested = self.tested, "sees again: what was proved is caught");
+        }
+        gauge!("outlierd_blind", "stream" => self.stream.to_owned()).set(f64::from(u8::from(self.blind)));
     }
 }
 

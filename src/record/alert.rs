@@ -35,7 +35,8 @@ pub struct Alert {
     /// Event time of the closing record (RFC 3339, UTC); only in a close event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closed_at: Option<String>,
-    /// Records of the episode so far that were outliers (or faulty); of a gateway's silence, its series.
+    /// Records of the episode so far that were outliers (or faulty); of a gateway's silence, its
+    /// series; of a topic's, its partitions; of a blind detector, the series that were tested.
     pub records: u64,
     /// Score of this event's record; none for sensor faults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -102,6 +103,8 @@ pub enum AlertKind {
     SensorFault,
     /// A series, a gateway or the whole topic sends nothing any more.
     Silence,
+    /// The stream's detector would no longer catch what it has proved to catch.
+    Blind,
 }
 
 impl AlertKind {
@@ -111,6 +114,7 @@ impl AlertKind {
             Self::Anomaly => "anomaly",
             Self::SensorFault => "sensor_fault",
             Self::Silence => "silence",
+            Self::Blind => "blind",
         }
     }
 }

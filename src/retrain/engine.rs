@@ -3,6 +3,7 @@
 //! Nothing here knows threads, clocks or Kafka: the daemon's thread ([`super::thread`]) and a replay drive the same engine.
 
 mod lessons;
+mod seeing;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -16,6 +17,7 @@ use super::error::RetrainError;
 use super::learn::{Progress, learn};
 use super::plan::{Plan, Probation, Reason};
 use super::proof::{Case, Confirmed};
+use super::self_test::SelfTest;
 use super::set::{Run, TrainingSet};
 use super::verdict::{VERDICT, Verdict};
 use crate::config::settings::{ModelKind, Stream, Warmth};
@@ -44,6 +46,10 @@ pub struct Engine {
     live: Option<Live>,
     /// Confirmed faults, by what they were said of.
     confirmed: BTreeMap<String, Confirmed>,
+    /// What live series would catch today.
+    seeing: SelfTest,
+    /// The number of the series that is tested next.
+    next_tested: usize,
     /// Where events are put to be published.
     outbox: Outbox,
 }
@@ -79,8 +85,8 @@ impl Engine {
         buffer.runs().for_each(|run| admission.saw(run.until()));
         NormalKept { stream: &stream.name, records: buffer.len(), series: buffer.series() }.emit();
         let confirmed = lessons::confirmed(&*store, &stream.name)?;
-        let (live, outbox) = Default::default();
-        Ok(Self { stream, registry, store, admission, buffer, plan, live, confirmed, outbox })
+        let (live, seeing, next_tested, outbox) = Default::default();
+        Ok(Self { stream, registry, store, admission, buffer, plan, live, confirmed, seeing, next_tested, outbox })
     }
 
     /// Publishes what happens from now on.

@@ -60,6 +60,10 @@ pub struct Plan {
     pub probation: Option<Probation>,
     /// Bundles that were brought back, the latest last.
     pub brought_back: Vec<String>,
+    /// When the next self-test is due.
+    pub self_test: Option<EventTime>,
+    /// Since when the stream is blind.
+    pub blind_since: Option<EventTime>,
 }
 
 /// A bundle that went live a short time ago.

@@ -166,15 +166,15 @@ impl<'a> Exam<'a> {
         let id = bundle.id().to_owned();
         let error = self.error(&bundle)?;
         let mut trial = Trial::new(self.case.stream, bundle)?;
-        let normal = trial.run(&courses(self.case.held_out, self.fields))?;
+        let normal = trial.run(&courses(self.case.held_out, self.fields), None)?;
         let clean: Vec<Course> = self.places.iter().map(|(course, _)| course.clone()).collect();
-        let clean = trial.run(&clean)?.opened;
+        let clean = trial.run(&clean, None)?.opened;
         let mut injected = Vec::with_capacity(self.injected.len());
         // Part by part: a copy of a series for each fault is much at once.
         for (part, faults) in self.injected.chunks(64).enumerate() {
             let courses: Vec<Course> =
                 faults.iter().enumerate().map(|(i, fault)| self.broken(fault, part * 64 + i)).collect();
-            let opened = trial.run(&courses)?.opened;
+            let opened = trial.run(&courses, None)?.opened;
             injected.extend(faults.iter().zip(opened).map(|(fault, opened)| {
                 let start = self.places[fault.place].1;
                 let after = |rows: &[usize]| rows.iter().any(|&row| row >= start);
@@ -182,7 +182,7 @@ impl<'a> Exam<'a> {
             }));
         }
         let courses: Vec<Course> = self.case.confirmed.iter().map(|fault| fault.course.clone()).collect();
-        let opened = trial.run(&courses)?.opened;
+        let opened = trial.run(&courses, None)?.opened;
         let confirmed = self.case.confirmed.iter().zip(opened);
         let confirmed = confirmed.map(|(fault, opened)| opened.iter().any(|&row| row >= fault.begins)).collect();
         Ok(Reached { id, error, normal, injected, confirmed })
@@ -341,7 +341,7 @@ fn places(set: &TrainingSet, fields: usize) -> Vec<(Course, usize)> {
 }
 
 /// Standard deviation of each field inside the series, in the field's unit: the mean over the series' variances.
-fn spread(set: &TrainingSet, fields: usize) -> Vec<f64> {
+pub(super) fn spread(set: &TrainingSet, fields: usize) -> Vec<f64> {
     let mut sum = vec![0.0; fields];
     let mut largest = vec![0.0f64; fields];
     for rows in &set.segments {

@@ -168,6 +168,7 @@ impl Body {
         if self.engine.probe(now)? {
             return self.show_live();
         }
+        self.engine.self_test(now)?;
         if self.leads.load(Ordering::Relaxed) == 0 {
             return Ok(());
         }

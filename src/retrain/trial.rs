@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::settings::Stream;
 use crate::model::bundle::Bundle;
-use crate::pipeline::series::SeriesTable;
+use crate::pipeline::series::{SeriesState, SeriesTable};
 use crate::pipeline::{Pipeline, PipelineError};
 use crate::record::alert::AlertEvent;
 use crate::record::{Batch, EventTime, Record};
@@ -16,7 +16,7 @@ use crate::record::{Batch, EventTime, Record};
 /// Records of one batch.
 const BATCH_ROWS: usize = 4_096;
 
-/// The rows of one series in the order of time: a series that nothing is known of before.
+/// The rows of one series in the order of time.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Course {
     /// Event times, increasing.
@@ -55,11 +55,11 @@ impl Trial {
         Ok(Self { pipeline: Pipeline::new(Arc::new(stream), Some(bundle))?, fields })
     }
 
-    /// Judges courses, each as a series of its own.
+    /// Judges courses, each as a series of its own; all begin in the state `start`, or as series that nothing is known of.
     ///
     /// # Errors
     /// Where the forward pass fails.
-    pub fn run(&mut self, courses: &[Course]) -> Result<Tried, PipelineError> {
+    pub fn run(&mut self, courses: &[Course], start: Option<&SeriesState>) -> Result<Tried, PipelineError> {
         let mut tried = Tried { opened: vec![Vec::new(); courses.len()], budgeted: 0.0 };
         let mut table = SeriesTable::new(usize::MAX);
         let mut batch = Batch::default();
@@ -70,16 +70,22 @@ impl Trial {
                 batch.records.push(Record { message, partition, offset, series: Cow::Borrowed("trial"), time });
                 batch.values.extend_from_slice(values);
                 if batch.records.len() >= BATCH_ROWS {
-                    self.judge(std::mem::take(&mut batch), &mut table, &mut tried)?;
+                    self.judge(std::mem::take(&mut batch), start, &mut table, &mut tried)?;
                 }
             }
         }
-        self.judge(batch, &mut table, &mut tried)?;
+        self.judge(batch, start, &mut table, &mut tried)?;
         Ok(tried)
     }
 
-    fn judge(&mut self, batch: Batch<'_>, table: &mut SeriesTable, tried: &mut Tried) -> Result<(), PipelineError> {
-        let done = self.pipeline.run_decoded(&[], batch, table, &mut |_, _| None)?;
+    fn judge(
+        &mut self,
+        batch: Batch<'_>,
+        start: Option<&SeriesState>,
+        table: &mut SeriesTable,
+        tried: &mut Tried,
+    ) -> Result<(), PipelineError> {
+        let done = self.pipeline.run_decoded(&[], batch, table, &mut |_, _| start.cloned())?;
         tried.budgeted += done.counts.budgeted;
         for alert in done.alerts.iter().filter(|alert| alert.event == AlertEvent::Open) {
             if let Some(opened) = tried.opened.get_mut(alert.position.partition as usize) {

@@ -140,6 +140,7 @@ fn describe(alert: &Alert) -> String {
             format!("sensor fault: {}", faults.collect::<Vec<_>>().join(", "))
         }
         AlertKind::Silence => "silence: nothing comes any more".to_owned(),
+        AlertKind::Blind => "blind: a fault would no longer be caught".to_owned(),
         AlertKind::Anomaly => {
             let field = alert.fields.first().map_or(String::new(), |field| {
                 format!("{} {} {}, expected {:.2}, ", field.name, field.value, unit(&field.name), field.expected)

@@ -93,6 +93,7 @@ fn alert_name(kind: AlertKind) -> &'static str {
         AlertKind::Anomaly => "anomaly",
         AlertKind::SensorFault => "sensor fault",
         AlertKind::Silence => "silence",
+        AlertKind::Blind => "blind",
     }
 }
 

@@ -1,0 +1,187 @@
+//! Self-test: what the live series would catch today, with the thresholds and baselines that they have come to.
+//!
+//! A proof tells what a bundle catches in series that begin anew. Live series have learned since: a threshold that was driven
+//! up, or a baseline that follows too fast, makes a detector blind without anybody noticing. So level shifts are injected into
+//! copies of live series' latest normal records, and judged from copies of their states. Nothing of it is published or kept.
+
+use std::collections::VecDeque;
+
+use super::inject::{Fault, Kind, inject};
+use super::trial::{Course, Trial};
+use super::verdict::Verdict;
+use crate::pipeline::PipelineError;
+use crate::pipeline::series::SeriesState;
+use crate::record::EventTime;
+
+/// The injected fault: a deviation that stays.
+const KIND: Kind = Kind::LevelShift;
+/// Records that it lasts, as in a proof.
+const FAULT_ROWS: usize = 100;
+/// Results that tell of the stream as a whole, the newest.
+const RESULTS_MAX: usize = 32;
+/// Tested series that are needed to call a stream blind.
+const TESTED_MIN: usize = 3;
+/// Times the proved size above which a field is blind: two of the sizes that are tried.
+const WORSE: f64 = 4.0;
+/// Part of the fields that have to be blind for the stream to be, and below which it sees again.
+const BLIND: (f64, f64) = (0.5, 0.25);
+
+/// What the series that were tested last would catch.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct SelfTest {
+    /// The bundle that they are scored by.
+    bundle: String,
+    /// For each series, the smallest size that it catches in each field; the newest last.
+    results: VecDeque<(String, Vec<Option<f64>>)>,
+}
+
+/// A live series, and what it is tried with.
+#[derive(Clone, Debug)]
+pub struct Subject<'a> {
+    /// Its state as it was committed.
+    pub state: &'a SeriesState,
+    /// Its latest normal readings, row-major.
+    pub values: &'a [f64],
+    /// Microseconds between two records.
+    pub period: i64,
+    /// Standard deviation of each field inside a series, in its own unit.
+    pub unit: &'a [f64],
+}
+
+impl Subject<'_> {
+    /// The smallest level shift, in standard deviations, that is caught in each field; `None` where the series alerts without
+    /// one, so that it tells nothing.
+    ///
+    /// # Errors
+    /// Where the forward pass fails.
+    pub fn test(&self, trial: &mut Trial) -> Result<Option<Vec<Option<f64>>>, PipelineError> {
+        let fields = self.unit.len().max(1);
+        let rows = self.values.len() / fields;
+        let start = rows - FAULT_ROWS.min(2 * rows / 3);
+        let newest = self.state.gate.newest().unwrap_or_default().0;
+        let times: Vec<EventTime> = (1..=rows as i64).map(|row| EventTime(newest + row * self.period.max(1))).collect();
+        let clean = Course { times, values: self.values.to_vec() };
+        if !trial.run(std::slice::from_ref(&clean), Some(self.state))?.opened[0].is_empty() {
+            return Ok(None);
+        }
+        let sizes = KIND.sizes();
+        let mut smallest = Vec::with_capacity(fields);
+        for (field, &unit) in self.unit.iter().enumerate() {
+            let with = |&size: &f64| {
+                let mut course = clean.clone();
+                inject(&mut course.values, fields, &Fault { kind: KIND, field, size }, start, unit, field as u64);
+                course
+            };
+            let courses: Vec<Course> = sizes.iter().map(with).collect();
+            let opened = trial.run(&courses, Some(self.state))?.opened;
+            let caught = |index: usize| opened[index].iter().any(|&row| row >= start);
+            smallest.push((0..sizes.len()).rev().take_while(|&index| caught(index)).last().map(|index| sizes[index]));
+        }
+        Ok(Some(smallest))
+    }
+}
+
+impl SelfTest {
+    /// Forgets results of another bundle than the live one.
+    pub fn follow(&mut self, bundle: &str) {
+        if self.bundle != bundle {
+            *self = Self { bundle: bundle.to_owned(), results: VecDeque::new() };
+        }
+    }
+
+    /// Takes the result of a series, in place of an older one.
+    pub fn add(&mut self, series: &str, smallest: Vec<Option<f64>>) {
+        self.results.retain(|(other, _)| other != series);
+        self.results.push_back((series.to_owned(), smallest));
+        while self.results.len() > RESULTS_MAX {
+            self.results.pop_front();
+        }
+    }
+
+    /// How many series tell of the stream.
+    pub fn tested(&self) -> usize {
+        self.results.len()
+    }
+
+    /// The smallest size that at least half of the tested series catch in a field, in standard deviations; infinite where
+    /// that is none. `None` where nothing was tested.
+    pub fn detectable(&self, field: usize) -> Option<f64> {
+        let mut sizes: Vec<f64> = self
+            .results
+            .iter()
+            .filter_map(|(_, smallest)| smallest.get(field).map(|size| size.unwrap_or(f64::INFINITY)))
+            .collect();
+        sizes.sort_unstable_by(f64::total_cmp);
+        sizes.get(sizes.len().saturating_sub(1) / 2).copied()
+    }
+
+    /// Whether the stream is blind now: in at least half of the fields that can tell, series catch only deviations more than
+    /// four times as large as the bundle has proved to catch, or, without a proof, none of any size. One that `was` blind sees
+    /// again when that holds for less than a quarter of the fields. `None` while too few series have been tested.
+    pub fn is_blind(&self, names: &[&str], verdict: Option<&Verdict>, was: bool) -> Option<bool> {
+        if self.tested() < TESTED_MIN {
+            return None;
+        }
+        let proved = |name: &str| {
+            let of = |verdict: &Verdict| {
+                let found = verdict.sensitivity.iter().find(|s| s.kind == KIND && s.field == name);
+                found.map_or(f64::INFINITY, |s| s.smallest.unwrap_or(f64::INFINITY))
+            };
+            verdict.map_or(f64::MAX, of)
+        };
+        let (mut blind, mut fields) = (0, 0);
+        for (field, name) in names.iter().enumerate() {
+            // What the bundle never caught tells nothing.
+            let (proved, Some(now)) = (proved(name), self.detectable(field)) else { continue };
+            if proved.is_finite() {
+                fields += 1;
+                blind += usize::from(now.is_infinite() || now > WORSE * proved);
+            }
+        }
+        let part = blind as f64 / f64::from(u32::try_from(fields).ok().filter(|&n| n > 0)?);
+        Some(part >= if was { BLIND.1 } else { BLIND.0 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAMES: [&str; 2] = ["x", "y"];
+
+    fn tested(smallest: &[[Option<f64>; 2]]) -> SelfTest {
+        let mut test = SelfTest::default();
+        test.follow("b");
+        smallest.iter().enumerate().for_each(|(number, sizes)| test.add(&number.to_string(), sizes.to_vec()));
+        test
+    }
+
+    #[test]
+    fn half_of_the_series_tell_what_is_caught() {
+        let test = tested(&[[Some(1.0), None], [Some(2.0), None], [None, Some(4.0)]]);
+        assert_eq!((test.detectable(0), test.detectable(1)), (Some(2.0), Some(f64::INFINITY)));
+        assert_eq!(SelfTest::default().detectable(0), None);
+    }
+
+    #[test]
+    fn without_a_proof_only_a_stream_that_catches_nothing_is_blind_and_it_does_not_flap() {
+        let blind = |test: &SelfTest, was| test.is_blind(&NAMES, None, was);
+        assert_eq!(blind(&tested(&[[None, None]; 2]), false), None, "too few");
+        let (all, half, none) = (tested(&[[None, None]; 3]), tested(&[[Some(16.0), None]; 3]), [[Some(16.0); 2]; 3]);
+        assert_eq!(
+            (blind(&all, false), blind(&half, false), blind(&tested(&none), false)),
+            (Some(true), Some(true), Some(false))
+        );
+        assert_eq!((blind(&half, true), blind(&tested(&none), true)), (Some(true), Some(false)));
+    }
+
+    #[test]
+    fn another_bundle_and_another_test_of_a_series_take_the_place_of_the_last_ones() {
+        let mut test = tested(&[[None, None]; 40]);
+        assert_eq!(test.tested(), RESULTS_MAX);
+        test.add("39", vec![Some(1.0), Some(1.0)]);
+        assert_eq!(test.tested(), RESULTS_MAX);
+        test.follow("another one");
+        assert_eq!(test.tested(), 0);
+    }
+}

@@ -1,0 +1,180 @@
+//! The self-test: what live series would catch today, from their committed states, and a detector that has gone blind.
+
+#![expect(clippy::unwrap_used, reason = "a test says what it expects by unwrapping it, in its helpers too")]
+
+use std::borrow::Cow;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use outlierd::config::settings::Stream;
+use outlierd::config::{Sources, load};
+use outlierd::events::published::{Event, Outbox, Put};
+use outlierd::model::registry::Registry;
+use outlierd::pipeline::Pipeline;
+use outlierd::pipeline::series::{SeriesState, SeriesTable};
+use outlierd::record::alert::{AlertEvent, AlertKind};
+use outlierd::record::{Batch, EventTime, Record};
+use outlierd::retrain::engine::Engine;
+use outlierd::retrain::learn::learn;
+use outlierd::retrain::set::{TrainingRow, TrainingSet};
+use outlierd::state::memory::MemoryStore;
+use outlierd::state::{Commit, Store, codec};
+use outlierd::threshold::{Plan, ThresholdState};
+
+const SERIES: [&str; 4] = ["a", "b", "c", "d"];
+
+fn stream() -> Arc<Stream> {
+    let overrides = [
+        "streams.s.input.topic=t",
+        "streams.s.record.fields=[\"x\", \"y\"]",
+        "streams.s.model.kind=linear",
+        "streams.s.model.latent=1",
+        "streams.s.retrain.guard=1s",
+        "streams.s.retrain.self_test=10m",
+    ];
+    let overrides = overrides.into_iter().map(str::to_owned).collect();
+    Arc::new(load(&Sources { overrides, ..Sources::default() }).unwrap().streams.remove(0))
+}
+
+/// Readings that follow one cause, with noise of their own.
+fn values(series: usize, second: i64) -> Vec<f64> {
+    let noise =
+        |salt: i64| (((second * 7_919 + (salt + 5 * series as i64) * 104_729) % 1_009) as f64 / 1_009.0 - 0.5) * 0.4;
+    let cause = (second as f64 / 40.0 + series as f64).sin() + noise(1);
+    vec![cause + noise(2), 2.0 * cause + noise(3)]
+}
+
+fn time(second: i64) -> EventTime {
+    EventTime(second * 1_000_000)
+}
+
+/// Four series that have run for a while, their states committed.
+struct Plant {
+    _models: tempfile::TempDir,
+    store: Arc<MemoryStore>,
+    engine: Engine,
+    published: Receiver<Put>,
+}
+
+const NOW: i64 = 3_000;
+
+impl Plant {
+    fn new() -> Self {
+        let (stream, models) = (stream(), tempfile::tempdir().unwrap());
+        let registry = Arc::new(Registry::open(models.path()).unwrap());
+        let row = |(series, second): (usize, i64)| TrainingRow {
+            series: SERIES[series].into(),
+            time: time(second),
+            values: values(series, second),
+        };
+        let all =
+            |seconds: std::ops::Range<i64>| seconds.flat_map(|second| (0..SERIES.len()).map(move |s| (s, second)));
+        let set = TrainingSet::new(all(0..1_000).map(row));
+        let bundle = learn(&stream, &set, None, &mut |_| ControlFlow::Continue(())).unwrap();
+        bundle.save(registry.root()).unwrap();
+        registry.promote("s", bundle.id(), "the first one").unwrap();
+        let store = Arc::new(MemoryStore::default());
+        let mut engine = Engine::open(stream.clone(), registry, store.clone()).unwrap();
+        let (outbox, published) = Outbox::new();
+        engine.publish_to(outbox);
+        engine.follow().unwrap();
+
+        let (mut pipeline, mut table) = (Pipeline::new(stream, Some(bundle)).unwrap(), SeriesTable::new(10));
+        pipeline.collect(engine.admission().clone());
+        for (number, (series, second)) in all(1_000..NOW).enumerate() {
+            let (offset, name) = (number as i64, Cow::Borrowed(SERIES[series]));
+            let record = Record { message: 0, partition: 0, offset, series: name, time: time(second) };
+            let batch = Batch { records: vec![record], values: values(series, second), ..Batch::default() };
+            pipeline.run_decoded(&[], batch, &mut table, &mut |_, _| None).unwrap();
+        }
+        engine.take(pipeline.take_collected()).unwrap();
+        let states: Vec<_> = table.take_dirty().map(|slot| (slot.series.to_string(), slot.state.clone())).collect();
+        let plant = Self { _models: models, store, engine, published };
+        states.iter().for_each(|(series, state)| plant.put(series, state));
+        plant
+    }
+
+    fn put(&self, series: &str, state: &SeriesState) {
+        let states = vec![(0, series.to_owned(), Some(codec::encode(state).unwrap()))];
+        self.store.commit("s", &Commit { states, ..Commit::default() }).unwrap();
+    }
+
+    fn state(&self, series: &str) -> SeriesState {
+        codec::decode(&self.store.state("s", 0, series).unwrap().unwrap()).unwrap()
+    }
+
+    /// Puts every threshold where scores are `scores`.
+    fn drive_thresholds(&self, score: f64) {
+        let plan = Plan::new(&stream().threshold, Duration::from_secs(1));
+        for series in SERIES {
+            let mut state = self.state(series);
+            state.scoring.as_mut().unwrap().threshold = ThresholdState::calibrated(&plan, &[score; 1_000]);
+            self.put(series, &state);
+        }
+    }
+
+    /// What was announced since the last call: by events, and by alerts.
+    fn announced(&self) -> (Vec<bool>, Vec<(AlertKind, AlertEvent, String)>) {
+        let (mut events, mut alerts) = (Vec::new(), Vec::new());
+        for put in self.published.try_iter() {
+            match put {
+                Put::Event(event) => {
+                    if let Event::SightChanged { blind, .. } = event.event {
+                        events.push(blind);
+                    }
+                }
+                Put::Alert(topic, alert) => {
+                    assert_eq!(topic, "outlierd.s.alerts");
+                    alerts.push((alert.kind, alert.event, alert.id.clone()));
+                }
+            }
+        }
+        (events, alerts)
+    }
+}
+
+#[test]
+fn healthy_series_catch_what_they_should_and_nothing_of_theirs_changes() {
+    let mut plant = Plant::new();
+    let before = SERIES.map(|series| plant.state(series));
+    plant.engine.self_test(time(NOW)).unwrap();
+    assert_eq!(plant.engine.seeing().tested(), SERIES.len());
+    for field in 0..2 {
+        let size = plant.engine.seeing().detectable(field).unwrap();
+        assert!((0.5..=4.0).contains(&size), "field {field}: {size} standard deviations");
+    }
+    assert_eq!(SERIES.map(|series| plant.state(series)), before, "it is a shadow of them that is tested");
+    assert_eq!(plant.announced(), (vec![], vec![]));
+    // Not due again so soon.
+    plant.drive_thresholds(1e6);
+    plant.engine.self_test(time(NOW + 60)).unwrap();
+    assert_eq!(plant.announced(), (vec![], vec![]));
+}
+
+#[test]
+fn a_stream_whose_thresholds_were_driven_up_is_blind_once_and_sees_again_once() {
+    let mut plant = Plant::new();
+    let healthy = SERIES.map(|series| plant.state(series));
+    plant.drive_thresholds(1e6);
+    for round in 0..3 {
+        plant.engine.self_test(time(NOW + 601 * round)).unwrap();
+    }
+    let (events, alerts) = plant.announced();
+    assert_eq!((events, alerts.len()), (vec![true], 1));
+    assert_eq!((alerts[0].0, alerts[0].1), (AlertKind::Blind, AlertEvent::Open));
+    SERIES.iter().zip(&healthy).for_each(|(series, state)| plant.put(series, state));
+    plant.engine.self_test(time(NOW + 601)).unwrap();
+    let (again, closed) = plant.announced();
+    assert_eq!((again, closed.len()), (vec![false], 1));
+    assert_eq!((closed[0].1, &closed[0].2), (AlertEvent::Close, &alerts[0].2), "the alert that was opened is closed");
+}
+
+#[test]
+fn a_series_with_an_open_alert_or_of_long_ago_tells_nothing() {
+    let mut plant = Plant::new();
+    // An hour later all of them are silent.
+    plant.engine.self_test(time(NOW + 3_600)).unwrap();
+    assert_eq!((plant.engine.seeing().tested(), plant.engine.seeing().detectable(0)), (0, None));
+}
