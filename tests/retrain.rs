@@ -138,7 +138,7 @@ fn champion() -> Bundle {
 }
 
 fn challenge(engine: &mut Engine) -> Result<Verdict, RetrainError> {
-    engine.challenge(Reason::Command, fixture().now, &mut |_| ControlFlow::Continue(()))
+    engine.challenge(Reason::Command, fixture().now, &mut || ControlFlow::Continue(()))
 }
 
 fn kept(registry: &Registry, id: &str) -> Option<Verdict> {
@@ -224,7 +224,7 @@ fn examine(challenger: Bundle, confirmed: &[Confirmed]) -> Verdict {
     let (all, held_out) = (TrainingSet::of_runs(&runs), TrainingSet::of_runs(&runs[cut..]));
     let (reason, at) = ("test", fixture().now);
     let case = Case { stream: &stream, all: &all, held_out: &held_out, confirmed, reason, at };
-    case.examine(challenger, champion(), None).unwrap()
+    case.examine(challenger, champion(), None, &mut || ControlFlow::Continue(())).unwrap()
 }
 
 #[test]
@@ -336,4 +336,32 @@ fn an_open_alert_outlasts_a_swap_and_ends_with_its_fault() {
     assert_eq!(anomalies(alerts), [], "the fault goes on, and so does its alert");
     let (_, alerts, _) = plant.run(&mut pipeline, 300, |_, _| {});
     assert_eq!(anomalies(alerts), [("pump-01".to_owned(), AlertEvent::Close)]);
+}
+
+#[test]
+fn a_training_that_is_broken_off_leaves_the_live_bundle_and_is_due_again() {
+    let (stream, dir, store) = (Arc::new(stream()), tempfile::tempdir().unwrap(), Arc::new(MemoryStore::default()));
+    let (registry, mut engine) = engine(&stream, dir.path(), &store);
+    engine.take(fixture().runs.clone()).unwrap();
+    let mut all = 0;
+    let counted = engine.challenge(Reason::Command, fixture().now, &mut || {
+        all += 1;
+        ControlFlow::Continue(())
+    });
+    let live = counted.unwrap().challenger;
+    // In the first epoch, and in the last part of the proof: both end at once.
+    for at in [1, all] {
+        let mut asked = 0;
+        let broken = engine.challenge(Reason::Command, fixture().now, &mut || {
+            asked += 1;
+            if asked >= at { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        assert!(matches!(broken, Err(RetrainError::Cancelled)), "{broken:?}");
+        assert_eq!((asked, registry.current("pumps").unwrap().as_deref()), (at, Some(live.as_str())));
+    }
+    assert!(engine.due(fixture().now).unwrap().is_none(), "its time began with it");
+    engine.put_off(fixture().now).unwrap();
+    let mut again = Engine::open(stream, registry, store).unwrap();
+    again.follow().unwrap();
+    assert_eq!(again.due(fixture().now).unwrap(), Some(Reason::Period), "after a restart too");
 }

@@ -164,7 +164,7 @@ impl Plant {
 
     fn challenge(&mut self, reason: Reason, now: EventTime, step: u64) -> anyhow::Result<()> {
         let day = step as f64 / DAY as f64;
-        let said = match self.engine.challenge(reason, now, &mut |_| ControlFlow::Continue(())) {
+        let said = match self.engine.challenge(reason, now, &mut || ControlFlow::Continue(())) {
             Ok(verdict) => {
                 let live = self.registry.current(&self.stream.name)? == Some(verdict.challenger.clone());
                 let tests: BTreeMap<&str, &str> =

@@ -14,7 +14,7 @@ use super::buffer::{Admission, Buffer, Change};
 use super::collect::slot;
 use super::drift::drift;
 use super::error::RetrainError;
-use super::learn::{Progress, learn};
+use super::learn::learn;
 use super::plan::{Plan, Probation, Reason};
 use super::proof::{Case, Confirmed};
 use super::self_test::SelfTest;
@@ -224,12 +224,12 @@ impl Engine {
     /// Trains a challenger, has it examined, keeps both, and makes it live where it passed and the settings say so.
     ///
     /// # Errors
-    /// See [`RetrainError`]; the live bundle then stays. `on_progress` cancels by `Break`.
+    /// See [`RetrainError`]; the live bundle then stays. `go_on` is asked now and then, and cancels by `Break`.
     pub fn challenge(
         &mut self,
         reason: Reason,
         now: EventTime,
-        on_progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
+        go_on: &mut dyn FnMut() -> ControlFlow<()>,
     ) -> Result<Verdict, RetrainError> {
         let name = self.stream.name.clone();
         self.plan.began(&self.stream.retrain, &name, now);
@@ -240,10 +240,9 @@ impl Engine {
         let (learned, held_out) = self.split()?;
         TrainingBegan { stream: &name, reason: reason.to_string(), records: self.buffer.len() }.emit();
         let start = Some(&champion).filter(|_| self.stream.retrain.start == Warmth::Warm);
-        let challenger = learn(&self.stream, &learned, start, on_progress)?;
+        let challenger = learn(&self.stream, &learned, start, &mut |_| go_on())?;
         challenger.save(self.registry.root())?;
-        let verdict =
-            self.examine(challenger, champion, (&learned, &held_out), &reason.to_string(), now, on_progress)?;
+        let verdict = self.examine(challenger, champion, (&learned, &held_out), &reason.to_string(), now, go_on)?;
         self.registry.attach(&name, &verdict.challenger, VERDICT, &serde_json::to_vec_pretty(&verdict)?)?;
         let promoted = verdict.passed && self.may_promote(&verdict)?;
         let judged = ChallengerJudged { stream: &name, verdict: &verdict, promoted };
@@ -293,18 +292,18 @@ impl Engine {
         (learned, held_out): (&TrainingSet, &TrainingSet),
         reason: &str,
         at: EventTime,
-        on_progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
+        go_on: &mut dyn FnMut() -> ControlFlow<()>,
     ) -> Result<Verdict, RetrainError> {
         let mut linear = Stream::clone(&self.stream);
         linear.model.kind = ModelKind::Linear;
         let baseline = match self.stream.model.kind {
             ModelKind::Linear => None,
-            ModelKind::Dense => Some(learn(&linear, learned, None, on_progress)?),
+            ModelKind::Dense => Some(learn(&linear, learned, None, &mut |_| go_on())?),
         };
         let all = TrainingSet::of_runs(self.buffer.runs());
         let confirmed: Vec<Confirmed> = self.confirmed.values().cloned().collect();
         let case = Case { stream: &self.stream, all: &all, held_out, confirmed: &confirmed, reason, at };
-        Ok(case.examine(challenger, champion, baseline)?)
+        case.examine(challenger, champion, baseline, go_on)
     }
 
     fn may_promote(&self, verdict: &Verdict) -> Result<bool, RetrainError> {

@@ -10,11 +10,12 @@
 //! The held-out records are those that the champion let pass, so it never looks worse than it is: an equal challenger must
 //! not fail for that, which is what the allowances are for.
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{DiscreteCDF, Poisson};
 
+use super::error::RetrainError;
 use super::inject::{Fault, Kind, inject};
 use super::set::TrainingSet;
 use super::trial::{Course, Trial, Tried};
@@ -89,18 +90,21 @@ struct Injected {
 impl Case<'_> {
     /// Examines a challenger. The baseline, of principal components, is only reported.
     ///
+    /// `go_on` is asked now and then, and ends the examination by `Break`.
+    ///
     /// # Errors
-    /// Where a bundle cannot score.
+    /// Where a bundle cannot score, and [`RetrainError::Cancelled`].
     pub fn examine(
         &self,
         challenger: Bundle,
         champion: Bundle,
         baseline: Option<Bundle>,
-    ) -> Result<Verdict, PipelineError> {
+        go_on: &mut dyn FnMut() -> ControlFlow<()>,
+    ) -> Result<Verdict, RetrainError> {
         let exam = Exam::new(self);
-        let challenger = exam.sit(challenger)?;
-        let champion = exam.sit(champion)?;
-        let baseline = baseline.map(|bundle| exam.sit(bundle)).transpose()?;
+        let challenger = exam.sit(challenger, go_on)?;
+        let champion = exam.sit(champion, go_on)?;
+        let baseline = baseline.map(|bundle| exam.sit(bundle, go_on)).transpose()?;
         let tests = vec![
             reconstruction(&challenger, &champion),
             alert_budget(&challenger, &champion),
@@ -162,9 +166,9 @@ impl<'a> Exam<'a> {
     }
 
     /// One contender answers all of them.
-    fn sit(&self, bundle: Bundle) -> Result<Reached, PipelineError> {
+    fn sit(&self, bundle: Bundle, go_on: &mut dyn FnMut() -> ControlFlow<()>) -> Result<Reached, RetrainError> {
         let id = bundle.id().to_owned();
-        let error = self.error(&bundle)?;
+        let error = self.error(&bundle).map_err(PipelineError::from)?;
         let mut trial = Trial::new(self.case.stream, bundle)?;
         let normal = trial.run(&courses(self.case.held_out, self.fields), None)?;
         let clean: Vec<Course> = self.places.iter().map(|(course, _)| course.clone()).collect();
@@ -172,6 +176,9 @@ impl<'a> Exam<'a> {
         let mut injected = Vec::with_capacity(self.injected.len());
         // Part by part: a copy of a series for each fault is much at once.
         for (part, faults) in self.injected.chunks(64).enumerate() {
+            if go_on().is_break() {
+                return Err(RetrainError::Cancelled);
+            }
             let courses: Vec<Course> =
                 faults.iter().enumerate().map(|(i, fault)| self.broken(fault, part * 64 + i)).collect();
             let opened = trial.run(&courses, None)?.opened;

@@ -177,7 +177,7 @@ impl Body {
         let Some(reason) = asked.or(due) else { return Ok(()) };
         let began = Instant::now();
         let (halt, limit) = (&self.halt, self.stream.retrain.time_limit);
-        let done = self.engine.challenge(reason, now, &mut |_| {
+        let done = self.engine.challenge(reason, now, &mut || {
             if halt.load(Ordering::Acquire) || began.elapsed() > limit {
                 ControlFlow::Break(())
             } else {
