@@ -20,7 +20,7 @@ use crate::model::scaler::{Scaler, ScalerError};
 use crate::model::shape::{ModelShape, ShapeError};
 use crate::model::train::{self, Rows, TrainError, Trained};
 use crate::model::{Autoencoder, ModelError};
-use crate::score::calibrate::calibrate;
+use crate::score::calibrate::{Gap, calibrate};
 use crate::score::{ScoreError, residuals};
 use crate::state::StoreError;
 
@@ -97,6 +97,8 @@ struct Folds {
     inputs: usize,
     /// Windows of each series.
     segments: Vec<Range<usize>>,
+    /// Where records are missing before a window.
+    gaps: Vec<Gap>,
     count: usize,
 }
 
@@ -171,7 +173,7 @@ pub fn learn(
         }
         ModelKind::Dense => Box::new(Ensemble::new(trained.into_iter().map(|t| t.model).collect())?),
     };
-    let calibration = calibration(stream, set, scaler, &residuals, &folds.segments)?;
+    let calibration = calibration(stream, set, scaler, &residuals, &folds)?;
     let origin = origin(stream, set, folds.windows.len() / shape.inputs(), metrics);
     Ok(Bundle::new(origin, calibration, model, Timestamp::now())?)
 }
@@ -183,13 +185,13 @@ fn shape(stream: &Stream, fields: usize) -> ModelShape {
 }
 
 fn fold(stream: &Stream, set: &TrainingSet, shape: &ModelShape) -> Result<Folds, LearnError> {
-    let (windows, segments) = set.windows(stream.window, shape.fields);
+    let (windows, segments, gaps) = set.windows(stream.window, shape.fields);
     let (count, inputs) = (stream.training.folds, shape.inputs());
     // Each model is left with enough rows when a fold and the held-out part are gone.
     let needed = 4 * train::ROWS_MIN.max(count);
     match windows.len() / inputs {
         found if found < needed => Err(LearnError::TooFew { windows: found, window: stream.window, needed }),
-        _ => Ok(Folds { windows, scaled: Vec::new(), inputs, segments, count }),
+        _ => Ok(Folds { windows, scaled: Vec::new(), inputs, segments, gaps, count }),
     }
 }
 
@@ -237,10 +239,11 @@ fn calibration(
     set: &TrainingSet,
     scaler: Scaler,
     residuals: &[f32],
-    segments: &[Range<usize>],
+    folds: &Folds,
 ) -> Result<Calibration, LearnError> {
     let fields = stream.record.fields.len();
-    let charted = calibrate(&stream.score, residuals, fields, segments).map_err(ScoreError::from)?;
+    let charted =
+        calibrate(&stream.score, residuals, fields, &folds.segments, &folds.gaps).map_err(ScoreError::from)?;
     let normals = gate::normals(&set.rows, fields, &set.runs);
     let step = charted.scores.len().div_ceil(SCORES_MAX).max(1);
     Ok(Calibration {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::manifest::Segment;
 use crate::record::EventTime;
+use crate::score::calibrate::Gap;
 
 /// One record to learn from.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -172,15 +173,22 @@ impl TrainingSet {
         steps.get(steps.len() / 2).copied().unwrap_or(0)
     }
 
-    /// All windows of `window` consecutive rows of one run (row-major, n x window x fields), and the windows of each
-    /// series.
-    pub fn windows(&self, window: usize, fields: usize) -> (Vec<f64>, Vec<Range<usize>>) {
-        let mut windows = Vec::new();
-        let mut segments = Vec::new();
+    /// All windows of `window` consecutive rows of one run (row-major, n x window x fields), the windows of each series, and
+    /// where records are missing before a window.
+    pub fn windows(&self, window: usize, fields: usize) -> (Vec<f64>, Vec<Range<usize>>, Vec<Gap>) {
+        let (mut windows, mut segments, mut gaps) = (Vec::new(), Vec::new(), Vec::new());
+        let period = self.period_micros().max(1);
         let mut n = 0;
         for runs in self.runs_by_series() {
             let start = n;
+            let mut last: Option<EventTime> = None;
             for run in runs {
+                let times = self.times[run.clone()].first().zip(self.times[run.clone()].last());
+                if let (Some(last), Some((&first, _))) = (last, times) {
+                    let missing = first.micros_since(last) / period - 1;
+                    gaps.extend(u64::try_from(missing).ok().filter(|&m| m > 0).map(|missing| Gap { row: n, missing }));
+                }
+                last = times.map(|(_, &last)| last);
                 for first in run.start..(run.end + 1).saturating_sub(window).max(run.start) {
                     windows.extend_from_slice(&self.rows[first * fields..(first + window) * fields]);
                     n += 1;
@@ -188,7 +196,7 @@ impl TrainingSet {
             }
             segments.push(start..n);
         }
-        (windows, segments)
+        (windows, segments, gaps)
     }
 }
 
@@ -205,8 +213,8 @@ mod tests {
         let rows = [("b", 0, 1.0), ("a", 0, 5.0), ("b", 2, 2.0), ("a", 1, 6.0), ("b", 4, 3.0)];
         let set = TrainingSet::new(rows.map(|(s, t, v)| row(s, t, v)));
         assert_eq!(set.rows, [5.0, 6.0, 1.0, 2.0, 3.0]);
-        assert_eq!(set.windows(2, 1), (vec![5.0, 6.0, 1.0, 2.0, 2.0, 3.0], vec![0..1, 1..3]));
-        assert_eq!(set.windows(3, 1), (vec![1.0, 2.0, 3.0], vec![0..0, 0..1]));
+        assert_eq!(set.windows(2, 1), (vec![5.0, 6.0, 1.0, 2.0, 2.0, 3.0], vec![0..1, 1..3], vec![]));
+        assert_eq!(set.windows(3, 1), (vec![1.0, 2.0, 3.0], vec![0..0, 0..1], vec![]));
         assert_eq!(set.period_micros(), 2_000_000);
     }
 
@@ -221,7 +229,8 @@ mod tests {
         let runs = [run("a", 100, &[3.0, 4.0]), run("b", 5, &[9.0, 8.0, 7.0]), run("a", 0, &[1.0, 2.0])];
         let set = TrainingSet::of_runs(&runs);
         assert_eq!((set.rows.as_slice(), set.names.len()), ([1.0, 2.0, 3.0, 4.0, 9.0, 8.0, 7.0].as_slice(), 2));
-        let (windows, segments) = set.windows(2, 1);
+        let (windows, segments, gaps) = set.windows(2, 1);
+        assert_eq!(gaps, [Gap { row: 1, missing: 98 }]);
         assert_eq!(windows, [1.0, 2.0, 3.0, 4.0, 9.0, 8.0, 8.0, 7.0]);
         assert_eq!(segments, [0..2, 2..4]);
         assert_eq!(set.period_micros(), 1_000_000);

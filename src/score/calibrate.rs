@@ -23,8 +23,18 @@ pub struct Calibrated {
     pub series_rows: usize,
 }
 
+/// Records of a series that are not in the calibration: a sample of weeks holds a part of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Gap {
+    /// The row before which they are missing.
+    pub row: usize,
+    /// How many.
+    pub missing: u64,
+}
+
 /// Fits the chart to residuals of normal data (row-major, n x k, scaled units); each segment is one series in time order
-/// and starts with a fresh state, as a new series will.
+/// and starts with a fresh state, as a new series will. Over `gaps`, in the order of the rows, the baseline goes on
+/// towards where the series was before, as it does in life: see [`Chart::skip`].
 ///
 /// The scores are those that new records of the same distribution are expected to have: a covariance of few vectors makes
 /// those it was fitted to look nearer than any others. See [`inflation`].
@@ -36,6 +46,7 @@ pub fn calibrate(
     residuals: &[f32],
     k: usize,
     segments: &[Range<usize>],
+    gaps: &[Gap],
 ) -> Result<Calibrated, NotPositiveDefinite> {
     let mut lengths: Vec<usize> = segments.iter().map(ExactSizeIterator::len).collect();
     lengths.sort_unstable();
@@ -45,10 +56,15 @@ pub fn calibrate(
     let identity: Vec<f64> = (0..k * k).map(|i| if i % (k + 1) == 0 { 1.0 } else { 0.0 }).collect();
     let smoother = Chart::new(settings, &mean, &sd, &identity)?;
     let mut smoothed = Vec::with_capacity(residuals.len());
+    let mut gaps = gaps.iter().peekable();
     for segment in segments {
-        let mut state = ChartState::default();
-        for residual in residuals[segment.start * k..segment.end * k].chunks_exact(k) {
-            smoothed.extend_from_slice(smoother.smooth(&mut state, residual, false));
+        let (mut state, mut run) = (ChartState::default(), segment.start);
+        for row in segment.clone() {
+            if let Some(gap) = gaps.next_if(|gap| gap.row == row) {
+                smoother.skip(&mut state, &residuals[run * k..row * k], gap.missing);
+                run = row;
+            }
+            smoothed.extend_from_slice(smoother.smooth(&mut state, &residuals[row * k..(row + 1) * k], false));
         }
     }
 
@@ -128,7 +144,7 @@ mod tests {
                 })
             })
             .collect();
-        let c = calibrate(&settings, &rows, 3, &[0..10_000, 10_000..20_000]).unwrap();
+        let c = calibrate(&settings, &rows, 3, &[0..10_000, 10_000..20_000], &[]).unwrap();
         let mean_square = c.scores.iter().map(|s| s * s).sum::<f64>() / c.scores.len() as f64;
         // E[e' C^-1 e] = k with the plain covariance; the floor of the variances takes a little off.
         assert!((2.0..=3.01).contains(&mean_square), "{mean_square}");
@@ -150,7 +166,7 @@ mod tests {
             scores[scores.len() * 99 / 100]
         };
         for (rows, at_most) in [(400, 2.2), (4_000, 1.35), (40_000, 1.15)] {
-            let c = calibrate(&settings, &noise(rows, 7), 8, std::slice::from_ref(&(0..rows))).unwrap();
+            let c = calibrate(&settings, &noise(rows, 7), 8, std::slice::from_ref(&(0..rows)), &[]).unwrap();
             let chart = Chart::new(&paced(&settings, rows), &c.mean, &c.sd, &c.covariance).unwrap();
             let mut state = ChartState::default();
             let live = noise(40_000, 8).chunks_exact(8).map(|r| chart.step(&mut state, r, false)).collect();

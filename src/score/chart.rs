@@ -138,6 +138,29 @@ impl Chart {
         state.smoothed()
     }
 
+    /// Goes over `missing` records that nobody has: the baseline moves as far towards the mean of the residuals before them
+    /// (row-major, n x k) as so many records with that mean would move it, and takes the smoothed deviation along.
+    pub fn skip(&self, state: &mut ChartState, before: &[f32], missing: u64) {
+        let rows = before.len() / self.rows().max(1);
+        if rows == 0 || state.vectors.len() != 2 * self.rows() {
+            return;
+        }
+        // Its plain mean at first, as in `smooth`.
+        let seen = f64::from(state.seen);
+        let warming = (1.0 / self.beta.max(f64::MIN_POSITIVE) - seen).clamp(0.0, missing as f64);
+        let kept = seen / (seen + warming).max(1.0) * (1.0 - self.beta).powf(missing as f64 - warming);
+        let constants = self.mean.iter().zip(&self.limit).enumerate();
+        let (baseline, smoothed) = state.split_mut();
+        for ((field, (&mean, &limit)), (b, e)) in constants.zip(baseline.iter_mut().zip(smoothed)) {
+            let squashed = |row: &[f32]| limit * tanh((f64::from(row[field]) - mean) / limit);
+            let level = before.chunks_exact(self.rows()).map(squashed).sum::<f64>() / rows as f64;
+            let moved = ((1.0 - kept) * (level - f64::from(*b))) as f32;
+            *b += moved;
+            *e -= moved;
+        }
+        state.seen += warming as u32;
+    }
+
     /// One component of `L^-1 e`, with `C = L L'`.
     fn whitened(&self, e: &[f32], row: usize) -> f64 {
         let start = row * self.rows();
