@@ -10,6 +10,7 @@ pub fn describe_metrics() {
     use metrics::{describe_counter, describe_gauge};
     describe_counter!("outlierd_trainings_total", "Trainings of a challenger, by outcome");
     describe_counter!("outlierd_rollbacks_total", "Bundles that were brought back for too many alerts");
+    describe_gauge!("outlierd_training", "Whether a challenger is trained or proved now");
     describe_gauge!("outlierd_normal_records", "Records of normal traffic that are kept to learn from");
     describe_gauge!("outlierd_normal_series", "Series that they are of");
     describe_gauge!(
@@ -59,6 +60,20 @@ impl TrainingBegan<'_> {
     /// Logs.
     pub fn emit(&self) {
         info!(stream = self.stream, reason = self.reason, records = self.records, "training a challenger");
+        gauge!("outlierd_training", "stream" => self.stream.to_owned()).set(1.0);
+    }
+}
+
+/// The training of a challenger, its proof included, is over.
+pub struct TrainingEnded<'a> {
+    /// The stream.
+    pub stream: &'a str,
+}
+
+impl TrainingEnded<'_> {
+    /// Sets the gauge.
+    pub fn emit(&self) {
+        gauge!("outlierd_training", "stream" => self.stream.to_owned()).set(0.0);
     }
 }
 

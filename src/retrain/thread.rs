@@ -20,7 +20,7 @@ use super::plan::Reason;
 use super::set::Run;
 use crate::config::settings::Stream;
 use crate::events::published::{Event, Outbox};
-use crate::events::retrain::ChallengeFailed;
+use crate::events::retrain::{ChallengeFailed, TrainingEnded};
 use crate::model::registry::Registry;
 use crate::state::Store;
 
@@ -184,6 +184,7 @@ impl Body {
                 ControlFlow::Continue(())
             }
         });
+        TrainingEnded { stream: &self.stream.name }.emit();
         self.show_live()?;
         match done {
             // A stop is no failure: the next start trains.

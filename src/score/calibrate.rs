@@ -174,4 +174,33 @@ mod tests {
             assert!((0.9..at_most).contains(&ratio), "{rows} rows: {ratio}");
         }
     }
+
+    /// A series of noise around a level that changes after half of it, kept in runs of 64 of every 1,024 records.
+    fn sampled(change: f32) -> (Vec<f32>, Vec<Gap>) {
+        let (whole, mut kept, mut gaps) = (noise(128 * 1_024, 5), Vec::new(), Vec::new());
+        for (run, rows) in whole.chunks_exact(1_024 * 8).enumerate() {
+            let level = if run < 64 { 0.0 } else { change };
+            if run > 0 {
+                gaps.push(Gap { row: kept.len() / 8, missing: 960 });
+            }
+            kept.extend(rows[..64 * 8].iter().map(|r| r + level));
+        }
+        (kept, gaps)
+    }
+
+    #[test]
+    fn a_change_between_two_times_is_not_movement() {
+        let settings = settings::Score { alpha: 0.05, beta: 0.004, leak: 0.05, squash: 5.0, shrinkage: 0.05 };
+        let widest = |change: f32, with_gaps: bool| {
+            let (kept, gaps) = sampled(change);
+            let (rows, gaps) = (kept.len() / 8, if with_gaps { gaps } else { Vec::new() });
+            let c = calibrate(&settings, &kept, 8, std::slice::from_ref(&(0..rows)), &gaps).unwrap();
+            (0..8).map(|i| c.covariance[9 * i]).fold(0.0, f64::max)
+        };
+        let (same, changed) = (widest(0.0, true), widest(1.5, true));
+        // What is left is the time in which the baseline follows, which is the same in life.
+        let followed_each_other = widest(1.5, false);
+        assert!(changed < 3.5 * same, "{changed} {same}");
+        assert!(followed_each_other > 4.0 * changed, "{followed_each_other} {changed}");
+    }
 }

@@ -147,7 +147,7 @@ impl Chart {
         }
         // Its plain mean at first, as in `smooth`.
         let seen = f64::from(state.seen);
-        let warming = (1.0 / self.beta.max(f64::MIN_POSITIVE) - seen).clamp(0.0, missing as f64);
+        let warming = ((1.0 / self.beta.max(f64::MIN_POSITIVE)).ceil() - 1.0 - seen).clamp(0.0, missing as f64);
         let kept = seen / (seen + warming).max(1.0) * (1.0 - self.beta).powf(missing as f64 - warming);
         let constants = self.mean.iter().zip(&self.limit).enumerate();
         let (baseline, smoothed) = state.split_mut();
@@ -361,6 +361,28 @@ mod tests {
                 let total: f64 = shares.iter().sum();
                 prop_assert!(shares.iter().all(|&s| s >= 0.0) && (score == 0.0 || (total - 1.0).abs() < 1e-9));
             }
+        }
+    }
+
+    #[test]
+    fn going_over_missing_records_is_what_as_many_with_their_mean_do() {
+        let settings = settings::Score { alpha: 0.05, beta: 0.004, leak: 0.05, squash: 5.0, shrinkage: 0.05 };
+        let chart = Chart::new(&settings, &[0.5, 0.0], &[1.0, 1.0], &[1.0, 0.0, 0.0, 1.0]).unwrap();
+        let first = [[1.0f32, -0.5], [2.0, 0.5]];
+        for (begin, missing) in [(100, 10), (100, 5_000), (5_000, 700), (0, 9)] {
+            let mut state = ChartState::default();
+            let walk = |state: &mut ChartState, row: &[f32]| _ = chart.smooth(state, row, false);
+            (0..begin).for_each(|_| walk(&mut state, &[0.0, 0.0]));
+            first.iter().for_each(|row| walk(&mut state, row));
+            let (mut skipped, mut walked) = (state.clone(), state);
+            chart.skip(&mut skipped, &first.concat(), missing);
+            // The mean of the two, squashed as each of them would be.
+            let squashed = |x: f64| 5.0 * (x / 5.0).tanh();
+            let mean = [(squashed(0.5) + squashed(1.5)) / 2.0, 0.0].map(|d: f64| (5.0 * (d / 5.0).atanh()) as f32);
+            (0..missing).for_each(|_| walk(&mut walked, &[mean[0] + 0.5, mean[1]]));
+            let (a, b) = (skipped.split_mut().0.to_vec(), walked.split_mut().0.to_vec());
+            assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 2e-3), "{begin} {missing}: {a:?} {b:?}");
+            assert_eq!(skipped.seen, walked.seen);
         }
     }
 }
