@@ -196,10 +196,10 @@ impl Lane {
                     self.go_back(consumer, &mut core, &batch, error, gone_back)?;
                 }
             }
-            self.learner.train_if_ready();
             self.status.partitions.store(core.owned(), Ordering::Release);
             self.status.series.store(core.series(), Ordering::Release);
             self.retrainer.set_leads(self.number, core.leads());
+            self.learner.train_if_ready(self.retrainer.leads());
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use outlierd::config::settings::Stream;
 use outlierd::config::{Sources, load};
 use outlierd::model::bundle::Bundle;
+use outlierd::model::registry::Registry;
 use outlierd::pipeline::Pipeline;
 use outlierd::pipeline::series::SeriesTable;
 use outlierd::pipeline::status::SeriesStatus;
@@ -16,7 +17,9 @@ use outlierd::record::alert::{Alert, AlertEvent};
 use outlierd::record::{Batch, EventTime, Message, Record};
 use outlierd::retrain::buffer::Admission;
 use outlierd::retrain::learn::learn;
+use outlierd::retrain::learner::{Learner, Phase};
 use outlierd::retrain::set::{TrainingRow, TrainingSet};
+use outlierd::state::memory::MemoryStore;
 
 fn stream() -> Arc<Stream> {
     let overrides = [
@@ -103,4 +106,41 @@ fn a_new_series_says_how_many_records_it_is_missing() {
     let alerts = run(&mut pipeline, &mut table, 2_600..2_650, 3.0);
     assert!(!alerts[0].provisional && alerts[0].missing_records == 0);
     assert!(serde_json::to_value(&alerts[0]).unwrap().get("missing_records").is_none());
+}
+
+/// A learner that has as many records as it wants.
+fn ready(folder: &std::path::Path) -> (Arc<Registry>, Arc<Learner>) {
+    let (stream, registry) = (stream(), Arc::new(Registry::open(folder).unwrap()));
+    let learner = Learner::open(stream.clone(), registry.clone(), Arc::new(MemoryStore::default())).unwrap();
+    for s in 0..stream.training.records as i64 {
+        assert!(matches!(learner.phase(), Phase::Collecting { .. }));
+        let (series, time) = ("a".into(), EventTime(s * 1_000_000));
+        learner.add(0, s, TrainingRow { series, time, values: values(s, 0.0) });
+    }
+    (registry, learner)
+}
+
+#[test]
+fn the_machine_that_owns_partition_0_trains_the_first_model_and_the_others_wait_for_it() {
+    let [a, b] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let ((first, leader), (second, other)) = (ready(a.path()), ready(b.path()));
+    other.train_if_ready(false);
+    assert_eq!((other.phase(), other.is_training()), (Phase::Training, true));
+    leader.train_if_ready(true);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let id = loop {
+        if let Phase::Live(id) = leader.phase() {
+            break id;
+        }
+        assert!(std::time::Instant::now() < deadline);
+        std::thread::yield_now();
+    };
+    assert_eq!(second.current("s").unwrap(), None, "the other has trained none");
+    // Its bundle comes by the shared topics.
+    second.take_in("s", &id, &first.files("s", &id).unwrap()).unwrap();
+    second.promote("s", &id, "the first one, on another machine").unwrap();
+    other.follow(&id);
+    assert_eq!(other.phase(), Phase::Live(id));
+    other.train_if_ready(true);
+    assert!(matches!(other.phase(), Phase::Live(_)));
 }

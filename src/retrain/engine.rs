@@ -4,6 +4,7 @@
 
 mod lessons;
 mod seeing;
+mod stored;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -30,11 +31,6 @@ use crate::record::EventTime;
 use crate::state::codec::{self, CodecError};
 use crate::state::{Commit, Store};
 
-/// Notes of runs start so; partition and offset follow.
-const RUN: &str = "run/";
-/// The note of the plan.
-const PLAN: &str = "plan";
-
 /// See the module.
 pub struct Engine {
     stream: Arc<Stream>,
@@ -44,6 +40,8 @@ pub struct Engine {
     buffer: Buffer,
     plan: Plan,
     live: Option<Live>,
+    /// Whether the stream had no live bundle yet when it was first looked for.
+    had_none: bool,
     /// Confirmed faults, by what they were said of.
     confirmed: BTreeMap<String, Confirmed>,
     /// What live series would catch today.
@@ -66,27 +64,28 @@ impl Engine {
     /// # Errors
     /// Where the store cannot be read; an unreadable run is said and left out.
     pub fn open(stream: Arc<Stream>, registry: Arc<Registry>, store: Arc<dyn Store>) -> Result<Self, RetrainError> {
-        let mut runs: Vec<Run> = Vec::new();
-        for (key, bytes) in store.notes(&stream.name, RUN)? {
-            match codec::decode(&bytes) {
-                Ok(run) => runs.push(run),
-                Err(error) => tracing::error!(stream = stream.name, key, error = %error,
-                    "kept normal traffic is unreadable and left out"),
-            }
-        }
-        let plan = store.notes(&stream.name, PLAN)?.into_iter().find(|(key, _)| key == PLAN);
-        let plan = plan.and_then(|(_, bytes)| codec::decode(&bytes).ok()).unwrap_or_default();
-        let fields = stream.record.fields.len();
-        // Of a configuration with other fields.
-        runs.retain(|run| run.values.len() == run.times.len() * fields);
+        let (runs, plan) = (stored::runs(&*store, &stream)?, stored::plan(&*store, &stream)?);
         let buffer = Buffer::new(&stream.retrain, 1, runs);
         let admission = Arc::new(Admission::open());
         buffer.publish(&admission);
         buffer.runs().for_each(|run| admission.saw(run.until()));
         NormalKept { stream: &stream.name, records: buffer.len(), series: buffer.series() }.emit();
         let confirmed = lessons::confirmed(&*store, &stream.name)?;
-        let (live, seeing, next_tested, outbox) = Default::default();
-        Ok(Self { stream, registry, store, admission, buffer, plan, live, confirmed, seeing, next_tested, outbox })
+        let (live, had_none, seeing, next_tested, outbox) = Default::default();
+        Ok(Self {
+            stream,
+            registry,
+            store,
+            admission,
+            buffer,
+            plan,
+            live,
+            had_none,
+            confirmed,
+            seeing,
+            next_tested,
+            outbox,
+        })
     }
 
     /// Publishes what happens from now on.
@@ -115,6 +114,7 @@ impl Engine {
     /// Where it cannot be loaded.
     pub fn follow(&mut self) -> Result<Option<&str>, RetrainError> {
         let current = self.registry.current(&self.stream.name)?;
+        self.had_none |= current.is_none();
         if self.live.as_ref().map(|live| &live.id) != current.as_ref() {
             let before = self.live.take().map(|live| live.id);
             if let Some(id) = current {
@@ -125,7 +125,10 @@ impl Engine {
                     // Whoever made it live: the next training by time is a whole period away.
                     self.plan.due = None;
                 }
-                self.outbox.put(&self.stream.name, Event::WentLive { bundle: id.clone(), before });
+                // Of the bundle that a start finds there is nothing new to tell.
+                if before.is_some() || self.had_none {
+                    self.outbox.put(&self.stream.name, Event::WentLive { bundle: id.clone(), before });
+                }
                 self.live = Some(Live { id, scores: bundle.calibration.scores });
                 self.show_sensitivity()?;
                 self.look_at_marks(&bundle.manifest)?;
@@ -167,7 +170,7 @@ impl Engine {
         NormalKept { stream: &self.stream.name, records, series }.emit();
         let note = |(partition, offset, run): Change| {
             let bytes = run.map(|run| codec::encode(&run)).transpose()?;
-            Ok((format!("{RUN}{partition}/{offset}"), bytes))
+            Ok((stored::run_key(partition, offset), bytes))
         };
         let notes: Result<Vec<_>, CodecError> = changes.into_iter().map(note).collect();
         let notes = notes?.into_iter().chain(others).collect();
@@ -175,7 +178,7 @@ impl Engine {
     }
 
     fn keep_plan(&self) -> Result<(), RetrainError> {
-        let notes = vec![(PLAN.to_owned(), Some(codec::encode(&self.plan)?))];
+        let notes = vec![(stored::PLAN.to_owned(), Some(codec::encode(&self.plan)?))];
         Ok(self.store.commit(&self.stream.name, &Commit { notes, ..Commit::default() })?)
     }
 

@@ -1,12 +1,14 @@
 //! A stream's way from nothing to its first bundle, shared by the lanes of the stream.
 //!
 //! `Collecting` records until there are enough -> `Training` on a thread of its own -> `Live`. The lanes keep the collected
-//! records in the store with their commits, so that a restart goes on collecting where it was.
+//! records in the store with their commits, so that a restart goes on collecting where it was. Of several machines the one
+//! that owns partition 0 trains; the others wait for its bundle, but not for ever: its partitions may have no records.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::learn::{self, LearnError};
 use super::set::{TrainingRow, TrainingSet};
@@ -21,6 +23,8 @@ use crate::state::{Store, StoreError};
 
 /// How many times the progress of collecting is logged.
 const PROGRESS_LINES: usize = 10;
+/// How long a machine with enough records waits for the bundle of the one that trains.
+const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// Where a stream is on its way to a model.
 #[derive(Clone, PartialEq, Debug)]
@@ -32,7 +36,7 @@ pub enum Phase {
         /// Records wanted.
         wanted: usize,
     },
-    /// The first model is trained; nothing is read meanwhile.
+    /// The first model is trained, here or on another machine; nothing is read meanwhile.
     Training,
     /// The bundle of this id scores.
     Live(Arc<str>),
@@ -56,6 +60,8 @@ struct Inner {
 
 enum State {
     Collecting,
+    /// There are enough records, since then, and another machine trains.
+    Waiting(Instant),
     Training,
     Live(Arc<str>),
 }
@@ -81,7 +87,6 @@ impl Learner {
         let state = live.map_or(State::Collecting, |id| State::Live(id.into()));
         let inner = Mutex::new(Inner { rows, state });
         let learner = Arc::new(Self { stream, registry, store, inner, cancelled: AtomicBool::new(false) });
-        learner.train_if_ready();
         Ok(learner)
     }
 
@@ -93,8 +98,10 @@ impl Learner {
     pub fn phase(&self) -> Phase {
         let inner = self.lock();
         match &inner.state {
+            // The record after the last one that is wanted is to be the first one that is scored.
+            State::Collecting if inner.rows.len() >= self.stream.training.records => Phase::Training,
             State::Collecting => Phase::Collecting { done: inner.rows.len(), wanted: self.stream.training.records },
-            State::Training => Phase::Training,
+            State::Waiting(_) | State::Training => Phase::Training,
             State::Live(id) => Phase::Live(id.clone()),
         }
     }
@@ -105,7 +112,7 @@ impl Learner {
         let mut inner = self.lock();
         let before = match &mut inner.state {
             State::Live(live) if **live != *id => Some(std::mem::replace(live, id.into())),
-            State::Collecting => {
+            State::Collecting | State::Waiting(_) => {
                 inner.state = State::Live(id.into());
                 inner.rows.clear();
                 None
@@ -124,7 +131,7 @@ impl Learner {
 
     /// Whether the first model is being trained.
     pub fn is_training(&self) -> bool {
-        matches!(self.lock().state, State::Training)
+        matches!(self.lock().state, State::Waiting(_) | State::Training)
     }
 
     /// Whether enough records are there to train.
@@ -177,11 +184,21 @@ impl Learner {
         }
     }
 
-    /// Starts the training on its own thread, once, when there are enough records.
-    pub fn train_if_ready(self: &Arc<Self>) {
+    /// Starts the training on its own thread, once, when there are enough records and this machine `leads`, or has waited for
+    /// the one that does.
+    pub fn train_if_ready(self: &Arc<Self>, leads: bool) {
         let rows = {
             let mut inner = self.lock();
-            if !matches!(inner.state, State::Collecting) || inner.rows.len() < self.stream.training.records {
+            let waited = match inner.state {
+                State::Collecting if inner.rows.len() >= self.stream.training.records => Duration::ZERO,
+                State::Waiting(since) => since.elapsed(),
+                _ => return,
+            };
+            if !leads && waited < WAIT_MAX {
+                if matches!(inner.state, State::Collecting) {
+                    tracing::info!(stream = self.stream.name, "enough records: waiting for the machine that trains");
+                    inner.state = State::Waiting(Instant::now());
+                }
                 return;
             }
             inner.state = State::Training;

@@ -150,15 +150,17 @@ impl Sharing {
         let Some(consumer) = &self.consumer else { return Ok(0) };
         let mut all = TopicPartitionList::new();
         for topic in topics {
-            let metadata = loop {
+            // A topic that was made a moment ago may have no partitions yet.
+            while all.elements_for_topic(topic).is_empty() && !stop.load(Ordering::Acquire) {
                 match consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT) {
-                    Ok(metadata) => break metadata,
-                    Err(error) if stop.load(Ordering::Acquire) => return Err(error.into()),
+                    Ok(metadata) => {
+                        for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
+                            all.add_partition_offset(topic, partition.id(), Offset::Beginning)?;
+                        }
+                    }
                     Err(error) => SharingFailed { error: error.to_string() }.emit(),
                 }
-            };
-            for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
-                all.add_partition_offset(topic, partition.id(), Offset::Beginning)?;
+                thread::park_timeout(POLL);
             }
         }
         consumer.assign(&all)?;

@@ -1,0 +1,38 @@
+//! What the store holds of an engine.
+
+use crate::config::settings::Stream;
+use crate::retrain::plan::Plan;
+use crate::retrain::set::Run;
+use crate::state::{Store, StoreError, codec};
+
+/// Notes of runs start so; partition and offset follow.
+const RUN: &str = "run/";
+/// The note of the plan.
+pub(super) const PLAN: &str = "plan";
+
+/// The note of a run.
+pub(super) fn run_key(partition: i32, offset: i64) -> String {
+    format!("{RUN}{partition}/{offset}")
+}
+
+/// The normal traffic that is kept; an unreadable run is said and left out, and so is one of other fields.
+pub(super) fn runs(store: &dyn Store, stream: &Stream) -> Result<Vec<Run>, StoreError> {
+    let mut runs: Vec<Run> = Vec::new();
+    for (key, bytes) in store.notes(&stream.name, RUN)? {
+        match codec::decode(&bytes) {
+            Ok(run) => runs.push(run),
+            Err(error) => tracing::error!(stream = stream.name, key, error = %error,
+                "kept normal traffic is unreadable and left out"),
+        }
+    }
+    let fields = stream.record.fields.len();
+    runs.retain(|run| run.values.len() == run.times.len() * fields);
+    Ok(runs)
+}
+
+/// The plan; a new one where there is none that can be read.
+pub(super) fn plan(store: &dyn Store, stream: &Stream) -> Result<Plan, StoreError> {
+    let notes = store.notes(&stream.name, PLAN)?;
+    let plan = notes.into_iter().find(|(key, _)| key == PLAN);
+    Ok(plan.and_then(|(_, bytes)| codec::decode(&bytes).ok()).unwrap_or_default())
+}
