@@ -1,4 +1,5 @@
 """(e) Scoring while a challenger is trained and proved, again and again, beside scoring without, in one run."""
+import re
 import subprocess
 import threading
 import time
@@ -36,7 +37,7 @@ class Trainer:
             trains = self.daemon.metrics().get("outlierd_training", 0) > 0
             self.seen.append((self.daemon.seconds(), trains))
             if self.asks and not trains:
-                stream = next((self.daemon.config.parent.parent / "models").iterdir()).name
+                stream = re.search(r"\[streams\.(.+)\]", self.daemon.config.read_text())[1]
                 subprocess.run([self.daemon.rig.bin / "outlierd", "model", "challenge", "--config", self.daemon.config, stream],
                                check=True, stdout=subprocess.DEVNULL)
 

@@ -173,23 +173,20 @@ impl Watch {
         let mut shortest = i64::MAX;
         for slot in table.slots_of(here.partition) {
             let Some(found) = table.get_mut(slot) else { continue };
-            let (series, state) = (found.series.clone(), &found.state);
+            let state = &found.state;
             let limit = self.rules.overdue_after(&state.cadence);
             shortest = shortest.min(limit.unwrap_or(self.rules.at_least()));
             let Some((limit, last)) = limit.zip(state.gate.newest()) else { continue };
             let silent_for = now.micros_since(last.max(began));
-            if let Some(name) = self.gateway_of(&series) {
+            if let Some(name) = self.gateway_of(&found.series) {
                 let gateway = gateways.entry(name.to_owned()).or_default();
                 gateway.series += 1;
                 gateway.sends |= silent_for < limit / 2;
                 gateway.newest = gateway.newest.max(Some(last));
             }
-            let since = EventTime(last.0.saturating_add(limit));
-            if silent_for > limit
-                && state.cadence.silent != Silent::Alone
-                && !here.warms_up
-                && !plan.is_muted(&series, now)
-            {
+            let is_new = silent_for > limit && state.cadence.silent != Silent::Alone && !here.warms_up;
+            if is_new && !plan.is_muted(&found.series, now) {
+                let (series, since) = (found.series.clone(), EventTime(last.0.saturating_add(limit)));
                 overdue.push(Overdue { slot, series, last, since });
             }
         }

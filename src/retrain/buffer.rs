@@ -91,6 +91,11 @@ impl Admission {
     }
 }
 
+/// Series that a buffer has room for, with [`SERIES_ROWS`] records each.
+pub fn series_max(settings: &Retrain) -> usize {
+    (settings.records / SERIES_ROWS).max(1)
+}
+
 /// Where a series stands among those that compete for room: the smaller the longer kept.
 pub fn rank(series: &str) -> u64 {
     xxh3_64(series.as_bytes())
@@ -241,7 +246,7 @@ impl Buffer {
 
     /// The largest rank of a series that has its place.
     fn largest_rank(&self) -> u64 {
-        let most = (self.settings.records / SERIES_ROWS).max(1);
+        let most = series_max(&self.settings);
         let ranks: BTreeSet<u64> = self.runs.values().map(|held| held.rank).collect();
         if ranks.len() < most { u64::MAX } else { ranks.into_iter().nth(most - 1).unwrap_or(u64::MAX) }
     }

@@ -4,12 +4,12 @@
 //! no mute, and none of these within `retrain.guard` of event time before or after it. So a run waits until its series has
 //! been quiet for that long behind it. What waits is lost at a restart; what was handed out is the buffer's to keep.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::buffer::{Admission, decay, least_uniform, rank, uniform};
+use super::buffer::{Admission, decay, least_uniform, rank, series_max, uniform};
 use super::set::Run;
 use crate::config::settings::Retrain;
 use crate::record::{EventTime, Outcome, Verdict};
@@ -37,6 +37,9 @@ pub struct Collector {
     slot: i64,
     guard: i64,
     partitions: HashMap<i32, HashMap<Arc<str>, Watched>>,
+    /// The smallest ranks of the series seen so far, as many as the buffer has room for: of the others it would keep nothing,
+    /// and a plant may have a million of them.
+    ranks: BTreeSet<u64>,
     ready: Vec<Run>,
     /// The least u that gets a run in, and the slot and the bits of the floor for which that holds.
     least: (f64, i64, u64),
@@ -82,21 +85,24 @@ impl Collector {
         let rows = run_rows(window);
         let slot = slot(window, period);
         let guard = i64::try_from(settings.guard.as_micros()).unwrap_or(i64::MAX);
-        let (partitions, ready) = Default::default();
+        let (partitions, ranks, ready) = Default::default();
         let least = (0.0, i64::MIN, f64::NEG_INFINITY.to_bits());
-        Self { settings: settings.clone(), admission, rows, window, slot, guard, partitions, ready, least }
+        Self { settings: settings.clone(), admission, rows, window, slot, guard, partitions, ranks, ready, least }
     }
 
     /// Takes note of one scored or faulty record; `bundle` is the tag of the live bundle.
     pub fn offer(&mut self, judged: &Judged<'_>, bundle: u64) {
         let outcome = judged.outcome;
         let (time, series) = (outcome.time, &outcome.series);
+        let rank = rank(series);
+        if !self.has_room_for(rank) {
+            return;
+        }
         let disturbs = outcome.alerting || matches!(outcome.verdict, Verdict::Outlier | Verdict::SensorFault);
         let guard = self.guard;
         let number = time.0.div_euclid(self.slot);
         let least = self.least_uniform(number);
-        let chance =
-            rank(series) <= self.admission.rank() && uniform(series, number) > least && self.ready.len() < READY_MAX;
+        let chance = rank <= self.admission.rank() && uniform(series, number) > least && self.ready.len() < READY_MAX;
         let watched = self.partitions.entry(judged.partition).or_default();
         let score = outcome.scored.as_ref().filter(|_| !disturbs && !judged.muted);
         let Some(score) = score else {
@@ -133,6 +139,21 @@ impl Collector {
             run.values.extend_from_slice(judged.values);
             run.scores.push(score.score as f32);
         }
+    }
+
+    /// Whether a series of that rank is among those that the buffer has room for.
+    fn has_room_for(&mut self, rank: u64) -> bool {
+        let most = series_max(&self.settings);
+        if self.ranks.len() >= most && self.ranks.last().is_some_and(|&last| rank > last) {
+            return false;
+        }
+        if self.ranks.insert(rank)
+            && self.ranks.len() > most
+            && let Some(gone) = self.ranks.pop_last()
+        {
+            self.partitions.values_mut().for_each(|of| of.retain(|series, _| super::buffer::rank(series) != gone));
+        }
+        true
     }
 
     /// The least u that gets a run of a slot into the buffer as it is.
@@ -249,6 +270,27 @@ mod tests {
                 assert!(found.contains(&69) && found.contains(&(last + 31)), "{found:?}");
             }
         }
+    }
+
+    #[test]
+    fn of_many_series_only_those_are_watched_that_the_buffer_has_room_for() {
+        let mut collector = collector(0, Arc::new(Admission::open()));
+        let most = series_max(&collector.settings);
+        for second in 0..20 {
+            for series in 0..10 * most {
+                let (series, time) = (format!("s{series}").into(), EventTime(second * 1_000_000));
+                let scored = Some(Scored { score: 1.0, raw_error: 1.0 });
+                let (message, verdict, threshold, alerting, top_field) = (0, Verdict::Normal, None, false, None);
+                let outcome = Outcome { message, series, time, verdict, scored, threshold, alerting, top_field };
+                let judged = Judged { partition: 0, offset: second, values: &[1.0], outcome: &outcome, muted: false };
+                collector.offer(&judged, 7);
+            }
+        }
+        let watched: Vec<&Arc<str>> = collector.partitions[&0].keys().collect();
+        let mut ranks: Vec<u64> = (0..10 * most).map(|series| rank(&format!("s{series}"))).collect();
+        ranks.sort_unstable();
+        assert_eq!(watched.len(), most);
+        assert!(watched.iter().all(|series| rank(series) <= ranks[most - 1]), "those with the smallest ranks");
     }
 
     #[test]

@@ -182,13 +182,14 @@ impl TrainingSet {
         for runs in self.runs_by_series() {
             let start = n;
             let mut last: Option<EventTime> = None;
-            for run in runs {
-                let times = self.times[run.clone()].first().zip(self.times[run.clone()].last());
-                if let (Some(last), Some((&first, _))) = (last, times) {
+            // A run that is shorter than a window is missing too.
+            for run in runs.iter().filter(|run| run.len() >= window.max(1)) {
+                let times = &self.times[run.clone()];
+                if let Some((last, &first)) = last.zip(times.first()) {
                     let missing = first.micros_since(last) / period - 1;
                     gaps.extend(u64::try_from(missing).ok().filter(|&m| m > 0).map(|missing| Gap { row: n, missing }));
                 }
-                last = times.map(|(_, &last)| last);
+                last = times.last().copied();
                 for first in run.start..(run.end + 1).saturating_sub(window).max(run.start) {
                     windows.extend_from_slice(&self.rows[first * fields..(first + window) * fields]);
                     n += 1;
@@ -234,6 +235,15 @@ mod tests {
         assert_eq!(windows, [1.0, 2.0, 3.0, 4.0, 9.0, 8.0, 8.0, 7.0]);
         assert_eq!(segments, [0..2, 2..4]);
         assert_eq!(set.period_micros(), 1_000_000);
+    }
+
+    #[test]
+    fn a_run_that_is_shorter_than_a_window_is_a_part_of_the_gap() {
+        let runs = [("a", 0, 5), ("a", 100, 2), ("a", 200, 5), ("b", 0, 4), ("b", 50, 4)];
+        let runs = runs.map(|(series, first, n)| run(series, first, &vec![0.0; n]));
+        let (_, segments, gaps) = TrainingSet::of_runs(&runs).windows(3, 1);
+        assert_eq!(segments, [0..6, 6..10]);
+        assert_eq!(gaps, [Gap { row: 3, missing: 195 }, Gap { row: 8, missing: 46 }]);
     }
 
     #[test]

@@ -152,7 +152,10 @@ impl Chart {
         let constants = self.mean.iter().zip(&self.limit).enumerate();
         let (baseline, smoothed) = state.split_mut();
         for ((field, (&mean, &limit)), (b, e)) in constants.zip(baseline.iter_mut().zip(smoothed)) {
-            let squashed = |row: &[f32]| limit * tanh((f64::from(row[field]) - mean) / limit);
+            let squashed = |row: &[f32]| match (f64::from(row[field]) - mean) / limit {
+                deviations if deviations.is_finite() => limit * tanh(deviations),
+                _ => limit,
+            };
             let level = before.chunks_exact(self.rows()).map(squashed).sum::<f64>() / rows as f64;
             let moved = ((1.0 - kept) * (level - f64::from(*b))) as f32;
             *b += moved;

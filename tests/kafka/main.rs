@@ -11,4 +11,5 @@ mod keep;
 mod recovery;
 mod retrain;
 mod share;
+mod silence;
 mod support;
