@@ -185,6 +185,23 @@ fn a_damaged_bundle_is_refused_and_what_is_live_stays() {
 }
 
 #[test]
+fn a_bundle_that_is_damaged_or_lost_on_one_machine_comes_back_from_the_others() {
+    let (mut topics, mut a, mut b) = (Topics::default(), Machine::new(), Machine::new());
+    a.promote(&bundle(1), "the first one");
+    settle(&mut topics, &mut [&mut a, &mut b]);
+    let folder = b.registry.root().join("s").join(b.live().unwrap());
+    std::fs::write(folder.join("weights.safetensors"), b"damaged").unwrap();
+    assert!(b.registry.load_current("s").is_err());
+    b.restart();
+    settle(&mut topics, &mut [&mut a, &mut b]);
+    assert!(b.registry.load_current("s").unwrap().is_some());
+    std::fs::remove_dir_all(&folder).unwrap();
+    b.restart();
+    settle(&mut topics, &mut [&mut a, &mut b]);
+    assert!(b.registry.load_current("s").unwrap().is_some());
+}
+
+#[test]
 fn a_pin_and_a_training_that_is_asked_for_reach_the_one_who_trains() {
     let (mut topics, mut a, mut b) = (Topics::default(), Machine::new(), Machine::new());
     a.promote(&bundle(1), "the first one");

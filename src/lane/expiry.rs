@@ -14,6 +14,8 @@ use crate::state::{Store, StoreError, codec};
 const STEP: usize = 500;
 /// Bounds of the time between two passes over the stored series, a sixteenth of the time after which they expire.
 const PASS_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
+/// The time between two passes where a series that is not in memory may have fallen silent.
+const SILENCE_EVERY: Duration = Duration::from_secs(60);
 /// Bounds of the time between two looks at the series in memory, a quarter of the time after which they are idle.
 const SWEEP_EVERY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
 
@@ -82,8 +84,9 @@ impl Expiry {
         now: EventTime,
     ) -> Result<Looked, StoreError> {
         let expires = !self.keep.expire_after.is_zero();
-        let every = if expires { self.keep.expire_after / 16 } else { PASS_EVERY.1 };
-        let every = every.clamp(PASS_EVERY.0, PASS_EVERY.1);
+        let longest = if self.silence.is_some() { SILENCE_EVERY } else { PASS_EVERY.1 };
+        let every = if expires { self.keep.expire_after / 16 } else { longest };
+        let every = every.clamp(PASS_EVERY.0, longest);
         let rests = self.cursor.is_none() && self.passed.is_some_and(|at| at.elapsed() < every);
         if rests || (!expires && self.silence.is_none()) {
             return Ok(Looked::default());

@@ -14,8 +14,8 @@ use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Header, Headers as _, Message as _, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
+use rdkafka::message::{BorrowedMessage, DeliveryResult, Header, Headers as _, Message as _, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::topic_partition_list::Offset;
 
 use super::history;
@@ -81,6 +81,16 @@ impl ClientContext for Quiet {
 
 impl ConsumerContext for Quiet {}
 
+impl ProducerContext for Quiet {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, message)) = result {
+            SharingFailed { error: format!("topic {}: {error}", message.topic()) }.emit();
+        }
+    }
+}
+
 /// See the module.
 pub struct Sharing {
     kafka: Kafka,
@@ -89,7 +99,7 @@ pub struct Sharing {
     mirror: Mirror,
     /// Reads both shared topics; `None` where they are not shared.
     consumer: Option<BaseConsumer<Quiet>>,
-    producer: ThreadedProducer<DefaultProducerContext>,
+    producer: ThreadedProducer<Quiet>,
     events: Receiver<Put>,
     /// What operators said and was not told on yet.
     feedback: Vec<Feedback>,
@@ -120,7 +130,7 @@ impl Sharing {
             config.set(key, value);
         }
         config.set("enable.idempotence", "true");
-        let producer = config.create()?;
+        let producer = config.create_with_context(Quiet)?;
         let (topics, kafka, feedback, waiting) = (topics.clone(), kafka.clone(), Vec::new(), Vec::new());
         Ok(Self { kafka, topics, store, mirror, consumer, producer, events, feedback, waiting })
     }

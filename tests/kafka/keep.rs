@@ -17,6 +17,9 @@ fn of(rig: &str, record: &str, later: jiff::SignedDuration) -> String {
 #[test]
 fn series_come_back_from_the_store_as_they_left_memory() {
     let stream = Stream::delivered("idle", "exactly_once");
+    // A silence is told in another moment of a series that is not in memory.
+    let text = std::fs::read_to_string(&stream.config).unwrap();
+    std::fs::write(&stream.config, text + "silence = { after = 0 }\n").unwrap();
     let normal = records();
     let mut all = normal[..TRAIN].to_vec();
     let rigs: Vec<String> = (0..5).map(|number| format!("rig-{number}")).collect();

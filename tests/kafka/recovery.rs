@@ -96,6 +96,10 @@ fn a_full_disk_ends_the_daemon_and_a_freed_one_goes_on() {
 #[test]
 fn a_missing_or_corrupt_bundle_ends_the_start() {
     let stream = Stream::delivered("bundle", "exactly_once");
+    // Nobody else has it: a shared one is fetched again.
+    let text = fs::read_to_string(&stream.config).unwrap();
+    fs::write(&stream.config, text.replace(&format!("bundles = \"{}.bundles\"", stream.topic), "bundles = \"\""))
+        .unwrap();
     let records = records();
     stream.send(&records[..TRAIN + 10]);
     let mut daemon = Daemon::start(&stream.config, "daemon");

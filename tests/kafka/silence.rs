@@ -13,6 +13,7 @@ fn a_topic_that_stands_still_is_announced_and_closed_by_the_next_record() {
     let text = fs::read_to_string(&stream.config).unwrap();
     fs::write(&stream.config, text + "silence = { at_least = \"2s\" }\n").unwrap();
     let mut daemon = Daemon::start(&stream.config, "daemon");
+    wait_for("the partition", || daemon.log().contains("assigned").then_some(()));
     // One by one: the topic's own cadence has to be known.
     for i in 0..40 {
         stream.send(&[steady(i, 0.0)]);

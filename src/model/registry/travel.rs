@@ -22,14 +22,15 @@ impl Registry {
     }
 
     /// Takes in a bundle that came from elsewhere: written beside its final place, loaded as proof, and renamed. Where it is
-    /// there already, the files about it that are missing are added.
+    /// there already, the files about it that are missing are added; one that is damaged is replaced.
     ///
     /// # Errors
     /// Files that are no bundle of that id, or the file system's; nothing is left behind then.
     pub fn take_in(&self, stream: &str, id: &str, files: &Files) -> Result<(), RegistryError> {
         let folder = self.folder(stream)?;
         let path = folder.join(id);
-        if path.is_dir() {
+        let is_whole = path.is_dir() && Bundle::load(&path).is_ok();
+        if is_whole {
             let own = [MANIFEST, WEIGHTS, CALIBRATION];
             for (name, bytes) in files.iter().filter(|(name, _)| is_plain(name) && !own.contains(&name.as_str())) {
                 if !path.join(name).exists() {
@@ -47,6 +48,9 @@ impl Registry {
             let found = Bundle::load(&temp)?;
             if found.id() != id {
                 return Err(RegistryError::Misplaced { path: path.clone(), found: found.id().to_owned() });
+            }
+            if path.is_dir() {
+                fs::remove_dir_all(&path).map_err(failed("remove", &path))?;
             }
             Ok(fs::rename(&temp, &path).map_err(failed("rename a folder to", &path))?)
         };
