@@ -217,41 +217,32 @@ fn sharing(
 async fn await_topics(settings: &Settings) -> Result<(), AppError> {
     let kafka = &settings.kafka;
     let admin: AdminClient<DefaultClientContext> = client_config(kafka, "outlierd-admin").create()?;
-    loop {
-        match topics::prepare_shared(&admin, kafka, &settings.share).await {
-            Ok(_) => break,
-            Err(error) if error.is_retriable() => wait_for_brokers(&error).await,
-            Err(error) => return Err(error.into()),
-        }
-    }
+    once_reachable(|| topics::prepare_shared(&admin, kafka, &settings.share)).await?;
     for stream in &settings.streams {
-        loop {
-            match topics::prepare(&admin, kafka, stream).await {
-                Ok((partitions, created)) => {
-                    if stream.input.delivery == Delivery::ExactlyOnce {
-                        transaction::check(kafka, stream)
-                            .map_err(|source| AppError::Transactions { stream: stream.name.clone(), source })?;
-                    }
-                    tracing::info!(
-                        stream = stream.name,
-                        input = stream.input.topic,
-                        partitions,
-                        ?created,
-                        "topics ready"
-                    );
-                    break;
-                }
-                Err(error) if error.is_retriable() => wait_for_brokers(&error).await,
-                Err(error) => return Err(error.into()),
-            }
+        let (partitions, created) = once_reachable(|| topics::prepare(&admin, kafka, stream)).await?;
+        if stream.input.delivery == Delivery::ExactlyOnce {
+            transaction::check(kafka, stream)
+                .map_err(|source| AppError::Transactions { stream: stream.name.clone(), source })?;
         }
+        tracing::info!(stream = stream.name, input = stream.input.topic, partitions, ?created, "topics ready");
     }
     Ok(())
 }
 
-async fn wait_for_brokers(error: &TopicError) {
-    tracing::warn!(error = %error, retry_s = BROKER_RETRY.as_secs(), "waiting for the brokers");
-    tokio::time::sleep(BROKER_RETRY).await;
+/// Asks again until a broker answers.
+async fn once_reachable<T, F>(mut ask: impl FnMut() -> F) -> Result<T, TopicError>
+where
+    F: Future<Output = Result<T, TopicError>>,
+{
+    loop {
+        match ask().await {
+            Err(error) if error.is_retriable() => {
+                tracing::warn!(error = %error, retry_s = BROKER_RETRY.as_secs(), "waiting for the brokers");
+                tokio::time::sleep(BROKER_RETRY).await;
+            }
+            answer => return answer,
+        }
+    }
 }
 
 fn status(streams: &[Stream], learners: &[(Arc<Learner>, Retrainer)], lanes: &Lanes) -> Vec<StreamStatus> {

@@ -249,7 +249,7 @@ impl Plan {
         self.mutes.iter().any(|mute| mute::covers(mute, series, time))
     }
 
-    /// What the events of both kinds have in common.
+    /// What the events of all kinds have in common.
     fn alert(&self, record: &RecordRef<'_>, kind: AlertKind, published: &Published) -> Alert {
         Alert {
             id: self.id(record.series, kind, published.partition, published.offset),

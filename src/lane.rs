@@ -29,7 +29,6 @@ use self::silence::TopicWatch;
 use crate::config::settings::{Delivery, Kafka, Stream};
 use crate::events::published::Outbox;
 use crate::events::{InputPaused, LaneGoesBack};
-
 use crate::pipeline::{Pipeline, PipelineError};
 use crate::record::EventTime;
 use crate::record::feedback::Feedback;

@@ -7,11 +7,11 @@
 //! - `control`: the messages of the control topic;
 //! - `parcel`: a bundle in pieces that fit into messages, verified by hash;
 //! - `mirror`: keeps model folder and topics alike, without knowing Kafka;
-//! - `history`: records of the input read again, for what is said of them;
+//! - `history`: records of the input read again, to learn from and for what is said of them;
 //! - `thread`: the clients, and the thread that runs it all.
 
 pub mod control;
-mod history;
+pub mod history;
 pub mod mirror;
 pub mod parcel;
 pub mod thread;

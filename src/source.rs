@@ -5,10 +5,11 @@
 
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::topic_partition_list::Offset;
+use rdkafka::{ClientConfig, ClientContext, TopicPartitionList};
 
 use crate::config::settings::{Input, Kafka, Start};
 use crate::record::{EventTime, Message};
@@ -22,6 +23,52 @@ pub fn client_config(kafka: &Kafka, client_id: &str) -> ClientConfig {
     }
     config
 }
+
+/// The properties of a client that reads what is assigned to it, in no group, and commits nothing. Its poll tells the end of
+/// each partition.
+pub fn reader_config(kafka: &Kafka, client_id: &str) -> ClientConfig {
+    let mut config = client_config(kafka, client_id);
+    // librdkafka wants a group to be named even where none is joined.
+    config.set("group.id", client_id).set("enable.auto.commit", "false").set("enable.partition.eof", "true");
+    config
+}
+
+/// The properties of a producer outside of the path of a record.
+pub fn producer_config(kafka: &Kafka, client_id: &str) -> ClientConfig {
+    let mut config = client_config(kafka, client_id);
+    for (key, value) in &kafka.producer {
+        config.set(key, value);
+    }
+    config
+}
+
+/// Adds all partitions of a topic to `list`, from their beginning; a topic that was made a moment ago may have none yet.
+///
+/// # Errors
+/// Where no broker answers in time.
+pub fn add_from_beginning<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    list: &mut TopicPartitionList,
+    timeout: Duration,
+) -> Result<(), KafkaError> {
+    let metadata = consumer.fetch_metadata(Some(topic), timeout)?;
+    for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
+        list.add_partition_offset(topic, partition.id(), Offset::Beginning)?;
+    }
+    Ok(())
+}
+
+/// The context of a client whose poll returns the errors: what librdkafka says of their causes is for debugging.
+pub struct Quiet;
+
+impl ClientContext for Quiet {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(error = %error, reason, "client");
+    }
+}
+
+impl ConsumerContext for Quiet {}
 
 /// The properties that librdkafka does not know or whose values it does not take: table, key, and why.
 pub fn refused_properties(kafka: &Kafka) -> Vec<(&'static str, String, String)> {

@@ -2,12 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says what it expects by unwrapping it, in its helpers too")]
 
+mod two_readings;
+
 use std::borrow::Cow;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use outlierd::config::settings::Stream;
-use outlierd::config::{Sources, load};
 use outlierd::model::bundle::Bundle;
 use outlierd::model::registry::Registry;
 use outlierd::pipeline::Pipeline;
@@ -16,42 +16,28 @@ use outlierd::pipeline::status::SeriesStatus;
 use outlierd::record::alert::{Alert, AlertEvent};
 use outlierd::record::{Batch, EventTime, Message, Record};
 use outlierd::retrain::buffer::Admission;
-use outlierd::retrain::learn::learn;
 use outlierd::retrain::learner::{Learner, Phase};
-use outlierd::retrain::set::{TrainingRow, TrainingSet};
+use outlierd::retrain::set::TrainingRow;
 use outlierd::state::memory::MemoryStore;
 
-fn stream() -> Arc<Stream> {
-    let overrides = [
-        "streams.s.input.topic=t",
-        "streams.s.record.fields=[\"x\", \"y\"]",
-        "streams.s.model.kind=linear",
-        "streams.s.model.latent=1",
-        "streams.s.retrain.guard=1s",
-    ];
-    let overrides = overrides.into_iter().map(str::to_owned).collect();
-    Arc::new(load(&Sources { overrides, ..Sources::default() }).unwrap().streams.remove(0))
-}
+use self::two_readings::{time, values};
 
-fn values(second: i64, shift: f64) -> Vec<f64> {
-    let noise = |salt: i64| (((second * 7_919 + salt * 104_729) % 1_009) as f64 / 1_009.0 - 0.5) * 0.4;
-    let cause = (second as f64 / 40.0).sin() + noise(1);
-    vec![cause + noise(2), 2.0 * cause + noise(3) + shift]
+fn stream() -> Arc<Stream> {
+    two_readings::stream(&["streams.s.retrain.guard=1s"])
 }
 
 fn bundle() -> Bundle {
-    let row = |s| TrainingRow { series: "a".into(), time: EventTime(s * 1_000_000), values: values(s, 0.0) };
-    learn(&stream(), &TrainingSet::new((0..1_000).map(row)), None, &mut |_| ControlFlow::Continue(())).unwrap()
+    two_readings::bundle(&stream(), &["a"])
 }
 
 /// Records of the series `a`, one a second, that arrived when they were measured; `shift` is on the second reading.
 fn run(pipeline: &mut Pipeline, table: &mut SeriesTable, seconds: std::ops::Range<i64>, shift: f64) -> Vec<Alert> {
     let mut alerts = Vec::new();
     for second in seconds {
-        let time = EventTime(second * 1_000_000);
+        let time = time(second);
         let message = Message { partition: 0, offset: second, key: None, payload: None, timestamp: Some(time) };
         let record = Record { message: 0, partition: 0, offset: second, series: Cow::Borrowed("a"), time };
-        let batch = Batch { records: vec![record], values: values(second, shift), ..Batch::default() };
+        let batch = Batch { records: vec![record], values: values(0, second, shift), ..Batch::default() };
         alerts.extend(pipeline.run_decoded(&[message], batch, table, &mut |_, _| None).unwrap().alerts);
     }
     alerts
@@ -114,8 +100,7 @@ fn ready(folder: &std::path::Path) -> (Arc<Registry>, Arc<Learner>) {
     let learner = Learner::open(stream.clone(), registry.clone(), Arc::new(MemoryStore::default())).unwrap();
     for s in 0..stream.training.records as i64 {
         assert!(matches!(learner.phase(), Phase::Collecting { .. }));
-        let (series, time) = ("a".into(), EventTime(s * 1_000_000));
-        learner.add(0, s, TrainingRow { series, time, values: values(s, 0.0) });
+        learner.add(0, s, TrainingRow { series: "a".into(), time: time(s), values: values(0, s, 0.0) });
     }
     (registry, learner)
 }

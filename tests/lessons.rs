@@ -2,44 +2,26 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says what it expects by unwrapping it, in its helpers too")]
 
+mod two_readings;
+
 use std::borrow::Cow;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use outlierd::config::settings::Stream;
-use outlierd::config::{Sources, load};
 use outlierd::model::registry::{Registry, learned_from};
 use outlierd::pipeline::Pipeline;
 use outlierd::pipeline::series::SeriesTable;
 use outlierd::record::alert::{Alert, AlertEvent};
 use outlierd::record::feedback::{Feedback, Records, Says};
-use outlierd::record::{Batch, EventTime, Outcome, Record};
+use outlierd::record::{Batch, Outcome, Record};
 use outlierd::retrain::engine::{Engine, Lesson, is_known};
-use outlierd::retrain::learn::learn;
-use outlierd::retrain::set::{Run, TrainingRow, TrainingSet};
+use outlierd::retrain::set::{Run, TrainingRow};
 use outlierd::state::Store;
 use outlierd::state::memory::MemoryStore;
 
+use self::two_readings::{stream, time, values};
+
 const SERIES: &str = "a";
 const LEARNED: i64 = 1_000;
-
-fn stream() -> Arc<Stream> {
-    let overrides =
-        ["streams.s.input.topic=t", "streams.s.record.fields=[\"x\", \"y\"]", "streams.s.model.kind=linear"];
-    let overrides = overrides.into_iter().chain(["streams.s.model.latent=1"]).map(str::to_owned).collect();
-    Arc::new(load(&Sources { overrides, ..Sources::default() }).unwrap().streams.remove(0))
-}
-
-/// Two readings that follow one cause, with a bit of noise of their own, and `shift` on the second.
-fn values(second: i64, shift: f64) -> Vec<f64> {
-    let noise = |salt: i64| (((second * 7_919 + salt * 104_729) % 1_009) as f64 / 1_009.0 - 0.5) * 0.4;
-    let cause = (second as f64 / 40.0).sin() + noise(1);
-    vec![cause + noise(2), 2.0 * cause + noise(3) + shift]
-}
-
-fn time(second: i64) -> EventTime {
-    EventTime(second * 1_000_000)
-}
 
 /// A machine whose model is live; offsets are seconds.
 struct Machine {
@@ -54,11 +36,9 @@ struct Machine {
 
 impl Machine {
     fn new() -> Self {
-        let (stream, models) = (stream(), tempfile::tempdir().unwrap());
+        let (stream, models) = (stream(&[]), tempfile::tempdir().unwrap());
         let registry = Arc::new(Registry::open(models.path()).unwrap());
-        let row = |second| TrainingRow { series: SERIES.into(), time: time(second), values: values(second, 0.0) };
-        let set = TrainingSet::new((0..LEARNED).map(row));
-        let bundle = learn(&stream, &set, None, &mut |_| ControlFlow::Continue(())).unwrap();
+        let bundle = two_readings::bundle(&stream, &[SERIES]);
         bundle.save(registry.root()).unwrap();
         registry.promote("s", bundle.id(), "the first one").unwrap();
         let store = Arc::new(MemoryStore::default());
@@ -71,7 +51,7 @@ impl Machine {
 
     /// The engine after a restart.
     fn restart(&mut self) {
-        self.engine = Engine::open(stream(), self.registry.clone(), self.store.clone()).unwrap();
+        self.engine = Engine::open(stream(&[]), self.registry.clone(), self.store.clone()).unwrap();
         self.engine.follow().unwrap();
     }
 
@@ -81,7 +61,7 @@ impl Machine {
             let mut batch = Batch::default();
             let (series, time) = (Cow::Borrowed(SERIES), time(second));
             batch.records.push(Record { message: 0, partition: 0, offset: second, series, time });
-            batch.values.extend(values(second, shift));
+            batch.values.extend(values(0, second, shift));
             let done = self.pipeline.run_decoded(&[], batch, &mut self.table, &mut |_, _| None).unwrap();
             alerts.extend(done.alerts);
             outcomes.extend(done.outcomes);
@@ -123,7 +103,7 @@ fn feedback(says: Says, from: i64, until: i64) -> Feedback {
 fn lesson(says: Says, from: i64, until: i64) -> Lesson {
     let row = |second: i64| {
         let shift = if second < from { 0.0 } else { 1.0 };
-        (second, TrainingRow { series: SERIES.into(), time: time(second), values: values(second, shift) })
+        (second, TrainingRow { series: SERIES.into(), time: time(second), values: values(0, second, shift) })
     };
     Lesson { feedback: feedback(says, from, until), records: (from - 100..=until).map(row).collect() }
 }
@@ -134,7 +114,7 @@ fn normal_run(from: i64) -> Run {
         series: SERIES.into(),
         offset: from,
         times: seconds().map(time).collect(),
-        values: seconds().flat_map(|second| values(second, 0.0)).collect(),
+        values: seconds().flat_map(|second| values(0, second, 0.0)).collect(),
         scores: vec![1.0; 60],
         ..Run::default()
     }
@@ -190,7 +170,7 @@ fn records_of_a_false_alarm_are_kept_to_learn_from_and_outlast_others() {
     let taught: Vec<&Run> = machine.engine.buffer().runs().filter(|run| run.taught).collect();
     assert_eq!((taught.len(), taught[0].from(), taught[0].times.len()), (1, time(5_000), 41));
     // More normal traffic than there is room for.
-    let full = stream().retrain.records as i64 / 60 + 50;
+    let full = stream(&[]).retrain.records as i64 / 60 + 50;
     machine.engine.take((0..full).map(|n| normal_run(6_000 + n * 64)).collect()).unwrap();
     assert!(machine.engine.buffer().runs().any(|run| run.taught));
     // It was a fault after all.

@@ -2,52 +2,31 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says what it expects by unwrapping it, in its helpers too")]
 
+mod two_readings;
+
 use std::borrow::Cow;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use outlierd::config::settings::Stream;
-use outlierd::config::{Sources, load};
 use outlierd::events::published::{Event, Outbox, Put};
 use outlierd::model::registry::Registry;
 use outlierd::pipeline::Pipeline;
 use outlierd::pipeline::series::{SeriesState, SeriesTable};
 use outlierd::record::alert::{AlertEvent, AlertKind};
-use outlierd::record::{Batch, EventTime, Record};
+use outlierd::record::{Batch, Record};
 use outlierd::retrain::engine::Engine;
-use outlierd::retrain::learn::learn;
-use outlierd::retrain::set::{TrainingRow, TrainingSet};
 use outlierd::state::memory::MemoryStore;
 use outlierd::state::{Commit, Store, codec};
 use outlierd::threshold::{Plan, ThresholdState};
 
+use self::two_readings::{time, values};
+
 const SERIES: [&str; 4] = ["a", "b", "c", "d"];
 
 fn stream() -> Arc<Stream> {
-    let overrides = [
-        "streams.s.input.topic=t",
-        "streams.s.record.fields=[\"x\", \"y\"]",
-        "streams.s.model.kind=linear",
-        "streams.s.model.latent=1",
-        "streams.s.retrain.guard=1s",
-        "streams.s.retrain.self_test=5m",
-    ];
-    let overrides = overrides.into_iter().map(str::to_owned).collect();
-    Arc::new(load(&Sources { overrides, ..Sources::default() }).unwrap().streams.remove(0))
-}
-
-/// Readings that follow one cause, with noise of their own.
-fn values(series: usize, second: i64) -> Vec<f64> {
-    let noise =
-        |salt: i64| (((second * 7_919 + (salt + 5 * series as i64) * 104_729) % 1_009) as f64 / 1_009.0 - 0.5) * 0.4;
-    let cause = (second as f64 / 40.0 + series as f64).sin() + noise(1);
-    vec![cause + noise(2), 2.0 * cause + noise(3)]
-}
-
-fn time(second: i64) -> EventTime {
-    EventTime(second * 1_000_000)
+    two_readings::stream(&["streams.s.retrain.guard=1s", "streams.s.retrain.self_test=5m"])
 }
 
 /// Four series that have run for a while, their states committed.
@@ -64,15 +43,7 @@ impl Plant {
     fn new() -> Self {
         let (stream, models) = (stream(), tempfile::tempdir().unwrap());
         let registry = Arc::new(Registry::open(models.path()).unwrap());
-        let row = |(series, second): (usize, i64)| TrainingRow {
-            series: SERIES[series].into(),
-            time: time(second),
-            values: values(series, second),
-        };
-        let all =
-            |seconds: std::ops::Range<i64>| seconds.flat_map(|second| (0..SERIES.len()).map(move |s| (s, second)));
-        let set = TrainingSet::new(all(0..1_000).map(row));
-        let bundle = learn(&stream, &set, None, &mut |_| ControlFlow::Continue(())).unwrap();
+        let bundle = two_readings::bundle(&stream, &SERIES);
         bundle.save(registry.root()).unwrap();
         registry.promote("s", bundle.id(), "the first one").unwrap();
         let store = Arc::new(MemoryStore::default());
@@ -83,10 +54,11 @@ impl Plant {
 
         let (mut pipeline, mut table) = (Pipeline::new(stream, Some(bundle)).unwrap(), SeriesTable::new(10));
         pipeline.collect(engine.admission().clone());
-        for (number, (series, second)) in all(1_000..NOW).enumerate() {
+        let all = (1_000..NOW).flat_map(|second| (0..SERIES.len()).map(move |series| (series, second)));
+        for (number, (series, second)) in all.enumerate() {
             let (offset, name) = (number as i64, Cow::Borrowed(SERIES[series]));
             let record = Record { message: 0, partition: 0, offset, series: name, time: time(second) };
-            let batch = Batch { records: vec![record], values: values(series, second), ..Batch::default() };
+            let batch = Batch { records: vec![record], values: values(series, second, 0.0), ..Batch::default() };
             pipeline.run_decoded(&[], batch, &mut table, &mut |_, _| None).unwrap();
         }
         engine.take(pipeline.take_collected()).unwrap();

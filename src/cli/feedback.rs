@@ -10,14 +10,13 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
-use rdkafka::topic_partition_list::Offset;
 
 use super::config_args::ConfigArgs;
 use crate::config::settings::{Kafka, Settings, Stream};
 use crate::record::alert::{Alert, AlertEvent};
 use crate::record::feedback::{Feedback, Records, Says};
 use crate::share::control::Control;
-use crate::source::client_config;
+use crate::source::{add_from_beginning, producer_config, reader_config};
 
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// A topic that yields nothing for this long is taken to be at its end.
@@ -158,15 +157,10 @@ fn of_alert(args: &Args, settings: &Settings, id: &str) -> anyhow::Result<Feedba
 
 /// The committed alerts whose ids start so.
 fn alerts(kafka: &Kafka, topic: &str, id: &str) -> anyhow::Result<Vec<Alert>> {
-    let mut config = client_config(kafka, "outlierd-feedback");
-    // librdkafka wants a group to be named even where none is joined.
-    config.set("group.id", "outlierd-feedback").set("enable.auto.commit", "false").set("enable.partition.eof", "true");
+    let config = reader_config(kafka, "outlierd-feedback");
     let consumer: BaseConsumer = config.create().context("the consumer's properties are refused")?;
-    let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).context("no broker answered")?;
     let mut all = TopicPartitionList::new();
-    for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
-        all.add_partition_offset(topic, partition.id(), Offset::Beginning)?;
-    }
+    add_from_beginning(&consumer, topic, &mut all, TIMEOUT).context("no broker answered")?;
     let mut open = all.count();
     consumer.assign(&all)?;
     let mut found = Vec::new();
@@ -185,12 +179,8 @@ fn alerts(kafka: &Kafka, topic: &str, id: &str) -> anyhow::Result<Vec<Alert>> {
 }
 
 fn send(kafka: &Kafka, topic: &str, control: &Control) -> anyhow::Result<()> {
-    let mut config = client_config(kafka, "outlierd-feedback");
-    for (key, value) in &kafka.producer {
-        config.set(key, value);
-    }
     let producer: ThreadedProducer<DefaultProducerContext> =
-        config.create().context("the producer's properties are refused")?;
+        producer_config(kafka, "outlierd-feedback").create().context("the producer's properties are refused")?;
     let (key, value) = (control.key(), serde_json::to_vec(control)?);
     let failed = || format!("topic {topic} does not take it");
     producer.send(BaseRecord::to(topic).key(&key).payload(&value)).map_err(|(error, _)| error).with_context(failed)?;

@@ -1,26 +1,19 @@
 //! Records of a stream's topic between two times, for training: a consumer without a group, which commits nothing.
 
-use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
-use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::Offset;
 
 use crate::config::settings::{Kafka, Stream};
-use crate::pipeline::Pipeline;
-use crate::pipeline::series::SeriesTable;
 use crate::retrain::set::TrainingRow;
-use crate::source::{Bounds, client_config, poll_batch, view};
+use crate::share::history;
+use crate::source::reader_config;
 
 const TIMEOUT: Duration = Duration::from_secs(15);
-/// A topic that yields nothing for this long is taken to be at its end (compacted topics have gaps before it).
-const QUIET: Duration = Duration::from_secs(10);
-
 /// Which part of the topic.
 #[derive(clap::Args)]
 pub(super) struct TopicRange {
@@ -40,43 +33,14 @@ pub(super) fn read(
     limit: usize,
 ) -> anyhow::Result<Vec<TrainingRow>> {
     let topic = &stream.input.topic;
-    let mut config = client_config(kafka, "outlierd-train");
-    // librdkafka wants a group to be named even where none is joined.
-    config.set("group.id", "outlierd-train").set("enable.auto.commit", "false").set("enable.partition.eof", "true");
+    let config = reader_config(kafka, "outlierd-train");
     let consumer: BaseConsumer = config.create().context("the consumer's properties are refused")?;
-    let (start, mut ends) = bounds(&consumer, topic, range)?;
+    let (start, ends) = bounds(&consumer, topic, range)?;
     consumer.assign(&start)?;
 
-    let mut pipeline = Pipeline::new(stream.clone(), None)?;
-    let mut table = SeriesTable::new(stream.record.max_series);
-    let mut rows = Vec::new();
-    let wait = Bounds { wait: QUIET, ..Bounds::of(&stream.input) };
-    while !ends.is_empty() && rows.len() < limit {
-        let at_end = RefCell::new(Vec::new());
-        let passes = |error: &KafkaError| match error {
-            KafkaError::PartitionEOF(partition) => {
-                at_end.borrow_mut().push(*partition);
-                true
-            }
-            _ => false,
-        };
-        let batch = poll_batch(&consumer, wait, || !at_end.borrow().is_empty(), passes);
-        let at_end = at_end.into_inner();
-        let batch = batch.with_context(|| format!("topic {topic} could not be read"))?;
-        if batch.is_empty() && at_end.is_empty() {
-            break;
-        }
-        let inside = |m: &crate::record::Message<'_>| ends.iter().any(|&(p, end)| p == m.partition && m.offset < end);
-        let messages: Vec<_> = batch.iter().map(view).filter(inside).collect();
-        let done = pipeline.run(&messages, &mut table, &mut |_, _| None)?;
-        rows.extend(done.learned.into_iter().map(|(_, row)| row));
-        ends.retain(|(partition, _)| !at_end.contains(partition));
-        for message in &batch {
-            ends.retain(|&(p, end)| p != message.partition() || message.offset() + 1 < end);
-        }
-    }
-    rows.truncate(limit);
-    Ok(rows)
+    let rows = history::rows(&consumer, stream, ends, limit);
+    let rows = rows.with_context(|| format!("topic {topic} could not be read"))?;
+    Ok(rows.into_iter().map(|(_, row)| row).take(limit).collect())
 }
 
 /// Where each partition starts, and the offset that it ends before.

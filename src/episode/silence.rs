@@ -1,8 +1,9 @@
 //! Alerts without an episode of records: of their absence, and of a detector that is blind.
 
+use super::machine::Published;
 use super::{Plan, RecordRef};
 use crate::record::EventTime;
-use crate::record::alert::{Alert, AlertEvent, AlertKind, InputPosition, Severity};
+use crate::record::alert::{Alert, AlertEvent, AlertKind, Severity};
 
 /// Who is silent.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -36,29 +37,18 @@ impl Plan {
         shown_by: RecordRef<'_>,
         back: Option<EventTime>,
     ) -> Alert {
-        let (partition, offset) = (shown_by.partition, shown_by.offset);
-        Alert {
-            id: self.id(quiet.series, kind, partition, quiet.last.0),
-            sequence: u32::from(back.is_some()),
+        let published = Published {
             event: if back.is_some() { AlertEvent::Close } else { AlertEvent::Open },
-            kind,
+            sequence: u32::from(back.is_some()),
             severity: if quiet.of > 0 { Severity::Critical } else { Severity::Warning },
-            stream: self.stream.clone(),
-            series: quiet.series.to_owned(),
-            time: back.unwrap_or(quiet.since).to_string(),
-            opened_at: quiet.since.to_string(),
-            closed_at: back.map(|time| time.to_string()),
+            partition: shown_by.partition,
+            // Of no record: the time of the last one stands for it in the id.
+            offset: quiet.last.0,
+            opened_at: quiet.since,
             records: quiet.of as u64,
-            score: None,
-            threshold: None,
-            ratio: None,
-            peak_ratio: None,
-            fields: Vec::new(),
-            faults: Vec::new(),
-            bundle: shown_by.bundle.to_owned(),
-            provisional: false,
-            missing_records: 0,
-            position: InputPosition { topic: self.topic.clone(), partition, offset },
-        }
+            peak_ratio: 0.0,
+        };
+        let record = RecordRef { series: quiet.series, time: back.unwrap_or(quiet.since), ..shown_by };
+        self.alert(&record, kind, &published)
     }
 }

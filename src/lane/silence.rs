@@ -10,7 +10,7 @@ use crate::cadence::{Cadence, Rules, Silent};
 use crate::config::settings::Silence;
 use crate::episode::{Plan, Quiet, RecordRef};
 use crate::record::EventTime;
-use crate::record::alert::Alert;
+use crate::record::alert::{Alert, AlertEvent};
 use crate::state::codec;
 use crate::state::{Commit, Store, StoreError};
 
@@ -56,7 +56,7 @@ impl TopicWatch {
         self.cadence.silent = Silent::No;
         (self.since, self.newest) = (now, Some(newest));
         let mut alert = self.open.take()?;
-        (alert.sequence, alert.event) = (1, crate::record::alert::AlertEvent::Close);
+        (alert.sequence, alert.event) = (1, AlertEvent::Close);
         alert.time = newest.2.to_string();
         alert.closed_at = Some(alert.time.clone());
         (alert.position.partition, alert.position.offset) = (newest.0, newest.1);
@@ -93,6 +93,7 @@ impl TopicWatch {
     /// # Errors
     /// Where the store cannot be written.
     pub(super) fn keep(&self, store: &dyn Store, stream: &str) -> Result<(), StoreError> {
+        // As JSON in the codec: postcard cannot read what leaves fields out.
         let json = self.open.as_ref().and_then(|alert| serde_json::to_vec(alert).ok());
         let bytes = json.and_then(|json| codec::encode(&json).ok());
         store.commit(stream, &Commit { notes: vec![(self.note.clone(), bytes)], ..Commit::default() })
@@ -105,7 +106,7 @@ mod tests {
 
     use super::*;
     use crate::config::{Sources, load};
-    use crate::record::alert::{AlertEvent, AlertKind, Severity};
+    use crate::record::alert::{AlertKind, Severity};
     use crate::state::memory::MemoryStore;
 
     struct Lane {

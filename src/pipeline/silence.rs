@@ -7,6 +7,7 @@
 //! the partition that are in memory are looked at.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 
@@ -69,7 +70,7 @@ pub(super) struct Here<'a> {
 /// A series that is overdue.
 struct Overdue {
     slot: usize,
-    series: std::sync::Arc<str>,
+    series: Arc<str>,
     last: EventTime,
     /// When it became so.
     since: EventTime,

@@ -25,6 +25,7 @@ use crate::config::settings::{ModelKind, Stream, Warmth};
 use crate::events::published::{Event, Outbox};
 use crate::events::retrain::{BundleBroughtBack, ChallengerJudged, NormalKept, SensitivityKnown, TrainingBegan};
 use crate::model::bundle::Bundle;
+use crate::model::manifest::Segment;
 use crate::model::registry::Registry;
 use crate::pipeline::tag;
 use crate::record::EventTime;
@@ -42,6 +43,8 @@ pub struct Engine {
     live: Option<Live>,
     /// Whether the stream had no live bundle yet when it was first looked for.
     had_none: bool,
+    /// Stretches of time that nothing is learned from.
+    marked: Vec<Segment>,
     /// Confirmed faults, by what they were said of.
     confirmed: BTreeMap<String, Confirmed>,
     /// What live series would catch today.
@@ -71,6 +74,7 @@ impl Engine {
         buffer.runs().for_each(|run| admission.saw(run.until()));
         NormalKept { stream: &stream.name, records: buffer.len(), series: buffer.series() }.emit();
         let confirmed = lessons::confirmed(&*store, &stream.name)?;
+        let marked = registry.marked(&stream.name)?;
         let (live, had_none, seeing, next_tested, outbox) = Default::default();
         Ok(Self {
             stream,
@@ -81,6 +85,7 @@ impl Engine {
             plan,
             live,
             had_none,
+            marked,
             confirmed,
             seeing,
             next_tested,
@@ -131,7 +136,7 @@ impl Engine {
                 }
                 self.live = Some(Live { id, scores: bundle.calibration.scores });
                 self.show_sensitivity()?;
-                self.look_at_marks(&bundle.manifest)?;
+                self.look_at_marks(&bundle.manifest);
             }
         }
         Ok(self.live.as_ref().map(|live| live.id.as_str()))
@@ -153,7 +158,7 @@ impl Engine {
         if runs.is_empty() {
             return Ok(());
         }
-        let marked = self.registry.marked(&self.stream.name)?;
+        let marked = &self.marked;
         let is_fit = |series: &str, time| !marked.iter().any(|mark| mark.holds(series, time));
         let fit = runs.into_iter().flat_map(|run| {
             let series = run.series.clone();

@@ -1,22 +1,26 @@
-//! Records of a stream's input, read again for what an operator says of them.
+//! Records of a stream's input, read again: to learn from, and for what an operator says of them.
 
-use std::time::{Duration, Instant};
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
+use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::Offset;
 
 use crate::config::settings::{Kafka, Stream};
 use crate::pipeline::series::SeriesTable;
 use crate::pipeline::{Pipeline, PipelineError};
+use crate::record::Message;
 use crate::record::feedback::Records;
 use crate::retrain::set::TrainingRow;
-use crate::source::{Bounds, client_config, poll_batch, view};
+use crate::source::{Bounds, poll_batch, reader_config, view};
 
 /// How long one request to the brokers may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long the input may yield nothing before its end is taken to be reached.
+/// A topic that yields nothing for this long is taken to be at its end (compacted topics have gaps before it).
 const QUIET: Duration = Duration::from_secs(10);
 /// Records before an alert that are looked through at first for those of its series, and at most.
 const BACK: (i64, i64) = (2_000, 1_000_000);
@@ -27,11 +31,53 @@ const TAKEN_MAX: usize = 10_000;
 #[derive(Debug, thiserror::Error)]
 pub enum HistoryError {
     /// The brokers.
-    #[error("the input could not be read again: {0}")]
+    #[error("the input could not be read: {0}")]
     Kafka(#[from] KafkaError),
     /// The decoding.
     #[error(transparent)]
     Pipeline(#[from] PipelineError),
+}
+
+/// The records that pass the gate, with their offsets, from where the consumer was assigned to the `ends` of its partitions
+/// (each the offset behind the last record that is wanted); it stops at `limit` records or more.
+///
+/// # Errors
+/// See [`HistoryError`].
+pub fn rows(
+    consumer: &BaseConsumer,
+    stream: &Arc<Stream>,
+    mut ends: Vec<(i32, i64)>,
+    limit: usize,
+) -> Result<Vec<(i64, TrainingRow)>, HistoryError> {
+    // Without a bundle every record that passes the gate is handed out.
+    let mut pipeline = Pipeline::new(stream.clone(), None)?;
+    let mut table = SeriesTable::new(stream.record.max_series);
+    let mut rows = Vec::new();
+    let wait = Bounds { wait: QUIET, ..Bounds::of(&stream.input) };
+    while !ends.is_empty() && rows.len() < limit {
+        let at_end = RefCell::new(Vec::new());
+        let passes = |error: &KafkaError| match error {
+            KafkaError::PartitionEOF(partition) => {
+                at_end.borrow_mut().push(*partition);
+                true
+            }
+            _ => false,
+        };
+        let batch = poll_batch(consumer, wait, || !at_end.borrow().is_empty(), passes)?;
+        let at_end = at_end.into_inner();
+        if batch.is_empty() && at_end.is_empty() {
+            break;
+        }
+        let inside = |m: &Message<'_>| ends.iter().any(|&(p, end)| p == m.partition && m.offset < end);
+        let messages: Vec<_> = batch.iter().map(view).filter(inside).collect();
+        let done = pipeline.run(&messages, &mut table, &mut |_, _| None)?;
+        rows.extend(done.learned.into_iter().filter_map(|(message, row)| Some((messages.get(message)?.offset, row))));
+        ends.retain(|(partition, _)| !at_end.contains(partition));
+        for message in &batch {
+            ends.retain(|&(p, end)| p != message.partition() || message.offset() + 1 < end);
+        }
+    }
+    Ok(rows)
 }
 
 /// The records of `series` in a stretch of a partition, with their offsets, and `before` of them before it, as far as the
@@ -41,24 +87,22 @@ pub enum HistoryError {
 /// See [`HistoryError`].
 pub fn read(
     kafka: &Kafka,
-    stream: &std::sync::Arc<Stream>,
+    stream: &Arc<Stream>,
     series: &str,
     at: Records,
     before: usize,
 ) -> Result<Vec<(i64, TrainingRow)>, HistoryError> {
-    let mut config = client_config(kafka, "outlierd-history");
-    // librdkafka wants a group to be named even where none is joined.
-    config
-        .set("group.id", "outlierd-history")
-        .set("enable.auto.commit", "false")
-        .set("isolation.level", "read_committed");
-    let consumer: BaseConsumer = config.create()?;
+    let consumer: BaseConsumer = reader_config(kafka, "outlierd-history").create()?;
     let (low, high) = consumer.fetch_watermarks(&stream.input.topic, at.partition, REQUEST_TIMEOUT)?;
     let last = at.last.min(high - 1);
     let mut back = if before == 0 { 0 } else { BACK.0 };
     loop {
         let start = (at.first - back).max(low);
-        let found = read_from(&consumer, stream, series, at.partition, start, last)?;
+        let mut assignment = TopicPartitionList::new();
+        assignment.add_partition_offset(&stream.input.topic, at.partition, Offset::Offset(start))?;
+        consumer.assign(&assignment)?;
+        let mut found = rows(&consumer, stream, vec![(at.partition, last + 1)], usize::MAX)?;
+        found.retain(|(_, row)| row.series == series);
         let earlier = found.iter().take_while(|(offset, _)| *offset < at.first).count();
         if earlier >= before || start == low || back >= BACK.1 {
             let excess = earlier.saturating_sub(before);
@@ -66,39 +110,4 @@ pub fn read(
         }
         back = (back * 4).min(BACK.1);
     }
-}
-
-fn read_from(
-    consumer: &BaseConsumer,
-    stream: &std::sync::Arc<Stream>,
-    series: &str,
-    partition: i32,
-    start: i64,
-    last: i64,
-) -> Result<Vec<(i64, TrainingRow)>, HistoryError> {
-    let mut assignment = TopicPartitionList::new();
-    assignment.add_partition_offset(&stream.input.topic, partition, Offset::Offset(start))?;
-    consumer.assign(&assignment)?;
-    // Without a bundle every record that passes the gate is handed out.
-    let mut pipeline = Pipeline::new(stream.clone(), None)?;
-    let mut table = SeriesTable::new(stream.record.max_series);
-    let mut found = Vec::new();
-    let mut progress = Instant::now();
-    let mut reached = start - 1;
-    while reached < last && progress.elapsed() < QUIET {
-        let bounds = Bounds { wait: Duration::from_millis(100), ..Bounds::of(&stream.input) };
-        let batch = poll_batch(consumer, bounds, || false, |_| true)?;
-        let messages: Vec<_> = batch.iter().map(view).filter(|message| message.offset <= last).collect();
-        reached = messages.last().map_or(reached, |message| message.offset);
-        if batch.len() > messages.len() {
-            reached = last;
-        }
-        if !batch.is_empty() {
-            progress = Instant::now();
-        }
-        let done = pipeline.run(&messages, &mut table, &mut |_, _| None)?;
-        let rows = done.learned.into_iter().filter(|(_, row)| row.series == series);
-        found.extend(rows.filter_map(|(message, row)| Some((messages.get(message)?.offset, row))));
-    }
-    Ok(found)
 }

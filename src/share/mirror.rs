@@ -66,6 +66,9 @@ struct Shared {
     parcels: BTreeMap<String, usize>,
     /// Those of which not every part has come yet. Entries leave when they are complete or removed.
     arriving: BTreeMap<String, Arriving>,
+    /// The bundles of the folder that could be sent, when they were last held against the topic: to order them by age all
+    /// manifests are read.
+    looked_at: Vec<String>,
     /// A live bundle of the others that could not be made live here: said once.
     refused: Option<String>,
 }
@@ -132,6 +135,7 @@ impl Mirror {
         let Some((label, bytes)) = part else {
             shared.parcels.remove(id);
             shared.arriving.remove(id);
+            shared.looked_at.clear();
             return;
         };
         shared.parcels.insert(id.to_owned(), label.parts());
@@ -146,15 +150,12 @@ impl Mirror {
         arriving.take(number, bytes);
         let taken = match arriving.open() {
             Ok(None) => return,
-            Ok(Some(parcel)) => {
-                let is_new = self.registry.files(stream, id).is_err();
-                let taken = self.registry.take_in(stream, id, &parcel.files).map_err(|error| error.to_string());
-                if taken.is_ok() && !is_new { None } else { Some(taken) }
-            }
-            Err(error) => Some(Err(error.to_string())),
+            Ok(Some(parcel)) => self.registry.take_in(stream, id, &parcel.files).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
         };
         shared.arriving.remove(id);
-        if let Some(taken) = taken {
+        // Of one that has been here before there is nothing to tell.
+        if taken != Ok(false) {
             BundleCame { stream, bundle: id, refused: taken.err() }.emit();
         }
     }
@@ -192,17 +193,17 @@ fn bundles(
     leads: bool,
     out: &mut Vec<Outgoing>,
 ) -> Result<(), MirrorError> {
-    let ids = registry.ids(stream)?;
-    if ids.iter().all(|id| shared.parcels.contains_key(id)) && shared.parcels.len() <= KEPT_MAX {
+    let current = registry.current(stream)?;
+    // A challenger that has not sat its tests yet may still be written to.
+    let mut ready = registry.ids(stream)?;
+    ready.retain(|id| current.as_ref() == Some(id) || registry.has_attached(stream, id, VERDICT).unwrap_or(false));
+    if ready == shared.looked_at && shared.parcels.len() <= KEPT_MAX {
         return Ok(());
     }
-    let current = registry.current(stream)?;
     let newest: Vec<String> = registry.list(stream)?.into_iter().rev().map(|bundle| bundle.id).collect();
     let keeps = |id: &String| current.as_ref() == Some(id) || newest.iter().take(KEPT_MAX).any(|kept| kept == id);
-    for id in newest.iter().filter(|id| keeps(id)) {
-        // A challenger that has not sat its tests yet may still be written to.
-        let is_ready = current.as_ref() == Some(id) || registry.attached(stream, id, VERDICT)?.is_some();
-        if shared.parcels.contains_key(id) || !is_ready {
+    for id in newest.iter().filter(|id| keeps(id) && ready.contains(id)) {
+        if shared.parcels.contains_key(id) {
             continue;
         }
         let (label, parts) = Parcel { files: registry.files(stream, id)? }.pack()?;
@@ -218,6 +219,7 @@ fn bundles(
             out.extend((0..parts).map(|number| Outgoing::Part(part_key(stream, &id, number), None)));
         }
     }
+    shared.looked_at = ready;
     Ok(())
 }
 

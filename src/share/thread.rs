@@ -12,13 +12,12 @@ use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, DeliveryResult, Header, Headers as _, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
-use rdkafka::topic_partition_list::Offset;
 
-use super::history;
+use super::history::{self, HistoryError};
 use super::mirror::{Mirror, MirrorError, Outgoing};
 use super::parcel::Label;
 use crate::config::settings::{Kafka, Share, Stream};
@@ -27,9 +26,10 @@ use crate::events::share::SharingFailed;
 use crate::lane::Control as Order;
 use crate::record::feedback::{Feedback, Records, Says};
 use crate::retrain::engine::{Lesson, is_known};
+use crate::retrain::set::TrainingRow;
 use crate::retrain::thread::Retrainer;
 use crate::sink::cloudevents;
-use crate::source::client_config;
+use crate::source::{Quiet, add_from_beginning, producer_config, reader_config};
 use crate::state::Store;
 
 /// How long the thread waits for messages at a time; bounds how late it notices a stop.
@@ -70,18 +70,16 @@ pub struct Pupils {
     pub lanes: Vec<SyncSender<Order>>,
 }
 
-/// The poll returns the errors.
-struct Quiet;
+/// Says what is not delivered.
+struct Deliveries;
 
-impl ClientContext for Quiet {
+impl ClientContext for Deliveries {
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(error = %error, reason, "sharing");
+        Quiet.error(error, reason);
     }
 }
 
-impl ConsumerContext for Quiet {}
-
-impl ProducerContext for Quiet {
+impl ProducerContext for Deliveries {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
@@ -94,12 +92,13 @@ impl ProducerContext for Quiet {
 /// See the module.
 pub struct Sharing {
     kafka: Kafka,
-    topics: Share,
+    /// Topic of the events.
+    events_topic: Option<String>,
     store: Arc<dyn Store>,
     mirror: Mirror,
-    /// Reads both shared topics; `None` where they are not shared.
-    consumer: Option<BaseConsumer<Quiet>>,
-    producer: ThreadedProducer<Quiet>,
+    /// `None` where nothing is shared.
+    reader: Option<Reader>,
+    producer: ThreadedProducer<Deliveries>,
     events: Receiver<Put>,
     /// What operators said and was not told on yet.
     feedback: Vec<Feedback>,
@@ -119,20 +118,18 @@ impl Sharing {
         store: Arc<dyn Store>,
         events: Receiver<Put>,
     ) -> Result<Self, ShareError> {
-        let mut config = client_config(kafka, "outlierd-share");
-        // librdkafka wants a group to be named even where none is joined.
-        config.set("group.id", "outlierd-share").set("enable.auto.commit", "false").set("enable.partition.eof", "true");
+        let mut config = reader_config(kafka, "outlierd-share");
         config.set("auto.offset.reset", "earliest");
-        let both = topics.bundles.is_some() && topics.control.is_some();
-        let consumer = both.then(|| config.create_with_context(Quiet)).transpose()?;
-        let mut config = client_config(kafka, "outlierd-share");
-        for (key, value) in &kafka.producer {
-            config.set(key, value);
-        }
-        config.set("enable.idempotence", "true");
-        let producer = config.create_with_context(Quiet)?;
-        let (topics, kafka, feedback, waiting) = (topics.clone(), kafka.clone(), Vec::new(), Vec::new());
-        Ok(Self { kafka, topics, store, mirror, consumer, producer, events, feedback, waiting })
+        let reader = match (topics.control.clone(), topics.bundles.clone()) {
+            (Some(control), Some(bundles)) => {
+                Some(Reader { consumer: config.create_with_context(Quiet)?, control, bundles })
+            }
+            _ => None,
+        };
+        let mut config = producer_config(kafka, "outlierd-share");
+        let producer = config.set("enable.idempotence", "true").create_with_context(Deliveries)?;
+        let (events_topic, kafka, feedback, waiting) = (topics.events.clone(), kafka.clone(), Vec::new(), Vec::new());
+        Ok(Self { kafka, events_topic, store, mirror, reader, producer, events, feedback, waiting })
     }
 
     /// Reads both topics to their ends, so that this machine begins with what the others have; `stop` ends it early.
@@ -140,8 +137,8 @@ impl Sharing {
     /// # Errors
     /// Folder or store; errors of the brokers pass.
     pub fn catch_up(&mut self, stop: &AtomicBool) -> Result<(), ShareError> {
-        let Some(topics) = self.consumer.as_ref().and_then(|_| self.shared()) else { return Ok(()) };
-        let mut open = self.assign(&topics, stop)?;
+        let Some(reader) = &self.reader else { return Ok(()) };
+        let mut open = reader.begin(stop)?;
         while open > 0 && !stop.load(Ordering::Acquire) {
             match self.poll(POLL) {
                 Polled::End => open -= 1,
@@ -149,32 +146,6 @@ impl Sharing {
             }
         }
         self.settle(|_| false)
-    }
-
-    fn shared(&self) -> Option<[String; 2]> {
-        Some([self.topics.control.clone()?, self.topics.bundles.clone()?])
-    }
-
-    /// Begins both topics at their start; returns how many partitions they have.
-    fn assign(&self, topics: &[String], stop: &AtomicBool) -> Result<usize, ShareError> {
-        let Some(consumer) = &self.consumer else { return Ok(0) };
-        let mut all = TopicPartitionList::new();
-        for topic in topics {
-            // A topic that was made a moment ago may have no partitions yet.
-            while all.elements_for_topic(topic).is_empty() && !stop.load(Ordering::Acquire) {
-                match consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT) {
-                    Ok(metadata) => {
-                        for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
-                            all.add_partition_offset(topic, partition.id(), Offset::Beginning)?;
-                        }
-                    }
-                    Err(error) => SharingFailed { error: error.to_string() }.emit(),
-                }
-                thread::park_timeout(POLL);
-            }
-        }
-        consumer.assign(&all)?;
-        Ok(all.count())
     }
 
     /// Runs until `halt` is set, on a thread of its own.
@@ -185,7 +156,7 @@ impl Sharing {
         let run = move || {
             let mut settled = Instant::now();
             while !halt.load(Ordering::Acquire) {
-                if self.consumer.is_some() {
+                if self.reader.is_some() {
                     self.poll(POLL);
                 } else {
                     thread::park_timeout(POLL);
@@ -210,8 +181,8 @@ impl Sharing {
 
     /// Takes one message.
     fn poll(&mut self, wait: Duration) -> Polled {
-        let Some(consumer) = &self.consumer else { return Polled::Nothing };
-        match consumer.poll(wait) {
+        let Some(reader) = &self.reader else { return Polled::Nothing };
+        match reader.consumer.poll(wait) {
             None => Polled::Nothing,
             Some(Err(KafkaError::PartitionEOF(_))) => Polled::End,
             Some(Err(error)) => {
@@ -220,7 +191,7 @@ impl Sharing {
             }
             Some(Ok(message)) => {
                 let (topic, key) = (message.topic(), message.key().map(String::from_utf8_lossy).unwrap_or_default());
-                if Some(topic) == self.topics.control.as_deref() {
+                if topic == reader.control {
                     self.feedback.extend(self.mirror.take_control(topic, &key, message.payload()));
                 } else {
                     self.mirror.take_part(topic, &key, part(&message));
@@ -232,25 +203,20 @@ impl Sharing {
 
     /// Holds folder and topics against each other, and sends what has changed here.
     fn settle(&mut self, leads: impl Fn(&str) -> bool) -> Result<(), ShareError> {
-        if self.consumer.is_none() {
-            return Ok(());
-        }
-        let (Some(control), Some(bundles)) = (self.topics.control.clone(), self.topics.bundles.clone()) else {
-            return Ok(());
-        };
+        let Some(Reader { control, bundles, .. }) = &self.reader else { return Ok(()) };
         for message in self.mirror.settle(leads)? {
             match message {
                 Outgoing::Control(key, value) => {
                     let value = value.and_then(|value| serde_json::to_vec(&value).ok());
-                    self.send(&control, &key, value.as_deref(), OwnedHeaders::new());
+                    self.send(control, &key, value.as_deref(), OwnedHeaders::new());
                 }
-                Outgoing::Part(key, None) => self.send(&bundles, &key, None, OwnedHeaders::new()),
+                Outgoing::Part(key, None) => self.send(bundles, &key, None, OwnedHeaders::new()),
                 Outgoing::Part(key, Some((label, bytes))) => {
                     let length = label.bytes.to_string();
                     let headers = OwnedHeaders::new()
                         .insert(Header { key: HASH, value: Some(&label.hash) })
                         .insert(Header { key: BYTES, value: Some(&length) });
-                    self.send(&bundles, &key, Some(&bytes), headers);
+                    self.send(bundles, &key, Some(&bytes), headers);
                 }
             }
         }
@@ -262,7 +228,7 @@ impl Sharing {
         while let Ok(put) = self.events.try_recv() {
             match put {
                 Put::Event(event) => {
-                    let Some(topic) = &self.topics.events else { continue };
+                    let Some(topic) = &self.events_topic else { continue };
                     let value = serde_json::to_vec(&event).ok();
                     self.send(topic, &event.stream, value.as_deref(), cloudevents::event_headers(&event));
                 }
@@ -317,13 +283,37 @@ impl Sharing {
         pupil: &Pupils,
         feedback: &Feedback,
         at: Records,
-    ) -> Result<Vec<(i64, crate::retrain::set::TrainingRow)>, history::HistoryError> {
+    ) -> Result<Vec<(i64, TrainingRow)>, HistoryError> {
         let before = match feedback.says {
             Says::Confirmed => RECORDS_BEFORE,
             Says::FalseAlarm | Says::NewNormal => 0,
             Says::Expected | Says::MarkRange => return Ok(Vec::new()),
         };
         history::read(&self.kafka, &pupil.stream, &feedback.series, at, before)
+    }
+}
+
+/// Reads both shared topics.
+struct Reader {
+    consumer: BaseConsumer<Quiet>,
+    control: String,
+    bundles: String,
+}
+
+impl Reader {
+    /// Begins both topics at their start; returns how many partitions they have.
+    fn begin(&self, stop: &AtomicBool) -> Result<usize, ShareError> {
+        let mut all = TopicPartitionList::new();
+        for topic in [&self.control, &self.bundles] {
+            while all.elements_for_topic(topic).is_empty() && !stop.load(Ordering::Acquire) {
+                if let Err(error) = add_from_beginning(&self.consumer, topic, &mut all, REQUEST_TIMEOUT) {
+                    SharingFailed { error: error.to_string() }.emit();
+                }
+                thread::park_timeout(POLL);
+            }
+        }
+        self.consumer.assign(&all)?;
+        Ok(all.count())
     }
 }
 

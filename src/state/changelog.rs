@@ -7,16 +7,16 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::Offset;
-use rdkafka::{ClientContext, TopicPartitionList};
 
 use super::{Commit, Store, StoreError};
 use crate::config::settings::Kafka;
 use crate::events::ChangelogEntrySkipped;
-use crate::source::client_config;
+use crate::source::{Quiet, reader_config};
 
 /// How long one request to the brokers may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -63,17 +63,6 @@ pub struct Changelog {
     stream: String,
     topic: String,
 }
-
-/// The poll returns the errors, among them the end of a partition, which is none here.
-struct Quiet;
-
-impl ClientContext for Quiet {
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(error = %error, reason, "changelog");
-    }
-}
-
-impl ConsumerContext for Quiet {}
 
 /// One partition on its way to the end that it had when the replay began.
 struct Reading {
@@ -172,11 +161,7 @@ impl Changelog {
     }
 
     fn consumer(&self, isolation: &str) -> Result<BaseConsumer<Quiet>, KafkaError> {
-        client_config(&self.kafka, "outlierd-changelog")
-            // librdkafka wants a group to be named even where none is joined.
-            .set("group.id", "outlierd-changelog")
-            .set("enable.auto.commit", "false")
-            .set("enable.partition.eof", "true")
+        reader_config(&self.kafka, "outlierd-changelog")
             .set("auto.offset.reset", "earliest")
             .set("isolation.level", isolation)
             .create_with_context(Quiet)

@@ -21,12 +21,21 @@ impl Registry {
         found.into_iter().map(|name| Ok((name.clone(), disk::read(&folder.join(&name))?))).collect()
     }
 
+    /// Whether [`Self::attach`] wrote such a file.
+    ///
+    /// # Errors
+    /// An unknown bundle.
+    pub fn has_attached(&self, stream: &str, id: &str, name: &str) -> Result<bool, RegistryError> {
+        Ok(self.bundle_folder(stream, id)?.join(name).exists())
+    }
+
     /// Takes in a bundle that came from elsewhere: written beside its final place, loaded as proof, and renamed. Where it is
-    /// there already, the files about it that are missing are added; one that is damaged is replaced.
+    /// there already, the files about it that are missing are added; one that is damaged is replaced. Returns whether it was
+    /// not there, or damaged.
     ///
     /// # Errors
     /// Files that are no bundle of that id, or the file system's; nothing is left behind then.
-    pub fn take_in(&self, stream: &str, id: &str, files: &Files) -> Result<(), RegistryError> {
+    pub fn take_in(&self, stream: &str, id: &str, files: &Files) -> Result<bool, RegistryError> {
         let folder = self.folder(stream)?;
         let path = folder.join(id);
         let is_whole = path.is_dir() && Bundle::load(&path).is_ok();
@@ -37,7 +46,7 @@ impl Registry {
                     self.attach(stream, id, name, bytes)?;
                 }
             }
-            return Ok(());
+            return Ok(false);
         }
         disk::create_folders(&folder)?;
         let temp = disk::with_temp(&folder, id, disk::create_folder)?;
@@ -60,7 +69,8 @@ impl Registry {
             let _ = fs::remove_dir_all(&temp);
         }
         written?;
-        Ok(disk::sync_folder(&folder)?)
+        disk::sync_folder(&folder)?;
+        Ok(true)
     }
 }
 

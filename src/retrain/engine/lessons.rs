@@ -7,6 +7,7 @@ use super::Engine;
 use crate::events::published::Event;
 use crate::events::retrain::BundleMarked;
 use crate::events::share::FeedbackTaken;
+use crate::model::bundle::Bundle;
 use crate::model::manifest::{Manifest, Segment};
 use crate::model::registry::learned_from;
 use crate::record::EventTime;
@@ -105,12 +106,10 @@ impl Engine {
         let micros = |at: jiff::Timestamp| EventTime(at.as_microsecond());
         let (from, until) = (micros(feedback.from), micros(feedback.until));
         self.registry.mark(name, &Segment { series: feedback.series.clone(), from, until })?;
+        self.marked = self.registry.marked(name)?;
         let live = self.registry.load_current(name)?;
-        let is_marked = match &live {
-            Some(bundle) => self.look_at_marks(&bundle.manifest)?,
-            None => false,
-        };
-        Ok(match is_marked {
+        let is_marked = |bundle: &Bundle| self.look_at_marks(&bundle.manifest);
+        Ok(match live.as_ref().is_some_and(is_marked) {
             true => "no training learns from it; the live bundle has: `outlierd model challenge` trains another one",
             false => "no training learns from it",
         }
@@ -118,15 +117,14 @@ impl Engine {
     }
 
     /// Says whether a bundle has learned from what is marked.
-    pub(super) fn look_at_marks(&self, manifest: &Manifest) -> Result<bool, RetrainError> {
+    pub(super) fn look_at_marks(&self, manifest: &Manifest) -> bool {
         let name = &self.stream.name;
-        let marked = self.registry.marked(name)?;
-        let ranges = learned_from(manifest, &marked).count();
+        let ranges = learned_from(manifest, &self.marked).count();
         BundleMarked { stream: name, bundle: &manifest.id, ranges }.emit();
         if ranges > 0 {
             self.outbox.put(name, Event::LearnedFromMarked { bundle: manifest.id.clone(), ranges });
         }
-        Ok(ranges > 0)
+        ranges > 0
     }
 }
 

@@ -1,0 +1,46 @@
+//! A small stream with a quick model, and the machine that it reads: two readings that follow one cause, once a second.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use outlierd::config::settings::Stream;
+use outlierd::config::{Sources, load};
+use outlierd::model::bundle::Bundle;
+use outlierd::record::EventTime;
+use outlierd::retrain::learn::learn;
+use outlierd::retrain::set::{TrainingRow, TrainingSet};
+
+/// The stream `s`, with `more` overrides.
+pub fn stream(more: &[&str]) -> Arc<Stream> {
+    let base = [
+        "streams.s.input.topic=t",
+        "streams.s.record.fields=[\"x\", \"y\"]",
+        "streams.s.model.kind=linear",
+        "streams.s.model.latent=1",
+    ];
+    let overrides = base.iter().chain(more).map(|&pair| pair.to_owned()).collect();
+    Arc::new(load(&Sources { overrides, ..Sources::default() }).unwrap().streams.remove(0))
+}
+
+/// The readings of the series of that number, with a bit of noise of their own, and `shift` on the second.
+pub fn values(series: usize, second: i64, shift: f64) -> Vec<f64> {
+    let noise =
+        |salt: i64| (((second * 7_919 + (salt + 5 * series as i64) * 104_729) % 1_009) as f64 / 1_009.0 - 0.5) * 0.4;
+    let cause = (second as f64 / 40.0 + series as f64).sin() + noise(1);
+    vec![cause + noise(2), 2.0 * cause + noise(3) + shift]
+}
+
+pub fn time(second: i64) -> EventTime {
+    EventTime(second * 1_000_000)
+}
+
+/// A bundle that has learned from the first 1,000 seconds of `series`.
+pub fn bundle(stream: &Stream, series: &[&str]) -> Bundle {
+    let all = (0..1_000).flat_map(|second| series.iter().enumerate().map(move |(number, name)| (number, name, second)));
+    let row = |(number, name, second): (usize, &&str, i64)| TrainingRow {
+        series: (*name).into(),
+        time: time(second),
+        values: values(number, second, 0.0),
+    };
+    learn(stream, &TrainingSet::new(all.map(row)), None, &mut |_| ControlFlow::Continue(())).unwrap()
+}
