@@ -17,15 +17,16 @@ const SERIES: usize = 10_000;
 fn score(c: &mut Criterion) {
     let stream = fleet::stream();
     let scorer = Scorer::new(fleet::bundle(&stream), &stream.score).expect("a bundle that scores");
+    let scaler = &scorer.bundle().calibration.scaler;
     let mut states = vec![ChartState::default(); SERIES];
     let mut group = c.benchmark_group("score_8_fields");
     for batch in BATCHES {
-        let windows = fleet::readings(batch, 1);
+        let windows = scaler.scaled(&fleet::readings(batch, 1));
         group.throughput(Throughput::Elements(batch as u64));
         group.bench_function(BenchmarkId::new("forward", batch), |b| {
-            b.iter(|| scorer.forward(black_box(&windows)).expect("a forward pass"))
+            b.iter(|| scorer.forward(black_box(windows.clone())).expect("a forward pass"))
         });
-        let residuals = scorer.forward(&windows).expect("a forward pass");
+        let residuals = scorer.forward(windows.clone()).expect("a forward pass");
         let mut next = 0;
         let mut chart = |residuals: &outlierd::score::Residuals| -> f64 {
             let step = |window| {
@@ -36,11 +37,11 @@ fn score(c: &mut Criterion) {
         };
         group.bench_function(BenchmarkId::new("chart", batch), |b| b.iter(|| chart(black_box(&residuals))));
         group.bench_function(BenchmarkId::new("forward_and_chart", batch), |b| {
-            b.iter(|| chart(&scorer.forward(black_box(&windows)).expect("a forward pass")))
+            b.iter(|| chart(&scorer.forward(black_box(windows.clone())).expect("a forward pass")))
         });
     }
     // The rows must be those of the stream, or the figures are of something else.
-    assert_eq!(scorer.forward(&fleet::readings(1, 1)).expect("a forward pass").all().len(), FIELDS);
+    assert_eq!(scorer.forward(scaler.scaled(&fleet::readings(1, 1))).expect("a forward pass").all().len(), FIELDS);
     group.finish();
 }
 

@@ -12,6 +12,7 @@
 mod check;
 mod config_args;
 mod demo;
+mod evaluate;
 mod feedback;
 mod input_args;
 mod model;
@@ -48,6 +49,7 @@ enum Command {
     Check(check::Args),
     Train(train::Args),
     Replay(replay::Args),
+    Evaluate(evaluate::Args),
     State(state::Args),
     Model(model::Args),
     Feedback(feedback::Args),
@@ -64,6 +66,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::main(&args),
         Command::Train(args) => train::main(&args),
         Command::Replay(args) => replay::main(&args),
+        Command::Evaluate(args) => evaluate::main(&args),
         Command::State(args) => state::main(&args),
         Command::Model(args) => model::main(&args),
         Command::Feedback(args) => feedback::main(&args),

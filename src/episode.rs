@@ -94,6 +94,8 @@ pub struct RecordRef<'a> {
 pub enum Judgement<'a> {
     /// Fit, but there is no model to score it.
     Learning,
+    /// Fit, and between two windows that are scored.
+    Between,
     /// Scored.
     Scored {
         /// Finite, >= 0.
@@ -173,7 +175,7 @@ impl Plan {
     /// What the record means to the anomaly's machine and to the sensor fault's.
     fn inputs(&self, judgement: &Judgement<'_>) -> (Option<Input>, Option<Input>) {
         match *judgement {
-            Judgement::Learning => (None, Some(Input::Quiet)),
+            Judgement::Learning | Judgement::Between => (None, Some(Input::Quiet)),
             // A jump is no fault yet.
             Judgement::Faulty(faults) if faults.iter().all(|fault| fault.kind == FaultKind::Jump) => {
                 (None, Some(Input::Between))
@@ -201,6 +203,7 @@ impl Plan {
     fn verdict(&self, judgement: &Judgement<'_>) -> Verdict {
         match *judgement {
             Judgement::Learning => Verdict::Learning,
+            Judgement::Between => Verdict::Between,
             Judgement::Faulty(_) => Verdict::SensorFault,
             Judgement::Scored { score, threshold, .. } if score > threshold => Verdict::Outlier,
             Judgement::Scored { score, threshold, .. } if score >= self.episode.suspect_ratio * threshold => {

@@ -50,7 +50,7 @@ pub struct BatchDone {
     /// Records polled.
     pub records: u64,
     /// By [`Verdict`], in its order.
-    pub verdicts: [u64; 5],
+    pub verdicts: [u64; Verdict::ALL.len()],
     /// Numbers that came as text.
     pub coerced: u64,
     /// Records scored although behind their series.
@@ -73,8 +73,7 @@ impl BatchDone {
     pub fn emit(&self, stream: &str, took: Duration) {
         let stream = stream.to_owned();
         counter!("outlierd_records_total", "stream" => stream.clone()).increment(self.records);
-        let verdicts = [Verdict::Learning, Verdict::Normal, Verdict::Suspect, Verdict::Outlier, Verdict::SensorFault];
-        for verdict in verdicts {
+        for verdict in Verdict::ALL {
             let n = self.verdicts[verdict as usize];
             if n > 0 {
                 counter!("outlierd_verdicts_total", "stream" => stream.clone(), "verdict" => verdict.as_str())

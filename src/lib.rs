@@ -29,6 +29,7 @@ pub mod share;
 pub mod state;
 
 pub mod config;
+pub mod evaluate;
 pub mod events;
 
 pub mod sim;

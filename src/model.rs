@@ -6,26 +6,29 @@
 
 pub mod bundle;
 pub mod calibration;
-pub mod dense;
 pub mod ensemble;
 pub mod linear;
 pub mod manifest;
+pub mod network;
 pub mod registry;
 pub mod scaler;
 pub mod shape;
 pub mod train;
 pub mod weights;
 
+mod conv;
+mod dense;
 mod disk;
+mod lstm;
 
 use tch::{Kind, TchError, Tensor};
 use thiserror::Error;
 
 pub use self::disk::DiskError;
 
-use self::dense::Dense;
 use self::ensemble::Ensemble;
 use self::linear::Linear;
+use self::network::Network;
 use self::shape::{ModelShape, ShapeError};
 use self::weights::NamedTensors;
 use crate::config::settings::ModelKind;
@@ -139,6 +142,12 @@ pub fn use_one_thread() {
     tch::set_num_threads(1);
 }
 
+/// Rows of a call at most where many are to be gone through: bounds the memory of one call, and keeps to whole blocks of rows.
+pub(crate) fn part_rows(inputs: usize) -> usize {
+    const VALUES: usize = 1 << 20;
+    (VALUES / inputs.max(1)).next_multiple_of(ROWS_MIN as usize)
+}
+
 /// Makes a tensor `[n, inputs]` of row-major scaled values.
 ///
 /// # Errors
@@ -159,7 +168,7 @@ pub fn from_weights(shape: &ModelShape, mut weights: NamedTensors) -> Result<Box
     let model: Box<dyn Autoencoder> = match (shape.members, shape.kind) {
         (2.., _) => Box::new(Ensemble::from_weights(shape, &mut weights)?),
         (_, ModelKind::Linear) => Box::new(Linear::from_weights(shape, &mut weights)?),
-        (_, ModelKind::Dense) => Box::new(Dense::from_weights(shape, &mut weights)?),
+        _ => Box::new(Network::from_weights(shape, &mut weights)?),
     };
     match weights.pop_first() {
         Some((name, _)) => Err(ModelError::WeightUnknown { name, kind: shape.kind }),

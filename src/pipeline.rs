@@ -99,11 +99,14 @@ struct Model {
 }
 
 /// A record on its way between the gate and the judgement.
+#[derive(Default)]
 struct Item {
     record: usize,
     slot: usize,
     /// Index of its window; `None` where it is not scored.
     window: Option<usize>,
+    /// Whether it lies between two windows.
+    between: bool,
     faults: Vec<Fault>,
     /// Whether its series had expired and starts anew with it.
     anew: bool,
@@ -136,6 +139,11 @@ impl Pipeline {
     /// The id of the bundle that scores.
     pub fn bundle_id(&self) -> Option<&Arc<str>> {
         self.model.as_ref().map(|model| &model.id)
+    }
+
+    /// The threshold of a series that nothing is known of: fixed by the calibration, before any record is scored.
+    pub fn calibrated_threshold(&self) -> Option<f64> {
+        self.model.as_ref().map(|model| model.template.value(&model.threshold))
     }
 
     /// Publishes nothing of records that arrived before `until`, and learns from them.
@@ -242,7 +250,7 @@ impl Pipeline {
         done.counts.records = (batch.records.len() + done.rejected.len()) as u64;
         done.counts.coerced = batch.coerced;
         let mut items = Vec::with_capacity(batch.records.len());
-        let mut windows = Vec::with_capacity(batch.values.len() * self.stream.window);
+        let mut windows = Vec::with_capacity(batch.values.len() * self.stream.window / self.stream.stride);
         done.outcomes.reserve(batch.records.len());
         table.begin_batch();
         let readings = batch.values.chunks_exact(self.stream.record.fields.len());
@@ -265,7 +273,7 @@ impl Pipeline {
             }
         }
         let residuals = match &self.model {
-            Some(model) => Some(model.scorer.forward(&windows)?),
+            Some(model) => Some(model.scorer.forward(windows)?),
             None => None,
         };
         let readings: Vec<&[f64]> = readings.collect();
@@ -312,7 +320,7 @@ impl Pipeline {
         values: &[f64],
         table: &mut SeriesTable,
         load: &mut Load<'_>,
-        windows: &mut Vec<f64>,
+        windows: &mut Vec<f32>,
     ) -> Result<Admitted, (RejectReason, String)> {
         let full = |_| {
             let max = self.stream.record.max_series;
@@ -321,7 +329,7 @@ impl Pipeline {
         };
         let (stored, new) = (|| load(record.partition, &record.series), || SeriesState::new(values.len()));
         let slot = table.slot(record.partition, &record.series, stored, new).map_err(full)?;
-        let mut item = Item { record: 0, slot, window: None, faults: Vec::new(), anew: false, warms_up: false };
+        let mut item = Item { slot, ..Item::default() };
         let Some(found) = table.get_mut(slot) else { return Ok(Admitted { item, before: None, out_of_order: false }) };
         let before = found.state.gate.newest();
         // What a record with a wrong time would let expire is kept: the gate rejects the record.
@@ -343,13 +351,18 @@ impl Pipeline {
                 found.state.window.clear();
                 item.faults = faults;
             }
-            GateVerdict::Pass if self.model.is_some() => {
-                let inputs = self.stream.window * values.len();
-                if found.state.window.push(self.stream.window, values, windows) {
-                    item.window = Some(windows.len() / inputs - 1);
+            GateVerdict::Pass => {
+                if let Some(model) = &self.model {
+                    let (window, stride) = (self.stream.window, self.stream.stride);
+                    let gather = |readings: &[f64]| model.scorer.scale_onto(readings, windows);
+                    if found.state.window.push(window, stride, values, gather) {
+                        item.window = Some(windows.len() / (window * values.len()) - 1);
+                    } else {
+                        item.between = found.state.window.is_between(window, stride, values.len());
+                    }
                 }
             }
-            GateVerdict::Pass | GateVerdict::Reject(..) => {}
+            GateVerdict::Reject(..) => {}
         }
         Ok(Admitted { item, before, out_of_order: checked.order != gate::Order::InOrder })
     }

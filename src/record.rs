@@ -273,6 +273,8 @@ pub struct Scored {
 pub enum Verdict {
     /// The stream has no model yet: the record was learned from.
     Learning,
+    /// Between two windows that are scored (`stride`): the next one has it.
+    Between,
     /// Below the threshold.
     Normal,
     /// Close below the threshold (`episode.suspect_ratio`).
@@ -284,10 +286,15 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// All of them, in their order.
+    pub const ALL: [Self; 6] =
+        [Self::Learning, Self::Between, Self::Normal, Self::Suspect, Self::Outlier, Self::SensorFault];
+
     /// The name in metrics, CSV and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Learning => "learning",
+            Self::Between => "between",
             Self::Normal => "normal",
             Self::Suspect => "suspect",
             Self::Outlier => "outlier",

@@ -8,27 +8,36 @@ use serde::{Deserialize, Serialize};
 /// The records of a series that the next window still needs.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct WindowState {
-    /// At most W - 1 rows of readings, row-major, oldest first. Overwritten as records come, emptied by [`WindowState::clear`].
+    /// At most W - 1 rows of readings, row-major, oldest first: how many there are tells when the next window is due.
+    /// Overwritten as records come, emptied by [`WindowState::clear`].
     rows: Vec<f64>,
 }
 
 impl WindowState {
-    /// Adds one record's readings and, once there are `window` records, appends the window (`window x fields`) to `out`.
+    /// Adds one record's readings and, once there are `window` records, hands the window (`window x fields`) to `take`.
+    /// `stride` records later is the next one, with 1 <= `stride` <= `window`.
     ///
-    /// Returns whether a window was appended.
-    pub fn push(&mut self, window: usize, readings: &[f64], out: &mut Vec<f64>) -> bool {
-        let kept = window.saturating_sub(1) * readings.len();
-        let full = self.rows.len() == kept;
-        if full {
-            out.extend_from_slice(&self.rows);
-            out.extend_from_slice(readings);
-            let newest = self.rows.len().min(readings.len());
-            self.rows.drain(..newest);
+    /// Returns whether there was a window.
+    pub fn push(&mut self, window: usize, stride: usize, readings: &[f64], take: impl FnOnce(&[f64])) -> bool {
+        if window <= 1 {
+            take(readings);
+            return true;
         }
-        if kept > 0 {
-            self.rows.extend_from_slice(readings);
+        let full = window * readings.len();
+        // Rows of a longer window, from before a change of the configuration.
+        self.rows.drain(..(self.rows.len() + readings.len()).saturating_sub(full));
+        self.rows.extend_from_slice(readings);
+        if self.rows.len() < full {
+            return false;
         }
-        full
+        take(&self.rows);
+        self.rows.drain(..stride.clamp(1, window) * readings.len());
+        true
+    }
+
+    /// Whether the newest record, that ended no window, is one of those between two windows.
+    pub fn is_between(&self, window: usize, stride: usize, fields: usize) -> bool {
+        self.rows.len() > window.saturating_sub(stride) * fields
     }
 
     /// Forgets the records, so that the next window starts anew.
@@ -44,29 +53,47 @@ mod tests {
 
     proptest! {
         #[test]
-        fn windows_are_the_last_rows(window in 1..5usize, fields in 1..4usize, n in 0..20usize) {
+        fn windows_are_the_last_rows_at_every_stride(
+            window in 1..6usize, stride in 1..6usize, fields in 1..4usize, n in 0..30usize,
+        ) {
+            let stride = stride.min(window);
             let mut state = WindowState::default();
             let rows: Vec<Vec<f64>> = (0..n).map(|i| (0..fields).map(|j| (i * 10 + j) as f64).collect()).collect();
             for (i, row) in rows.iter().enumerate() {
                 let mut out = Vec::new();
-                let full = state.push(window, row, &mut out);
-                prop_assert_eq!(full, i + 1 >= window);
+                let full = state.push(window, stride, row, |window| out.extend_from_slice(window));
+                prop_assert_eq!(full, i + 1 >= window && (i + 1 - window).is_multiple_of(stride));
                 let expected = if full { rows[i + 1 - window..=i].concat() } else { Vec::new() };
                 prop_assert_eq!(out, expected);
+                if !full && i >= window {
+                    prop_assert!(state.is_between(window, stride, fields));
+                }
             }
         }
+    }
+
+    fn push(state: &mut WindowState, window: usize, value: f64) -> Option<Vec<f64>> {
+        let mut found = None;
+        state.push(window, 1, &[value], |window| found = Some(window.to_vec()));
+        found
     }
 
     #[test]
     fn a_cleared_window_starts_anew() {
         let mut state = WindowState::default();
-        let mut out = Vec::new();
-        for value in [1.0, 2.0] {
-            state.push(2, &[value], &mut out);
-        }
+        push(&mut state, 2, 1.0);
+        assert_eq!(push(&mut state, 2, 2.0), Some(vec![1.0, 2.0]));
         state.clear();
-        assert!(!state.push(2, &[3.0], &mut out));
-        assert!(state.push(2, &[4.0], &mut out));
-        assert_eq!(out, [1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(push(&mut state, 2, 3.0), None);
+        assert_eq!(push(&mut state, 2, 4.0), Some(vec![3.0, 4.0]));
+    }
+
+    #[test]
+    fn a_window_that_was_made_shorter_goes_on_with_its_newest_rows() {
+        let mut state = WindowState::default();
+        for value in 0..9 {
+            push(&mut state, 5, f64::from(value));
+        }
+        assert_eq!(push(&mut state, 3, 9.0), Some(vec![7.0, 8.0, 9.0]));
     }
 }

@@ -33,11 +33,11 @@ fn settings() -> Training {
 }
 
 fn dense(window: usize) -> ModelShape {
-    ModelShape { kind: ModelKind::Dense, window, fields: FIELDS, hidden: vec![16], latent: 2, members: 1 }
+    ModelShape::new(ModelKind::Dense, window, FIELDS, &[16], 2)
 }
 
 fn linear(latent: usize) -> ModelShape {
-    ModelShape { kind: ModelKind::Linear, window: 1, fields: FIELDS, hidden: vec![], latent, members: 1 }
+    ModelShape::new(ModelKind::Linear, 1, FIELDS, &[], latent)
 }
 
 /// Rows on a closed, bent curve in 8 dimensions with a little noise; each field has mean 0 and sd about 1.
@@ -55,15 +55,22 @@ fn curve(rows: usize, seed: u64) -> Vec<f32> {
     values
 }
 
-/// The last fifth is held out.
-fn split(rows: &[f32]) -> (&[f32], &[f32]) {
-    let records = rows.len() / FIELDS;
-    rows.split_at((records - records / 5) * FIELDS)
+/// Where the rows of `inputs` values begin; the last fifth is held out.
+fn split(rows: &[f32], inputs: usize) -> (Vec<usize>, Vec<usize>) {
+    let mut train: Vec<usize> = (0..rows.len() / inputs).map(|row| row * inputs).collect();
+    let held_out = train.split_off(train.len() - train.len() / 5);
+    (train, held_out)
+}
+
+/// Where each row of one record begins, the last one whole or not.
+fn starts(rows: &[f32]) -> Vec<usize> {
+    (0..rows.len()).step_by(FIELDS).collect()
 }
 
 fn train(rows: &[f32], shape: &ModelShape, settings: &Training) -> Trained {
-    let (train, held_out) = split(rows);
-    fit(Rows { train, held_out }, shape, None, settings, &mut |_| ControlFlow::Continue(())).unwrap()
+    let (train, held_out) = split(rows, shape.inputs());
+    let rows = Rows { values: rows, train: &train, held_out: &held_out };
+    fit(rows, shape, None, settings, &mut |_| ControlFlow::Continue(())).unwrap()
 }
 
 fn mean_square_error(model: &dyn Autoencoder, rows: &[f32]) -> f64 {
@@ -111,9 +118,18 @@ fn same_rows_settings_and_seed_give_the_same_bytes_beside_other_trainings() {
 #[test]
 fn a_row_is_reconstructed_the_same_in_any_batch() {
     use_one_thread();
-    let wide =
-        ModelShape { kind: ModelKind::Dense, window: 25, fields: FIELDS, hidden: vec![64, 20], latent: 3, members: 1 };
-    let shapes = [dense(1), wide, linear(3), linear(0)];
+    let wide = ModelShape::new(ModelKind::Dense, 25, FIELDS, &[64, 20], 3);
+    let windowed = |kind| ModelShape::new(kind, 9, FIELDS, &[6, 5], 3);
+    let shapes = [
+        dense(1),
+        wide,
+        linear(3),
+        linear(0),
+        windowed(ModelKind::Conv),
+        windowed(ModelKind::Lstm),
+        windowed(ModelKind::Vae),
+        windowed(ModelKind::ConvVae),
+    ];
     for shape in shapes {
         let rows = curve(150 * shape.window, 4);
         let model = train(&rows, &shape, &Training { epochs: 1, ..settings() }).model;
@@ -158,8 +174,9 @@ fn training_stops_early_and_keeps_the_best_epoch() {
     let rows = curve(400, 9);
     let settings = Training { epochs: 200, patience: 3, learning_rate: 2e-2, ..settings() };
     let mut losses = Vec::new();
-    let (train, held_out) = split(&rows);
-    let trained = fit(Rows { train, held_out }, &dense(1), None, &settings, &mut |epoch: &Epoch| {
+    let (train, held_out) = split(&rows, FIELDS);
+    let all = Rows { values: &rows, train: &train, held_out: &held_out };
+    let trained = fit(all, &dense(1), None, &settings, &mut |epoch: &Epoch| {
         losses.push(epoch.holdout_loss.unwrap());
         ControlFlow::Continue(())
     })
@@ -171,13 +188,14 @@ fn training_stops_early_and_keeps_the_best_epoch() {
     assert_eq!(trained.holdout_loss, Some(least));
     assert_eq!(losses[trained.best_epoch - 1], least);
     // The kept weights are those of that epoch.
-    assert!((mean_square_error(trained.model.as_ref(), held_out) - least).abs() < 1e-6 * least);
+    assert!((mean_square_error(trained.model.as_ref(), &rows[held_out[0]..]) - least).abs() < 1e-6 * least);
 }
 
 #[test]
 fn without_held_out_rows_every_epoch_is_run() {
     let (rows, settings) = (curve(100, 1), Training { epochs: 6, patience: 1, ..settings() });
-    let rows = Rows { train: &rows, held_out: &[] };
+    let starts = starts(&rows);
+    let rows = Rows { values: &rows, train: &starts, held_out: &[] };
     let trained = fit(rows, &dense(1), None, &settings, &mut |_| ControlFlow::Continue(())).unwrap();
     assert_eq!((trained.epochs, trained.best_epoch, trained.holdout_loss), (6, 6, None));
 }
@@ -186,7 +204,9 @@ fn without_held_out_rows_every_epoch_is_run() {
 fn a_break_cancels() {
     let mut seen = 0;
     let rows = curve(100, 1);
-    let result = fit(Rows { train: &rows, held_out: &[] }, &dense(1), None, &settings(), &mut |epoch| {
+    let starts = starts(&rows);
+    let rows = Rows { values: &rows, train: &starts, held_out: &[] };
+    let result = fit(rows, &dense(1), None, &settings(), &mut |epoch| {
         seen = epoch.number;
         if epoch.number == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
@@ -197,12 +217,16 @@ fn a_break_cancels() {
 #[test]
 fn rows_and_settings_that_cannot_be_trained_say_why() {
     let refuse = |rows: &[f32], settings: &Training| {
-        let rows = Rows { train: rows, held_out: &[] };
+        let starts = starts(rows);
+        let rows = Rows { values: rows, train: &starts, held_out: &[] };
         fit(rows, &dense(1), None, settings, &mut |_| ControlFlow::Continue(())).err().expect("accepted")
     };
     assert!(matches!(refuse(&[], &settings()), TrainError::TooFewRows { rows: 0 }));
     assert!(matches!(refuse(&[0.0; 15 * FIELDS], &settings()), TrainError::TooFewRows { rows: 15 }));
-    assert!(matches!(refuse(&[0.0; 9], &settings()), TrainError::Model(ModelError::Rows { values: 9, inputs: 8 })));
+    assert!(matches!(
+        refuse(&[0.0; 20 * FIELDS + 1], &settings()),
+        TrainError::Model(ModelError::Rows { values: 1, inputs: 8 })
+    ));
     let mut rows = curve(100, 1);
     rows[5 * FIELDS + 3] = f32::NAN;
     assert!(matches!(refuse(&rows, &settings()), TrainError::NotFinite { row: 5 }));

@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use outlierd::config::settings::{Stream, Warmth};
 use outlierd::config::{Sources, load};
 use outlierd::model::bundle::Bundle;
-use outlierd::model::dense::Dense;
+use outlierd::model::network::Network;
 use outlierd::model::registry::Registry;
 use outlierd::model::shape::ModelShape;
 use outlierd::pipeline::Pipeline;
@@ -231,7 +231,7 @@ fn examine(challenger: Bundle, confirmed: &[Confirmed]) -> Verdict {
 fn a_challenger_with_broken_weights_is_refused() {
     let good = champion();
     let shape = ModelShape { members: 1, ..good.manifest.shape.clone() };
-    let random = Dense::initialised(&shape, &mut rand_chacha::ChaCha8Rng::seed_from_u64(5)).unwrap();
+    let random = Network::initialised(&shape, &mut rand_chacha::ChaCha8Rng::seed_from_u64(5)).unwrap();
     let created = good.manifest.created;
     let broken = Bundle::new(good.manifest.origin, good.calibration, Box::new(random), created).unwrap();
     let verdict = examine(broken, &[]);

@@ -84,7 +84,7 @@ fn lane(
         let messages: Vec<_> = batch.iter().map(view).collect();
         let decoded = decoder.decode(&messages);
         ensure!(decoded.rejected.is_empty(), "a record of the benchmark was rejected: {:?}", decoded.rejected);
-        black_box(scorer.forward(&decoded.values)?);
+        black_box(scorer.forward(scorer.bundle().calibration.scaler.scaled(&decoded.values))?);
         count.fetch_add(batch.len() as u64, Ordering::AcqRel);
     }
     Ok(())

@@ -23,8 +23,9 @@ pub(super) struct ConfigArgs {
 }
 
 impl ConfigArgs {
-    fn load_with(&self, more: Vec<String>) -> Result<Settings, Problems> {
-        let overrides = self.set.iter().cloned().chain(more).collect();
+    /// `before` gives way to the flags, `after` wins over them.
+    fn load_with(&self, before: Vec<String>, after: Vec<String>) -> Result<Settings, Problems> {
+        let overrides = before.into_iter().chain(self.set.iter().cloned()).chain(after).collect();
         let settings = load(&Sources::of_process(self.config.clone(), overrides))?;
         // Only librdkafka knows its properties, and `config` does not know librdkafka.
         let refused = refused_properties(&settings.kafka).into_iter().map(|(table, key, why)| {
@@ -39,7 +40,7 @@ impl ConfigArgs {
 
     /// Reads and validates all layers.
     pub(super) fn load(&self) -> Result<Settings, Problems> {
-        self.load_with(Vec::new())
+        self.load_with(Vec::new(), Vec::new())
     }
 
     /// One stream of the configuration; without a name, the only one.
@@ -58,15 +59,18 @@ impl ConfigArgs {
 }
 
 /// A stream with the built-in settings (and the defaults of the configuration, if one is named) whose fields are columns of a file.
-pub(super) fn stream_of_fields(config: &ConfigArgs, fields: &[String]) -> anyhow::Result<Stream> {
+///
+/// `preset` are settings (`key=value`) that the flags win over.
+pub(super) fn stream_of_fields(config: &ConfigArgs, fields: &[String], preset: Vec<String>) -> anyhow::Result<Stream> {
     // A JSON string is a TOML string.
     let field =
         |name: &String| format!("{{ name = {text}, path = [{text}] }}", text = serde_json::Value::from(name.as_str()));
     let fields: Vec<String> = fields.iter().map(field).collect();
-    let settings = config.load_with(vec![
+    let of_fields = vec![
         format!("streams.{REPLAY}.input.topic={REPLAY}"),
         format!("streams.{REPLAY}.record.fields=[{}]", fields.join(", ")),
-    ])?;
+    ];
+    let settings = config.load_with(preset, of_fields)?;
     match settings.streams.into_iter().find(|stream| stream.name == REPLAY) {
         Some(stream) => Ok(stream),
         None => bail!("no stream could be made of the columns"),

@@ -17,7 +17,7 @@ use crate::pipeline::{Done, Pipeline, PipelineError};
 pub(super) const CHUNK_ROWS: usize = 4_096;
 
 /// How record files are laid out.
-#[derive(clap::Args)]
+#[derive(clap::Args, Clone)]
 pub(super) struct InputArgs {
     /// Column of the event time [default: the stream's, else the row number in seconds]
     #[arg(long, value_name = "NAME")]
@@ -44,6 +44,18 @@ fn delimiter(text: &str) -> Result<u8, String> {
 }
 
 impl InputArgs {
+    /// The character between two cells.
+    pub(super) fn delimiter(&self) -> u8 {
+        self.delimiter
+    }
+
+    /// The same, with one more column that is no sensor.
+    pub(super) fn ignoring(&self, column: &str) -> Self {
+        let mut ignore = self.ignore.clone();
+        ignore.push(column.to_owned());
+        Self { ignore, ..self.clone() }
+    }
+
     fn options(&self, path: &Path, stream: Option<&Stream>) -> TableOptions {
         let series = file::series_of(path);
         let mut options = match stream {

@@ -155,7 +155,7 @@ impl Run {
     fn start(args: &Args, path: &Path) -> anyhow::Result<Self> {
         let stream = match &args.stream {
             Some(name) => args.config.stream(Some(name))?,
-            None => stream_of_fields(&args.config, &args.input_args.fields(path)?)?,
+            None => stream_of_fields(&args.config, &args.input_args.fields(path)?, Vec::new())?,
         };
         let bundle = args.bundle.as_deref().map(Bundle::load).transpose()?;
         let records = args.input_args.open(path, &stream, args.stream.is_some())?;

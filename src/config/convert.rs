@@ -3,6 +3,7 @@
 //!
 //! A value that a stream inherits is named where it was written, in `defaults`, and is then reported once.
 
+mod model;
 mod rules;
 mod service;
 mod share;

@@ -4,6 +4,7 @@
 //! are held against it by the schema; texts with a form of their own (durations, sizes, budgets) are read by
 //! `super::convert`. Default values stand in `config/default.toml` only.
 
+mod model;
 mod silence;
 mod stream;
 
@@ -12,10 +13,10 @@ use std::collections::BTreeMap;
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
+pub use self::model::{Model, Retrain, Score, Training};
 pub use self::silence::Silence;
 pub use self::stream::{
-    Episode, Field, FieldTable, Gate, Input, Keep, KeyWords, Model, Mute, Output, Record, Retrain, Score, Stream,
-    Threshold, Training,
+    Episode, Field, FieldTable, Gate, Input, Keep, KeyWords, Mute, Output, Record, Stream, Threshold,
 };
 use super::settings::LogFormat;
 

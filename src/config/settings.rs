@@ -3,6 +3,7 @@
 //! [`super::raw`] is the same as it is written in a file; [`super::load`] turns one into the other and reports every
 //! problem at once. A value of these types is known to be within its range.
 
+mod model;
 mod share;
 mod silence;
 mod verdict;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::model::{Model, ModelKind, Over, Retrain, Score, Training, Warmth};
 pub use self::share::Share;
 pub use self::silence::Silence;
 pub use self::verdict::{Budget, Episode, Mute, Threshold, ThresholdKind};
@@ -94,6 +96,8 @@ pub struct Stream {
     pub silence: Silence,
     /// Records in a window (1 for row models).
     pub window: usize,
+    /// Records between two windows that are scored, 1 to `window`.
+    pub stride: usize,
     /// The autoencoder.
     pub model: Model,
     /// Its training.
@@ -265,114 +269,4 @@ pub struct Gate {
     pub scale_jump: bool,
     /// Whether readings that jump far out of their normal range, for a few records, are faults.
     pub spike: bool,
-}
-
-/// The autoencoder of a stream.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Model {
-    /// Its kind.
-    pub kind: ModelKind,
-    /// Widths of the encoder's hidden layers, mirrored in the decoder (dense).
-    pub hidden: Vec<usize>,
-    /// Width of the code.
-    pub latent: usize,
-}
-
-/// The kinds of autoencoder.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ModelKind {
-    /// Principal components, in closed form.
-    Linear,
-    /// Fully connected layers with tanh.
-    Dense,
-}
-
-impl ModelKind {
-    /// The name in manifests and configuration.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Linear => "linear",
-            Self::Dense => "dense",
-        }
-    }
-}
-
-/// How an autoencoder is trained; also kept in the manifest of each bundle.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Training {
-    /// Records that a stream without a bundle learns from.
-    pub records: usize,
-    /// Seed of weights, noise and shuffles.
-    pub seed: u64,
-    /// Passes over the training part, at most.
-    pub epochs: usize,
-    /// Rows of one optimiser step.
-    pub batch: usize,
-    /// Peak learning rate of AdamW.
-    pub learning_rate: f64,
-    /// Weight decay of AdamW.
-    pub weight_decay: f64,
-    /// Standard deviation of the noise added to the scaled inputs.
-    pub noise: f64,
-    /// Epochs without a better held-out error after which training stops.
-    pub patience: usize,
-    /// Part of each batch with the largest loss that is left out (trimmed loss), 0 to 0.5.
-    pub trim: f64,
-    /// Contiguous folds: each is held out once, for early stopping, for the reported error and for the calibration residuals.
-    pub folds: usize,
-}
-
-/// How a stream's model is trained again on its own normal traffic, and when the new one goes live.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Retrain {
-    /// Event time between two trainings; zero: never by time.
-    pub every: Duration,
-    /// Part of `every` by which each training may come later, 0 to 1, so that machines and streams spread out.
-    pub jitter: f64,
-    /// Whether a training is also due when scores of normal traffic have moved away from the calibration.
-    pub on_drift: bool,
-    /// What a challenger's weights start from.
-    pub start: Warmth,
-    /// Records that the buffer of normal traffic holds.
-    pub records: usize,
-    /// Event time after which a kept record is half as likely to be still kept.
-    pub half_life: Duration,
-    /// Event time on both sides of an episode from which nothing is learned.
-    pub guard: Duration,
-    /// Part of the buffer, the newest, on which the challenger proves itself; it is not trained on it.
-    pub hold_out: f64,
-    /// How long a training may take.
-    pub time_limit: Duration,
-    /// Whether a challenger that has proved itself goes live by itself.
-    pub promote: bool,
-    /// Event time after a promotion in which too many alerts bring the last bundle back.
-    pub probation: Duration,
-    /// Event time between two self-tests; zero: none.
-    pub self_test: Duration,
-}
-
-/// What a challenger's weights start from.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Warmth {
-    /// From random weights and a scaler of its own.
-    Fresh,
-    /// From the weights and the scaler of the live bundle.
-    Warm,
-}
-
-/// The control chart on the residual; see design.md, "Scoring".
-#[derive(Clone, PartialEq, Debug)]
-pub struct Score {
-    /// Weight of the newest residual in the smoothing, (0, 1].
-    pub alpha: f64,
-    /// Weight of the newest residual in the slow baseline, [0, 1).
-    pub beta: f64,
-    /// The part of `beta` that is left while the series alerts, [0, 1]: a fault is not learned, a true level shift is in the end.
-    pub leak: f64,
-    /// Residuals are squashed at this many standard deviations.
-    pub squash: f64,
-    /// Weight of the diagonal in the shrunk covariance, (0, 1].
-    pub shrinkage: f64,
 }

@@ -234,7 +234,7 @@ pub(super) mod tests {
     use tch::Tensor;
 
     use super::*;
-    use crate::config::settings::{ModelKind, Training};
+    use crate::config::settings::{ModelKind, Over, Training};
     use crate::model::calibration::FieldNormal;
     use crate::model::manifest::{FieldInfo, Metrics, Segment};
     use crate::model::rows_tensor;
@@ -250,7 +250,7 @@ pub(super) mod tests {
     /// A small trained bundle of stream `pumps`; another seed gives another id.
     pub(in crate::model) fn example(kind: ModelKind, seed: u64, created: i64) -> Bundle {
         let hidden = if kind == ModelKind::Dense { vec![4] } else { vec![] };
-        let shape = ModelShape { kind, window: 1, fields: 3, hidden, latent: 1, members: 1 };
+        let shape = ModelShape::new(kind, 1, 3, &hidden, 1);
         let training = Training {
             records: 100,
             seed,
@@ -263,10 +263,9 @@ pub(super) mod tests {
             trim: 0.05,
             folds: 4,
         };
-        let trained = train::fit(train::Rows { train: &rows(), held_out: &[] }, &shape, None, &training, &mut |_| {
-            ControlFlow::Continue(())
-        })
-        .unwrap();
+        let (values, starts) = (rows(), (0..300).step_by(3).collect::<Vec<_>>());
+        let rows = train::Rows { values: &values, train: &starts, held_out: &[] };
+        let trained = train::fit(rows, &shape, None, &training, &mut |_| ControlFlow::Continue(())).unwrap();
         let field =
             |name: &str| FieldInfo { name: name.to_owned(), path: vec![name.to_owned()], unit: Some("bar".to_owned()) };
         let origin = Origin {
@@ -278,6 +277,7 @@ pub(super) mod tests {
             metrics: Metrics { epochs: 2, train_loss: trained.train_loss, holdout_loss: trained.holdout_loss },
         };
         let calibration = Calibration {
+            over: Over::Record,
             scaler: Scaler { mean: vec![0.1, 1.0 / 3.0, -2e9], sd: vec![1e-3, std::f64::consts::PI, 2e6] },
             residual_mean: vec![0.1 + 0.2, -0.0, 1e-17],
             residual_sd: vec![f64::MIN_POSITIVE, 1.0, 123_456.789_012_345_67],

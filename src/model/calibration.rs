@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use super::scaler::Scaler;
 use super::shape::ModelShape;
+use crate::config::settings::Over;
 
 /// Most calibration scores that are kept; more are thinned evenly.
 pub const SCORES_MAX: usize = 4096;
@@ -16,6 +17,9 @@ pub const SCORES_MAX: usize = 4096;
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Calibration {
+    /// What of a window the charted residual is taken over.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub over: Over,
     /// Sensor units to the model's inputs.
     pub scaler: Scaler,
     /// Mean of each component of the charted residual on normal data, in scaled units; its length k is that of the charted
@@ -33,6 +37,11 @@ pub struct Calibration {
     pub fields: Vec<FieldNormal>,
     /// Median event time between two records of a series, in microseconds; 0 where it is not known.
     pub period_micros: i64,
+}
+
+/// Older calibrations do not say: what they would say is left out.
+fn is_default(over: &Over) -> bool {
+    *over == Over::default()
 }
 
 /// How one field behaves in normal operation.
@@ -147,6 +156,7 @@ mod tests {
 
     fn example() -> (Calibration, ModelShape) {
         let calibration = Calibration {
+            over: Over::Record,
             scaler: Scaler { mean: vec![1.0, -2.0], sd: vec![0.5, 1e-3] },
             residual_mean: vec![0.0, 0.1],
             residual_sd: vec![0.2, 0.3],
@@ -159,10 +169,7 @@ mod tests {
             ],
             period_micros: 1_000_000,
         };
-        (
-            calibration,
-            ModelShape { kind: ModelKind::Linear, window: 3, fields: 2, hidden: vec![], latent: 1, members: 1 },
-        )
+        (calibration, ModelShape::new(ModelKind::Linear, 3, 2, &[], 1))
     }
 
     #[test]

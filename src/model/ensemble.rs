@@ -96,12 +96,12 @@ impl Autoencoder for Ensemble {
 mod tests {
     use super::*;
     use crate::config::settings::ModelKind;
-    use crate::model::dense::Dense;
+    use crate::model::network::Network;
     use rand::SeedableRng;
 
     fn member(seed: u64) -> Box<dyn Autoencoder> {
-        let shape = ModelShape { kind: ModelKind::Dense, window: 1, fields: 3, hidden: vec![4], latent: 2, members: 1 };
-        Box::new(Dense::initialised(&shape, &mut rand_chacha::ChaCha8Rng::seed_from_u64(seed)).unwrap())
+        let shape = ModelShape::new(ModelKind::Dense, 1, 3, &[4], 2);
+        Box::new(Network::initialised(&shape, &mut rand_chacha::ChaCha8Rng::seed_from_u64(seed)).unwrap())
     }
 
     #[test]

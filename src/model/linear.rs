@@ -151,7 +151,7 @@ mod tests {
     use crate::model::rows_tensor;
 
     fn shape(fields: usize, latent: usize) -> ModelShape {
-        ModelShape { kind: ModelKind::Linear, window: 1, fields, hidden: vec![], latent, members: 1 }
+        ModelShape::new(ModelKind::Linear, 1, fields, &[], latent)
     }
 
     fn values(tensor: &Tensor) -> Vec<f32> {

@@ -104,6 +104,13 @@ impl Scaler {
         }
     }
 
+    /// Scales whole records.
+    pub fn scaled(&self, raw: &[f64]) -> Vec<f32> {
+        let mut out = vec![0.0; raw.len()];
+        self.scale_into(raw, &mut out);
+        out
+    }
+
     /// The reading of `field` whose scaled value is `z`, in the unit of the sensor; NaN where there is no such field.
     pub fn unscale(&self, field: usize, z: f64) -> f64 {
         self.mean.get(field).zip(self.sd.get(field)).map_or(f64::NAN, |(mean, sd)| mean + z * sd)

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::config::settings::ModelKind;
+use crate::config::settings::{Model, ModelKind};
 
 /// Most inputs of a model. The covariance that `linear` decomposes is `inputs x inputs` f64: 128 MiB at the bound.
 pub const INPUTS_MAX: usize = 4096;
@@ -16,6 +16,10 @@ pub const WIDTH_MAX: usize = 4096;
 pub const MEMBERS_MAX: usize = 16;
 /// Most hidden layers of the encoder.
 pub const HIDDEN_LAYERS_MAX: usize = 8;
+/// Widest kernel of a convolution.
+pub const KERNEL_MAX: usize = 63;
+/// Most codes that are drawn for a window.
+pub const SAMPLES_MAX: usize = 64;
 
 /// What fixes the sizes of a model's weights.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -27,12 +31,24 @@ pub struct ModelShape {
     pub window: usize,
     /// Fields of a record.
     pub fields: usize,
-    /// Widths of the encoder's hidden layers, mirrored in the decoder; empty for `linear`.
+    /// Widths of the encoder's hidden layers, mirrored in the decoder: units, or channels of convolutions; empty for `linear`.
     pub hidden: Vec<usize>,
     /// Width of the code. A `linear` model of width 0 is the mean of the training rows: a chart without a model.
     pub latent: usize,
     /// Models of these sizes whose reconstructions are averaged, 1 for a single one.
     pub members: usize,
+    /// Records that a kernel spans, odd; 0 for kinds without convolutions.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub kernel: usize,
+    /// Codes that are drawn for each window; 0 for kinds that draw none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub samples: usize,
+}
+
+/// Manifests of kinds without a size do not mention it: their ids are what they were before there was one.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over references")]
+fn is_zero(size: &usize) -> bool {
+    *size == 0
 }
 
 /// A shape that no model can have.
@@ -83,6 +99,30 @@ pub enum ShapeError {
         /// How many.
         found: usize,
     },
+    /// No hidden layer in a kind that is made of them.
+    #[error("a {} model has no hidden layers; give it 1 to {HIDDEN_LAYERS_MAX}", .kind.as_str())]
+    NoHidden {
+        /// The kind of autoencoder.
+        kind: ModelKind,
+    },
+    /// A kind that looks along the window, and a window of one record.
+    #[error("a {} model looks along the window, which is one record; give the stream a window of 2 or more", .kind.as_str())]
+    Window {
+        /// The kind of autoencoder.
+        kind: ModelKind,
+    },
+    /// A kernel or a number of samples that the kind cannot have.
+    #[error("{name} {found} of a {} model; allowed is {allowed}", .kind.as_str())]
+    Size {
+        /// Which size.
+        name: &'static str,
+        /// What was found.
+        found: usize,
+        /// What is allowed.
+        allowed: String,
+        /// The kind of autoencoder.
+        kind: ModelKind,
+    },
     /// Hidden layers of a kind that has none.
     #[error("a linear model has no hidden layers, {found} found: leave `hidden` empty or choose kind dense")]
     HiddenOfLinear {
@@ -92,6 +132,21 @@ pub enum ShapeError {
 }
 
 impl ModelShape {
+    /// A single model of a kind; kernel and samples are those of `config/default.toml` where the kind has them.
+    pub fn new(kind: ModelKind, window: usize, fields: usize, hidden: &[usize], latent: usize) -> Self {
+        let sizes = Model { kind, hidden: hidden.to_vec(), latent, kernel: 5, samples: 8 };
+        Self::of(&sizes, window, fields)
+    }
+
+    /// The shape of a single model with the settings' sizes, of which it takes those that its kind has.
+    pub fn of(model: &Model, window: usize, fields: usize) -> Self {
+        let kind = model.kind;
+        let hidden = if kind == ModelKind::Linear { Vec::new() } else { model.hidden.clone() };
+        let kernel = if kind.is_convolutional() { model.kernel } else { 0 };
+        let samples = if kind.is_variational() { model.samples } else { 0 };
+        Self { kind, window, fields, hidden, latent: model.latent, members: 1, kernel, samples }
+    }
+
     /// Inputs of the model: `window * fields` (saturating). A window is flattened record by record, oldest first.
     pub fn inputs(&self) -> usize {
         self.window.saturating_mul(self.fields)
@@ -117,25 +172,55 @@ impl ModelShape {
         if !(1..=MEMBERS_MAX).contains(&self.members) {
             return Err(ShapeError::Members { found: self.members });
         }
-        let least = match self.kind {
-            ModelKind::Linear if !self.hidden.is_empty() => {
-                return Err(ShapeError::HiddenOfLinear { found: self.hidden.len() });
-            }
-            ModelKind::Linear => 0,
-            ModelKind::Dense => 1,
-        };
+        self.validate_kind()?;
+        let least = usize::from(self.kind != ModelKind::Linear);
         if !(least..inputs).contains(&self.latent) {
             return Err(ShapeError::Latent { kind: self.kind, latent: self.latent, inputs, least });
         }
         Ok(())
     }
 
+    /// What the kind asks for.
+    fn validate_kind(&self) -> Result<(), ShapeError> {
+        let kind = self.kind;
+        match kind {
+            ModelKind::Linear if !self.hidden.is_empty() => {
+                return Err(ShapeError::HiddenOfLinear { found: self.hidden.len() });
+            }
+            ModelKind::Linear | ModelKind::Dense => {}
+            _ if self.hidden.is_empty() => return Err(ShapeError::NoHidden { kind }),
+            _ => {}
+        }
+        if kind.is_windowed() && self.window < 2 {
+            return Err(ShapeError::Window { kind });
+        }
+        let fits = |has: bool, value: usize, most: usize| if has { (1..=most).contains(&value) } else { value == 0 };
+        let allowed = |has: bool, range: String| if has { range } else { "none".to_owned() };
+        let (convolves, draws) = (kind.is_convolutional(), kind.is_variational());
+        if !fits(convolves, self.kernel, KERNEL_MAX) || (convolves && self.kernel.is_multiple_of(2)) {
+            let allowed = allowed(convolves, format!("an odd one, 1 to {KERNEL_MAX}"));
+            return Err(ShapeError::Size { name: "kernel", found: self.kernel, allowed, kind });
+        }
+        if !fits(draws, self.samples, SAMPLES_MAX) {
+            let allowed = allowed(draws, format!("1 to {SAMPLES_MAX}"));
+            return Err(ShapeError::Size { name: "samples", found: self.samples, allowed, kind });
+        }
+        Ok(())
+    }
+
     /// Widths of the encoder's layers from the input to the code, both included.
+    ///
+    /// Of a variational model the last one is the mean and the logarithm of the variance of its code.
     pub fn encoder_widths(&self) -> Vec<usize> {
         let mut widths = vec![self.inputs()];
         widths.extend(&self.hidden);
-        widths.push(self.latent);
+        widths.push(self.codes());
         widths
+    }
+
+    /// What the encoder gives: the code, or the mean and the logarithm of the variance of a variational one.
+    pub fn codes(&self) -> usize {
+        if self.kind.is_variational() { 2 * self.latent } else { self.latent }
     }
 }
 
@@ -144,7 +229,7 @@ mod tests {
     use super::*;
 
     fn shape(kind: ModelKind, window: usize, fields: usize, hidden: &[usize], latent: usize) -> ModelShape {
-        ModelShape { kind, window, fields, hidden: hidden.to_vec(), latent, members: 1 }
+        ModelShape { hidden: hidden.to_vec(), ..ModelShape::new(kind, window, fields, hidden, latent) }
     }
 
     #[test]

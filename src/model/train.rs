@@ -14,7 +14,7 @@ use thiserror::Error;
 
 use super::linear::Linear;
 use super::shape::{ModelShape, ShapeError};
-use super::{Autoencoder, ModelError, rows_tensor, use_one_thread};
+use super::{Autoencoder, ModelError, part_rows, rows_tensor, use_one_thread};
 use crate::config::settings::{ModelKind, Training};
 
 /// Rows that a training needs at least, besides those held out.
@@ -95,13 +95,16 @@ impl From<TchError> for TrainError {
     }
 }
 
-/// What a training gets: scaled rows, row-major `n x shape.inputs()`, in time order.
+/// What a training gets: scaled values in time order, and where in them each row of `shape.inputs()` values begins. Rows may
+/// overlap, as the windows of a series do: none is copied before it is trained on.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Rows<'a> {
-    /// Rows that the weights are fitted to.
-    pub train: &'a [f32],
-    /// Rows that only tell when to stop; may be empty.
-    pub held_out: &'a [f32],
+    /// The values that the rows are parts of.
+    pub values: &'a [f32],
+    /// Where the rows begin that the weights are fitted to.
+    pub train: &'a [usize],
+    /// Where those begin that only tell when to stop; may be empty.
+    pub held_out: &'a [usize],
 }
 
 /// Trains a model of `shape`.
@@ -122,40 +125,43 @@ pub fn fit(
     shape.validate()?;
     use_one_thread();
     let inputs = shape.inputs();
-    for part in [rows.train, rows.held_out] {
-        if !part.len().is_multiple_of(inputs) {
-            return Err(ModelError::Rows { values: part.len(), inputs }.into());
-        }
-        if let Some(at) = part.iter().position(|value| !value.is_finite()) {
-            return Err(TrainError::NotFinite { row: at / inputs });
-        }
+    if let Some(&start) = rows.train.iter().chain(rows.held_out).find(|&&start| start + inputs > rows.values.len()) {
+        return Err(ModelError::Rows { values: rows.values.len().saturating_sub(start), inputs }.into());
     }
-    let data = Data { inputs, train: rows.train, holdout: rows.held_out };
-    let train_rows = data.train.len() / inputs;
-    if train_rows < ROWS_MIN {
-        return Err(TrainError::TooFewRows { rows: train_rows });
+    if let Some(at) = rows.values.iter().position(|value| !value.is_finite()) {
+        return Err(TrainError::NotFinite { row: at / shape.fields });
+    }
+    let data = Data { inputs, values: rows.values, train: rows.train, held_out: rows.held_out };
+    if data.train.len() < ROWS_MIN {
+        return Err(TrainError::TooFewRows { rows: data.train.len() });
     }
     match shape.kind {
         ModelKind::Linear => closed_form(&data, shape, settings, on_epoch),
-        ModelKind::Dense => gradient::fit(&data, shape, start, settings, on_epoch),
+        _ => gradient::fit(&data, shape, start, settings, on_epoch),
     }
 }
 
-/// The rows to train on and those held out.
+/// [`Rows`] that were checked.
 struct Data<'a> {
     inputs: usize,
-    train: &'a [f32],
-    holdout: &'a [f32],
+    values: &'a [f32],
+    train: &'a [usize],
+    held_out: &'a [usize],
 }
 
 impl Data<'_> {
-    fn train_tensor(&self) -> Result<Tensor, ModelError> {
-        rows_tensor(self.train, self.inputs)
+    /// The rows that begin at `starts`, `[n, inputs]`.
+    fn tensor(&self, starts: &[usize]) -> Result<Tensor, ModelError> {
+        let mut values = Vec::with_capacity(starts.len() * self.inputs);
+        for &start in starts {
+            values.extend_from_slice(&self.values[start..start + self.inputs]);
+        }
+        rows_tensor(&values, self.inputs)
     }
 
     /// `None` where no rows are held out.
-    fn holdout_tensor(&self) -> Result<Option<Tensor>, ModelError> {
-        if self.holdout.is_empty() { Ok(None) } else { rows_tensor(self.holdout, self.inputs).map(Some) }
+    fn holdout(&self) -> Option<&[usize]> {
+        (!self.held_out.is_empty()).then_some(self.held_out)
     }
 }
 
@@ -165,10 +171,9 @@ fn closed_form(
     settings: &Training,
     on_epoch: &mut dyn FnMut(&Epoch) -> ControlFlow<()>,
 ) -> Result<Trained, TrainError> {
-    let train = data.train_tensor()?;
-    let model = Linear::fit(&train, shape, settings.trim)?;
-    let train_loss = trimmed_loss(&model, &train, settings.trim)?;
-    let holdout_loss = data.holdout_tensor()?.map(|rows| trimmed_loss(&model, &rows, settings.trim)).transpose()?;
+    let model = Linear::fit(&data.tensor(data.train)?, shape, settings.trim)?;
+    let train_loss = trimmed_loss(&model, data, data.train, settings.trim)?;
+    let holdout_loss = data.holdout().map(|starts| trimmed_loss(&model, data, starts, settings.trim)).transpose()?;
     if on_epoch(&Epoch { number: 1, of: 1, train_loss, holdout_loss }).is_break() {
         return Err(TrainError::Cancelled { epoch: 1 });
     }
@@ -176,9 +181,13 @@ fn closed_form(
 }
 
 /// Mean square error per input over the rows, less the `trim` part of them with the largest error; NaN where any is.
-fn trimmed_loss(model: &dyn Autoencoder, rows: &Tensor, trim: f64) -> Result<f64, ModelError> {
-    let residual = model.reconstruct(rows)?.f_sub(rows)?;
-    let mut losses = Vec::<f64>::try_from(&row_losses(&residual)?)?;
+fn trimmed_loss(model: &dyn Autoencoder, data: &Data<'_>, starts: &[usize], trim: f64) -> Result<f64, ModelError> {
+    let mut losses = Vec::with_capacity(starts.len());
+    for part in starts.chunks(part_rows(data.inputs)) {
+        let rows = data.tensor(part)?;
+        let squares = model.reconstruct(&rows)?.f_sub(&rows)?.f_square()?;
+        losses.extend(Vec::<f64>::try_from(&squares.f_mean_dim([1i64].as_slice(), false, None::<Kind>)?)?);
+    }
     losses.sort_unstable_by(f64::total_cmp);
     let keep = (losses.len() - (trim * losses.len() as f64).floor() as usize).max(1);
     // The sum over all is only for its NaN, which sorting has moved into the part that is left out.
@@ -186,9 +195,4 @@ fn trimmed_loss(model: &dyn Autoencoder, rows: &Tensor, trim: f64) -> Result<f64
         return Ok(f64::NAN);
     }
     Ok(losses.iter().take(keep).sum::<f64>() / keep as f64)
-}
-
-/// Mean square of each row of `residual`, `[n, inputs]` to `[n]`.
-fn row_losses(residual: &Tensor) -> Result<Tensor, TchError> {
-    residual.f_square()?.f_mean_dim([1i64].as_slice(), false, None::<Kind>)
 }

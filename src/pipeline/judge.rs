@@ -96,6 +96,7 @@ impl Pipeline {
                 done.counts.budgeted += model.threshold.risk();
                 judgement
             }
+            (Some(_), None) if item.between => Judgement::Between,
             // A window that is not full yet.
             (Some(_), None) => Judgement::Learning,
             (None, _) => {
@@ -110,7 +111,7 @@ impl Pipeline {
         let at = RecordRef { series, time, partition, offset, bundle, warms_up };
         let scoring = state.scoring.as_ref();
         let attribution = self.model.as_ref().zip(scoring).zip(residual);
-        let shares = || attribution.map_or(Vec::new(), |((model, s), r)| self.shares(model, s, values, r.values));
+        let shares = || attribution.map_or(Vec::new(), |((model, s), r)| self.shares(model, s, values, r.expected));
         let step = self.episode.step(&mut state.episode, &at, &judgement, shares);
         if step.verdict != Verdict::Normal
             && let Some(((model, s), _)) = attribution
@@ -152,14 +153,14 @@ impl Pipeline {
         }
     }
 
-    fn shares(&self, model: &Model, state: &ScoringState, values: &[f64], residual: &[f32]) -> Vec<FieldShare> {
+    fn shares(&self, model: &Model, state: &ScoringState, values: &[f64], expected: &[f32]) -> Vec<FieldShare> {
         let shares = model.scorer.shares(&state.chart);
-        let fields = self.stream.record.fields.iter().zip(values.iter().zip(residual)).zip(shares).enumerate();
+        let fields = self.stream.record.fields.iter().zip(values.iter().zip(expected)).zip(shares).enumerate();
         fields
-            .map(|(index, ((field, (&value, &residual)), share))| FieldShare {
+            .map(|(index, ((field, (&value, &expected)), share))| FieldShare {
                 name: field.name.clone(),
                 value,
-                expected: model.scorer.expected(index, residual, value),
+                expected: model.scorer.expected(index, expected),
                 share,
             })
             .collect()

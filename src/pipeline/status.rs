@@ -59,8 +59,8 @@ impl SeriesStatus {
     }
 }
 
-/// The threshold's constants, where records of a series follow each other by `period` microseconds in the training data.
+/// The threshold's constants: a score comes with each window, and records of a series follow each other by `period` microseconds in the training data.
 pub(super) fn threshold_plan(stream: &Stream, period: i64) -> threshold::Plan {
     let period = stream.threshold.period.unwrap_or_else(|| Duration::from_micros(period.max(1).cast_unsigned()));
-    threshold::Plan::new(&stream.threshold, period)
+    threshold::Plan::new(&stream.threshold, period * stream.stride as u32)
 }

@@ -104,8 +104,13 @@ impl Collector {
         let least = self.least_uniform(number);
         let chance = rank <= self.admission.rank() && uniform(series, number) > least && self.ready.len() < READY_MAX;
         let watched = self.partitions.entry(judged.partition).or_default();
-        let score = outcome.scored.as_ref().filter(|_| !disturbs && !judged.muted);
-        let Some(score) = score else {
+        // A record between two windows is judged with the next one, within the guard time or while its run is still open.
+        let score = match (&outcome.scored, outcome.verdict) {
+            (Some(scored), _) => Some(scored.score as f32),
+            (None, Verdict::Between) => Some(f32::NAN),
+            _ => None,
+        };
+        let Some(score) = score.filter(|_| !disturbs && !judged.muted) else {
             if disturbs || judged.muted {
                 let found = watched.entry(series.clone()).or_default();
                 found.disturb(time, guard, self.window);
@@ -137,7 +142,7 @@ impl Collector {
         if let Some(run) = &mut found.open {
             run.times.push(time);
             run.values.extend_from_slice(judged.values);
-            run.scores.push(score.score as f32);
+            run.scores.push(score);
         }
     }
 

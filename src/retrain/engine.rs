@@ -222,7 +222,11 @@ impl Engine {
         let mut runs: Vec<&Run> = self.buffer.runs().filter(|run| run.bundle == tag).collect();
         runs.sort_by_key(|run| std::cmp::Reverse(run.until()));
         // The newest quarter of what the buffer can hold.
-        let scores = runs.into_iter().flat_map(|run| &run.scores).take(self.stream.retrain.records / 4);
+        let scores = runs
+            .into_iter()
+            .flat_map(|run| &run.scores)
+            .filter(|score| score.is_finite())
+            .take(self.stream.retrain.records / 4);
         let recent: Vec<f64> = scores.map(|&score| f64::from(score)).collect();
         let found = drift(&recent, &live.scores, self.stream.score.alpha)?;
         metrics::gauge!("outlierd_drift_distance", "stream" => self.stream.name.clone()).set(found.distance);
@@ -306,7 +310,7 @@ impl Engine {
         linear.model.kind = ModelKind::Linear;
         let baseline = match self.stream.model.kind {
             ModelKind::Linear => None,
-            ModelKind::Dense => Some(learn(&linear, learned, None, &mut |_| go_on())?),
+            _ => Some(learn(&linear, learned, None, &mut |_| go_on())?),
         };
         let all = TrainingSet::of_runs(self.buffer.runs());
         let confirmed: Vec<Confirmed> = self.confirmed.values().cloned().collect();

@@ -8,8 +8,8 @@ use std::ops::{ControlFlow, Range};
 
 use jiff::Timestamp;
 
-use super::set::TrainingSet;
-use crate::config::settings::{ModelKind, Stream};
+use super::set::{TrainingSet, Windows};
+use crate::config::settings::{ModelKind, Over, Stream};
 use crate::gate;
 use crate::model::bundle::{Bundle, BundleError};
 use crate::model::calibration::{Calibration, FieldNormal, SCORES_MAX};
@@ -20,8 +20,8 @@ use crate::model::scaler::{Scaler, ScalerError};
 use crate::model::shape::{ModelShape, ShapeError};
 use crate::model::train::{self, Rows, TrainError, Trained};
 use crate::model::{Autoencoder, ModelError};
-use crate::score::calibrate::{Gap, calibrate};
-use crate::score::{ScoreError, residuals};
+use crate::score::calibrate::calibrate;
+use crate::score::{ScoreError, by_part, residuals};
 use crate::state::StoreError;
 
 /// Why records gave no bundle.
@@ -90,46 +90,62 @@ pub struct Progress {
 
 /// The windows of a training set, and where each fold of them is.
 struct Folds {
-    /// Row-major, n x inputs, plain readings.
-    windows: Vec<f64>,
-    /// The same, scaled.
+    /// Row-major, n x fields, scaled: what the windows are parts of.
     scaled: Vec<f32>,
-    inputs: usize,
-    /// Windows of each series.
-    segments: Vec<Range<usize>>,
-    /// Where records are missing before a window.
-    gaps: Vec<Gap>,
+    windows: Windows,
+    fields: usize,
     count: usize,
+    /// The windows of each fold, in their order.
+    of: Vec<Vec<Range<usize>>>,
+}
+
+/// The windows of each fold: the k-th part of each series. Of series with fewer windows than folds, each as a whole belongs to
+/// one fold: the k-th part of these series.
+fn parts(segments: &[Range<usize>], count: usize) -> Vec<Vec<Range<usize>>> {
+    let is_short = |segment: &&Range<usize>| segment.len() < count;
+    let short = segments.iter().filter(is_short).count();
+    let mut before = 0;
+    let mut of = vec![Vec::with_capacity(segments.len()); count];
+    for segment in segments {
+        let own = before * count / short.max(1);
+        before += usize::from(is_short(&segment));
+        for (k, ranges) in of.iter_mut().enumerate() {
+            let cut = |i: usize| segment.start + segment.len() * i / count;
+            ranges.push(match is_short(&segment) {
+                false => cut(k)..cut(k + 1),
+                true if k == own => segment.clone(),
+                true => segment.end..segment.end,
+            });
+        }
+    }
+    of
 }
 
 impl Folds {
-    /// The windows of fold `k`: the k-th part of each series.
-    fn of(&self, k: usize) -> Vec<Range<usize>> {
-        let part = |segment: &Range<usize>| {
-            let cut = |i: usize| segment.start + segment.len() * i / self.count;
-            cut(k)..cut(k + 1)
-        };
-        self.segments.iter().map(part).collect()
+    /// Where in `scaled` a window begins.
+    fn at(&self, window: usize) -> usize {
+        self.windows.starts[window] * self.fields
     }
 
-    /// The scaled windows of fold `k`.
-    fn inside(&self, k: usize) -> Vec<f32> {
-        self.of(k).into_iter().flat_map(|r| &self.scaled[r.start * self.inputs..r.end * self.inputs]).copied().collect()
+    /// Where the windows of fold `k` begin.
+    fn inside(&self, k: usize) -> Vec<usize> {
+        self.of[k].iter().flat_map(Clone::clone).map(|window| self.at(window)).collect()
     }
 
-    /// The scaled windows outside fold `k`, without those that share a record with it.
-    fn outside(&self, k: usize, window: usize) -> Vec<f32> {
-        let mut rows = Vec::with_capacity(self.scaled.len());
-        for (segment, fold) in self.segments.iter().zip(self.of(k)) {
-            let before = segment.start..fold.start.saturating_sub(window - 1).max(segment.start);
-            let after = (fold.end + window - 1).min(segment.end)..segment.end;
-            let before = if fold.is_empty() { segment.clone() } else { before };
-            let after = if fold.is_empty() { segment.end..segment.end } else { after };
-            for range in [before, after] {
-                rows.extend_from_slice(&self.scaled[range.start * self.inputs..range.end * self.inputs]);
-            }
+    /// Where the windows outside fold `k` begin, without those that share a record with it: `overlap` on both sides.
+    fn outside(&self, k: usize, overlap: usize) -> Vec<usize> {
+        let mut starts = Vec::with_capacity(self.windows.starts.len());
+        for (segment, fold) in self.windows.segments.iter().zip(&self.of[k]) {
+            let (before, after) = match fold.is_empty() {
+                true => (segment.clone(), segment.end..segment.end),
+                false => (
+                    segment.start..fold.start.saturating_sub(overlap).max(segment.start),
+                    (fold.end + overlap).min(segment.end)..segment.end,
+                ),
+            };
+            starts.extend(before.chain(after).map(|window| self.at(window)));
         }
-        rows
+        starts
     }
 }
 
@@ -146,61 +162,50 @@ pub fn learn(
     on_progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
 ) -> Result<Bundle, LearnError> {
     let fields = stream.record.fields.len();
-    let shape = shape(stream, fields);
+    let shape = ModelShape::of(&stream.model, stream.window, fields);
     shape.validate()?;
     let start = start.filter(|bundle| ModelShape { members: 1, ..bundle.manifest.shape.clone() } == shape);
-    let folds = fold(stream, set, &shape)?;
+    let windows = windows(stream, set)?;
     let scaler = match start {
         Some(bundle) => bundle.calibration.scaler.clone(),
         None => Scaler::fit(&set.rows, fields)?,
     };
-    let folds = Folds { scaled: scale(&scaler, &folds.windows, fields), ..folds };
+    let count = stream.training.folds;
+    let of = parts(&windows.segments, count);
+    let folds = Folds { scaled: scaler.scaled(&set.rows), windows, fields, count, of };
+    let overlap = (stream.window - 1) / stream.stride;
 
     let models = folds.count + usize::from(shape.kind == ModelKind::Linear);
     let mut trained = Vec::new();
     for k in 0..folds.count {
-        let (train, held_out) = (folds.outside(k, stream.window), folds.inside(k));
-        let rows = Rows { train: &train, held_out: &held_out };
+        let (train, held_out) = (folds.outside(k, overlap), folds.inside(k));
+        let rows = Rows { values: &folds.scaled, train: &train, held_out: &held_out };
         let start = start.and_then(|bundle| bundle.model.member(k));
         trained.push(fit(rows, &shape, start, stream, k, models, on_progress)?);
     }
-    let residuals = out_of_fold(&folds, &scaler, &trained, fields)?;
+    let residuals = out_of_fold(&folds, stream.score.over, &trained)?;
     let metrics = metrics(&trained);
     let model: Box<dyn Autoencoder> = match shape.kind {
         ModelKind::Linear => {
-            let rows = Rows { train: &folds.scaled, held_out: &[] };
+            let all: Vec<usize> = (0..folds.windows.starts.len()).map(|window| folds.at(window)).collect();
+            let rows = Rows { values: &folds.scaled, train: &all, held_out: &[] };
             fit(rows, &shape, None, stream, folds.count, models, on_progress)?.model
         }
-        ModelKind::Dense => Box::new(Ensemble::new(trained.into_iter().map(|t| t.model).collect())?),
+        _ => Box::new(Ensemble::new(trained.into_iter().map(|t| t.model).collect())?),
     };
     let calibration = calibration(stream, set, scaler, &residuals, &folds)?;
-    let origin = origin(stream, set, folds.windows.len() / shape.inputs(), metrics);
+    let origin = origin(stream, set, folds.windows.starts.len(), metrics);
     Ok(Bundle::new(origin, calibration, model, Timestamp::now())?)
 }
 
-fn shape(stream: &Stream, fields: usize) -> ModelShape {
-    let model = &stream.model;
-    let hidden = if model.kind == ModelKind::Linear { Vec::new() } else { model.hidden.clone() };
-    ModelShape { kind: model.kind, window: stream.window, fields, hidden, latent: model.latent, members: 1 }
-}
-
-fn fold(stream: &Stream, set: &TrainingSet, shape: &ModelShape) -> Result<Folds, LearnError> {
-    let (windows, segments, gaps) = set.windows(stream.window, shape.fields);
-    let (count, inputs) = (stream.training.folds, shape.inputs());
+fn windows(stream: &Stream, set: &TrainingSet) -> Result<Windows, LearnError> {
+    let windows = set.windows(stream.window, stream.stride);
     // Each model is left with enough rows when a fold and the held-out part are gone.
-    let needed = 4 * train::ROWS_MIN.max(count);
-    match windows.len() / inputs {
+    let needed = 4 * train::ROWS_MIN.max(stream.training.folds);
+    match windows.starts.len() {
         found if found < needed => Err(LearnError::TooFew { windows: found, window: stream.window, needed }),
-        _ => Ok(Folds { windows, scaled: Vec::new(), inputs, segments, gaps, count }),
+        _ => Ok(windows),
     }
-}
-
-fn scale(scaler: &Scaler, windows: &[f64], fields: usize) -> Vec<f32> {
-    let mut scaled = vec![0.0; windows.len()];
-    for (raw, z) in windows.chunks_exact(fields).zip(scaled.chunks_exact_mut(fields)) {
-        scaler.scale_into(raw, z);
-    }
-    scaled
 }
 
 /// Trains the `number`-th of `models` models; each has a seed of its own.
@@ -221,15 +226,21 @@ fn fit(
     })?)
 }
 
-/// The residual of each window's newest record (row-major, n x fields, scaled units) by the model that did not see it.
-fn out_of_fold(folds: &Folds, scaler: &Scaler, trained: &[Trained], fields: usize) -> Result<Vec<f32>, LearnError> {
-    let mut all = vec![0.0; folds.windows.len() / folds.inputs * fields];
-    for (k, trained) in trained.iter().enumerate() {
-        for range in folds.of(k) {
-            let windows = &folds.windows[range.start * folds.inputs..range.end * folds.inputs];
-            let found = residuals(&*trained.model, scaler, windows)?;
-            all[range.start * fields..range.end * fields].copy_from_slice(found.all());
-        }
+/// What is left of each window (row-major, n x fields, scaled units) by the model that did not see it.
+fn out_of_fold(folds: &Folds, over: Over, trained: &[Trained]) -> Result<Vec<f32>, LearnError> {
+    let fields = folds.fields;
+    let mut all = vec![0.0; folds.windows.starts.len() * fields];
+    for (trained, of) in trained.iter().zip(&folds.of) {
+        let windows: Vec<usize> = of.iter().flat_map(Clone::clone).collect();
+        let starts: Vec<usize> = windows.iter().map(|&window| folds.windows.starts[window]).collect();
+        let mut windows = windows.into_iter();
+        by_part(&*trained.model, &folds.scaled, &starts, |part| -> Result<(), LearnError> {
+            let found = residuals(&*trained.model, over, part)?;
+            for (residual, window) in found.all().chunks_exact(fields).zip(windows.by_ref()) {
+                all[window * fields..(window + 1) * fields].copy_from_slice(residual);
+            }
+            Ok(())
+        })?;
     }
     Ok(all)
 }
@@ -242,11 +253,12 @@ fn calibration(
     folds: &Folds,
 ) -> Result<Calibration, LearnError> {
     let fields = stream.record.fields.len();
-    let charted =
-        calibrate(&stream.score, residuals, fields, &folds.segments, &folds.gaps).map_err(ScoreError::from)?;
+    let charted = calibrate(&stream.score, residuals, fields, &folds.windows.segments, &folds.windows.gaps)
+        .map_err(ScoreError::from)?;
     let normals = gate::normals(&set.rows, fields, &set.runs);
     let step = charted.scores.len().div_ceil(SCORES_MAX).max(1);
     Ok(Calibration {
+        over: stream.score.over,
         scaler,
         residual_mean: charted.mean,
         residual_sd: charted.sd,

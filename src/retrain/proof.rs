@@ -197,8 +197,8 @@ impl<'a> Exam<'a> {
 
     /// The mean square error on the held-out records, less the part with the largest error that training leaves out too.
     fn error(&self, bundle: &Bundle) -> Result<f64, ScoreError> {
-        let (windows, ..) = self.case.held_out.windows(self.case.stream.window, self.fields);
-        let mut errors = squared_errors(&*bundle.model, &bundle.calibration.scaler, &windows, &self.unit)?;
+        let windows = self.case.held_out.windows(self.case.stream.window, self.case.stream.stride);
+        let mut errors = squared_errors(bundle, &self.case.held_out.rows, &windows.starts, &self.unit)?;
         errors.sort_unstable_by(f64::total_cmp);
         let kept = errors.len() - (self.case.stream.training.trim * errors.len() as f64) as usize;
         Ok(errors.iter().take(kept).sum::<f64>() / kept.max(1) as f64)

@@ -173,32 +173,39 @@ impl TrainingSet {
         steps.get(steps.len() / 2).copied().unwrap_or(0)
     }
 
-    /// All windows of `window` consecutive rows of one run (row-major, n x window x fields), the windows of each series, and
-    /// where records are missing before a window.
-    pub fn windows(&self, window: usize, fields: usize) -> (Vec<f64>, Vec<Range<usize>>, Vec<Gap>) {
-        let (mut windows, mut segments, mut gaps) = (Vec::new(), Vec::new(), Vec::new());
-        let period = self.period_micros().max(1);
-        let mut n = 0;
+    /// The windows of `window` consecutive rows of one run, one at every `stride` rows.
+    pub fn windows(&self, window: usize, stride: usize) -> Windows {
+        let mut found = Windows::default();
+        let period = self.period_micros().max(1).saturating_mul(stride.max(1) as i64);
         for runs in self.runs_by_series() {
-            let start = n;
+            let first_of_series = found.starts.len();
             let mut last: Option<EventTime> = None;
             // A run that is shorter than a window is missing too.
             for run in runs.iter().filter(|run| run.len() >= window.max(1)) {
                 let times = &self.times[run.clone()];
                 if let Some((last, &first)) = last.zip(times.first()) {
-                    let missing = first.micros_since(last) / period - 1;
-                    gaps.extend(u64::try_from(missing).ok().filter(|&m| m > 0).map(|missing| Gap { row: n, missing }));
+                    let missing = u64::try_from(first.micros_since(last) / period - 1).ok().filter(|&m| m > 0);
+                    found.gaps.extend(missing.map(|missing| Gap { row: found.starts.len(), missing }));
                 }
                 last = times.last().copied();
-                for first in run.start..(run.end + 1).saturating_sub(window).max(run.start) {
-                    windows.extend_from_slice(&self.rows[first * fields..(first + window) * fields]);
-                    n += 1;
-                }
+                let starts = run.start..(run.end + 1).saturating_sub(window).max(run.start);
+                found.starts.extend(starts.step_by(stride.max(1)));
             }
-            segments.push(start..n);
+            found.segments.push(first_of_series..found.starts.len());
         }
-        (windows, segments, gaps)
+        found
     }
+}
+
+/// The windows of a set.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Windows {
+    /// The row that each begins with.
+    pub starts: Vec<usize>,
+    /// Those of each series.
+    pub segments: Vec<Range<usize>>,
+    /// Where windows are missing before one.
+    pub gaps: Vec<Gap>,
 }
 
 #[cfg(test)]
@@ -214,8 +221,9 @@ mod tests {
         let rows = [("b", 0, 1.0), ("a", 0, 5.0), ("b", 2, 2.0), ("a", 1, 6.0), ("b", 4, 3.0)];
         let set = TrainingSet::new(rows.map(|(s, t, v)| row(s, t, v)));
         assert_eq!(set.rows, [5.0, 6.0, 1.0, 2.0, 3.0]);
-        assert_eq!(set.windows(2, 1), (vec![5.0, 6.0, 1.0, 2.0, 2.0, 3.0], vec![0..1, 1..3], vec![]));
-        assert_eq!(set.windows(3, 1), (vec![1.0, 2.0, 3.0], vec![0..0, 0..1], vec![]));
+        assert_eq!(set.windows(2, 1), Windows { starts: vec![0, 2, 3], segments: vec![0..1, 1..3], gaps: vec![] });
+        assert_eq!(set.windows(3, 1), Windows { starts: vec![2], segments: vec![0..0, 0..1], gaps: vec![] });
+        assert_eq!(set.windows(1, 2), Windows { starts: vec![0, 2, 4], segments: vec![0..1, 1..3], gaps: vec![] });
         assert_eq!(set.period_micros(), 2_000_000);
     }
 
@@ -230,10 +238,10 @@ mod tests {
         let runs = [run("a", 100, &[3.0, 4.0]), run("b", 5, &[9.0, 8.0, 7.0]), run("a", 0, &[1.0, 2.0])];
         let set = TrainingSet::of_runs(&runs);
         assert_eq!((set.rows.as_slice(), set.names.len()), ([1.0, 2.0, 3.0, 4.0, 9.0, 8.0, 7.0].as_slice(), 2));
-        let (windows, segments, gaps) = set.windows(2, 1);
-        assert_eq!(gaps, [Gap { row: 1, missing: 98 }]);
-        assert_eq!(windows, [1.0, 2.0, 3.0, 4.0, 9.0, 8.0, 8.0, 7.0]);
-        assert_eq!(segments, [0..2, 2..4]);
+        let windows = set.windows(2, 1);
+        assert_eq!(windows.gaps, [Gap { row: 1, missing: 98 }]);
+        assert_eq!(windows.starts, [0, 2, 4, 5]);
+        assert_eq!(windows.segments, [0..2, 2..4]);
         assert_eq!(set.period_micros(), 1_000_000);
     }
 
@@ -241,7 +249,7 @@ mod tests {
     fn a_run_that_is_shorter_than_a_window_is_a_part_of_the_gap() {
         let runs = [("a", 0, 5), ("a", 100, 2), ("a", 200, 5), ("b", 0, 4), ("b", 50, 4)];
         let runs = runs.map(|(series, first, n)| run(series, first, &vec![0.0; n]));
-        let (_, segments, gaps) = TrainingSet::of_runs(&runs).windows(3, 1);
+        let Windows { segments, gaps, .. } = TrainingSet::of_runs(&runs).windows(3, 1);
         assert_eq!(segments, [0..6, 6..10]);
         assert_eq!(gaps, [Gap { row: 3, missing: 195 }, Gap { row: 8, missing: 46 }]);
     }

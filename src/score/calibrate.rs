@@ -132,7 +132,14 @@ mod tests {
 
     #[test]
     fn scores_of_normal_rows_have_the_length_of_a_whitened_vector() {
-        let settings = settings::Score { alpha: 0.1, beta: 0.004, leak: 0.1, squash: 5.0, shrinkage: 1e-9 };
+        let settings = settings::Score {
+            over: settings::Over::Record,
+            alpha: 0.1,
+            beta: 0.004,
+            leak: 0.1,
+            squash: 5.0,
+            shrinkage: 1e-9,
+        };
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
         // Three fields that share one cause.
         let rows: Vec<f32> = (0..20_000)
@@ -160,7 +167,14 @@ mod tests {
 
     #[test]
     fn scores_of_few_rows_do_not_promise_too_little() {
-        let settings = settings::Score { alpha: 0.05, beta: 0.004, leak: 0.05, squash: 5.0, shrinkage: 0.05 };
+        let settings = settings::Score {
+            over: settings::Over::Record,
+            alpha: 0.05,
+            beta: 0.004,
+            leak: 0.05,
+            squash: 5.0,
+            shrinkage: 0.05,
+        };
         let q99 = |mut scores: Vec<f64>| {
             scores.sort_by(f64::total_cmp);
             scores[scores.len() * 99 / 100]
@@ -190,7 +204,14 @@ mod tests {
 
     #[test]
     fn a_change_between_two_times_is_not_movement() {
-        let settings = settings::Score { alpha: 0.05, beta: 0.004, leak: 0.05, squash: 5.0, shrinkage: 0.05 };
+        let settings = settings::Score {
+            over: settings::Over::Record,
+            alpha: 0.05,
+            beta: 0.004,
+            leak: 0.05,
+            squash: 5.0,
+            shrinkage: 0.05,
+        };
         let widest = |change: f32, with_gaps: bool| {
             let (kept, gaps) = sampled(change);
             let (rows, gaps) = (kept.len() / 8, if with_gaps { gaps } else { Vec::new() });

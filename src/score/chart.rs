@@ -276,7 +276,14 @@ mod tests {
     use proptest::prelude::*;
 
     fn settings() -> settings::Score {
-        settings::Score { alpha: 0.1, beta: 0.004, leak: 0.0, squash: 5.0, shrinkage: 0.1 }
+        settings::Score {
+            over: settings::Over::Record,
+            alpha: 0.1,
+            beta: 0.004,
+            leak: 0.0,
+            squash: 5.0,
+            shrinkage: 0.1,
+        }
     }
 
     #[test]
@@ -294,7 +301,7 @@ mod tests {
     #[test]
     fn the_score_is_the_mahalanobis_length_of_the_smoothed_residual() {
         // C = [[4, 1], [1, 2]]; C^-1 = [[2, -1], [-1, 4]] / 7.
-        let exact = settings::Score { alpha: 1.0, beta: 0.0, leak: 0.0, squash: 1e9, shrinkage: 0.1 };
+        let exact = settings::Score { alpha: 1.0, beta: 0.0, squash: 1e9, ..settings() };
         let chart = Chart::new(&exact, &[1.0, 0.0], &[1.0, 1.0], &[4.0, 1.0, 1.0, 2.0]).unwrap();
         let mut state = ChartState::default();
         let score = chart.step(&mut state, &[3.0, 1.0], false);
@@ -369,7 +376,7 @@ mod tests {
 
     #[test]
     fn going_over_missing_records_is_what_as_many_with_their_mean_do() {
-        let settings = settings::Score { alpha: 0.05, beta: 0.004, leak: 0.05, squash: 5.0, shrinkage: 0.05 };
+        let settings = settings::Score { alpha: 0.05, leak: 0.05, shrinkage: 0.05, ..settings() };
         let chart = Chart::new(&settings, &[0.5, 0.0], &[1.0, 1.0], &[1.0, 0.0, 0.0, 1.0]).unwrap();
         let first = [[1.0f32, -0.5], [2.0, 0.5]];
         for (begin, missing) in [(100, 10), (100, 5_000), (5_000, 700), (0, 9)] {

@@ -87,8 +87,19 @@ impl Reader<'_> {
             self.note(Problem::new(at_window, fault, fix).found(&window.into()));
             return;
         }
+        self.stride(stream, raw);
+        if raw.model.kind.is_windowed() && window < 2 {
+            let fault = format!("must be 2 or more for a {} model, which looks along it", raw.model.kind.as_str());
+            let fix = "set window to 16 or more, or model.kind to \"dense\"";
+            self.note(Problem::new(at_window, fault, fix).found(&window.into()));
+            return;
+        }
+        if raw.model.hidden.is_empty() && !matches!(raw.model.kind, ModelKind::Linear | ModelKind::Dense) {
+            let fault = format!("is empty: a {} model is made of hidden layers", raw.model.kind.as_str());
+            self.note(Problem::new(self.place(stream, "model.hidden"), fault, "give it one or two, such as [16]"));
+        }
         let key = self.place(stream, "model.latent");
-        let (least, kind) = (usize::from(raw.model.kind == ModelKind::Dense), raw.model.kind.as_str());
+        let (least, kind) = (usize::from(raw.model.kind != ModelKind::Linear), raw.model.kind.as_str());
         if inputs <= least {
             let fault =
                 "does not fit: a code has to be smaller than the model's input, which is one field of one record";
@@ -104,9 +115,21 @@ impl Reader<'_> {
         }
     }
 
+    /// No record is between two windows.
+    fn stride(&mut self, stream: &str, raw: &raw::Stream) {
+        if raw.stride > raw.window {
+            let key = self.place(stream, "stride");
+            let fault = format!(
+                "must be at most the window, which is {}: records between two windows are never seen",
+                raw.window
+            );
+            self.note(Problem::new(key, fault, "lower it, or raise window").found(&raw.stride.into()));
+        }
+    }
+
     /// The first training has enough windows for every fold.
     fn training_records(&mut self, stream: &str, raw: &raw::Stream) {
-        let least = raw.window - 1 + (4 * raw.training.folds).max(FOLD_WINDOWS_MIN);
+        let least = raw.window + raw.stride * ((4 * raw.training.folds).max(FOLD_WINDOWS_MIN) - 1);
         if raw.training.records < least {
             let key = self.place(stream, "training.records");
             let fault = format!("must be at least {least} for window {} and {} folds", raw.window, raw.training.folds);

@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use super::Reader;
+use super::model::{score, training};
 use crate::config::problems::{KeyPath, Problem};
 use crate::config::settings::{
-    Episode, Field, Gate, Input, Keep, Model, Mute, Output, RecordFormat, Retrain, Score, Stream, Threshold,
-    ThresholdKind, Training,
+    Episode, Field, Gate, Input, Keep, Mute, Output, RecordFormat, Stream, Threshold, ThresholdKind,
 };
 use crate::config::{raw, text};
 
-const DAY: Duration = Duration::from_secs(24 * 3600);
+pub(super) const DAY: Duration = Duration::from_secs(24 * 3600);
 /// A leap year: longer spans are typing errors.
-const YEAR: Duration = Duration::from_secs(366 * 24 * 3600);
+pub(super) const YEAR: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// Puts the stream's name where `{stream}` stands.
 pub(super) fn named(template: &str, stream: &str) -> String {
@@ -31,6 +31,7 @@ impl Reader<'_> {
         let keep = self.keep(name, &raw.keep);
         let gate = self.gate(name, &raw.gate);
         let silence = self.silence(name, &raw.silence);
+        let model = self.model(name, &raw.model);
         let retrain = self.retrain(name, &raw.retrain);
         let threshold = self.threshold(name, &raw.threshold);
         let episode = self.episode(name, &raw.episode);
@@ -45,7 +46,8 @@ impl Reader<'_> {
             gate: gate?,
             silence: silence?,
             window: raw.window,
-            model: Model { kind: raw.model.kind, hidden: raw.model.hidden.clone(), latent: raw.model.latent },
+            stride: raw.stride,
+            model: model?,
             training: training(&raw.training),
             retrain: retrain?,
             score: score(&raw.score),
@@ -200,7 +202,7 @@ impl Reader<'_> {
     }
 
     /// A duration of at least `least`, or 0s for never.
-    fn span_or_never(&mut self, stream: &str, key: &str, raw: &String, least: Duration) -> Option<Duration> {
+    pub(super) fn span_or_never(&mut self, stream: &str, key: &str, raw: &String, least: Duration) -> Option<Duration> {
         let place = self.place(stream, key);
         let read = match text::duration(raw, Duration::ZERO..=10 * YEAR) {
             Ok(span) if !span.is_zero() && span < least => {
@@ -209,30 +211,6 @@ impl Reader<'_> {
             read => read,
         };
         self.take(place, raw, read)
-    }
-
-    fn retrain(&mut self, stream: &str, raw: &raw::Retrain) -> Option<Retrain> {
-        let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
-        let every = self.span_or_never(stream, "retrain.every", &raw.every, minute);
-        let half_life = self.span(stream, "retrain.half_life", &raw.half_life, minute, 10 * YEAR);
-        let guard = self.span(stream, "retrain.guard", &raw.guard, Duration::ZERO, YEAR);
-        let time_limit = self.span(stream, "retrain.time_limit", &raw.time_limit, second, 30 * DAY);
-        let probation = self.span(stream, "retrain.probation", &raw.probation, Duration::ZERO, YEAR);
-        let self_test = self.span_or_never(stream, "retrain.self_test", &raw.self_test, minute);
-        Some(Retrain {
-            every: every?,
-            jitter: raw.jitter,
-            on_drift: raw.on_drift,
-            start: raw.start,
-            records: raw.records,
-            half_life: half_life?,
-            guard: guard?,
-            hold_out: raw.hold_out,
-            time_limit: time_limit?,
-            promote: raw.promote,
-            probation: probation?,
-            self_test: self_test?,
-        })
     }
 
     fn gate(&mut self, stream: &str, raw: &raw::Gate) -> Option<Gate> {
@@ -325,23 +303,4 @@ impl Reader<'_> {
         }
         Some(Mute { series: series?, from, until, reason: raw.reason.clone() })
     }
-}
-
-fn training(raw: &raw::Training) -> Training {
-    Training {
-        records: raw.records,
-        seed: raw.seed,
-        epochs: raw.epochs,
-        batch: raw.batch,
-        learning_rate: raw.learning_rate,
-        weight_decay: raw.weight_decay,
-        noise: raw.noise,
-        patience: raw.patience,
-        trim: raw.trim,
-        folds: raw.folds,
-    }
-}
-
-fn score(raw: &raw::Score) -> Score {
-    Score { alpha: raw.alpha, beta: raw.beta, leak: raw.leak, squash: raw.squash, shrinkage: raw.shrinkage }
 }

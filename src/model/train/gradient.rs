@@ -14,13 +14,13 @@ use tch::nn::{self, OptimizerConfig};
 use tch::{Device, Kind, Tensor};
 
 use super::schedule::learning_rate;
-use super::{Data, Epoch, TrainError, Trained, row_losses, trimmed_loss};
+use super::{Data, Epoch, TrainError, Trained, trimmed_loss};
 use crate::config::settings::Training;
-use crate::model::dense::Dense;
+use crate::model::network::Network;
 use crate::model::shape::ModelShape;
 use crate::model::{Autoencoder, rows_tensor};
 
-/// Trains a dense model; the arguments are those of [`super::fit`], checked.
+/// Trains a network; the arguments are those of [`super::fit`], checked.
 pub(super) fn fit(
     data: &Data<'_>,
     shape: &ModelShape,
@@ -29,14 +29,13 @@ pub(super) fn fit(
     on_epoch: &mut dyn FnMut(&Epoch) -> ControlFlow<()>,
 ) -> Result<Trained, TrainError> {
     let mut descent = Descent::new(data, shape, start, settings)?;
-    let holdout = data.holdout_tensor()?;
     let mut best = Best { epoch: 0, loss: f64::INFINITY, model: descent.copy()? };
     let mut epochs = 0;
     for number in 1..=settings.epochs.max(1) {
         epochs = number;
         let train_loss = descent.epoch(number)?;
         let holdout_loss =
-            holdout.as_ref().map(|rows| trimmed_loss(&descent.model, rows, settings.trim)).transpose()?;
+            data.holdout().map(|starts| trimmed_loss(&descent.model, data, starts, settings.trim)).transpose()?;
         if holdout_loss.is_some_and(|loss| !loss.is_finite()) {
             return Err(descent.diverged(number));
         }
@@ -51,12 +50,12 @@ pub(super) fn fit(
             break;
         }
     }
-    let train_loss = trimmed_loss(&best.model, &data.train_tensor()?, settings.trim)?;
+    let train_loss = trimmed_loss(&best.model, data, data.train, settings.trim)?;
     if !train_loss.is_finite() {
         // The last step itself went too far, and no later loss and no held-out row could tell.
         return Err(descent.diverged(epochs));
     }
-    let holdout_loss = holdout.map(|_| best.loss);
+    let holdout_loss = data.holdout().map(|_| best.loss);
     Ok(Trained { model: Box::new(best.model), epochs, best_epoch: best.epoch, train_loss, holdout_loss })
 }
 
@@ -64,18 +63,21 @@ pub(super) fn fit(
 struct Best {
     epoch: usize,
     loss: f64,
-    model: Dense,
+    model: Network,
 }
 
 /// A model in training, with everything that changes from step to step.
 struct Descent<'a> {
     data: &'a Data<'a>,
     settings: &'a Training,
-    model: Dense,
+    model: Network,
     optimiser: nn::Optimizer,
+    /// Where the rows to train on begin, in the order of the present epoch.
     order: Vec<usize>,
     shuffle: ChaCha8Rng,
     noise: ChaCha8Rng,
+    /// For the codes of variational networks.
+    draws: ChaCha8Rng,
     step: usize,
     /// Rows owed to the trim: a small part of a small batch is less than a row, and is carried to the next batch.
     trim_owed: f64,
@@ -100,8 +102,8 @@ impl<'a> Descent<'a> {
         let variables = nn::VarStore::new(Device::Cpu);
         let mut count = 0;
         let first = match start {
-            Some(model) => Dense::from_weights(shape, &mut model.weights().into_iter().collect())?,
-            None => Dense::initialised(shape, &mut stream(0))?,
+            Some(model) => Network::from_weights(shape, &mut model.weights().into_iter().collect())?,
+            None => Network::initialised(shape, &mut stream(0))?,
         };
         let model = first.map_weights(|weight| {
             count += 1;
@@ -114,9 +116,10 @@ impl<'a> Descent<'a> {
             settings,
             model,
             optimiser,
-            order: (0..data.train.len() / data.inputs).collect(),
+            order: data.train.to_vec(),
             shuffle: stream(1),
             noise: stream(2),
+            draws: stream(3),
             step: 0,
             trim_owed: 0.0,
             clean: Vec::new(),
@@ -150,7 +153,10 @@ impl<'a> Descent<'a> {
         let clean = rows_tensor(&self.clean, self.data.inputs)?;
         let noisy = rows_tensor(&self.noisy, self.data.inputs)?;
         let keep = self.keep(batch.len());
-        let losses = row_losses(&self.model.forward(&noisy)?.f_sub(&clean)?)?;
+        let draws = &mut self.draws;
+        let losses = self
+            .model
+            .row_losses(&noisy, &clean, |n| (0..n).map(|_| -> f32 { StandardNormal.sample(draws) }).collect())?;
         let kept = if keep < batch.len() { losses.f_topk(keep as i64, 0, false, false)?.0 } else { losses };
         let loss = kept.f_mean(None::<Kind>)?;
         let value = loss.f_double_value(&[])?;
@@ -167,8 +173,8 @@ impl<'a> Descent<'a> {
     fn fill(&mut self, batch: &[usize]) {
         let inputs = self.data.inputs;
         self.clean.clear();
-        for &row in batch {
-            self.clean.extend_from_slice(&self.data.train[row * inputs..(row + 1) * inputs]);
+        for &start in batch {
+            self.clean.extend_from_slice(&self.data.values[start..start + inputs]);
         }
         let (scale, rng) = (self.settings.noise as f32, &mut self.noise);
         self.noisy.clear();
@@ -187,7 +193,7 @@ impl<'a> Descent<'a> {
     }
 
     /// The model as it is now, apart from the training.
-    fn copy(&self) -> Result<Dense, TrainError> {
+    fn copy(&self) -> Result<Network, TrainError> {
         Ok(tch::no_grad(|| self.model.map_weights(Tensor::f_detach_copy))?)
     }
 

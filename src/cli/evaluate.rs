@@ -1,0 +1,209 @@
+//! `outlierd evaluate`: scores of labelled files, held against their labels.
+
+mod rows;
+mod wide;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use serde::Serialize;
+
+use super::config_args::ConfigArgs;
+use super::input_args::{InputArgs, files};
+use crate::evaluate::{Figures, Sequence, figures, report};
+
+/// Judge a model on labelled CSV files: learn from the first rows, then hold the scores of the others against their labels.
+///
+/// Prints one table, and writes figures.json and report.html (plots; opens without a network) to --out. Of a folder each file
+/// has a model of its own, as with `outlierd replay`, and all are counted together. Nothing is point-adjusted.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  outlierd evaluate --label anomaly --train-rows 400 --time-column datetime --delimiter ';' \\\n    --ignore changepoint plant/ --out evaluation\n  outlierd evaluate --label class --normal 1 --wide --train-normal 200 beats.csv --out evaluation"
+)]
+pub(super) struct Args {
+    /// A CSV file, or a folder of them
+    input: PathBuf,
+    /// Column of the labels
+    #[arg(long, value_name = "NAME")]
+    label: String,
+    /// Labels of normal rows, comma-separated; numbers are compared as numbers
+    #[arg(long, value_name = "LABELS", value_delimiter = ',', default_values = ["0", "false", "normal", "good", ""])]
+    normal: Vec<String>,
+    /// Rows of each file, from its start, to learn from
+    #[arg(long, value_name = "N", required_unless_present_any = ["wide", "bundle"], conflicts_with_all = ["wide", "bundle"])]
+    train_rows: Option<usize>,
+    /// Judge the bundle in this folder on all rows instead of learning
+    #[arg(long, value_name = "FOLDER", conflicts_with = "wide")]
+    bundle: Option<PathBuf>,
+    /// Each row is a course of its own (a beat, a stroke), its columns one field's readings in the order of time
+    #[arg(long, requires = "train_normal")]
+    wide: bool,
+    /// With --wide: learn from the first N rows that are labelled normal, and judge all others
+    #[arg(long, value_name = "N", requires = "wide")]
+    train_normal: Option<usize>,
+    /// With --wide: part of the normal rows that may lie above the threshold, as the rows learned from tell
+    #[arg(long, value_name = "PART", default_value_t = 0.05, requires = "wide")]
+    false_alarms: f64,
+    /// Longest buffer around an anomaly for VUS-PR, in records
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(0..=2000))]
+    vus_buffer: u16,
+    /// Folder of figures.json and report.html
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+    /// Stream of the configuration whose settings are used [default: built-in settings, every column a field]
+    #[arg(long, value_name = "NAME", requires = "config", conflicts_with = "wide")]
+    stream: Option<String>,
+    #[command(flatten)]
+    config: ConfigArgs,
+    #[command(flatten)]
+    input_args: InputArgs,
+}
+
+/// What is written as JSON.
+#[derive(Serialize)]
+struct Written<'a> {
+    input: String,
+    all: &'a Figures,
+    sequences: Vec<Named<'a>>,
+}
+
+#[derive(Serialize)]
+struct Named<'a> {
+    name: &'a str,
+    threshold: f64,
+    #[serde(flatten)]
+    figures: &'a Figures,
+}
+
+pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
+    let mut sequences = Vec::new();
+    for path in files(&args.input)? {
+        let labels = Labels::of(args).read(&path).with_context(|| format!("{}", path.display()))?;
+        let name = path.strip_prefix(&args.input).ok().filter(|rest| !rest.as_os_str().is_empty());
+        let name = name.unwrap_or(&path).with_extension("").display().to_string();
+        let judged = match args.wide {
+            true => wide::judge(args, &path, &labels).map(|sequence| vec![sequence]),
+            false => rows::judge(args, &path, &labels),
+        };
+        let judged = judged.with_context(|| format!("{}", path.display()))?;
+        let several = judged.len() > 1;
+        sequences.extend(judged.into_iter().map(|sequence| match several {
+            true => Sequence { name: format!("{name}: {}", sequence.name), ..sequence },
+            false => Sequence { name: name.clone(), ..sequence },
+        }));
+    }
+    let buffer = usize::from(args.vus_buffer);
+    let all = figures(&sequences, buffer);
+    let sequences: Vec<(Sequence, Figures)> = sequences
+        .into_iter()
+        .map(|sequence| {
+            let own = figures(std::slice::from_ref(&sequence), buffer);
+            (sequence, own)
+        })
+        .collect();
+    show(&all, &sequences);
+    if let Some(out) = &args.out {
+        write(args, out, &all, &sequences)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Rows of the table in the terminal; the files have all.
+const SHOWN: usize = 30;
+
+fn show(all: &Figures, sequences: &[(Sequence, Figures)]) {
+    let mut header = vec![String::new(), "all".to_owned()];
+    let shown = if sequences.len() > 1 { &sequences[..sequences.len().min(SHOWN)] } else { &[] };
+    let mut rows: Vec<Vec<String>> =
+        report::columns(all).into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect();
+    if shown.len() <= 4 {
+        for (sequence, figures) in shown {
+            header.push(sequence.name.clone());
+            rows.iter_mut().zip(report::columns(figures)).for_each(|(row, (_, value))| row.push(value));
+        }
+        let mut table = super::table(header);
+        rows.into_iter().for_each(|row| _ = table.add_row(row));
+        println!("{table}");
+        return;
+    }
+    // Many sequences: one a line, with the figures that are compared most.
+    let names = [
+        "records",
+        "ROC AUC",
+        "AP",
+        "VUS-PR",
+        "F1",
+        "FAR",
+        "MAR",
+        "found, delay",
+        "F1 of alerts",
+        "FAR of alerts",
+        "MAR of alerts",
+    ];
+    let mut table = super::table(std::iter::once("").chain(names));
+    let each = shown.iter().map(|(sequence, figures)| (sequence.name.as_str(), figures));
+    for (name, figures) in each.chain([("all", all)]) {
+        let values = report::columns(figures).into_iter().filter(|(column, _)| names.contains(column));
+        table.add_row(std::iter::once(name.to_owned()).chain(values.map(|(_, value)| value)));
+    }
+    println!("{table}");
+    if sequences.len() > shown.len() {
+        println!("{} more sequences are in the files of --out", sequences.len() - shown.len());
+    }
+}
+
+fn write(args: &Args, out: &PathBuf, all: &Figures, sequences: &[(Sequence, Figures)]) -> anyhow::Result<()> {
+    fs::create_dir_all(out).with_context(|| format!("{} cannot be made", out.display()))?;
+    let input = args.input.display().to_string();
+    let named = sequences.iter().map(|(sequence, figures)| Named {
+        name: &sequence.name,
+        threshold: sequence.threshold,
+        figures,
+    });
+    let written = Written { input: input.clone(), all, sequences: named.collect() };
+    let json = serde_json::to_vec_pretty(&written)?;
+    let html = report::html(&format!("outlierd: {input}"), all, sequences);
+    for (name, bytes) in [("figures.json", json), ("report.html", html.into_bytes())] {
+        let path = out.join(name);
+        fs::write(&path, bytes).with_context(|| format!("{} cannot be written", path.display()))?;
+        println!("{}", path.display());
+    }
+    Ok(())
+}
+
+/// How labels are read.
+struct Labels<'a> {
+    column: &'a str,
+    normal: &'a [String],
+    delimiter: u8,
+}
+
+impl<'a> Labels<'a> {
+    fn of(args: &'a Args) -> Self {
+        Self { column: &args.label, normal: &args.normal, delimiter: args.input_args.delimiter() }
+    }
+
+    /// Whether each row of a file is an anomaly.
+    fn read(&self, path: &PathBuf) -> anyhow::Result<Vec<bool>> {
+        let mut reader = csv::ReaderBuilder::new().delimiter(self.delimiter).flexible(true).from_path(path)?;
+        let header = reader.headers()?.clone();
+        let Some(column) = header.iter().position(|name| name.trim() == self.column) else {
+            let names = header.iter().collect::<Vec<_>>().join(", ");
+            bail!(
+                "it has no column {:?} for the labels; its columns are {names}: correct --label or --delimiter",
+                self.column
+            );
+        };
+        let mut labels = Vec::new();
+        for row in reader.records() {
+            let row = row?;
+            let cell = row.get(column).unwrap_or_default().trim();
+            let number = cell.parse::<f64>().ok();
+            let is = |normal: &String| normal == cell || (number.is_some() && number == normal.parse().ok());
+            labels.push(!self.normal.iter().any(is));
+        }
+        Ok(labels)
+    }
+}

@@ -1,0 +1,162 @@
+//! Files of whole courses: each row is one course of one field (a heart beat, a press stroke), which stands alone.
+//!
+//! Each row goes through the pipeline as a series of its own, of as many records as it has columns, and a window that spans
+//! them all. The chart neither smooths nor has a baseline, and looks at the whole window; the sensor checks are off: they are for
+//! readings that come one by one.
+
+use std::borrow::Cow;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+
+use super::Args;
+use crate::cli::config_args::stream_of_fields;
+use crate::cli::train::progress_bar;
+use crate::config::settings::Stream;
+use crate::evaluate::Sequence;
+use crate::pipeline::Pipeline;
+use crate::pipeline::series::SeriesTable;
+use crate::record::{Batch, EventTime, Record};
+use crate::retrain::learn;
+use crate::retrain::set::{TrainingRow, TrainingSet};
+
+/// Event time between two readings of a course; a course says nothing about it.
+const PERIOD_MICROS: i64 = 1_000_000;
+/// Courses of one pass through the pipeline.
+const COURSES: usize = 64;
+
+/// The judged courses of a file, in their order.
+pub(super) fn judge(args: &Args, path: &Path, labels: &[bool]) -> anyhow::Result<Sequence> {
+    let courses = read(args, path)?;
+    let width = courses.first().map_or(0, Vec::len);
+    let wanted = args.train_normal.unwrap_or(0);
+    let normal: Vec<usize> = (0..courses.len()).filter(|&row| !labels[row]).take(wanted).collect();
+    if normal.len() < wanted {
+        bail!("it has {} normal rows, fewer than --train-normal {wanted}", normal.len());
+    }
+    let stream = Arc::new(stream_of_fields(&args.config, &["value".to_owned()], preset(args, width, wanted))?);
+    if stream.window > width {
+        bail!("its rows have {width} readings, fewer than the window of {}", stream.window);
+    }
+    let set = TrainingSet::new(normal.iter().flat_map(|&row| training_rows(row, &courses[row])));
+    let bar = progress_bar("training");
+    let bundle = learn::learn(&stream, &set, None, &mut |progress| bar.show(progress))?;
+    bar.finish();
+    let mut pipeline = Pipeline::new(stream.clone(), Some(bundle))?;
+    let judged: Vec<usize> = (0..courses.len()).filter(|row| normal.binary_search(row).is_err()).collect();
+    let mut sequence = Sequence {
+        threshold: pipeline.calibrated_threshold().context("no threshold without a bundle")?,
+        independent: true,
+        ..Sequence::default()
+    };
+    for part in judged.chunks(COURSES) {
+        add(&mut sequence, part, &courses, labels, &mut pipeline, &stream)?;
+    }
+    Ok(sequence)
+}
+
+/// One global setting for courses; flags and configuration win over it.
+fn preset(args: &Args, width: usize, rows: usize) -> Vec<String> {
+    let level = 1.0 - args.false_alarms;
+    let mut preset = vec![
+        format!("defaults.window={width}"),
+        format!("defaults.stride={width}"),
+        format!("defaults.training.records={}", (rows * width).clamp(64, 1_000_000)),
+        format!("defaults.threshold.level={level}"),
+    ];
+    let fixed = [
+        "model.hidden=[128, 32]",
+        "model.latent=8",
+        "score.over=window",
+        "score.alpha=1",
+        "score.beta=0",
+        "threshold.kind=quantile",
+        "threshold.margin=1",
+        "gate.stuck_after=0",
+        "gate.flat_ratio=0",
+        "gate.scale_jump=false",
+        "gate.spike=false",
+    ];
+    preset.extend(fixed.map(|setting| format!("defaults.{setting}")));
+    preset
+}
+
+/// The readings of each row, all of one length.
+fn read(args: &Args, path: &Path) -> anyhow::Result<Vec<Vec<f64>>> {
+    let input = args.input_args.ignoring(&args.label);
+    let names = input.fields(path)?;
+    let mut reader = csv::ReaderBuilder::new().delimiter(input.delimiter()).from_path(path)?;
+    let header = reader.headers()?.clone();
+    let columns: Vec<usize> =
+        names.iter().filter_map(|name| header.iter().position(|column| column.trim() == name)).collect();
+    let mut courses = Vec::new();
+    for (row, cells) in reader.records().enumerate() {
+        let cells = cells?;
+        let number = |&column: &usize| {
+            let cell = cells.get(column).unwrap_or_default().trim();
+            let value = cell.parse::<f64>().ok().filter(|value| value.is_finite());
+            value.with_context(|| format!("row {row}, column {:?} holds {cell:?}, which is no number", &header[column]))
+        };
+        courses.push(columns.iter().map(number).collect::<anyhow::Result<Vec<f64>>>()?);
+    }
+    Ok(courses)
+}
+
+fn series(row: usize) -> String {
+    format!("row-{row}")
+}
+
+fn time(row: usize, width: usize, at: usize) -> EventTime {
+    EventTime(((row * width + at) as i64).saturating_mul(PERIOD_MICROS))
+}
+
+fn training_rows(row: usize, course: &[f64]) -> impl Iterator<Item = TrainingRow> {
+    let width = course.len();
+    // The order of the names is that of the rows.
+    let name = format!("row-{row:09}");
+    course.iter().enumerate().map(move |(at, &value)| TrainingRow {
+        series: name.clone(),
+        time: time(row, width, at),
+        values: vec![value],
+    })
+}
+
+/// Judges some courses; a course's score is that of its last window.
+fn add(
+    sequence: &mut Sequence,
+    rows: &[usize],
+    courses: &[Vec<f64>],
+    labels: &[bool],
+    pipeline: &mut Pipeline,
+    stream: &Stream,
+) -> anyhow::Result<()> {
+    let mut batch = Batch::default();
+    for &row in rows {
+        for (at, &value) in courses[row].iter().enumerate() {
+            let (message, time) = (batch.records.len(), time(row, courses[row].len(), at));
+            let series = Cow::Owned(series(row));
+            batch.records.push(Record { message, partition: 0, offset: message as i64, series, time });
+            batch.values.push(value);
+        }
+    }
+    let mut table = SeriesTable::new(stream.record.max_series);
+    let done = pipeline.run_decoded(&[], batch, &mut table, &mut |_, _| None)?;
+    let mut outcomes = done.outcomes.iter().peekable();
+    for &row in rows {
+        let name = series(row);
+        let (mut score, mut threshold, mut alerting) = (None, None, false);
+        while let Some(outcome) = outcomes.next_if(|outcome| *outcome.series == *name) {
+            if let Some(scored) = &outcome.scored {
+                (score, threshold) = (Some(scored.score), outcome.threshold);
+            }
+            alerting |= outcome.alerting;
+        }
+        sequence.times.push(time(row, courses[row].len(), 0));
+        sequence.scores.push(score);
+        sequence.adaptive.push(threshold);
+        sequence.alerting.push(alerting);
+        sequence.labels.push(labels[row]);
+    }
+    Ok(())
+}

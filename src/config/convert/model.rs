@@ -1,0 +1,71 @@
+//! `[streams.NAME.model]`, `training`, `retrain` and `score`.
+
+use std::time::Duration;
+
+use super::Reader;
+use super::stream::{DAY, YEAR};
+use crate::config::raw;
+use crate::config::settings::{Model, Retrain, Score, Training};
+
+impl Reader<'_> {
+    pub(super) fn model(&mut self, stream: &str, raw: &raw::Model) -> Option<Model> {
+        let kernel = match raw.kernel {
+            even if even.is_multiple_of(2) => Err("must be odd: a kernel has a middle".to_owned()),
+            odd => Ok(odd),
+        };
+        let place = self.place(stream, "model.kernel");
+        let kernel = self.take(place, &raw.kernel, kernel);
+        let (kind, hidden, latent, samples) = (raw.kind, raw.hidden.clone(), raw.latent, raw.samples);
+        Some(Model { kind, hidden, latent, kernel: kernel?, samples })
+    }
+
+    pub(super) fn retrain(&mut self, stream: &str, raw: &raw::Retrain) -> Option<Retrain> {
+        let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
+        let every = self.span_or_never(stream, "retrain.every", &raw.every, minute);
+        let half_life = self.span(stream, "retrain.half_life", &raw.half_life, minute, 10 * YEAR);
+        let guard = self.span(stream, "retrain.guard", &raw.guard, Duration::ZERO, YEAR);
+        let time_limit = self.span(stream, "retrain.time_limit", &raw.time_limit, second, 30 * DAY);
+        let probation = self.span(stream, "retrain.probation", &raw.probation, Duration::ZERO, YEAR);
+        let self_test = self.span_or_never(stream, "retrain.self_test", &raw.self_test, minute);
+        Some(Retrain {
+            every: every?,
+            jitter: raw.jitter,
+            on_drift: raw.on_drift,
+            start: raw.start,
+            records: raw.records,
+            half_life: half_life?,
+            guard: guard?,
+            hold_out: raw.hold_out,
+            time_limit: time_limit?,
+            promote: raw.promote,
+            probation: probation?,
+            self_test: self_test?,
+        })
+    }
+}
+
+pub(super) fn training(raw: &raw::Training) -> Training {
+    Training {
+        records: raw.records,
+        seed: raw.seed,
+        epochs: raw.epochs,
+        batch: raw.batch,
+        learning_rate: raw.learning_rate,
+        weight_decay: raw.weight_decay,
+        noise: raw.noise,
+        patience: raw.patience,
+        trim: raw.trim,
+        folds: raw.folds,
+    }
+}
+
+pub(super) fn score(raw: &raw::Score) -> Score {
+    Score {
+        over: raw.over,
+        alpha: raw.alpha,
+        beta: raw.beta,
+        leak: raw.leak,
+        squash: raw.squash,
+        shrinkage: raw.shrinkage,
+    }
+}

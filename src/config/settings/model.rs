@@ -1,0 +1,159 @@
+//! The model of a stream, its training and its chart; see [`super::Stream`].
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// The autoencoder of a stream.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Model {
+    /// Its kind.
+    pub kind: ModelKind,
+    /// Widths of the encoder's hidden layers, mirrored in the decoder: units (dense, vae, lstm) or channels (conv, conv_vae).
+    pub hidden: Vec<usize>,
+    /// Width of the code.
+    pub latent: usize,
+    /// Records that a kernel spans (conv, conv_vae); odd.
+    pub kernel: usize,
+    /// Codes that are drawn for each window (vae, conv_vae).
+    pub samples: usize,
+}
+
+/// The kinds of autoencoder.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelKind {
+    /// Principal components, in closed form.
+    Linear,
+    /// Fully connected layers with tanh, on the flattened window.
+    Dense,
+    /// Convolutions along the window.
+    Conv,
+    /// A recurrent network with long short-term memory along the window.
+    Lstm,
+    /// A variational autoencoder of fully connected layers.
+    Vae,
+    /// A variational autoencoder of convolutions along the window.
+    ConvVae,
+}
+
+impl ModelKind {
+    /// Whether it looks along the window, and needs one of 2 records or more.
+    pub fn is_windowed(self) -> bool {
+        matches!(self, Self::Conv | Self::Lstm | Self::ConvVae)
+    }
+
+    /// Whether it has kernels.
+    pub fn is_convolutional(self) -> bool {
+        matches!(self, Self::Conv | Self::ConvVae)
+    }
+
+    /// Whether its code is drawn from a distribution.
+    pub fn is_variational(self) -> bool {
+        matches!(self, Self::Vae | Self::ConvVae)
+    }
+
+    /// The name in manifests and configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Linear => "linear",
+            Self::Dense => "dense",
+            Self::Conv => "conv",
+            Self::Lstm => "lstm",
+            Self::Vae => "vae",
+            Self::ConvVae => "conv_vae",
+        }
+    }
+}
+
+/// How an autoencoder is trained; also kept in the manifest of each bundle.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Training {
+    /// Records that a stream without a bundle learns from.
+    pub records: usize,
+    /// Seed of weights, noise and shuffles.
+    pub seed: u64,
+    /// Passes over the training part, at most.
+    pub epochs: usize,
+    /// Rows of one optimiser step.
+    pub batch: usize,
+    /// Peak learning rate of AdamW.
+    pub learning_rate: f64,
+    /// Weight decay of AdamW.
+    pub weight_decay: f64,
+    /// Standard deviation of the noise added to the scaled inputs.
+    pub noise: f64,
+    /// Epochs without a better held-out error after which training stops.
+    pub patience: usize,
+    /// Part of each batch with the largest loss that is left out (trimmed loss), 0 to 0.5.
+    pub trim: f64,
+    /// Contiguous folds: each is held out once, for early stopping, for the reported error and for the calibration residuals.
+    pub folds: usize,
+}
+
+/// How a stream's model is trained again on its own normal traffic, and when the new one goes live.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Retrain {
+    /// Event time between two trainings; zero: never by time.
+    pub every: Duration,
+    /// Part of `every` by which each training may come later, 0 to 1, so that machines and streams spread out.
+    pub jitter: f64,
+    /// Whether a training is also due when scores of normal traffic have moved away from the calibration.
+    pub on_drift: bool,
+    /// What a challenger's weights start from.
+    pub start: Warmth,
+    /// Records that the buffer of normal traffic holds.
+    pub records: usize,
+    /// Event time after which a kept record is half as likely to be still kept.
+    pub half_life: Duration,
+    /// Event time on both sides of an episode from which nothing is learned.
+    pub guard: Duration,
+    /// Part of the buffer, the newest, on which the challenger proves itself; it is not trained on it.
+    pub hold_out: f64,
+    /// How long a training may take.
+    pub time_limit: Duration,
+    /// Whether a challenger that has proved itself goes live by itself.
+    pub promote: bool,
+    /// Event time after a promotion in which too many alerts bring the last bundle back.
+    pub probation: Duration,
+    /// Event time between two self-tests; zero: none.
+    pub self_test: Duration,
+}
+
+/// What a challenger's weights start from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Warmth {
+    /// From random weights and a scaler of its own.
+    Fresh,
+    /// From the weights and the scaler of the live bundle.
+    Warm,
+}
+
+/// The control chart on the residual; see design.md, "Scoring".
+#[derive(Clone, PartialEq, Debug)]
+pub struct Score {
+    /// What of a window its residual is taken over.
+    pub over: Over,
+    /// Weight of the newest residual in the smoothing, (0, 1].
+    pub alpha: f64,
+    /// Weight of the newest residual in the slow baseline, [0, 1).
+    pub beta: f64,
+    /// The part of `beta` that is left while the series alerts, [0, 1]: a fault is not learned, a true level shift is in the end.
+    pub leak: f64,
+    /// Residuals are squashed at this many standard deviations.
+    pub squash: f64,
+    /// Weight of the diagonal in the shrunk covariance, (0, 1].
+    pub shrinkage: f64,
+}
+
+/// What of a window the residual is taken over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Over {
+    /// Its newest record: the residual of each field there, with its sign.
+    #[default]
+    Record,
+    /// The whole window: the root mean square of each field's residual.
+    Window,
+}

@@ -1,0 +1,197 @@
+//! The report: one HTML page with the figures, the course of each sequence and the two distributions of the scores. It holds
+//! the plotting library too, so that it opens without a network.
+
+use std::fmt::Write as _;
+
+use plotly::common::{Line, LineShape, Marker, Mode, Title};
+use plotly::layout::{Axis, AxisType, BarMode, Shape, ShapeLayer, ShapeLine, ShapeType};
+use plotly::{Histogram, Layout, Plot, Scatter};
+
+use super::counts::{Counts, ranges};
+use super::{Figures, Sequence};
+
+/// Points of a plot; longer sequences are shown by the highest score of each of as many stretches.
+const POINTS: usize = 4_000;
+/// Sequences that are drawn; all of them are in the figures.
+const PLOTS: usize = 40;
+
+const NORMAL: &str = "#4477aa";
+const ANOMALY: &str = "#cc3311";
+
+/// The page about `sequences`: their figures together and one by one.
+pub fn html(title: &str, all: &Figures, sequences: &[(Sequence, Figures)]) -> String {
+    let mut page = String::new();
+    let style = "body{font-family:sans-serif;max-width:75em;margin:2em auto;padding:0 1em}table{border-collapse:collapse}\
+                 td,th{padding:.2em .8em;text-align:right;border-bottom:1px solid #ddd}td:first-child,th:first-child{text-align:left}\
+                 .plot{height:22em}";
+    let title = escaped(title);
+    let _ = write!(page, "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>");
+    let _ = write!(page, "<style>{style}</style>{}</head><body><h1>{title}</h1>", Plot::offline_js_sources());
+    page.push_str(
+        "<p>Every record counts for what it is (no point adjustment). The fixed threshold was set before the judged part; \
+         the alerts are those of the running daemon, with adaptive thresholds.</p>",
+    );
+    page.push_str(&table(all, sequences));
+    let plots = [("Scores, in units of the fixed threshold", histogram(sequences))].into_iter();
+    let courses = sequences.iter().take(PLOTS).map(|(sequence, _)| (sequence.name.as_str(), course(sequence)));
+    for (number, (heading, plot)) in plots.chain(courses).enumerate() {
+        let plot = plot.to_inline_html(Some(&format!("plot-{number}")));
+        let _ = write!(page, "<h2>{}</h2><div class=\"plot\">{plot}</div>", escaped(heading));
+    }
+    if sequences.len() > PLOTS {
+        let _ = write!(page, "<p>{} more are not drawn.</p>", sequences.len() - PLOTS);
+    }
+    page.push_str("</body></html>\n");
+    page
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+/// Names and texts of all figures, in the order of a table's columns.
+pub fn columns(figures: &Figures) -> Vec<(&'static str, String)> {
+    let ratio = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.3}"));
+    let part = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{:.1} %", 100.0 * value));
+    let delay = |counts: &Counts| match &counts.delay {
+        Some(delay) => {
+            let seconds = delay.median_seconds.map_or(String::new(), |seconds| format!(", {seconds:.0} s"));
+            format!("{}/{}{seconds}", delay.found, delay.anomalies)
+        }
+        None => "-".to_owned(),
+    };
+    let (fixed, alerts) = (&figures.fixed, &figures.alerts);
+    vec![
+        ("records", figures.records.to_string()),
+        ("anomalous", figures.anomalous.to_string()),
+        ("ROC AUC", ratio(figures.roc_auc)),
+        ("AP", ratio(figures.average_precision)),
+        ("VUS-PR", ratio(figures.vus_pr)),
+        ("accuracy", ratio(fixed.accuracy)),
+        ("F1", ratio(fixed.f1)),
+        ("FAR", part(fixed.false_alarm_rate)),
+        ("MAR", part(fixed.missed_alarm_rate)),
+        ("found, delay", delay(fixed)),
+        ("F1 of alerts", ratio(alerts.f1)),
+        ("FAR of alerts", part(alerts.false_alarm_rate)),
+        ("MAR of alerts", part(alerts.missed_alarm_rate)),
+        ("found by alerts, delay", delay(alerts)),
+    ]
+}
+
+fn table(all: &Figures, sequences: &[(Sequence, Figures)]) -> String {
+    let mut text = String::from("<table><tr><th></th>");
+    for (name, _) in columns(all) {
+        let _ = write!(text, "<th>{name}</th>");
+    }
+    let each = sequences.iter().map(|(sequence, figures)| (sequence.name.as_str(), figures));
+    for (name, figures) in std::iter::once(("all", all)).chain(each) {
+        let _ = write!(text, "</tr><tr><td>{}</td>", escaped(name));
+        for (_, value) in columns(figures) {
+            let _ = write!(text, "<td>{value}</td>");
+        }
+    }
+    text + "</tr></table>"
+}
+
+/// Scores of normal records and of anomalies.
+fn histogram(sequences: &[(Sequence, Figures)]) -> Plot {
+    let of = |anomalous: bool| -> Vec<f64> {
+        let all = sequences.iter().flat_map(|(sequence, _)| {
+            let scored = sequence.scores.iter().zip(&sequence.labels);
+            let own = scored.filter(move |(_, label)| **label == anomalous);
+            own.filter_map(|(score, _)| Some((score.as_ref()? / sequence.threshold).max(1e-3).log10()))
+        });
+        all.collect()
+    };
+    let mut plot = Plot::new();
+    for (anomalous, name, colour) in [(false, "normal", NORMAL), (true, "anomaly", ANOMALY)] {
+        let marker = Marker::new().color(colour);
+        plot.add_trace(Histogram::new(of(anomalous)).name(name).opacity(0.6).n_bins_x(80).marker(marker));
+    }
+    let x = Axis::new().title(Title::with_text("logarithm (base 10) of score / fixed threshold"));
+    let y = Axis::new().title(Title::with_text("records"));
+    plot.set_layout(Layout::new().bar_mode(BarMode::Overlay).x_axis(x).y_axis(y).shapes(vec![vertical(0.0)]));
+    plot
+}
+
+fn vertical(at: f64) -> Shape {
+    let line = ShapeLine::new().color("#000").width(1.0);
+    Shape::new().shape_type(ShapeType::Line).y_ref("paper").x0(at).x1(at).y0(0.0).y1(1.0).line(line)
+}
+
+/// Score over time, with both thresholds, and the anomalies as a coloured ground.
+fn course(sequence: &Sequence) -> Plot {
+    let shown = shown(sequence);
+    let times: Vec<String> = shown.iter().map(|&at| sequence.times[at].to_string()).collect();
+    let scores: Vec<Option<f64>> = shown.iter().map(|&at| sequence.scores[at]).collect();
+    let mut plot = Plot::new();
+    if sequence.independent {
+        for (anomalous, name, colour) in [(false, "normal", NORMAL), (true, "anomaly", ANOMALY)] {
+            let own = shown.iter().zip(&times).filter(|(at, _)| sequence.labels[**at] == anomalous);
+            let (times, scores) = own.map(|(&at, time)| (time.clone(), sequence.scores[at])).unzip();
+            plot.add_trace(points(times, scores).name(name).marker(Marker::new().color(colour)));
+        }
+    } else {
+        plot.add_trace(line(times.clone(), scores, NORMAL).name("score"));
+        let adaptive = shown.iter().map(|&at| sequence.adaptive[at]).collect();
+        plot.add_trace(line(times.clone(), adaptive, "#ee7733").name("adaptive threshold"));
+    }
+    let fixed = vec![Some(sequence.threshold); times.len()];
+    plot.add_trace(line(times, fixed, "#000000").name("fixed threshold"));
+    let mut shapes = Vec::new();
+    for range in ranges(&sequence.labels).into_iter().filter(|_| !sequence.independent).take(POINTS) {
+        let (from, until) = (sequence.times[range.start].to_string(), sequence.times[range.end - 1].to_string());
+        let rectangle = Shape::new().shape_type(ShapeType::Rect).y_ref("paper").x0(from).x1(until).y0(0.0).y1(1.0);
+        let ground = rectangle.fill_color(ANOMALY).opacity(0.15).layer(ShapeLayer::Below);
+        shapes.push(ground.line(ShapeLine::new().width(0.0)));
+    }
+    let y = Axis::new().type_(AxisType::Log).title(Title::with_text("score"));
+    plot.set_layout(Layout::new().y_axis(y).shapes(shapes));
+    plot
+}
+
+fn line(x: Vec<String>, y: Vec<Option<f64>>, colour: &'static str) -> Box<Scatter<String, Option<f64>>> {
+    Scatter::new(x, y).mode(Mode::Lines).line(Line::new().color(colour).width(1.0).shape(LineShape::Linear))
+}
+
+fn points(x: Vec<String>, y: Vec<Option<f64>>) -> Box<Scatter<String, Option<f64>>> {
+    Scatter::new(x, y).mode(Mode::Markers)
+}
+
+/// The records that are drawn: the one with the highest score of each stretch.
+fn shown(sequence: &Sequence) -> Vec<usize> {
+    let all: Vec<usize> = (0..sequence.labels.len()).collect();
+    let score = |at: usize| sequence.scores[at].unwrap_or(-1.0);
+    let highest = |stretch: &[usize]| stretch.iter().copied().max_by(|&a, &b| score(a).total_cmp(&score(b)));
+    all.chunks(all.len().div_ceil(POINTS).max(1)).filter_map(highest).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evaluate::figures;
+    use crate::record::EventTime;
+
+    #[test]
+    fn a_page_names_its_sequences_without_running_them() {
+        let labels: Vec<bool> = (0..10_000).map(|at| (5_000..5_100).contains(&at)).collect();
+        let sequence = Sequence {
+            name: "<script>alert(1)</script>".into(),
+            times: (0..10_000).map(|second| EventTime(second * 1_000_000)).collect(),
+            scores: labels.iter().map(|&label| Some(if label { 4.0 } else { 1.0 })).collect(),
+            threshold: 2.0,
+            adaptive: vec![None; 10_000],
+            alerting: labels.clone(),
+            labels,
+            independent: false,
+        };
+        let all = figures(std::slice::from_ref(&sequence), 20);
+        assert_eq!((all.fixed.f1, all.roc_auc), (Some(1.0), Some(1.0)));
+        assert!(shown(&sequence).len() <= POINTS);
+        let page = html("pumps & valves", &all, &[(sequence, all.clone())]);
+        assert!(page.contains("<h1>pumps &amp; valves</h1>") && page.contains("&lt;script&gt;alert(1)"));
+        assert!(!page.contains("<script>alert(1)"), "a name is text");
+        assert!(page.contains("Plotly.newPlot(\"plot-1\""));
+    }
+}

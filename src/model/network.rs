@@ -1,0 +1,262 @@
+//! A network: an architecture and its weights, the part that all kinds trained by gradient descent share.
+//!
+//! Contract: the code of a plain autoencoder goes through tanh. A bounded code bounds what the decoder can draw, so that a
+//! reading far outside the training data cannot be reconstructed however far out it lies. A variational one (Kingma and
+//! Welling, "Auto-Encoding Variational Bayes", ICLR 2014) has a normal distribution as its code, and reconstructs with the mean
+//! over several draws from it (as the reconstruction probability of An and Cho, SNU Data Mining Center, 2015, does). The
+//! draws are a part of the model: the same for every window and on every machine.
+
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
+use tch::{Kind, TchError, Tensor};
+
+use super::conv::Conv;
+use super::dense::Dense;
+use super::lstm::Lstm;
+use super::shape::ModelShape;
+use super::weights::NamedTensors;
+use super::{Autoencoder, ModelError, infer, take_weight};
+use crate::config::settings::ModelKind;
+
+/// What sets one kind of network apart: its weights, and the way through them.
+pub(super) trait Architecture: Send + std::fmt::Debug {
+    /// Its weights, in the order in which the other calls get them.
+    fn parameters(&self) -> Vec<Parameter>;
+
+    /// From `x`, `[n, inputs]`, to what tanh makes a code of, `[n, codes]`.
+    fn encode(&self, weights: &[Tensor], x: &Tensor) -> Result<Tensor, TchError>;
+
+    /// From codes, `[n, latent]`, to the reconstruction, `[n, inputs]`.
+    fn decode(&self, weights: &[Tensor], code: &Tensor) -> Result<Tensor, TchError>;
+}
+
+/// One weight of an architecture.
+pub(super) struct Parameter {
+    name: String,
+    size: Vec<usize>,
+    start: Start,
+}
+
+/// What a weight is before training.
+#[derive(Clone, Copy)]
+enum Start {
+    /// Uniform on +- this bound.
+    Uniform(f32),
+    Zero,
+    /// 1 for the forget gate, the second quarter, 0 for the others: a memory that keeps what it has at first (Gers,
+    /// Schmidhuber, Cummins, Neural Computation 12(10), 2000).
+    Forget,
+}
+
+impl Parameter {
+    /// A weight that connects `inputs` with `outputs`: uniform on +-sqrt(6 / (inputs + outputs)) (Glorot and Bengio, AISTATS
+    /// 2010, which keeps tanh layers out of saturation).
+    pub(super) fn glorot(name: String, size: &[usize], inputs: usize, outputs: usize) -> Self {
+        let bound = (6.0 / (inputs + outputs) as f64).sqrt() as f32;
+        Self { name, size: size.to_vec(), start: Start::Uniform(bound) }
+    }
+
+    /// A weight that begins uniform on +- `bound`.
+    pub(super) fn uniform(name: String, size: &[usize], bound: f32) -> Self {
+        Self { name, size: size.to_vec(), start: Start::Uniform(bound) }
+    }
+
+    /// A bias.
+    pub(super) fn zero(name: String, size: usize) -> Self {
+        Self { name, size: vec![size], start: Start::Zero }
+    }
+
+    /// The bias of the four gates of a memory.
+    pub(super) fn forget(name: String, size: usize) -> Self {
+        Self { name, size: vec![size], start: Start::Forget }
+    }
+
+    /// Weight and bias of an affine map.
+    pub(super) fn affine(part: &str, inputs: usize, outputs: usize) -> [Self; 2] {
+        [
+            Self::glorot(format!("{part}.weight"), &[outputs, inputs], inputs, outputs),
+            Self::zero(format!("{part}.bias"), outputs),
+        ]
+    }
+
+    fn initialised(&self, rng: &mut ChaCha8Rng) -> Result<Tensor, TchError> {
+        let count: usize = self.size.iter().product();
+        let values: Vec<f32> = match self.start {
+            Start::Uniform(bound) => (0..count).map(|_| rng.random_range(-bound..=bound)).collect(),
+            Start::Zero => vec![0.0; count],
+            Start::Forget => (0..count).map(|i| if i * 4 / count == 1 { 1.0 } else { 0.0 }).collect(),
+        };
+        Tensor::f_from_slice(&values)?.f_view(sizes(&self.size).as_slice())
+    }
+}
+
+/// The affine map whose weight and bias are `weights[at]` and `weights[at + 1]`.
+pub(super) fn affine(weights: &[Tensor], at: usize, x: &Tensor) -> Result<Tensor, TchError> {
+    x.f_linear(&weights[at], Some(&weights[at + 1]))
+}
+
+fn sizes(size: &[usize]) -> Vec<i64> {
+    size.iter().map(|&n| n as i64).collect()
+}
+
+fn architecture(shape: &ModelShape) -> Box<dyn Architecture> {
+    match shape.kind {
+        ModelKind::Conv | ModelKind::ConvVae => Box::new(Conv::new(shape)),
+        ModelKind::Lstm => Box::new(Lstm::new(shape)),
+        // A linear model is no network; it is never asked for.
+        ModelKind::Dense | ModelKind::Vae | ModelKind::Linear => Box::new(Dense::new(shape)),
+    }
+}
+
+/// An autoencoder that is trained by gradient descent.
+#[derive(Debug)]
+pub struct Network {
+    shape: ModelShape,
+    architecture: Box<dyn Architecture>,
+    /// In the order of the architecture's parameters.
+    weights: Vec<Tensor>,
+    /// `[samples, latent]`, standard normal: where codes are drawn, in units of each code's distribution.
+    draws: Option<Tensor>,
+}
+
+/// The name of [`Network::draws`] among the weights.
+const DRAWS: &str = "draws";
+/// The logarithm of a code's variance stays within this of 0.
+const LOG_VARIANCE_MAX: f64 = 10.0;
+/// The variance of the reconstruction is taken for at least this, in scaled units.
+const VARIANCE_MIN: f64 = 1e-4;
+
+impl Network {
+    /// A network with random weights; the same `rng` gives the same ones.
+    ///
+    /// # Errors
+    /// A bad shape or a failure inside libtorch.
+    pub fn initialised(shape: &ModelShape, rng: &mut ChaCha8Rng) -> Result<Self, ModelError> {
+        shape.validate()?;
+        let architecture = architecture(shape);
+        let weights = architecture.parameters().iter().map(|p| p.initialised(rng)).collect::<Result<_, _>>()?;
+        let draws = if shape.samples == 0 { None } else { Some(draws(shape, rng)?) };
+        Ok(Self { shape: shape.clone(), architecture, weights, draws })
+    }
+
+    /// The network with these weights; they are taken out of `weights`.
+    pub(super) fn from_weights(shape: &ModelShape, weights: &mut NamedTensors) -> Result<Self, ModelError> {
+        let architecture = architecture(shape);
+        let parameters = architecture.parameters();
+        let taken = parameters.iter().map(|p| take_weight(weights, &p.name, &p.size)).collect::<Result<_, _>>()?;
+        let draws = match shape.samples {
+            0 => None,
+            samples => Some(take_weight(weights, DRAWS, &[samples, shape.latent])?),
+        };
+        Ok(Self { shape: shape.clone(), architecture, weights: taken, draws })
+    }
+
+    /// The same network with each weight replaced by what `f` makes of it: variables for training, copies for keeping.
+    pub(super) fn map_weights(&self, f: impl FnMut(&Tensor) -> Result<Tensor, TchError>) -> Result<Self, TchError> {
+        Ok(Self {
+            shape: self.shape.clone(),
+            architecture: architecture(&self.shape),
+            weights: self.weights.iter().map(f).collect::<Result<_, _>>()?,
+            draws: self.draws.as_ref().map(Tensor::f_detach_copy).transpose()?,
+        })
+    }
+
+    /// What training makes small, for each row of `noisy`, `[n, inputs]`, held against `clean`; gradients flow through it.
+    ///
+    /// The mean square error, and for a variational network what its code costs: the Kullback-Leibler divergence from the
+    /// standard normal, in units of twice the reconstruction's variance, which is the present error (sigma-VAE: Rybkin,
+    /// Daniilidis, Levine, ICML 2021), so that no weight between the two has to be chosen. `normal` gives standard normal numbers.
+    pub(super) fn row_losses(
+        &self,
+        noisy: &Tensor,
+        clean: &Tensor,
+        normal: impl FnOnce(usize) -> Vec<f32>,
+    ) -> Result<Tensor, TchError> {
+        let error = |y: &Tensor| y.f_sub(clean)?.f_square()?.f_mean_dim([1i64].as_slice(), false, None::<Kind>);
+        if self.draws.is_none() {
+            return error(&self.architecture.decode(&self.weights, &self.code(noisy)?)?);
+        }
+        let (mean, log_variance) = self.distribution(noisy)?;
+        let draw = Tensor::f_from_slice(&normal(mean.numel()))?.f_view_as(&mean)?;
+        let code = mean.f_add(&log_variance.f_mul_scalar(0.5)?.f_exp()?.f_mul(&draw)?)?;
+        let error = error(&self.architecture.decode(&self.weights, &code)?)?;
+        let variance = error.f_detach()?.f_mean(None::<Kind>)?.f_clamp_min(VARIANCE_MIN)?;
+        let terms = mean.f_square()?.f_add(&log_variance.f_exp()?)?.f_sub(&log_variance)?.f_sub_scalar(1.0)?;
+        let divergence = terms.f_sum_dim_intlist([1i64].as_slice(), false, None::<Kind>)?.f_mul_scalar(0.5)?;
+        let cost = divergence.f_mul(&variance)?.f_mul_scalar(2.0 / self.shape.inputs() as f64)?;
+        error.f_add(&cost)
+    }
+
+    /// The code; the mean of a variational network's.
+    fn code(&self, x: &Tensor) -> Result<Tensor, TchError> {
+        match self.draws {
+            None => self.architecture.encode(&self.weights, x)?.f_tanh(),
+            Some(_) => Ok(self.distribution(x)?.0),
+        }
+    }
+
+    /// Mean and logarithm of the variance of the code, `[n, latent]` each.
+    fn distribution(&self, x: &Tensor) -> Result<(Tensor, Tensor), TchError> {
+        let (encoded, latent) = (self.architecture.encode(&self.weights, x)?, self.shape.latent as i64);
+        let log_variance = encoded.f_narrow(1, latent, latent)?.f_clamp(-LOG_VARIANCE_MAX, LOG_VARIANCE_MAX)?;
+        Ok((encoded.f_narrow(1, 0, latent)?, log_variance))
+    }
+
+    /// Reconstruction of `x`, `[n, inputs]`.
+    fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
+        let Some(draws) = &self.draws else {
+            return self.architecture.decode(&self.weights, &self.code(x)?);
+        };
+        let (mean, log_variance) = self.distribution(x)?;
+        let spread = log_variance.f_mul_scalar(0.5)?.f_exp()?.f_unsqueeze(1)?.f_mul(draws)?;
+        let codes = mean.f_unsqueeze(1)?.f_add(&spread)?.f_view([-1, self.shape.latent as i64])?;
+        let all = self.architecture.decode(&self.weights, &codes)?;
+        let by_window = all.f_view([-1, self.shape.samples as i64, self.shape.inputs() as i64])?;
+        by_window.f_mean_dim([1i64].as_slice(), false, None::<Kind>)
+    }
+}
+
+/// Standard normal draws in pairs of opposite sign, whose mean is the middle of the distribution.
+fn draws(shape: &ModelShape, rng: &mut ChaCha8Rng) -> Result<Tensor, TchError> {
+    let mut values: Vec<f32> = Vec::with_capacity(shape.samples * shape.latent);
+    for sample in 0..shape.samples {
+        let before = values.len().saturating_sub(shape.latent);
+        match sample % 2 {
+            1 => values.extend_from_within(before..),
+            _ => values.extend((0..shape.latent).map(|_| -> f32 { StandardNormal.sample(rng) })),
+        }
+        if sample % 2 == 1 {
+            values.iter_mut().skip(before + shape.latent).for_each(|x| *x = -*x);
+        }
+    }
+    Tensor::f_from_slice(&values)?.f_view([shape.samples as i64, shape.latent as i64])
+}
+
+impl Autoencoder for Network {
+    fn shape(&self) -> &ModelShape {
+        &self.shape
+    }
+
+    fn reconstruct(&self, x: &Tensor) -> Result<Tensor, ModelError> {
+        infer(&self.shape, x, |x| self.forward(x))
+    }
+
+    fn encode(&self, x: &Tensor) -> Result<Tensor, ModelError> {
+        infer(&self.shape, x, |x| self.code(x))
+    }
+
+    fn member(&self, number: usize) -> Option<&dyn Autoencoder> {
+        (number == 0).then_some(self)
+    }
+
+    fn weights(&self) -> Vec<(String, Tensor)> {
+        let names = self.architecture.parameters().into_iter().map(|parameter| parameter.name);
+        let mut named: Vec<(String, Tensor)> = names.zip(self.weights.iter().map(Tensor::shallow_clone)).collect();
+        named.extend(self.draws.iter().map(|draws| (DRAWS.to_owned(), draws.shallow_clone())));
+        named
+    }
+}
+
+#[cfg(test)]
+mod golden;
