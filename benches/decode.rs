@@ -49,6 +49,7 @@ fn format(key: KeyFrom, time: TimeFrom) -> RecordFormat {
         unit: None,
         min: f64::NEG_INFINITY,
         max: f64::INFINITY,
+        resample: None,
     };
     RecordFormat { key, time, fields: FIELDS.iter().map(field).collect(), max_payload_bytes: 1 << 20, max_series: 1000 }
 }

@@ -73,7 +73,7 @@ impl EpisodeState {
 }
 
 /// The record that is judged.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub struct RecordRef<'a> {
     /// Key of its series.
     pub series: &'a str,
@@ -87,6 +87,8 @@ pub struct RecordRef<'a> {
     pub bundle: &'a str,
     /// Whether it is published no more than under a mute: the stream warms up on what happened before its start.
     pub warms_up: bool,
+    /// Whether records are missing inside its window.
+    pub spans_gap: bool,
 }
 
 /// What the steps before found out about the record.
@@ -275,6 +277,7 @@ impl Plan {
             bundle: record.bundle.to_owned(),
             provisional: false,
             missing_records: 0,
+            spans_gap: record.spans_gap,
             position: InputPosition { topic: self.topic.clone(), partition: record.partition, offset: record.offset },
         }
     }

@@ -28,7 +28,7 @@ pub use clock::Order;
 pub use normal::{Normal, normals};
 
 use crate::config::settings;
-use crate::record::{EventTime, Fault, GateVerdict, MISSING};
+use crate::record::{EventTime, Fault, GateVerdict, MISSING, RejectReason};
 
 /// The rules of one stream under one bundle.
 #[derive(Clone, PartialEq, Debug)]
@@ -98,26 +98,47 @@ impl Plan {
     ///
     /// A state made for another number of fields is of another configuration and is started anew.
     pub fn check(&self, state: &mut GateState, time: EventTime, arrival: Option<EventTime>, values: &[f64]) -> Checked {
+        match self.check_time(state, time, arrival, Some(values)) {
+            Ok(order) => Checked { verdict: self.check_values(state, values), order },
+            Err((reason, detail)) => Checked { verdict: GateVerdict::Reject(reason, detail), order: Order::InOrder },
+        }
+    }
+
+    /// The first half of [`Plan::check`]: the time alone. Without `values` nothing is taken for a duplicate.
+    ///
+    /// # Errors
+    /// Why the record is rejected.
+    pub fn check_time(
+        &self,
+        state: &mut GateState,
+        time: EventTime,
+        arrival: Option<EventTime>,
+        values: Option<&[f64]>,
+    ) -> Result<Order, (RejectReason, String)> {
         if state.fields.len() != self.fields.len() {
             *state = GateState::new(self.fields.len());
         }
-        let readings = || (0..self.fields.len()).map(|index| values.get(index).copied().unwrap_or(MISSING));
-        let repeated = || state.fields.iter().zip(readings()).all(|(memory, x)| memory.repeats(x));
-        let order = match self.clock.check(&mut state.clock, time, arrival, repeated) {
-            Ok(order) => order,
-            Err((reason, detail)) => {
-                return Checked { verdict: GateVerdict::Reject(reason, detail), order: Order::InOrder };
-            }
+        let repeated = || {
+            values.is_some_and(|values| {
+                state.fields.iter().zip(self.readings(values)).all(|(memory, x)| memory.repeats(x))
+            })
         };
+        self.clock.check(&mut state.clock, time, arrival, repeated)
+    }
 
+    fn readings(&self, values: &[f64]) -> impl Iterator<Item = f64> {
+        (0..self.fields.len()).map(|index| values.get(index).copied().unwrap_or(MISSING))
+    }
+
+    /// The second half: the readings, which may be those of a row of several records.
+    pub fn check_values(&self, state: &mut GateState, values: &[f64]) -> GateVerdict {
         let mut faults = Vec::new();
-        for (field, (limits, x)) in self.fields.iter().zip(readings()).enumerate() {
+        for (field, (limits, x)) in self.fields.iter().zip(self.readings(values)).enumerate() {
             let Some(memory) = state.fields.get_mut(field) else { break };
             if let Some((kind, value)) = limits.check(memory, x) {
                 faults.push(Fault { field, kind, value });
             }
         }
-        let verdict = if faults.is_empty() { GateVerdict::Pass } else { GateVerdict::Fault(faults) };
-        Checked { verdict, order }
+        if faults.is_empty() { GateVerdict::Pass } else { GateVerdict::Fault(faults) }
     }
 }

@@ -14,6 +14,7 @@ pub mod cadence;
 pub mod decode;
 pub mod episode;
 pub mod gate;
+pub mod resample;
 pub mod score;
 pub mod sink;
 pub mod source;

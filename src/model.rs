@@ -6,6 +6,7 @@
 
 pub mod bundle;
 pub mod calibration;
+pub mod context;
 pub mod ensemble;
 pub mod linear;
 pub mod manifest;

@@ -4,6 +4,7 @@
 //! then chart, threshold and episode run record by record. Everything is synchronous and pure: the same messages, states
 //! and bundle give the same results, live, replayed or resumed, however the messages were batched.
 
+mod admit;
 mod judge;
 pub mod series;
 mod silence;
@@ -11,20 +12,22 @@ pub mod status;
 
 use std::sync::Arc;
 
+use self::admit::Item;
 use self::series::{SeriesState, SeriesTable};
 use self::silence::{Here, Watch};
 use crate::config::settings::Stream;
 use crate::decode::json::Decoder;
 use crate::events::BatchDone;
 use crate::model::bundle::Bundle;
+use crate::model::context::Clock;
 use crate::record::alert::{Alert, AlertEvent, AlertKind};
-use crate::record::{Batch, EventTime, Fault, GateVerdict, Message, Outcome, Record, RejectReason, Rejected};
+use crate::record::{Batch, EventTime, Message, Outcome, Rejected};
 use crate::retrain::buffer::Admission;
 use crate::retrain::collect::{Collector, Judged};
 use crate::retrain::set::{Run, TrainingRow};
 use crate::score::{ScoreError, Scorer};
 use crate::threshold::ThresholdState;
-use crate::{episode, gate, threshold};
+use crate::{episode, gate, resample, threshold};
 
 /// A step failed in a way that no record can be blamed for.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +38,20 @@ pub enum PipelineError {
     /// The live bundle could not be read.
     #[error(transparent)]
     Registry(#[from] crate::model::registry::RegistryError),
+    /// The bundle was made for another context.
+    #[error(
+        "bundle {bundle} is told {found} of the time, stream {stream} asks for {wanted}: train a new bundle, or correct model.context"
+    )]
+    Context {
+        /// The bundle.
+        bundle: String,
+        /// The stream.
+        stream: String,
+        /// Context of the bundle.
+        found: String,
+        /// Context of the stream.
+        wanted: String,
+    },
     /// The bundle was made for another stream configuration.
     #[error(
         "bundle {bundle} has the fields [{found}], stream {stream} has [{wanted}]: train a new bundle, or configure the fields that it was trained on"
@@ -73,6 +90,10 @@ pub struct Done {
 pub struct Pipeline {
     stream: Arc<Stream>,
     decoder: Decoder,
+    /// `None` where records are taken as they come.
+    resample: Option<resample::Plan>,
+    /// The context of each record, which the model is told.
+    clock: Clock,
     gate: gate::Plan,
     episode: episode::Plan,
     /// `None` while the stream has no bundle.
@@ -96,22 +117,8 @@ struct Model {
     template: ThresholdState,
     /// The tag of the model before, and what its scaled units are in this one's, field by field.
     before: Option<(u64, Vec<f64>)>,
-}
-
-/// A record on its way between the gate and the judgement.
-#[derive(Default)]
-struct Item {
-    record: usize,
-    slot: usize,
-    /// Index of its window; `None` where it is not scored.
-    window: Option<usize>,
-    /// Whether it lies between two windows.
-    between: bool,
-    faults: Vec<Fault>,
-    /// Whether its series had expired and starts anew with it.
-    anew: bool,
-    /// Whether nothing of it is published.
-    warms_up: bool,
+    /// Microseconds after which records are missing between two; 0: never.
+    gap_us: i64,
 }
 
 impl Pipeline {
@@ -123,6 +130,8 @@ impl Pipeline {
         let watch = Watch::new(&stream.silence);
         let mut pipeline = Self {
             decoder: Decoder::new(&stream.record),
+            resample: resample::Plan::new(&stream.resample, &stream.record.fields),
+            clock: Clock::new(&stream.model),
             gate: gate::Plan::new(&stream.gate, &stream.record.fields, None),
             episode: episode_plan(&stream),
             stream,
@@ -286,6 +295,7 @@ impl Pipeline {
             if let Some(watch) = &mut self.watch {
                 done.alerts.extend(watch.take(item.record));
             }
+            let values = item.row.as_ref().map_or(values, |row| &row.values);
             let residual = item.window.zip(residuals.as_ref()).map(|(window, all)| all.row(window));
             self.judge(slot, record, values, &item, residual, &mut done);
             if let (Some(collector), Some(model), Some(outcome)) =
@@ -311,73 +321,11 @@ impl Pipeline {
             collector.admission().saw(newest);
         }
     }
-
-    /// Gate and window of one record.
-    fn admit(
-        &self,
-        record: &Record<'_>,
-        arrival: Option<EventTime>,
-        values: &[f64],
-        table: &mut SeriesTable,
-        load: &mut Load<'_>,
-        windows: &mut Vec<f32>,
-    ) -> Result<Admitted, (RejectReason, String)> {
-        let full = |_| {
-            let max = self.stream.record.max_series;
-            let detail = format!("series {:?} is new and the partition holds record.max_series = {max}", record.series);
-            (RejectReason::TooManySeries, detail)
-        };
-        let (stored, new) = (|| load(record.partition, &record.series), || SeriesState::new(values.len()));
-        let slot = table.slot(record.partition, &record.series, stored, new).map_err(full)?;
-        let mut item = Item { slot, ..Item::default() };
-        let Some(found) = table.get_mut(slot) else { return Ok(Admitted { item, before: None, out_of_order: false }) };
-        let before = found.state.gate.newest();
-        // What a record with a wrong time would let expire is kept: the gate rejects the record.
-        let expired = found.state.expired(self.stream.keep.expire_after, record.time);
-        let mut anew = expired.then(|| SeriesState::new(values.len()));
-        let gate = anew.as_mut().map_or(&mut found.state.gate, |state| &mut state.gate);
-        let checked = self.gate.check(gate, record.time, arrival, values);
-        if let GateVerdict::Reject(reason, detail) = checked.verdict {
-            return Err((reason, detail));
-        }
-        if let Some(state) = anew {
-            // Its second half waits until the records before it in the batch have been judged.
-            (found.state.gate, found.state.window) = (state.gate, state.window);
-            found.state.cadence.start_anew();
-            item.anew = true;
-        }
-        match checked.verdict {
-            GateVerdict::Fault(faults) => {
-                found.state.window.clear();
-                item.faults = faults;
-            }
-            GateVerdict::Pass => {
-                if let Some(model) = &self.model {
-                    let (window, stride) = (self.stream.window, self.stream.stride);
-                    let gather = |readings: &[f64]| model.scorer.scale_onto(readings, windows);
-                    if found.state.window.push(window, stride, values, gather) {
-                        item.window = Some(windows.len() / (window * values.len()) - 1);
-                    } else {
-                        item.between = found.state.window.is_between(window, stride, values.len());
-                    }
-                }
-            }
-            GateVerdict::Reject(..) => {}
-        }
-        Ok(Admitted { item, before, out_of_order: checked.order != gate::Order::InOrder })
-    }
 }
 
 /// The first 64 bits of a bundle's id: a whole id would take more room than the states of small steps.
 pub fn tag(id: &str) -> u64 {
     id.get(..16).and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or(0)
-}
-
-struct Admitted {
-    item: Item,
-    /// Event time of the series' last record before it.
-    before: Option<EventTime>,
-    out_of_order: bool,
 }
 
 fn episode_plan(stream: &Stream) -> episode::Plan {

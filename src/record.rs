@@ -320,6 +320,8 @@ pub struct Outcome {
     pub threshold: Option<f64>,
     /// Whether an episode of the series is open after this record.
     pub alerting: bool,
+    /// Whether records are missing inside its window.
+    pub spans_gap: bool,
     /// The field with the largest share of the score, or the faulty one (index).
     pub top_field: Option<usize>,
 }

@@ -31,7 +31,7 @@ pub struct Scorer {
     chart: Chart,
 }
 
-/// What one forward pass left over of each window: row-major, n x fields, in scaled units.
+/// What one forward pass left over of each window: row-major, n x scored fields, in scaled units.
 pub struct Residuals {
     fields: usize,
     /// What the chart looks at; see [`Over`].
@@ -69,7 +69,7 @@ impl Residuals {
 /// The part of the reconstruction of a newest record that is taken off. The whole residual of a model with a narrow code has
 /// next to no variance along what the code holds, and a chart on it is blind there; half of it keeps every direction, so that
 /// one chart holds the squared prediction error and T-squared at once (Jackson and Mudholkar, Technometrics 21(3), 1979,
-/// keep two).
+/// keep two). A model that is told the time takes off all: what the clock explains is no part of what the chart keeps.
 const GAIN: f32 = 0.5;
 
 /// Windows go through the model in multiples of this many, filled up with zeros: libtorch's matrix products round in another
@@ -98,22 +98,28 @@ fn reconstruct(model: &dyn Autoencoder, scaled: &mut Vec<f32>, judged: usize) ->
 /// # Errors
 /// Where libtorch refuses the tensors.
 pub fn residuals(model: &dyn Autoencoder, over: Over, mut scaled: Vec<f32>) -> Result<Residuals, ScoreError> {
-    let (inputs, fields) = (model.shape().inputs(), model.shape().fields);
+    let (inputs, width, fields) = (model.shape().inputs(), model.shape().fields, model.shape().scored());
     let judged = judged(over, model);
+    let gain = if model.shape().context.is_empty() { GAIN } else { 1.0 };
     let found = reconstruct(model, &mut scaled, judged)?;
     let rows = found.len() / judged;
     let (mut residual, mut expected) = (Vec::with_capacity(rows * fields), Vec::with_capacity(rows * fields));
-    let mut raw_errors = Vec::with_capacity(rows);
+    let (mut raw_errors, mut squares) = (Vec::with_capacity(rows), vec![0.0; fields]);
     for (window, y) in scaled.chunks_exact(inputs).zip(found.chunks_exact(judged)) {
-        let z = &window[inputs - judged..];
-        let squares = || z.iter().zip(y).map(|(z, y)| (f64::from(*z) - f64::from(*y)).powi(2));
-        expected.extend_from_slice(&y[judged - fields..]);
-        raw_errors.push((squares().sum::<f64>() / judged as f64).sqrt());
+        // Record by record the fields; the context behind them is not scored.
+        let records = window[inputs - judged..].chunks_exact(width).zip(y.chunks_exact(width));
+        let records = records.map(|(z, y)| z[..fields].iter().zip(&y[..fields]));
+        squares.fill(0.0);
+        for record in records.clone() {
+            record.zip(&mut squares).for_each(|((z, y), sum)| *sum += (f64::from(*z) - f64::from(*y)).powi(2));
+        }
+        let newest = judged - width;
+        expected.extend_from_slice(&y[newest..newest + fields]);
+        raw_errors.push((squares.iter().sum::<f64>() / (fields * judged / width) as f64).sqrt());
         match over {
-            Over::Record => residual.extend(z.iter().zip(y).map(|(z, y)| z - GAIN * y)),
+            Over::Record => residual.extend(records.flatten().map(|(z, y)| z - gain * y)),
             Over::Window => {
-                let of = |field| squares().skip(field).step_by(fields).sum::<f64>() / (judged / fields) as f64;
-                residual.extend((0..fields).map(|field| of(field).sqrt() as f32));
+                residual.extend(squares.iter().map(|sum| (sum / (judged / width) as f64).sqrt() as f32));
             }
         }
     }
@@ -149,31 +155,29 @@ pub fn by_part<E>(
     })
 }
 
-/// Mean of the squared errors of each window that begins at `starts` (rows of `rows`, row-major, n x fields, plain readings),
-/// over what the bundle's chart looks at. An error is in units of `unit`, one for each field in the field's own unit: models
-/// with different scalers can be compared by it.
+/// Mean of the squared errors of each window that begins at `starts` (rows of `rows`, row-major, plain readings with their
+/// context), over what the bundle's chart looks at. An error is in units of `unit`, one for each field in the field's own unit:
+/// models with different scalers can be compared by it.
 ///
 /// # Errors
 /// As [`residuals`].
 pub fn squared_errors(bundle: &Bundle, rows: &[f64], starts: &[usize], unit: &[f64]) -> Result<Vec<f64>, ScoreError> {
     let (model, scaler) = (&*bundle.model, &bundle.calibration.scaler);
-    let (inputs, fields) = (model.shape().inputs(), model.shape().fields);
+    let (inputs, width, fields) = (model.shape().inputs(), model.shape().fields, model.shape().scored());
     let judged = judged(bundle.calibration.over, model);
     let scaled = scaler.scaled(rows);
     let mut errors = Vec::with_capacity(starts.len());
-    let mut starts_left = starts;
+    let mut starts_left = starts.iter();
     by_part(model, &scaled, starts, |mut windows| -> Result<(), ScoreError> {
         let found = reconstruct(model, &mut windows, judged)?;
-        let (part, rest) = starts_left.split_at(found.len() / judged);
-        starts_left = rest;
-        for (start, y) in part.iter().zip(found.chunks_exact(judged)) {
-            let end = start * fields + inputs;
-            let x = rows[end - judged..end].iter().zip(unit.iter().cycle());
-            let squares = y.iter().zip(x).enumerate().map(|(at, (&y, (x, unit)))| {
-                let expected = scaler.unscale(at % fields, f64::from(y));
-                ((x - expected) / unit).powi(2)
+        for (y, start) in found.chunks_exact(judged).zip(starts_left.by_ref()) {
+            let end = start * width + inputs;
+            let records = rows[end - judged..end].chunks_exact(width).zip(y.chunks_exact(width));
+            let squares = records.flat_map(|(x, y)| {
+                let error = |at: usize| (x[at] - scaler.unscale(at, f64::from(y[at]))) / unit[at];
+                (0..fields).map(move |at| error(at).powi(2))
             });
-            errors.push(squares.sum::<f64>() / judged as f64);
+            errors.push(squares.sum::<f64>() / (fields * judged / width) as f64);
         }
         Ok(())
     })?;

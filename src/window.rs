@@ -1,9 +1,11 @@
 //! A window: the last W records of a series, oldest first, as the model's input.
 //!
 //! Windows hold plain readings, not scaled ones, so that they stay valid when the bundle changes. A row model (W = 1)
-//! keeps nothing. A sensor fault empties the window: a model must not see readings that cannot be believed.
+//! has none. A sensor fault empties the window: a model must not see readings that cannot be believed.
 
 use serde::{Deserialize, Serialize};
+
+use crate::record::EventTime;
 
 /// The records of a series that the next window still needs.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -11,22 +13,37 @@ pub struct WindowState {
     /// At most W - 1 rows of readings, row-major, oldest first: how many there are tells when the next window is due.
     /// Overwritten as records come, emptied by [`WindowState::clear`].
     rows: Vec<f64>,
+    /// Time of the newest record, from which a gap is told.
+    newest: EventTime,
+    /// Records since the last gap, as far as they can be in one window.
+    whole: u16,
 }
 
 impl WindowState {
+    /// Takes note of the time of the record that is pushed next: after more than `gap_us` records are missing before it (0:
+    /// never).
+    pub fn note(&mut self, time: EventTime, gap_us: i64) {
+        if gap_us > 0 && !self.rows.is_empty() && time.micros_since(self.newest) > gap_us {
+            self.whole = 0;
+        }
+        self.newest = time;
+    }
+
+    /// Whether records are missing inside the window that ends with the newest record.
+    pub fn spans_gap(&self, window: usize) -> bool {
+        usize::from(self.whole) < window
+    }
+
     /// Adds one record's readings and, once there are `window` records, hands the window (`window x fields`) to `take`.
     /// `stride` records later is the next one, with 1 <= `stride` <= `window`.
     ///
     /// Returns whether there was a window.
     pub fn push(&mut self, window: usize, stride: usize, readings: &[f64], take: impl FnOnce(&[f64])) -> bool {
-        if window <= 1 {
-            take(readings);
-            return true;
-        }
         let full = window * readings.len();
         // Rows of a longer window, from before a change of the configuration.
         self.rows.drain(..(self.rows.len() + readings.len()).saturating_sub(full));
         self.rows.extend_from_slice(readings);
+        self.whole = (self.whole + 1).min(window as u16);
         if self.rows.len() < full {
             return false;
         }
@@ -43,6 +60,7 @@ impl WindowState {
     /// Forgets the records, so that the next window starts anew.
     pub fn clear(&mut self) {
         self.rows.clear();
+        self.whole = 0;
     }
 }
 
@@ -86,6 +104,19 @@ mod tests {
         state.clear();
         assert_eq!(push(&mut state, 2, 3.0), None);
         assert_eq!(push(&mut state, 2, 4.0), Some(vec![3.0, 4.0]));
+    }
+
+    #[test]
+    fn a_window_is_marked_while_a_gap_is_inside_it() {
+        let mut state = WindowState::default();
+        let mut marked = Vec::new();
+        for second in [0, 1, 2, 3, 10, 11, 12, 13] {
+            state.note(EventTime(second * 1_000_000), 2_000_000);
+            if push(&mut state, 3, 0.0).is_some() {
+                marked.push((second, state.spans_gap(3)));
+            }
+        }
+        assert_eq!(marked, [(2, false), (3, false), (10, true), (11, true), (12, false), (13, false)]);
     }
 
     #[test]

@@ -60,6 +60,7 @@ fn format() -> RecordFormat {
         unit: None,
         min: f64::NEG_INFINITY,
         max: f64::INFINITY,
+        resample: None,
     };
     RecordFormat {
         key: KeyFrom::Field(vec!["pump".to_owned()]),

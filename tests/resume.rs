@@ -34,7 +34,7 @@ fn reading(rng: &mut ChaCha8Rng, step: usize) -> [f64; 4] {
         .map(|mean| mean * (1.0 + 0.1 * load + 0.02 * rng.sample::<f64, _>(rand_distr::StandardNormal)))
 }
 
-fn stream(kind: &str, window: usize, latent: usize) -> Stream {
+fn stream(kind: &str, window: usize, latent: usize, more: &[&str]) -> Stream {
     let overrides = [
         "streams.s.input.topic=t".to_owned(),
         "streams.s.record.fields=[\"w\", \"x\", \"y\", \"z\"]".to_owned(),
@@ -44,13 +44,15 @@ fn stream(kind: &str, window: usize, latent: usize) -> Stream {
         format!("streams.s.window={window}"),
         format!("streams.s.model.latent={latent}"),
     ];
-    load(&Sources { overrides: overrides.to_vec(), ..Sources::default() }).unwrap().streams.remove(0)
+    let more = more.iter().map(|&setting| format!("streams.s.{setting}"));
+    let overrides = overrides.into_iter().chain(more).collect();
+    load(&Sources { overrides, ..Sources::default() }).unwrap().streams.remove(0)
 }
 
 /// A stream of each kind of model, and the folder of a bundle for it.
 static TRAINED: LazyLock<Vec<(Arc<Stream>, PathBuf, tempfile::TempDir)>> = LazyLock::new(|| {
-    let trained = |kind, window, latent| {
-        let stream = stream(kind, window, latent);
+    let trained = |kind, window, latent, more: &[&str]| {
+        let stream = stream(kind, window, latent, more);
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let row = |step: usize| TrainingRow {
             series: SERIES[0].into(),
@@ -63,7 +65,18 @@ static TRAINED: LazyLock<Vec<(Arc<Stream>, PathBuf, tempfile::TempDir)>> = LazyL
         let saved = bundle.save(folder.path()).unwrap();
         (Arc::new(stream), saved, folder)
     };
-    vec![trained("linear", 1, 1), trained("linear", 1, 2), trained("linear", 3, 2), trained("dense", 1, 2)]
+    let short = ["model.hidden=[6]", "training.epochs=3"];
+    vec![
+        trained("linear", 1, 1, &[]),
+        trained("linear", 1, 2, &[]),
+        trained("linear", 3, 2, &[]),
+        trained("dense", 1, 2, &[]),
+        trained("conv", 8, 2, &[short[0], short[1], "stride=3"]),
+        trained("lstm", 5, 2, &short),
+        trained("vae", 1, 2, &short),
+        trained("linear", 4, 2, &["resample.period=\"2s\"", "model.context=[\"time_of_day\"]"]),
+        trained("conv_vae", 6, 2, &[short[0], short[1], "score.over=window", "stride=6"]),
+    ]
 });
 
 /// Keys and payloads: faults of the machine, stuck and missing sensors, spikes, late and broken records.
@@ -134,9 +147,9 @@ fn run(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(45))]
     #[test]
-    fn stopped_and_resumed_is_straight_through(seed: u64, batch in 1..80usize, every in 1..200usize, which in 0..4usize) {
+    fn stopped_and_resumed_is_straight_through(seed: u64, batch in 1..80usize, every in 1..200usize, which in 0..9usize) {
         let (stream, bundle, _) = &TRAINED[which];
         let payloads = payloads(seed);
         let straight = run(stream, bundle, &payloads, payloads.len(), None);

@@ -59,6 +59,7 @@ fn alert() -> Alert {
         bundle: "b1".into(),
         provisional: false,
         missing_records: 0,
+        spans_gap: false,
         position: position(),
     }
 }

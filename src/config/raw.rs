@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use self::model::{Model, Retrain, Score, Training};
 pub use self::silence::Silence;
 pub use self::stream::{
-    Episode, Field, FieldTable, Gate, Input, Keep, KeyWords, Mute, Output, Record, Stream, Threshold,
+    Episode, Field, FieldTable, Gate, Input, Keep, KeyWords, Mute, Output, Record, Resample, Stream, Threshold,
 };
 use super::settings::LogFormat;
 

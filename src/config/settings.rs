@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::model::{Model, ModelKind, Over, Retrain, Score, Training, Warmth};
+pub use self::model::{Context, Model, ModelKind, Over, Retrain, Score, Training, Warmth};
 pub use self::share::Share;
 pub use self::silence::Silence;
 pub use self::verdict::{Budget, Episode, Mute, Threshold, ThresholdKind};
@@ -90,6 +90,8 @@ pub struct Stream {
     pub record: RecordFormat,
     /// How long what is known of a series is kept, and where.
     pub keep: Keep,
+    /// Records to rows of a fixed period.
+    pub resample: Resample,
     /// Sensor faults.
     pub gate: Gate,
     /// Series that fall silent.
@@ -250,6 +252,31 @@ pub struct Field {
     pub min: f64,
     /// Highest physically possible reading (+inf: none declared).
     pub max: f64,
+    /// What several readings in a slot become; `None` is the stream's rule.
+    pub resample: Option<Rule>,
+}
+
+/// Records to rows of a fixed period.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Resample {
+    /// The period; zero: records are taken as they come.
+    pub period: Duration,
+    /// What several readings of a field in a slot become, where the field has no rule of its own.
+    pub rule: Rule,
+}
+
+/// What several readings in a slot become.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Rule {
+    /// Their mean.
+    Mean,
+    /// The last one.
+    Last,
+    /// The largest one.
+    Max,
+    /// The smallest one.
+    Min,
 }
 
 /// When a sensor is not believed.
@@ -269,4 +296,6 @@ pub struct Gate {
     pub scale_jump: bool,
     /// Whether readings that jump far out of their normal range, for a few records, are faults.
     pub spike: bool,
+    /// Times the period of the training records after which records are missing between two (0: never).
+    pub gap_after: f64,
 }

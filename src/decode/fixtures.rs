@@ -5,7 +5,7 @@ use crate::config::settings::{Field, KeyFrom, RecordFormat, TimeFormat, TimeFrom
 /// A field without a unit or bounds.
 pub(super) fn field(name: &str, path: &[&str]) -> Field {
     let path = path.iter().map(|&key| key.to_owned()).collect();
-    Field { name: name.to_owned(), path, unit: None, min: f64::NEG_INFINITY, max: f64::INFINITY }
+    Field { name: name.to_owned(), path, unit: None, min: f64::NEG_INFINITY, max: f64::INFINITY, resample: None }
 }
 
 /// A format with key and time from Kafka and the fields given as (dotted path, name).

@@ -81,7 +81,7 @@ impl TopicWatch {
         let quiet = Quiet { series: "*", last, since, of: partitions };
         let alert = plan.silence(
             &quiet,
-            RecordRef { series: "*", time: last, partition, offset, bundle: "", warms_up: false },
+            RecordRef { series: "*", time: last, partition, offset, bundle: "", warms_up: false, spans_gap: false },
             None,
         );
         self.open = Some(alert.clone());

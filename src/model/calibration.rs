@@ -102,7 +102,7 @@ impl Calibration {
         exactly("scaler.sd", self.scaler.sd.len(), shape.fields)?;
         exactly("residual_sd", self.residual_sd.len(), charted)?;
         exactly("covariance", self.covariance.len(), charted * charted)?;
-        exactly("fields", self.fields.len(), shape.fields)?;
+        exactly("fields", self.fields.len(), shape.scored())?;
 
         every("scaler.mean", self.scaler.mean.iter(), "finite", |x| x.is_finite())?;
         every("scaler.sd", self.scaler.sd.iter(), POSITIVE, positive)?;

@@ -3,10 +3,12 @@
 //! Contract: a shape that passed [`ModelShape::validate`] can be built, trained and loaded without a size being refused
 //! later on. Bounds keep a configuration (or a damaged manifest) from asking for more memory than a machine has.
 
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::config::settings::{Model, ModelKind};
+use super::context;
+use crate::config::settings::{Context, Model, ModelKind};
 
 /// Most inputs of a model. The covariance that `linear` decomposes is `inputs x inputs` f64: 128 MiB at the bound.
 pub const INPUTS_MAX: usize = 4096;
@@ -29,8 +31,11 @@ pub struct ModelShape {
     pub kind: ModelKind,
     /// Records in a window, 1 for row models.
     pub window: usize,
-    /// Fields of a record.
+    /// Values of a record: its fields, and behind them what the model is told of its time.
     pub fields: usize,
+    /// What the model is told of the time of each record; see [`super::context`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub context: Vec<Context>,
     /// Widths of the encoder's hidden layers, mirrored in the decoder: units, or channels of convolutions; empty for `linear`.
     pub hidden: Vec<usize>,
     /// Width of the code. A `linear` model of width 0 is the mean of the training rows: a chart without a model.
@@ -99,6 +104,12 @@ pub enum ShapeError {
         /// How many.
         found: usize,
     },
+    /// No more values in a record than what the model is told of its time.
+    #[error("the {fields} values of a record are all context: at least one has to be a field")]
+    NothingScored {
+        /// Values of a record.
+        fields: usize,
+    },
     /// No hidden layer in a kind that is made of them.
     #[error("a {} model has no hidden layers; give it 1 to {HIDDEN_LAYERS_MAX}", .kind.as_str())]
     NoHidden {
@@ -134,22 +145,30 @@ pub enum ShapeError {
 impl ModelShape {
     /// A single model of a kind; kernel and samples are those of `config/default.toml` where the kind has them.
     pub fn new(kind: ModelKind, window: usize, fields: usize, hidden: &[usize], latent: usize) -> Self {
-        let sizes = Model { kind, hidden: hidden.to_vec(), latent, kernel: 5, samples: 8 };
+        let (hidden, context, time_zone) = (hidden.to_vec(), Vec::new(), TimeZone::UTC);
+        let sizes = Model { kind, hidden, latent, kernel: 5, samples: 8, context, time_zone };
         Self::of(&sizes, window, fields)
     }
 
-    /// The shape of a single model with the settings' sizes, of which it takes those that its kind has.
+    /// The shape of a single model for records of `fields` fields with the settings' sizes, of which it takes those that its kind has.
     pub fn of(model: &Model, window: usize, fields: usize) -> Self {
         let kind = model.kind;
         let hidden = if kind == ModelKind::Linear { Vec::new() } else { model.hidden.clone() };
         let kernel = if kind.is_convolutional() { model.kernel } else { 0 };
         let samples = if kind.is_variational() { model.samples } else { 0 };
-        Self { kind, window, fields, hidden, latent: model.latent, members: 1, kernel, samples }
+        let context = model.context.clone();
+        let fields = fields + context::width(&context);
+        Self { kind, window, fields, context, hidden, latent: model.latent, members: 1, kernel, samples }
     }
 
     /// Inputs of the model: `window * fields` (saturating). A window is flattened record by record, oldest first.
     pub fn inputs(&self) -> usize {
         self.window.saturating_mul(self.fields)
+    }
+
+    /// Fields of a record that are scored: the first ones of its values.
+    pub fn scored(&self) -> usize {
+        self.fields.saturating_sub(context::width(&self.context))
     }
 
     /// Checks that a model can have this shape.
@@ -160,6 +179,9 @@ impl ModelShape {
         let inputs = self.inputs();
         if !(1..=INPUTS_MAX).contains(&inputs) {
             return Err(ShapeError::Inputs { window: self.window, fields: self.fields });
+        }
+        if self.scored() == 0 {
+            return Err(ShapeError::NothingScored { fields: self.fields });
         }
         if self.hidden.len() > HIDDEN_LAYERS_MAX {
             return Err(ShapeError::HiddenLayers { found: self.hidden.len() });

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::series::{ScoringState, SeriesState, Slot};
-use super::status::threshold_plan;
+use super::status::{gap_us, threshold_plan};
 use super::{Done, Item, Model, Pipeline, PipelineError};
 use crate::cadence::Cadence;
 use crate::config::settings::Stream;
@@ -17,7 +17,6 @@ use crate::retrain::set::TrainingRow;
 use crate::score::chart::ChartState;
 use crate::score::{Residual, Scorer};
 use crate::threshold::ThresholdState;
-use crate::window::WindowState;
 
 impl SeriesState {
     /// The state of a series that was never seen.
@@ -25,7 +24,8 @@ impl SeriesState {
         Self {
             gate: GateState::new(fields),
             cadence: Cadence::default(),
-            window: WindowState::default(),
+            resample: None,
+            window: None,
             episode: EpisodeState::default(),
             scoring: None,
         }
@@ -41,6 +41,12 @@ pub(super) fn prepare(
     let names = |fields: &mut dyn Iterator<Item = &str>| fields.collect::<Vec<_>>().join(", ");
     let found = names(&mut bundle.manifest.origin.fields.iter().map(|field| field.name.as_str()));
     let wanted = names(&mut stream.record.fields.iter().map(|field| field.name.as_str()));
+    let (context, wanted_context) = (&bundle.manifest.shape.context, &stream.model.context);
+    if context != wanted_context {
+        let (bundle, stream) = (bundle.id().into(), stream.name.clone());
+        let (found, wanted) = (format!("{context:?}"), format!("{wanted_context:?}"));
+        return Err(PipelineError::Context { bundle, stream, found, wanted });
+    }
     if found != wanted {
         return Err(PipelineError::Fields { bundle: bundle.id().into(), stream: stream.name.clone(), found, wanted });
     }
@@ -64,10 +70,11 @@ pub(super) fn prepare(
     let tag = super::tag(&id);
     let before = before.map(|model| {
         let sds = model.scorer.bundle().calibration.scaler.sd.iter().zip(&bundle.calibration.scaler.sd);
-        (model.tag, sds.map(|(old, new)| old / new).collect())
+        (model.tag, sds.take(stream.record.fields.len()).map(|(old, new)| old / new).collect())
     });
+    let gap_us = gap_us(stream, c.period_micros);
     let scorer = Scorer::new(bundle, &stream.score)?;
-    Ok((Model { id, tag, scorer, threshold, template, before }, normals))
+    Ok((Model { id, tag, scorer, threshold, template, before, gap_us }, normals))
 }
 
 impl Pipeline {
@@ -81,7 +88,7 @@ impl Pipeline {
         residual: Option<Residual<'_>>,
         done: &mut Done,
     ) {
-        let (faults, warms_up) = (item.faults.as_slice(), item.warms_up);
+        let (faults, warms_up, time) = (item.faults.as_slice(), item.warms_up, item.time);
         let mut scored = None;
         let mut top_field = faults.first().map(|fault| fault.field);
         let state = &mut slot.state;
@@ -96,19 +103,19 @@ impl Pipeline {
                 done.counts.budgeted += model.threshold.risk();
                 judgement
             }
-            (Some(_), None) if item.between => Judgement::Between,
+            (_, None) if item.between => Judgement::Between,
             // A window that is not full yet.
             (Some(_), None) => Judgement::Learning,
             (None, _) => {
-                let row = TrainingRow { series: record.series.to_string(), time: record.time, values: values.to_vec() };
+                let row = TrainingRow { series: record.series.to_string(), time, values: values.to_vec() };
                 done.learned.push((record.message, row));
                 Judgement::Learning
             }
         };
         let bundle = self.model.as_ref().map_or("", |model| &model.id);
-        let (series, time) = (&*slot.series, record.time);
+        let (series, spans_gap) = (&*slot.series, item.spans_gap);
         let (partition, offset) = (record.partition, record.offset);
-        let at = RecordRef { series, time, partition, offset, bundle, warms_up };
+        let at = RecordRef { series, time, partition, offset, bundle, warms_up, spans_gap };
         let scoring = state.scoring.as_ref();
         let attribution = self.model.as_ref().zip(scoring).zip(residual);
         let shares = || attribution.map_or(Vec::new(), |((model, s), r)| self.shares(model, s, values, r.expected));
@@ -127,11 +134,12 @@ impl Pipeline {
         done.outcomes.push(Outcome {
             message: record.message,
             series: slot.series.clone(),
-            time: record.time,
+            time,
             verdict: step.verdict,
             scored,
             threshold,
             alerting: step.alerting,
+            spans_gap,
             top_field,
         });
     }

@@ -14,6 +14,7 @@ use crate::cadence::Cadence;
 use crate::episode::EpisodeState;
 use crate::gate::GateState;
 use crate::record::EventTime;
+use crate::resample::ResampleState;
 use crate::score::chart::ChartState;
 use crate::threshold::ThresholdState;
 use crate::window::WindowState;
@@ -25,8 +26,10 @@ pub struct SeriesState {
     pub gate: GateState,
     /// How often it sends.
     pub cadence: Cadence,
-    /// Of the window.
-    pub window: WindowState,
+    /// Of the resampling; `None` where records are taken as they come.
+    pub resample: Option<Box<ResampleState>>,
+    /// Of the window; `None` where it is one record.
+    pub window: Option<Box<WindowState>>,
     /// Of the episode.
     pub episode: EpisodeState,
     /// Of the steps that belong to a bundle; `None` until the series was first scored.

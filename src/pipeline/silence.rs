@@ -267,7 +267,7 @@ impl Clock {
 impl<'a> Here<'a> {
     fn place(&self) -> episode::RecordRef<'a> {
         let (time, partition, offset, bundle) = (self.time, self.partition, self.offset, self.bundle);
-        episode::RecordRef { series: "", time, partition, offset, bundle, warms_up: self.warms_up }
+        episode::RecordRef { series: "", time, partition, offset, bundle, warms_up: self.warms_up, spans_gap: false }
     }
 }
 

@@ -64,3 +64,14 @@ pub(super) fn threshold_plan(stream: &Stream, period: i64) -> threshold::Plan {
     let period = stream.threshold.period.unwrap_or_else(|| Duration::from_micros(period.max(1).cast_unsigned()));
     threshold::Plan::new(&stream.threshold, period * stream.stride as u32)
 }
+
+/// The time after which records are missing between two, in microseconds; 0: never.
+pub fn gap_us(stream: &Stream, period: i64) -> i64 {
+    /// Of a resampled stream: each slot that is empty.
+    const SLOTS: f64 = 1.5;
+    let (after, period) = match stream.resample.period {
+        zero if zero.is_zero() => (stream.gate.gap_after, period as f64),
+        period => (SLOTS, period.as_micros() as f64),
+    };
+    (after * period) as i64
+}

@@ -61,6 +61,9 @@ pub struct Alert {
     /// Records that the series needs until its alerts are no longer provisional; left out where none are missing.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub missing_records: u64,
+    /// Whether records are missing inside the window of this event (`gate.gap_after`); left out where none are.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub spans_gap: bool,
     /// The input record of this event.
     pub position: InputPosition,
 }

@@ -110,10 +110,13 @@ impl Collector {
             (None, Verdict::Between) => Some(f32::NAN),
             _ => None,
         };
-        let Some(score) = score.filter(|_| !disturbs && !judged.muted) else {
+        let Some(score) = score.filter(|_| !disturbs && !judged.muted && !outcome.spans_gap) else {
             if disturbs || judged.muted {
                 let found = watched.entry(series.clone()).or_default();
                 found.disturb(time, guard, self.window);
+            } else if let Some(found) = watched.get_mut(&**series) {
+                // A run has no gaps.
+                found.close_if(self.window, |_| true);
             }
             return;
         };
@@ -248,7 +251,8 @@ mod tests {
             let scored = (verdict != Verdict::SensorFault).then_some(Scored { score: 1.0, raw_error: 1.0 });
             let (series, time) = ("a".into(), EventTime(second * 1_000_000));
             let (message, threshold, alerting, top_field) = (0, None, false, None);
-            let outcome = Outcome { message, series, time, verdict, scored, threshold, alerting, top_field };
+            let spans_gap = false;
+            let outcome = Outcome { message, series, time, verdict, scored, threshold, alerting, spans_gap, top_field };
             let muted = muted.contains(&second);
             let values = [second as f64];
             collector.offer(&Judged { partition: 0, offset: second, values: &values, outcome: &outcome, muted }, 7);
@@ -286,7 +290,9 @@ mod tests {
                 let (series, time) = (format!("s{series}").into(), EventTime(second * 1_000_000));
                 let scored = Some(Scored { score: 1.0, raw_error: 1.0 });
                 let (message, verdict, threshold, alerting, top_field) = (0, Verdict::Normal, None, false, None);
-                let outcome = Outcome { message, series, time, verdict, scored, threshold, alerting, top_field };
+                let spans_gap = false;
+                let outcome =
+                    Outcome { message, series, time, verdict, scored, threshold, alerting, spans_gap, top_field };
                 let judged = Judged { partition: 0, offset: second, values: &[1.0], outcome: &outcome, muted: false };
                 collector.offer(&judged, 7);
             }

@@ -13,6 +13,7 @@ use crate::config::settings::{ModelKind, Over, Stream};
 use crate::gate;
 use crate::model::bundle::{Bundle, BundleError};
 use crate::model::calibration::{Calibration, FieldNormal, SCORES_MAX};
+use crate::model::context::Clock;
 use crate::model::ensemble::Ensemble;
 use crate::model::manifest::{FieldInfo, Metrics, Origin};
 use crate::model::registry::RegistryError;
@@ -20,6 +21,7 @@ use crate::model::scaler::{Scaler, ScalerError};
 use crate::model::shape::{ModelShape, ShapeError};
 use crate::model::train::{self, Rows, TrainError, Trained};
 use crate::model::{Autoencoder, ModelError};
+use crate::pipeline::status::gap_us;
 use crate::score::calibrate::calibrate;
 use crate::score::{ScoreError, by_part, residuals};
 use crate::state::StoreError;
@@ -90,9 +92,10 @@ pub struct Progress {
 
 /// The windows of a training set, and where each fold of them is.
 struct Folds {
-    /// Row-major, n x fields, scaled: what the windows are parts of.
+    /// Row-major, n x fields, scaled, with their context: what the windows are parts of.
     scaled: Vec<f32>,
     windows: Windows,
+    /// Values of a row.
     fields: usize,
     count: usize,
     /// The windows of each fold, in their order.
@@ -165,14 +168,17 @@ pub fn learn(
     let shape = ModelShape::of(&stream.model, stream.window, fields);
     shape.validate()?;
     let start = start.filter(|bundle| ModelShape { members: 1, ..bundle.manifest.shape.clone() } == shape);
+    let set = &set.cut(gap_us(stream, set.period_micros()));
     let windows = windows(stream, set)?;
+    let clock = Clock::new(&stream.model);
     let scaler = match start {
         Some(bundle) => bundle.calibration.scaler.clone(),
-        None => Scaler::fit(&set.rows, fields)?,
+        None => clock.extend(Scaler::fit(&set.rows, fields)?),
     };
     let count = stream.training.folds;
     let of = parts(&windows.segments, count);
-    let folds = Folds { scaled: scaler.scaled(&set.rows), windows, fields, count, of };
+    let scaled = scaler.scaled(&clock.extended(&set.rows, &set.times, fields));
+    let folds = Folds { scaled, windows, fields: shape.fields, count, of };
     let overlap = (stream.window - 1) / stream.stride;
 
     let models = folds.count + usize::from(shape.kind == ModelKind::Linear);
@@ -183,7 +189,7 @@ pub fn learn(
         let start = start.and_then(|bundle| bundle.model.member(k));
         trained.push(fit(rows, &shape, start, stream, k, models, on_progress)?);
     }
-    let residuals = out_of_fold(&folds, stream.score.over, &trained)?;
+    let residuals = out_of_fold(&folds, fields, stream.score.over, &trained)?;
     let metrics = metrics(&trained);
     let model: Box<dyn Autoencoder> = match shape.kind {
         ModelKind::Linear => {
@@ -227,8 +233,7 @@ fn fit(
 }
 
 /// What is left of each window (row-major, n x fields, scaled units) by the model that did not see it.
-fn out_of_fold(folds: &Folds, over: Over, trained: &[Trained]) -> Result<Vec<f32>, LearnError> {
-    let fields = folds.fields;
+fn out_of_fold(folds: &Folds, fields: usize, over: Over, trained: &[Trained]) -> Result<Vec<f32>, LearnError> {
     let mut all = vec![0.0; folds.windows.starts.len() * fields];
     for (trained, of) in trained.iter().zip(&folds.of) {
         let windows: Vec<usize> = of.iter().flat_map(Clone::clone).collect();

@@ -22,6 +22,7 @@ use super::trial::{Course, Trial, Tried};
 use super::verdict::{Margin, Sensitivity, Test, TestName, Verdict};
 use crate::config::settings::Stream;
 use crate::model::bundle::Bundle;
+use crate::model::context::Clock;
 use crate::model::manifest::Segment;
 use crate::pipeline::PipelineError;
 use crate::record::EventTime;
@@ -198,7 +199,9 @@ impl<'a> Exam<'a> {
     /// The mean square error on the held-out records, less the part with the largest error that training leaves out too.
     fn error(&self, bundle: &Bundle) -> Result<f64, ScoreError> {
         let windows = self.case.held_out.windows(self.case.stream.window, self.case.stream.stride);
-        let mut errors = squared_errors(bundle, &self.case.held_out.rows, &windows.starts, &self.unit)?;
+        let set = self.case.held_out;
+        let rows = Clock::new(&self.case.stream.model).extended(&set.rows, &set.times, self.fields);
+        let mut errors = squared_errors(bundle, &rows, &windows.starts, &self.unit)?;
         errors.sort_unstable_by(f64::total_cmp);
         let kept = errors.len() - (self.case.stream.training.trim * errors.len() as f64) as usize;
         Ok(errors.iter().take(kept).sum::<f64>() / kept.max(1) as f64)

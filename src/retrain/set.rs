@@ -136,6 +136,26 @@ impl TrainingSet {
         self.times.is_empty()
     }
 
+    /// The same rows, in runs that end where more than `gap_us` microseconds pass to the next row (0: nowhere).
+    pub fn cut(&self, gap_us: i64) -> Self {
+        let mut set = self.clone();
+        if gap_us <= 0 {
+            return set;
+        }
+        set.runs.clear();
+        for run in &self.runs {
+            let mut start = run.start;
+            for row in
+                (run.start + 1..run.end).filter(|&row| self.times[row].micros_since(self.times[row - 1]) > gap_us)
+            {
+                set.runs.push(start..row);
+                start = row;
+            }
+            set.runs.push(start..run.end);
+        }
+        set
+    }
+
     /// From the first to the last event time of each run, with its series.
     pub fn ranges(&self) -> Vec<Segment> {
         let mut ranges = Vec::with_capacity(self.runs.len());
@@ -243,6 +263,15 @@ mod tests {
         assert_eq!(windows.starts, [0, 2, 4, 5]);
         assert_eq!(windows.segments, [0..2, 2..4]);
         assert_eq!(set.period_micros(), 1_000_000);
+    }
+
+    #[test]
+    fn a_set_is_cut_where_records_are_missing() {
+        let set = TrainingSet::new([0, 1, 2, 9, 10, 11].map(|second| row("a", second, second as f64)));
+        assert_eq!(set.cut(0).runs.len(), 1);
+        let cut = set.cut(3_000_000);
+        assert_eq!((cut.runs.as_slice(), cut.segments.len()), ([0..3, 3..6].as_slice(), 1));
+        assert_eq!(cut.windows(2, 1).starts, [0, 1, 3, 4]);
     }
 
     #[test]

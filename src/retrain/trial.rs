@@ -50,6 +50,8 @@ impl Trial {
         stream.mutes.clear();
         stream.keep.expire_after = Duration::ZERO;
         stream.silence.after = 0.0;
+        // Its rows have been resampled already.
+        stream.resample.period = Duration::ZERO;
         stream.record.max_series = usize::MAX;
         let fields = stream.record.fields.len();
         Ok(Self { pipeline: Pipeline::new(Arc::new(stream), Some(bundle))?, fields })

@@ -7,10 +7,10 @@ use serde::{Serialize, de::DeserializeOwned};
 
 /// The version that this program writes. Raise it with every change of a stored type, and keep reading the older ones.
 ///
-/// 2: half-precision peaks, one piece for the chart's vectors, narrower counters.
-pub const VERSION: u8 = 2;
-/// The oldest version that is read: version 1 was in no release.
-const OLDEST: u8 = 2;
+/// 2: half-precision peaks, one piece for the chart's vectors, narrower counters. 3: resampling, gaps in windows.
+pub const VERSION: u8 = 3;
+/// The oldest version that is read: the ones before were in no release.
+const OLDEST: u8 = 3;
 
 const HEADER: usize = 5;
 

@@ -34,6 +34,7 @@ fn plan(rules: &Episode, mutes: &[Mute]) -> Plan {
         unit: None,
         min: f64::NEG_INFINITY,
         max: f64::INFINITY,
+        resample: None,
     };
     Plan::new("pumps", "plant.pumps", &[field("temp"), field("flow"), field("current")], rules, mutes)
 }
@@ -108,8 +109,14 @@ fn feed(plan: &Plan, state: &mut EpisodeState, time: i64, offset: i64, letter: c
         'L' => Judgement::Learning,
         _ => unreachable!("no such letter"),
     };
-    let record =
-        RecordRef { series: "pump-7", time: EventTime(time), partition: 4, offset, bundle: "b1", warms_up: false };
+    let record = RecordRef {
+        series: "pump-7",
+        time: EventTime(time),
+        partition: 4,
+        offset,
+        bundle: "b1",
+        ..RecordRef::default()
+    };
     plan.step(state, &record, &judgement, shares)
 }
 
@@ -309,8 +316,7 @@ fn shares_are_asked_for_only_where_an_anomaly_is_published() {
     let mut asked = Vec::new();
     for offset in 0..6 {
         let judgement = Judgement::Scored { score: 3.0, threshold: THRESHOLD, missing: 0 };
-        let record =
-            RecordRef { series: "a", time: EventTime(offset), partition: 0, offset, bundle: "b1", warms_up: false };
+        let record = RecordRef { series: "a", time: EventTime(offset), offset, bundle: "b1", ..RecordRef::default() };
         plan.step(&mut state, &record, &judgement, || {
             asked.push(offset);
             shares()
@@ -328,7 +334,7 @@ fn ids_differ_in_every_part_and_do_not_run_together() {
         let scored = Judgement::Scored { score: 3.0, threshold: THRESHOLD, missing: 0 };
         let judgement = if faulty { Judgement::Faulty(&faults) } else { scored };
         let mut state = EpisodeState::default();
-        let record = RecordRef { series, time: EventTime(0), partition, offset, bundle: "b1", warms_up: false };
+        let record = RecordRef { series, partition, offset, bundle: "b1", ..RecordRef::default() };
         let open = (0..3).find_map(|_| plan.step(&mut state, &record, &judgement, Vec::new).alerts.pop());
         open.expect("opens").id
     };
@@ -348,7 +354,7 @@ fn ids_differ_in_every_part_and_do_not_run_together() {
 fn a_threshold_of_zero_publishes_finite_ratios_and_closes() {
     let plan = plan(&Episode { open_n: 1, open_m: 1, close_after: 1, ..rules() }, &[]);
     let mut state = EpisodeState::default();
-    let record = RecordRef { series: "a", time: EventTime(0), partition: 0, offset: 0, bundle: "b1", warms_up: false };
+    let record = RecordRef { series: "a", bundle: "b1", ..RecordRef::default() };
     let mut step = |score| {
         let judgement = Judgement::Scored { score, threshold: 0.0, missing: 0 };
         plan.step(&mut state, &record, &judgement, Vec::new).alerts.pop().expect("an event")

@@ -23,13 +23,14 @@ fn gate() -> Gate {
         flat_ratio: 0.01,
         scale_jump: true,
         spike: true,
+        gap_after: 5.0,
     }
 }
 
 fn fields(count: usize) -> Vec<Field> {
     let field = |i| {
         let name = format!("f{i}");
-        Field { path: vec![name.clone()], name, unit: None, min: f64::NEG_INFINITY, max: f64::INFINITY }
+        Field { path: vec![name.clone()], name, unit: None, min: f64::NEG_INFINITY, max: f64::INFINITY, resample: None }
     };
     (0..count).map(field).collect()
 }

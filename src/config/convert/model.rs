@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
+
 use super::Reader;
 use super::stream::{DAY, YEAR};
 use crate::config::raw;
@@ -15,8 +17,21 @@ impl Reader<'_> {
         };
         let place = self.place(stream, "model.kernel");
         let kernel = self.take(place, &raw.kernel, kernel);
-        let (kind, hidden, latent, samples) = (raw.kind, raw.hidden.clone(), raw.latent, raw.samples);
-        Some(Model { kind, hidden, latent, kernel: kernel?, samples })
+        let time_zone =
+            TimeZone::get(&raw.time_zone).map_err(|fault| format!("is no time zone that is known: {fault}"));
+        let place = self.place(stream, "model.time_zone");
+        let time_zone = self.take(place, &raw.time_zone, time_zone);
+        let mut context = raw.context.clone();
+        context.dedup();
+        Some(Model {
+            kind: raw.kind,
+            hidden: raw.hidden.clone(),
+            latent: raw.latent,
+            kernel: kernel?,
+            samples: raw.samples,
+            context,
+            time_zone: time_zone?,
+        })
     }
 
     pub(super) fn retrain(&mut self, stream: &str, raw: &raw::Retrain) -> Option<Retrain> {

@@ -74,16 +74,18 @@ impl Reader<'_> {
 
     /// The autoencoder's sizes fit each other.
     fn shape(&mut self, stream: &str, raw: &raw::Stream) {
-        let (window, fields, latent) = (raw.window, raw.record.fields.len(), raw.model.latent);
+        let context = crate::model::context::width(&raw.model.context);
+        let (window, latent) = (raw.window, raw.model.latent);
+        let fields = raw.record.fields.len();
         let (at_fields, at_window) = (self.place(stream, "record.fields"), self.place(stream, "window"));
         if fields == 0 || self.has_problem(&at_fields) || self.has_problem(&at_window) {
             return;
         }
-        let inputs = window.saturating_mul(fields);
+        let inputs = window.saturating_mul(fields + context);
         if inputs > INPUTS_MAX {
             let fault =
                 format!("makes {inputs} inputs of the model with {fields} fields; at most {INPUTS_MAX} are allowed");
-            let fix = format!("choose a window of at most {}, or fewer fields", INPUTS_MAX / fields);
+            let fix = format!("choose a window of at most {}, or fewer fields", INPUTS_MAX / (fields + context));
             self.note(Problem::new(at_window, fault, fix).found(&window.into()));
             return;
         }

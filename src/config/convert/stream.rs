@@ -6,13 +6,16 @@ use super::Reader;
 use super::model::{score, training};
 use crate::config::problems::{KeyPath, Problem};
 use crate::config::settings::{
-    Episode, Field, Gate, Input, Keep, Mute, Output, RecordFormat, Stream, Threshold, ThresholdKind,
+    Episode, Field, Gate, Input, Keep, Mute, Output, RecordFormat, Resample, Stream, Threshold, ThresholdKind,
 };
 use crate::config::{raw, text};
 
 pub(super) const DAY: Duration = Duration::from_secs(24 * 3600);
 /// A leap year: longer spans are typing errors.
 pub(super) const YEAR: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// No two gaps are alike: below this, each is missing something.
+const GAP_AFTER_MIN: f64 = 1.5;
 
 /// Puts the stream's name where `{stream}` stands.
 pub(super) fn named(template: &str, stream: &str) -> String {
@@ -29,6 +32,7 @@ impl Reader<'_> {
         let output = self.output(name, &raw.output);
         let record = self.record(name, &raw.record);
         let keep = self.keep(name, &raw.keep);
+        let resample = self.resample(name, &raw.resample);
         let gate = self.gate(name, &raw.gate);
         let silence = self.silence(name, &raw.silence);
         let model = self.model(name, &raw.model);
@@ -43,6 +47,7 @@ impl Reader<'_> {
             output: output?,
             record: record?,
             keep: keep?,
+            resample: resample?,
             gate: gate?,
             silence: silence?,
             window: raw.window,
@@ -158,6 +163,7 @@ impl Reader<'_> {
                         unit: None,
                         min: f64::NEG_INFINITY,
                         max: f64::INFINITY,
+                        resample: None,
                     })
                 }
                 Some(raw::Field::Table(table)) => self.field(at, table),
@@ -192,7 +198,8 @@ impl Reader<'_> {
             let fix = "give the physical range of the sensor, or leave both out";
             self.note(Problem::new(at.key("min"), fault, fix).found(&min.into()));
         }
-        Some(Field { name: name?, path: path?, unit: raw.unit.clone(), min, max })
+        let (unit, resample) = (raw.unit.clone(), raw.resample);
+        Some(Field { name: name?, path: path?, unit, min, max, resample })
     }
 
     fn keep(&mut self, stream: &str, raw: &raw::Keep) -> Option<Keep> {
@@ -213,6 +220,16 @@ impl Reader<'_> {
         self.take(place, raw, read)
     }
 
+    fn resample(&mut self, stream: &str, raw: &raw::Resample) -> Option<Resample> {
+        let (zero, most, least) = (Duration::ZERO, 30 * DAY, Duration::from_millis(1));
+        let read = match text::duration(&raw.period, zero..=most) {
+            Ok(period) if !period.is_zero() && period < least => Err("must be at least 1ms, or 0s for off".to_owned()),
+            read => read,
+        };
+        let place = self.place(stream, "resample.period");
+        Some(Resample { period: self.take(place, &raw.period, read)?, rule: raw.rule })
+    }
+
     fn gate(&mut self, stream: &str, raw: &raw::Gate) -> Option<Gate> {
         let lateness = self.span(stream, "gate.allowed_lateness", &raw.allowed_lateness, Duration::ZERO, 30 * DAY);
         let max_ahead = self.span(stream, "gate.max_ahead", &raw.max_ahead, Duration::ZERO, YEAR);
@@ -222,6 +239,14 @@ impl Reader<'_> {
             after => Ok(after),
         };
         let stuck_after = self.take(place, &raw.stuck_after, stuck);
+        let gap_after = match raw.gap_after {
+            after if after > 0.0 && after < GAP_AFTER_MIN => {
+                Err(format!("must be from {GAP_AFTER_MIN} to 1000000, or 0 for never"))
+            }
+            after => Ok(after),
+        };
+        let place = self.place(stream, "gate.gap_after");
+        let gap_after = self.take(place, &raw.gap_after, gap_after);
         Some(Gate {
             allowed_lateness: lateness?,
             max_ahead: max_ahead?,
@@ -230,6 +255,7 @@ impl Reader<'_> {
             flat_ratio: raw.flat_ratio,
             scale_jump: raw.scale_jump,
             spike: raw.spike,
+            gap_after: gap_after?,
         })
     }
 

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::optional;
-use crate::config::settings::{ModelKind, Over, Warmth};
+use crate::config::settings::{Context, ModelKind, Over, Warmth};
 
 /// The autoencoder.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -26,6 +26,11 @@ pub struct Model {
     /// Codes that are drawn for each window (vae, conv_vae), 1 to 64.
     #[schemars(range(min = 1, max = 64))]
     pub samples: usize,
+    /// What the model is told of the time of each record.
+    pub context: Vec<Context>,
+    /// The clock of context: an IANA name.
+    #[schemars(example = "Europe/Zurich")]
+    pub time_zone: String,
 }
 
 /// How the autoencoder is trained.

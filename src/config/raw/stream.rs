@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Model, Retrain, Score, Silence, Size, Training, optional};
-use crate::config::settings::{Delivery, Start, ThresholdKind, TimeFormat};
+use crate::config::settings::{Delivery, Rule, Start, ThresholdKind, TimeFormat};
 
 /// One stream.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -19,6 +19,8 @@ pub struct Stream {
     pub record: Record,
     /// How long what is known of a series is kept, and where.
     pub keep: Keep,
+    /// Records to rows of a fixed period.
+    pub resample: Resample,
     /// When a sensor is not believed.
     pub gate: Gate,
     /// When a series that sends nothing any more is announced.
@@ -177,6 +179,20 @@ pub struct FieldTable {
     pub min: Option<f64>,
     /// Highest physically possible reading [default: none].
     pub max: Option<f64>,
+    /// What several of its readings in a slot become [default: resample.rule].
+    pub resample: Option<Rule>,
+}
+
+/// Records to rows of a fixed period.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(transform = optional)]
+pub struct Resample {
+    /// The period, 1ms to 30d; 0s: records are taken as they come.
+    #[schemars(example = "10s")]
+    pub period: String,
+    /// What several readings of a field in a slot become, where the field has no rule of its own.
+    pub rule: Rule,
 }
 
 /// When a sensor is not believed.
@@ -203,6 +219,9 @@ pub struct Gate {
     pub scale_jump: bool,
     /// Whether readings that jump far out of their normal range, for a few records, are faults.
     pub spike: bool,
+    /// Times the period of the training records after which records are missing, 1.5 to 1000000; 0: never.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub gap_after: f64,
 }
 
 /// The adaptive threshold.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 /// The autoencoder of a stream.
@@ -17,6 +18,20 @@ pub struct Model {
     pub kernel: usize,
     /// Codes that are drawn for each window (vae, conv_vae).
     pub samples: usize,
+    /// What the model is told of the time of each record.
+    pub context: Vec<Context>,
+    /// The clock of `context`.
+    pub time_zone: TimeZone,
+}
+
+/// What a model may be told of the time of a record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Context {
+    /// Where in the day it is.
+    TimeOfDay,
+    /// Where in the week it is.
+    DayOfWeek,
 }
 
 /// The kinds of autoencoder.

@@ -112,7 +112,8 @@ impl Engine {
         let episodes = Episodes::new(stream, &self.stream.input.topic, fields, &self.stream.episode, &[]);
         let quiet = Quiet { series: "*", last: since, since, of: tested };
         let bundle = self.live.as_ref().map_or("", |live| &live.id);
-        let place = RecordRef { series: "*", time: now, partition: 0, offset: 0, bundle, warms_up: false };
+        let place =
+            RecordRef { series: "*", time: now, partition: 0, offset: 0, bundle, warms_up: false, spans_gap: false };
         let alert = episodes.blind(&quiet, place, (!is_blind).then_some(now));
         self.outbox.alert(&self.stream.output.alerts, alert);
         self.plan.blind_since = is_blind.then_some(now);

@@ -47,6 +47,7 @@ fn opening(id: &str, pump: usize, began: i64, opened: i64) -> Alert {
         bundle: String::new(),
         provisional: false,
         missing_records: 0,
+        spans_gap: false,
         position: InputPosition { topic: "t".to_owned(), partition: 0, offset: 0 },
     }
 }

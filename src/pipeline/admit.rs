@@ -1,0 +1,141 @@
+//! The first half of the line for one record: gate, resampling and window.
+
+use super::series::{SeriesState, SeriesTable};
+use super::{Load, Model, Pipeline};
+use crate::gate;
+use crate::record::{EventTime, Fault, GateVerdict, Record, RejectReason};
+use crate::resample::Whole;
+
+/// A record on its way between the gate and the judgement.
+#[derive(Default)]
+pub(super) struct Item {
+    pub(super) record: usize,
+    pub(super) slot: usize,
+    /// Its event time: that of the slot which it made whole, where there is one.
+    pub(super) time: EventTime,
+    /// Index of its window; `None` where it is not scored.
+    pub(super) window: Option<usize>,
+    /// Whether it lies between two windows, or inside a slot of the resampling.
+    pub(super) between: bool,
+    /// The slot that it made whole, which is judged in its place.
+    pub(super) row: Option<Whole>,
+    /// Whether records are missing inside its window.
+    pub(super) spans_gap: bool,
+    pub(super) faults: Vec<Fault>,
+    /// Whether its series had expired and starts anew with it.
+    pub(super) anew: bool,
+    /// Whether nothing of it is published.
+    pub(super) warms_up: bool,
+}
+
+/// A record that passed the gate, faulty or not.
+pub(super) struct Admitted {
+    pub(super) item: Item,
+    /// Event time of the series' last record before it.
+    pub(super) before: Option<EventTime>,
+    pub(super) out_of_order: bool,
+}
+
+impl Pipeline {
+    /// Gate and window of one record.
+    pub(super) fn admit(
+        &self,
+        record: &Record<'_>,
+        arrival: Option<EventTime>,
+        values: &[f64],
+        table: &mut SeriesTable,
+        load: &mut Load<'_>,
+        windows: &mut Vec<f32>,
+    ) -> Result<Admitted, (RejectReason, String)> {
+        let full = |_| {
+            let max = self.stream.record.max_series;
+            let detail = format!("series {:?} is new and the partition holds record.max_series = {max}", record.series);
+            (RejectReason::TooManySeries, detail)
+        };
+        let (stored, new) = (|| load(record.partition, &record.series), || SeriesState::new(values.len()));
+        let slot = table.slot(record.partition, &record.series, stored, new).map_err(full)?;
+        let mut item = Item { slot, ..Item::default() };
+        let Some(found) = table.get_mut(slot) else { return Ok(Admitted { item, before: None, out_of_order: false }) };
+        let before = found.state.gate.newest();
+        // What a record with a wrong time would let expire is kept: the gate rejects the record.
+        let expired = found.state.expired(self.stream.keep.expire_after, record.time);
+        let mut anew = expired.then(|| SeriesState::new(values.len()));
+        let state = anew.as_mut().unwrap_or(&mut found.state);
+        let (time, verdict, order) = match &self.resample {
+            None => {
+                let checked = self.gate.check(&mut state.gate, record.time, arrival, values);
+                (record.time, checked.verdict, checked.order)
+            }
+            Some(plan) => {
+                let order = self.gate.check_time(&mut state.gate, record.time, arrival, None)?;
+                let restarts = matches!(order, gate::Order::SetBack { .. });
+                let slots = state.resample.get_or_insert_default();
+                item.row = plan.push(slots, record.time, values, restarts);
+                item.between = item.row.is_none();
+                match &item.row {
+                    Some(row) => (row.time, self.gate.check_values(&mut state.gate, &row.values), order),
+                    None => (record.time, GateVerdict::Pass, order),
+                }
+            }
+        };
+        item.time = time;
+        if let GateVerdict::Reject(reason, detail) = verdict {
+            return Err((reason, detail));
+        }
+        if let Some(state) = anew {
+            // Its second half waits until the records before it in the batch have been judged.
+            (found.state.gate, found.state.window, found.state.resample) = (state.gate, state.window, state.resample);
+            found.state.cadence.start_anew();
+            item.anew = true;
+        }
+        match verdict {
+            GateVerdict::Fault(faults) => {
+                if let Some(window) = &mut found.state.window {
+                    window.clear();
+                }
+                item.faults = faults;
+            }
+            GateVerdict::Pass if !item.between => {
+                let values = item.row.as_ref().map_or(values, |row| &row.values);
+                if let Some(model) = &self.model {
+                    let gathered = self.gather(model, &mut found.state, time, values, windows);
+                    (item.window, item.between, item.spans_gap) = gathered;
+                }
+            }
+            GateVerdict::Pass | GateVerdict::Reject(..) => {}
+        }
+        Ok(Admitted { item, before, out_of_order: order != gate::Order::InOrder })
+    }
+
+    /// Adds a record to its series' window, and the window, where it is full, to those of the batch. Gives the index of the
+    /// window, whether the record lies between two of them, and whether records are missing inside.
+    fn gather(
+        &self,
+        model: &Model,
+        state: &mut SeriesState,
+        time: EventTime,
+        values: &[f64],
+        windows: &mut Vec<f32>,
+    ) -> (Option<usize>, bool, bool) {
+        let (window, stride) = (self.stream.window, self.stream.stride);
+        let mut told = Vec::new();
+        let values = if self.stream.model.context.is_empty() {
+            values
+        } else {
+            told.extend_from_slice(values);
+            self.clock.append(time, &mut told);
+            &told
+        };
+        if window <= 1 {
+            model.scorer.scale_onto(values, windows);
+            return (Some(windows.len() / values.len() - 1), false, false);
+        }
+        let state = state.window.get_or_insert_default();
+        state.note(time, model.gap_us);
+        if state.push(window, stride, values, |readings| model.scorer.scale_onto(readings, windows)) {
+            (Some(windows.len() / (window * values.len()) - 1), false, state.spans_gap(window))
+        } else {
+            (None, state.is_between(window, stride, values.len()), false)
+        }
+    }
+}

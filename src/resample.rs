@@ -1,0 +1,182 @@
+//! Resampling: the records of a series become one row for each slot of a fixed period.
+//!
+//! Contract: slots are aligned to the Unix epoch. Each field has its own rule for several readings in a slot; readings that
+//! cannot be (missing, not finite, outside the physical range) count only where the slot has no others, so that the gate still
+//! sees a sensor that sends nothing else. A slot is whole with the first record of a later one: nothing waits for a clock, and
+//! the same records give the same rows, live as in a replay. A slot without a record has no row.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::settings::{self, Rule};
+use crate::record::{EventTime, MISSING};
+
+/// How one stream is resampled.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Plan {
+    period_us: i64,
+    fields: Vec<Limits>,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+struct Limits {
+    rule: Rule,
+    min: f64,
+    max: f64,
+}
+
+/// The slot of a series that still grows.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct ResampleState {
+    /// Which slot, in periods since the epoch.
+    slot: i64,
+    /// Of each field; empty before the first record.
+    fields: Vec<Gathered>,
+}
+
+/// The readings of one field in a slot.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+struct Gathered {
+    /// Sum, last, largest or smallest plausible reading, or the last implausible one where there is no other.
+    value: f64,
+    /// Plausible readings.
+    count: u32,
+}
+
+/// A slot that is whole.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Whole {
+    /// The begin of the slot.
+    pub time: EventTime,
+    /// One reading of each field.
+    pub values: Vec<f64>,
+}
+
+impl Plan {
+    /// The rules of a stream; `None` where its records are taken as they come.
+    pub fn new(resample: &settings::Resample, fields: &[settings::Field]) -> Option<Self> {
+        let period_us = i64::try_from(resample.period.as_micros()).unwrap_or(i64::MAX);
+        let limits = |field: &settings::Field| Limits {
+            rule: field.resample.unwrap_or(resample.rule),
+            min: field.min,
+            max: field.max,
+        };
+        (period_us > 0).then(|| Self { period_us, fields: fields.iter().map(limits).collect() })
+    }
+
+    /// Microseconds from one row to the next.
+    pub fn period_us(&self) -> i64 {
+        self.period_us
+    }
+
+    /// Adds a record of a series; gives the slot before where this record is the first of a later one. A record of an earlier
+    /// slot, whose row has gone its way, is left out. `restarts` says that the source set its clock back: its slots start anew.
+    pub fn push(&self, state: &mut ResampleState, time: EventTime, values: &[f64], restarts: bool) -> Option<Whole> {
+        let slot = time.0.div_euclid(self.period_us);
+        let begun = !state.fields.is_empty() && state.fields.len() == self.fields.len();
+        let mut whole = None;
+        if !begun || slot > state.slot || restarts {
+            whole = (begun && slot > state.slot).then(|| self.close(state));
+            state.slot = slot;
+            state.fields = vec![Gathered { value: MISSING, count: 0 }; self.fields.len()];
+        } else if slot < state.slot {
+            return None;
+        }
+        let readings = values.iter().copied().chain(std::iter::repeat(MISSING));
+        for ((limits, gathered), x) in self.fields.iter().zip(&mut state.fields).zip(readings) {
+            limits.add(gathered, x);
+        }
+        whole
+    }
+
+    fn close(&self, state: &ResampleState) -> Whole {
+        let value = |(limits, gathered): (&Limits, &Gathered)| match (limits.rule, gathered.count) {
+            (Rule::Mean, count @ 2..) => gathered.value / f64::from(count),
+            _ => gathered.value,
+        };
+        Whole {
+            time: EventTime(state.slot.saturating_mul(self.period_us)),
+            values: self.fields.iter().zip(&state.fields).map(value).collect(),
+        }
+    }
+}
+
+impl Limits {
+    fn add(&self, gathered: &mut Gathered, x: f64) {
+        let plausible = x.is_finite() && x >= self.min && x <= self.max;
+        match (plausible, gathered.count) {
+            (true, 0) => *gathered = Gathered { value: x, count: 1 },
+            (true, count) => {
+                gathered.value = match self.rule {
+                    Rule::Mean => gathered.value + x,
+                    Rule::Last => x,
+                    Rule::Max => gathered.value.max(x),
+                    Rule::Min => gathered.value.min(x),
+                };
+                gathered.count = count.saturating_add(1);
+            }
+            // What is there and cannot be says more than what is not there.
+            (false, 0) if !x.is_nan() => gathered.value = x,
+            (false, _) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::record::NON_FINITE;
+
+    fn plan(rules: &[Option<Rule>]) -> Plan {
+        let field = |resample: &Option<Rule>| settings::Field {
+            name: "x".into(),
+            path: vec!["x".into()],
+            unit: None,
+            min: -100.0,
+            max: 100.0,
+            resample: *resample,
+        };
+        let resample = settings::Resample { period: Duration::from_secs(10), rule: Rule::Mean };
+        Plan::new(&resample, &rules.iter().map(field).collect::<Vec<_>>()).unwrap()
+    }
+
+    fn push(plan: &Plan, state: &mut ResampleState, second: i64, values: &[f64]) -> Option<(i64, Vec<f64>)> {
+        let whole = plan.push(state, EventTime(second * 1_000_000), values, false)?;
+        Some((whole.time.0 / 1_000_000, whole.values))
+    }
+
+    #[test]
+    fn each_field_follows_its_rule() {
+        let plan = plan(&[None, Some(Rule::Last), Some(Rule::Max), Some(Rule::Min)]);
+        let mut state = ResampleState::default();
+        for (second, x) in [(20, 1.0), (23, 5.0), (29, 3.0)] {
+            assert_eq!(push(&plan, &mut state, second, &[x; 4]), None);
+        }
+        assert_eq!(push(&plan, &mut state, 30, &[9.0; 4]), Some((20, vec![3.0, 3.0, 5.0, 1.0])));
+        // Two slots are empty: they have no rows.
+        assert_eq!(push(&plan, &mut state, 65, &[7.0; 4]), Some((30, vec![9.0; 4])));
+        assert_eq!(push(&plan, &mut state, 59, &[0.0; 4]), None, "too late for its slot");
+        assert_eq!(push(&plan, &mut state, 70, &[0.0; 4]), Some((60, vec![7.0; 4])));
+    }
+
+    #[test]
+    fn what_cannot_be_counts_only_where_there_is_nothing_else() {
+        let plan = plan(&[None, None, None, None]);
+        let mut state = ResampleState::default();
+        push(&plan, &mut state, 0, &[1.0, MISSING, 500.0, MISSING]);
+        push(&plan, &mut state, 1, &[MISSING, NON_FINITE, 20.0, MISSING]);
+        let (_, values) = push(&plan, &mut state, 10, &[0.0; 4]).unwrap();
+        assert_eq!(values[..3], [1.0, NON_FINITE, 20.0]);
+        assert!(values[3].is_nan());
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_starts_anew() {
+        let plan = plan(&[None]);
+        let mut state = ResampleState::default();
+        push(&plan, &mut state, 100, &[1.0]);
+        assert_eq!(plan.push(&mut state, EventTime(5_000_000), &[2.0], true), None);
+        assert_eq!(push(&plan, &mut state, 10, &[3.0]), Some((0, vec![2.0])));
+    }
+}
