@@ -13,6 +13,7 @@ pub mod manifest;
 pub mod network;
 pub mod registry;
 pub mod scaler;
+pub mod script;
 pub mod shape;
 pub mod train;
 pub mod weights;
@@ -30,6 +31,7 @@ pub use self::disk::DiskError;
 use self::ensemble::Ensemble;
 use self::linear::Linear;
 use self::network::Network;
+use self::script::{Script, ScriptError};
 use self::shape::{ModelShape, ShapeError};
 use self::weights::NamedTensors;
 use crate::config::settings::ModelKind;
@@ -118,6 +120,15 @@ pub enum ModelError {
         /// Its name.
         name: String,
     },
+    /// A kind whose code is its own.
+    #[error("a {} model has no code that could be told: choose another kind for codes", .kind.as_str())]
+    NoCode {
+        /// The kind of model.
+        kind: ModelKind,
+    },
+    /// A TorchScript module that is no model.
+    #[error(transparent)]
+    Script(#[from] ScriptError),
     /// An ensemble of nothing.
     #[error("an ensemble needs at least one member")]
     NoMembers,
@@ -169,6 +180,7 @@ pub fn from_weights(shape: &ModelShape, mut weights: NamedTensors) -> Result<Box
     let model: Box<dyn Autoencoder> = match (shape.members, shape.kind) {
         (2.., _) => Box::new(Ensemble::from_weights(shape, &mut weights)?),
         (_, ModelKind::Linear) => Box::new(Linear::from_weights(shape, &mut weights)?),
+        (_, ModelKind::Torchscript) => Box::new(Script::load(shape)?),
         _ => Box::new(Network::from_weights(shape, &mut weights)?),
     };
     match weights.pop_first() {

@@ -6,6 +6,7 @@ use anyhow::bail;
 
 use crate::config::settings::{Settings, Stream};
 use crate::config::{KeyPath, Problem, Problems, Sources, load};
+use crate::model::script;
 use crate::source::refused_properties;
 
 /// Name of the stream that `replay` makes up for a file without a configuration.
@@ -33,7 +34,10 @@ impl ConfigArgs {
             Problem::new(KeyPath::of("kafka").key(table).key(&key), format!("is refused by librdkafka: {why}"), fix)
         });
         match refused.collect::<Vec<_>>() {
-            none if none.is_empty() => Ok(settings),
+            none if none.is_empty() => {
+                script::allow(&settings.streams);
+                Ok(settings)
+            }
             list => Err(Problems { file: self.config.clone(), list }),
         }
     }

@@ -104,8 +104,8 @@ fn architecture(shape: &ModelShape) -> Box<dyn Architecture> {
     match shape.kind {
         ModelKind::Conv | ModelKind::ConvVae => Box::new(Conv::new(shape)),
         ModelKind::Lstm => Box::new(Lstm::new(shape)),
-        // A linear model is no network; it is never asked for.
-        ModelKind::Dense | ModelKind::Vae | ModelKind::Linear => Box::new(Dense::new(shape)),
+        // The kinds that are no networks are never asked for.
+        ModelKind::Dense | ModelKind::Vae | ModelKind::Linear | ModelKind::Torchscript => Box::new(Dense::new(shape)),
     }
 }
 

@@ -45,6 +45,9 @@ pub struct ModelShape {
     /// Records that a kernel spans, odd; 0 for kinds without convolutions.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub kernel: usize,
+    /// SHA-256 of a torchscript model's module; `None` for the other kinds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub script: Option<String>,
     /// Codes that are drawn for each window; 0 for kinds that draw none.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub samples: usize,
@@ -110,6 +113,9 @@ pub enum ShapeError {
         /// Values of a record.
         fields: usize,
     },
+    /// A torchscript model without a module.
+    #[error("a torchscript model names no module: model.script and model.sha256 do")]
+    NoScript,
     /// No hidden layer in a kind that is made of them.
     #[error("a {} model has no hidden layers; give it 1 to {HIDDEN_LAYERS_MAX}", .kind.as_str())]
     NoHidden {
@@ -135,7 +141,9 @@ pub enum ShapeError {
         kind: ModelKind,
     },
     /// Hidden layers of a kind that has none.
-    #[error("a linear model has no hidden layers, {found} found: leave `hidden` empty or choose kind dense")]
+    #[error(
+        "a linear or torchscript model has no hidden layers of its own, {found} found: leave `hidden` empty or choose kind dense"
+    )]
     HiddenOfLinear {
         /// How many.
         found: usize,
@@ -146,19 +154,21 @@ impl ModelShape {
     /// A single model of a kind; kernel and samples are those of `config/default.toml` where the kind has them.
     pub fn new(kind: ModelKind, window: usize, fields: usize, hidden: &[usize], latent: usize) -> Self {
         let (hidden, context, time_zone) = (hidden.to_vec(), Vec::new(), TimeZone::UTC);
-        let sizes = Model { kind, hidden, latent, kernel: 5, samples: 8, context, time_zone };
+        let sizes = Model { kind, hidden, latent, kernel: 5, samples: 8, context, time_zone, script: None };
         Self::of(&sizes, window, fields)
     }
 
     /// The shape of a single model for records of `fields` fields with the settings' sizes, of which it takes those that its kind has.
     pub fn of(model: &Model, window: usize, fields: usize) -> Self {
         let kind = model.kind;
-        let hidden = if kind == ModelKind::Linear { Vec::new() } else { model.hidden.clone() };
+        let hidden = if kind.has_layers() { model.hidden.clone() } else { Vec::new() };
+        let script = model.script.as_ref().map(|script| script.sha256.clone());
+        let latent = if kind == ModelKind::Torchscript { 0 } else { model.latent };
         let kernel = if kind.is_convolutional() { model.kernel } else { 0 };
         let samples = if kind.is_variational() { model.samples } else { 0 };
         let context = model.context.clone();
         let fields = fields + context::width(&context);
-        Self { kind, window, fields, context, hidden, latent: model.latent, members: 1, kernel, samples }
+        Self { kind, window, fields, context, hidden, latent, members: 1, kernel, script, samples }
     }
 
     /// Inputs of the model: `window * fields` (saturating). A window is flattened record by record, oldest first.
@@ -195,7 +205,7 @@ impl ModelShape {
             return Err(ShapeError::Members { found: self.members });
         }
         self.validate_kind()?;
-        let least = usize::from(self.kind != ModelKind::Linear);
+        let least = usize::from(self.kind.has_layers());
         if !(least..inputs).contains(&self.latent) {
             return Err(ShapeError::Latent { kind: self.kind, latent: self.latent, inputs, least });
         }
@@ -206,10 +216,11 @@ impl ModelShape {
     fn validate_kind(&self) -> Result<(), ShapeError> {
         let kind = self.kind;
         match kind {
-            ModelKind::Linear if !self.hidden.is_empty() => {
+            _ if !kind.has_layers() && !self.hidden.is_empty() => {
                 return Err(ShapeError::HiddenOfLinear { found: self.hidden.len() });
             }
-            ModelKind::Linear | ModelKind::Dense => {}
+            ModelKind::Torchscript if self.script.is_none() => return Err(ShapeError::NoScript),
+            ModelKind::Linear | ModelKind::Dense | ModelKind::Torchscript => {}
             _ if self.hidden.is_empty() => return Err(ShapeError::NoHidden { kind }),
             _ => {}
         }

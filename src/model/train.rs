@@ -13,6 +13,7 @@ use tch::{Kind, TchError, Tensor};
 use thiserror::Error;
 
 use super::linear::Linear;
+use super::script::Script;
 use super::shape::{ModelShape, ShapeError};
 use super::{Autoencoder, ModelError, part_rows, rows_tensor, use_one_thread};
 use crate::config::settings::{ModelKind, Training};
@@ -136,7 +137,11 @@ pub fn fit(
         return Err(TrainError::TooFewRows { rows: data.train.len() });
     }
     match shape.kind {
-        ModelKind::Linear => closed_form(&data, shape, settings, on_epoch),
+        ModelKind::Linear => {
+            let model = Linear::fit(&data.tensor(data.train)?, shape, settings.trim)?;
+            at_once(Box::new(model), &data, settings, on_epoch)
+        }
+        ModelKind::Torchscript => at_once(Box::new(Script::load(shape)?), &data, settings, on_epoch),
         _ => gradient::fit(&data, shape, start, settings, on_epoch),
     }
 }
@@ -165,19 +170,19 @@ impl Data<'_> {
     }
 }
 
-fn closed_form(
+/// What is told of a model that was made without epochs.
+fn at_once(
+    model: Box<dyn Autoencoder>,
     data: &Data<'_>,
-    shape: &ModelShape,
     settings: &Training,
     on_epoch: &mut dyn FnMut(&Epoch) -> ControlFlow<()>,
 ) -> Result<Trained, TrainError> {
-    let model = Linear::fit(&data.tensor(data.train)?, shape, settings.trim)?;
-    let train_loss = trimmed_loss(&model, data, data.train, settings.trim)?;
-    let holdout_loss = data.holdout().map(|starts| trimmed_loss(&model, data, starts, settings.trim)).transpose()?;
+    let train_loss = trimmed_loss(&*model, data, data.train, settings.trim)?;
+    let holdout_loss = data.holdout().map(|starts| trimmed_loss(&*model, data, starts, settings.trim)).transpose()?;
     if on_epoch(&Epoch { number: 1, of: 1, train_loss, holdout_loss }).is_break() {
         return Err(TrainError::Cancelled { epoch: 1 });
     }
-    Ok(Trained { model: Box::new(model), epochs: 1, best_epoch: 1, train_loss, holdout_loss })
+    Ok(Trained { model, epochs: 1, best_epoch: 1, train_loss, holdout_loss })
 }
 
 /// Mean square error per input over the rows, less the `trim` part of them with the largest error; NaN where any is.

@@ -308,6 +308,7 @@ impl Engine {
     ) -> Result<Verdict, RetrainError> {
         let mut linear = Stream::clone(&self.stream);
         linear.model.kind = ModelKind::Linear;
+        linear.model.latent = linear.model.latent.min(linear.window * linear.record.fields.len() - 1);
         let baseline = match self.stream.model.kind {
             ModelKind::Linear => None,
             _ => Some(learn(&linear, learned, None, &mut |_| go_on())?),

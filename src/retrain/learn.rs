@@ -181,7 +181,7 @@ pub fn learn(
     let folds = Folds { scaled, windows, fields: shape.fields, count, of };
     let overlap = (stream.window - 1) / stream.stride;
 
-    let models = folds.count + usize::from(shape.kind == ModelKind::Linear);
+    let models = folds.count + usize::from(!shape.kind.has_layers());
     let mut trained = Vec::new();
     for k in 0..folds.count {
         let (train, held_out) = (folds.outside(k, overlap), folds.inside(k));
@@ -192,7 +192,7 @@ pub fn learn(
     let residuals = out_of_fold(&folds, fields, stream.score.over, &trained)?;
     let metrics = metrics(&trained);
     let model: Box<dyn Autoencoder> = match shape.kind {
-        ModelKind::Linear => {
+        ModelKind::Linear | ModelKind::Torchscript => {
             let all: Vec<usize> = (0..folds.windows.starts.len()).map(|window| folds.at(window)).collect();
             let rows = Rows { values: &folds.scaled, train: &all, held_out: &[] };
             fit(rows, &shape, None, stream, folds.count, models, on_progress)?.model

@@ -1,5 +1,6 @@
 //! `[streams.NAME.model]`, `training`, `retrain` and `score`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
@@ -7,7 +8,7 @@ use jiff::tz::TimeZone;
 use super::Reader;
 use super::stream::{DAY, YEAR};
 use crate::config::raw;
-use crate::config::settings::{Model, Retrain, Score, Training};
+use crate::config::settings::{Model, ModelKind, Retrain, Score, Script, Training};
 
 impl Reader<'_> {
     pub(super) fn model(&mut self, stream: &str, raw: &raw::Model) -> Option<Model> {
@@ -21,6 +22,7 @@ impl Reader<'_> {
             TimeZone::get(&raw.time_zone).map_err(|fault| format!("is no time zone that is known: {fault}"));
         let place = self.place(stream, "model.time_zone");
         let time_zone = self.take(place, &raw.time_zone, time_zone);
+        let script = self.script(stream, raw);
         let mut context = raw.context.clone();
         context.dedup();
         Some(Model {
@@ -31,7 +33,29 @@ impl Reader<'_> {
             samples: raw.samples,
             context,
             time_zone: time_zone?,
+            script: script?,
         })
+    }
+
+    fn script(&mut self, stream: &str, raw: &raw::Model) -> Option<Option<Script>> {
+        let wanted = raw.kind == ModelKind::Torchscript;
+        let place = self.place(stream, "model.script");
+        let script = match raw.script.is_empty() {
+            true if wanted => Err("is missing: a torchscript model is a file".to_owned()),
+            false if !wanted => Err(format!("is for kind \"torchscript\", and model.kind is {:?}", raw.kind.as_str())),
+            _ => Ok(PathBuf::from(&raw.script)),
+        };
+        let path = self.take(place, &raw.script, script);
+        let sha256 = raw.sha256.to_lowercase();
+        let is_digest = sha256.len() == 64 && sha256.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let read = match is_digest || (!wanted && sha256.is_empty()) {
+            true => Ok(sha256),
+            false => Err("must be the 64 hexadecimal digits that sha256sum prints for model.script".to_owned()),
+        };
+        let place = self.place(stream, "model.sha256");
+        let sha256 = self.take(place, &raw.sha256, read);
+        let (path, sha256) = (path?, sha256?);
+        Some(wanted.then_some(Script { path, sha256 }))
     }
 
     pub(super) fn retrain(&mut self, stream: &str, raw: &raw::Retrain) -> Option<Retrain> {

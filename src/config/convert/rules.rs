@@ -96,9 +96,12 @@ impl Reader<'_> {
             self.note(Problem::new(at_window, fault, fix).found(&window.into()));
             return;
         }
-        if raw.model.hidden.is_empty() && !matches!(raw.model.kind, ModelKind::Linear | ModelKind::Dense) {
+        if raw.model.hidden.is_empty() && raw.model.kind.has_layers() && raw.model.kind != ModelKind::Dense {
             let fault = format!("is empty: a {} model is made of hidden layers", raw.model.kind.as_str());
             self.note(Problem::new(self.place(stream, "model.hidden"), fault, "give it one or two, such as [16]"));
+        }
+        if raw.model.kind == ModelKind::Torchscript {
+            return;
         }
         let key = self.place(stream, "model.latent");
         let (least, kind) = (usize::from(raw.model.kind != ModelKind::Linear), raw.model.kind.as_str());

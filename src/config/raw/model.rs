@@ -31,6 +31,11 @@ pub struct Model {
     /// The clock of context: an IANA name.
     #[schemars(example = "Europe/Zurich")]
     pub time_zone: String,
+    /// File of a torchscript model's module; "" for the other kinds.
+    #[schemars(example = "/etc/outlierd/pump.pt")]
+    pub script: String,
+    /// SHA-256 of that file, hexadecimal: a file with another one is not loaded.
+    pub sha256: String,
 }
 
 /// How the autoencoder is trained.

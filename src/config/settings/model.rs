@@ -1,5 +1,6 @@
 //! The model of a stream, its training and its chart; see [`super::Stream`].
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
@@ -22,6 +23,17 @@ pub struct Model {
     pub context: Vec<Context>,
     /// The clock of `context`.
     pub time_zone: TimeZone,
+    /// The module of a torchscript model.
+    pub script: Option<Script>,
+}
+
+/// A TorchScript module that may run.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Script {
+    /// Its file.
+    pub path: PathBuf,
+    /// Its SHA-256: 64 lower-case hexadecimal digits.
+    pub sha256: String,
 }
 
 /// What a model may be told of the time of a record.
@@ -50,12 +62,19 @@ pub enum ModelKind {
     Vae,
     /// A variational autoencoder of convolutions along the window.
     ConvVae,
+    /// A module that was exported from Python.
+    Torchscript,
 }
 
 impl ModelKind {
     /// Whether it looks along the window, and needs one of 2 records or more.
     pub fn is_windowed(self) -> bool {
         matches!(self, Self::Conv | Self::Lstm | Self::ConvVae)
+    }
+
+    /// Whether it has hidden layers of its own kind; the others have none that are known.
+    pub fn has_layers(self) -> bool {
+        !matches!(self, Self::Linear | Self::Torchscript)
     }
 
     /// Whether it has kernels.
@@ -77,6 +96,7 @@ impl ModelKind {
             Self::Lstm => "lstm",
             Self::Vae => "vae",
             Self::ConvVae => "conv_vae",
+            Self::Torchscript => "torchscript",
         }
     }
 }

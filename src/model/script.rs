@@ -1,0 +1,197 @@
+//! A TorchScript module that was exported from Python, as a model.
+//!
+//! Contract: a module is code, so it runs only if its SHA-256 is named in the configuration ([`allow`]), which is checked
+//! before anything of it is read. It takes `[n, window, values]` f32 in scaled units (each field less its mean, over its
+//! standard deviation) and gives as much back. What it gives for a row must not depend on the other rows; a trial pass at
+//! each load sees to that. It is not trained here: scaler, chart and threshold are fitted to it as to any other model.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use sha2::{Digest, Sha256};
+use tch::{CModule, Kind, TchError, Tensor};
+use thiserror::Error;
+
+use super::shape::ModelShape;
+use super::{Autoencoder, DiskError, ModelError, disk, infer};
+use crate::config::settings::Stream;
+
+/// Rows of the trial pass.
+const TRIAL_ROWS: i64 = 16;
+/// Results of one row in two batches may differ by this much, in scaled units.
+const TRIAL_TOLERANCE: f64 = 1e-4;
+
+/// The modules that the configuration of this process names: paths by SHA-256. It is one list for the process, so that no way
+/// to a bundle, by command, registry or topic, leads past it.
+static ALLOWED: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+
+/// Why a module is no model.
+#[derive(Debug, Error)]
+pub enum ScriptError {
+    /// Its checksum is not named.
+    #[error(
+        "the TorchScript module with SHA-256 {sha256} is not named in the configuration; name its file and checksum in model.script and model.sha256 if you trust it"
+    )]
+    NotAllowed {
+        /// The checksum.
+        sha256: String,
+    },
+    /// The file is another one.
+    #[error(
+        "{} has SHA-256 {found}, the configuration names {expected}: it is not loaded; put the right file there, or correct model.sha256 if you trust this one",
+        .path.display()
+    )]
+    Checksum {
+        /// The file.
+        path: PathBuf,
+        /// Its checksum.
+        found: String,
+        /// The one that is named.
+        expected: String,
+    },
+    /// The file cannot be read.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// libtorch cannot load or run it.
+    #[error("{} is no TorchScript module that runs here: {source}; export it anew with scripts/export-torchscript", .path.display())]
+    Module {
+        /// The file.
+        path: PathBuf,
+        /// What libtorch says.
+        source: TchError,
+    },
+    /// It gives something of another size or kind.
+    #[error(
+        "{} gives {kind:?} of size {found:?} for f32 of size {given:?} ([rows, window, values of a record]); it has to give f32 of the same size",
+        .path.display()
+    )]
+    Shape {
+        /// The file.
+        path: PathBuf,
+        /// Size of the trial's input.
+        given: Vec<i64>,
+        /// Size of what it gave.
+        found: Vec<i64>,
+        /// The kind of what it gave.
+        kind: Kind,
+    },
+    /// It gives NaN or infinity for plain inputs.
+    #[error("{} gives numbers that are not finite for plain inputs: look into its training", .path.display())]
+    NotFinite {
+        /// The file.
+        path: PathBuf,
+    },
+    /// What it gives for a row depends on the others.
+    #[error(
+        "{} gives another result for a row when other rows come with it: export it in evaluation mode (batch normalisation, dropout)",
+        .path.display()
+    )]
+    Rows {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// Allows the modules that the streams name.
+pub fn allow(streams: &[Stream]) {
+    let mut allowed = ALLOWED.lock().unwrap_or_else(PoisonError::into_inner);
+    allowed.extend(
+        streams.iter().filter_map(|stream| stream.model.script.clone()).map(|script| (script.sha256, script.path)),
+    );
+}
+
+/// A loaded module.
+#[derive(Debug)]
+pub struct Script {
+    shape: ModelShape,
+    module: CModule,
+}
+
+impl Script {
+    /// Loads the module that the shape names, once its checksum is proven, and tries it.
+    ///
+    /// # Errors
+    /// See [`ScriptError`].
+    pub fn load(shape: &ModelShape) -> Result<Self, ModelError> {
+        let sha256 = shape.script.clone().unwrap_or_default();
+        let allowed = ALLOWED.lock().unwrap_or_else(PoisonError::into_inner).get(&sha256).cloned();
+        let path = allowed.ok_or_else(|| ScriptError::NotAllowed { sha256: sha256.clone() })?;
+        let bytes = disk::read(&path).map_err(ScriptError::from)?;
+        let found = sha256_of(&bytes);
+        if found != sha256 {
+            return Err(ScriptError::Checksum { path, found, expected: sha256 }.into());
+        }
+        let fails = |source| ScriptError::Module { path: path.clone(), source };
+        // What a graph optimiser makes of it may differ from one pass to the next; a score must not.
+        tch::jit::f_set_graph_executor_optimize(false).map_err(fails)?;
+        let mut module = CModule::load_data(&mut bytes.as_slice()).map_err(fails)?;
+        module.f_set_eval().map_err(fails)?;
+        let script = Self { shape: shape.clone(), module };
+        script.try_out(&path)?;
+        Ok(script)
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
+        let (window, fields) = (self.shape.window as i64, self.shape.fields as i64);
+        let y = self.module.forward_ts(&[x.f_view([-1, window, fields])?])?;
+        y.f_reshape([-1, window * fields])
+    }
+
+    fn try_out(&self, path: &Path) -> Result<(), ScriptError> {
+        let path = path.to_owned();
+        let (window, fields) = (self.shape.window as i64, self.shape.fields as i64);
+        let given = vec![TRIAL_ROWS, window, fields];
+        let run = |x: &Tensor| self.module.forward_ts(&[x]);
+        let tried = tch::no_grad(|| -> Result<(Tensor, Tensor), TchError> {
+            // Plain numbers within two standard deviations, and other rows behind them.
+            let count = 2 * TRIAL_ROWS * window * fields;
+            let x = Tensor::f_arange(count, (Kind::Float, tch::Device::Cpu))?.f_sin()?.f_mul_scalar(2.0)?;
+            let x = x.f_view([2 * TRIAL_ROWS, window, fields])?;
+            Ok((run(&x.f_narrow(0, 0, TRIAL_ROWS)?)?, run(&x)?))
+        });
+        let (alone, together) = tried.map_err(|source| ScriptError::Module { path: path.clone(), source })?;
+        let kind = alone.kind();
+        if alone.size() != given || kind != Kind::Float || together.size()[0] != 2 * TRIAL_ROWS {
+            return Err(ScriptError::Shape { path, given, found: alone.size(), kind });
+        }
+        let difference = || -> Result<f64, TchError> {
+            alone.f_sub(&together.f_narrow(0, 0, TRIAL_ROWS)?)?.f_abs()?.f_max()?.f_double_value(&[])
+        };
+        match difference().map_err(|source| ScriptError::Module { path: path.clone(), source })? {
+            difference if !difference.is_finite() => Err(ScriptError::NotFinite { path }),
+            difference if difference > TRIAL_TOLERANCE => Err(ScriptError::Rows { path }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Lower-case hexadecimal digits.
+fn sha256_of(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
+}
+
+impl Autoencoder for Script {
+    fn shape(&self) -> &ModelShape {
+        &self.shape
+    }
+
+    fn reconstruct(&self, x: &Tensor) -> Result<Tensor, ModelError> {
+        infer(&self.shape, x, |x| self.forward(x))
+    }
+
+    /// # Errors
+    /// [`ModelError::NoCode`]: what is inside of a module is its own.
+    fn encode(&self, _: &Tensor) -> Result<Tensor, ModelError> {
+        Err(ModelError::NoCode { kind: self.shape.kind })
+    }
+
+    fn member(&self, number: usize) -> Option<&dyn Autoencoder> {
+        (number == 0).then_some(self)
+    }
+
+    /// None: they stay in the module's file.
+    fn weights(&self) -> Vec<(String, Tensor)> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,44 @@
+"""A module for tests/torchscript.rs: two readings are replaced by the line between them. See README.md."""
+
+import torch
+from torch import nn
+
+
+class Line(nn.Module):
+    """[rows, window, 2] to the same: the part along (1, slope), as a linear autoencoder of one code gives it."""
+
+    def __init__(self, slope: float = 1.0):
+        super().__init__()
+        direction = torch.tensor([1.0, slope])
+        self.register_buffer("direction", direction / direction.norm())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x @ self.direction).unsqueeze(-1) * self.direction
+
+
+class Batch(nn.Module):
+    """What a row becomes depends on the other rows: outlierd refuses it."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x - x.mean(dim=0, keepdim=True)
+
+
+class Short(nn.Module):
+    """Gives one record in place of the window: outlierd refuses it."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[:, -1:]
+
+
+if __name__ == "__main__":
+    import pathlib
+    import zipfile
+
+    for broken in (Batch, Short):
+        path = pathlib.Path(__file__).with_name(f"{broken.__name__.lower()}.pt")
+        torch.jit.script(broken().eval()).save(str(path))
+        with zipfile.ZipFile(path) as archive:
+            entries = [(name, archive.read(name)) for name in archive.namelist() if not name.endswith(".debug_pkl")]
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+            for name, content in entries:
+                archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content)
