@@ -136,9 +136,9 @@ pub enum ModelError {
     #[error("the members of an ensemble have different shapes: {first:?} and {other:?}")]
     Members {
         /// Shape of the first member.
-        first: ModelShape,
+        first: Box<ModelShape>,
         /// Shape of another one.
-        other: ModelShape,
+        other: Box<ModelShape>,
     },
     /// A failure inside libtorch.
     #[error("libtorch failed: {0}")]

@@ -1,5 +1,7 @@
 //! `outlierd train`: a bundle from record files or from a range of the stream's topic.
 
+mod compare;
+
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -24,7 +26,7 @@ use crate::retrain::set::{TrainingRow, TrainingSet};
 /// until it restarts.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  outlierd train --config outlierd.toml --stream pumps normal-week.csv\n  outlierd train --config outlierd.toml --stream pumps --from-topic --since 2026-03-01T00:00:00Z --until 2026-03-08T00:00:00Z"
+    after_help = "Examples:\n  outlierd train --config outlierd.toml --stream pumps normal-week.csv\n  outlierd train --config outlierd.toml --stream pumps --compare normal-week.csv\n  outlierd train --config outlierd.toml --stream pumps --from-topic --since 2026-03-01T00:00:00Z --until 2026-03-08T00:00:00Z"
 )]
 pub(super) struct Args {
     /// Files or folders to learn from
@@ -41,6 +43,10 @@ pub(super) struct Args {
     /// Learn from at most this many records
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     limit: usize,
+    /// Train the kinds of model that fit the stream on the older records, compare them on the newest ones, and take the cheapest
+    /// that is not beaten
+    #[arg(long)]
+    compare: bool,
     /// Keep the live bundle: the new one waits for `outlierd model promote`
     #[arg(long)]
     no_promote: bool,
@@ -55,6 +61,7 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     let stream = Arc::new(args.config.stream(args.stream.as_deref())?);
     let rows = if args.from_topic { from_topic(args, &settings, &stream)? } else { from_files(args, &stream)? };
     println!("{} records to learn from", rows.len());
+    let stream = if args.compare { chosen(&stream, &rows)? } else { stream };
     let bar = progress_bar("training");
     let bundle = learn::learn(&stream, &TrainingSet::new(rows), None, &mut |progress| bar.show(progress))?;
     bar.finish();
@@ -74,6 +81,23 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         println!("promoted: stream {} scores with it from its next start", stream.name);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The stream with the kind of model that a comparison finds best.
+fn chosen(stream: &Arc<Stream>, rows: &[TrainingRow]) -> anyhow::Result<Arc<Stream>> {
+    let kind = compare::choose(stream, rows)?;
+    let mut chosen = Stream::clone(stream);
+    if kind != stream.model.kind {
+        println!(
+            "the configuration says {}: set streams.{}.model.kind = {:?} to keep it at retrainings",
+            stream.model.kind.as_str(),
+            stream.name,
+            kind.as_str()
+        );
+        chosen.model.kind = kind;
+        chosen.model.script = None;
+    }
+    Ok(Arc::new(chosen))
 }
 
 fn from_files(args: &Args, stream: &Arc<Stream>) -> anyhow::Result<Vec<TrainingRow>> {

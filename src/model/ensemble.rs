@@ -25,7 +25,7 @@ impl Ensemble {
     pub fn new(members: Vec<Box<dyn Autoencoder>>) -> Result<Self, ModelError> {
         let first = members.first().ok_or(ModelError::NoMembers)?.shape().clone();
         if let Some(other) = members.iter().find(|member| *member.shape() != first) {
-            return Err(ModelError::Members { first, other: other.shape().clone() });
+            return Err(ModelError::Members { first: first.into(), other: other.shape().clone().into() });
         }
         let shape = ModelShape { members: members.len(), ..first };
         shape.validate()?;

@@ -10,6 +10,8 @@
 //! The held-out records are those that the champion let pass, so it never looks worse than it is: an equal challenger must
 //! not fail for that, which is what the allowances are for.
 
+mod measured;
+
 use std::ops::{ControlFlow, Range};
 
 use serde::{Deserialize, Serialize};
@@ -27,6 +29,8 @@ use crate::model::manifest::Segment;
 use crate::pipeline::PipelineError;
 use crate::record::EventTime;
 use crate::score::{ScoreError, squared_errors};
+
+pub use self::measured::Measured;
 
 /// Two trainings on the same records, with different seeds, differ by less.
 pub const ERROR_RATIO: f64 = 1.1;

@@ -7,17 +7,15 @@ README.md for how to run it.
 import pathlib
 
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 WINDOW, FIELDS, HIDDEN, LATENT, KERNEL, SAMPLES, ROWS = 7, 3, (6, 4), 2, 3, 4, 5
-INPUTS = WINDOW * FIELDS
 
 
 class Dense(nn.Module):
     def __init__(self, codes):
         super().__init__()
-        encoder, decoder = [INPUTS, *HIDDEN, codes], [LATENT, *reversed(HIDDEN), INPUTS]
+        encoder, decoder = [WINDOW * FIELDS, *HIDDEN, codes], [LATENT, *reversed(HIDDEN), WINDOW * FIELDS]
         self.encoder = nn.ModuleList(nn.Linear(a, b) for a, b in zip(encoder, encoder[1:]))
         self.decoder = nn.ModuleList(nn.Linear(a, b) for a, b in zip(decoder, decoder[1:]))
 
@@ -93,13 +91,13 @@ def plain(body, x):
 def variational(body, x, draws, normal):
     mean, log_variance = body.encode(x).chunk(2, dim=1)
     codes = mean[:, None] + (log_variance / 2).exp()[:, None] * draws
-    y = body.decode(codes.flatten(0, 1)).view(len(x), SAMPLES, INPUTS).mean(1)
+    y = body.decode(codes.flatten(0, 1)).view(len(x), SAMPLES, WINDOW * FIELDS).mean(1)
     once = body.decode(mean + (log_variance / 2).exp() * normal)
     error = ((once - x) ** 2).mean(1)
     posterior = torch.distributions.Normal(mean, (log_variance / 2).exp())
     prior = torch.distributions.Normal(torch.zeros_like(mean), torch.ones_like(mean))
     divergence = torch.distributions.kl_divergence(posterior, prior).sum(1)
-    return mean, y, error + 2 * error.detach().mean() / INPUTS * divergence
+    return mean, y, error + 2 * error.detach().mean() / (WINDOW * FIELDS) * divergence
 
 
 def name(parameter):
@@ -108,8 +106,10 @@ def name(parameter):
 
 
 def write(kind, body, is_variational):
+    from safetensors.torch import save_file
+
     generator = torch.Generator().manual_seed(7)
-    x = torch.randn(ROWS, INPUTS, generator=generator)
+    x = torch.randn(ROWS, WINDOW * FIELDS, generator=generator)
     fixture = {"x": x}
     if is_variational:
         draws = torch.randn(SAMPLES, LATENT, generator=generator)
@@ -127,12 +127,9 @@ def write(kind, body, is_variational):
     save_file(fixture, pathlib.Path(__file__).with_name(f"{kind}.safetensors"))
 
 
-for kind, body, is_variational in [
-    ("dense", Dense, False),
-    ("conv", Conv, False),
-    ("lstm", Lstm, False),
-    ("vae", Dense, True),
-    ("conv_vae", Conv, True),
-]:
-    torch.manual_seed(0)
-    write(kind, body(2 * LATENT if is_variational else LATENT), is_variational)
+KINDS = {"dense": (Dense, False), "conv": (Conv, False), "lstm": (Lstm, False), "vae": (Dense, True), "conv_vae": (Conv, True)}
+
+if __name__ == "__main__":
+    for kind, (body, is_variational) in KINDS.items():
+        torch.manual_seed(0)
+        write(kind, body(2 * LATENT if is_variational else LATENT), is_variational)

@@ -1,0 +1,29 @@
+"""Windows a second of each kind of network on two cores, beside the same module in PyTorch, turn by turn."""
+import pathlib
+import subprocess
+
+from rig import median, progress
+
+PARTS = pathlib.Path(__file__).resolve().parent
+KINDS = ("dense", "conv", "lstm", "vae", "conv_vae")
+REPEATS = {True: 3, False: 5}
+SECONDS = {True: 1, False: 3}
+
+
+def rate(*command):
+    out = subprocess.run([str(part) for part in command], check=True, capture_output=True, text=True).stdout
+    return float(out.split()[-1])
+
+
+def measure(rig, quick, python):
+    for kind in KINDS:
+        progress(f"kinds: {kind}")
+        ours, theirs = [], []
+        for _ in range(REPEATS[quick]):
+            ours.append(rate(rig.bin / "examples/bench-kinds", kind, SECONDS[quick]))
+            if python:
+                theirs.append(rate(python, PARTS / "kinds_peer.py", kind, SECONDS[quick]))
+        ratio = median([a / b for a, b in zip(ours, theirs)]) if theirs else None
+        beside = f", {ratio:.2f} x PyTorch" if ratio else ""
+        yield dict(figure=f"windows of 16 x 8: {kind}", goal="not slower than PyTorch",
+                   measured=f"{median(ours):,.0f} windows/s{beside}", met=ratio >= 1 if ratio else None, value=ratio)

@@ -1,0 +1,183 @@
+//! `outlierd train --compare`: the kinds that fit a stream, trained on the same records and asked the same questions.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context as _, bail};
+
+use super::progress_bar;
+use crate::cli::table;
+use crate::config::settings::{ModelKind, Stream};
+use crate::model::bundle::Bundle;
+use crate::model::from_weights;
+use crate::retrain::learn;
+use crate::retrain::proof::{Case, Measured};
+use crate::retrain::set::{TrainingRow, TrainingSet};
+use crate::retrain::trial::{Course, Trial};
+
+/// Part of the records, the newest, that no kind learns from.
+const HOLD_OUT: f64 = 0.25;
+/// Held-out records that say anything.
+const HELD_OUT_MIN: usize = 64;
+/// The margin: a kind is beaten by one that catches this much more of the injected faults, as a part of all.
+const MARGIN: f64 = 0.05;
+/// A cost is measured for at least this long.
+const TIMED_S: f64 = 0.3;
+
+/// One kind, and what it reached.
+struct Contender {
+    kind: ModelKind,
+    measured: Measured,
+    /// Microseconds a record takes from decoded to judged, on this machine.
+    cost_us: f64,
+}
+
+/// Trains and measures the kinds that fit, prints the table, and gives the one to take: the cheapest of those that keep the
+/// budget and are not beaten.
+pub(super) fn choose(stream: &Arc<Stream>, rows: &[TrainingRow]) -> anyhow::Result<ModelKind> {
+    let (all, learned, held_out) = split(rows);
+    if held_out.len() < HELD_OUT_MIN || learned.is_empty() {
+        bail!(
+            "{} records are too few to compare kinds: {} would be held out, {HELD_OUT_MIN} are needed",
+            rows.len(),
+            held_out.len()
+        );
+    }
+    let at = all.times.iter().copied().max().unwrap_or_default();
+    let case = Case { stream, all: &all, held_out: &held_out, confirmed: &[], reason: "compare", at };
+    let mut contenders = Vec::new();
+    for kind in kinds(stream) {
+        contenders.push(contend(stream, kind, &learned, &held_out, &case).with_context(|| kind.as_str().to_owned())?);
+    }
+    show(&contenders, held_out.len());
+    let chosen = best(&contenders).context("no kind could be trained")?;
+    println!(
+        "{} is the cheapest kind that {} and catches no less than {:.0} points below the best",
+        chosen.as_str(),
+        if contenders.iter().any(|contender| contender.measured.keeps_budget()) {
+            "keeps the alert budget"
+        } else {
+            "was tried (none keeps the budget)"
+        },
+        100.0 * MARGIN
+    );
+    Ok(chosen)
+}
+
+/// All rows, the older ones, and the newest.
+fn split(rows: &[TrainingRow]) -> (TrainingSet, TrainingSet, TrainingSet) {
+    let mut times: Vec<_> = rows.iter().map(|row| row.time).collect();
+    times.sort_unstable();
+    let cut = times.get((times.len() as f64 * (1.0 - HOLD_OUT)) as usize).copied().unwrap_or_default();
+    let of = |newest: bool| TrainingSet::new(rows.iter().filter(|row| (row.time >= cut) == newest).cloned());
+    (TrainingSet::new(rows.iter().cloned()), of(false), of(true))
+}
+
+/// The kinds that the stream's window and fields allow, the cheap ones first.
+fn kinds(stream: &Stream) -> Vec<ModelKind> {
+    let all =
+        [ModelKind::Linear, ModelKind::Dense, ModelKind::Vae, ModelKind::Conv, ModelKind::ConvVae, ModelKind::Lstm];
+    let fits = |kind: &ModelKind| {
+        (stream.window >= 2 || !kind.is_windowed()) && (!stream.model.hidden.is_empty() || !kind.has_layers())
+    };
+    let mut kinds: Vec<ModelKind> = all.into_iter().filter(fits).collect();
+    if stream.model.script.is_some() {
+        kinds.push(ModelKind::Torchscript);
+    }
+    kinds
+}
+
+fn contend(
+    stream: &Stream,
+    kind: ModelKind,
+    learned: &TrainingSet,
+    held_out: &TrainingSet,
+    case: &Case<'_>,
+) -> anyhow::Result<Contender> {
+    let mut own = stream.clone();
+    own.model.kind = kind;
+    if kind != ModelKind::Torchscript {
+        own.model.script = None;
+    }
+    let bar = progress_bar(kind.as_str());
+    let bundle = learn::learn(&own, learned, None, &mut |progress| bar.show(progress))?;
+    bar.finish();
+    let weights = bundle.model.weights().into_iter().collect();
+    let timed = Bundle {
+        manifest: bundle.manifest.clone(),
+        calibration: bundle.calibration.clone(),
+        model: from_weights(&bundle.manifest.shape, weights)?,
+    };
+    let case = Case { stream: &own, ..*case };
+    let measured = case.measure(bundle, &mut || ControlFlow::Continue(()))?;
+    Ok(Contender { kind, measured, cost_us: cost_us(&own, timed, held_out)? })
+}
+
+fn cost_us(stream: &Stream, bundle: Bundle, held_out: &TrainingSet) -> anyhow::Result<f64> {
+    let fields = stream.record.fields.len();
+    let course = |rows: &std::ops::Range<usize>| Course {
+        times: held_out.times[rows.clone()].to_vec(),
+        values: held_out.rows[rows.start * fields..rows.end * fields].to_vec(),
+    };
+    let courses: Vec<Course> = held_out.segments.iter().map(course).collect();
+    let mut trial = Trial::new(stream, bundle)?;
+    trial.run(&courses, None)?;
+    let (began, mut records) = (Instant::now(), 0);
+    while began.elapsed().as_secs_f64() < TIMED_S {
+        trial.run(&courses, None)?;
+        records += held_out.len();
+    }
+    Ok(began.elapsed().as_secs_f64() * 1e6 / records.max(1) as f64)
+}
+
+fn show(contenders: &[Contender], held_out: usize) {
+    let mut table =
+        table(["kind", "held-out error", "injected faults caught", "false alarms (budget)", "cost a record"]);
+    for Contender { kind, measured, cost_us } in contenders {
+        table.add_row([
+            kind.as_str().to_owned(),
+            format!("{:.4}", measured.error),
+            format!("{} of {} ({:.0} %)", measured.caught, measured.asked, 100.0 * measured.caught_part()),
+            format!("{} ({:.2})", measured.alerts, measured.budgeted),
+            format!("{cost_us:.1} us"),
+        ]);
+    }
+    println!("{table}");
+    println!(
+        "on the {held_out} newest records, which no kind has learned from; errors in standard deviations, squared"
+    );
+}
+
+/// Of the kinds that keep the budget (of all, where none does) the cheapest that is not beaten.
+fn best(contenders: &[Contender]) -> Option<ModelKind> {
+    let keeps = |contender: &&Contender| contender.measured.keeps_budget();
+    let some_keep = contenders.iter().any(|contender| keeps(&contender));
+    let fit: Vec<&Contender> = contenders.iter().filter(|contender| !some_keep || keeps(contender)).collect();
+    let most = fit.iter().map(|contender| contender.measured.caught_part()).fold(0.0, f64::max);
+    let unbeaten = fit.into_iter().filter(|contender| contender.measured.caught_part() >= most - MARGIN);
+    unbeaten.min_by(|a, b| a.cost_us.total_cmp(&b.cost_us)).map(|contender| contender.kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contender(kind: ModelKind, alerts: f64, caught: usize, cost_us: f64) -> Contender {
+        let measured = Measured { id: String::new(), error: 0.1, alerts, budgeted: 0.5, asked: 100, caught };
+        Contender { kind, measured, cost_us }
+    }
+
+    #[test]
+    fn the_cheapest_that_is_not_beaten_is_taken() {
+        let linear = |caught, alerts| contender(ModelKind::Linear, alerts, caught, 1.0);
+        let dense = |caught, alerts| contender(ModelKind::Dense, alerts, caught, 2.0);
+        let lstm = |caught, alerts| contender(ModelKind::Lstm, alerts, caught, 50.0);
+        assert_eq!(best(&[lstm(84, 0.0), dense(83, 0.0), linear(80, 0.0)]), Some(ModelKind::Linear));
+        assert_eq!(best(&[lstm(90, 0.0), dense(86, 0.0), linear(80, 0.0)]), Some(ModelKind::Dense));
+        assert_eq!(best(&[lstm(96, 0.0), dense(86, 0.0), linear(80, 0.0)]), Some(ModelKind::Lstm));
+        // What raises too many alerts is not taken, however much it catches.
+        assert_eq!(best(&[lstm(96, 30.0), dense(70, 0.0), linear(99, 9.0)]), Some(ModelKind::Dense));
+        assert_eq!(best(&[lstm(96, 30.0), linear(93, 9.0)]), Some(ModelKind::Linear), "where none keeps the budget");
+    }
+}

@@ -1,0 +1,60 @@
+//! `outlierd train --compare` from the command line: every kind that fits is measured, and the chosen one goes live.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers included")]
+
+mod two_readings;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use two_readings::values;
+
+fn compare(folder: &Path, window: usize) -> String {
+    let models = folder.join("models");
+    let config = format!(
+        "service.model_dir = {models:?}\nservice.state_dir = {state:?}\n[streams.s]\ninput.topic = \"t\"\nwindow = {window}\n\
+         record.fields = [\"x\", \"y\"]\nmodel.hidden = [6]\nmodel.latent = 1\ntraining.epochs = 5\n\
+         threshold.budget = \"2 per series per hour\"\n",
+        state = folder.join("state"),
+    );
+    fs::write(folder.join("outlierd.toml"), config).unwrap();
+    let mut text = String::from("x,y\n");
+    for second in 0..1_500 {
+        let [x, y] = values(0, second, 0.0)[..] else { panic!("two readings") };
+        writeln!(text, "{x},{y}").unwrap();
+    }
+    fs::write(folder.join("normal.csv"), text).unwrap();
+    let ran = Command::new(env!("CARGO_BIN_EXE_outlierd"))
+        .args(["train", "--compare", "--config"])
+        .arg(folder.join("outlierd.toml"))
+        .arg(folder.join("normal.csv"))
+        .output()
+        .unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    String::from_utf8(ran.stdout).unwrap()
+}
+
+#[test]
+fn the_kinds_that_fit_are_compared_and_the_chosen_one_goes_live() {
+    for (window, kinds) in [
+        (1, ["linear", "dense", "vae"].as_slice()),
+        (6, ["linear", "dense", "vae", "conv", "conv_vae", "lstm"].as_slice()),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let text = compare(folder.path(), window);
+        let rows: Vec<&str> = text
+            .lines()
+            .filter(|line| line.contains(" us "))
+            .filter_map(|line| line.trim_matches(['│', ' ', '|']).split_whitespace().next())
+            .collect();
+        assert_eq!(rows, kinds, "{text}");
+        let chosen = text.lines().find_map(|line| Some(line.split_once(" is the cheapest")?.0)).unwrap();
+        assert!(kinds.contains(&chosen), "{text}");
+        let current = fs::read_to_string(folder.path().join("models/s/current")).unwrap();
+        let manifest = folder.path().join("models/s").join(current.trim()).join("manifest.json");
+        let manifest: serde_json::Value = serde_json::from_str(&fs::read_to_string(manifest).unwrap()).unwrap();
+        assert_eq!(manifest["shape"]["kind"], chosen, "{text}");
+    }
+}
