@@ -298,8 +298,9 @@ impl Pipeline {
             let values = item.row.as_ref().map_or(values, |row| &row.values);
             let residual = item.window.zip(residuals.as_ref()).map(|(window, all)| all.row(window));
             self.judge(slot, record, values, &item, residual, &mut done);
-            if let (Some(collector), Some(model), Some(outcome)) =
-                (&mut self.collector, &self.model, done.outcomes.last())
+            let inside_a_slot = self.resample.is_some() && item.row.is_none();
+            if let (Some(collector), Some(model), Some(outcome), false) =
+                (&mut self.collector, &self.model, done.outcomes.last(), inside_a_slot)
             {
                 let muted = self.episode.is_muted(&outcome.series, outcome.time);
                 let (partition, offset) = (record.partition, record.offset);

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers included")]
 
+#[expect(dead_code, reason = "only its readings are needed here")]
 mod two_readings;
 
 use std::fmt::Write as _;

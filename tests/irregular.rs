@@ -12,6 +12,7 @@ use outlierd::pipeline::series::SeriesTable;
 use outlierd::pipeline::{Done, Pipeline};
 use outlierd::record::alert::AlertEvent;
 use outlierd::record::{Batch, EventTime, Record, Verdict};
+use outlierd::retrain::buffer::Admission;
 use outlierd::retrain::learn::learn;
 use outlierd::retrain::set::TrainingSet;
 use rand::{Rng, SeedableRng};
@@ -74,7 +75,12 @@ fn records_of_any_rate_become_rows_of_one_period_and_are_judged_by_them() {
         values[1] = 2.0 * (*second / 60.0).sin() + 3.0;
     }
     let mut pipeline = Pipeline::new(stream.clone(), Some(bundle)).unwrap();
+    pipeline.collect(Arc::new(Admission::open()));
     let done = run(&mut pipeline, &mut SeriesTable::new(10), &records[from..]);
+    let kept = pipeline.take_collected();
+    assert!(kept.iter().map(|run| run.times.len()).sum::<usize>() > 100, "normal rows are kept to learn from");
+    let steps = kept.iter().flat_map(|run| run.times.windows(2)).map(|pair| pair[1].micros_since(pair[0]));
+    assert!(steps.into_iter().all(|step| step == 10_000_000), "as rows, and not as the records that they are made of");
     let scored: Vec<_> = done.outcomes.iter().filter(|outcome| outcome.scored.is_some()).collect();
     assert_eq!(scored.len(), 400, "one score a slot: the last record is the first of the next one");
     assert!(scored.iter().all(|outcome| outcome.time.0 % 10_000_000 == 0), "a row's time is the begin of its slot");

@@ -15,6 +15,10 @@ use outlierd::model::{Autoencoder as _, rows_tensor, use_one_thread};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
+/// As outlierd has it.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 const WINDOW: usize = 16;
 const FIELDS: usize = 8;
 const HIDDEN: [usize; 1] = [32];
@@ -43,12 +47,12 @@ fn lane(kind: ModelKind, length: Duration, start: &Barrier) -> anyhow::Result<f6
     let values: Vec<f32> = (0..BATCH * shape.inputs()).map(|i| (i as f32 * 0.37).sin()).collect();
     let x = rows_tensor(&values, shape.inputs())?;
     for _ in 0..3 {
-        model.reconstruct(&x)?;
+        let _ = model.reconstruct(&x)?;
     }
     start.wait();
     let (began, mut windows) = (Instant::now(), 0);
     while began.elapsed() < length {
-        model.reconstruct(&x)?;
+        let _ = model.reconstruct(&x)?;
         windows += BATCH;
     }
     Ok(windows as f64 / began.elapsed().as_secs_f64())

@@ -124,6 +124,10 @@ pub struct Network {
 const DRAWS: &str = "draws";
 /// The logarithm of a code's variance stays within this of 0.
 const LOG_VARIANCE_MAX: f64 = 10.0;
+/// Values of the reconstructions of a block, all draws counted: 1 MiB.
+const BLOCK_VALUES: usize = 1 << 18;
+/// Blocks have a multiple of this many rows: see [`infer`].
+const BLOCK_ROWS: usize = 16;
 /// The variance of the reconstruction is taken for at least this, in scaled units.
 const VARIANCE_MIN: f64 = 1e-4;
 
@@ -203,6 +207,18 @@ impl Network {
         Ok((encoded.f_narrow(1, 0, latent)?, log_variance))
     }
 
+    /// [`Network::forward`] part by part: what a layer leaves behind is still in the cache for the next one.
+    fn in_blocks(&self, x: &Tensor) -> Result<Tensor, TchError> {
+        let values = self.shape.inputs() * self.shape.samples.max(1);
+        let (rows, most) = (x.size()[0], (BLOCK_VALUES / values).next_multiple_of(BLOCK_ROWS) as i64);
+        if rows <= most {
+            return self.forward(x);
+        }
+        let block = |start: i64| self.forward(&x.f_narrow(0, start, most.min(rows - start))?);
+        let blocks = (0..rows).step_by(most as usize).map(block).collect::<Result<Vec<_>, _>>()?;
+        Tensor::f_cat(&blocks, 0)
+    }
+
     /// Reconstruction of `x`, `[n, inputs]`.
     fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
         let Some(draws) = &self.draws else {
@@ -239,7 +255,7 @@ impl Autoencoder for Network {
     }
 
     fn reconstruct(&self, x: &Tensor) -> Result<Tensor, ModelError> {
-        infer(&self.shape, x, |x| self.forward(x))
+        infer(&self.shape, x, |x| self.in_blocks(x))
     }
 
     fn encode(&self, x: &Tensor) -> Result<Tensor, ModelError> {

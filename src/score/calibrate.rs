@@ -130,6 +130,17 @@ mod tests {
     use rand::SeedableRng;
     use rand_distr::{Distribution, StandardNormal};
 
+    fn as_delivered() -> settings::Score {
+        settings::Score {
+            over: settings::Over::Record,
+            alpha: 0.05,
+            beta: 0.004,
+            leak: 0.05,
+            squash: 5.0,
+            shrinkage: 0.05,
+        }
+    }
+
     #[test]
     fn scores_of_normal_rows_have_the_length_of_a_whitened_vector() {
         let settings = settings::Score {
@@ -167,14 +178,7 @@ mod tests {
 
     #[test]
     fn scores_of_few_rows_do_not_promise_too_little() {
-        let settings = settings::Score {
-            over: settings::Over::Record,
-            alpha: 0.05,
-            beta: 0.004,
-            leak: 0.05,
-            squash: 5.0,
-            shrinkage: 0.05,
-        };
+        let settings = as_delivered();
         let q99 = |mut scores: Vec<f64>| {
             scores.sort_by(f64::total_cmp);
             scores[scores.len() * 99 / 100]
@@ -204,14 +208,7 @@ mod tests {
 
     #[test]
     fn a_change_between_two_times_is_not_movement() {
-        let settings = settings::Score {
-            over: settings::Over::Record,
-            alpha: 0.05,
-            beta: 0.004,
-            leak: 0.05,
-            squash: 5.0,
-            shrinkage: 0.05,
-        };
+        let settings = as_delivered();
         let widest = |change: f32, with_gaps: bool| {
             let (kept, gaps) = sampled(change);
             let (rows, gaps) = (kept.len() / 8, if with_gaps { gaps } else { Vec::new() });

@@ -60,6 +60,32 @@ fn exactly_once_repeats_nothing_however_often_it_is_killed() {
 }
 
 #[test]
+fn windows_survive_kills_whatever_the_kind_and_the_stride() {
+    for kind in ["conv", "lstm", "vae"] {
+        let stream = Stream::delivered(kind, "exactly_once");
+        let mut config = fs::OpenOptions::new().append(true).open(&stream.config).unwrap();
+        let model = format!(
+            "window = 8\nstride = 2\nmodel = {{ kind = \"{kind}\", hidden = [8], latent = 4 }}\n\
+                             threshold = {{ budget = \"20 per series per hour\" }}\n"
+        );
+        config.write_all(model.as_bytes()).unwrap();
+        let records = records();
+        stream.send(&records);
+        // The window is not at its begin when it dies.
+        for (number, scores) in [TRAIN + 101, TRAIN + 302].into_iter().enumerate() {
+            let mut daemon = Daemon::start(&stream.config, &format!("daemon-{number}"));
+            stream.await_scores(scores);
+            daemon.signal("KILL");
+            daemon.wait();
+        }
+        let mut daemon = Daemon::start(&stream.config, "daemon-last");
+        let total = stream.assert_same_as_replay(&records);
+        daemon.stop();
+        assert_eq!(stream.alerts().0.len(), total, "{kind}: no alert is published twice");
+    }
+}
+
+#[test]
 fn another_machine_goes_on_with_the_states_of_a_lost_one() {
     let stream = Stream::delivered("lost", "exactly_once");
     let records = records();
