@@ -3,7 +3,8 @@
 
 use std::fmt::Write as _;
 
-use plotly::common::{Line, LineShape, Marker, Mode, Title};
+use plotly::common::{DashType, Line, LineShape, Marker, Mode, Title};
+use plotly::histogram::Bins;
 use plotly::layout::{Axis, AxisType, BarMode, Shape, ShapeLayer, ShapeLine, ShapeType};
 use plotly::{Histogram, Layout, Plot, Scatter};
 
@@ -15,14 +16,17 @@ const POINTS: usize = 4_000;
 /// Sequences that are drawn; all of them are in the figures.
 const PLOTS: usize = 40;
 
+/// Lower scores are drawn as this part of the fixed threshold.
+const SCORE_MIN: f64 = 1e-2;
+
 const NORMAL: &str = "#4477aa";
 const ANOMALY: &str = "#cc3311";
 
 /// The page about `sequences`: their figures together and one by one.
 pub fn html(title: &str, all: &Figures, sequences: &[(Sequence, Figures)]) -> String {
     let mut page = String::new();
-    let style = "body{font-family:sans-serif;max-width:75em;margin:2em auto;padding:0 1em}table{border-collapse:collapse}\
-                 td,th{padding:.2em .8em;text-align:right;border-bottom:1px solid #ddd}td:first-child,th:first-child{text-align:left}\
+    let style = "body{font-family:sans-serif;max-width:90em;margin:2em auto;padding:0 1em}table{border-collapse:collapse}\
+                 td{white-space:nowrap}td,th{padding:.2em .6em;text-align:right;border-bottom:1px solid #ddd}td:first-child,th:first-child{text-align:left}\
                  .plot{height:22em}";
     let title = escaped(title);
     let _ = write!(page, "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>");
@@ -100,14 +104,16 @@ fn histogram(sequences: &[(Sequence, Figures)]) -> Plot {
         let all = sequences.iter().flat_map(|(sequence, _)| {
             let scored = sequence.scores.iter().zip(&sequence.labels);
             let own = scored.filter(move |(_, label)| **label == anomalous);
-            own.filter_map(|(score, _)| Some((score.as_ref()? / sequence.threshold).max(1e-3).log10()))
+            own.filter_map(|(score, _)| Some((score.as_ref()? / sequence.threshold).max(SCORE_MIN).log10()))
         });
         all.collect()
     };
     let mut plot = Plot::new();
     for (anomalous, name, colour) in [(false, "normal", NORMAL), (true, "anomaly", ANOMALY)] {
         let marker = Marker::new().color(colour);
-        plot.add_trace(Histogram::new(of(anomalous)).name(name).opacity(0.6).n_bins_x(80).marker(marker));
+        plot.add_trace(
+            Histogram::new(of(anomalous)).name(name).opacity(0.6).x_bins(Bins::new(-2.0, 3.0, 0.05)).marker(marker),
+        );
     }
     let x = Axis::new().title(Title::with_text("logarithm (base 10) of score / fixed threshold"));
     let y = Axis::new().title(Title::with_text("records"));
@@ -124,12 +130,14 @@ fn vertical(at: f64) -> Shape {
 fn course(sequence: &Sequence) -> Plot {
     let shown = shown(sequence);
     let times: Vec<String> = shown.iter().map(|&at| sequence.times[at].to_string()).collect();
-    let scores: Vec<Option<f64>> = shown.iter().map(|&at| sequence.scores[at]).collect();
+    // A chart begins at 0, which a logarithmic axis would have to go down to.
+    let drawn = |at: usize| sequence.scores[at].map(|score| score.max(sequence.threshold * SCORE_MIN));
+    let scores: Vec<Option<f64>> = shown.iter().map(|&at| drawn(at)).collect();
     let mut plot = Plot::new();
     if sequence.independent {
         for (anomalous, name, colour) in [(false, "normal", NORMAL), (true, "anomaly", ANOMALY)] {
             let own = shown.iter().zip(&times).filter(|(at, _)| sequence.labels[**at] == anomalous);
-            let (times, scores) = own.map(|(&at, time)| (time.clone(), sequence.scores[at])).unzip();
+            let (times, scores) = own.map(|(&at, time)| (time.clone(), drawn(at))).unzip();
             plot.add_trace(points(times, scores).name(name).marker(Marker::new().color(colour)));
         }
     } else {
@@ -138,7 +146,8 @@ fn course(sequence: &Sequence) -> Plot {
         plot.add_trace(line(times.clone(), adaptive, "#ee7733").name("adaptive threshold"));
     }
     let fixed = vec![Some(sequence.threshold); times.len()];
-    plot.add_trace(line(times, fixed, "#000000").name("fixed threshold"));
+    let dashed = Line::new().color("#000000").width(1.0).dash(DashType::Dash);
+    plot.add_trace(Scatter::new(times, fixed).mode(Mode::Lines).line(dashed).name("fixed threshold"));
     let mut shapes = Vec::new();
     for range in ranges(&sequence.labels).into_iter().filter(|_| !sequence.independent).take(POINTS) {
         let (from, until) = (sequence.times[range.start].to_string(), sequence.times[range.end - 1].to_string());
