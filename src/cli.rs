@@ -14,6 +14,7 @@ mod config_args;
 mod demo;
 mod evaluate;
 mod feedback;
+mod file_run;
 mod input_args;
 mod model;
 mod replay;

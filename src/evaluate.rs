@@ -64,8 +64,20 @@ pub struct Figures {
     pub alerts: Counts,
 }
 
-/// The figures of some sequences together; `buffer` is the longest one of [`vus::vus_pr`], in records.
-pub fn figures(sequences: &[Sequence], buffer: usize) -> Figures {
+/// The figures of all sequences together, and of each; `buffer` is the longest one of [`vus::vus_pr`], in records.
+pub fn figures(sequences: Vec<Sequence>, buffer: usize) -> (Figures, Vec<(Sequence, Figures)>) {
+    // By far the dearest figure: worked out once for each sequence.
+    let volumes: Vec<Option<f64>> = sequences.iter().map(|sequence| vus::vus_pr(sequence, buffer)).collect();
+    let all = together(&sequences, &volumes);
+    let each = sequences.into_iter().zip(volumes).map(|(sequence, volume)| {
+        let own = together(std::slice::from_ref(&sequence), &[volume]);
+        (sequence, own)
+    });
+    (all, each.collect())
+}
+
+/// The figures of some sequences together, whose volumes under the surface are known.
+fn together(sequences: &[Sequence], volumes: &[Option<f64>]) -> Figures {
     let mut ranked = Vec::new();
     let (mut fixed, mut alerts) = (Counts::default(), Counts::default());
     for sequence in sequences {
@@ -74,7 +86,7 @@ pub fn figures(sequences: &[Sequence], buffer: usize) -> Figures {
         fixed.add(sequence, &sequence.flagged());
         alerts.add(sequence, &sequence.alerting);
     }
-    let volumes: Vec<f64> = sequences.iter().filter_map(|sequence| vus::vus_pr(sequence, buffer)).collect();
+    let volumes: Vec<f64> = volumes.iter().copied().flatten().collect();
     let records = sequences.iter().map(|sequence| sequence.labels.len()).sum();
     Figures {
         records,

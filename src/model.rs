@@ -36,9 +36,10 @@ use self::shape::{ModelShape, ShapeError};
 use self::weights::NamedTensors;
 use crate::config::settings::ModelKind;
 
-/// Calls with fewer rows are padded with zeros to this many: below 4 rows MKL takes other kernels, whose sums are rounded
-/// differently, and a row's result would depend on how many records happened to be polled with it.
-const ROWS_MIN: i64 = 16;
+/// Rows go through a model in multiples of this many where there are more, and fewer are padded with zeros: at other numbers of
+/// rows libtorch's matrix products round in another way (below 4, MKL takes other kernels), and a row's result would depend on
+/// how many records happened to be polled with it.
+pub(crate) const ROWS: usize = 16;
 
 /// A trained autoencoder. It may move between threads and is used by one at a time.
 pub trait Autoencoder: Send {
@@ -157,7 +158,7 @@ pub fn use_one_thread() {
 /// Rows of a call at most where many are to be gone through: bounds the memory of one call, and keeps to whole blocks of rows.
 pub(crate) fn part_rows(inputs: usize) -> usize {
     const VALUES: usize = 1 << 20;
-    (VALUES / inputs.max(1)).next_multiple_of(ROWS_MIN as usize)
+    (VALUES / inputs.max(1)).next_multiple_of(ROWS)
 }
 
 /// Makes a tensor `[n, inputs]` of row-major scaled values.
@@ -204,7 +205,7 @@ fn take_weight(weights: &mut NamedTensors, name: &str, expected: &[usize]) -> Re
     Ok(tensor.f_to_kind(Kind::Float)?.f_contiguous()?)
 }
 
-/// Runs `forward` on `x` without gradients, padded to [`ROWS_MIN`] rows, and gives back the rows of `x`.
+/// Runs `forward` on `x` without gradients, padded to [`ROWS`] rows, and gives back the rows of `x`.
 fn infer(
     shape: &ModelShape,
     x: &Tensor,
@@ -216,10 +217,11 @@ fn infer(
         _ => return Err(ModelError::Input { inputs, found: x.size(), kind: x.f_kind()? }),
     };
     tch::no_grad(|| {
-        if rows >= ROWS_MIN {
+        let least = ROWS as i64;
+        if rows >= least {
             return Ok(forward(x)?);
         }
-        let padded = x.f_constant_pad_nd([0, 0, 0, ROWS_MIN - rows])?;
+        let padded = x.f_constant_pad_nd([0, 0, 0, least - rows])?;
         Ok(forward(&padded)?.f_narrow(0, 0, rows)?)
     })
 }

@@ -12,7 +12,7 @@ pub mod status;
 
 use std::sync::Arc;
 
-use self::admit::Item;
+use self::admit::{Item, Place};
 use self::series::{SeriesState, SeriesTable};
 use self::silence::{Here, Watch};
 use crate::config::settings::Stream;
@@ -296,11 +296,14 @@ impl Pipeline {
                 done.alerts.extend(watch.take(item.record));
             }
             let values = item.row.as_ref().map_or(values, |row| &row.values);
-            let residual = item.window.zip(residuals.as_ref()).map(|(window, all)| all.row(window));
+            let residual = match item.place {
+                Place::Window { index, .. } => residuals.as_ref().map(|all| all.row(index)),
+                _ => None,
+            };
             self.judge(slot, record, values, &item, residual, &mut done);
-            let inside_a_slot = self.resample.is_some() && item.row.is_none();
-            if let (Some(collector), Some(model), Some(outcome), false) =
-                (&mut self.collector, &self.model, done.outcomes.last(), inside_a_slot)
+            if let (Some(collector), Some(model), Some(outcome)) =
+                (&mut self.collector, &self.model, done.outcomes.last())
+                && item.place != Place::Slot
             {
                 let muted = self.episode.is_muted(&outcome.series, outcome.time);
                 let (partition, offset) = (record.partition, record.offset);

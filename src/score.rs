@@ -8,7 +8,7 @@ use tch::{Kind, Tensor};
 use self::chart::{Chart, ChartState, NotPositiveDefinite};
 use crate::config::settings::{self, Over};
 use crate::model::bundle::Bundle;
-use crate::model::{Autoencoder, ModelError, part_rows};
+use crate::model::{Autoencoder, ModelError, ROWS, part_rows};
 use crate::record::Scored;
 
 /// Why a bundle cannot score.
@@ -72,16 +72,13 @@ impl Residuals {
 /// keep two). A model that is told the time takes off all: what the clock explains is no part of what the chart keeps.
 const GAIN: f32 = 0.5;
 
-/// Windows go through the model in multiples of this many, filled up with zeros: libtorch's matrix products round in another
-/// way at other numbers of rows, and a score must not depend on how the records were batched.
-const ROWS: usize = 16;
-
 /// Reconstructs scaled windows (row-major, n x inputs): of each the last `judged` values, row-major.
 fn reconstruct(model: &dyn Autoencoder, scaled: &mut Vec<f32>, judged: usize) -> Result<Vec<f32>, ScoreError> {
     let inputs = model.shape().inputs();
     let rows = scaled.len() / inputs;
     let mut found = vec![0.0f32; rows * judged];
     if rows > 0 {
+        // Filled up with zeros: a score must not depend on how the records were batched.
         scaled.resize(rows.next_multiple_of(ROWS) * inputs, 0.0);
         // The batch goes over in one piece: libtorch keeps its own memory, and lets no safe program write into it.
         let x = Tensor::f_from_slice(scaled)?.f_view([-1, inputs as i64])?;
@@ -135,7 +132,7 @@ fn judged(over: Over, model: &dyn Autoencoder) -> usize {
 }
 
 /// The windows that begin at `starts` (rows of `values`, row-major, n x fields), part by part: `of` gets each part's windows,
-/// row-major, and how many they are.
+/// row-major.
 ///
 /// # Errors
 /// Those of `of`.

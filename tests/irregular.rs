@@ -2,11 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers included")]
 
+#[expect(dead_code, reason = "only its stream is needed here")]
+mod two_readings;
+
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use outlierd::config::settings::Stream;
-use outlierd::config::{Sources, load};
 use outlierd::model::bundle::Bundle;
 use outlierd::pipeline::series::SeriesTable;
 use outlierd::pipeline::{Done, Pipeline};
@@ -19,9 +21,8 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 fn stream(more: &[&str]) -> Arc<Stream> {
-    let base = ["input.topic=t", "record.fields=[\"x\", \"y\"]", "model.kind=linear", "model.latent=1"];
-    let overrides = base.iter().chain(more).map(|setting| format!("streams.s.{setting}")).collect();
-    Arc::new(load(&Sources { overrides, ..Sources::default() }).unwrap().streams.remove(0))
+    let more: Vec<String> = more.iter().map(|setting| format!("streams.s.{setting}")).collect();
+    two_readings::stream(&more.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 /// Two readings that follow one cause, at a time in seconds.

@@ -94,15 +94,7 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
             false => Sequence { name: name.clone(), ..sequence },
         }));
     }
-    let buffer = usize::from(args.vus_buffer);
-    let all = figures(&sequences, buffer);
-    let sequences: Vec<(Sequence, Figures)> = sequences
-        .into_iter()
-        .map(|sequence| {
-            let own = figures(std::slice::from_ref(&sequence), buffer);
-            (sequence, own)
-        })
-        .collect();
+    let (all, sequences) = figures(sequences, args.vus_buffer.into());
     show(&all, &sequences);
     if let Some(out) = &args.out {
         write(args, out, &all, &sequences)?;

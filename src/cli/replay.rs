@@ -10,16 +10,10 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 
 use super::config_args::{ConfigArgs, stream_of_fields};
-use super::input_args::{CHUNK_ROWS, Chunk, InputArgs, Records, files};
-use super::train::progress_bar;
-use crate::config::settings::Stream;
-use crate::model::bundle::Bundle;
-use crate::pipeline::Pipeline;
-use crate::pipeline::series::SeriesTable;
+use super::file_run::FileRun;
+use super::input_args::{Chunk, InputArgs, files};
 use crate::record::alert::{AlertEvent, AlertKind};
 use crate::record::{EventTime, Outcome};
-use crate::retrain::learn;
-use crate::retrain::set::{TrainingRow, TrainingSet};
 
 /// Score record files with the daemon's own pipeline: train on the first rows (or use a bundle), then go on row by row.
 ///
@@ -144,12 +138,7 @@ impl Totals {
 }
 
 /// The replay of one file.
-struct Run {
-    stream: Arc<Stream>,
-    records: Records,
-    pipeline: Pipeline,
-    table: SeriesTable,
-}
+struct Run(FileRun);
 
 impl Run {
     fn start(args: &Args, path: &Path) -> anyhow::Result<Self> {
@@ -157,12 +146,8 @@ impl Run {
             Some(name) => args.config.stream(Some(name))?,
             None => stream_of_fields(&args.config, &args.input_args.fields(path)?, Vec::new())?,
         };
-        let bundle = args.bundle.as_deref().map(Bundle::load).transpose()?;
-        let records = args.input_args.open(path, &stream, args.stream.is_some())?;
-        let stream = Arc::new(stream);
-        let pipeline = Pipeline::new(stream.clone(), bundle)?;
-        let table = SeriesTable::new(stream.record.max_series);
-        Ok(Self { stream, records, pipeline, table })
+        let (configured, bundle) = (args.stream.is_some(), args.bundle.as_deref());
+        FileRun::open(path, &args.input_args, stream, configured, bundle, args.train_rows).map(Self)
     }
 
     fn write<W: std::io::Write>(
@@ -172,18 +157,8 @@ impl Run {
         mut alerts: Option<&mut BufWriter<File>>,
     ) -> anyhow::Result<Totals> {
         let mut totals = Totals::default();
-        let mut learned = Vec::new();
         out.write_record(["time", "score", "threshold", "verdict", "is_alert", "top_field"])?;
-        loop {
-            let left = args.train_rows.map_or(0, |wanted| wanted.saturating_sub(totals.rows));
-            let learning = self.pipeline.bundle_id().is_none();
-            if learning && left == 0 {
-                self.learn(std::mem::take(&mut learned))?;
-                continue;
-            }
-            let rows = if learning { left.min(CHUNK_ROWS) } else { CHUNK_ROWS };
-            let Some(mut chunk) = self.records.run(rows, &mut self.pipeline, &mut self.table)? else { break };
-            learned.extend(chunk.done.learned.drain(..).map(|(_, row)| row));
+        while let Some(chunk) = self.0.next()? {
             self.write_rows(&chunk, out)?;
             totals.add(&chunk);
             if let Some(alerts) = alerts.as_mut() {
@@ -193,18 +168,11 @@ impl Run {
                 }
             }
         }
-        if let (true, Some(wanted)) = (self.pipeline.bundle_id().is_none(), args.train_rows) {
+        if let (true, Some(wanted)) = (self.0.pipeline.bundle_id().is_none(), args.train_rows) {
             bail!("{} rows are fewer than --train-rows {wanted}: nothing was scored", totals.rows);
         }
         out.flush()?;
         Ok(totals)
-    }
-
-    fn learn(&mut self, rows: Vec<TrainingRow>) -> anyhow::Result<()> {
-        let bar = progress_bar("training");
-        let bundle = learn::learn(&self.stream, &TrainingSet::new(rows), None, &mut |progress| bar.show(progress))?;
-        bar.finish();
-        Ok(self.pipeline.swap(Some(bundle))?)
     }
 
     fn write_rows<W: std::io::Write>(&self, chunk: &Chunk, out: &mut csv::Writer<W>) -> anyhow::Result<()> {
@@ -223,7 +191,7 @@ impl Run {
 
     fn cells(&self, outcome: &Outcome) -> [String; 6] {
         let number = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.6}"));
-        let field = outcome.top_field.and_then(|index| self.stream.record.fields.get(index));
+        let field = outcome.top_field.and_then(|index| self.0.stream.record.fields.get(index));
         [
             outcome.time.to_string(),
             number(outcome.scored.as_ref().map(|scored| scored.score)),

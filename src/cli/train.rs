@@ -14,10 +14,11 @@ use super::config_args::ConfigArgs;
 use super::input_args::{CHUNK_ROWS, InputArgs, files};
 use super::topic_range::{self, TopicRange};
 use crate::config::settings::{Settings, Stream};
+use crate::model::bundle::Bundle;
 use crate::model::registry::Registry;
 use crate::pipeline::Pipeline;
 use crate::pipeline::series::SeriesTable;
-use crate::retrain::learn::{self, Progress};
+use crate::retrain::learn::{self, LearnError};
 use crate::retrain::set::{TrainingRow, TrainingSet};
 
 /// Train a bundle from files (CSV, JSON lines) or from the stream's topic, and make it the live one.
@@ -62,9 +63,7 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     let rows = if args.from_topic { from_topic(args, &settings, &stream)? } else { from_files(args, &stream)? };
     println!("{} records to learn from", rows.len());
     let stream = if args.compare { chosen(&stream, &rows)? } else { stream };
-    let bar = progress_bar("training");
-    let bundle = learn::learn(&stream, &TrainingSet::new(rows), None, &mut |progress| bar.show(progress))?;
-    bar.finish();
+    let bundle = learn_with_bar(&stream, &TrainingSet::new(rows), "training")?;
     let registry = Registry::open(&settings.service.model_dir)?;
     let folder = bundle.save(registry.root())?;
     let metrics = &bundle.manifest.origin.metrics;
@@ -86,7 +85,6 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
 /// The stream with the kind of model that a comparison finds best.
 fn chosen(stream: &Arc<Stream>, rows: &[TrainingRow]) -> anyhow::Result<Arc<Stream>> {
     let kind = compare::choose(stream, rows)?;
-    let mut chosen = Stream::clone(stream);
     if kind != stream.model.kind {
         println!(
             "the configuration says {}: set streams.{}.model.kind = {:?} to keep it at retrainings",
@@ -94,10 +92,8 @@ fn chosen(stream: &Arc<Stream>, rows: &[TrainingRow]) -> anyhow::Result<Arc<Stre
             stream.name,
             kind.as_str()
         );
-        chosen.model.kind = kind;
-        chosen.model.script = None;
     }
-    Ok(Arc::new(chosen))
+    Ok(Arc::new(stream.with_kind(kind)))
 }
 
 fn from_files(args: &Args, stream: &Arc<Stream>) -> anyhow::Result<Vec<TrainingRow>> {
@@ -133,26 +129,17 @@ fn from_topic(args: &Args, settings: &Settings, stream: &Arc<Stream>) -> anyhow:
     Ok(rows)
 }
 
-/// A bar on stderr, where that is a terminal.
-pub(super) struct TrainingBar(ProgressBar);
-
-/// A bar for one training.
-pub(super) fn progress_bar(what: &'static str) -> TrainingBar {
+/// Learns a bundle, with a bar on stderr where that is a terminal.
+pub(super) fn learn_with_bar(stream: &Stream, set: &TrainingSet, what: &'static str) -> Result<Bundle, LearnError> {
     let bar = ProgressBar::new(1).with_message(what);
     if let Ok(style) = ProgressStyle::with_template("{msg} [{wide_bar}] epoch {pos}/{len} {eta}") {
         bar.set_style(style);
     }
-    TrainingBar(bar)
-}
-
-impl TrainingBar {
-    pub(super) fn show(&self, progress: &Progress) -> ControlFlow<()> {
-        self.0.set_length(progress.of as u64);
-        self.0.set_position(progress.epochs as u64);
+    let bundle = learn::learn(stream, set, None, &mut |progress| {
+        bar.set_length(progress.of as u64);
+        bar.set_position(progress.epochs as u64);
         ControlFlow::Continue(())
-    }
-
-    pub(super) fn finish(&self) {
-        self.0.finish_and_clear();
-    }
+    })?;
+    bar.finish_and_clear();
+    Ok(bundle)
 }

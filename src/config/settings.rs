@@ -116,6 +116,20 @@ pub struct Stream {
     pub mutes: Vec<Mute>,
 }
 
+impl Stream {
+    /// The same stream with another kind of model, and a code that is narrower than the inputs: that of a torchscript model is
+    /// its own, whatever the configuration says.
+    pub fn with_kind(&self, kind: ModelKind) -> Self {
+        let mut other = self.clone();
+        if kind != self.model.kind {
+            other.model.kind = kind;
+            other.model.script = None;
+            other.model.latent = other.model.latent.min(other.window * other.record.fields.len() - 1);
+        }
+        other
+    }
+}
+
 /// Where the records of a stream come from.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Input {

@@ -195,10 +195,10 @@ mod tests {
             labels,
             independent: false,
         };
-        let all = figures(std::slice::from_ref(&sequence), 20);
+        let (all, sequences) = figures(vec![sequence], 20);
         assert_eq!((all.fixed.f1, all.roc_auc), (Some(1.0), Some(1.0)));
-        assert!(shown(&sequence).len() <= POINTS);
-        let page = html("pumps & valves", &all, &[(sequence, all.clone())]);
+        assert!(shown(&sequences[0].0).len() <= POINTS);
+        let page = html("pumps & valves", &all, &sequences);
         assert!(page.contains("<h1>pumps &amp; valves</h1>") && page.contains("&lt;script&gt;alert(1)"));
         assert!(!page.contains("<script>alert(1)"), "a name is text");
         assert!(page.contains("Plotly.newPlot(\"plot-1\""));

@@ -16,7 +16,7 @@ use super::dense::Dense;
 use super::lstm::Lstm;
 use super::shape::ModelShape;
 use super::weights::NamedTensors;
-use super::{Autoencoder, ModelError, infer, take_weight};
+use super::{Autoencoder, ModelError, ROWS, infer, take_weight};
 use crate::config::settings::ModelKind;
 
 /// What sets one kind of network apart: its weights, and the way through them.
@@ -126,8 +126,6 @@ const DRAWS: &str = "draws";
 const LOG_VARIANCE_MAX: f64 = 10.0;
 /// Values of the reconstructions of a block, all draws counted: 1 MiB.
 const BLOCK_VALUES: usize = 1 << 18;
-/// Blocks have a multiple of this many rows: see [`infer`].
-const BLOCK_ROWS: usize = 16;
 /// The variance of the reconstruction is taken for at least this, in scaled units.
 const VARIANCE_MIN: f64 = 1e-4;
 
@@ -210,7 +208,7 @@ impl Network {
     /// [`Network::forward`] part by part: what a layer leaves behind is still in the cache for the next one.
     fn in_blocks(&self, x: &Tensor) -> Result<Tensor, TchError> {
         let values = self.shape.inputs() * self.shape.samples.max(1);
-        let (rows, most) = (x.size()[0], (BLOCK_VALUES / values).next_multiple_of(BLOCK_ROWS) as i64);
+        let (rows, most) = (x.size()[0], (BLOCK_VALUES / values).next_multiple_of(ROWS) as i64);
         if rows <= most {
             return self.forward(x);
         }

@@ -13,19 +13,34 @@ pub(super) struct Item {
     pub(super) slot: usize,
     /// Its event time: that of the slot which it made whole, where there is one.
     pub(super) time: EventTime,
-    /// Index of its window; `None` where it is not scored.
-    pub(super) window: Option<usize>,
-    /// Whether it lies between two windows, or inside a slot of the resampling.
-    pub(super) between: bool,
+    /// What it adds to.
+    pub(super) place: Place,
     /// The slot that it made whole, which is judged in its place.
     pub(super) row: Option<Whole>,
-    /// Whether records are missing inside its window.
-    pub(super) spans_gap: bool,
     pub(super) faults: Vec<Fault>,
     /// Whether its series had expired and starts anew with it.
     pub(super) anew: bool,
     /// Whether nothing of it is published.
     pub(super) warms_up: bool,
+}
+
+/// What a record adds to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum Place {
+    /// No window yet: there is no model, its window is not full, or a sensor is at fault.
+    #[default]
+    Nowhere,
+    /// The slot of the resampling that still grows.
+    Slot,
+    /// Nothing before the next window: it lies between two.
+    Between,
+    /// It ends a window.
+    Window {
+        /// Which of the batch.
+        index: usize,
+        /// Whether records are missing inside.
+        spans_gap: bool,
+    },
 }
 
 /// A record that passed the gate, faulty or not.
@@ -71,10 +86,12 @@ impl Pipeline {
                 let restarts = matches!(order, gate::Order::SetBack { .. });
                 let slots = state.resample.get_or_insert_default();
                 item.row = plan.push(slots, record.time, values, restarts);
-                item.between = item.row.is_none();
                 match &item.row {
                     Some(row) => (row.time, self.gate.check_values(&mut state.gate, &row.values), order),
-                    None => (record.time, GateVerdict::Pass, order),
+                    None => {
+                        item.place = Place::Slot;
+                        (record.time, GateVerdict::Pass, order)
+                    }
                 }
             }
         };
@@ -95,11 +112,10 @@ impl Pipeline {
                 }
                 item.faults = faults;
             }
-            GateVerdict::Pass if !item.between => {
+            GateVerdict::Pass if item.place != Place::Slot => {
                 let values = item.row.as_ref().map_or(values, |row| &row.values);
                 if let Some(model) = &self.model {
-                    let gathered = self.gather(model, &mut found.state, time, values, windows);
-                    (item.window, item.between, item.spans_gap) = gathered;
+                    item.place = self.gather(model, &mut found.state, time, values, windows);
                 }
             }
             GateVerdict::Pass | GateVerdict::Reject(..) => {}
@@ -107,8 +123,7 @@ impl Pipeline {
         Ok(Admitted { item, before, out_of_order: order != gate::Order::InOrder })
     }
 
-    /// Adds a record to its series' window, and the window, where it is full, to those of the batch. Gives the index of the
-    /// window, whether the record lies between two of them, and whether records are missing inside.
+    /// Adds a record to its series' window, and the window, where it is full, to those of the batch.
     fn gather(
         &self,
         model: &Model,
@@ -116,26 +131,23 @@ impl Pipeline {
         time: EventTime,
         values: &[f64],
         windows: &mut Vec<f32>,
-    ) -> (Option<usize>, bool, bool) {
+    ) -> Place {
         let (window, stride) = (self.stream.window, self.stream.stride);
-        let mut told = Vec::new();
-        let values = if self.stream.model.context.is_empty() {
-            values
-        } else {
-            told.extend_from_slice(values);
-            self.clock.append(time, &mut told);
-            &told
-        };
+        let is_told = !self.stream.model.context.is_empty();
+        let told = is_told.then(|| self.clock.extended(values, &[time], values.len()));
+        let values = told.as_deref().unwrap_or(values);
         if window <= 1 {
             model.scorer.scale_onto(values, windows);
-            return (Some(windows.len() / values.len() - 1), false, false);
+            return Place::Window { index: windows.len() / values.len() - 1, spans_gap: false };
         }
         let state = state.window.get_or_insert_default();
         state.note(time, model.gap_us);
         if state.push(window, stride, values, |readings| model.scorer.scale_onto(readings, windows)) {
-            (Some(windows.len() / (window * values.len()) - 1), false, state.spans_gap(window))
+            Place::Window { index: windows.len() / (window * values.len()) - 1, spans_gap: state.spans_gap(window) }
+        } else if state.is_between(window, stride, values.len()) {
+            Place::Between
         } else {
-            (None, state.is_between(window, stride, values.len()), false)
+            Place::Nowhere
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::series::{ScoringState, SeriesState, Slot};
 use super::status::{gap_us, threshold_plan};
-use super::{Done, Item, Model, Pipeline, PipelineError};
+use super::{Done, Item, Model, Pipeline, PipelineError, Place};
 use crate::cadence::Cadence;
 use crate::config::settings::Stream;
 use crate::episode::{EpisodeState, Judgement, RecordRef};
@@ -103,7 +103,7 @@ impl Pipeline {
                 done.counts.budgeted += model.threshold.risk();
                 judgement
             }
-            (_, None) if item.between => Judgement::Between,
+            (_, None) if matches!(item.place, Place::Between | Place::Slot) => Judgement::Between,
             // A window that is not full yet.
             (Some(_), None) => Judgement::Learning,
             (None, _) => {
@@ -113,7 +113,8 @@ impl Pipeline {
             }
         };
         let bundle = self.model.as_ref().map_or("", |model| &model.id);
-        let (series, spans_gap) = (&*slot.series, item.spans_gap);
+        let series = &*slot.series;
+        let spans_gap = matches!(item.place, Place::Window { spans_gap: true, .. });
         let (partition, offset) = (record.partition, record.offset);
         let at = RecordRef { series, time, partition, offset, bundle, warms_up, spans_gap };
         let scoring = state.scoring.as_ref();

@@ -306,9 +306,7 @@ impl Engine {
         at: EventTime,
         go_on: &mut dyn FnMut() -> ControlFlow<()>,
     ) -> Result<Verdict, RetrainError> {
-        let mut linear = Stream::clone(&self.stream);
-        linear.model.kind = ModelKind::Linear;
-        linear.model.latent = linear.model.latent.min(linear.window * linear.record.fields.len() - 1);
+        let linear = self.stream.with_kind(ModelKind::Linear);
         let baseline = match self.stream.model.kind {
             ModelKind::Linear => None,
             _ => Some(learn(&linear, learned, None, &mut |_| go_on())?),

@@ -329,7 +329,7 @@ fn confirmed_faults(challenger: &Reached, champion: &Reached) -> Test {
 }
 
 /// Each series of a set as a course of its own.
-fn courses(set: &TrainingSet, fields: usize) -> Vec<Course> {
+pub fn courses(set: &TrainingSet, fields: usize) -> Vec<Course> {
     set.segments.iter().map(|rows| course(set, fields, rows.clone())).collect()
 }
 

@@ -12,13 +12,12 @@ use anyhow::{Context as _, bail};
 
 use super::Args;
 use crate::cli::config_args::stream_of_fields;
-use crate::cli::train::progress_bar;
+use crate::cli::train::learn_with_bar;
 use crate::config::settings::Stream;
 use crate::evaluate::Sequence;
 use crate::pipeline::Pipeline;
 use crate::pipeline::series::SeriesTable;
 use crate::record::{Batch, EventTime, Record};
-use crate::retrain::learn;
 use crate::retrain::set::{TrainingRow, TrainingSet};
 
 /// Event time between two readings of a course; a course says nothing about it.
@@ -40,10 +39,7 @@ pub(super) fn judge(args: &Args, path: &Path, labels: &[bool]) -> anyhow::Result
         bail!("its rows have {width} readings, fewer than the window of {}", stream.window);
     }
     let set = TrainingSet::new(normal.iter().flat_map(|&row| training_rows(row, &courses[row])));
-    let bar = progress_bar("training");
-    let bundle = learn::learn(&stream, &set, None, &mut |progress| bar.show(progress))?;
-    bar.finish();
-    let mut pipeline = Pipeline::new(stream.clone(), Some(bundle))?;
+    let mut pipeline = Pipeline::new(stream.clone(), Some(learn_with_bar(&stream, &set, "training")?))?;
     let judged: Vec<usize> = (0..courses.len()).filter(|row| normal.binary_search(row).is_err()).collect();
     let mut sequence = Sequence {
         threshold: pipeline.calibrated_threshold().context("no threshold without a bundle")?,

@@ -6,15 +6,15 @@ use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 
-use super::progress_bar;
+use super::learn_with_bar;
 use crate::cli::table;
 use crate::config::settings::{ModelKind, Stream};
 use crate::model::bundle::Bundle;
 use crate::model::from_weights;
-use crate::retrain::learn;
-use crate::retrain::proof::{Case, Measured};
+use crate::model::shape::ModelShape;
+use crate::retrain::proof::{Case, Measured, courses};
 use crate::retrain::set::{TrainingRow, TrainingSet};
-use crate::retrain::trial::{Course, Trial};
+use crate::retrain::trial::Trial;
 
 /// Part of the records, the newest, that no kind learns from.
 const HOLD_OUT: f64 = 0.25;
@@ -76,16 +76,17 @@ fn split(rows: &[TrainingRow]) -> (TrainingSet, TrainingSet, TrainingSet) {
 
 /// The kinds that the stream's window and fields allow, the cheap ones first.
 fn kinds(stream: &Stream) -> Vec<ModelKind> {
-    let all =
-        [ModelKind::Linear, ModelKind::Dense, ModelKind::Vae, ModelKind::Conv, ModelKind::ConvVae, ModelKind::Lstm];
-    let fits = |kind: &ModelKind| {
-        (stream.window >= 2 || !kind.is_windowed()) && (!stream.model.hidden.is_empty() || !kind.has_layers())
-    };
-    let mut kinds: Vec<ModelKind> = all.into_iter().filter(fits).collect();
-    if stream.model.script.is_some() {
-        kinds.push(ModelKind::Torchscript);
-    }
-    kinds
+    let all = [
+        ModelKind::Linear,
+        ModelKind::Dense,
+        ModelKind::Vae,
+        ModelKind::Conv,
+        ModelKind::ConvVae,
+        ModelKind::Lstm,
+        ModelKind::Torchscript,
+    ];
+    let shape = |kind| ModelShape::of(&stream.with_kind(kind).model, stream.window, stream.record.fields.len());
+    all.into_iter().filter(|&kind| shape(kind).validate().is_ok()).collect()
 }
 
 fn contend(
@@ -95,14 +96,8 @@ fn contend(
     held_out: &TrainingSet,
     case: &Case<'_>,
 ) -> anyhow::Result<Contender> {
-    let mut own = stream.clone();
-    own.model.kind = kind;
-    if kind != ModelKind::Torchscript {
-        own.model.script = None;
-    }
-    let bar = progress_bar(kind.as_str());
-    let bundle = learn::learn(&own, learned, None, &mut |progress| bar.show(progress))?;
-    bar.finish();
+    let own = stream.with_kind(kind);
+    let bundle = learn_with_bar(&own, learned, kind.as_str())?;
     let weights = bundle.model.weights().into_iter().collect();
     let timed = Bundle {
         manifest: bundle.manifest.clone(),
@@ -115,12 +110,7 @@ fn contend(
 }
 
 fn cost_us(stream: &Stream, bundle: Bundle, held_out: &TrainingSet) -> anyhow::Result<f64> {
-    let fields = stream.record.fields.len();
-    let course = |rows: &std::ops::Range<usize>| Course {
-        times: held_out.times[rows.clone()].to_vec(),
-        values: held_out.rows[rows.start * fields..rows.end * fields].to_vec(),
-    };
-    let courses: Vec<Course> = held_out.segments.iter().map(course).collect();
+    let courses = courses(held_out, stream.record.fields.len());
     let mut trial = Trial::new(stream, bundle)?;
     trial.run(&courses, None)?;
     let (began, mut records) = (Instant::now(), 0);

@@ -1,0 +1,62 @@
+//! A file that runs through the daemon's pipeline, row after row: its first rows are learned from, or a bundle is given.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::input_args::{CHUNK_ROWS, Chunk, InputArgs, Records};
+use super::train::learn_with_bar;
+use crate::config::settings::Stream;
+use crate::model::bundle::Bundle;
+use crate::pipeline::Pipeline;
+use crate::pipeline::series::SeriesTable;
+use crate::retrain::set::{TrainingRow, TrainingSet};
+
+/// See the module.
+pub(super) struct FileRun {
+    pub(super) stream: Arc<Stream>,
+    pub(super) pipeline: Pipeline,
+    records: Records,
+    table: SeriesTable,
+    /// Rows to learn from, where there is no bundle.
+    train_rows: usize,
+    learned: Vec<TrainingRow>,
+    /// Rows so far.
+    pub(super) rows: usize,
+}
+
+impl FileRun {
+    /// Opens the file at `path`; `configured` says that the stream comes from a configuration, which names its columns.
+    pub(super) fn open(
+        path: &Path,
+        input: &InputArgs,
+        stream: Stream,
+        configured: bool,
+        bundle: Option<&Path>,
+        train_rows: Option<usize>,
+    ) -> anyhow::Result<Self> {
+        let bundle = bundle.map(Bundle::load).transpose()?;
+        let records = input.open(path, &stream, configured)?;
+        let stream = Arc::new(stream);
+        let pipeline = Pipeline::new(stream.clone(), bundle)?;
+        let table = SeriesTable::new(stream.record.max_series);
+        Ok(Self { stream, pipeline, records, table, train_rows: train_rows.unwrap_or(0), learned: Vec::new(), rows: 0 })
+    }
+
+    /// The next rows: those to learn from, and then, once a bundle is trained from them, the others. `None` at the end.
+    pub(super) fn next(&mut self) -> anyhow::Result<Option<Chunk>> {
+        let mut most = CHUNK_ROWS;
+        if self.pipeline.bundle_id().is_none() {
+            match self.train_rows.saturating_sub(self.rows) {
+                0 => {
+                    let set = TrainingSet::new(std::mem::take(&mut self.learned));
+                    self.pipeline.swap(Some(learn_with_bar(&self.stream, &set, "training")?))?;
+                }
+                left => most = left.min(CHUNK_ROWS),
+            }
+        }
+        let Some(mut chunk) = self.records.run(most, &mut self.pipeline, &mut self.table)? else { return Ok(None) };
+        self.learned.extend(chunk.done.learned.drain(..).map(|(_, row)| row));
+        self.rows += chunk.rows;
+        Ok(Some(chunk))
+    }
+}
