@@ -62,6 +62,7 @@ fn decode(c: &mut Criterion) {
         key: Some(b"p1"),
         payload: Some(Vec::as_slice(payload)),
         timestamp: Some(EventTime(0)),
+        headers: None,
     };
     let messages: Vec<Message<'_>> = payloads.iter().map(message).collect();
     let from_kafka = Decoder::new(&format(KeyFrom::Kafka, TimeFrom::Kafka));

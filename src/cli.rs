@@ -15,6 +15,7 @@ mod demo;
 mod evaluate;
 mod feedback;
 mod file_run;
+mod image_files;
 mod input_args;
 mod model;
 mod replay;

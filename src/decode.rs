@@ -3,7 +3,7 @@
 //!
 //! A message is either exactly one record or exactly one [`Rejected`](crate::record::Rejected), never both and never
 //! neither; message order is kept; nothing here panics, reads a clock or touches a network. [`json`] reads Kafka
-//! messages and [`lines`] of files, [`mod@csv`] reads CSV files for `replay` and `train`, [`mod@file`] tells the two kinds of
+//! messages and [`lines`] of files, [`mod@image`] messages that are images, [`mod@csv`] reads CSV files for `replay` and `train`, [`mod@file`] tells the two kinds of
 //! file apart, and [`schema`] describes an accepted JSON record as a JSON Schema.
 //!
 //! What a value means is the same in JSON and in CSV:
@@ -21,6 +21,7 @@
 
 pub mod csv;
 pub mod file;
+pub mod image;
 pub mod json;
 pub mod lines;
 pub mod schema;
@@ -30,6 +31,7 @@ pub mod time;
 
 #[cfg(test)]
 mod fixtures;
+mod meta;
 mod tree;
 mod walk;
 

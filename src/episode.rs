@@ -273,6 +273,7 @@ impl Plan {
             ratio: None,
             peak_ratio: None,
             fields: Vec::new(),
+            regions: Vec::new(),
             faults: Vec::new(),
             bundle: record.bundle.to_owned(),
             provisional: false,

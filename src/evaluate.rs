@@ -34,6 +34,32 @@ pub struct Sequence {
     pub labels: Vec<bool>,
     /// Whether each record stands alone: then there are no ranges, and no delays.
     pub independent: bool,
+    /// Of images, where their defects were found.
+    pub located: Option<Located>,
+    /// Of images, those that raised an alert, with what is strange in red.
+    pub pictures: Vec<Picture>,
+}
+
+/// Where defects were found: of the images whose defects have a mask.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Located {
+    /// Images that raised an alert.
+    pub caught: usize,
+    /// Those of them whose highest region overlaps the mask.
+    pub overlapping: usize,
+}
+
+/// An image that raised an alert.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Picture {
+    /// Class and file.
+    pub name: String,
+    /// Its score.
+    pub score: f64,
+    /// Whether it is labelled so.
+    pub anomalous: bool,
+    /// Its heat map, a PNG file.
+    pub png: Vec<u8>,
 }
 
 impl Sequence {
@@ -62,6 +88,9 @@ pub struct Figures {
     pub fixed: Counts,
     /// Alerts as in life: adaptive thresholds, episodes, sensor faults.
     pub alerts: Counts,
+    /// Of images, where their defects were found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub located: Option<Located>,
 }
 
 /// The figures of all sequences together, and of each; `buffer` is the longest one of [`vus::vus_pr`], in records.
@@ -97,5 +126,12 @@ fn together(sequences: &[Sequence], volumes: &[Option<f64>]) -> Figures {
         vus_pr: (!volumes.is_empty()).then(|| volumes.iter().sum::<f64>() / volumes.len() as f64),
         fixed: fixed.finish(),
         alerts: alerts.finish(),
+        located: located(sequences),
     }
+}
+
+fn located(sequences: &[Sequence]) -> Option<Located> {
+    let add =
+        |a: Located, b: Located| Located { caught: a.caught + b.caught, overlapping: a.overlapping + b.overlapping };
+    sequences.iter().filter_map(|sequence| sequence.located).reduce(add).filter(|located| located.caught > 0)
 }

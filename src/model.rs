@@ -19,9 +19,11 @@ pub mod train;
 pub mod weights;
 
 mod conv;
+mod conv2d;
 mod dense;
 mod disk;
 mod lstm;
+mod unet;
 
 use tch::{Kind, TchError, Tensor};
 use thiserror::Error;

@@ -6,6 +6,7 @@
 
 mod admit;
 mod judge;
+mod reader;
 pub mod series;
 mod silence;
 pub mod status;
@@ -13,10 +14,10 @@ pub mod status;
 use std::sync::Arc;
 
 use self::admit::{Item, Place};
+use self::reader::Reader;
 use self::series::{SeriesState, SeriesTable};
 use self::silence::{Here, Watch};
 use crate::config::settings::Stream;
-use crate::decode::json::Decoder;
 use crate::events::BatchDone;
 use crate::model::bundle::Bundle;
 use crate::model::context::Clock;
@@ -80,6 +81,8 @@ pub struct Done {
     pub alerts: Vec<Alert>,
     /// What goes to the dead letters.
     pub rejected: Vec<Rejected>,
+    /// Heat maps of alerts, each with its alert's id and as a PNG file; only where the stream publishes them.
+    pub heat_maps: Vec<(String, Vec<u8>)>,
     /// Records to learn from, each with the index of its message; only without a bundle.
     pub learned: Vec<(usize, TrainingRow)>,
     /// For the metrics.
@@ -89,7 +92,7 @@ pub struct Done {
 /// The steps of one stream, ready to run.
 pub struct Pipeline {
     stream: Arc<Stream>,
-    decoder: Decoder,
+    reader: Reader,
     /// `None` where records are taken as they come.
     resample: Option<resample::Plan>,
     /// The context of each record, which the model is told.
@@ -129,7 +132,7 @@ impl Pipeline {
     pub fn new(stream: Arc<Stream>, bundle: Option<Bundle>) -> Result<Self, PipelineError> {
         let watch = Watch::new(&stream.silence);
         let mut pipeline = Self {
-            decoder: Decoder::new(&stream.record),
+            reader: Reader::new(&stream),
             resample: resample::Plan::new(&stream.resample, &stream.record.fields),
             clock: Clock::new(&stream.model),
             gate: gate::Plan::new(&stream.gate, &stream.record.fields, None),
@@ -173,7 +176,9 @@ impl Pipeline {
 
     fn start_collecting(&mut self) {
         let stream = &self.stream;
-        self.collector = self.admission.clone().zip(self.model.as_ref()).map(|(admission, model)| {
+        // Images are not kept: see `[defaults.retrain]`.
+        let admission = self.admission.clone().filter(|_| stream.image.is_none());
+        self.collector = admission.zip(self.model.as_ref()).map(|(admission, model)| {
             let period = model.scorer.bundle().calibration.period_micros;
             Collector::new(&stream.retrain, admission, stream.window, period)
         });
@@ -226,8 +231,7 @@ impl Pipeline {
         table: &mut SeriesTable,
         load: &mut Load<'_>,
     ) -> Result<Done, PipelineError> {
-        let batch = self.decoder.decode(messages);
-        self.run_decoded(messages, batch, table, load)
+        self.run_parts(messages, messages, table, load)
     }
 
     /// Runs the messages of a file: when they arrived is not known, so none of them is from the future.
@@ -240,8 +244,26 @@ impl Pipeline {
         table: &mut SeriesTable,
         load: &mut Load<'_>,
     ) -> Result<Done, PipelineError> {
-        let batch = self.decoder.decode(messages);
-        self.run_decoded(&[], batch, table, load)
+        self.run_parts(messages, &[], table, load)
+    }
+
+    /// Decodes and runs; `arrived` are the messages whose times of arrival are known.
+    fn run_parts(
+        &mut self,
+        messages: &[Message<'_>],
+        arrived: &[Message<'_>],
+        table: &mut SeriesTable,
+        load: &mut Load<'_>,
+    ) -> Result<Done, PipelineError> {
+        let (mut done, mut next) = (Done::default(), 0);
+        table.begin_batch();
+        // Readings are one part; images are decoded as many at a time as memory should hold.
+        while next < messages.len() {
+            let (batch, after) = self.reader.decode(messages, next);
+            self.run_part(arrived, batch, table, load, &mut done)?;
+            next = after;
+        }
+        Ok(self.finish(done))
     }
 
     /// Runs a decoded batch; `messages` give the arrival times and may be empty, as for files.
@@ -255,20 +277,40 @@ impl Pipeline {
         table: &mut SeriesTable,
         load: &mut Load<'_>,
     ) -> Result<Done, PipelineError> {
-        let mut done = Done { rejected: batch.rejected, ..Done::default() };
-        done.counts.records = (batch.records.len() + done.rejected.len()) as u64;
-        done.counts.coerced = batch.coerced;
+        let mut done = Done::default();
+        table.begin_batch();
+        self.run_part(messages, batch, table, load, &mut done)?;
+        Ok(self.finish(done))
+    }
+
+    /// Adds what a decoded batch comes to.
+    fn run_part(
+        &mut self,
+        messages: &[Message<'_>],
+        mut batch: Batch<'_>,
+        table: &mut SeriesTable,
+        load: &mut Load<'_>,
+        done: &mut Done,
+    ) -> Result<(), PipelineError> {
+        done.counts.records += (batch.records.len() + batch.rejected.len()) as u64;
+        done.counts.coerced += batch.coerced;
+        done.rejected.append(&mut batch.rejected);
         let mut items = Vec::with_capacity(batch.records.len());
         let mut windows = Vec::with_capacity(batch.values.len() * self.stream.window / self.stream.stride);
+        let mut seen = Vec::new();
         done.outcomes.reserve(batch.records.len());
-        table.begin_batch();
         let readings = batch.values.chunks_exact(self.stream.record.fields.len());
 
         for (index, (record, values)) in batch.records.iter().zip(readings.clone()).enumerate() {
             let arrival = messages.get(record.message).and_then(|message| message.timestamp);
             let warms_up = arrival.zip(self.warm_until).is_some_and(|(arrival, until)| arrival < until);
             match self.admit(record, arrival, values, table, load, &mut windows) {
-                Ok(admitted) => {
+                Ok(mut admitted) => {
+                    if let (Some(image), true) = (batch.images.get(index), admitted.item.faults.is_empty()) {
+                        admitted.item.place = Place::Window { index: seen.len(), spans_gap: false };
+                        admitted.item.file = Some(image.file.clone());
+                        seen.push(image);
+                    }
                     done.counts.out_of_order += u64::from(admitted.out_of_order);
                     if let Some(watch) = &mut self.watch {
                         let bundle = self.model.as_ref().map_or("", |model| &model.id);
@@ -281,8 +323,8 @@ impl Pipeline {
                 Err((reason, detail)) => done.rejected.push(Rejected::new(record.message, reason, detail)),
             }
         }
-        let residuals = match &self.model {
-            Some(model) => Some(model.scorer.forward(windows)?),
+        let found = match &self.model {
+            Some(model) => Some(model.look(&self.stream, windows, &seen)?),
             None => None,
         };
         let readings: Vec<&[f64]> = readings.collect();
@@ -296,11 +338,11 @@ impl Pipeline {
                 done.alerts.extend(watch.take(item.record));
             }
             let values = item.row.as_ref().map_or(values, |row| &row.values);
-            let residual = match item.place {
-                Place::Window { index, .. } => residuals.as_ref().map(|all| all.row(index)),
+            let evidence = match item.place {
+                Place::Window { index, .. } => found.as_ref().map(|all| all.at(index, &seen)),
                 _ => None,
             };
-            self.judge(slot, record, values, &item, residual, &mut done);
+            self.judge(slot, record, values, &item, evidence, done);
             if let (Some(collector), Some(model), Some(outcome)) =
                 (&mut self.collector, &self.model, done.outcomes.last())
                 && item.place != Place::Slot
@@ -310,10 +352,15 @@ impl Pipeline {
                 collector.offer(&Judged { partition, offset, values, outcome, muted }, model.tag);
             }
         }
+        Ok(())
+    }
+
+    /// What all parts came to together.
+    fn finish(&self, mut done: Done) -> Done {
         self.count(&done);
         done.rejected.sort_by_key(|rejected| rejected.message);
         done.counts.rejected = done.rejected.iter().map(|rejected| rejected.reason).collect();
-        Ok(done)
+        done
     }
 
     /// Counts what a bundle on probation is held against.

@@ -6,11 +6,14 @@
 
 pub mod alert;
 pub mod feedback;
+pub mod image;
 
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use self::image::Image;
 
 use serde::{Deserialize, Serialize};
 
@@ -59,8 +62,20 @@ impl fmt::Display for EventTime {
     }
 }
 
+/// The headers of a message.
+pub trait Headers {
+    /// The value of the last header of that name.
+    fn last(&self, name: &str) -> Option<&[u8]>;
+}
+
+impl fmt::Debug for dyn Headers + '_ {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("headers")
+    }
+}
+
 /// One message as it came from a source, borrowed from the source's buffer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Message<'a> {
     /// The partition it was read from (0 for files).
     pub partition: i32,
@@ -72,6 +87,8 @@ pub struct Message<'a> {
     pub payload: Option<&'a [u8]>,
     /// The Kafka timestamp, where the broker gave one.
     pub timestamp: Option<EventTime>,
+    /// The headers, where there are any.
+    pub headers: Option<&'a dyn Headers>,
 }
 
 /// One decoded record, without its values: those are one row of [`Batch::values`].
@@ -99,6 +116,8 @@ pub struct Batch<'a> {
     pub records: Vec<Record<'a>>,
     /// Their readings in the units of the sensors, row-major.
     pub values: Vec<f64>,
+    /// Their images, one for each record, where records are images; the reading of an image is its mean brightness.
+    pub images: Vec<Image>,
     /// The messages that could not be decoded.
     pub rejected: Vec<Rejected>,
     /// Numbers that came as strings and were accepted.
@@ -154,6 +173,12 @@ pub enum RejectReason {
     DuplicateField,
     /// A configured field holds something that is no number.
     WrongType,
+    /// No image that can be read: another format, damaged, or longer to decode than `image.decode_timeout`.
+    BadImage,
+    /// More pixels than `image.max_pixels`, or a file beyond `image.max_file_bytes`.
+    ImageTooLarge,
+    /// A file that is not there, or not below `image.root`.
+    BadFile,
     /// No series key where one is due.
     MissingKey,
     /// A series key that is empty, too long, not text or not UTF-8.
@@ -183,6 +208,9 @@ impl RejectReason {
             Self::NotObject => "not_object",
             Self::DuplicateField => "duplicate_field",
             Self::WrongType => "wrong_type",
+            Self::BadImage => "bad_image",
+            Self::ImageTooLarge => "image_too_large",
+            Self::BadFile => "bad_file",
             Self::MissingKey => "missing_key",
             Self::BadKey => "bad_key",
             Self::MissingTime => "missing_time",

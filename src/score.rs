@@ -2,6 +2,10 @@
 
 pub mod calibrate;
 pub mod chart;
+pub mod error_map;
+pub mod heat_map;
+pub mod inspect;
+pub mod tiles;
 
 use tch::{Kind, Tensor};
 
@@ -20,6 +24,9 @@ pub enum ScoreError {
     /// The calibration is unusable.
     #[error(transparent)]
     Covariance(#[from] NotPositiveDefinite),
+    /// A bundle that was trained on readings.
+    #[error("the bundle does not know images: train a new one")]
+    NoPeaks,
     /// libtorch refused a tensor.
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),

@@ -171,6 +171,16 @@ impl Sink {
         self.send(record)
     }
 
+    /// Sends the heat map of an alert, a PNG file, keyed by the alert's id.
+    ///
+    /// # Errors
+    /// [`SinkError::Delivery`] where librdkafka does not take it.
+    pub fn heat_map(&self, alert: &str, png: &[u8]) -> Result<(), SinkError> {
+        let Some(topic) = &self.output.heat_maps else { return Ok(()) };
+        let headers = OwnedHeaders::new().insert(Header { key: "content-type", value: Some("image/png") });
+        self.send(BaseRecord::to(topic).key(alert).payload(png).headers(headers))
+    }
+
     /// Sends a record that could not be scored, with its original key, value and headers and the reason.
     ///
     /// # Errors

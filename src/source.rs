@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::Offset;
 use rdkafka::{ClientConfig, ClientContext, TopicPartitionList};
 
 use crate::config::settings::{Input, Kafka, Start};
-use crate::record::{EventTime, Message};
+use crate::record::{EventTime, Headers, Message};
 
 /// The properties of every client: brokers, then the operator's own.
 pub fn client_config(kafka: &Kafka, client_id: &str) -> ClientConfig {
@@ -178,5 +178,13 @@ pub fn view<'a>(message: &'a BorrowedMessage<'_>) -> Message<'a> {
         key: message.key(),
         payload: message.payload(),
         timestamp: message.timestamp().to_millis().map(EventTime::from_millis),
+        headers: message.headers().map(|headers| headers as &dyn Headers),
+    }
+}
+
+impl Headers for BorrowedHeaders {
+    fn last(&self, name: &str) -> Option<&[u8]> {
+        use rdkafka::message::Headers as _;
+        self.iter().filter(|header| header.key == name).filter_map(|header| header.value).last()
     }
 }

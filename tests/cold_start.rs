@@ -35,7 +35,8 @@ fn run(pipeline: &mut Pipeline, table: &mut SeriesTable, seconds: std::ops::Rang
     let mut alerts = Vec::new();
     for second in seconds {
         let time = time(second);
-        let message = Message { partition: 0, offset: second, key: None, payload: None, timestamp: Some(time) };
+        let message =
+            Message { partition: 0, offset: second, key: None, payload: None, timestamp: Some(time), headers: None };
         let record = Record { message: 0, partition: 0, offset: second, series: Cow::Borrowed("a"), time };
         let batch = Batch { records: vec![record], values: values(0, second, shift), ..Batch::default() };
         alerts.extend(pipeline.run_decoded(&[message], batch, table, &mut |_, _| None).unwrap().alerts);
@@ -100,7 +101,7 @@ fn ready(folder: &std::path::Path) -> (Arc<Registry>, Arc<Learner>) {
     let learner = Learner::open(stream.clone(), registry.clone(), Arc::new(MemoryStore::default())).unwrap();
     for s in 0..stream.training.records as i64 {
         assert!(matches!(learner.phase(), Phase::Collecting { .. }));
-        learner.add(0, s, TrainingRow { series: "a".into(), time: time(s), values: values(0, s, 0.0) });
+        learner.add(0, s, TrainingRow { series: "a".into(), time: time(s), values: values(0, s, 0.0), image: None });
     }
     (registry, learner)
 }

@@ -103,7 +103,10 @@ fn feedback(says: Says, from: i64, until: i64) -> Feedback {
 fn lesson(says: Says, from: i64, until: i64) -> Lesson {
     let row = |second: i64| {
         let shift = if second < from { 0.0 } else { 1.0 };
-        (second, TrainingRow { series: SERIES.into(), time: time(second), values: values(0, second, shift) })
+        (
+            second,
+            TrainingRow { series: SERIES.into(), time: time(second), values: values(0, second, shift), image: None },
+        )
     };
     Lesson { feedback: feedback(says, from, until), records: (from - 100..=until).map(row).collect() }
 }

@@ -28,6 +28,8 @@ fn settings() -> Training {
         noise: 0.1,
         patience: 40,
         trim: 0.0,
+        tiles: 256,
+        masks: 0,
         folds: 4,
     }
 }

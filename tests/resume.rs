@@ -58,6 +58,7 @@ static TRAINED: LazyLock<Vec<(Arc<Stream>, PathBuf, tempfile::TempDir)>> = LazyL
             series: SERIES[0].into(),
             time: EventTime(step as i64 * 1_000_000),
             values: reading(&mut rng, step).to_vec(),
+            image: None,
         };
         let set = TrainingSet::new((0..400).map(row).collect::<Vec<_>>());
         let bundle = learn(&stream, &set, None, &mut |_| ControlFlow::Continue(())).unwrap();
@@ -129,6 +130,7 @@ fn run(
                     key: Some(key.as_bytes()),
                     payload: Some(payload.as_bytes()),
                     timestamp: None,
+                    headers: None,
                 })
                 .collect();
             let mut load = |_, series: &str| stored.get(series).map(|bytes| codec::decode(bytes).unwrap());

@@ -6,6 +6,7 @@ use outlierd::events::published::Published;
 use outlierd::record::alert::{
     Alert, AlertEvent, AlertKind, DeadLetter, FieldFault, FieldShare, InputPosition, Severity,
 };
+use outlierd::record::image::Region;
 use outlierd::record::{FaultKind, RejectReason};
 use outlierd::share::control::Control;
 use schemars::JsonSchema;
@@ -55,6 +56,7 @@ fn alert() -> Alert {
         ratio: Some(0.75),
         peak_ratio: Some(3.0),
         fields: vec![FieldShare { name: "temp".into(), value: 90.0, expected: 70.0, share: 0.8 }],
+        regions: vec![Region { x: 40, y: 12, width: 16, height: 9, share: 1.0 }],
         faults: vec![FieldFault { name: "flow".into(), kind: FaultKind::Missing, value: None }],
         bundle: "b1".into(),
         provisional: false,

@@ -31,6 +31,7 @@ fn bundle(number: usize) -> Bundle {
             series: "a".into(),
             time: EventTime(i as i64 * 1_000_000),
             values: vec![x, 2.0 * x + (i % 7) as f64],
+            image: None,
         }
     };
     let set = TrainingSet::new((0..400).map(row));

@@ -62,6 +62,7 @@ pub fn training_set(records: usize) -> TrainingSet {
         series: series(record),
         time: time(record),
         values: values.to_vec(),
+        image: None,
     }))
 }
 

@@ -1,17 +1,23 @@
-//! `bench-kinds`: windows a second that one kind of network reconstructs, on two threads as two lanes do.
+//! `bench-kinds`: windows a second that one kind of network reconstructs, or images a second of which a kind over tiles finds
+//! error map and peaks, on two threads as two lanes do.
 //!
 //! usage: bench-kinds KIND SECONDS; prints one number. The sizes are those of `kinds_peer.py`, which runs the same module in
 //! PyTorch.
 
-use std::sync::Barrier;
+use std::hint::black_box;
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use outlierd::config::settings::ModelKind;
+use jiff::tz::TimeZone;
+use outlierd::config::settings::{ErrorMeasure, Model, ModelKind};
 use outlierd::model::network::Network;
+use outlierd::model::scaler::Scaler;
 use outlierd::model::shape::ModelShape;
 use outlierd::model::{Autoencoder as _, rows_tensor, use_one_thread};
+use outlierd::record::Image;
+use outlierd::score::inspect::error_maps;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
@@ -24,6 +30,16 @@ const FIELDS: usize = 8;
 const HIDDEN: [usize; 1] = [32];
 const LATENT: usize = 8;
 const BATCH: usize = 1_024;
+
+/// Side of a picture, of its tiles, and by how much they overlap; the model is that of `[image_defaults]`.
+const PICTURE: usize = 512;
+const TILE: usize = 64;
+const OVERLAP: usize = 16;
+const CHANNELS: [usize; 4] = [8, 16, 32, 32];
+const TILE_LATENT: usize = 64;
+const KERNEL: usize = 3;
+const SAMPLES: usize = 8;
+
 const LANES: usize = 2;
 
 fn main() -> anyhow::Result<()> {
@@ -37,23 +53,52 @@ fn main() -> anyhow::Result<()> {
         let lanes: Vec<_> = (0..LANES).map(|_| scope.spawn(|| lane(kind, length, &start))).collect();
         lanes.into_iter().map(|lane| lane.join().unwrap_or_else(|_| bail!("a lane panicked"))).collect()
     })?;
-    println!("{:.0}", rates.iter().sum::<f64>());
+    println!("{:.2}", rates.iter().sum::<f64>());
     Ok(())
 }
 
+/// What is done over and over.
+type Work = Box<dyn Fn() -> anyhow::Result<()>>;
+
 fn lane(kind: ModelKind, length: Duration, start: &Barrier) -> anyhow::Result<f64> {
+    let (work, of) = if kind.is_spatial() { (image(kind)?, 1) } else { (windows(kind)?, BATCH) };
+    for _ in 0..3 {
+        work()?;
+    }
+    start.wait();
+    let (began, mut done) = (Instant::now(), 0);
+    while began.elapsed() < length {
+        work()?;
+        done += of;
+    }
+    Ok(done as f64 / began.elapsed().as_secs_f64())
+}
+
+/// Reconstructs a batch of windows.
+fn windows(kind: ModelKind) -> anyhow::Result<Work> {
     let shape = ModelShape::new(kind, WINDOW, FIELDS, &HIDDEN, LATENT);
     let model = Network::initialised(&shape, &mut ChaCha8Rng::seed_from_u64(1))?;
     let values: Vec<f32> = (0..BATCH * shape.inputs()).map(|i| (i as f32 * 0.37).sin()).collect();
     let x = rows_tensor(&values, shape.inputs())?;
-    for _ in 0..3 {
-        let _ = model.reconstruct(&x)?;
-    }
-    start.wait();
-    let (began, mut windows) = (Instant::now(), 0);
-    while began.elapsed() < length {
-        let _ = model.reconstruct(&x)?;
-        windows += BATCH;
-    }
-    Ok(windows as f64 / began.elapsed().as_secs_f64())
+    Ok(Box::new(move || {
+        drop(black_box(model.reconstruct(&x)?));
+        Ok(())
+    }))
+}
+
+/// Takes a decoded image to the peaks of its error map.
+fn image(kind: ModelKind) -> anyhow::Result<Work> {
+    let (hidden, latent, context, time_zone) = (CHANNELS.to_vec(), TILE_LATENT, Vec::new(), TimeZone::UTC);
+    let sizes = Model { kind, hidden, latent, kernel: KERNEL, samples: SAMPLES, context, time_zone, script: None };
+    let model = Network::initialised(&ModelShape::of_tiles(&sizes, TILE, 1), &mut ChaCha8Rng::seed_from_u64(1))?;
+    let scaler = Scaler { mean: vec![0.5], sd: vec![0.25] };
+    let pixels = (0..PICTURE * PICTURE).map(|i| 0.5 + 0.5 * (i as f32 * 0.37).sin()).collect();
+    let image =
+        Image { width: PICTURE, height: PICTURE, channels: 1, pixels, original: [PICTURE; 2], file: Arc::from([]) };
+    Ok(Box::new(move || {
+        for map in error_maps(&model, &scaler, ErrorMeasure::Squared, OVERLAP, &[&image])? {
+            black_box(map.peaks(TILE));
+        }
+        Ok(())
+    }))
 }

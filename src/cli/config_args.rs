@@ -62,6 +62,22 @@ impl ConfigArgs {
     }
 }
 
+/// A stream of images with the built-in settings (and the defaults of the configuration, if one is named).
+///
+/// `preset` are settings (`key=value`) that the flags win over.
+pub(super) fn stream_of_images(config: &ConfigArgs, preset: Vec<String>) -> anyhow::Result<Stream> {
+    let of_images =
+        vec![format!("streams.{REPLAY}.input.topic={REPLAY}"), format!("streams.{REPLAY}.record.format=image")];
+    made_up(config.load_with(preset, of_images)?)
+}
+
+fn made_up(settings: Settings) -> anyhow::Result<Stream> {
+    match settings.streams.into_iter().find(|stream| stream.name == REPLAY) {
+        Some(stream) => Ok(stream),
+        None => bail!("no stream could be made of the flags"),
+    }
+}
+
 /// A stream with the built-in settings (and the defaults of the configuration, if one is named) whose fields are columns of a file.
 ///
 /// `preset` are settings (`key=value`) that the flags win over.
@@ -74,9 +90,5 @@ pub(super) fn stream_of_fields(config: &ConfigArgs, fields: &[String], preset: V
         format!("streams.{REPLAY}.input.topic={REPLAY}"),
         format!("streams.{REPLAY}.record.fields=[{}]", fields.join(", ")),
     ];
-    let settings = config.load_with(preset, of_fields)?;
-    match settings.streams.into_iter().find(|stream| stream.name == REPLAY) {
-        Some(stream) => Ok(stream),
-        None => bail!("no stream could be made of the columns"),
-    }
+    made_up(config.load_with(preset, of_fields)?)
 }

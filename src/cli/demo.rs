@@ -10,6 +10,8 @@
 mod alerts;
 mod broker;
 mod daemon;
+mod feed;
+mod inspection;
 mod plant;
 mod screen;
 mod summary;
@@ -35,12 +37,15 @@ use crate::sim::plan::{self, FaultPlan};
 /// every planted fault, and how many false alarms there were. The exit code is 0 whatever the daemon found.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  outlierd demo\n  outlierd demo --pumps 40 --seed 7 --hours 48 --json summary.json\n  outlierd demo --kafka localhost:9092"
+    after_help = "Examples:\n  outlierd demo\n  outlierd demo --images\n  outlierd demo --pumps 40 --seed 7 --hours 48 --json summary.json\n  outlierd demo --kafka localhost:9092"
 )]
 pub(super) struct Args {
     /// A real broker (host:port) instead of the built-in one; topics with unique names are created there and left
     #[arg(long, value_name = "HOST:PORT")]
     kafka: Option<String>,
+    /// Cameras over a metal surface with scratches, holes and stains, instead of pumps
+    #[arg(long, conflicts_with_all = ["pumps", "hours", "alerts"])]
+    images: bool,
     /// Pumps in the plant, each with eight sensors and a record every five seconds
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1_000))]
     pumps: u16,
@@ -99,14 +104,17 @@ impl Plan {
 }
 
 pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
+    if args.images {
+        return inspection::main(args);
+    }
     let plan = Plan::of(args);
     let screen = Screen::new();
     screen.start_log(&args.log);
     let stop = Arc::new(AtomicBool::new(false));
     let scratch = Scratch::new()?;
     let broker = Broker::start(args.kafka.as_deref())?;
-    let topics = Topics::unique();
-    let settings = daemon::settings(&plan, &broker, &topics, &scratch)?;
+    let topics = Topics::unique("pumps");
+    let settings = daemon::settings(daemon::overrides(&plan), &broker, &topics, &scratch)?;
     broker.create(&settings, &topics)?;
     screen.done("broker", &broker.describe());
     screen.done("topics", &topics.describe());

@@ -1,5 +1,6 @@
 //! `outlierd evaluate`: scores of labelled files, held against their labels.
 
+mod images;
 mod rows;
 mod wide;
 
@@ -14,25 +15,36 @@ use super::config_args::ConfigArgs;
 use super::input_args::{InputArgs, files};
 use crate::evaluate::{Figures, Sequence, figures, report};
 
-/// Judge a model on labelled CSV files: learn from the first rows, then hold the scores of the others against their labels.
+/// Judge a model on labelled CSV files or folders of images: learn from the first rows (or train/good), then hold the scores of the others
+/// against their labels.
 ///
 /// Prints one table, and writes figures.json and report.html (plots; opens without a network) to --out. Of a folder each file
 /// has a model of its own, as with `outlierd replay`, and all are counted together. Nothing is point-adjusted.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  outlierd evaluate --label anomaly --train-rows 400 --time-column datetime --delimiter ';' \\\n    --ignore changepoint plant/ --out evaluation\n  outlierd evaluate --label class --normal 1 --wide --train-normal 200 beats.csv --out evaluation"
+    after_help = "Examples:\n  outlierd evaluate --label anomaly --train-rows 400 --time-column datetime --delimiter ';' \\\n    --ignore changepoint plant/ --out evaluation\n  outlierd evaluate --label class --normal 1 --wide --train-normal 200 beats.csv --out evaluation\n  outlierd evaluate --images surfaces/ --set image_defaults.model.kind=conv2d --out evaluation"
 )]
 pub(super) struct Args {
-    /// A CSV file, or a folder of them
+    /// A CSV file, or a folder of them; with --images a folder that has train/good, test/good and test/DEFECT, or a folder of such
+    /// folders
     input: PathBuf,
+    /// Judge images
+    #[arg(long)]
+    images: bool,
     /// Column of the labels
-    #[arg(long, value_name = "NAME")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        required_unless_present = "images",
+        default_value = "",
+        hide_default_value = true
+    )]
     label: String,
     /// Labels of normal rows, comma-separated; numbers are compared as numbers
     #[arg(long, value_name = "LABELS", value_delimiter = ',', default_values = ["0", "false", "normal", "good", ""])]
     normal: Vec<String>,
     /// Rows of each file, from its start, to learn from
-    #[arg(long, value_name = "N", required_unless_present_any = ["wide", "bundle"], conflicts_with_all = ["wide", "bundle"])]
+    #[arg(long, value_name = "N", required_unless_present_any = ["wide", "bundle", "images"], conflicts_with_all = ["wide", "bundle"])]
     train_rows: Option<usize>,
     /// Judge the bundle in this folder on all rows instead of learning
     #[arg(long, value_name = "FOLDER", conflicts_with = "wide")]
@@ -43,8 +55,8 @@ pub(super) struct Args {
     /// With --wide: learn from the first N rows that are labelled normal, and judge all others
     #[arg(long, value_name = "N", requires = "wide")]
     train_normal: Option<usize>,
-    /// With --wide: part of the normal rows that may lie above the threshold, as the rows learned from tell
-    #[arg(long, value_name = "PART", default_value_t = 0.05, requires = "wide")]
+    /// With --wide and --images: part of the normal ones that may lie above the threshold, as those learned from tell
+    #[arg(long, value_name = "PART", default_value_t = 0.05)]
     false_alarms: f64,
     /// Longest buffer around an anomaly for VUS-PR, in records
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(0..=2000))]
@@ -78,6 +90,9 @@ struct Named<'a> {
 }
 
 pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
+    if args.images {
+        return of_images(args);
+    }
     let mut sequences = Vec::new();
     for path in files(&args.input)? {
         let labels = Labels::of(args).read(&path).with_context(|| format!("{}", path.display()))?;
@@ -94,6 +109,22 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
             false => Sequence { name: name.clone(), ..sequence },
         }));
     }
+    tell(args, sequences)
+}
+
+fn of_images(args: &Args) -> anyhow::Result<ExitCode> {
+    images::refuse_table_flags(args, &args.input_args)?;
+    let mut sequences = Vec::new();
+    for folder in images::categories(&args.input)? {
+        let sequence = images::judge(args, &folder).with_context(|| format!("{}", folder.display()))?;
+        let name = folder.file_name().map_or_else(|| "images".to_owned(), |name| name.to_string_lossy().into_owned());
+        sequences.push(Sequence { name, ..sequence });
+    }
+    tell(args, sequences)
+}
+
+/// Prints and writes the figures.
+fn tell(args: &Args, sequences: Vec<Sequence>) -> anyhow::Result<ExitCode> {
     let (all, sequences) = figures(sequences, args.vus_buffer.into());
     show(&all, &sequences);
     if let Some(out) = &args.out {

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::image_files::stream_of_files;
 use super::input_args::{CHUNK_ROWS, Chunk, InputArgs, Records};
 use super::train::learn_with_bar;
 use crate::config::settings::Stream;
@@ -36,6 +37,7 @@ impl FileRun {
     ) -> anyhow::Result<Self> {
         let bundle = bundle.map(Bundle::load).transpose()?;
         let records = input.open(path, &stream, configured)?;
+        let stream = if stream.image.is_some() { stream_of_files(stream) } else { stream };
         let stream = Arc::new(stream);
         let pipeline = Pipeline::new(stream.clone(), bundle)?;
         let table = SeriesTable::new(stream.record.max_series);

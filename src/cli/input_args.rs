@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
+use super::image_files::{self, ImageFiles};
 use crate::config::settings::{Stream, TimeFormat};
 use crate::decode::csv::{Columns, Table, TableOptions};
 use crate::decode::file::{self, Kind};
@@ -49,6 +50,11 @@ impl InputArgs {
         self.delimiter
     }
 
+    /// Whether any flag is about the columns of a table.
+    pub(super) fn names_columns(&self) -> bool {
+        self.time_column.is_some() || self.key_column.is_some() || !self.ignore.is_empty()
+    }
+
     /// The same, with one more column that is no sensor.
     pub(super) fn ignoring(&self, column: &str) -> Self {
         let mut ignore = self.ignore.clone();
@@ -88,6 +94,9 @@ impl InputArgs {
     /// Opens a file of records of a stream. `configured` says that the stream comes from a configuration, which then
     /// also names the columns of the time and of the key.
     pub(super) fn open(&self, path: &Path, stream: &Stream, configured: bool) -> anyhow::Result<Records> {
+        if stream.image.is_some() {
+            return Records::images(path);
+        }
         Ok(match file::kind(path)? {
             Kind::JsonLines => Records::Lines(Lines::open(path, &stream.record)?),
             Kind::Csv => {
@@ -101,6 +110,7 @@ impl InputArgs {
 pub(super) enum Records {
     Table(Box<Table<File>>),
     Lines(Lines<File>),
+    Images(ImageFiles),
 }
 
 /// A chunk of rows that went through the pipeline.
@@ -112,6 +122,11 @@ pub(super) struct Chunk {
 }
 
 impl Records {
+    /// The images of a folder, or one of them.
+    pub(super) fn images(folder: &Path) -> anyhow::Result<Self> {
+        Ok(Self::Images(ImageFiles::open(folder)?))
+    }
+
     /// Runs the next rows, at most `rows`, through a pipeline; `None` at the end.
     pub(super) fn run(
         &mut self,
@@ -134,9 +149,20 @@ impl Records {
                 read = messages.len();
                 done = pipeline.run_file(&messages, table, &mut load);
             }
+            Self::Images(files) => {
+                let Some(chunk) = files.next_chunk(rows)? else { return Ok(None) };
+                let messages = chunk.messages();
+                read = messages.len();
+                done = pipeline.run_file(&messages, table, &mut load);
+            }
         }
         Ok(Some(Chunk { rows: read, done: done? }))
     }
+}
+
+/// The inputs of a stream: its files, or the folders of its images.
+pub(super) fn inputs(input: &Path, stream: &Stream) -> anyhow::Result<Vec<PathBuf>> {
+    if stream.image.is_some() { image_files::folders(input) } else { files(input) }
 }
 
 /// The files that are meant: a file itself, or all CSV and JSON-lines files below a folder, in order.

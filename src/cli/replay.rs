@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 
 use super::config_args::{ConfigArgs, stream_of_fields};
 use super::file_run::FileRun;
-use super::input_args::{Chunk, InputArgs, files};
+use super::input_args::{Chunk, InputArgs, files, inputs};
 use crate::record::alert::{AlertEvent, AlertKind};
 use crate::record::{EventTime, Outcome};
 
@@ -24,7 +24,7 @@ use crate::record::{EventTime, Outcome};
     after_help = "Example:\n  outlierd replay --train-rows 400 --time-column datetime --delimiter ';' \\\n    --ignore anomaly,changepoint pump.csv --out scores.csv"
 )]
 pub(super) struct Args {
-    /// A CSV or JSON-lines file, or a folder of them
+    /// A CSV or JSON-lines file, or a folder of them; of a stream of images a folder of them
     input: PathBuf,
     /// Where the lines go: a file for a file, a folder for a folder
     #[arg(long, value_name = "PATH")]
@@ -48,8 +48,12 @@ pub(super) struct Args {
 }
 
 pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
-    let files = files(&args.input)?;
-    let is_folder = args.input.is_dir();
+    let files = match &args.stream {
+        Some(name) => inputs(&args.input, &args.config.stream(Some(name))?)?,
+        None => files(&args.input)?,
+    };
+    // A folder of images is one camera, as a file is one machine.
+    let is_folder = args.input.is_dir() && files != [args.input.clone()];
     let mut alerts = match &args.alerts {
         Some(path) => Some(BufWriter::new(create(path)?)),
         None => None,

@@ -11,7 +11,8 @@ use anyhow::{Context as _, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::config_args::ConfigArgs;
-use super::input_args::{CHUNK_ROWS, InputArgs, files};
+use super::image_files::stream_of_files;
+use super::input_args::{CHUNK_ROWS, InputArgs, inputs};
 use super::topic_range::{self, TopicRange};
 use crate::config::settings::{Settings, Stream};
 use crate::model::bundle::Bundle;
@@ -21,7 +22,7 @@ use crate::pipeline::series::SeriesTable;
 use crate::retrain::learn::{self, LearnError};
 use crate::retrain::set::{TrainingRow, TrainingSet};
 
-/// Train a bundle from files (CSV, JSON lines) or from the stream's topic, and make it the live one.
+/// Train a bundle from files (CSV, JSON lines, images) or from the stream's topic, and make it the live one.
 ///
 /// Records go through the gate first: what a sensor fault touched is not learned from. A running daemon keeps its bundle
 /// until it restarts.
@@ -99,7 +100,9 @@ fn chosen(stream: &Arc<Stream>, rows: &[TrainingRow]) -> anyhow::Result<Arc<Stre
 fn from_files(args: &Args, stream: &Arc<Stream>) -> anyhow::Result<Vec<TrainingRow>> {
     let mut rows = Vec::new();
     let (mut read, mut rejected) = (0, 0);
-    for path in args.inputs.iter().map(|input| files(input)).collect::<Result<Vec<_>, _>>()?.concat() {
+    let stream =
+        &Arc::new(if stream.image.is_some() { stream_of_files((**stream).clone()) } else { (**stream).clone() });
+    for path in args.inputs.iter().map(|input| inputs(input, stream)).collect::<Result<Vec<_>, _>>()?.concat() {
         let mut records = args.input_args.open(&path, stream, true)?;
         let mut pipeline = Pipeline::new(stream.clone(), None)?;
         let mut table = SeriesTable::new(stream.record.max_series);
@@ -108,6 +111,9 @@ fn from_files(args: &Args, stream: &Arc<Stream>) -> anyhow::Result<Vec<TrainingR
         {
             read += chunk.rows;
             rejected += chunk.done.rejected.len();
+            if let (Some(_), Some(first)) = (&stream.image, chunk.done.rejected.first()) {
+                println!("left out of {}: {}", path.display(), first.detail);
+            }
             rows.extend(chunk.done.learned.drain(..).map(|(_, row)| row));
             if rows.len() >= args.limit {
                 rows.truncate(args.limit);

@@ -3,6 +3,7 @@
 //!
 //! A value that a stream inherits is named where it was written, in `defaults`, and is then reported once.
 
+mod image;
 mod model;
 mod rules;
 mod service;
@@ -46,14 +47,20 @@ pub fn settings(tree: &Value, problems: &mut Vec<Problem>) -> Option<Settings> {
     Some(Settings { service: service?, kafka: kafka?, share: share?, streams })
 }
 
-/// The tree over the built-in layer, and each stream over `[defaults]`.
+/// The tree over the built-in layer, and each stream over `[defaults]`, one of images with `[image_defaults]` in between.
 fn complete(tree: &Value) -> Value {
     let mut whole = built_in();
     overlay(&mut whole, tree);
     let defaults = whole.get("defaults").cloned().unwrap_or_default();
+    let mut of_images = defaults.clone();
+    if let Some(above) = whole.get("image_defaults") {
+        overlay(&mut of_images, above);
+    }
     if let Some(Value::Object(streams)) = whole.get_mut("streams") {
         for stream in streams.values_mut() {
-            let own = std::mem::replace(stream, defaults.clone());
+            let is_image = |of: &Value| of.pointer("/record/format").map(|format| format == "image");
+            let under = if is_image(stream).or(is_image(&defaults)) == Some(true) { &of_images } else { &defaults };
+            let own = std::mem::replace(stream, under.clone());
             overlay(stream, &own);
         }
     }
@@ -91,13 +98,14 @@ struct Reader<'t> {
 }
 
 impl Reader<'_> {
-    /// Where a stream's value was written: in the stream, or in `[defaults]`.
+    /// Where a stream's value was written: in the stream, in `[image_defaults]`, or in `[defaults]`.
     fn place(&self, stream: &str, key: &str) -> KeyPath {
         let own = KeyPath::of("streams").key(stream).join(key);
-        let inherited = KeyPath::of("defaults").join(key);
-        match own.find(self.tree).is_none() && inherited.find(self.tree).is_some() {
-            true => inherited,
-            false => own,
+        let inherited = ["image_defaults", "defaults"].map(|table| KeyPath::of(table).join(key));
+        let written = |place: &KeyPath| place.find(self.tree).is_some();
+        match (written(&own), inherited.into_iter().find(written)) {
+            (false, Some(inherited)) => inherited,
+            _ => own,
         }
     }
 

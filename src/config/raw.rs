@@ -4,6 +4,7 @@
 //! are held against it by the schema; texts with a form of their own (durations, sizes, budgets) are read by
 //! `super::convert`. Default values stand in `config/default.toml` only.
 
+mod image;
 mod model;
 mod silence;
 mod stream;
@@ -13,6 +14,7 @@ use std::collections::BTreeMap;
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
+pub use self::image::Image;
 pub use self::model::{Model, Retrain, Score, Training};
 pub use self::silence::Silence;
 pub use self::stream::{
@@ -33,6 +35,9 @@ pub struct Config {
     pub share: Share,
     /// What every stream has unless it says otherwise: any key of a stream.
     pub defaults: Stream,
+    /// What streams of images have in place of some of the defaults: any key of a stream.
+    #[schemars(with = "Stream")]
+    pub image_defaults: serde_json::Value,
     /// The streams, by name: letters, digits, `-`, `_` and `.`, at most 100, the first a letter or digit.
     pub streams: BTreeMap<String, Stream>,
 }

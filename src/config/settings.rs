@@ -3,6 +3,7 @@
 //! [`super::raw`] is the same as it is written in a file; [`super::load`] turns one into the other and reports every
 //! problem at once. A value of these types is known to be within its range.
 
+mod image;
 mod model;
 mod share;
 mod silence;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::image::{Channels, ErrorMeasure, ImageFormat, ImageSource, Payload};
 pub use self::model::{Context, Model, ModelKind, Over, Retrain, Score, Script, Training, Warmth};
 pub use self::share::Share;
 pub use self::silence::Silence;
@@ -88,6 +90,8 @@ pub struct Stream {
     pub output: Output,
     /// How records are read.
     pub record: RecordFormat,
+    /// How images are read and scored; `None` where records are readings.
+    pub image: Option<ImageFormat>,
     /// How long what is known of a series is kept, and where.
     pub keep: Keep,
     /// Records to rows of a fixed period.
@@ -124,7 +128,9 @@ impl Stream {
         if kind != self.model.kind {
             other.model.kind = kind;
             other.model.script = None;
-            other.model.latent = other.model.latent.min(other.window * other.record.fields.len() - 1);
+            if other.image.is_none() {
+                other.model.latent = other.model.latent.min(other.window * other.record.fields.len() - 1);
+            }
         }
         other
     }
@@ -186,6 +192,18 @@ pub struct Output {
     pub dead_letters: String,
     /// Topic of every score; `None` publishes none.
     pub scores: Option<String>,
+    /// Topic of heat maps; `None` publishes none.
+    pub heat_maps: Option<String>,
+}
+
+/// What a record is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// A JSON object of readings.
+    Json,
+    /// An image.
+    Image,
 }
 
 /// How a record is read.
@@ -195,7 +213,7 @@ pub struct RecordFormat {
     pub key: KeyFrom,
     /// Where the event time is.
     pub time: TimeFrom,
-    /// The fields, in the order of the model's inputs; never empty, at most 1024.
+    /// The fields, in the order of the model's inputs; never empty, at most 1024. Of an image there is one, its brightness.
     pub fields: Vec<Field>,
     /// Longest payload that is read, in bytes.
     pub max_payload_bytes: usize,
@@ -221,6 +239,8 @@ pub enum KeyFrom {
     Kafka,
     /// A field of the record: a string or an integer.
     Field(Vec<String>),
+    /// A header of the message (UTF-8).
+    Header(String),
     /// One series for each partition, named by its number: for topics without keys.
     Partition,
 }
@@ -232,6 +252,8 @@ pub enum TimeFrom {
     Kafka,
     /// A field of the record.
     Field(Vec<String>, TimeFormat),
+    /// A header of the message, as text.
+    Header(String, TimeFormat),
 }
 
 /// How an event time is written.

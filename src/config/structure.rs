@@ -10,6 +10,8 @@ use serde_json::Value;
 use super::problems::{KeyPath, Problem, Step, nearest};
 use super::{convert, raw};
 
+/// The tables that hold any key of a stream.
+const DEFAULTS: [&str; 2] = ["defaults", "image_defaults"];
 /// Keys that are all listed where a key is not known and none is near.
 const KEYS_LISTED_MAX: usize = 16;
 
@@ -136,8 +138,8 @@ impl<'s> Report<'s> {
                 let root = KeyPath(vec![Step::Key(streams.clone()), name.clone()]);
                 (root, self.schema.pointer("/properties/streams/additionalProperties"))
             }
-            [Step::Key(defaults), ..] if defaults == "defaults" => {
-                (KeyPath::of("defaults"), self.schema.pointer("/properties/defaults"))
+            [Step::Key(table), ..] if DEFAULTS.contains(&table.as_str()) => {
+                (KeyPath::of(table), self.schema.pointer(&format!("/properties/{table}")))
             }
             _ => (KeyPath::default(), Some(self.schema)),
         };
@@ -146,7 +148,7 @@ impl<'s> Report<'s> {
             if table == key && !root.0.is_empty() {
                 places.push(root.clone().key(table));
             }
-            if table != "defaults" && properties(inner).any(|(name, _)| name == key) {
+            if !DEFAULTS.contains(&table) && properties(inner).any(|(name, _)| name == key) {
                 places.push(root.clone().key(table).key(key));
             }
         }

@@ -129,10 +129,8 @@ pub fn key_from(words: &KeyWords) -> Read<KeyFrom> {
         (KeyWords::Text(text), _) if text == "kafka" => Ok(KeyFrom::Kafka),
         (KeyWords::Text(text), _) if text == "partition" => Ok(KeyFrom::Partition),
         (_, Some(path)) => Ok(KeyFrom::Field(path?)),
-        _ => {
-            Err("must be \"kafka\", \"partition\", or \"field:\" and a path into the record, such as \"field:pump.id\""
-                .into())
-        }
+        (KeyWords::Text(text), _) if header(text).is_some() => Ok(KeyFrom::Header(header(text).unwrap_or_default())),
+        _ => Err("must be \"kafka\", \"partition\", \"header:\" and a name, or \"field:\" and a path into the record, such as \"field:pump.id\"".into()),
     }
 }
 
@@ -141,8 +139,19 @@ pub fn time_from(words: &KeyWords, format: TimeFormat) -> Read<TimeFrom> {
     match (words, field_path(words)) {
         (KeyWords::Text(text), _) if text == "kafka" => Ok(TimeFrom::Kafka),
         (_, Some(path)) => Ok(TimeFrom::Field(path?, format)),
-        _ => Err("must be \"kafka\", or \"field:\" and a path into the record, such as \"field:ts\"".into()),
+        (KeyWords::Text(text), _) if header(text).is_some() => {
+            Ok(TimeFrom::Header(header(text).unwrap_or_default(), format))
+        }
+        _ => Err(
+            "must be \"kafka\", \"header:\" and a name, or \"field:\" and a path into the record, such as \"field:ts\""
+                .into(),
+        ),
     }
+}
+
+/// The name of a Kafka header.
+fn header(text: &str) -> Option<String> {
+    text.strip_prefix("header:").map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
 fn field_path(words: &KeyWords) -> Option<Read<Vec<String>>> {

@@ -52,16 +52,18 @@ pub enum Columns {
 
 impl TableOptions {
     /// The options of a table that holds a stream's fields under their names, and its key and time (if they are fields of
-    /// the record) under their dotted paths.
+    /// the record) under their dotted paths, or under the names of their headers.
     pub fn for_stream(format: &RecordFormat, delimiter: u8, series: String) -> Self {
         Self {
             delimiter,
             time: match &format.time {
                 TimeFrom::Field(path, format) => Some((path.join("."), *format)),
+                TimeFrom::Header(name, format) => Some((name.clone(), *format)),
                 TimeFrom::Kafka => None,
             },
             key: match &format.key {
                 KeyFrom::Field(path) => Some(path.join(".")),
+                KeyFrom::Header(name) => Some(name.clone()),
                 KeyFrom::Kafka | KeyFrom::Partition => None,
             },
             series,

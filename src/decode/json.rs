@@ -19,8 +19,8 @@ use serde::de::DeserializeSeed;
 use serde_json::Deserializer;
 
 use super::Problem;
-use super::text::{check_key, quoted};
-use super::time;
+use super::meta;
+use super::text::quoted;
 use super::tree::Node;
 use super::walk::{Row, Walk};
 use crate::config::settings::{KeyFrom, RecordFormat, TimeFrom};
@@ -114,8 +114,8 @@ impl Decoder {
         if let Err(error) = walked.and_then(|()| reader.end()) {
             return Err(syntax_problem(text, &error, row));
         }
-        let series = self.series(message, row.key)?;
-        let time = self.time(message, row.time)?;
+        let series = meta::series(&self.key, message, row.key)?;
+        let time = meta::time(&self.time, message, row.time)?;
         Ok(Decoded { series, time, coerced: row.coerced })
     }
 
@@ -137,49 +137,6 @@ impl Decoder {
             let detail = format!("byte {at} of the payload is 0x{byte:02X}, which is not UTF-8; only UTF-8 is allowed");
             Problem::new(RejectReason::NotUtf8, detail)
         })
-    }
-
-    fn series<'a>(&self, message: &Message<'a>, found: Option<Cow<'a, str>>) -> Result<Cow<'a, str>, Problem> {
-        match &self.key {
-            KeyFrom::Field(path) => found.ok_or_else(|| {
-                let detail =
-                    format!("series key `{}` is absent or null; a string or an integer is due", path.join("."));
-                Problem::new(RejectReason::MissingKey, detail)
-            }),
-            KeyFrom::Partition => Ok(Cow::Owned(message.partition.to_string())),
-            KeyFrom::Kafka => {
-                let Some(key) = message.key else {
-                    let detail = "the message has no Kafka key, which names the series; see `record.key`";
-                    return Err(Problem::new(RejectReason::MissingKey, detail));
-                };
-                let key = std::str::from_utf8(key).map_err(|_| {
-                    let detail = format!("the Kafka key {} is not UTF-8", quoted(&String::from_utf8_lossy(key)));
-                    Problem::new(RejectReason::BadKey, detail)
-                })?;
-                check_key(key, "the Kafka key")?;
-                Ok(Cow::Borrowed(key))
-            }
-        }
-    }
-
-    fn time(&self, message: &Message<'_>, found: Option<EventTime>) -> Result<EventTime, Problem> {
-        match &self.time {
-            TimeFrom::Field(path, format) => found.ok_or_else(|| {
-                let allowed = time::allowed(*format);
-                let detail = format!("event time `{}` is absent, null or blank; {allowed} is due", path.join("."));
-                Problem::new(RejectReason::MissingTime, detail)
-            }),
-            TimeFrom::Kafka => {
-                let Some(time) = message.timestamp else {
-                    let detail = "the message has no Kafka timestamp, which is its event time; see `record.time`";
-                    return Err(Problem::new(RejectReason::MissingTime, detail));
-                };
-                time::in_range(time.0).ok_or_else(|| {
-                    let detail = format!("the Kafka timestamp {time} is outside the years 1970 to 2199");
-                    Problem::new(RejectReason::BadTime, detail)
-                })
-            }
-        }
     }
 }
 

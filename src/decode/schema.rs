@@ -144,7 +144,8 @@ mod tests {
         let schema = record_schema(format);
         let value: Value = serde_json::from_str(payload).expect(payload);
         let (key, timestamp) = (Some(&b"k"[..]), Some(EventTime(0)));
-        let message = Message { partition: 0, offset: 0, key, payload: Some(payload.as_bytes()), timestamp };
+        let message =
+            Message { partition: 0, offset: 0, key, payload: Some(payload.as_bytes()), timestamp, headers: None };
         let batch = Decoder::new(format).decode(&[message]);
         assert_eq!(batch.records.len() == 1, is_accepted, "decoder: {payload}: {:?}", batch.rejected);
         let validator = jsonschema::validator_for(&schema).expect("a schema");

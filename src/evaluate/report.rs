@@ -3,6 +3,8 @@
 
 use std::fmt::Write as _;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use plotly::common::{DashType, Line, LineShape, Marker, Mode, Title};
 use plotly::histogram::Bins;
 use plotly::layout::{Axis, AxisType, BarMode, Shape, ShapeLayer, ShapeLine, ShapeType};
@@ -16,6 +18,8 @@ const POINTS: usize = 4_000;
 /// Sequences that are drawn; all of them are in the figures.
 const PLOTS: usize = 40;
 
+/// Heat maps of defects that are shown for each sequence, and of false alarms.
+const PICTURES: usize = 12;
 /// Lower scores are drawn as this part of the fixed threshold.
 const SCORE_MIN: f64 = 1e-2;
 
@@ -27,7 +31,7 @@ pub fn html(title: &str, all: &Figures, sequences: &[(Sequence, Figures)]) -> St
     let mut page = String::new();
     let style = "body{font-family:sans-serif;max-width:90em;margin:2em auto;padding:0 1em}table{border-collapse:collapse}\
                  td{white-space:nowrap}td,th{padding:.2em .6em;text-align:right;border-bottom:1px solid #ddd}td:first-child,th:first-child{text-align:left}\
-                 .plot{height:22em}";
+                 .plot{height:22em}.pictures{display:flex;flex-wrap:wrap;gap:1em}figure{margin:0}figure img{width:16em;image-rendering:pixelated}";
     let title = escaped(title);
     let _ = write!(page, "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>");
     let _ = write!(page, "<style>{style}</style>{}</head><body><h1>{title}</h1>", Plot::offline_js_sources());
@@ -45,6 +49,7 @@ pub fn html(title: &str, all: &Figures, sequences: &[(Sequence, Figures)]) -> St
     if sequences.len() > PLOTS {
         let _ = write!(page, "<p>{} more are not drawn.</p>", sequences.len() - PLOTS);
     }
+    page.push_str(&pictures(sequences));
     page.push_str("</body></html>\n");
     page
 }
@@ -65,7 +70,11 @@ pub fn columns(figures: &Figures) -> Vec<(&'static str, String)> {
         None => "-".to_owned(),
     };
     let (fixed, alerts) = (&figures.fixed, &figures.alerts);
-    vec![
+    let located = figures.located.map(|located| {
+        let overlapping = 100.0 * located.overlapping as f64 / located.caught as f64;
+        ("highest region overlaps", format!("{}/{}, {overlapping:.1} %", located.overlapping, located.caught))
+    });
+    let mut columns = vec![
         ("records", figures.records.to_string()),
         ("anomalous", figures.anomalous.to_string()),
         ("ROC AUC", ratio(figures.roc_auc)),
@@ -80,7 +89,9 @@ pub fn columns(figures: &Figures) -> Vec<(&'static str, String)> {
         ("FAR of alerts", part(alerts.false_alarm_rate)),
         ("MAR of alerts", part(alerts.missed_alarm_rate)),
         ("found by alerts, delay", delay(alerts)),
-    ]
+    ];
+    columns.extend(located);
+    columns
 }
 
 fn table(all: &Figures, sequences: &[(Sequence, Figures)]) -> String {
@@ -96,6 +107,27 @@ fn table(all: &Figures, sequences: &[(Sequence, Figures)]) -> String {
         }
     }
     text + "</tr></table>"
+}
+
+/// Heat maps of images that raised an alert: of each sequence some defects and all false alarms, as far as there is room.
+fn pictures(sequences: &[(Sequence, Figures)]) -> String {
+    let mut text = String::new();
+    for (sequence, _) in sequences.iter().filter(|(sequence, _)| !sequence.pictures.is_empty()) {
+        let _ = write!(text, "<h2>{}: what is strange</h2><div class=\"pictures\">", escaped(&sequence.name));
+        let of = |anomalous: bool| sequence.pictures.iter().filter(move |picture| picture.anomalous == anomalous);
+        let step = of(true).count().div_ceil(PICTURES).max(1);
+        for picture in of(false).take(PICTURES).chain(of(true).step_by(step)) {
+            let (name, data) = (escaped(&picture.name), BASE64_STANDARD.encode(&picture.png));
+            let what = if picture.anomalous { "" } else { " (false alarm)" };
+            let _ = write!(
+                text,
+                "<figure><img alt=\"{name}\" src=\"data:image/png;base64,{data}\"><figcaption>{name}{what}: {:.1}</figcaption></figure>",
+                picture.score
+            );
+        }
+        text.push_str("</div>");
+    }
+    text
 }
 
 /// Scores of normal records and of anomalies.
@@ -194,6 +226,7 @@ mod tests {
             alerting: labels.clone(),
             labels,
             independent: false,
+            ..Sequence::default()
         };
         let (all, sequences) = figures(vec![sequence], 20);
         assert_eq!((all.fixed.f1, all.roc_auc), (Some(1.0), Some(1.0)));

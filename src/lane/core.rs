@@ -236,6 +236,9 @@ impl Core {
             self.sink.alert(alert)?;
             AlertPublished(alert).emit();
         }
+        for (alert, png) in &done.heat_maps {
+            self.sink.heat_map(alert, png)?;
+        }
         if self.stream.output.scores.is_some() {
             for outcome in &done.outcomes {
                 if let Some(message) = messages.get(outcome.message) {

@@ -261,6 +261,8 @@ pub(super) mod tests {
             noise: 0.3,
             patience: 5,
             trim: 0.05,
+            tiles: 256,
+            masks: 0,
             folds: 4,
         };
         let (values, starts) = (rows(), (0..300).step_by(3).collect::<Vec<_>>());
@@ -286,6 +288,7 @@ pub(super) mod tests {
             series_rows: 199,
             fields: vec![FieldNormal { movement: 0.7, longest_run: 3, range: [-1.0, 2.5], step: Some(4.0) }; 3],
             period_micros: 1_000_000,
+            peaks: None,
         };
         Bundle::new(origin, calibration, trained.model, Timestamp::from_second(created).unwrap()).unwrap()
     }

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::scaler::Scaler;
 use super::shape::ModelShape;
-use crate::config::settings::Over;
+use crate::config::settings::{ErrorMeasure, Over};
 
 /// Most calibration scores that are kept; more are thinned evenly.
 pub const SCORES_MAX: usize = 4096;
@@ -37,6 +37,22 @@ pub struct Calibration {
     pub fields: Vec<FieldNormal>,
     /// Median event time between two records of a series, in microseconds; 0 where it is not known.
     pub period_micros: i64,
+    /// How far normal images are from their reconstructions; then there is no charted residual. `None` for readings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peaks: Option<Peaks>,
+}
+
+/// What normal images reach: of the logarithm of the highest error in a box, for each side of box and last for the whole
+/// image.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Peaks {
+    /// The error.
+    pub error: ErrorMeasure,
+    /// Mean over held-out normal images.
+    pub mean: Vec<f64>,
+    /// Standard deviation, > 0.
+    pub sd: Vec<f64>,
 }
 
 /// Older calibrations do not say: what they would say is left out.
@@ -92,17 +108,31 @@ impl Calibration {
     /// The first list or number that cannot be used.
     pub fn validate(&self, shape: &ModelShape) -> Result<(), CalibrationError> {
         let charted = self.residual_mean.len();
-        if !(1..=shape.inputs()).contains(&charted) {
-            return Err(length("residual_mean", charted, format!("1 to {}", shape.inputs())));
+        match &self.peaks {
+            Some(peaks) => {
+                exactly("residual_mean", charted, 0)?;
+                exactly("peaks.sd", peaks.sd.len(), peaks.mean.len())?;
+                every("peaks.mean", peaks.mean.iter(), "finite", |x| x.is_finite())?;
+                every("peaks.sd", peaks.sd.iter(), POSITIVE, positive)?;
+            }
+            None if !(1..=shape.inputs()).contains(&charted) => {
+                return Err(length("residual_mean", charted, format!("1 to {}", shape.inputs())));
+            }
+            None => {}
+        }
+        // Pixels share one scale for each channel, and one reading: how bright they are.
+        let scales = if shape.tile > 0 { shape.channels() } else { shape.fields };
+        if self.peaks.is_some() != (shape.tile > 0) {
+            return Err(length("peaks", usize::from(self.peaks.is_some()), "those of a model of images".to_owned()));
         }
         if self.scores.len() > SCORES_MAX {
             return Err(length("scores", self.scores.len(), format!("0 to {SCORES_MAX}")));
         }
-        exactly("scaler.mean", self.scaler.mean.len(), shape.fields)?;
-        exactly("scaler.sd", self.scaler.sd.len(), shape.fields)?;
+        exactly("scaler.mean", self.scaler.mean.len(), scales)?;
+        exactly("scaler.sd", self.scaler.sd.len(), scales)?;
         exactly("residual_sd", self.residual_sd.len(), charted)?;
         exactly("covariance", self.covariance.len(), charted * charted)?;
-        exactly("fields", self.fields.len(), shape.scored())?;
+        exactly("fields", self.fields.len(), shape.readings())?;
 
         every("scaler.mean", self.scaler.mean.iter(), "finite", |x| x.is_finite())?;
         every("scaler.sd", self.scaler.sd.iter(), POSITIVE, positive)?;
@@ -168,6 +198,7 @@ mod tests {
                 FieldNormal { movement: 0.3, longest_run: 1, range: [-1.0, 1.0], step: Some(2.0) },
             ],
             period_micros: 1_000_000,
+            peaks: None,
         };
         (calibration, ModelShape::new(ModelKind::Linear, 3, 2, &[], 1))
     }

@@ -159,8 +159,8 @@ impl Manifest {
     pub fn validate(&self) -> Result<(), ManifestError> {
         check_stream(&self.origin.stream)?;
         self.shape.validate()?;
-        if self.origin.fields.len() != self.shape.scored() {
-            return Err(ManifestError::Fields { names: self.origin.fields.len(), fields: self.shape.scored() });
+        if self.origin.fields.len() != self.shape.readings() {
+            return Err(ManifestError::Fields { names: self.origin.fields.len(), fields: self.shape.readings() });
         }
         let metrics = &self.origin.metrics;
         let losses = [("train_loss", Some(metrics.train_loss)), ("holdout_loss", metrics.holdout_loss)];

@@ -12,9 +12,11 @@ use rand_distr::{Distribution, StandardNormal};
 use tch::{Kind, TchError, Tensor};
 
 use super::conv::Conv;
+use super::conv2d::Conv2d;
 use super::dense::Dense;
 use super::lstm::Lstm;
 use super::shape::ModelShape;
+use super::unet::Unet;
 use super::weights::NamedTensors;
 use super::{Autoencoder, ModelError, ROWS, infer, take_weight};
 use crate::config::settings::ModelKind;
@@ -24,11 +26,20 @@ pub(super) trait Architecture: Send + std::fmt::Debug {
     /// Its weights, in the order in which the other calls get them.
     fn parameters(&self) -> Vec<Parameter>;
 
-    /// From `x`, `[n, inputs]`, to what tanh makes a code of, `[n, codes]`.
-    fn encode(&self, weights: &[Tensor], x: &Tensor) -> Result<Tensor, TchError>;
+    /// From `x`, `[n, inputs]`, to what tanh makes a code of, `[n, codes]`; asked only of kinds with a code.
+    fn encode(&self, _weights: &[Tensor], _x: &Tensor) -> Result<Tensor, TchError> {
+        Err(TchError::Shape("a network without a code".to_owned()))
+    }
 
-    /// From codes, `[n, latent]`, to the reconstruction, `[n, inputs]`.
-    fn decode(&self, weights: &[Tensor], code: &Tensor) -> Result<Tensor, TchError>;
+    /// From codes, `[n, latent]`, to the reconstruction, `[n, inputs]`; asked only of kinds with a code.
+    fn decode(&self, _weights: &[Tensor], _code: &Tensor) -> Result<Tensor, TchError> {
+        Err(TchError::Shape("a network without a code".to_owned()))
+    }
+
+    /// From `x`, `[n, inputs]`, to the reconstruction of a network that draws no code.
+    fn reconstruct(&self, weights: &[Tensor], x: &Tensor) -> Result<Tensor, TchError> {
+        self.decode(weights, &self.encode(weights, x)?.f_tanh()?)
+    }
 }
 
 /// One weight of an architecture.
@@ -55,6 +66,11 @@ impl Parameter {
     pub(super) fn glorot(name: String, size: &[usize], inputs: usize, outputs: usize) -> Self {
         let bound = (6.0 / (inputs + outputs) as f64).sqrt() as f32;
         Self { name, size: size.to_vec(), start: Start::Uniform(bound) }
+    }
+
+    /// A weight of a layer that a rectifier follows: uniform on +-sqrt(6 / inputs) (He, Zhang, Ren, Sun, ICCV 2015).
+    pub(super) fn rectified(name: String, size: &[usize], inputs: usize) -> Self {
+        Self::uniform(name, size, (6.0 / inputs as f64).sqrt() as f32)
     }
 
     /// A weight that begins uniform on +- `bound`.
@@ -104,6 +120,8 @@ fn architecture(shape: &ModelShape) -> Box<dyn Architecture> {
     match shape.kind {
         ModelKind::Conv | ModelKind::ConvVae => Box::new(Conv::new(shape)),
         ModelKind::Lstm => Box::new(Lstm::new(shape)),
+        ModelKind::Conv2d | ModelKind::Vae2d => Box::new(Conv2d::new(shape)),
+        ModelKind::Unet => Box::new(Unet::new(shape)),
         // The kinds that are no networks are never asked for.
         ModelKind::Dense | ModelKind::Vae | ModelKind::Linear | ModelKind::Torchscript => Box::new(Dense::new(shape)),
     }
@@ -177,7 +195,7 @@ impl Network {
     ) -> Result<Tensor, TchError> {
         let error = |y: &Tensor| y.f_sub(clean)?.f_square()?.f_mean_dim([1i64].as_slice(), false, None::<Kind>);
         if self.draws.is_none() {
-            return error(&self.architecture.decode(&self.weights, &self.code(noisy)?)?);
+            return error(&self.architecture.reconstruct(&self.weights, noisy)?);
         }
         let (mean, log_variance) = self.distribution(noisy)?;
         let draw = Tensor::f_from_slice(&normal(mean.numel()))?.f_view_as(&mean)?;
@@ -208,7 +226,7 @@ impl Network {
     /// [`Network::forward`] part by part: what a layer leaves behind is still in the cache for the next one.
     fn in_blocks(&self, x: &Tensor) -> Result<Tensor, TchError> {
         let values = self.shape.inputs() * self.shape.samples.max(1);
-        let (rows, most) = (x.size()[0], (BLOCK_VALUES / values).next_multiple_of(ROWS) as i64);
+        let (rows, most) = (x.size()[0], (BLOCK_VALUES / values).max(1).next_multiple_of(ROWS) as i64);
         if rows <= most {
             return self.forward(x);
         }
@@ -220,7 +238,7 @@ impl Network {
     /// Reconstruction of `x`, `[n, inputs]`.
     fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
         let Some(draws) = &self.draws else {
-            return self.architecture.decode(&self.weights, &self.code(x)?);
+            return self.architecture.reconstruct(&self.weights, x);
         };
         let (mean, log_variance) = self.distribution(x)?;
         let spread = log_variance.f_mul_scalar(0.5)?.f_exp()?.f_unsqueeze(1)?.f_mul(draws)?;
@@ -257,6 +275,9 @@ impl Autoencoder for Network {
     }
 
     fn encode(&self, x: &Tensor) -> Result<Tensor, ModelError> {
+        if !self.shape.kind.has_code() {
+            return Err(ModelError::NoCode { kind: self.shape.kind });
+        }
         infer(&self.shape, x, |x| self.code(x))
     }
 

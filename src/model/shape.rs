@@ -12,6 +12,8 @@ use crate::config::settings::{Context, Model, ModelKind};
 
 /// Most inputs of a model. The covariance that `linear` decomposes is `inputs x inputs` f64: 128 MiB at the bound.
 pub const INPUTS_MAX: usize = 4096;
+/// Most inputs of a model over tiles: 512 x 512 pixels in three colours.
+pub const TILE_INPUTS_MAX: usize = 512 * 512 * 3;
 /// Widest hidden layer.
 pub const WIDTH_MAX: usize = 4096;
 /// Most models of an ensemble.
@@ -42,9 +44,12 @@ pub struct ModelShape {
     pub latent: usize,
     /// Models of these sizes whose reconstructions are averaged, 1 for a single one.
     pub members: usize,
-    /// Records that a kernel spans, odd; 0 for kinds without convolutions.
+    /// Records or pixels that a kernel spans, odd; 0 for kinds without convolutions.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub kernel: usize,
+    /// Pixels of a tile's side; its values are the fields, channel by channel, row by row. 0 for records of readings.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub tile: usize,
     /// SHA-256 of a torchscript model's module; `None` for the other kinds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub script: Option<String>,
@@ -64,7 +69,7 @@ fn is_zero(size: &usize) -> bool {
 pub enum ShapeError {
     /// `window` or `fields` is 0, or their product too large.
     #[error(
-        "window {window} x fields {fields} gives {inputs} inputs; allowed are 1 to {INPUTS_MAX}: shorten the window or choose fewer fields",
+        "window {window} x fields {fields} gives {inputs} inputs; allowed are 1 to {most}: shorten the window or choose fewer fields",
         inputs = .window.saturating_mul(*.fields)
     )]
     Inputs {
@@ -72,6 +77,18 @@ pub enum ShapeError {
         window: usize,
         /// Fields of a record.
         fields: usize,
+        /// Most inputs of the kind.
+        most: usize,
+    },
+    /// Tiles that are none, or too small for the layers.
+    #[error("{values} values are no square tile of side {tile} with 1 or 3 channels that {halvings} layers can halve")]
+    Tile {
+        /// Values of a tile.
+        values: usize,
+        /// Its side.
+        tile: usize,
+        /// How often it is halved.
+        halvings: usize,
     },
     /// The code is as wide as the input (the model could copy it), or of width 0 where that is not allowed.
     #[error("latent {latent} of a {kind} model with {inputs} inputs; allowed are {least} to {most}{hint}",
@@ -163,17 +180,32 @@ impl ModelShape {
         let kind = model.kind;
         let hidden = if kind.has_layers() { model.hidden.clone() } else { Vec::new() };
         let script = model.script.as_ref().map(|script| script.sha256.clone());
-        let latent = if kind == ModelKind::Torchscript { 0 } else { model.latent };
+        let latent = if kind.has_code() { model.latent } else { 0 };
         let kernel = if kind.is_convolutional() { model.kernel } else { 0 };
         let samples = if kind.is_variational() { model.samples } else { 0 };
         let context = model.context.clone();
         let fields = fields + context::width(&context);
-        Self { kind, window, fields, context, hidden, latent, members: 1, kernel, script, samples }
+        Self { kind, window, fields, context, hidden, latent, members: 1, kernel, tile: 0, script, samples }
+    }
+
+    /// The shape of a model for tiles of `side` x `side` pixels.
+    pub fn of_tiles(model: &Model, side: usize, channels: usize) -> Self {
+        Self { tile: side, ..Self::of(model, 1, side.saturating_mul(side).saturating_mul(channels)) }
+    }
+
+    /// Channels of a tile; 0 for records of readings.
+    pub fn channels(&self) -> usize {
+        self.fields.checked_div(self.tile * self.tile).unwrap_or(0)
     }
 
     /// Inputs of the model: `window * fields` (saturating). A window is flattened record by record, oldest first.
     pub fn inputs(&self) -> usize {
         self.window.saturating_mul(self.fields)
+    }
+
+    /// Readings of a record: its scored fields; of an image there is one, its brightness.
+    pub fn readings(&self) -> usize {
+        if self.tile > 0 { 1 } else { self.scored() }
     }
 
     /// Fields of a record that are scored: the first ones of its values.
@@ -187,9 +219,11 @@ impl ModelShape {
     /// The first size that is outside its allowed range, named with that range.
     pub fn validate(&self) -> Result<(), ShapeError> {
         let inputs = self.inputs();
-        if !(1..=INPUTS_MAX).contains(&inputs) {
-            return Err(ShapeError::Inputs { window: self.window, fields: self.fields });
+        let most = if self.kind.is_spatial() { TILE_INPUTS_MAX } else { INPUTS_MAX };
+        if !(1..=most).contains(&inputs) {
+            return Err(ShapeError::Inputs { window: self.window, fields: self.fields, most });
         }
+        self.validate_tile()?;
         if self.scored() == 0 {
             return Err(ShapeError::NothingScored { fields: self.fields });
         }
@@ -205,11 +239,24 @@ impl ModelShape {
             return Err(ShapeError::Members { found: self.members });
         }
         self.validate_kind()?;
-        let least = usize::from(self.kind.has_layers());
+        let least = usize::from(self.kind.has_layers() && self.kind.has_code());
         if !(least..inputs).contains(&self.latent) {
             return Err(ShapeError::Latent { kind: self.kind, latent: self.latent, inputs, least });
         }
         Ok(())
+    }
+
+    /// Tiles are square, and large enough to be halved by each layer.
+    fn validate_tile(&self) -> Result<(), ShapeError> {
+        if self.tile == 0 && !self.kind.is_spatial() {
+            return Ok(());
+        }
+        let halvings = halvings(self.kind, self.hidden.len());
+        let is_square = matches!(self.channels(), 1 | 3) && self.tile * self.tile * self.channels() == self.fields;
+        match is_square && self.window == 1 && self.tile >> halvings >= 2 {
+            true => Ok(()),
+            false => Err(ShapeError::Tile { values: self.fields, tile: self.tile, halvings }),
+        }
     }
 
     /// What the kind asks for.
@@ -254,6 +301,15 @@ impl ModelShape {
     /// What the encoder gives: the code, or the mean and the logarithm of the variance of a variational one.
     pub fn codes(&self) -> usize {
         if self.kind.is_variational() { 2 * self.latent } else { self.latent }
+    }
+}
+
+/// How often the layers of a spatial kind halve a tile.
+pub fn halvings(kind: ModelKind, layers: usize) -> usize {
+    match kind {
+        ModelKind::Unet => layers.saturating_sub(1),
+        _ if kind.is_spatial() => layers,
+        _ => 0,
     }
 }
 

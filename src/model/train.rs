@@ -5,6 +5,7 @@
 //! or libtorch may round differently.) Some contamination of the rows is tolerated: the worst part is trimmed.
 
 mod gradient;
+mod masks;
 mod schedule;
 
 use std::ops::ControlFlow;

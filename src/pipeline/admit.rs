@@ -1,5 +1,7 @@
 //! The first half of the line for one record: gate, resampling and window.
 
+use std::sync::Arc;
+
 use super::series::{SeriesState, SeriesTable};
 use super::{Load, Model, Pipeline};
 use crate::gate;
@@ -18,6 +20,8 @@ pub(super) struct Item {
     /// The slot that it made whole, which is judged in its place.
     pub(super) row: Option<Whole>,
     pub(super) faults: Vec<Fault>,
+    /// Its image as a file, where it is one: to learn from.
+    pub(super) file: Option<Arc<[u8]>>,
     /// Whether its series had expired and starts anew with it.
     pub(super) anew: bool,
     /// Whether nothing of it is published.
@@ -112,7 +116,7 @@ impl Pipeline {
                 }
                 item.faults = faults;
             }
-            GateVerdict::Pass if item.place != Place::Slot => {
+            GateVerdict::Pass if item.place != Place::Slot && self.stream.image.is_none() => {
                 let values = item.row.as_ref().map_or(values, |row| &row.values);
                 if let Some(model) = &self.model {
                     item.place = self.gather(model, &mut found.state, time, values, windows);

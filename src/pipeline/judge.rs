@@ -10,13 +10,39 @@ use crate::config::settings::Stream;
 use crate::episode::{EpisodeState, Judgement, RecordRef};
 use crate::gate::{GateState, Normal};
 use crate::model::bundle::Bundle;
-use crate::record::alert::FieldShare;
+use crate::record::alert::{Alert, FieldShare};
+use crate::record::alert::{AlertEvent, AlertKind};
 use crate::record::feedback::{Feedback, Says};
-use crate::record::{Outcome, Record, Scored, Verdict};
+use crate::record::{Image, Outcome, Record, Scored, Verdict};
 use crate::retrain::set::TrainingRow;
 use crate::score::chart::ChartState;
-use crate::score::{Residual, Scorer};
+use crate::score::heat_map;
+use crate::score::inspect::Inspected;
+use crate::score::{Residual, Residuals, ScoreError, Scorer};
 use crate::threshold::ThresholdState;
+
+/// What the model made of a batch.
+pub(super) enum Found {
+    Rows(Residuals),
+    Images(Vec<Inspected>),
+}
+
+/// What it made of one record.
+#[derive(Clone, Copy)]
+pub(super) enum Evidence<'e> {
+    Row(Residual<'e>),
+    Image(&'e Inspected, &'e Image),
+}
+
+impl Found {
+    /// Of the `index`-th window, or the `index`-th of the images.
+    pub(super) fn at<'e>(&'e self, index: usize, images: &[&'e Image]) -> Evidence<'e> {
+        match self {
+            Self::Rows(all) => Evidence::Row(all.row(index)),
+            Self::Images(all) => Evidence::Image(&all[index], images[index]),
+        }
+    }
+}
 
 impl SeriesState {
     /// The state of a series that was never seen.
@@ -78,27 +104,27 @@ pub(super) fn prepare(
 }
 
 impl Pipeline {
-    /// Judges one record that passed the gate; `residual` is its reconstruction's, where it has a full window.
+    /// Judges one record that passed the gate; `evidence` is what its reconstruction tells, where it has a full window.
     pub(super) fn judge(
         &self,
         slot: &mut Slot,
         record: &Record<'_>,
         values: &[f64],
         item: &Item,
-        residual: Option<Residual<'_>>,
+        evidence: Option<Evidence<'_>>,
         done: &mut Done,
     ) {
         let (faults, warms_up, time) = (item.faults.as_slice(), item.warms_up, item.time);
         let mut scored = None;
         let mut top_field = faults.first().map(|fault| fault.field);
         let state = &mut slot.state;
-        let judgement = match (&self.model, residual) {
+        let judgement = match (&self.model, evidence) {
             _ if !faults.is_empty() => {
                 done.counts.faults.extend(faults.iter().map(|fault| fault.kind));
                 Judgement::Faulty(faults)
             }
-            (Some(model), Some(residual)) => {
-                let (judgement, found) = model.score(state, residual);
+            (Some(model), Some(evidence)) => {
+                let (judgement, found) = model.score(state, evidence);
                 scored = Some(found);
                 done.counts.budgeted += model.threshold.risk();
                 judgement
@@ -107,7 +133,8 @@ impl Pipeline {
             // A window that is not full yet.
             (Some(_), None) => Judgement::Learning,
             (None, _) => {
-                let row = TrainingRow { series: record.series.to_string(), time, values: values.to_vec() };
+                let image = item.file.clone();
+                let row = TrainingRow { series: record.series.to_string(), time, values: values.to_vec(), image };
                 done.learned.push((record.message, row));
                 Judgement::Learning
             }
@@ -118,13 +145,19 @@ impl Pipeline {
         let (partition, offset) = (record.partition, record.offset);
         let at = RecordRef { series, time, partition, offset, bundle, warms_up, spans_gap };
         let scoring = state.scoring.as_ref();
-        let attribution = self.model.as_ref().zip(scoring).zip(residual);
-        let shares = || attribution.map_or(Vec::new(), |((model, s), r)| self.shares(model, s, values, r.expected));
-        let step = self.episode.step(&mut state.episode, &at, &judgement, shares);
+        let row = match evidence {
+            Some(Evidence::Row(residual)) => self.model.as_ref().zip(scoring).zip(Some(residual)),
+            _ => None,
+        };
+        let shares = || row.map_or(Vec::new(), |((model, s), r)| self.shares(model, s, values, r.expected));
+        let mut step = self.episode.step(&mut state.episode, &at, &judgement, shares);
         if step.verdict != Verdict::Normal
-            && let Some(((model, s), _)) = attribution
+            && let Some(((model, s), _)) = row
         {
             top_field = largest(&model.scorer.shares(&s.chart));
+        }
+        if let (Some(Evidence::Image(inspected, image)), Some(model)) = (evidence, &self.model) {
+            self.point_out(model, inspected, image, &mut step.alerts, done);
         }
         let threshold = match judgement {
             Judgement::Scored { threshold, .. } => Some(threshold),
@@ -143,6 +176,21 @@ impl Pipeline {
             spans_gap,
             top_field,
         });
+    }
+
+    /// Adds to alerts where on the image their evidence is.
+    fn point_out(&self, model: &Model, inspected: &Inspected, image: &Image, alerts: &mut [Alert], done: &mut Done) {
+        let shows = |alert: &&mut Alert| alert.kind == AlertKind::Anomaly && alert.event != AlertEvent::Close;
+        for alert in alerts.iter_mut().filter(shows) {
+            alert.regions = model.scorer.regions(inspected, image);
+            alert.regions.truncate(self.stream.episode.top_fields);
+            if self.stream.output.heat_maps.is_some() {
+                // A region begins at half of the peak, which is above the threshold.
+                let full = inspected.scored.score.max(f64::MIN_POSITIVE);
+                done.heat_maps
+                    .push((alert.id.clone(), heat_map::png(image, &model.scorer.deviations(inspected), full)));
+            }
+        }
     }
 
     /// Teaches a series what an operator says: a false alarm raises its threshold above the alert's highest score, a new
@@ -177,8 +225,16 @@ impl Pipeline {
 }
 
 impl Model {
+    /// What the model makes of the windows of a batch, or of its images.
+    pub(super) fn look(&self, stream: &Stream, windows: Vec<f32>, images: &[&Image]) -> Result<Found, ScoreError> {
+        match &stream.image {
+            Some(format) => Ok(Found::Images(self.scorer.inspect(images, format)?)),
+            None => Ok(Found::Rows(self.scorer.forward(windows)?)),
+        }
+    }
+
     /// Chart and threshold of one record.
-    fn score<'j>(&self, state: &mut SeriesState, residual: Residual<'_>) -> (Judgement<'j>, Scored) {
+    fn score<'j>(&self, state: &mut SeriesState, evidence: Evidence<'_>) -> (Judgement<'j>, Scored) {
         let alerting = state.episode.anomaly_open();
         let scoring = match &mut state.scoring {
             Some(scoring) if scoring.bundle == self.tag && scoring.threshold.fits(&self.threshold) => scoring,
@@ -193,7 +249,11 @@ impl Model {
                 other.insert(ScoringState { bundle: self.tag, chart, threshold: self.template.clone() })
             }
         };
-        let scored = self.scorer.step(&mut scoring.chart, residual, alerting);
+        let scored = match evidence {
+            Evidence::Row(residual) => self.scorer.step(&mut scoring.chart, residual, alerting),
+            // Each image is judged on its own: what is in front of a camera changes from one to the next.
+            Evidence::Image(inspected, _) => inspected.scored.clone(),
+        };
         let missing = scoring.threshold.missing_records(&self.threshold);
         let threshold = scoring.threshold.value(&self.threshold);
         if alerting && scored.score <= threshold {

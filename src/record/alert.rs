@@ -5,6 +5,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::image::Region;
 use super::{FaultKind, RejectReason};
 
 /// One event of one episode of one series.
@@ -52,6 +53,10 @@ pub struct Alert {
     pub peak_ratio: Option<f64>,
     /// The fields with the largest shares of the score, largest first; empty for sensor faults.
     pub fields: Vec<FieldShare>,
+    /// The regions of the image with the largest shares of the score, largest first; left out where records are readings, and
+    /// in a close event.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub regions: Vec<Region>,
     /// The sensors that cannot be believed; empty for anomalies.
     pub faults: Vec<FieldFault>,
     /// Id of the bundle that scored.

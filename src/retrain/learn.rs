@@ -4,6 +4,8 @@
 //! it never saw. Those residuals calibrate the chart. A `dense` bundle scores with the mean of the fold models, a
 //! `linear` one with one model of all rows (its closed form hardly depends on a fold).
 
+mod images;
+
 use std::ops::{ControlFlow, Range};
 
 use jiff::Timestamp;
@@ -22,6 +24,7 @@ use crate::model::shape::{ModelShape, ShapeError};
 use crate::model::train::{self, Rows, TrainError, Trained};
 use crate::model::{Autoencoder, ModelError};
 use crate::pipeline::status::gap_us;
+use crate::record::EventTime;
 use crate::score::calibrate::calibrate;
 use crate::score::{ScoreError, by_part, residuals};
 use crate::state::StoreError;
@@ -44,6 +47,14 @@ pub enum LearnError {
     /// The caller asked to stop.
     #[error("training was cancelled")]
     Cancelled,
+    /// An image that was kept can no longer be read.
+    #[error("the image of {at} cannot be read: {fault}")]
+    Image {
+        /// Its event time.
+        at: EventTime,
+        /// What is wrong with it.
+        fault: String,
+    },
     /// The scaler.
     #[error("scaling: {0}")]
     Scaler(#[from] ScalerError),
@@ -164,6 +175,9 @@ pub fn learn(
     start: Option<&Bundle>,
     on_progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
 ) -> Result<Bundle, LearnError> {
+    if let Some(format) = &stream.image {
+        return images::learn(stream, format, set, start, on_progress);
+    }
     let fields = stream.record.fields.len();
     let shape = ModelShape::of(&stream.model, stream.window, fields);
     shape.validate()?;
@@ -272,6 +286,7 @@ fn calibration(
         scores: charted.scores.into_iter().step_by(step).collect(),
         fields: normals.into_iter().map(field_normal).collect(),
         period_micros: set.period_micros(),
+        peaks: None,
     })
 }
 

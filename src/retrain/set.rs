@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,8 @@ pub struct TrainingRow {
     pub time: EventTime,
     /// Its readings, all finite.
     pub values: Vec<f64>,
+    /// Its image, as a PNG or JPEG file, where it is one.
+    pub image: Option<Arc<[u8]>>,
 }
 
 /// Records of one series that followed each other without a gap.
@@ -35,6 +38,8 @@ pub struct Run {
     pub times: Vec<EventTime>,
     /// Their readings, all finite, row-major, n x fields.
     pub values: Vec<f64>,
+    /// Their images, as PNG or JPEG files; empty for readings.
+    pub images: Vec<Arc<[u8]>>,
     /// Their scores.
     pub scores: Vec<f32>,
     /// Whether an operator has said that they are normal.
@@ -69,6 +74,7 @@ impl Run {
                 part.times.push(time);
                 part.values.extend_from_slice(&self.values[row * fields..(row + 1) * fields]);
                 part.scores.extend(self.scores.get(row));
+                part.images.extend(self.images.get(row).cloned());
             }
             follows = kept;
         }
@@ -81,6 +87,8 @@ impl Run {
 pub struct TrainingSet {
     /// Readings, row-major, n x fields.
     pub rows: Vec<f64>,
+    /// The image of each row, as a PNG or JPEG file; empty for readings.
+    pub images: Vec<Arc<[u8]>>,
     /// Event time of each row.
     pub times: Vec<EventTime>,
     /// The name of each series.
@@ -99,6 +107,7 @@ impl TrainingSet {
             let run = by_series.entry(row.series).or_default();
             run.times.push(row.time);
             run.values.extend_from_slice(&row.values);
+            run.images.extend(row.image);
         }
         by_series.iter_mut().for_each(|(series, run)| run.series.clone_from(series));
         Self::of_runs(by_series.values())
@@ -118,6 +127,7 @@ impl TrainingSet {
                 let first = set.times.len();
                 set.rows.extend_from_slice(&run.values);
                 set.times.extend_from_slice(&run.times);
+                set.images.extend_from_slice(&run.images);
                 set.runs.push(first..set.times.len());
             }
             set.names.push(series.to_owned());
@@ -233,7 +243,7 @@ mod tests {
     use super::*;
 
     fn row(series: &str, second: i64, value: f64) -> TrainingRow {
-        TrainingRow { series: series.into(), time: EventTime(second * 1_000_000), values: vec![value] }
+        TrainingRow { series: series.into(), time: EventTime(second * 1_000_000), values: vec![value], image: None }
     }
 
     #[test]

@@ -110,10 +110,10 @@ pub async fn prepare(
         let topic = stream.output.states.clone();
         return Err(TopicError::Partitions { stream: stream.name.clone(), topic, found, wanted: partitions });
     }
-    let outputs =
-        [Some(&stream.output.alerts), Some(&stream.output.dead_letters), states, stream.output.scores.as_ref()];
-    let missing: Vec<&str> =
-        outputs.into_iter().flatten().map(String::as_str).filter(|name| find(name).is_none()).collect();
+    let output = &stream.output;
+    let optional = [states, output.scores.as_ref(), output.heat_maps.as_ref()];
+    let outputs = [Some(&output.alerts), Some(&output.dead_letters)].into_iter().chain(optional);
+    let missing: Vec<&str> = outputs.flatten().map(String::as_str).filter(|name| find(name).is_none()).collect();
     if missing.is_empty() {
         return Ok((partitions, Vec::new()));
     }

@@ -180,6 +180,7 @@ mod tests {
                 series: "p".into(),
                 time: crate::record::EventTime(7),
                 values: vec![0.1, f64::MIN_POSITIVE],
+                image: None,
             };
             let commit = Commit {
                 positions: vec![(0, 5), (1, 7), (2, i64::MAX)],

@@ -4,12 +4,15 @@ The modules are written as a PyTorch user would write them, from torch.nn alone;
 README.md for how to run it.
 """
 
+import math
 import pathlib
 
 import torch
 from torch import nn
 
 WINDOW, FIELDS, HIDDEN, LATENT, KERNEL, SAMPLES, ROWS = 7, 3, (6, 4), 2, 3, 4, 5
+# A side that is even once and odd once on its way down.
+TILE, TILE_HIDDEN, UNET_HIDDEN = 10, (4, 6), (4, 5, 6)
 
 
 class Dense(nn.Module):
@@ -81,23 +84,84 @@ class Lstm(nn.Module):
         return self.output(x).flatten(1)
 
 
+def twice(x, side):
+    """Each pixel as a block of four; where the side is odd, the last row and column of blocks are cut."""
+    return nn.functional.interpolate(x, scale_factor=2, mode="nearest")[:, :, :side, :side]
+
+
+class Conv2d(nn.Module):
+    def __init__(self, channels, codes=LATENT):
+        super().__init__()
+        widths = [channels, *TILE_HIDDEN]
+        self.sides = [TILE]
+        for _ in TILE_HIDDEN:
+            self.sides.append((self.sides[-1] + 1) // 2)
+        self.deepest = (widths[-1], self.sides[-1], self.sides[-1])
+        pairs = list(zip(widths, widths[1:]))
+        self.encoder = nn.ModuleList(nn.Conv2d(a, b, KERNEL, stride=2, padding=KERNEL // 2) for a, b in pairs)
+        self.code = nn.Linear(math.prod(self.deepest), codes)
+        self.expand = nn.Linear(LATENT, math.prod(self.deepest))
+        self.decoder = nn.ModuleList(nn.Conv2d(b, a, KERNEL, padding="same") for a, b in reversed(pairs))
+
+    def encode(self, x):
+        x = x.unflatten(1, (-1, TILE, TILE))
+        for layer in self.encoder:
+            x = torch.relu(layer(x))
+        return self.code(x.flatten(1))
+
+    def decode(self, code):
+        x = self.expand(code).unflatten(1, self.deepest)
+        for layer, side in zip(self.decoder, reversed(self.sides[:-1])):
+            x = layer(twice(torch.relu(x), side))
+        return x.flatten(1)
+
+
+class Unet(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        pairs = list(zip(UNET_HIDDEN, UNET_HIDDEN[1:]))
+        halving = [nn.Conv2d(a, b, KERNEL, stride=2, padding=KERNEL // 2) for a, b in pairs]
+        self.encoder = nn.ModuleList([nn.Conv2d(channels, UNET_HIDDEN[0], KERNEL, padding="same"), *halving])
+        self.decoder = nn.ModuleList(nn.Conv2d(b + a, a, KERNEL, padding="same") for a, b in reversed(pairs))
+        self.out = nn.Conv2d(UNET_HIDDEN[0], channels, KERNEL, padding="same")
+
+    def forward(self, x):
+        x, skips = x.unflatten(1, (-1, TILE, TILE)), []
+        for layer in self.encoder:
+            x = torch.relu(layer(x))
+            skips.append(x)
+        skips.pop()
+        for layer in self.decoder:
+            skip = skips.pop()
+            x = torch.relu(layer(torch.cat([twice(x, skip.shape[-1]), skip], dim=1)))
+        return self.out(x).flatten(1)
+
+
 def plain(body, x):
     """Code, reconstruction, and the loss of each row that training makes small."""
-    code = torch.tanh(body.encode(x))
-    y = body.decode(code)
+    code = None if isinstance(body, Unet) else torch.tanh(body.encode(x))
+    y = body(x) if code is None else body.decode(code)
     return code, y, ((y - x) ** 2).mean(1)
 
 
 def variational(body, x, draws, normal):
     mean, log_variance = body.encode(x).chunk(2, dim=1)
     codes = mean[:, None] + (log_variance / 2).exp()[:, None] * draws
-    y = body.decode(codes.flatten(0, 1)).view(len(x), SAMPLES, WINDOW * FIELDS).mean(1)
+    y = body.decode(codes.flatten(0, 1)).view(len(x), SAMPLES, -1).mean(1)
     once = body.decode(mean + (log_variance / 2).exp() * normal)
     error = ((once - x) ** 2).mean(1)
     posterior = torch.distributions.Normal(mean, (log_variance / 2).exp())
     prior = torch.distributions.Normal(torch.zeros_like(mean), torch.ones_like(mean))
     divergence = torch.distributions.kl_divergence(posterior, prior).sum(1)
-    return mean, y, error + 2 * error.detach().mean() / (WINDOW * FIELDS) * divergence
+    return mean, y, error + 2 * error.detach().mean() / x.shape[1] * divergence
+
+
+def wake(body):
+    """PyTorch's own start leaves rectified layers nearly silent, and what is silent is not compared."""
+    for parameter in body.parameters():
+        if parameter.dim() > 1:
+            nn.init.xavier_uniform_(parameter)
+    return body
 
 
 def name(parameter):
@@ -105,11 +169,11 @@ def name(parameter):
     return parameter.replace("_l0", "")
 
 
-def write(kind, body, is_variational):
+def write(kind, body, is_variational, inputs):
     from safetensors.torch import save_file
 
     generator = torch.Generator().manual_seed(7)
-    x = torch.randn(ROWS, WINDOW * FIELDS, generator=generator)
+    x = torch.randn(ROWS, inputs, generator=generator)
     fixture = {"x": x}
     if is_variational:
         draws = torch.randn(SAMPLES, LATENT, generator=generator)
@@ -119,7 +183,9 @@ def write(kind, body, is_variational):
     else:
         code, y, losses = plain(body, x)
     losses.mean().backward()
-    fixture |= {"code": code, "y": y, "losses": losses}
+    fixture |= {"y": y, "losses": losses}
+    if code is not None:
+        fixture["code"] = code
     for key, parameter in body.named_parameters():
         fixture[f"weights.{name(key)}"] = parameter
         fixture[f"gradients.{name(key)}"] = parameter.grad
@@ -128,8 +194,14 @@ def write(kind, body, is_variational):
 
 
 KINDS = {"dense": (Dense, False), "conv": (Conv, False), "lstm": (Lstm, False), "vae": (Dense, True), "conv_vae": (Conv, True)}
+# Each with its channels.
+TILE_KINDS = {"conv2d": (Conv2d, False, 3), "unet": (Unet, False, 1), "vae2d": (Conv2d, True, 1)}
 
 if __name__ == "__main__":
     for kind, (body, is_variational) in KINDS.items():
         torch.manual_seed(0)
-        write(kind, body(2 * LATENT if is_variational else LATENT), is_variational)
+        write(kind, body(2 * LATENT if is_variational else LATENT), is_variational, WINDOW * FIELDS)
+    for kind, (body, is_variational, channels) in TILE_KINDS.items():
+        torch.manual_seed(0)
+        body = body(channels, 2 * LATENT) if is_variational else body(channels)
+        write(kind, wake(body), is_variational, TILE * TILE * channels)

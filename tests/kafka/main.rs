@@ -7,7 +7,11 @@
 )]
 
 mod daemon;
+mod images;
 mod keep;
+#[path = "../pictures/mod.rs"]
+#[expect(dead_code, reason = "the daemon's configuration is a file here")]
+mod pictures;
 mod recovery;
 mod retrain;
 mod share;

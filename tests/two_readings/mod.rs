@@ -41,6 +41,7 @@ pub fn bundle(stream: &Stream, series: &[&str]) -> Bundle {
         series: (*name).into(),
         time: time(second),
         values: values(number, second, 0.0),
+        image: None,
     };
     learn(stream, &TrainingSet::new(all.map(row)), None, &mut |_| ControlFlow::Continue(())).unwrap()
 }

@@ -145,9 +145,12 @@ fn describe(alert: &Alert) -> String {
             let field = alert.fields.first().map_or(String::new(), |field| {
                 format!("{} {} {}, expected {:.2}, ", field.name, field.value, unit(&field.name), field.expected)
             });
+            let region = alert.regions.first().map_or(String::new(), |region| {
+                format!("{} x {} pixels at ({}, {}), ", region.width, region.height, region.x, region.y)
+            });
             let ratio = alert.ratio.unwrap_or_default();
             let provisional = if alert.provisional { " (provisional)" } else { "" };
-            format!("anomaly: {field}{ratio:.1} x threshold{provisional}")
+            format!("anomaly: {field}{region}{ratio:.1} x threshold{provisional}")
         }
     }
 }

@@ -25,9 +25,10 @@ pub(super) struct Topics {
 }
 
 impl Topics {
-    pub(super) fn unique() -> Self {
+    /// Of the records of `what`.
+    pub(super) fn unique(what: &str) -> Self {
         let millis = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-        let input = format!("outlierd-demo-{}-{millis}.pumps", std::process::id());
+        let input = format!("outlierd-demo-{}-{millis}.{what}", std::process::id());
         Self { alerts: format!("{input}.alerts"), dead_letters: format!("{input}.dead-letters"), input }
     }
 

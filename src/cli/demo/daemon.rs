@@ -7,25 +7,28 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Plan;
 use super::broker::{Broker, Topics};
+use super::screen::Screen;
 use crate::app::{self, Signals};
 use crate::config::settings::Settings;
 use crate::config::{Sources, load};
 use crate::sim::sensor::Sensor;
 
 /// The stream's name in the configuration.
-pub(super) const STREAM: &str = "pumps";
+pub(super) const STREAM: &str = "demo";
 /// Width of the code: what moves a healthy pump independently is the demand, the consumers' valves, the level of the
 /// tank and the temperature of the air.
 const LATENT: usize = 4;
 /// Answers of the status page are a few hundred bytes.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
+/// How often the daemon is asked whether it is trained.
+const ASK_EVERY: Duration = Duration::from_millis(200);
 const HTTP_TIMEOUT: Duration = Duration::from_secs(2);
 /// Environment variables that reach the demonstration: how to log on to a real broker. A user's streams do not.
 const KAFKA_ENVIRONMENT: &str = "OUTLIERD__KAFKA__";
@@ -53,27 +56,29 @@ impl Drop for Scratch {
     }
 }
 
-/// The built-in settings with what the plant needs: see [`overrides`].
-pub(super) fn settings(plan: &Plan, broker: &Broker, topics: &Topics, scratch: &Scratch) -> anyhow::Result<Settings> {
+/// The built-in settings with what the demonstration needs, and `own`, those of its stream.
+pub(super) fn settings(
+    own: Vec<String>,
+    broker: &Broker,
+    topics: &Topics,
+    scratch: &Scratch,
+) -> anyhow::Result<Settings> {
     let environment =
         std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(|name| name.starts_with(KAFKA_ENVIRONMENT)));
-    let mut overrides = overrides(plan, &broker.address(), topics, scratch.path())?;
+    let mut overrides = places(&broker.address(), topics, scratch.path())?;
+    overrides.extend(own);
     overrides.extend(broker.overrides());
     Ok(load(&Sources { file: None, environment: environment.collect(), overrides })?)
 }
 
-/// What differs from the built-in settings: addresses, folders and the form of the records; and, of what decides on
-/// alerts, only the physical ranges from the sensors' data sheets, how much to learn from, the width of the code, and
-/// the seed. Nothing is tuned to the faults.
-fn overrides(plan: &Plan, brokers: &str, topics: &Topics, scratch: &Path) -> anyhow::Result<Vec<String>> {
-    let field = |sensor: Sensor| {
-        let (name, unit, (min, max)) = (sensor.name(), sensor.unit(), sensor.range());
-        format!("{{ name = {name:?}, path = \"sensors.{name}.value\", unit = {unit:?}, min = {min:?}, max = {max:?} }}")
-    };
-    let fields: Vec<String> = Sensor::ALL.into_iter().map(field).collect();
+fn of_stream(key: &str, value: String) -> String {
+    format!("streams.{STREAM}.{key}={value}")
+}
+
+/// Addresses, topics and folders.
+fn places(brokers: &str, topics: &Topics, scratch: &Path) -> anyhow::Result<Vec<String>> {
     let listen = free_address().context("no free port for the status page")?;
     let folder = scratch.to_str().context("the name of the temporary folder is not UTF-8")?;
-    let stream = |key: &str, value: String| format!("streams.{STREAM}.{key}={value}");
     Ok(vec![
         format!("service.state_dir={:?}", format!("{folder}/state")),
         format!("service.model_dir={:?}", format!("{folder}/models")),
@@ -83,20 +88,32 @@ fn overrides(plan: &Plan, brokers: &str, topics: &Topics, scratch: &Path) -> any
         "share.bundles=\"\"".into(),
         "share.control=\"\"".into(),
         "share.events=\"\"".into(),
-        stream("input.topic", format!("{:?}", topics.input)),
-        stream("input.group", format!("{:?}", topics.input)),
+        of_stream("input.topic", format!("{:?}", topics.input)),
+        of_stream("input.group", format!("{:?}", topics.input)),
         // The plant waits for the committed positions: a slow commit would slow it down.
-        stream("input.commit_interval", "\"200ms\"".into()),
-        stream("output.alerts", format!("{:?}", topics.alerts)),
-        stream("output.states", format!("{:?}", format!("{}.states", topics.input))),
-        stream("output.dead_letters", format!("{:?}", topics.dead_letters)),
-        stream("record.key", "\"field:pump\"".into()),
-        stream("record.time", "\"field:time\"".into()),
-        stream("record.fields", format!("[{}]", fields.join(", "))),
-        stream("model.latent", LATENT.to_string()),
-        stream("training.records", plan.learn_records().to_string()),
-        stream("training.seed", plan.fleet.seed.to_string()),
+        of_stream("input.commit_interval", "\"200ms\"".into()),
+        of_stream("output.alerts", format!("{:?}", topics.alerts)),
+        of_stream("output.states", format!("{:?}", format!("{}.states", topics.input))),
+        of_stream("output.dead_letters", format!("{:?}", topics.dead_letters)),
     ])
+}
+
+/// What the stream of the pumps has: the form of the records; and, of what decides on alerts, only the physical ranges from the
+/// sensors' data sheets, how much to learn from, the width of the code, and the seed. Nothing is tuned to the faults.
+pub(super) fn overrides(plan: &Plan) -> Vec<String> {
+    let field = |sensor: Sensor| {
+        let (name, unit, (min, max)) = (sensor.name(), sensor.unit(), sensor.range());
+        format!("{{ name = {name:?}, path = \"sensors.{name}.value\", unit = {unit:?}, min = {min:?}, max = {max:?} }}")
+    };
+    let fields: Vec<String> = Sensor::ALL.into_iter().map(field).collect();
+    vec![
+        of_stream("record.key", "\"field:pump\"".into()),
+        of_stream("record.time", "\"field:time\"".into()),
+        of_stream("record.fields", format!("[{}]", fields.join(", "))),
+        of_stream("model.latent", LATENT.to_string()),
+        of_stream("training.records", plan.learn_records().to_string()),
+        of_stream("training.seed", plan.fleet.seed.to_string()),
+    ]
 }
 
 /// An address that was free a moment ago; the daemon says so where somebody else was quicker.
@@ -166,6 +183,31 @@ impl Daemon {
             bail!("the daemon ended by itself");
         }
         Ok(get(self.listen, "/status").and_then(|page| phase_in(&page)).unwrap_or(Phase::Starting))
+    }
+
+    /// Waits until the model is live, whose training began at `since`. Gives its id and how long that took.
+    ///
+    /// # Errors
+    /// Where the daemon has ended, or Ctrl-C was pressed.
+    pub(super) fn await_model(
+        &mut self,
+        screen: &Screen,
+        interrupted: &AtomicBool,
+        since: Instant,
+    ) -> anyhow::Result<(String, Duration)> {
+        screen.begin_waiting("training");
+        loop {
+            if interrupted.load(Ordering::Acquire) {
+                bail!("stopped before the model was live: nothing was scored");
+            }
+            if let Phase::Live { bundle } = self.phase()? {
+                let took = since.elapsed();
+                screen.done("training", &format!("took {:.1} s", took.as_secs_f64()));
+                screen.done("live", &format!("model {bundle}"));
+                return Ok((bundle, took));
+            }
+            thread::sleep(ASK_EVERY);
+        }
     }
 
     /// Stops the daemon and waits until it is drained.

@@ -115,6 +115,7 @@ fn training_rows(row: usize, course: &[f64]) -> impl Iterator<Item = TrainingRow
         series: name.clone(),
         time: time(row, width, at),
         values: vec![value],
+        image: None,
     })
 }
 

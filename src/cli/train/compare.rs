@@ -1,5 +1,7 @@
 //! `outlierd train --compare`: the kinds that fit a stream, trained on the same records and asked the same questions.
 
+mod images;
+
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
@@ -74,8 +76,13 @@ fn split(rows: &[TrainingRow]) -> (TrainingSet, TrainingSet, TrainingSet) {
     (TrainingSet::new(rows.iter().cloned()), of(false), of(true))
 }
 
-/// The kinds that the stream's window and fields allow, the cheap ones first.
+/// The kinds that the stream's window and fields, or its tiles, allow, the cheap ones first.
 fn kinds(stream: &Stream) -> Vec<ModelKind> {
+    if let Some(format) = &stream.image {
+        let shape = |kind| ModelShape::of_tiles(&stream.with_kind(kind).model, format.tile, format.channels.count());
+        let spatial = [ModelKind::Linear, ModelKind::Conv2d, ModelKind::Vae2d, ModelKind::Unet, ModelKind::Torchscript];
+        return spatial.into_iter().filter(|&kind| shape(kind).validate().is_ok()).collect();
+    }
     let all = [
         ModelKind::Linear,
         ModelKind::Dense,
@@ -96,6 +103,9 @@ fn contend(
     held_out: &TrainingSet,
     case: &Case<'_>,
 ) -> anyhow::Result<Contender> {
+    if stream.image.is_some() {
+        return images::contend(stream, kind, learned, held_out);
+    }
     let own = stream.with_kind(kind);
     let bundle = learn_with_bar(&own, learned, kind.as_str())?;
     let weights = bundle.model.weights().into_iter().collect();

@@ -94,6 +94,8 @@ pub(super) fn training(raw: &raw::Training) -> Training {
         noise: raw.noise,
         patience: raw.patience,
         trim: raw.trim,
+        tiles: raw.tiles,
+        masks: raw.masks,
         folds: raw.folds,
     }
 }

@@ -6,7 +6,7 @@ use super::stream::named;
 use super::{RawStreams, Reader};
 use crate::config::problems::{KeyPath, Problem};
 use crate::config::raw;
-use crate::config::settings::{Field, ModelKind, Threshold};
+use crate::config::settings::{Field, Format, ModelKind, Threshold};
 
 /// Most inputs of a model, window x fields: keeps the covariance of the residual within 128 MiB.
 const INPUTS_MAX: usize = 4096;
@@ -42,8 +42,13 @@ impl Reader<'_> {
     /// What the values of one stream ask of each other.
     pub(super) fn within_stream(&mut self, stream: &str, raw: &raw::Stream, threshold: Option<&Threshold>) {
         self.distinct_topics(stream, raw);
-        self.shape(stream, raw);
-        self.training_records(stream, raw);
+        match raw.record.format {
+            Format::Json => {
+                self.shape(stream, raw);
+                self.training_records(stream, raw);
+            }
+            Format::Image => self.tile(stream, raw),
+        }
         if let Some(Threshold { budget, period: Some(period), .. }) = threshold
             && budget.alerts * period.as_secs_f64() >= budget.period.as_secs_f64()
         {
@@ -79,6 +84,12 @@ impl Reader<'_> {
         let fields = raw.record.fields.len();
         let (at_fields, at_window) = (self.place(stream, "record.fields"), self.place(stream, "window"));
         if fields == 0 || self.has_problem(&at_fields) || self.has_problem(&at_window) {
+            return;
+        }
+        if raw.model.kind.is_spatial() {
+            let fault = format!("{:?} is for images, and the records are readings", raw.model.kind.as_str());
+            let fix = "set model.kind to \"dense\", or record.format to \"image\"";
+            self.note(Problem::new(self.place(stream, "model.kind"), fault, fix));
             return;
         }
         let inputs = window.saturating_mul(fields + context);
@@ -178,11 +189,12 @@ impl Reader<'_> {
 }
 
 /// The topics that a stream writes, by key.
-pub(super) fn outputs(output: &raw::Output) -> [(&'static str, &String); 4] {
+pub(super) fn outputs(output: &raw::Output) -> [(&'static str, &String); 5] {
     [
         ("alerts", &output.alerts),
         ("dead_letters", &output.dead_letters),
         ("states", &output.states),
         ("scores", &output.scores),
+        ("heat_maps", &output.heat_maps),
     ]
 }

@@ -6,7 +6,7 @@ use super::Reader;
 use super::model::{score, training};
 use crate::config::problems::{KeyPath, Problem};
 use crate::config::settings::{
-    Episode, Field, Gate, Input, Keep, Mute, Output, RecordFormat, Resample, Stream, Threshold, ThresholdKind,
+    Episode, Field, Format, Gate, Input, Keep, Mute, Output, RecordFormat, Resample, Stream, Threshold, ThresholdKind,
 };
 use crate::config::{raw, text};
 
@@ -31,6 +31,7 @@ impl Reader<'_> {
         let input = self.input(name, &raw.input);
         let output = self.output(name, &raw.output);
         let record = self.record(name, &raw.record);
+        let image = self.image(name, raw);
         let keep = self.keep(name, &raw.keep);
         let resample = self.resample(name, &raw.resample);
         let gate = self.gate(name, &raw.gate);
@@ -46,6 +47,7 @@ impl Reader<'_> {
             input: input?,
             output: output?,
             record: record?,
+            image: image?,
             keep: keep?,
             resample: resample?,
             gate: gate?,
@@ -121,12 +123,24 @@ impl Reader<'_> {
     fn output(&mut self, stream: &str, raw: &raw::Output) -> Option<Output> {
         let alerts = self.name_of(stream, "output.alerts", &raw.alerts, text::topic);
         let dead_letters = self.name_of(stream, "output.dead_letters", &raw.dead_letters, text::topic);
-        let scores = match raw.scores.is_empty() {
-            true => Some(None),
-            false => self.name_of(stream, "output.scores", &raw.scores, text::topic).map(Some),
-        };
+        let scores = self.optional_topic(stream, "output.scores", &raw.scores);
+        let heat_maps = self.optional_topic(stream, "output.heat_maps", &raw.heat_maps);
         let states = self.name_of(stream, "output.states", &raw.states, text::topic);
-        Some(Output { alerts: alerts?, states: states?, dead_letters: dead_letters?, scores: scores? })
+        Some(Output {
+            alerts: alerts?,
+            states: states?,
+            dead_letters: dead_letters?,
+            scores: scores?,
+            heat_maps: heat_maps?,
+        })
+    }
+
+    /// A topic, or "" for none.
+    fn optional_topic(&mut self, stream: &str, key: &str, raw: &String) -> Option<Option<String>> {
+        match raw.is_empty() {
+            true => Some(None),
+            false => self.name_of(stream, key, raw, text::topic).map(Some),
+        }
     }
 
     fn record(&mut self, stream: &str, raw: &raw::Record) -> Option<RecordFormat> {
@@ -137,7 +151,10 @@ impl Reader<'_> {
         let place = self.place(stream, "record.max_payload_bytes");
         let size = text::size(&raw.max_payload_bytes, 16..=64 << 20);
         let max_payload_bytes = self.take(place, &raw.max_payload_bytes, size);
-        let fields = self.fields(stream, &raw.fields);
+        let fields = match raw.format {
+            Format::Json => self.fields(stream, &raw.fields),
+            Format::Image => Some(Self::image_fields()),
+        };
         Some(RecordFormat {
             key: key?,
             time: time?,

@@ -14,16 +14,16 @@ pub struct Model {
     /// Its kind.
     pub kind: ModelKind,
     /// Widths of the encoder's hidden layers, mirrored in the decoder: at most 8, each 1 to 4096. Units (dense, vae, lstm)
-    /// or channels (conv, conv_vae).
+    /// or channels of convolutions; of unet the first one is that of the full resolution.
     #[schemars(length(max = 8), inner(range(min = 1, max = 4096)))]
     pub hidden: Vec<usize>,
-    /// Width of the code: smaller than window x fields, and at least 1 for all but linear.
+    /// Width of the code: smaller than window x fields, and at least 1 for all but linear. unet has none.
     #[schemars(range(min = 0, max = 4095))]
     pub latent: usize,
-    /// Records that a kernel spans (conv, conv_vae): odd, 1 to 63.
+    /// Records (conv, conv_vae) or pixels (conv2d, unet, vae2d) that a kernel spans: odd, 1 to 63.
     #[schemars(range(min = 1, max = 63))]
     pub kernel: usize,
-    /// Codes that are drawn for each window (vae, conv_vae), 1 to 64.
+    /// Codes that are drawn for each window (vae, conv_vae, vae2d), 1 to 64.
     #[schemars(range(min = 1, max = 64))]
     pub samples: usize,
     /// What the model is told of the time of each record.
@@ -70,6 +70,12 @@ pub struct Training {
     /// Part of each batch with the largest loss that is not learned from, 0 to 0.5.
     #[schemars(range(min = 0, max = 0.5))]
     pub trim: f64,
+    /// Tiles of images that are learned from, 256 to 1000000, drawn from all of them.
+    #[schemars(range(min = 256, max = 1_000_000))]
+    pub tiles: usize,
+    /// Masks in a tile at most that the model learns to take out (conv2d, unet, vae2d), 0 to 64.
+    #[schemars(range(min = 0, max = 64))]
+    pub masks: usize,
     /// Contiguous parts of the records, each scored by a model that did not see it, 2 to 16.
     #[schemars(range(min = 2, max = 16))]
     pub folds: usize,

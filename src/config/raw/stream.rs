@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Model, Retrain, Score, Silence, Size, Training, optional};
-use crate::config::settings::{Delivery, Rule, Start, ThresholdKind, TimeFormat};
+use super::{Image, Model, Retrain, Score, Silence, Size, Training, optional};
+use crate::config::settings::{Delivery, Format, Rule, Start, ThresholdKind, TimeFormat};
 
 /// One stream.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -17,6 +17,8 @@ pub struct Stream {
     pub output: Output,
     /// How records are read.
     pub record: Record,
+    /// How images are read, cut and scored; only for record.format = "image".
+    pub image: Image,
     /// How long what is known of a series is kept, and where.
     pub keep: Keep,
     /// Records to rows of a fixed period.
@@ -100,6 +102,9 @@ pub struct Output {
     /// Topic of every score; `{stream}` stands for the stream's name, "" publishes none.
     #[schemars(example = "outlierd.{stream}.scores")]
     pub scores: String,
+    /// Topic of heat maps, PNG, keyed by the alert's id, of streams of images; `{stream}` stands for the stream's name, "" publishes none.
+    #[schemars(example = "outlierd.{stream}.heat-maps")]
+    pub heat_maps: String,
 }
 
 /// How a record is read.
@@ -107,11 +112,14 @@ pub struct Output {
 #[serde(deny_unknown_fields)]
 #[schemars(transform = optional)]
 pub struct Record {
-    /// Where the series' key is: "kafka" (the Kafka key), "partition", or "field:" and a path into the record. A list of
-    /// keys is such a path too, for keys that hold dots.
+    /// What a record is: a JSON object of readings, or an image.
+    pub format: Format,
+    /// Where the series' key is: "kafka" (the Kafka key), "partition", "header:" and the name of a Kafka header, or "field:" and
+    /// a path into the record. A list of keys is such a path too, for keys that hold dots.
     #[schemars(example = "field:pump.id")]
     pub key: KeyWords,
-    /// Where the event time is: "kafka" (the Kafka timestamp), or "field:" and a path into the record, or a list of keys.
+    /// Where the event time is: "kafka" (the Kafka timestamp), "header:" and the name of a Kafka header, "field:" and a path into
+    /// the record, or a list of keys.
     #[schemars(example = "field:ts")]
     pub time: KeyWords,
     /// How an event time in a field is written.

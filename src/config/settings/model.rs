@@ -11,13 +11,14 @@ use serde::{Deserialize, Serialize};
 pub struct Model {
     /// Its kind.
     pub kind: ModelKind,
-    /// Widths of the encoder's hidden layers, mirrored in the decoder: units (dense, vae, lstm) or channels (conv, conv_vae).
+    /// Widths of the encoder's hidden layers, mirrored in the decoder: units (dense, vae, lstm), or channels of
+    /// convolutions; of unet the first one is that of the full resolution.
     pub hidden: Vec<usize>,
-    /// Width of the code.
+    /// Width of the code; unet has none.
     pub latent: usize,
-    /// Records that a kernel spans (conv, conv_vae); odd.
+    /// Records (conv, conv_vae) or pixels (conv2d, unet, vae2d) that a kernel spans; odd.
     pub kernel: usize,
-    /// Codes that are drawn for each window (vae, conv_vae).
+    /// Codes that are drawn for each window (vae, conv_vae, vae2d).
     pub samples: usize,
     /// What the model is told of the time of each record.
     pub context: Vec<Context>,
@@ -62,6 +63,12 @@ pub enum ModelKind {
     Vae,
     /// A variational autoencoder of convolutions along the window.
     ConvVae,
+    /// Convolutions over a tile of an image, with a narrow code.
+    Conv2d,
+    /// Convolutions over a tile with skip connections, trained to take out what does not belong there.
+    Unet,
+    /// A variational autoencoder of convolutions over a tile.
+    Vae2d,
     /// A module that was exported from Python.
     Torchscript,
 }
@@ -72,6 +79,21 @@ impl ModelKind {
         matches!(self, Self::Conv | Self::Lstm | Self::ConvVae)
     }
 
+    /// Whether it looks over a tile of an image.
+    pub fn is_spatial(self) -> bool {
+        matches!(self, Self::Conv2d | Self::Unet | Self::Vae2d)
+    }
+
+    /// Whether it may see images: the spatial kinds, and those that take any row of values.
+    pub fn takes_images(self) -> bool {
+        !self.is_windowed()
+    }
+
+    /// Whether all of what it knows of its input goes through a code.
+    pub fn has_code(self) -> bool {
+        !matches!(self, Self::Unet | Self::Torchscript)
+    }
+
     /// Whether it has hidden layers of its own kind; the others have none that are known.
     pub fn has_layers(self) -> bool {
         !matches!(self, Self::Linear | Self::Torchscript)
@@ -79,12 +101,12 @@ impl ModelKind {
 
     /// Whether it has kernels.
     pub fn is_convolutional(self) -> bool {
-        matches!(self, Self::Conv | Self::ConvVae)
+        matches!(self, Self::Conv | Self::ConvVae) || self.is_spatial()
     }
 
     /// Whether its code is drawn from a distribution.
     pub fn is_variational(self) -> bool {
-        matches!(self, Self::Vae | Self::ConvVae)
+        matches!(self, Self::Vae | Self::ConvVae | Self::Vae2d)
     }
 
     /// The name in manifests and configuration.
@@ -96,6 +118,9 @@ impl ModelKind {
             Self::Lstm => "lstm",
             Self::Vae => "vae",
             Self::ConvVae => "conv_vae",
+            Self::Conv2d => "conv2d",
+            Self::Unet => "unet",
+            Self::Vae2d => "vae2d",
             Self::Torchscript => "torchscript",
         }
     }
@@ -122,6 +147,10 @@ pub struct Training {
     pub patience: usize,
     /// Part of each batch with the largest loss that is left out (trimmed loss), 0 to 0.5.
     pub trim: f64,
+    /// Tiles of images that are learned from.
+    pub tiles: usize,
+    /// Masks in a tile at most that the model learns to take out (spatial kinds).
+    pub masks: usize,
     /// Contiguous folds: each is held out once, for early stopping, for the reported error and for the calibration residuals.
     pub folds: usize,
 }

@@ -155,7 +155,8 @@ fn a_stream_reads_the_same_from_csv_as_from_json() {
     let (fields, table) = read(b"temp,ts,flow,pump,pressure\n61.5,1773051273,NaN,p7,\n", &options);
     assert_eq!(fields, ["flow", "pressure", "temp"]);
     let payload = br#"{"pump":"p7","ts":1773051273,"flow":"NaN","motor":{"temp":61.5}}"#;
-    let message = Message { partition: 0, offset: 0, key: None, payload: Some(payload), timestamp: None };
+    let message =
+        Message { partition: 0, offset: 0, key: None, payload: Some(payload), timestamp: None, headers: None };
     let json = Decoder::new(&format).decode(&[message]);
     assert_eq!(table.records, json.records);
     assert_eq!(

@@ -9,7 +9,7 @@ use crate::decode::fixtures::{example, format};
 const AT: EventTime = EventTime(1_773_051_273_000_000);
 
 fn message(payload: &[u8]) -> Message<'_> {
-    Message { partition: 3, offset: 41, key: Some(b"p1"), payload: Some(payload), timestamp: Some(AT) }
+    Message { partition: 3, offset: 41, key: Some(b"p1"), payload: Some(payload), timestamp: Some(AT), headers: None }
 }
 
 /// The readings and the count of coerced numbers of one payload, which must be a record.

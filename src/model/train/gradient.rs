@@ -13,6 +13,7 @@ use rand_distr::{Distribution, StandardNormal};
 use tch::nn::{self, OptimizerConfig};
 use tch::{Device, Kind, Tensor};
 
+use super::masks;
 use super::schedule::learning_rate;
 use super::{Data, Epoch, TrainError, Trained, trimmed_loss};
 use crate::config::settings::Training;
@@ -78,6 +79,8 @@ struct Descent<'a> {
     noise: ChaCha8Rng,
     /// For the codes of variational networks.
     draws: ChaCha8Rng,
+    /// For what covers tiles.
+    masks: ChaCha8Rng,
     step: usize,
     /// Rows owed to the trim: a small part of a small batch is less than a row, and is carried to the next batch.
     trim_owed: f64,
@@ -120,6 +123,7 @@ impl<'a> Descent<'a> {
             shuffle: stream(1),
             noise: stream(2),
             draws: stream(3),
+            masks: stream(4),
             step: 0,
             trim_owed: 0.0,
             clean: Vec::new(),
@@ -178,10 +182,15 @@ impl<'a> Descent<'a> {
         }
         let (scale, rng) = (self.settings.noise as f32, &mut self.noise);
         self.noisy.clear();
+        let shape = self.model.shape();
         self.noisy.extend(self.clean.iter().map(|value| {
             let noise: f32 = StandardNormal.sample(rng);
             value + scale * noise
         }));
+        if shape.kind.is_spatial() {
+            let (side, channels) = (shape.tile, shape.channels());
+            masks::cover(&mut self.noisy, &self.clean, side, channels, self.settings.masks, &mut self.masks);
+        }
     }
 
     /// How many of `rows` rows get a gradient, at least 1.

@@ -43,6 +43,7 @@ fn opening(id: &str, pump: usize, began: i64, opened: i64) -> Alert {
         ratio: None,
         peak_ratio: None,
         fields: Vec::new(),
+        regions: Vec::new(),
         faults: Vec::new(),
         bundle: String::new(),
         provisional: false,

@@ -1,0 +1,120 @@
+//! Folders of image files, read as the messages of one camera: the folder's name is the series, the files' order their time.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+
+use crate::config::settings::{ImageSource, KeyFrom, Stream, TimeFrom};
+use crate::record::{EventTime, Message};
+
+/// Images that are read at a time, and bytes after which they are enough.
+const CHUNK_FILES: usize = 64;
+const CHUNK_BYTES: usize = 64 << 20;
+
+/// The same stream for files: their series and times are those of [`ImageFiles`].
+pub(super) fn stream_of_files(mut stream: Stream) -> Stream {
+    (stream.record.key, stream.record.time) = (KeyFrom::Kafka, TimeFrom::Kafka);
+    if let Some(image) = &mut stream.image {
+        image.source = ImageSource::Payload;
+        stream.record.max_payload_bytes = image.max_file_bytes;
+    }
+    stream
+}
+
+fn is_image(path: &Path) -> bool {
+    let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
+    path.is_file() && extension.is_some_and(|e| matches!(&*e, "png" | "jpg" | "jpeg"))
+}
+
+/// The folders that hold images, the one given and all below it, in order; or the file itself.
+pub(super) fn folders(input: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    if is_image(input) {
+        return Ok(vec![input.to_owned()]);
+    }
+    let (mut found, mut waiting) = (BTreeSet::new(), vec![input.to_owned()]);
+    while let Some(folder) = waiting.pop() {
+        let entries = fs::read_dir(&folder).with_context(|| format!("{} cannot be read", folder.display()))?;
+        for entry in entries {
+            let path = entry?.path();
+            if path.is_dir() {
+                waiting.push(path);
+            } else if is_image(&path) {
+                found.insert(folder.clone());
+            }
+        }
+    }
+    if found.is_empty() {
+        bail!("{} has no .png, .jpg or .jpeg file", input.display());
+    }
+    Ok(found.into_iter().collect())
+}
+
+/// The images of one folder, in the order of their names, or the one file.
+pub(super) fn in_folder(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    if is_image(path) {
+        return Ok(vec![path.to_owned()]);
+    }
+    let entries = fs::read_dir(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let mut found: Vec<PathBuf> = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
+    found.retain(|path| is_image(path));
+    found.sort();
+    if found.is_empty() {
+        bail!("{} has no .png, .jpg or .jpeg file", path.display());
+    }
+    Ok(found)
+}
+
+/// See the module.
+pub(super) struct ImageFiles {
+    paths: Vec<PathBuf>,
+    series: String,
+    next: usize,
+}
+
+/// Some files, which own their bytes.
+pub(super) struct Chunk {
+    series: String,
+    first: usize,
+    files: Vec<Vec<u8>>,
+}
+
+impl ImageFiles {
+    /// The images of a folder.
+    pub(super) fn open(folder: &Path) -> anyhow::Result<Self> {
+        let series = folder.file_name().map_or_else(|| "images".to_owned(), |name| name.to_string_lossy().into_owned());
+        Ok(Self { paths: in_folder(folder)?, series, next: 0 })
+    }
+
+    /// The next images, `most` at most; `None` at the end.
+    pub(super) fn next_chunk(&mut self, most: usize) -> anyhow::Result<Option<Chunk>> {
+        let mut chunk = Chunk { series: self.series.clone(), first: self.next, files: Vec::new() };
+        let mut bytes = 0;
+        while let Some(path) = self.paths.get(self.next)
+            && chunk.files.len() < most.min(CHUNK_FILES)
+            && bytes < CHUNK_BYTES
+        {
+            let file = fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
+            bytes += file.len();
+            chunk.files.push(file);
+            self.next += 1;
+        }
+        Ok((!chunk.files.is_empty()).then_some(chunk))
+    }
+}
+
+impl Chunk {
+    /// Its files as messages, a second apart.
+    pub(super) fn messages(&self) -> Vec<Message<'_>> {
+        let numbered = self.files.iter().zip(self.first..);
+        numbered.map(|(file, number)| Message { payload: Some(file), ..message(&self.series, number) }).collect()
+    }
+}
+
+/// The `number`-th message of a series of files, without its payload.
+pub(super) fn message(series: &str, number: usize) -> Message<'_> {
+    let (offset, key) = (number as i64, Some(series.as_bytes()));
+    let timestamp = Some(EventTime(offset.saturating_mul(1_000_000)));
+    Message { partition: 0, offset, key, payload: None, timestamp, headers: None }
+}

@@ -1,0 +1,165 @@
+//! `[streams.NAME.image]`, and what a stream of images asks of the other tables.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Reader;
+use crate::config::problems::Problem;
+use crate::config::settings::{Field, Format, ImageFormat, ImageSource, ModelKind, Payload};
+use crate::config::{raw, text};
+use crate::model::shape;
+
+/// Below `max.poll.interval.ms`, which is 5 minutes.
+const BATCH_MAX: Duration = Duration::from_secs(240);
+
+/// What the gate sees of an image: how bright it is on average, 0 (black) to 1 (white).
+fn brightness() -> Field {
+    let (name, unit) = ("brightness".to_owned(), None);
+    Field { path: vec![name.clone()], name, unit, min: 0.0, max: 1.0, resample: None }
+}
+
+impl Reader<'_> {
+    /// `None` where something is wrong; `Some(None)` where records are readings.
+    pub(super) fn image(&mut self, stream: &str, raw: &raw::Stream) -> Option<Option<ImageFormat>> {
+        if raw.record.format != Format::Image {
+            return Some(None);
+        }
+        let image = &raw.image;
+        let at = |reader: &Self, key: &str| reader.place(stream, &format!("image.{key}"));
+        let place = at(self, "max_file_bytes");
+        let max_file_bytes = self.take(place, &image.max_file_bytes, text::size(&image.max_file_bytes, 16..=1 << 30));
+        let (least, most) = (Duration::from_millis(10), Duration::from_secs(60));
+        let decode_timeout = self.span(stream, "image.decode_timeout", &image.decode_timeout, least, most);
+        let reduce_to = match image.reduce_to {
+            0 => Ok(None),
+            side @ 8.. => Ok(Some(side)),
+            _ => Err("must be at least 8 pixels, or 0 for images as they come".to_owned()),
+        };
+        let place = at(self, "reduce_to");
+        let reduce_to = self.take(place, &image.reduce_to, reduce_to);
+        let overlap = match image.overlap {
+            overlap if 2 * overlap > image.tile => {
+                Err(format!("must be at most half of image.tile, which is {}", image.tile))
+            }
+            overlap => Ok(overlap),
+        };
+        let place = at(self, "overlap");
+        let overlap = self.take(place, &image.overlap, overlap);
+        if let Some(timeout) = decode_timeout
+            && timeout * raw.input.batch_records as u32 > BATCH_MAX
+        {
+            let longest = humantime::format_duration(BATCH_MAX);
+            let fault = format!("times image.decode_timeout makes a batch that may take longer than {longest}");
+            let key = self.place(stream, "input.batch_records");
+            let fix = "lower one of the two: the brokers take a lane for dead that does not come back in time";
+            self.note(Problem::new(key, fault, fix).found(&raw.input.batch_records.into()));
+        }
+        let source = self.image_source(stream, raw);
+        self.readings_only(stream, raw);
+        Some(Some(ImageFormat {
+            source: source?,
+            channels: image.channels,
+            max_pixels: image.max_pixels,
+            max_file_bytes: max_file_bytes?,
+            decode_timeout: decode_timeout?,
+            reduce_to: reduce_to?,
+            tile: image.tile,
+            overlap: overlap?,
+            error: image.error,
+        }))
+    }
+
+    fn image_source(&mut self, stream: &str, raw: &raw::Stream) -> Option<ImageSource> {
+        let image = &raw.image;
+        if image.payload == Payload::Image {
+            for (key, words) in [("record.key", &raw.record.key), ("record.time", &raw.record.time)] {
+                let is_path = match words {
+                    raw::KeyWords::Text(text) => text.starts_with("field:"),
+                    raw::KeyWords::Keys(_) => true,
+                };
+                if is_path {
+                    let fault = "is a path into the record, which is an image";
+                    let fix = "name a Kafka header (\"header:camera\"), or set image.payload to \"json\"";
+                    self.note(Problem::new(self.place(stream, key), fault, fix));
+                }
+            }
+            return Some(ImageSource::Payload);
+        }
+        let mut path = |key: &str, words: &String| {
+            let place = self.place(stream, &format!("image.{key}"));
+            self.take(place, words, text::path(&raw::KeyWords::Text(words.clone())))
+        };
+        let (data, file) = (path("data", &image.data), path("file", &image.file));
+        let root = (!image.root.is_empty()).then(|| PathBuf::from(&image.root));
+        Some(ImageSource::Json { data: data?, file: file?, root })
+    }
+
+    /// What only readings have.
+    fn readings_only(&mut self, stream: &str, raw: &raw::Stream) {
+        let is_resampled =
+            !matches!(text::duration(&raw.resample.period, Duration::ZERO..=Duration::MAX), Ok(Duration::ZERO));
+        let rules = [
+            ("record.fields", !raw.record.fields.is_empty(), "is for readings: an image has none", "remove it"),
+            ("window", raw.window != 1, "must be 1: each image is scored on its own", "remove it"),
+            ("resample.period", is_resampled, "must be 0s: images are not resampled", "remove it"),
+            (
+                "model.context",
+                !raw.model.context.is_empty(),
+                "must be empty: a model of images is not told the time",
+                "remove it",
+            ),
+        ];
+        for (key, is_broken, fault, fix) in rules {
+            if is_broken {
+                self.note(Problem::new(self.place(stream, key), fault, fix));
+            }
+        }
+    }
+
+    /// The fields of a stream of images.
+    pub(super) fn image_fields() -> Vec<Field> {
+        vec![brightness()]
+    }
+
+    /// The autoencoder's sizes fit the tile.
+    pub(super) fn tile(&mut self, stream: &str, raw: &raw::Stream) {
+        let (kind, side, channels) = (raw.model.kind, raw.image.tile, raw.image.channels.count());
+        let (kind_at, tile_at) = (self.place(stream, "model.kind"), self.place(stream, "image.tile"));
+        if !kind.takes_images() {
+            let fault = format!("{:?} looks along a window of records, and the records are images", kind.as_str());
+            self.note(Problem::new(kind_at, fault, "choose \"conv2d\", \"unet\", \"vae2d\" or \"linear\""));
+            return;
+        }
+        let inputs = side * side * channels;
+        if !kind.is_spatial() && inputs > shape::INPUTS_MAX {
+            let most = ((shape::INPUTS_MAX / channels) as f64).sqrt() as usize;
+            let fault = format!(
+                "makes {inputs} inputs of a {} model; at most {} are allowed",
+                kind.as_str(),
+                shape::INPUTS_MAX
+            );
+            let fix = format!("choose a tile of at most {most}, or kind \"conv2d\" or \"unet\"");
+            self.note(Problem::new(tile_at, fault, fix).found(&side.into()));
+            return;
+        }
+        let (hidden, halvings) = (&raw.model.hidden, shape::halvings(kind, raw.model.hidden.len()));
+        if hidden.is_empty() && kind.is_spatial() {
+            let fault = format!("is empty: a {} model is made of hidden layers", kind.as_str());
+            self.note(Problem::new(
+                self.place(stream, "model.hidden"),
+                fault,
+                "give it two or three, such as [8, 16, 32]",
+            ));
+        }
+        if side >> halvings < 2 {
+            let fault = format!("halves a tile of {side} pixels {halvings} times, which leaves nothing");
+            let fix = "give it fewer layers, or choose a larger image.tile";
+            self.note(Problem::new(self.place(stream, "model.hidden"), fault, fix));
+        }
+        if kind.has_code() && !(usize::from(kind != ModelKind::Linear)..inputs).contains(&raw.model.latent) {
+            let fault = format!("must be from 1 to {}: below the {inputs} inputs of a tile", inputs - 1);
+            let key = self.place(stream, "model.latent");
+            self.note(Problem::new(key, fault, "32 to 128 is a good start").found(&raw.model.latent.into()));
+        }
+    }
+}

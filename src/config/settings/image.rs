@@ -1,0 +1,87 @@
+//! Images of a stream; see [`super::Stream`].
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// How images are read, cut into tiles, and scored.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ImageFormat {
+    /// Where the image is.
+    pub source: ImageSource,
+    /// Whether colours are kept.
+    pub channels: Channels,
+    /// Largest image that is decoded, in pixels.
+    pub max_pixels: usize,
+    /// Longest file (or decoded base64 text) that is read, in bytes.
+    pub max_file_bytes: usize,
+    /// How long decoding one image may take.
+    pub decode_timeout: Duration,
+    /// Longer side to which larger images are reduced, in pixels; `None`: as they come.
+    pub reduce_to: Option<usize>,
+    /// Side of a tile in pixels.
+    pub tile: usize,
+    /// By how many pixels neighbouring tiles overlap at least.
+    pub overlap: usize,
+    /// What is compared at each pixel.
+    pub error: ErrorMeasure,
+}
+
+/// Where the image of a message is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ImageSource {
+    /// The payload is the image.
+    Payload,
+    /// The payload is a JSON object.
+    Json {
+        /// The keys that lead to the image as base64 text.
+        data: Vec<String>,
+        /// The keys that lead to the name of a file.
+        file: Vec<String>,
+        /// The folder below which files may be read.
+        root: Option<PathBuf>,
+    },
+}
+
+/// What the payload of a message is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Payload {
+    /// The image.
+    Image,
+    /// A JSON object that holds or names it.
+    Json,
+}
+
+/// What of the colours is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Channels {
+    /// Luminance.
+    #[default]
+    Grey,
+    /// Red, green and blue.
+    Rgb,
+}
+
+impl Channels {
+    /// How many there are.
+    pub fn count(self) -> usize {
+        match self {
+            Self::Grey => 1,
+            Self::Rgb => 3,
+        }
+    }
+}
+
+/// What of image and reconstruction is compared at each pixel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorMeasure {
+    /// The square of their difference.
+    #[default]
+    Squared,
+    /// Structural dissimilarity: (1 - SSIM) / 2 of their surroundings.
+    Ssim,
+}

@@ -1,0 +1,257 @@
+//! The image decoder: messages that are images, or JSON objects that hold or name one, become records with pixels.
+//!
+//! What counts as an image: PNG and JPEG, told by their first bytes, and raw grey values where `width`, `height` and `bits` (8, or
+//! 16 in little-endian order) say so: as headers of the message beside a payload of pixels, as numbers in the object beside its
+//! text. Series and time are where they are for readings ([`super::meta`]); a path leads into the object.
+//!
+//! Contract: as [`super`]. No image makes the process take more memory or time than `image.max_pixels`, `image.max_file_bytes`
+//! and `image.decode_timeout` allow; a file is read only if it lies below `image.root`, links followed. Decoding is the work of a
+//! thread of its own (`worker.rs`), which a decoder that hangs or panics takes down with it, and nothing else.
+
+mod pixels;
+mod worker;
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Component, Path};
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use serde_json::Value;
+
+pub use self::pixels::decode_file;
+use self::pixels::{Raw, Source};
+use self::worker::Worker;
+use super::text::quoted;
+use super::{Problem, meta, time};
+use crate::config::settings::{ImageFormat, ImageSource, KeyFrom, RecordFormat, TimeFrom};
+use crate::record::{Batch, EventTime, Image, Message, Record, RejectReason, Rejected};
+
+/// Bytes of the pixels and files of a batch after which the next one begins.
+const BATCH_BYTES: usize = 16 << 20;
+/// The byte order mark, which some gateways put in front of each message.
+const BOM: &[u8] = b"\xEF\xBB\xBF";
+/// With or without the signs that fill it up.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// Reads the images of one stream.
+pub struct ImageDecoder {
+    key: KeyFrom,
+    time: TimeFrom,
+    format: Arc<ImageFormat>,
+    max_payload_bytes: usize,
+    worker: Worker,
+}
+
+/// What one message gave.
+struct Decoded<'a> {
+    series: Cow<'a, str>,
+    time: EventTime,
+    image: Image,
+}
+
+/// What an object says beside its image.
+#[derive(Default)]
+struct Said {
+    key: Option<Cow<'static, str>>,
+    time: Option<EventTime>,
+}
+
+impl ImageDecoder {
+    /// A decoder of a stream's images.
+    pub fn new(record: &RecordFormat, format: &ImageFormat) -> Self {
+        let (key, time, format) = (record.key.clone(), record.time.clone(), Arc::new(format.clone()));
+        Self { key, time, worker: Worker::new(format.clone()), format, max_payload_bytes: record.max_payload_bytes }
+    }
+
+    /// Decodes the messages from `first` on, as many as a batch should hold: each becomes one record or one rejection. The indices
+    /// of records and rejections are those in `messages`. Returns the first message that was not looked at.
+    pub fn decode<'a>(&mut self, messages: &[Message<'a>], first: usize) -> (Batch<'a>, usize) {
+        let mut batch = Batch::default();
+        let mut bytes = 0;
+        for (index, message) in messages.iter().enumerate().skip(first) {
+            if bytes >= BATCH_BYTES {
+                return (batch, index);
+            }
+            match self.decode_one(message) {
+                Ok(Decoded { series, time, image }) => {
+                    let &Message { partition, offset, .. } = message;
+                    bytes += size_of_val(image.pixels.as_slice()) + image.file.len();
+                    batch.records.push(Record { message: index, partition, offset, series, time });
+                    batch.values.push(image.brightness());
+                    batch.images.push(image);
+                }
+                Err(problem) => batch.rejected.push(Rejected::new(index, problem.reason, problem.detail)),
+            }
+        }
+        (batch, messages.len())
+    }
+
+    fn decode_one<'a>(&mut self, message: &Message<'a>) -> Result<Decoded<'a>, Problem> {
+        let payload = match message.payload {
+            None => return Err(Problem::new(RejectReason::Empty, "no payload (a tombstone); an image is due")),
+            Some([]) => return Err(Problem::new(RejectReason::Empty, "an empty payload; an image is due")),
+            Some(payload) if payload.len() > self.max_payload_bytes => {
+                let (found, most) = (payload.len(), self.max_payload_bytes);
+                let detail =
+                    format!("the payload has {found} bytes, {most} are allowed; see `record.max_payload_bytes`");
+                return Err(Problem::new(RejectReason::TooLarge, detail));
+            }
+            Some(payload) => payload,
+        };
+        let (said, source) = match &self.format.source {
+            ImageSource::Payload => {
+                (Said::default(), Source { bytes: payload.to_vec(), raw: raw_by_headers(message)? })
+            }
+            ImageSource::Json { data, file, root } => self.open(payload, data, file, root.as_deref())?,
+        };
+        let series = meta::series(&self.key, message, said.key)?;
+        let time = meta::time(&self.time, message, said.time)?;
+        if source.bytes.len() > self.format.max_file_bytes {
+            return Err(too_long(source.bytes.len() as u64, self.format.max_file_bytes));
+        }
+        let image = self.worker.decode(source)?;
+        Ok(Decoded { series, time, image })
+    }
+
+    /// What a JSON object says and holds.
+    fn open(
+        &self,
+        payload: &[u8],
+        data: &[String],
+        file: &[String],
+        root: Option<&Path>,
+    ) -> Result<(Said, Source), Problem> {
+        let text = std::str::from_utf8(payload.strip_prefix(BOM).unwrap_or(payload)).map_err(|error| {
+            let detail = format!("byte {} of the payload is not UTF-8", error.valid_up_to());
+            Problem::new(RejectReason::NotUtf8, detail)
+        })?;
+        let object: Value = serde_json::from_str(text)
+            .map_err(|error| Problem::new(RejectReason::NotJson, format!("not JSON: {error}")))?;
+        if !object.is_object() {
+            return Err(Problem::new(RejectReason::NotObject, "a JSON object with an image is due"));
+        }
+        let said = self.said(&object)?;
+        let number = |name: &str| match object.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => value.as_u64().map(Some).ok_or_else(|| not_a_size(name, &value.to_string())),
+        };
+        let raw = Raw::of(number)?;
+        let bytes = match (text_at(&object, data)?, text_at(&object, file)?) {
+            (Some(text), None) => BASE64.decode(text.trim()).map_err(|error| {
+                let detail =
+                    format!("`{}` is no base64 text (letters, digits, + and /, in one line): {error}", data.join("."));
+                Problem::new(RejectReason::BadImage, detail)
+            })?,
+            (None, Some(name)) => read(root, name, self.format.max_file_bytes)?,
+            (found, _) => {
+                let what = if found.is_some() { "both" } else { "neither" };
+                let (data, file) = (data.join("."), file.join("."));
+                let detail =
+                    format!("the object has {what} `{data}` (base64) and `{file}` (a file's name); one of them is due");
+                return Err(Problem::new(RejectReason::BadImage, detail));
+            }
+        };
+        Ok((said, Source { bytes, raw }))
+    }
+
+    fn said(&self, object: &Value) -> Result<Said, Problem> {
+        let mut said = Said::default();
+        if let KeyFrom::Field(path) = &self.key {
+            said.key = match at(object, path) {
+                None | Some(Value::Null) => None,
+                Some(Value::String(text)) => {
+                    super::text::check_key(text, &format!("series key `{}`", path.join(".")))?;
+                    Some(Cow::Owned(text.clone()))
+                }
+                Some(Value::Number(number)) if number.is_i64() || number.is_u64() => Some(number.to_string().into()),
+                Some(_) => {
+                    let detail = format!("series key `{}` is neither a string nor an integer", path.join("."));
+                    return Err(Problem::new(RejectReason::BadKey, detail));
+                }
+            };
+        }
+        if let TimeFrom::Field(path, format) = &self.time {
+            let read = match at(object, path) {
+                None | Some(Value::Null) => None,
+                Some(Value::String(text)) if text.trim().is_empty() => None,
+                Some(Value::String(text)) => Some(time::from_text(text, *format)),
+                Some(Value::Number(number)) => Some(match number.as_i64() {
+                    Some(whole) => time::from_integer(whole, *format),
+                    None => time::from_float(number.as_f64().unwrap_or(f64::NAN), *format),
+                }),
+                Some(_) => Some(Err("neither text nor a number".to_owned())),
+            };
+            let place = || format!("event time `{}`", path.join("."));
+            said.time = read
+                .transpose()
+                .map_err(|fault| Problem::new(RejectReason::BadTime, format!("{}: {fault}", place())))?;
+        }
+        Ok(said)
+    }
+}
+
+fn at<'v>(object: &'v Value, path: &[String]) -> Option<&'v Value> {
+    path.iter().try_fold(object, |value, key| value.get(key))
+}
+
+fn text_at<'v>(object: &'v Value, path: &[String]) -> Result<Option<&'v str>, Problem> {
+    match at(object, path) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(Problem::new(RejectReason::WrongType, format!("`{}` is no text", path.join(".")))),
+    }
+}
+
+fn raw_by_headers(message: &Message<'_>) -> Result<Option<Raw>, Problem> {
+    let number = |name: &str| -> Result<Option<u64>, Problem> {
+        let Some(value) = message.headers.and_then(|headers| headers.last(name)) else { return Ok(None) };
+        let text = String::from_utf8_lossy(value);
+        text.trim().parse().map(Some).map_err(|_| not_a_size(name, &text))
+    };
+    Raw::of(number)
+}
+
+fn not_a_size(name: &str, found: &str) -> Problem {
+    let detail = format!("{name:?} is {}; a number of pixels or bits is due", quoted(found));
+    Problem::new(RejectReason::BadImage, detail)
+}
+
+fn too_long(found: u64, most: usize) -> Problem {
+    let detail = format!("the image has {found} bytes, {most} are allowed; see `image.max_file_bytes`");
+    Problem::new(RejectReason::ImageTooLarge, detail)
+}
+
+/// Reads a file below `root`.
+fn read(root: Option<&Path>, name: &str, bytes_max: usize) -> Result<Vec<u8>, Problem> {
+    let bad = |why: String| Problem::new(RejectReason::BadFile, format!("file {}: {why}", quoted(name)));
+    let Some(root) = root else { return Err(bad("files are not read; name their folder as `image.root`".into())) };
+    let is_plain = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
+    if !Path::new(name).components().all(is_plain) {
+        return Err(bad("a name below `image.root` is allowed, without \"..\" and without a leading \"/\"".into()));
+    }
+    let root = root.canonicalize().map_err(|error| bad(format!("`image.root` cannot be opened: {error}")))?;
+    let path = root.join(name).canonicalize().map_err(|error| bad(error.to_string()))?;
+    if !path.starts_with(&root) {
+        return Err(bad("it is a link that leads out of `image.root`".into()));
+    }
+    let mut file = File::open(&path).map_err(|error| bad(error.to_string()))?;
+    let meta = file.metadata().map_err(|error| bad(error.to_string()))?;
+    match meta.len() {
+        _ if !meta.is_file() => return Err(bad("it is no file".into())),
+        length if length > bytes_max as u64 => return Err(too_long(length, bytes_max)),
+        _ => {}
+    }
+    let mut bytes = Vec::new();
+    // It may grow meanwhile.
+    file.by_ref().take(bytes_max as u64 + 1).read_to_end(&mut bytes).map_err(|error| bad(error.to_string()))?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests;

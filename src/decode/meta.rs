@@ -1,0 +1,81 @@
+//! Series and event time of a message: from its Kafka key, its timestamp, a header, or what was found in its payload.
+
+use std::borrow::Cow;
+
+use super::Problem;
+use super::text::{check_key, quoted};
+use super::time;
+use crate::config::settings::{KeyFrom, TimeFrom};
+use crate::record::{EventTime, Message, RejectReason};
+
+/// The series; `found` is what stands in the payload at the path of `from`.
+pub(super) fn series<'a>(
+    from: &KeyFrom,
+    message: &Message<'a>,
+    found: Option<Cow<'a, str>>,
+) -> Result<Cow<'a, str>, Problem> {
+    match from {
+        KeyFrom::Field(path) => found.ok_or_else(|| {
+            let detail = format!("series key `{}` is absent or null; a string or an integer is due", path.join("."));
+            Problem::new(RejectReason::MissingKey, detail)
+        }),
+        KeyFrom::Partition => Ok(Cow::Owned(message.partition.to_string())),
+        KeyFrom::Kafka => {
+            let Some(key) = message.key else {
+                let detail = "the message has no Kafka key, which names the series; see `record.key`";
+                return Err(Problem::new(RejectReason::MissingKey, detail));
+            };
+            key_text(key, "the Kafka key").map(Cow::Borrowed)
+        }
+        KeyFrom::Header(name) => {
+            let Some(key) = message.headers.and_then(|headers| headers.last(name)) else {
+                let detail = format!("the message has no header {name:?}, which names the series; see `record.key`");
+                return Err(Problem::new(RejectReason::MissingKey, detail));
+            };
+            key_text(key, &format!("the header {name:?}")).map(Cow::Borrowed)
+        }
+    }
+}
+
+fn key_text<'a>(key: &'a [u8], place: &str) -> Result<&'a str, Problem> {
+    let text = std::str::from_utf8(key).map_err(|_| {
+        let detail = format!("{place} {} is not UTF-8", quoted(&String::from_utf8_lossy(key)));
+        Problem::new(RejectReason::BadKey, detail)
+    })?;
+    check_key(text, place)?;
+    Ok(text)
+}
+
+/// The event time; `found` is what stands in the payload at the path of `from`.
+pub(super) fn time(from: &TimeFrom, message: &Message<'_>, found: Option<EventTime>) -> Result<EventTime, Problem> {
+    match from {
+        TimeFrom::Field(path, format) => found.ok_or_else(|| {
+            let allowed = time::allowed(*format);
+            let detail = format!("event time `{}` is absent, null or blank; {allowed} is due", path.join("."));
+            Problem::new(RejectReason::MissingTime, detail)
+        }),
+        TimeFrom::Kafka => {
+            let Some(time) = message.timestamp else {
+                let detail = "the message has no Kafka timestamp, which is its event time; see `record.time`";
+                return Err(Problem::new(RejectReason::MissingTime, detail));
+            };
+            time::in_range(time.0).ok_or_else(|| {
+                let detail = format!("the Kafka timestamp {time} is outside the years 1970 to 2199");
+                Problem::new(RejectReason::BadTime, detail)
+            })
+        }
+        TimeFrom::Header(name, format) => {
+            let Some(found) = message.headers.and_then(|headers| headers.last(name)) else {
+                let detail = format!("the message has no header {name:?}, which is its event time; see `record.time`");
+                return Err(Problem::new(RejectReason::MissingTime, detail));
+            };
+            let text = String::from_utf8_lossy(found);
+            if text.trim().is_empty() {
+                let detail = format!("the header {name:?}, which is the event time, is blank; see `record.time`");
+                return Err(Problem::new(RejectReason::MissingTime, detail));
+            }
+            let bad = |fault| Problem::new(RejectReason::BadTime, format!("header {name:?}: {fault}"));
+            time::from_text(&text, *format).map_err(bad)
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! An image on its way, and what is found on it.
+
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A decoded image.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Image {
+    /// Width in pixels, as the model sees it.
+    pub width: usize,
+    /// Height in pixels, as the model sees it.
+    pub height: usize,
+    /// 1 (grey) or 3 (red, green, blue).
+    pub channels: usize,
+    /// `[channels, height, width]`, 0 (black) to 1 (white).
+    pub pixels: Vec<f32>,
+    /// Width and height in pixels as it came.
+    pub original: [usize; 2],
+    /// It as a PNG or JPEG file: to learn from.
+    pub file: Arc<[u8]>,
+}
+
+impl Image {
+    /// Mean over all pixels and channels, 0 to 1.
+    pub fn brightness(&self) -> f64 {
+        self.pixels.iter().map(|&pixel| f64::from(pixel)).sum::<f64>() / self.pixels.len().max(1) as f64
+    }
+}
+
+/// A rectangle of an image that the score comes from, in pixels of the image as it came.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Region {
+    /// Left edge.
+    pub x: u32,
+    /// Upper edge.
+    pub y: u32,
+    /// Width.
+    pub width: u32,
+    /// Height.
+    pub height: u32,
+    /// Its share of the score, 0 to 1; the shares of all regions of an image add up to 1.
+    pub share: f64,
+}

@@ -1,0 +1,185 @@
+//! From images to a bundle: tiles to train on, and whole images that calibrate.
+//!
+//! The newest part of each series, one in `training.folds`, is held out: its tiles tell when to stop, and its images how far normal
+//! ones are from their reconstructions. One model scores, not the mean of several as for readings: an image costs as much
+//! as some thousand records. Images are unpacked one by one, so that memory holds the tiles and no more.
+
+use std::ops::ControlFlow;
+
+use jiff::Timestamp;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::{LearnError, Progress, field_normal, fit, metrics, origin};
+use crate::config::settings::{ImageFormat, Stream};
+use crate::decode::image::decode_file;
+use crate::gate;
+use crate::model::bundle::Bundle;
+use crate::model::calibration::{Calibration, SCORES_MAX};
+use crate::model::scaler::Scaler;
+use crate::model::shape::ModelShape;
+use crate::model::train::{self, Rows};
+use crate::record::Image;
+use crate::retrain::set::TrainingSet;
+use crate::score::error_map::{normal_peaks, score};
+use crate::score::inspect::error_maps;
+use crate::score::tiles::cut;
+
+/// Images to calibrate with at least.
+const HELD_OUT_MIN: usize = 8;
+/// Values of all tiles at most: 1 GiB.
+const TILE_VALUES_MAX: usize = 1 << 28;
+/// Pixels of the images that are calibrated with at a time.
+const PART_VALUES: usize = 1 << 20;
+
+/// See the module; the arguments are those of [`super::learn`].
+pub(super) fn learn(
+    stream: &Stream,
+    format: &ImageFormat,
+    set: &TrainingSet,
+    start: Option<&Bundle>,
+    on_progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
+) -> Result<Bundle, LearnError> {
+    let shape = ModelShape::of_tiles(&stream.model, format.tile, format.channels.count());
+    shape.validate()?;
+    let start = start.filter(|bundle| bundle.manifest.shape == shape);
+    let (older, newer) = halves(stream, set)?;
+    let most = stream.training.tiles.min(TILE_VALUES_MAX / shape.inputs()).max(2 * train::ROWS_MIN);
+    let held_out = most / stream.training.folds;
+    let mut rng = ChaCha8Rng::seed_from_u64(stream.training.seed);
+    let mut tiles = Vec::new();
+    draw(format, set, &older, most - held_out, &mut rng, &mut tiles)?;
+    let trained_on = tiles.len();
+    draw(format, set, &newer, held_out, &mut rng, &mut tiles)?;
+    let scaler = match start {
+        Some(bundle) => bundle.calibration.scaler.clone(),
+        None => scaler(&tiles[..trained_on], &shape),
+    };
+    scale(&mut tiles, &scaler, &shape);
+    let starts: Vec<usize> = (0..tiles.len()).step_by(shape.inputs()).collect();
+    let (train, held_out) = starts.split_at(trained_on / shape.inputs());
+    let rows = Rows { values: &tiles, train, held_out };
+    let mut last = Progress { epochs: 0, of: 1, loss: f64::NAN };
+    let mut noted = |progress: &Progress| {
+        last = *progress;
+        on_progress(progress)
+    };
+    let trained = fit(rows, &shape, start.map(|bundle| &*bundle.model), stream, 0, 1, &mut noted)?;
+    drop(tiles);
+
+    let all = peaks(format, set, &newer, &*trained.model, &scaler, &mut || on_progress(&last))?;
+    let too_few = LearnError::TooFew { windows: set.len(), window: 1, needed: HELD_OUT_MIN };
+    let normal = normal_peaks(&all, format.error).ok_or(too_few)?;
+    let scores: Vec<f64> = all.iter().map(|peaks| score(&normal, peaks)).collect();
+    let step = scores.len().div_ceil(SCORES_MAX).max(1);
+    let mut rows_of_series: Vec<usize> = set.segments.iter().map(ExactSizeIterator::len).collect();
+    rows_of_series.sort_unstable();
+    let calibration = Calibration {
+        over: stream.score.over,
+        scaler,
+        residual_mean: Vec::new(),
+        residual_sd: Vec::new(),
+        covariance: Vec::new(),
+        scores: scores.into_iter().step_by(step).collect(),
+        series_rows: rows_of_series.get(rows_of_series.len() / 2).copied().unwrap_or(0),
+        fields: gate::normals(&set.rows, 1, &set.runs).into_iter().map(field_normal).collect(),
+        period_micros: set.period_micros(),
+        peaks: Some(normal),
+    };
+    let metrics = metrics(std::slice::from_ref(&trained));
+    Ok(Bundle::new(origin(stream, set, set.len(), metrics), calibration, trained.model, Timestamp::now())?)
+}
+
+/// The older images of each series, and the newest.
+fn halves(stream: &Stream, set: &TrainingSet) -> Result<(Vec<usize>, Vec<usize>), LearnError> {
+    let (mut older, mut newer) = (Vec::new(), Vec::new());
+    for segment in &set.segments {
+        let cut = segment.end - segment.len() / stream.training.folds;
+        older.extend(segment.start..cut);
+        newer.extend(cut..segment.end);
+    }
+    match newer.len() >= HELD_OUT_MIN && set.images.len() == set.len() {
+        true => Ok((older, newer)),
+        false => {
+            let needed = HELD_OUT_MIN * stream.training.folds;
+            Err(LearnError::TooFew { windows: set.len(), window: 1, needed })
+        }
+    }
+}
+
+fn image(format: &ImageFormat, set: &TrainingSet, row: usize) -> Result<Image, LearnError> {
+    decode_file(&set.images[row], format).map_err(|fault| LearnError::Image { at: set.times[row], fault })
+}
+
+/// Adds about `wanted` tiles from random places, as many from each image as from the next; where there are more images, from as
+/// many of them, evenly.
+fn draw(
+    format: &ImageFormat,
+    set: &TrainingSet,
+    images: &[usize],
+    wanted: usize,
+    rng: &mut ChaCha8Rng,
+    tiles: &mut Vec<f32>,
+) -> Result<(), LearnError> {
+    let channels = format.channels.count();
+    let plain = Scaler { mean: vec![0.0; channels], sd: vec![1.0; channels] };
+    let used = images.len().min(wanted.max(1));
+    for number in 0..used {
+        let image = image(format, set, images[number * images.len() / used])?;
+        let room = [image.width, image.height].map(|side| side.saturating_sub(format.tile) + 1);
+        let of_this = (wanted * (number + 1) / used - wanted * number / used).min(room[0] * room[1]);
+        for _ in 0..of_this {
+            let (left, top) = (rng.random_range(0..room[0]), rng.random_range(0..room[1]));
+            cut(&image, &plain, format.tile, left, top, tiles);
+        }
+    }
+    Ok(())
+}
+
+/// Mean and standard deviation of each channel, over all pixels.
+fn scaler(tiles: &[f32], shape: &ModelShape) -> Scaler {
+    let (channels, area) = (shape.channels(), shape.tile * shape.tile);
+    let moments = |channel: usize| {
+        let values = || tiles.chunks_exact(area).skip(channel).step_by(channels).flatten().map(|&v| f64::from(v));
+        let n = (tiles.len() / channels).max(1) as f64;
+        let mean = values().sum::<f64>() / n;
+        (mean, (values().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt().max(1e-3))
+    };
+    let (mean, sd) = (0..channels).map(moments).unzip();
+    Scaler { mean, sd }
+}
+
+fn scale(tiles: &mut [f32], scaler: &Scaler, shape: &ModelShape) {
+    let scales = scaler.mean.iter().zip(&scaler.sd).cycle();
+    for (plane, (mean, sd)) in tiles.chunks_exact_mut(shape.tile * shape.tile).zip(scales) {
+        let (mean, by) = (*mean as f32, 1.0 / *sd as f32);
+        plane.iter_mut().for_each(|value| *value = (*value - mean) * by);
+    }
+}
+
+/// The peaks of the held-out images.
+fn peaks(
+    format: &ImageFormat,
+    set: &TrainingSet,
+    rows: &[usize],
+    model: &dyn crate::model::Autoencoder,
+    scaler: &Scaler,
+    goes_on: &mut dyn FnMut() -> ControlFlow<()>,
+) -> Result<Vec<Vec<f64>>, LearnError> {
+    let (mut all, mut part, mut values) = (Vec::with_capacity(rows.len()), Vec::new(), 0);
+    for (number, &row) in rows.iter().enumerate() {
+        let image = image(format, set, row)?;
+        values += image.pixels.len();
+        part.push(image);
+        if values >= PART_VALUES || number + 1 == rows.len() {
+            if goes_on().is_break() {
+                return Err(LearnError::Cancelled);
+            }
+            let images: Vec<&Image> = part.iter().collect();
+            let maps = error_maps(model, scaler, format.error, format.overlap, &images)?;
+            all.extend(maps.iter().map(|map| map.peaks(format.tile)));
+            (part, values) = (Vec::new(), 0);
+        }
+    }
+    Ok(all)
+}

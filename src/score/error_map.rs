@@ -1,0 +1,289 @@
+//! The error map: how far each pixel of an image is from its reconstruction, and how strange the strangest part of it is.
+//!
+//! ```text
+//! e(x, y) = mean over channels of (z - AE(z))^2, or (1 - SSIM) / 2 around the pixel
+//! m_s     = largest mean of e over a box of side s in the image          for each of a few sides, and over the whole image
+//! score   = max(0, max over s of (ln m_s - mean_s) / sd_s)               mean_s, sd_s: of ln m_s over held-out normal images
+//! ```
+//! Boxes of several sides find thin scratches as well as wide stains, each against what normal images reach at that side; the
+//! logarithm makes the spread of maxima alike. SSIM: Wang, Bovik, Sheikh, Simoncelli, IEEE TIP 13(4), 2004; as an error map:
+//! Bergmann et al., VISAPP 2019.
+
+use crate::config::settings::ErrorMeasure;
+use crate::model::calibration::Peaks;
+use crate::model::scaler::{CLIP, Scaler};
+use crate::record::Image;
+use crate::record::image::Region;
+
+/// Sides of the boxes, in pixels; those that are larger than a tile are left out.
+const SIDES: [usize; 4] = [3, 7, 15, 31];
+/// Side of the surroundings of a pixel that SSIM compares, and its two constants for values from 0 to 1.
+const SSIM: (usize, f64, f64) = (7, 1e-4, 9e-4);
+/// Least error: the logarithm of a perfect reconstruction is a number too.
+const ERROR_MIN: f64 = 1e-12;
+/// The part of the peak that a pixel needs to belong to a region.
+const CUT: f32 = 0.5;
+/// Normal images are never more alike than this.
+const SD_MIN: f64 = 0.02;
+
+/// See the module.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ErrorMap {
+    width: usize,
+    height: usize,
+    /// Row-major, >= 0.
+    errors: Vec<f32>,
+}
+
+/// Boxes that are pooled for tiles of a side, without that of the whole image.
+pub fn boxes(tile: usize) -> impl Iterator<Item = usize> + Clone {
+    SIDES.into_iter().filter(move |&side| side <= tile)
+}
+
+/// Sums over all rectangles from the upper left corner: any box in four look-ups (Crow, SIGGRAPH 1984).
+struct Sums {
+    width: usize,
+    height: usize,
+    sums: Vec<f64>,
+}
+
+impl Sums {
+    fn of(width: usize, height: usize, value: impl Fn(usize) -> f64) -> Self {
+        let mut sums = vec![0.0; (width + 1) * (height + 1)];
+        for y in 0..height {
+            let mut row = 0.0;
+            for x in 0..width {
+                row += value(y * width + x);
+                sums[(y + 1) * (width + 1) + x + 1] = sums[y * (width + 1) + x + 1] + row;
+            }
+        }
+        Self { width, height, sums }
+    }
+
+    /// Mean over the part of a box around a pixel that lies in the image.
+    fn mean(&self, x: usize, y: usize, side: usize) -> f64 {
+        let half = side / 2;
+        let (left, right) = (x.saturating_sub(half), (x + half + 1).min(self.width));
+        let (top, bottom) = (y.saturating_sub(half), (y + half + 1).min(self.height));
+        let at = |x: usize, y: usize| self.sums[y * (self.width + 1) + x];
+        let sum = at(right, bottom) - at(left, bottom) - at(right, top) + at(left, top);
+        sum / ((right - left) * (bottom - top)) as f64
+    }
+}
+
+impl ErrorMap {
+    /// Of an image and its reconstruction (`[channels, height, width]`, scaled).
+    pub fn of(image: &Image, reconstruction: &[f32], scaler: &Scaler, measure: ErrorMeasure) -> Self {
+        let (width, height, area) = (image.width, image.height, image.width * image.height);
+        let mut errors = vec![0.0f32; area];
+        let part = 1.0 / image.channels as f32;
+        let planes = image.pixels.chunks_exact(area).zip(reconstruction.chunks_exact(area));
+        for ((plane, found), (mean, sd)) in planes.zip(scaler.mean.iter().zip(&scaler.sd)) {
+            match measure {
+                ErrorMeasure::Squared => {
+                    let (mean, by, clip) = (*mean as f32, 1.0 / *sd as f32, CLIP as f32);
+                    let error = |x: f32, y: f32| (((x - mean) * by).clamp(-clip, clip) - y).powi(2);
+                    errors.iter_mut().zip(plane.iter().zip(found)).for_each(|(e, (&x, &y))| *e += part * error(x, y));
+                }
+                ErrorMeasure::Ssim => {
+                    let found: Vec<f64> = found.iter().map(|&y| mean + f64::from(y) * sd).collect();
+                    let unlike = dissimilarity(width, height, plane, &found);
+                    errors.iter_mut().zip(unlike).for_each(|(e, d)| *e += part * d);
+                }
+            }
+        }
+        Self { width, height, errors }
+    }
+
+    /// Root mean square error over the image (of SSIM the root of the mean dissimilarity).
+    pub fn raw_error(&self) -> f64 {
+        self.mean().sqrt()
+    }
+
+    fn mean(&self) -> f64 {
+        self.errors.iter().map(|&error| f64::from(error)).sum::<f64>() / self.errors.len().max(1) as f64
+    }
+
+    fn sums(&self) -> Sums {
+        Sums::of(self.width, self.height, |at| f64::from(self.errors[at]))
+    }
+
+    /// The logarithm of the highest error for each box, and of the whole image.
+    pub fn peaks(&self, tile: usize) -> Vec<f64> {
+        let sums = self.sums();
+        let highest = |side: usize| {
+            let places = (0..self.height).flat_map(|y| (0..self.width).map(move |x| (x, y)));
+            places.map(|(x, y)| sums.mean(x, y, side)).fold(0.0, f64::max)
+        };
+        boxes(tile).map(highest).chain([self.mean()]).map(logarithm).collect()
+    }
+
+    /// How many standard deviations above normal the surroundings of each pixel are, row-major, >= 0: the most over all boxes.
+    pub fn deviations(&self, normal: &Peaks, tile: usize) -> Vec<f32> {
+        let sums = self.sums();
+        let boxes: Vec<(usize, f64, f64)> =
+            boxes(tile).zip(&normal.mean).zip(&normal.sd).map(|((side, mean), sd)| (side, *mean, *sd)).collect();
+        let of = |at: usize| {
+            let (x, y) = (at % self.width, at / self.width);
+            let all = boxes.iter().map(|&(side, mean, sd)| (logarithm(sums.mean(x, y, side)) - mean) / sd);
+            all.fold(0.0, f64::max) as f32
+        };
+        (0..self.errors.len()).map(of).collect()
+    }
+
+    /// Width in pixels.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+}
+
+fn logarithm(error: f64) -> f64 {
+    if error.is_finite() { error.max(ERROR_MIN).ln() } else { f64::from(f32::MAX).ln() }
+}
+
+/// What the peaks of normal images are like; `None` where there is none.
+pub fn normal_peaks(peaks: &[Vec<f64>], error: ErrorMeasure) -> Option<Peaks> {
+    let (n, length) = (peaks.len() as f64, peaks.first()?.len());
+    let mean: Vec<f64> = (0..length).map(|i| peaks.iter().map(|p| p[i]).sum::<f64>() / n).collect();
+    let variance = |i: usize| peaks.iter().map(|p| (p[i] - mean[i]).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
+    let sd = (0..length).map(|i| variance(i).sqrt().max(SD_MIN)).collect();
+    Some(Peaks { error, mean, sd })
+}
+
+/// The score of an image with these peaks: finite, >= 0.
+pub fn score(normal: &Peaks, peaks: &[f64]) -> f64 {
+    let all = peaks.iter().zip(normal.mean.iter().zip(&normal.sd)).map(|(peak, (mean, sd))| (peak - mean) / sd);
+    all.fold(0.0, f64::max)
+}
+
+/// The parts of an image that deviate by half of the peak or more: boxes in pixels of the image as it came, the largest share first.
+pub fn regions(deviations: &[f32], image: &Image) -> Vec<Region> {
+    let peak = deviations.iter().copied().fold(0.0, f32::max);
+    if peak <= 0.0 {
+        return Vec::new();
+    }
+    let (width, cut) = (image.width, CUT * peak);
+    let mut seen = vec![false; deviations.len()];
+    let (mut found, mut waiting) = (Vec::new(), Vec::new());
+    for start in 0..deviations.len() {
+        if seen[start] || deviations[start] < cut {
+            continue;
+        }
+        let (mut left, mut right, mut top, mut bottom, mut sum) = (width, 0, usize::MAX, 0, 0.0);
+        seen[start] = true;
+        waiting.push(start);
+        while let Some(at) = waiting.pop() {
+            let (x, y) = (at % width, at / width);
+            (left, right, top, bottom) = (left.min(x), right.max(x), top.min(y), bottom.max(y));
+            sum += f64::from(deviations[at]);
+            let around = [
+                (x > 0, at.wrapping_sub(1)),
+                (x + 1 < width, at + 1),
+                (true, at.wrapping_sub(width)),
+                (true, at + width),
+            ];
+            for (_, next) in around.into_iter().filter(|(inside, next)| *inside && *next < deviations.len()) {
+                if !seen[next] && deviations[next] >= cut {
+                    seen[next] = true;
+                    waiting.push(next);
+                }
+            }
+        }
+        found.push(([left, right + 1, top, bottom + 1], sum));
+    }
+    let all: f64 = found.iter().map(|(_, sum)| sum).sum();
+    let by = [image.original[0] as f64 / width as f64, image.original[1] as f64 / image.height as f64];
+    let low = |at: usize, by: f64| (at as f64 * by).floor() as u32;
+    let high = |at: usize, by: f64| (at as f64 * by).ceil() as u32;
+    let region = |([left, right, top, bottom], sum): ([usize; 4], f64)| {
+        let (x, y) = (low(left, by[0]), low(top, by[1]));
+        Region { x, y, width: high(right, by[0]) - x, height: high(bottom, by[1]) - y, share: sum / all }
+    };
+    let mut regions: Vec<Region> = found.into_iter().map(region).collect();
+    regions.sort_by(|a, b| b.share.total_cmp(&a.share));
+    regions
+}
+
+/// (1 - SSIM) / 2 around each pixel of two planes of values from 0 to 1.
+fn dissimilarity(width: usize, height: usize, a: &[f32], b: &[f64]) -> Vec<f32> {
+    let (side, c1, c2) = SSIM;
+    let x = |at: usize| f64::from(a[at]);
+    let sums = |value: &dyn Fn(usize) -> f64| Sums::of(width, height, value);
+    let (sx, sy) = (sums(&x), sums(&|at| b[at]));
+    let (sxx, syy, sxy) = (sums(&|at| x(at) * x(at)), sums(&|at| b[at] * b[at]), sums(&|at| x(at) * b[at]));
+    let of = |at: usize| {
+        let mean = |sums: &Sums| sums.mean(at % width, at / width, side);
+        let (mx, my) = (mean(&sx), mean(&sy));
+        let (vx, vy) = ((mean(&sxx) - mx * mx).max(0.0), (mean(&syy) - my * my).max(0.0));
+        let covariance = mean(&sxy) - mx * my;
+        let ssim = (2.0 * mx * my + c1) * (2.0 * covariance + c2) / ((mx * mx + my * my + c1) * (vx + vy + c2));
+        ((1.0 - ssim) / 2.0).clamp(0.0, 1.0) as f32
+    };
+    (0..width * height).map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn image(width: usize, height: usize, pixel: impl Fn(usize, usize) -> f32) -> Image {
+        let pixels = (0..width * height).map(|at| pixel(at % width, at / width)).collect();
+        Image { width, height, channels: 1, pixels, original: [2 * width, 2 * height], file: Arc::from([]) }
+    }
+
+    fn scaler() -> Scaler {
+        Scaler { mean: vec![0.5], sd: vec![0.1] }
+    }
+
+    #[test]
+    fn errors_are_what_the_formulas_say() {
+        let picture = image(9, 5, |x, y| if (x, y) == (4, 2) { 0.8 } else { 0.5 });
+        let map = ErrorMap::of(&picture, &vec![0.0; 45], &scaler(), ErrorMeasure::Squared);
+        assert!((map.raw_error() - (9.0f64 / 45.0).sqrt()).abs() < 1e-5);
+        let peaks = map.peaks(8);
+        assert_eq!(peaks.len(), 3, "boxes of 3 and 7, and the whole image");
+        assert!((peaks[0] - (9.0f64 / 9.0).ln()).abs() < 1e-5);
+        assert!(
+            (peaks[1] - (9.0f64 / 20.0).ln()).abs() < 1e-5,
+            "in the corner a box of 7 has 4 x 5 pixels: {}",
+            peaks[1].exp()
+        );
+        assert!((peaks[2] - (9.0f64 / 45.0).ln()).abs() < 1e-5);
+        let peaks = [vec![-1.0, -3.0, -3.0], vec![-2.0, -5.0, -3.0]];
+        let normal = normal_peaks(&peaks, ErrorMeasure::Squared).unwrap();
+        assert_eq!(normal.sd[2], SD_MIN);
+        let expected = (0.0 + 1.5) / 0.5f64.sqrt();
+        assert!((score(&normal, &[0.0, -3.0, -3.0]) - expected).abs() < 1e-12);
+        assert_eq!(score(&normal, &[-9.0, -9.0, -9.0]), 0.0);
+    }
+
+    #[test]
+    fn ssim_is_0_of_the_same_and_high_of_another_structure() {
+        let stripes = image(32, 32, |x, _| if x % 4 < 2 { 0.3 } else { 0.7 });
+        let scaled =
+            |shift: usize| -> Vec<f32> { image(32, 32, |x, _| if (x + shift) % 4 < 2 { -2.0 } else { 2.0 }).pixels };
+        let same = ErrorMap::of(&stripes, &scaled(0), &scaler(), ErrorMeasure::Ssim);
+        let other = ErrorMap::of(&stripes, &scaled(2), &scaler(), ErrorMeasure::Ssim);
+        assert!(same.mean() < 1e-6, "{}", same.mean());
+        assert!(other.mean() > 0.9, "{}", other.mean());
+    }
+
+    #[test]
+    fn regions_are_the_parts_that_stand_out() {
+        let picture = image(40, 30, |_, _| 0.5);
+        let mut deviations = vec![0.1f32; 1200];
+        for (left, top, side, height) in [(5, 5, 4, 8.0), (30, 20, 2, 6.0)] {
+            (0..side * side).for_each(|i| deviations[(top + i / side) * 40 + left + i % side] = height);
+        }
+        deviations[29 * 40 + 39] = 3.0;
+        let found = regions(&deviations, &picture);
+        assert_eq!(found.len(), 2, "{found:?}");
+        // The image came twice as large.
+        assert_eq!((found[0].x, found[0].y, found[0].width, found[0].height), (10, 10, 8, 8));
+        assert_eq!((found[1].x, found[1].y, found[1].width, found[1].height), (60, 40, 4, 4));
+        assert!((found[0].share - 128.0 / 152.0).abs() < 1e-6);
+        assert_eq!(regions(&vec![0.0; 1200], &picture), []);
+    }
+}

@@ -1,0 +1,77 @@
+//! Images become error maps, all tiles of a batch in one forward pass, and each map one score.
+
+use super::error_map::{self, ErrorMap};
+use super::tiles::Tiling;
+use super::{ScoreError, Scorer, reconstruct};
+use crate::config::settings::{ErrorMeasure, ImageFormat};
+use crate::model::scaler::Scaler;
+use crate::model::{Autoencoder, part_rows};
+use crate::record::image::Region;
+use crate::record::{Image, Scored};
+
+/// What was found on an image.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Inspected {
+    /// Its score.
+    pub scored: Scored,
+    map: ErrorMap,
+}
+
+/// The error maps of images, in their order.
+///
+/// # Errors
+/// Where libtorch refuses the tensors.
+pub fn error_maps(
+    model: &dyn Autoencoder,
+    scaler: &Scaler,
+    error: ErrorMeasure,
+    overlap: usize,
+    images: &[&Image],
+) -> Result<Vec<ErrorMap>, ScoreError> {
+    let (shape, side) = (model.shape(), model.shape().tile);
+    let (inputs, channels) = (shape.inputs(), shape.channels());
+    let tilings: Vec<Tiling> =
+        images.iter().map(|image| Tiling::new(image.width, image.height, side, overlap)).collect();
+    let mut tiles = Vec::new();
+    images.iter().zip(&tilings).for_each(|(image, tiling)| tiling.gather(image, scaler, &mut tiles));
+    let mut found = Vec::with_capacity(tiles.len());
+    for part in tiles.chunks(part_rows(inputs) * inputs) {
+        found.extend(reconstruct(model, &mut part.to_vec(), inputs)?);
+    }
+    let mut rest = found.as_slice();
+    let map = |(image, tiling): (&&Image, &Tiling)| {
+        let own;
+        (own, rest) = rest.split_at(tiling.count() * inputs);
+        ErrorMap::of(image, &tiling.assemble(own, channels), scaler, error)
+    };
+    Ok(images.iter().zip(&tilings).map(map).collect())
+}
+
+impl Scorer {
+    /// Scores images.
+    ///
+    /// # Errors
+    /// Where libtorch refuses the tensors, or the bundle is not one of images.
+    pub fn inspect(&self, images: &[&Image], format: &ImageFormat) -> Result<Vec<Inspected>, ScoreError> {
+        let (bundle, calibration) = (self.bundle(), &self.bundle().calibration);
+        let Some(peaks) = &calibration.peaks else { return Err(ScoreError::NoPeaks) };
+        let maps = error_maps(&*bundle.model, &calibration.scaler, peaks.error, format.overlap, images)?;
+        let tile = bundle.manifest.shape.tile;
+        let inspected = maps.into_iter().map(|map| {
+            let score = error_map::score(peaks, &map.peaks(tile));
+            Inspected { scored: Scored { score, raw_error: map.raw_error() }, map }
+        });
+        Ok(inspected.collect())
+    }
+
+    /// How many standard deviations above normal each pixel of an inspected image is, row-major.
+    pub fn deviations(&self, inspected: &Inspected) -> Vec<f32> {
+        let tile = self.bundle().manifest.shape.tile;
+        self.bundle().calibration.peaks.as_ref().map_or(Vec::new(), |peaks| inspected.map.deviations(peaks, tile))
+    }
+
+    /// The regions that the score of an image comes from, the largest share first.
+    pub fn regions(&self, inspected: &Inspected, image: &Image) -> Vec<Region> {
+        error_map::regions(&self.deviations(inspected), image)
+    }
+}
