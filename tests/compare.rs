@@ -5,6 +5,9 @@
 #[expect(dead_code, reason = "only its readings are needed here")]
 mod two_readings;
 
+#[expect(dead_code, reason = "the stream is a file here")]
+mod pictures;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -35,6 +38,36 @@ fn compare(folder: &Path, window: usize) -> String {
         .unwrap();
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
     String::from_utf8(ran.stdout).unwrap()
+}
+
+#[test]
+fn kinds_over_images_are_compared_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir(at("good")).unwrap();
+    for (number, file) in pictures::pictures(280, |_| false).iter().enumerate() {
+        fs::write(at(&format!("good/{number:03}.png")), file).unwrap();
+    }
+    let quick = pictures::QUICK.map(|setting| setting.replace("format=image", "format=\"image\"") + "\n").concat();
+    let config = format!(
+        "service.model_dir = {:?}\nservice.state_dir = {:?}\n[streams.s]\ninput.topic = \"t\"\n{quick}training.epochs = 4\n",
+        at("models"),
+        at("state")
+    );
+    fs::write(at("outlierd.toml"), config).unwrap();
+    let ran = Command::new(env!("CARGO_BIN_EXE_outlierd"))
+        .args(["train", "--compare", "--config"])
+        .args([at("outlierd.toml"), at("good")])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(ran.stdout).unwrap();
+    assert!(ran.status.success(), "{text}{}", String::from_utf8_lossy(&ran.stderr));
+    for kind in ["linear", "conv2d", "vae2d", "unet"] {
+        let row = text.lines().find(|line| line.contains(&format!("{kind} ")) && line.contains(" us ")).unwrap();
+        let caught: usize = row.split(" of 70").next().unwrap().split_whitespace().last().unwrap().parse().unwrap();
+        assert!(caught > 10, "{text}");
+    }
+    assert!(text.contains("is the cheapest kind") && text.contains("promoted"), "{text}");
 }
 
 #[test]

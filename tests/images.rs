@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use outlierd::config::settings::Stream;
 use outlierd::model::bundle::Bundle;
+use outlierd::model::script;
 use outlierd::pipeline::series::SeriesTable;
 use outlierd::pipeline::{Done, Pipeline};
 use outlierd::record::alert::AlertEvent;
@@ -21,6 +22,8 @@ use outlierd::record::{EventTime, Message, RejectReason, Verdict};
 use outlierd::retrain::learn::learn;
 use outlierd::retrain::set::TrainingSet;
 use outlierd::state::codec;
+
+use sha2::{Digest, Sha256};
 
 use pictures::{HOLE, LEARNED, pictures, stream};
 
@@ -76,6 +79,19 @@ fn every_kind_points_at_the_hole_and_at_nothing_else() {
         assert!(done.alerts.iter().all(|alert| alert.event != AlertEvent::Close || alert.regions.is_empty()));
         assert!(done.alerts.iter().all(|alert| alert.fields.is_empty()));
     }
+}
+
+#[test]
+fn a_module_of_tiles_scores_images() {
+    let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/blur.pt");
+    let sha256 = hex::encode(Sha256::digest(fs::read(&module).unwrap()));
+    let (file, digest) = (format!("model.script={}", module.display()), format!("model.sha256={sha256}"));
+    let stream = stream(&["model.kind=torchscript", &file, &digest]);
+    script::allow(std::slice::from_ref(&stream));
+    let done = run(&stream, trained(&stream), &pictures(LEARNED + 8, |number| number == LEARNED + 5));
+    let at: Vec<usize> = (LEARNED..LEARNED + 8).filter(|&n| done.outcomes[n].verdict == Verdict::Outlier).collect();
+    assert_eq!(at, [LEARNED + 5], "{:?}", scores(&done));
+    assert!(done.alerts.iter().any(|alert| alert.regions.first().is_some_and(overlaps)));
 }
 
 fn scores(done: &Done) -> Vec<(f64, f64)> {

@@ -63,7 +63,7 @@ pub enum ScriptError {
     },
     /// It gives something of another size or kind.
     #[error(
-        "{} gives {kind:?} of size {found:?} for f32 of size {given:?} ([rows, window, values of a record]); it has to give f32 of the same size",
+        "{} gives {kind:?} of size {found:?} for f32 of size {given:?} ([rows, window, values of a record], or [rows, channels, side, side]); it has to give f32 of the same size",
         .path.display()
     )]
     Shape {
@@ -133,21 +133,28 @@ impl Script {
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
-        let (window, fields) = (self.shape.window as i64, self.shape.fields as i64);
-        let y = self.module.forward_ts(&[x.f_view([-1, window, fields])?])?;
-        y.f_reshape([-1, window * fields])
+        let y = self.module.forward_ts(&[x.f_view(self.size(-1).as_slice())?])?;
+        y.f_reshape([-1, self.shape.inputs() as i64])
+    }
+
+    /// What the module takes of so many rows: windows of records, or tiles of images.
+    fn size(&self, rows: i64) -> Vec<i64> {
+        let shape = &self.shape;
+        match shape.tile as i64 {
+            0 => vec![rows, shape.window as i64, shape.fields as i64],
+            side => vec![rows, shape.channels() as i64, side, side],
+        }
     }
 
     fn try_out(&self, path: &Path) -> Result<(), ScriptError> {
         let path = path.to_owned();
-        let (window, fields) = (self.shape.window as i64, self.shape.fields as i64);
-        let given = vec![TRIAL_ROWS, window, fields];
+        let given = self.size(TRIAL_ROWS);
         let run = |x: &Tensor| self.module.forward_ts(&[x]);
         let tried = tch::no_grad(|| -> Result<(Tensor, Tensor), TchError> {
             // Plain numbers within two standard deviations, and other rows behind them.
-            let count = 2 * TRIAL_ROWS * window * fields;
+            let count = 2 * TRIAL_ROWS * self.shape.inputs() as i64;
             let x = Tensor::f_arange(count, (Kind::Float, tch::Device::Cpu))?.f_sin()?.f_mul_scalar(2.0)?;
-            let x = x.f_view([2 * TRIAL_ROWS, window, fields])?;
+            let x = x.f_view(self.size(2 * TRIAL_ROWS).as_slice())?;
             Ok((run(&x.f_narrow(0, 0, TRIAL_ROWS)?)?, run(&x)?))
         });
         let (alone, together) = tried.map_err(|source| ScriptError::Module { path: path.clone(), source })?;

@@ -219,7 +219,8 @@ impl ModelShape {
     /// The first size that is outside its allowed range, named with that range.
     pub fn validate(&self) -> Result<(), ShapeError> {
         let inputs = self.inputs();
-        let most = if self.kind.is_spatial() { TILE_INPUTS_MAX } else { INPUTS_MAX };
+        let is_large = self.kind.is_spatial() || (self.kind == ModelKind::Torchscript && self.tile > 0);
+        let most = if is_large { TILE_INPUTS_MAX } else { INPUTS_MAX };
         if !(1..=most).contains(&inputs) {
             return Err(ShapeError::Inputs { window: self.window, fields: self.fields, most });
         }

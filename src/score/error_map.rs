@@ -240,7 +240,7 @@ mod tests {
     #[test]
     fn errors_are_what_the_formulas_say() {
         let picture = image(9, 5, |x, y| if (x, y) == (4, 2) { 0.8 } else { 0.5 });
-        let map = ErrorMap::of(&picture, &vec![0.0; 45], &scaler(), ErrorMeasure::Squared);
+        let map = ErrorMap::of(&picture, &[0.0; 45], &scaler(), ErrorMeasure::Squared);
         assert!((map.raw_error() - (9.0f64 / 45.0).sqrt()).abs() < 1e-5);
         let peaks = map.peaks(8);
         assert_eq!(peaks.len(), 3, "boxes of 3 and 7, and the whole image");
@@ -284,6 +284,6 @@ mod tests {
         assert_eq!((found[0].x, found[0].y, found[0].width, found[0].height), (10, 10, 8, 8));
         assert_eq!((found[1].x, found[1].y, found[1].width, found[1].height), (60, 40, 4, 4));
         assert!((found[0].share - 128.0 / 152.0).abs() < 1e-6);
-        assert_eq!(regions(&vec![0.0; 1200], &picture), []);
+        assert_eq!(regions(&[0.0; 1200], &picture), []);
     }
 }

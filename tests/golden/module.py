@@ -1,4 +1,4 @@
-"""A module for tests/torchscript.rs: two readings are replaced by the line between them. See README.md."""
+"""Modules for tests/torchscript.rs and tests/images.rs. See README.md."""
 
 import torch
 from torch import nn
@@ -14,6 +14,13 @@ class Line(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return (x @ self.direction).unsqueeze(-1) * self.direction
+
+
+class Blur(nn.Module):
+    """Tiles of an image, [rows, channels, side, side], to the mean around each pixel: what is small does not come back."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.avg_pool2d(x, 9, 1, 4, count_include_pad=False)
 
 
 class Batch(nn.Module):

@@ -131,7 +131,7 @@ impl Reader<'_> {
             return;
         }
         let inputs = side * side * channels;
-        if !kind.is_spatial() && inputs > shape::INPUTS_MAX {
+        if !kind.is_spatial() && kind != ModelKind::Torchscript && inputs > shape::INPUTS_MAX {
             let most = ((shape::INPUTS_MAX / channels) as f64).sqrt() as usize;
             let fault = format!(
                 "makes {inputs} inputs of a {} model; at most {} are allowed",
