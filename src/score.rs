@@ -79,11 +79,19 @@ impl Residuals {
 /// keep two). A model that is told the time takes off all: what the clock explains is no part of what the chart keeps.
 const GAIN: f32 = 0.5;
 
+/// `vec![0.0; count]` asks the system for pages of zeros, each time anew; this writes them where the last batch's were.
+#[expect(clippy::slow_vector_initialization, reason = "told above")]
+fn zeros<T: Copy + Default>(count: usize) -> Vec<T> {
+    let mut values = Vec::with_capacity(count);
+    values.resize(count, T::default());
+    values
+}
+
 /// Reconstructs scaled windows (row-major, n x inputs): of each the last `judged` values, row-major.
 fn reconstruct(model: &dyn Autoencoder, scaled: &mut Vec<f32>, judged: usize) -> Result<Vec<f32>, ScoreError> {
     let inputs = model.shape().inputs();
     let rows = scaled.len() / inputs;
-    let mut found = vec![0.0f32; rows * judged];
+    let mut found = zeros(rows * judged);
     if rows > 0 {
         // Filled up with zeros: a score must not depend on how the records were batched.
         scaled.resize(rows.next_multiple_of(ROWS) * inputs, 0.0);

@@ -63,6 +63,34 @@ fn every_broken_rule_has_its_message() {
 }
 
 #[test]
+fn a_stream_of_images_has_defaults_of_its_own() {
+    let sources = Sources { file: Some(root("config/example-images.toml")), ..Sources::default() };
+    let settings = load(&sources).unwrap();
+    let [surface] = settings.streams.as_slice() else { panic!("{:?}", settings.streams) };
+    let image = surface.image.as_ref().unwrap();
+    assert_eq!((image.tile, image.overlap, image.reduce_to), (64, 16, None));
+    assert_eq!((surface.model.kind, surface.model.latent), (ModelKind::Conv2d, 64));
+    assert_eq!((surface.episode.open_n, surface.episode.open_m, surface.episode.close_after), (1, 1, 1));
+    assert_eq!(surface.record.fields[0].name, "brightness");
+    let of = |overrides: &[&str]| {
+        let overrides = overrides.iter().map(|&pair| pair.to_owned()).collect();
+        load(&Sources { overrides, ..Sources::default() }).unwrap().streams.remove(0)
+    };
+    let base = ["streams.s.input.topic=t", "streams.s.record.format=image"];
+    // The stream's own word wins over the images', and that over [defaults].
+    let own = of(&[
+        base[0],
+        base[1],
+        "defaults.model.latent=3",
+        "image_defaults.model.hidden=[4]",
+        "streams.s.model.kernel=5",
+    ]);
+    assert_eq!((own.model.latent, own.model.hidden.as_slice(), own.model.kernel), (64, [4].as_slice(), 5));
+    let all = of(&[base[0], "defaults.record.format=image"]);
+    assert!(all.image.is_some(), "a default of all streams");
+}
+
+#[test]
 fn the_example_loads() {
     let sources = Sources { file: Some(root("config/example.toml")), ..Sources::default() };
     let settings = load(&sources).unwrap();

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use anyhow::bail;
 use clap::ValueEnum;
 use schemars::schema_for;
 
@@ -37,7 +38,16 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         What::Alert => schema_for!(Alert).to_value(),
         What::DeadLetter => schema_for!(DeadLetter).to_value(),
         What::Config => crate::config::json_schema(),
-        What::Record => crate::decode::schema::record_schema(&args.config.stream(args.stream.as_deref())?.record),
+        What::Record => {
+            let stream = args.config.stream(args.stream.as_deref())?;
+            if stream.image.is_some() {
+                bail!(
+                    "the records of stream {} are images: no JSON Schema says what they are; docs/images.md does",
+                    stream.name
+                );
+            }
+            crate::decode::schema::record_schema(&stream.record)
+        }
     };
     println!("{}", serde_json::to_string_pretty(&schema)?);
     Ok(ExitCode::SUCCESS)

@@ -6,7 +6,7 @@
 
 use tch::{TchError, Tensor};
 
-use super::network::{Architecture, Parameter, affine};
+use super::network::{Architecture, Parameter, affine, mean_of};
 use super::shape::ModelShape;
 
 /// The sizes of its layers.
@@ -78,11 +78,14 @@ impl Architecture for Conv {
         affine(weights, 2 * self.layers(), &h.f_flatten(1, 2)?)
     }
 
-    fn decode(&self, weights: &[Tensor], code: &Tensor) -> Result<Tensor, TchError> {
+    fn decode(&self, weights: &[Tensor], code: &Tensor, draws: usize) -> Result<Tensor, TchError> {
         let n = self.layers();
         let deepest = affine(weights, 2 * n + 2, code)?.f_tanh()?;
         let mut h = deepest.f_view([-1, self.channels[n] as i64, self.lengths[n] as i64])?;
         for (layer, i) in (0..n).rev().enumerate() {
+            if i == 0 {
+                h = mean_of(h, draws)?;
+            }
             h = h.f_upsample_nearest1d([self.lengths[i] as i64], None)?;
             h = self.convolve(weights, 2 * (n + 2 + layer), &h, 1)?;
             if i > 0 {

@@ -6,7 +6,7 @@
 
 use tch::{TchError, Tensor};
 
-use super::network::{Architecture, Parameter, affine};
+use super::network::{Architecture, Parameter, affine, mean_of};
 use super::shape::ModelShape;
 
 /// What all networks over tiles have.
@@ -102,11 +102,14 @@ impl Architecture for Conv2d {
         affine(weights, 2 * self.layers.count(), &h.f_flatten(1, 3)?)
     }
 
-    fn decode(&self, weights: &[Tensor], code: &Tensor) -> Result<Tensor, TchError> {
+    fn decode(&self, weights: &[Tensor], code: &Tensor, draws: usize) -> Result<Tensor, TchError> {
         let (n, channels) = (self.layers.count(), &self.layers.channels);
         let deepest = affine(weights, 2 * n + 2, code)?.f_relu_()?;
         let mut h = deepest.f_view([-1, channels[n] as i64, self.sides[n], self.sides[n]])?;
         for (layer, i) in (0..n).rev().enumerate() {
+            if i == 0 {
+                h = mean_of(h, draws)?;
+            }
             h = h.f_upsample_nearest2d([self.sides[i], self.sides[i]], None, None)?;
             h = self.layers.convolve(weights, 2 * (n + 2 + layer), &h, 1)?;
             if i > 0 {

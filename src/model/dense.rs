@@ -5,7 +5,7 @@
 
 use tch::{TchError, Tensor};
 
-use super::network::{Architecture, Parameter, affine};
+use super::network::{Architecture, Parameter, affine, mean_of};
 use super::shape::ModelShape;
 
 /// The sizes of its layers.
@@ -41,19 +41,20 @@ impl Architecture for Dense {
     }
 
     fn encode(&self, weights: &[Tensor], x: &Tensor) -> Result<Tensor, TchError> {
-        layers(&weights[..2 * self.encoder.len()], x)
+        layers(&weights[..2 * self.encoder.len()], x, 1)
     }
 
-    fn decode(&self, weights: &[Tensor], code: &Tensor) -> Result<Tensor, TchError> {
-        layers(&weights[2 * self.encoder.len()..], code)
+    fn decode(&self, weights: &[Tensor], code: &Tensor, draws: usize) -> Result<Tensor, TchError> {
+        layers(&weights[2 * self.encoder.len()..], code, draws)
     }
 }
 
-/// All layers of one side, tanh between them.
-fn layers(weights: &[Tensor], x: &Tensor) -> Result<Tensor, TchError> {
-    let mut y = affine(weights, 0, x)?;
-    for at in (2..weights.len()).step_by(2) {
-        y = affine(weights, at, &y.f_tanh()?)?;
+/// All layers of one side, tanh between them; before the last one the mean of each `draws` rows.
+fn layers(weights: &[Tensor], x: &Tensor, draws: usize) -> Result<Tensor, TchError> {
+    let last = weights.len() - 2;
+    let mut h = x.shallow_clone();
+    for at in (0..last).step_by(2) {
+        h = affine(weights, at, &h)?.f_tanh()?;
     }
-    Ok(y)
+    affine(weights, last, &mean_of(h, draws)?)
 }

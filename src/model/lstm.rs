@@ -89,7 +89,7 @@ impl Architecture for Lstm {
         affine(weights, LAYER * self.hidden.len(), &last)
     }
 
-    fn decode(&self, weights: &[Tensor], code: &Tensor) -> Result<Tensor, TchError> {
+    fn decode(&self, weights: &[Tensor], code: &Tensor, _draws: usize) -> Result<Tensor, TchError> {
         let after_encoder = &weights[LAYER * self.hidden.len() + 2..];
         let mut steps = code.f_unsqueeze(1)?.f_expand([-1, self.window as i64, -1], false)?;
         for (layer, weights) in self.hidden.iter().rev().zip(after_encoder.chunks_exact(LAYER)) {

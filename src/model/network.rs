@@ -31,14 +31,15 @@ pub(super) trait Architecture: Send + std::fmt::Debug {
         Err(TchError::Shape("a network without a code".to_owned()))
     }
 
-    /// From codes, `[n, latent]`, to the reconstruction, `[n, inputs]`; asked only of kinds with a code.
-    fn decode(&self, _weights: &[Tensor], _code: &Tensor) -> Result<Tensor, TchError> {
+    /// From codes, `[n x draws, latent]`, to the reconstruction, `[n, inputs]`, of each `draws` codes in a row their mean; asked
+    /// only of kinds with a code. The last layer is affine: it gives the same mean, of the mean of what comes before it.
+    fn decode(&self, _weights: &[Tensor], _code: &Tensor, _draws: usize) -> Result<Tensor, TchError> {
         Err(TchError::Shape("a network without a code".to_owned()))
     }
 
     /// From `x`, `[n, inputs]`, to the reconstruction of a network that draws no code.
     fn reconstruct(&self, weights: &[Tensor], x: &Tensor) -> Result<Tensor, TchError> {
-        self.decode(weights, &self.encode(weights, x)?.f_tanh()?)
+        self.decode(weights, &self.encode(weights, x)?.f_tanh()?, 1)
     }
 }
 
@@ -110,6 +111,16 @@ impl Parameter {
 /// The affine map whose weight and bias are `weights[at]` and `weights[at + 1]`.
 pub(super) fn affine(weights: &[Tensor], at: usize, x: &Tensor) -> Result<Tensor, TchError> {
     x.f_linear(&weights[at], Some(&weights[at + 1]))
+}
+
+/// The mean of each `draws` rows of `h`, `[n x draws, ...]`, in a row.
+pub(super) fn mean_of(h: Tensor, draws: usize) -> Result<Tensor, TchError> {
+    if draws == 1 {
+        return Ok(h);
+    }
+    let mut size = h.size();
+    size.splice(..1, [-1, draws as i64]);
+    h.f_reshape(size.as_slice())?.f_mean_dim([1i64].as_slice(), false, None::<Kind>)
 }
 
 fn sizes(size: &[usize]) -> Vec<i64> {
@@ -200,7 +211,7 @@ impl Network {
         let (mean, log_variance) = self.distribution(noisy)?;
         let draw = Tensor::f_from_slice(&normal(mean.numel()))?.f_view_as(&mean)?;
         let code = mean.f_add(&log_variance.f_mul_scalar(0.5)?.f_exp()?.f_mul(&draw)?)?;
-        let error = error(&self.architecture.decode(&self.weights, &code)?)?;
+        let error = error(&self.architecture.decode(&self.weights, &code, 1)?)?;
         let variance = error.f_detach()?.f_mean(None::<Kind>)?.f_clamp_min(VARIANCE_MIN)?;
         let terms = mean.f_square()?.f_add(&log_variance.f_exp()?)?.f_sub(&log_variance)?.f_sub_scalar(1.0)?;
         let divergence = terms.f_sum_dim_intlist([1i64].as_slice(), false, None::<Kind>)?.f_mul_scalar(0.5)?;
@@ -225,7 +236,9 @@ impl Network {
 
     /// [`Network::forward`] part by part: what a layer leaves behind is still in the cache for the next one.
     fn in_blocks(&self, x: &Tensor) -> Result<Tensor, TchError> {
-        let values = self.shape.inputs() * self.shape.samples.max(1);
+        // A picture's layers have several channels of its size.
+        let channels = if self.shape.kind.is_spatial() { 4 } else { 1 };
+        let values = self.shape.inputs() * self.shape.samples.max(1) * channels;
         let (rows, most) = (x.size()[0], (BLOCK_VALUES / values).max(1).next_multiple_of(ROWS) as i64);
         if rows <= most {
             return self.forward(x);
@@ -243,9 +256,7 @@ impl Network {
         let (mean, log_variance) = self.distribution(x)?;
         let spread = log_variance.f_mul_scalar(0.5)?.f_exp()?.f_unsqueeze(1)?.f_mul(draws)?;
         let codes = mean.f_unsqueeze(1)?.f_add(&spread)?.f_view([-1, self.shape.latent as i64])?;
-        let all = self.architecture.decode(&self.weights, &codes)?;
-        let by_window = all.f_view([-1, self.shape.samples as i64, self.shape.inputs() as i64])?;
-        by_window.f_mean_dim([1i64].as_slice(), false, None::<Kind>)
+        self.architecture.decode(&self.weights, &codes, self.shape.samples)
     }
 }
 

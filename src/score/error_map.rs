@@ -9,6 +9,7 @@
 //! logarithm makes the spread of maxima alike. SSIM: Wang, Bovik, Sheikh, Simoncelli, IEEE TIP 13(4), 2004; as an error map:
 //! Bergmann et al., VISAPP 2019.
 
+use super::zeros;
 use crate::config::settings::ErrorMeasure;
 use crate::model::calibration::Peaks;
 use crate::model::scaler::{CLIP, Scaler};
@@ -49,7 +50,7 @@ struct Sums {
 
 impl Sums {
     fn of(width: usize, height: usize, value: impl Fn(usize) -> f64) -> Self {
-        let mut sums = vec![0.0; (width + 1) * (height + 1)];
+        let mut sums: Vec<f64> = zeros((width + 1) * (height + 1));
         for y in 0..height {
             let mut row = 0.0;
             for x in 0..width {
@@ -60,14 +61,26 @@ impl Sums {
         Self { width, height, sums }
     }
 
-    /// Mean over the part of a box around a pixel that lies in the image.
+    /// Mean over the box around a pixel; near an edge over the one beside it that is whole: the mean over a part of a box would be
+    /// high more often than that over others.
     fn mean(&self, x: usize, y: usize, side: usize) -> f64 {
-        let half = side / 2;
-        let (left, right) = (x.saturating_sub(half), (x + half + 1).min(self.width));
-        let (top, bottom) = (y.saturating_sub(half), (y + half + 1).min(self.height));
+        let start = |at: usize, length: usize| at.saturating_sub(side / 2).min(length.saturating_sub(side));
+        self.mean_from(start(x, self.width), start(y, self.height), side)
+    }
+
+    /// Mean over the box with this upper left corner, or what of it lies in the image.
+    fn mean_from(&self, left: usize, top: usize, side: usize) -> f64 {
+        let (right, bottom) = ((left + side).min(self.width), (top + side).min(self.height));
         let at = |x: usize, y: usize| self.sums[y * (self.width + 1) + x];
         let sum = at(right, bottom) - at(left, bottom) - at(right, top) + at(left, top);
         sum / ((right - left) * (bottom - top)) as f64
+    }
+
+    /// The highest mean over a box of this side.
+    fn highest(&self, side: usize) -> f64 {
+        let (right, bottom) = (self.width.saturating_sub(side), self.height.saturating_sub(side));
+        let row = |top: usize| (0..=right).map(|left| self.mean_from(left, top, side)).fold(0.0, f64::max);
+        (0..=bottom).map(row).fold(0.0, f64::max)
     }
 }
 
@@ -75,7 +88,7 @@ impl ErrorMap {
     /// Of an image and its reconstruction (`[channels, height, width]`, scaled).
     pub fn of(image: &Image, reconstruction: &[f32], scaler: &Scaler, measure: ErrorMeasure) -> Self {
         let (width, height, area) = (image.width, image.height, image.width * image.height);
-        let mut errors = vec![0.0f32; area];
+        let mut errors: Vec<f32> = zeros(area);
         let part = 1.0 / image.channels as f32;
         let planes = image.pixels.chunks_exact(area).zip(reconstruction.chunks_exact(area));
         for ((plane, found), (mean, sd)) in planes.zip(scaler.mean.iter().zip(&scaler.sd)) {
@@ -111,11 +124,7 @@ impl ErrorMap {
     /// The logarithm of the highest error for each box, and of the whole image.
     pub fn peaks(&self, tile: usize) -> Vec<f64> {
         let sums = self.sums();
-        let highest = |side: usize| {
-            let places = (0..self.height).flat_map(|y| (0..self.width).map(move |x| (x, y)));
-            places.map(|(x, y)| sums.mean(x, y, side)).fold(0.0, f64::max)
-        };
-        boxes(tile).map(highest).chain([self.mean()]).map(logarithm).collect()
+        boxes(tile).map(|side| sums.highest(side)).chain([self.mean()]).map(logarithm).collect()
     }
 
     /// How many standard deviations above normal the surroundings of each pixel are, row-major, >= 0: the most over all boxes.
@@ -246,8 +255,8 @@ mod tests {
         assert_eq!(peaks.len(), 3, "boxes of 3 and 7, and the whole image");
         assert!((peaks[0] - (9.0f64 / 9.0).ln()).abs() < 1e-5);
         assert!(
-            (peaks[1] - (9.0f64 / 20.0).ln()).abs() < 1e-5,
-            "in the corner a box of 7 has 4 x 5 pixels: {}",
+            (peaks[1] - (9.0f64 / 35.0).ln()).abs() < 1e-5,
+            "of a box of 7 there are 7 x 5 pixels: {}",
             peaks[1].exp()
         );
         assert!((peaks[2] - (9.0f64 / 45.0).ln()).abs() < 1e-5);

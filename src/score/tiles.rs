@@ -3,6 +3,7 @@
 //! Neighbours overlap, and where they do the reconstruction is their mean, weighted by how far inside of each tile a pixel lies: a
 //! convolution knows less of what is at the edge. An image that is smaller than a tile is continued by its own edge.
 
+use super::zeros;
 use crate::model::scaler::{CLIP, Scaler};
 use crate::record::Image;
 
@@ -55,7 +56,7 @@ impl Tiling {
         let (side, area) = (self.side, self.width * self.height);
         // How far inside a pixel is, up to the overlap: 1 at the edge.
         let inside: Vec<f32> = (0..side).map(|at| (at + 1).min(side - at).min(self.overlap + 1) as f32).collect();
-        let (mut sums, mut weights) = (vec![0.0f32; channels * area], vec![0.0f32; area]);
+        let (mut sums, mut weights) = (zeros::<f32>(channels * area), zeros::<f32>(area));
         for ((left, top), tile) in self.corners().zip(tiles.chunks_exact(channels * side * side)) {
             let (columns, rows) = (side.min(self.width - left), side.min(self.height - top));
             for y in 0..rows {
