@@ -80,7 +80,6 @@ impl Residuals {
 const GAIN: f32 = 0.5;
 
 /// `vec![0.0; count]` asks the system for pages of zeros, each time anew; this writes them where the last batch's were.
-#[expect(clippy::slow_vector_initialization, reason = "told above")]
 fn zeros<T: Copy + Default>(count: usize) -> Vec<T> {
     let mut values = Vec::with_capacity(count);
     values.resize(count, T::default());
