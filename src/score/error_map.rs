@@ -150,13 +150,49 @@ fn logarithm(error: f64) -> f64 {
     if error.is_finite() { error.max(ERROR_MIN).ln() } else { f64::from(f32::MAX).ln() }
 }
 
-/// What the peaks of normal images are like; `None` where there is none.
+/// What the peaks of normal images are like; `None` where there are fewer than two.
 pub fn normal_peaks(peaks: &[Vec<f64>], error: ErrorMeasure) -> Option<Peaks> {
-    let (n, length) = (peaks.len() as f64, peaks.first()?.len());
-    let mean: Vec<f64> = (0..length).map(|i| peaks.iter().map(|p| p[i]).sum::<f64>() / n).collect();
-    let variance = |i: usize| peaks.iter().map(|p| (p[i] - mean[i]).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
-    let sd = (0..length).map(|i| variance(i).sqrt().max(SD_MIN)).collect();
-    Some(Peaks { error, mean, sd })
+    Moments::of(peaks).without(None).map(|(mean, sd)| Peaks { error, mean, sd })
+}
+
+/// The score of each normal image, held against the others only: against what it is a part of itself it looks nearer than a new
+/// one will. Empty where there are too few.
+pub fn left_out_scores(peaks: &[Vec<f64>], error: ErrorMeasure) -> Vec<f64> {
+    let all = Moments::of(peaks);
+    let of = |own: &Vec<f64>| all.without(Some(own)).map(|(mean, sd)| score(&Peaks { error, mean, sd }, own));
+    peaks.iter().filter_map(of).collect()
+}
+
+/// Number, mean and sum of squared differences from it, for each box.
+struct Moments {
+    count: f64,
+    mean: Vec<f64>,
+    squares: Vec<f64>,
+}
+
+impl Moments {
+    fn of(peaks: &[Vec<f64>]) -> Self {
+        let (count, length) = (peaks.len() as f64, peaks.first().map_or(0, Vec::len));
+        let mean: Vec<f64> = (0..length).map(|i| peaks.iter().map(|p| p[i]).sum::<f64>() / count).collect();
+        let squares = (0..length).map(|i| peaks.iter().map(|p| (p[i] - mean[i]).powi(2)).sum()).collect();
+        Self { count, mean, squares }
+    }
+
+    /// Mean and standard deviation of all, or of all but one.
+    fn without(&self, one: Option<&[f64]>) -> Option<(Vec<f64>, Vec<f64>)> {
+        let left = self.count - f64::from(u8::from(one.is_some()));
+        if left < 2.0 {
+            return None;
+        }
+        let moments = |i: usize| {
+            // Welford's update, backwards.
+            let (before, one) = (self.mean[i], one.map(|one| one[i]));
+            let mean = one.map_or(before, |x| (self.count * before - x) / left);
+            let squares = one.map_or(self.squares[i], |x| self.squares[i] - (x - before) * (x - mean));
+            (mean, (squares.max(0.0) / (left - 1.0)).sqrt().max(SD_MIN))
+        };
+        Some((0..self.mean.len()).map(moments).unzip())
+    }
 }
 
 /// The score of an image with these peaks: finite, >= 0.
@@ -266,6 +302,18 @@ mod tests {
         let expected = (0.0 + 1.5) / 0.5f64.sqrt();
         assert!((score(&normal, &[0.0, -3.0, -3.0]) - expected).abs() < 1e-12);
         assert_eq!(score(&normal, &[-9.0, -9.0, -9.0]), 0.0);
+    }
+
+    #[test]
+    fn a_left_out_score_is_that_against_the_others() {
+        let peaks: Vec<Vec<f64>> = (0..9).map(|i| vec![f64::from(i * i) / 9.0, f64::from(7 * i % 5)]).collect();
+        let found = left_out_scores(&peaks, ErrorMeasure::Squared);
+        for (at, own) in peaks.iter().enumerate() {
+            let others: Vec<_> = peaks.iter().enumerate().filter(|(i, _)| *i != at).map(|(_, p)| p.clone()).collect();
+            let expected = score(&normal_peaks(&others, ErrorMeasure::Squared).unwrap(), own);
+            assert!((found[at] - expected).abs() < 1e-9, "{at}: {} {expected}", found[at]);
+        }
+        assert_eq!(normal_peaks(&peaks[..1], ErrorMeasure::Squared), None);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::model::shape::ModelShape;
 use crate::model::train::{self, Rows};
 use crate::record::Image;
 use crate::retrain::set::TrainingSet;
-use crate::score::error_map::{normal_peaks, score};
+use crate::score::error_map::{left_out_scores, normal_peaks};
 use crate::score::inspect::error_maps;
 use crate::score::tiles::cut;
 
@@ -70,7 +70,7 @@ pub(super) fn learn(
     let all = peaks(format, set, &newer, &*trained.model, &scaler, &mut || on_progress(&last))?;
     let too_few = LearnError::TooFew { windows: set.len(), window: 1, needed: HELD_OUT_MIN };
     let normal = normal_peaks(&all, format.error).ok_or(too_few)?;
-    let scores: Vec<f64> = all.iter().map(|peaks| score(&normal, peaks)).collect();
+    let scores = left_out_scores(&all, format.error);
     let step = scores.len().div_ceil(SCORES_MAX).max(1);
     let mut rows_of_series: Vec<usize> = set.segments.iter().map(ExactSizeIterator::len).collect();
     rows_of_series.sort_unstable();
