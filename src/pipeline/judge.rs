@@ -140,10 +140,9 @@ impl Pipeline {
             }
         };
         let bundle = self.model.as_ref().map_or("", |model| &model.id);
-        let series = &*slot.series;
         let spans_gap = matches!(item.place, Place::Window { spans_gap: true, .. });
         let (partition, offset) = (record.partition, record.offset);
-        let at = RecordRef { series, time, partition, offset, bundle, warms_up, spans_gap };
+        let at = RecordRef { series: &slot.series, time, partition, offset, bundle, warms_up, spans_gap };
         let scoring = state.scoring.as_ref();
         let row = match evidence {
             Some(Evidence::Row(residual)) => self.model.as_ref().zip(scoring).zip(Some(residual)),
@@ -159,10 +158,7 @@ impl Pipeline {
         if let (Some(Evidence::Image(inspected, image)), Some(model)) = (evidence, &self.model) {
             self.point_out(model, inspected, image, &mut step.alerts, done);
         }
-        let threshold = match judgement {
-            Judgement::Scored { threshold, .. } => Some(threshold),
-            _ => None,
-        };
+        let threshold = if let Judgement::Scored { threshold, .. } = judgement { Some(threshold) } else { None };
         done.counts.count(step.verdict);
         done.alerts.extend(step.alerts);
         done.outcomes.push(Outcome {

@@ -37,13 +37,15 @@ fn describe(bundle: &Bundle) -> String {
     let span = times().map(|s| s.from).min().zip(times().map(|s| s.until).max());
     let span = span.map_or(String::new(), |(from, until)| format!(", {from} to {until}"));
     let loss = m.origin.metrics.holdout_loss.map_or("-".into(), |loss| format!("{loss:.4}"));
+    let (input, units) = match m.shape.tile {
+        0 => (format!("window {}, {} fields", m.shape.window, m.shape.fields), "windows"),
+        side => (format!("tiles of {side} x {side} pixels, {} channels", m.shape.channels()), "images"),
+    };
     format!(
-        "bundle     {}\nkind       {}, window {}, {} fields, code of {}, seed {}\nlearned    {} windows of {} series{span}\n\
+        "bundle     {}\nkind       {}, {input}, code of {}, seed {}\nlearned    {} {units} of {} series{span}\n\
          error      {loss} held out, {:.4} learned\ncreated    {} by outlierd {}\n",
         m.id,
         m.shape.kind.as_str(),
-        m.shape.window,
-        m.shape.fields,
         m.shape.latent,
         m.origin.training.seed,
         m.origin.rows,
