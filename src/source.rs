@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Message as _};
+use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::Offset;
 use rdkafka::{ClientConfig, ClientContext, TopicPartitionList};
 
@@ -178,13 +178,14 @@ pub fn view<'a>(message: &'a BorrowedMessage<'_>) -> Message<'a> {
         key: message.key(),
         payload: message.payload(),
         timestamp: message.timestamp().to_millis().map(EventTime::from_millis),
-        headers: message.headers().map(|headers| headers as &dyn Headers),
+        headers: Some(message),
     }
 }
 
-impl Headers for BorrowedHeaders {
+/// librdkafka takes the headers of a message apart when they are asked for: most streams never do.
+impl Headers for BorrowedMessage<'_> {
     fn last(&self, name: &str) -> Option<&[u8]> {
         use rdkafka::message::Headers as _;
-        self.iter().filter(|header| header.key == name).filter_map(|header| header.value).last()
+        self.headers()?.iter().filter(|header| header.key == name).filter_map(|header| header.value).last()
     }
 }

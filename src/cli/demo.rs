@@ -27,6 +27,8 @@ use self::broker::{Broker, Topics};
 use self::daemon::{Daemon, Scratch};
 use self::plant::Plant;
 use self::screen::Screen;
+use crate::config::settings::Settings;
+use crate::record::alert::Alert;
 use crate::sim::fault::Fault;
 use crate::sim::fleet::FleetPlan;
 use crate::sim::plan::{self, FaultPlan};
@@ -103,30 +105,55 @@ impl Plan {
     }
 }
 
+/// What both demonstrations run on. Dropped from the top: nothing outlives the broker that it reads from.
+struct Stage {
+    reader: AlertReader,
+    daemon: Daemon,
+    screen: Screen,
+    /// Set by Ctrl-C.
+    stop: Arc<AtomicBool>,
+    settings: Settings,
+    topics: Topics,
+    _broker: Broker,
+    _scratch: Scratch,
+}
+
+impl Stage {
+    /// Starts broker and daemon for records of `what`, with `own` settings of the stream, and ticks each step off.
+    fn start(args: &Args, what: &str, own: Vec<String>) -> anyhow::Result<Self> {
+        let screen = Screen::new();
+        screen.start_log(&args.log);
+        let stop = Arc::new(AtomicBool::new(false));
+        let scratch = Scratch::new()?;
+        let broker = Broker::start(args.kafka.as_deref())?;
+        let topics = Topics::unique(what);
+        let settings = daemon::settings(own, &broker, &topics, &scratch)?;
+        broker.create(&settings, &topics)?;
+        screen.done("broker", &broker.describe());
+        screen.done("topics", &topics.describe());
+
+        let daemon = Daemon::start(settings.clone(), stop.clone())?;
+        screen.done("daemon", &daemon.describe());
+        let reader = AlertReader::start(&settings, &topics, screen.clone())?;
+        Ok(Self { reader, daemon, screen, stop, settings, topics, _broker: broker, _scratch: scratch })
+    }
+
+    /// Stops the daemon, and gives every alert that it published.
+    fn finish(mut self) -> anyhow::Result<Vec<Alert>> {
+        self.daemon.stop()?;
+        self.reader.finish()
+    }
+}
+
 pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     if args.images {
         return inspection::main(args);
     }
     let plan = Plan::of(args);
-    let screen = Screen::new();
-    screen.start_log(&args.log);
-    let stop = Arc::new(AtomicBool::new(false));
-    let scratch = Scratch::new()?;
-    let broker = Broker::start(args.kafka.as_deref())?;
-    let topics = Topics::unique("pumps");
-    let settings = daemon::settings(daemon::overrides(&plan), &broker, &topics, &scratch)?;
-    broker.create(&settings, &topics)?;
-    screen.done("broker", &broker.describe());
-    screen.done("topics", &topics.describe());
-
-    let mut daemon = Daemon::start(settings.clone(), stop.clone())?;
-    screen.done("daemon", &daemon.describe());
-    let reader = AlertReader::start(&settings, &topics, screen.clone())?;
-    let mut plant = Plant::new(&plan, &settings, &topics, &stop, &screen)?;
-    let run = plant.run(&mut daemon)?;
-    daemon.stop()?;
-    let alerts = reader.finish()?;
-
-    summary::show(args, &plan, &run, &alerts)?;
+    let mut stage = Stage::start(args, "pumps", daemon::overrides(&plan))?;
+    let mut plant = Plant::new(&plan, &stage.settings, &stage.topics, &stage.stop, &stage.screen)?;
+    let run = plant.run(&mut stage.daemon)?;
+    drop(plant);
+    summary::show(args, &plan, &run, &stage.finish()?)?;
     Ok(ExitCode::SUCCESS)
 }

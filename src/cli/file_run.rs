@@ -37,8 +37,7 @@ impl FileRun {
     ) -> anyhow::Result<Self> {
         let bundle = bundle.map(Bundle::load).transpose()?;
         let records = input.open(path, &stream, configured)?;
-        let stream = if stream.image.is_some() { stream_of_files(stream) } else { stream };
-        let stream = Arc::new(stream);
+        let stream = Arc::new(stream_of_files(stream));
         let pipeline = Pipeline::new(stream.clone(), bundle)?;
         let table = SeriesTable::new(stream.record.max_series);
         Ok(Self { stream, pipeline, records, table, train_rows: train_rows.unwrap_or(0), learned: Vec::new(), rows: 0 })

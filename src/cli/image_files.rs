@@ -13,10 +13,10 @@ use crate::record::{EventTime, Message};
 const CHUNK_FILES: usize = 64;
 const CHUNK_BYTES: usize = 64 << 20;
 
-/// The same stream for files: their series and times are those of [`ImageFiles`].
+/// The same stream for files: series and times of images are those of [`ImageFiles`]; one of readings is left as it is.
 pub(super) fn stream_of_files(mut stream: Stream) -> Stream {
-    (stream.record.key, stream.record.time) = (KeyFrom::Kafka, TimeFrom::Kafka);
     if let Some(image) = &mut stream.image {
+        (stream.record.key, stream.record.time) = (KeyFrom::Kafka, TimeFrom::Kafka);
         image.source = ImageSource::Payload;
         stream.record.max_payload_bytes = image.max_file_bytes;
     }
@@ -26,6 +26,15 @@ pub(super) fn stream_of_files(mut stream: Stream) -> Stream {
 fn is_image(path: &Path) -> bool {
     let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
     path.is_file() && extension.is_some_and(|e| matches!(&*e, "png" | "jpg" | "jpeg"))
+}
+
+/// What a folder has of one kind, in the order of the names.
+pub(super) fn entries(folder: &Path, is_meant: impl Fn(&Path) -> bool) -> anyhow::Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).with_context(|| format!("{} cannot be read", folder.display()))?;
+    let mut found: Vec<PathBuf> = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
+    found.retain(|path| is_meant(path));
+    found.sort();
+    Ok(found)
 }
 
 /// The folders that hold images, the one given and all below it, in order; or the file itself.
@@ -56,10 +65,7 @@ pub(super) fn in_folder(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
     if is_image(path) {
         return Ok(vec![path.to_owned()]);
     }
-    let entries = fs::read_dir(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    let mut found: Vec<PathBuf> = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
-    found.retain(|path| is_image(path));
-    found.sort();
+    let found = entries(path, is_image)?;
     if found.is_empty() {
         bail!("{} has no .png, .jpg or .jpeg file", path.display());
     }

@@ -100,8 +100,7 @@ fn chosen(stream: &Arc<Stream>, rows: &[TrainingRow]) -> anyhow::Result<Arc<Stre
 fn from_files(args: &Args, stream: &Arc<Stream>) -> anyhow::Result<Vec<TrainingRow>> {
     let mut rows = Vec::new();
     let (mut read, mut rejected) = (0, 0);
-    let stream =
-        &Arc::new(if stream.image.is_some() { stream_of_files((**stream).clone()) } else { (**stream).clone() });
+    let stream = &Arc::new(stream_of_files(Stream::clone(stream)));
     for path in args.inputs.iter().map(|input| inputs(input, stream)).collect::<Result<Vec<_>, _>>()?.concat() {
         let mut records = args.input_args.open(&path, stream, true)?;
         let mut pipeline = Pipeline::new(stream.clone(), None)?;

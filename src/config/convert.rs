@@ -58,13 +58,17 @@ fn complete(tree: &Value) -> Value {
     }
     if let Some(Value::Object(streams)) = whole.get_mut("streams") {
         for stream in streams.values_mut() {
-            let is_image = |of: &Value| of.pointer("/record/format").map(|format| format == "image");
-            let under = if is_image(stream).or(is_image(&defaults)) == Some(true) { &of_images } else { &defaults };
+            let under = if is_of_images(Some(stream), Some(&defaults)) { &of_images } else { &defaults };
             let own = std::mem::replace(stream, under.clone());
             overlay(stream, &own);
         }
     }
     whole
+}
+
+/// Whether records are images, as the stream or the defaults say.
+fn is_of_images(stream: Option<&Value>, defaults: Option<&Value>) -> bool {
+    [stream, defaults].into_iter().flatten().find_map(|table| table.pointer("/record/format")) == Some(&"image".into())
 }
 
 /// What to do about a value out of its range: with the default, where there is one.
@@ -101,12 +105,14 @@ impl Reader<'_> {
     /// Where a stream's value was written: in the stream, in `[image_defaults]`, or in `[defaults]`.
     fn place(&self, stream: &str, key: &str) -> KeyPath {
         let own = KeyPath::of("streams").key(stream).join(key);
-        let inherited = ["image_defaults", "defaults"].map(|table| KeyPath::of(table).join(key));
+        let table = KeyPath::of("streams").key(stream);
+        let of_images = is_of_images(table.find(self.tree), self.tree.get("defaults"));
+        let inherited = ["image_defaults", "defaults"].into_iter().skip(usize::from(!of_images));
         let written = |place: &KeyPath| place.find(self.tree).is_some();
-        match (written(&own), inherited.into_iter().find(written)) {
-            (false, Some(inherited)) => inherited,
-            _ => own,
-        }
+        std::iter::once(own.clone())
+            .chain(inherited.map(|table| KeyPath::of(table).join(key)))
+            .find(written)
+            .unwrap_or(own)
     }
 
     /// Takes what a reader made of a raw value, or notes the fault with the usual fix.

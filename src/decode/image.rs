@@ -31,8 +31,6 @@ use crate::record::{Batch, EventTime, Image, Message, Record, RejectReason, Reje
 
 /// Bytes of the pixels and files of a batch after which the next one begins.
 const BATCH_BYTES: usize = 16 << 20;
-/// The byte order mark, which some gateways put in front of each message.
-const BOM: &[u8] = b"\xEF\xBB\xBF";
 /// With or without the signs that fill it up.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
@@ -93,17 +91,7 @@ impl ImageDecoder {
     }
 
     fn decode_one<'a>(&mut self, message: &Message<'a>) -> Result<Decoded<'a>, Problem> {
-        let payload = match message.payload {
-            None => return Err(Problem::new(RejectReason::Empty, "no payload (a tombstone); an image is due")),
-            Some([]) => return Err(Problem::new(RejectReason::Empty, "an empty payload; an image is due")),
-            Some(payload) if payload.len() > self.max_payload_bytes => {
-                let (found, most) = (payload.len(), self.max_payload_bytes);
-                let detail =
-                    format!("the payload has {found} bytes, {most} are allowed; see `record.max_payload_bytes`");
-                return Err(Problem::new(RejectReason::TooLarge, detail));
-            }
-            Some(payload) => payload,
-        };
+        let payload = meta::payload(message, self.max_payload_bytes, "an image")?;
         let (said, source) = match &self.format.source {
             ImageSource::Payload => {
                 (Said::default(), Source { bytes: payload.to_vec(), raw: raw_by_headers(message)? })
@@ -127,11 +115,7 @@ impl ImageDecoder {
         file: &[String],
         root: Option<&Path>,
     ) -> Result<(Said, Source), Problem> {
-        let text = std::str::from_utf8(payload.strip_prefix(BOM).unwrap_or(payload)).map_err(|error| {
-            let detail = format!("byte {} of the payload is not UTF-8", error.valid_up_to());
-            Problem::new(RejectReason::NotUtf8, detail)
-        })?;
-        let object: Value = serde_json::from_str(text)
+        let object: Value = serde_json::from_str(meta::text(payload)?)
             .map_err(|error| Problem::new(RejectReason::NotJson, format!("not JSON: {error}")))?;
         if !object.is_object() {
             return Err(Problem::new(RejectReason::NotObject, "a JSON object with an image is due"));

@@ -26,9 +26,6 @@ use super::walk::{Row, Walk};
 use crate::config::settings::{KeyFrom, RecordFormat, TimeFrom};
 use crate::record::{Batch, EventTime, MISSING, Message, Record, RejectReason, Rejected};
 
-/// The byte order mark, which some gateways put in front of each message.
-const BOM: &[u8] = b"\xEF\xBB\xBF";
-
 /// Bytes on either side of a syntax error that a detail quotes.
 const QUOTED_BYTES: usize = 12;
 
@@ -120,23 +117,7 @@ impl Decoder {
     }
 
     fn payload_text<'a>(&self, message: &Message<'a>) -> Result<&'a str, Problem> {
-        let Some(payload) = message.payload else {
-            return Err(Problem::new(RejectReason::Empty, "no payload (a tombstone); a JSON object is allowed"));
-        };
-        if payload.len() > self.max_payload_bytes {
-            let detail = format!("the payload is longer than the allowed {} bytes", self.max_payload_bytes);
-            return Err(Problem::new(RejectReason::TooLarge, detail + "; see `record.max_payload_bytes`"));
-        }
-        let payload = payload.strip_prefix(BOM).unwrap_or(payload);
-        if payload.is_empty() {
-            return Err(Problem::new(RejectReason::Empty, "an empty payload; a JSON object is allowed"));
-        }
-        std::str::from_utf8(payload).map_err(|error| {
-            let at = error.valid_up_to();
-            let byte = payload.get(at).copied().unwrap_or_default();
-            let detail = format!("byte {at} of the payload is 0x{byte:02X}, which is not UTF-8; only UTF-8 is allowed");
-            Problem::new(RejectReason::NotUtf8, detail)
-        })
+        meta::text(meta::payload(message, self.max_payload_bytes, "a JSON object")?)
     }
 }
 

@@ -1,4 +1,5 @@
-//! Series and event time of a message: from its Kafka key, its timestamp, a header, or what was found in its payload.
+//! What all formats have in common: the payload, and series and event time, from the Kafka key, the timestamp, a header, or what was
+//! found in the payload.
 
 use std::borrow::Cow;
 
@@ -7,6 +8,38 @@ use super::text::{check_key, quoted};
 use super::time;
 use crate::config::settings::{KeyFrom, TimeFrom};
 use crate::record::{EventTime, Message, RejectReason};
+
+/// The byte order mark, which some gateways put in front of each message.
+const BOM: &[u8] = b"\xEF\xBB\xBF";
+
+/// The payload, which is there and not too long; `allowed` is what it should be.
+pub(super) fn payload<'a>(message: &Message<'a>, bytes_max: usize, allowed: &str) -> Result<&'a [u8], Problem> {
+    let Some(payload) = message.payload else {
+        return Err(Problem::new(RejectReason::Empty, format!("no payload (a tombstone); {allowed} is allowed")));
+    };
+    if payload.len() > bytes_max {
+        let detail =
+            format!("the payload is longer than the allowed {bytes_max} bytes; see `record.max_payload_bytes`");
+        return Err(Problem::new(RejectReason::TooLarge, detail));
+    }
+    match payload {
+        bytes if bytes.is_empty() || bytes == BOM => {
+            Err(Problem::new(RejectReason::Empty, format!("an empty payload; {allowed} is allowed")))
+        }
+        payload => Ok(payload),
+    }
+}
+
+/// A payload as text, without its byte order mark.
+pub(super) fn text(payload: &[u8]) -> Result<&str, Problem> {
+    let payload = payload.strip_prefix(BOM).unwrap_or(payload);
+    std::str::from_utf8(payload).map_err(|error| {
+        let at = error.valid_up_to();
+        let byte = payload.get(at).copied().unwrap_or_default();
+        let detail = format!("byte {at} of the payload is 0x{byte:02X}, which is not UTF-8; only UTF-8 is allowed");
+        Problem::new(RejectReason::NotUtf8, detail)
+    })
+}
 
 /// The series; `found` is what stands in the payload at the path of `from`.
 pub(super) fn series<'a>(

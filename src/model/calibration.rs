@@ -55,6 +55,12 @@ pub struct Peaks {
     pub sd: Vec<f64>,
 }
 
+/// Scores evenly thinned to at most [`SCORES_MAX`].
+pub fn thinned(scores: Vec<f64>) -> Vec<f64> {
+    let step = scores.len().div_ceil(SCORES_MAX).max(1);
+    scores.into_iter().step_by(step).collect()
+}
+
 /// Older calibrations do not say: what they would say is left out.
 fn is_default(over: &Over) -> bool {
     *over == Over::default()

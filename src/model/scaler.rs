@@ -48,6 +48,12 @@ pub enum ScalerError {
     },
 }
 
+/// The scale of the pixels of one channel: as [`Scaler::scale_into`], in single precision.
+pub fn of_pixels(mean: f64, sd: f64) -> impl Fn(f32) -> f32 {
+    let (mean, by, clip) = (mean as f32, 1.0 / sd as f32, CLIP as f32);
+    move |pixel| ((pixel - mean) * by).clamp(-clip, clip)
+}
+
 impl Scaler {
     /// Fits mean and (population) standard deviation to `rows`, row-major, `rows.len() / fields` rows in sensor units.
     ///

@@ -16,9 +16,8 @@ use crate::record::feedback::{Feedback, Says};
 use crate::record::{Image, Outcome, Record, Scored, Verdict};
 use crate::retrain::set::TrainingRow;
 use crate::score::chart::ChartState;
-use crate::score::heat_map;
 use crate::score::inspect::Inspected;
-use crate::score::{Residual, Residuals, ScoreError, Scorer};
+use crate::score::{Residual, Residuals, ScoreError, Scorer, error_map, heat_map};
 use crate::threshold::ThresholdState;
 
 /// What the model made of a batch.
@@ -178,13 +177,13 @@ impl Pipeline {
     fn point_out(&self, model: &Model, inspected: &Inspected, image: &Image, alerts: &mut [Alert], done: &mut Done) {
         let shows = |alert: &&mut Alert| alert.kind == AlertKind::Anomaly && alert.event != AlertEvent::Close;
         for alert in alerts.iter_mut().filter(shows) {
-            alert.regions = model.scorer.regions(inspected, image);
+            let deviations = model.scorer.deviations(inspected);
+            alert.regions = error_map::regions(&deviations, image);
             alert.regions.truncate(self.stream.episode.top_fields);
             if self.stream.output.heat_maps.is_some() {
                 // A region begins at half of the peak, which is above the threshold.
                 let full = inspected.scored.score.max(f64::MIN_POSITIVE);
-                done.heat_maps
-                    .push((alert.id.clone(), heat_map::png(image, &model.scorer.deviations(inspected), full)));
+                done.heat_maps.push((alert.id.clone(), heat_map::png(image, &deviations, full)));
             }
         }
     }

@@ -44,3 +44,10 @@ pub struct Region {
     /// Its share of the score, 0 to 1; the shares of all regions of an image add up to 1.
     pub share: f64,
 }
+
+impl Region {
+    /// Whether `is_so` holds for any of its pixels.
+    pub fn any(&self, is_so: impl Fn(u32, u32) -> bool) -> bool {
+        (self.y..self.y + self.height).any(|y| (self.x..self.x + self.width).any(|x| is_so(x, y)))
+    }
+}

@@ -14,7 +14,7 @@ use super::set::{TrainingSet, Windows};
 use crate::config::settings::{ModelKind, Over, Stream};
 use crate::gate;
 use crate::model::bundle::{Bundle, BundleError};
-use crate::model::calibration::{Calibration, FieldNormal, SCORES_MAX};
+use crate::model::calibration::{Calibration, FieldNormal, thinned};
 use crate::model::context::Clock;
 use crate::model::ensemble::Ensemble;
 use crate::model::manifest::{FieldInfo, Metrics, Origin};
@@ -275,7 +275,6 @@ fn calibration(
     let charted = calibrate(&stream.score, residuals, fields, &folds.windows.segments, &folds.windows.gaps)
         .map_err(ScoreError::from)?;
     let normals = gate::normals(&set.rows, fields, &set.runs);
-    let step = charted.scores.len().div_ceil(SCORES_MAX).max(1);
     Ok(Calibration {
         over: stream.score.over,
         scaler,
@@ -283,7 +282,7 @@ fn calibration(
         residual_sd: charted.sd,
         covariance: charted.covariance,
         series_rows: charted.series_rows,
-        scores: charted.scores.into_iter().step_by(step).collect(),
+        scores: thinned(charted.scores),
         fields: normals.into_iter().map(field_normal).collect(),
         period_micros: set.period_micros(),
         peaks: None,

@@ -32,6 +32,13 @@ pub struct Gap {
     pub missing: u64,
 }
 
+/// Median number of rows of a series, each of which is a segment.
+pub fn series_rows(segments: &[Range<usize>]) -> usize {
+    let mut lengths: Vec<usize> = segments.iter().map(ExactSizeIterator::len).collect();
+    lengths.sort_unstable();
+    lengths.get(lengths.len() / 2).copied().unwrap_or(0)
+}
+
 /// Fits the chart to residuals of normal data (row-major, n x k, scaled units); each segment is one series in time order
 /// and starts with a fresh state, as a new series will. Over `gaps`, in the order of the rows, the baseline goes on
 /// towards where the series was before, as it does in life: see [`Chart::skip`].
@@ -48,9 +55,7 @@ pub fn calibrate(
     segments: &[Range<usize>],
     gaps: &[Gap],
 ) -> Result<Calibrated, NotPositiveDefinite> {
-    let mut lengths: Vec<usize> = segments.iter().map(ExactSizeIterator::len).collect();
-    lengths.sort_unstable();
-    let series_rows = lengths.get(lengths.len() / 2).copied().unwrap_or(0);
+    let series_rows = series_rows(segments);
     let settings = &paced(settings, series_rows);
     let (mean, sd) = moments(residuals, k);
     let identity: Vec<f64> = (0..k * k).map(|i| if i % (k + 1) == 0 { 1.0 } else { 0.0 }).collect();

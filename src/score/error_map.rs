@@ -12,7 +12,7 @@
 use super::zeros;
 use crate::config::settings::ErrorMeasure;
 use crate::model::calibration::Peaks;
-use crate::model::scaler::{CLIP, Scaler};
+use crate::model::scaler::{Scaler, of_pixels};
 use crate::record::Image;
 use crate::record::image::Region;
 
@@ -94,8 +94,8 @@ impl ErrorMap {
         for ((plane, found), (mean, sd)) in planes.zip(scaler.mean.iter().zip(&scaler.sd)) {
             match measure {
                 ErrorMeasure::Squared => {
-                    let (mean, by, clip) = (*mean as f32, 1.0 / *sd as f32, CLIP as f32);
-                    let error = |x: f32, y: f32| (((x - mean) * by).clamp(-clip, clip) - y).powi(2);
+                    let scale = of_pixels(*mean, *sd);
+                    let error = |x: f32, y: f32| (scale(x) - y).powi(2);
                     errors.iter_mut().zip(plane.iter().zip(found)).for_each(|(e, (&x, &y))| *e += part * error(x, y));
                 }
                 ErrorMeasure::Ssim => {
@@ -138,11 +138,6 @@ impl ErrorMap {
             all.fold(0.0, f64::max) as f32
         };
         (0..self.errors.len()).map(of).collect()
-    }
-
-    /// Width in pixels.
-    pub fn width(&self) -> usize {
-        self.width
     }
 }
 

@@ -6,7 +6,6 @@ use super::{ScoreError, Scorer, reconstruct};
 use crate::config::settings::{ErrorMeasure, ImageFormat};
 use crate::model::scaler::Scaler;
 use crate::model::{Autoencoder, part_rows};
-use crate::record::image::Region;
 use crate::record::{Image, Scored};
 
 /// What was found on an image.
@@ -68,10 +67,5 @@ impl Scorer {
     pub fn deviations(&self, inspected: &Inspected) -> Vec<f32> {
         let tile = self.bundle().manifest.shape.tile;
         self.bundle().calibration.peaks.as_ref().map_or(Vec::new(), |peaks| inspected.map.deviations(peaks, tile))
-    }
-
-    /// The regions that the score of an image comes from, the largest share first.
-    pub fn regions(&self, inspected: &Inspected, image: &Image) -> Vec<Region> {
-        error_map::regions(&self.deviations(inspected), image)
     }
 }

@@ -4,7 +4,7 @@
 //! convolution knows less of what is at the edge. An image that is smaller than a tile is continued by its own edge.
 
 use super::zeros;
-use crate::model::scaler::{CLIP, Scaler};
+use crate::model::scaler::{Scaler, of_pixels};
 use crate::record::Image;
 
 /// Where the tiles of an image are.
@@ -84,10 +84,10 @@ pub fn cut(image: &Image, scaler: &Scaler, side: usize, left: usize, top: usize,
     let area = image.width * image.height;
     let scales = scaler.mean.iter().zip(&scaler.sd);
     for (plane, (mean, sd)) in image.pixels.chunks_exact(area).zip(scales) {
-        let (mean, by, clip) = (*mean as f32, 1.0 / *sd as f32, CLIP as f32);
+        let scale = of_pixels(*mean, *sd);
         for y in top..top + side {
             let row = &plane[y.min(image.height - 1) * image.width..][..image.width];
-            tiles.extend((left..left + side).map(|x| ((row[x.min(image.width - 1)] - mean) * by).clamp(-clip, clip)));
+            tiles.extend((left..left + side).map(|x| scale(row[x.min(image.width - 1)])));
         }
     }
 }

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Cursor;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -16,12 +15,10 @@ use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
-use super::Args;
-use super::alerts::AlertReader;
-use super::broker::{Broker, Topics};
-use super::daemon::{self, Daemon, Phase, Scratch};
+use super::daemon::{self, Daemon, Phase};
 use super::feed::Feed;
 use super::screen::Screen;
+use super::{Args, Stage};
 use crate::cli::table;
 use crate::record::alert::{Alert, AlertEvent, AlertKind};
 use crate::sim::surface::{DefectKind, SIDE, Surface, Texture, picture};
@@ -70,31 +67,19 @@ struct Summary {
 }
 
 pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
-    let screen = Screen::new();
-    screen.start_log(&args.log);
-    let stop = Arc::new(AtomicBool::new(false));
-    let scratch = Scratch::new()?;
-    let broker = Broker::start(args.kafka.as_deref())?;
-    let topics = Topics::unique("surfaces");
-    let settings = daemon::settings(overrides(args.seed), &broker, &topics, &scratch)?;
-    broker.create(&settings, &topics)?;
-    screen.done("broker", &broker.describe());
-    screen.done("topics", &topics.describe());
-    let mut daemon = Daemon::start(settings.clone(), stop.clone())?;
-    screen.done("daemon", &daemon.describe());
-    let reader = AlertReader::start(&settings, &topics, screen.clone())?;
-
-    let mut line =
-        Line { feed: Feed::new(&settings, &topics)?, seed: args.seed.into(), next: 0, stop: &stop, screen: &screen };
-    let began = line.learn(&mut daemon)?;
-    let (bundle, training) = daemon.await_model(&screen, &stop, began)?;
+    let mut stage = Stage::start(args, "surfaces", overrides(args.seed))?;
+    let (stop, screen) = (&*stage.stop, &stage.screen);
+    let feed = Feed::new(&stage.settings, &stage.topics)?;
+    let mut line = Line { feed, seed: args.seed.into(), next: 0, stop, screen };
+    let began = line.learn(&mut stage.daemon)?;
+    let (bundle, training) = stage.daemon.await_model(screen, stop, began)?;
     let live = Instant::now();
-    let sent = line.inspect(&mut daemon)?;
+    let sent = line.inspect(&mut stage.daemon)?;
     screen.clear();
     let rate = sent.len() as f64 / live.elapsed().as_secs_f64();
     let dead_letters = line.feed.dead_letters()?;
-    daemon.stop()?;
-    let alerts = reader.finish()?;
+    drop(line);
+    let alerts = stage.finish()?;
     let summary = Summary {
         bundle,
         learned_pictures: LEARNED,
@@ -198,9 +183,7 @@ fn counts(sent: &Sent, alerts: &[Alert]) -> BTreeMap<&'static str, Count> {
         let count = found.entry(defect.map_or("good", DefectKind::name)).or_default();
         count.alerts += 1;
         count.located += usize::from(alert.regions.first().is_some_and(|region| {
-            let columns = region.x as usize..(region.x + region.width) as usize;
-            (region.y as usize..(region.y + region.height) as usize)
-                .any(|y| columns.clone().any(|x| surface.defective.get(y * SIDE + x) == Some(&true)))
+            region.any(|x, y| surface.defective.get(y as usize * SIDE + x as usize) == Some(&true))
         }));
     }
     found

@@ -10,10 +10,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Args;
 use crate::cli::config_args::stream_of_images;
-use crate::cli::image_files::{in_folder, message, stream_of_files};
+use crate::cli::image_files::{entries, in_folder, message, stream_of_files};
 use crate::cli::input_args::{InputArgs, Records};
 use crate::cli::train::learn_with_bar;
 use crate::config::settings::Stream;
+use crate::decode::file::series_of;
 use crate::evaluate::{Located, Picture, Sequence};
 use crate::model::bundle::Bundle;
 use crate::pipeline::series::SeriesTable;
@@ -31,10 +32,7 @@ pub(super) fn categories(input: &Path) -> anyhow::Result<Vec<PathBuf>> {
     if is_one(input) {
         return Ok(vec![input.to_owned()]);
     }
-    let entries = fs::read_dir(input).with_context(|| format!("{} cannot be read", input.display()))?;
-    let mut found: Vec<PathBuf> = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
-    found.retain(|path| is_one(path));
-    found.sort();
+    let found = entries(input, is_one)?;
     if found.is_empty() {
         let input = input.display();
         bail!("{input} has no folder test: train/good, test/good and test/DEFECT are due, there or one folder deeper");
@@ -113,16 +111,11 @@ fn learned(stream: &Arc<Stream>, folder: &Path) -> anyhow::Result<Vec<TrainingRo
 }
 
 fn cases(folder: &Path) -> anyhow::Result<Vec<Case>> {
-    let test = folder.join("test");
-    let entries = fs::read_dir(&test).with_context(|| format!("{} cannot be read", test.display()))?;
-    let mut classes: Vec<PathBuf> = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
-    classes.retain(|path| path.is_dir());
-    classes.sort();
     let mut cases = Vec::new();
-    for class in classes {
+    for class in entries(&folder.join("test"), Path::is_dir)? {
         let name = class.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         for path in in_folder(&class)? {
-            let stem = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+            let stem = series_of(&path);
             let mask = folder.join("ground_truth").join(&name).join(format!("{stem}_mask.png"));
             cases.push(Case { path, class: name.clone(), mask: mask.is_file().then_some(mask) });
         }
@@ -172,8 +165,7 @@ fn point_at(sequence: &mut Sequence, case: &Case, series: &str, done: &Done) -> 
         located.overlapping += usize::from(overlaps(region, mask)?);
     }
     if let Some((_, png)) = done.heat_maps.iter().find(|(id, _)| *id == alert.id) {
-        let file = case.path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
-        let (name, score) = (format!("{}/{file}", case.class), alert.score.unwrap_or_default());
+        let (name, score) = (format!("{}/{}", case.class, series_of(&case.path)), alert.score.unwrap_or_default());
         sequence.pictures.push(Picture { name, score, anomalous: case.class != "good", png: png.clone() });
     }
     Ok(())
@@ -181,9 +173,7 @@ fn point_at(sequence: &mut Sequence, case: &Case, series: &str, done: &Done) -> 
 
 fn overlaps(region: &Region, mask: &Path) -> anyhow::Result<bool> {
     let mask = image::open(mask).with_context(|| format!("{} cannot be read", mask.display()))?.to_luma8();
-    let columns = region.x..(region.x + region.width).min(mask.width());
-    let mut rows = region.y..(region.y + region.height).min(mask.height());
-    Ok(rows.any(|y| columns.clone().any(|x| mask.get_pixel(x, y).0[0] > 0)))
+    Ok(region.any(|x, y| mask.get_pixel_checked(x, y).is_some_and(|pixel| pixel.0[0] > 0)))
 }
 
 /// What flags of tables have no meaning for images.

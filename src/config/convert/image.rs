@@ -13,7 +13,7 @@ use crate::model::shape;
 const BATCH_MAX: Duration = Duration::from_secs(240);
 
 /// What the gate sees of an image: how bright it is on average, 0 (black) to 1 (white).
-fn brightness() -> Field {
+pub(super) fn brightness() -> Field {
     let (name, unit) = ("brightness".to_owned(), None);
     Field { path: vec![name.clone()], name, unit, min: 0.0, max: 1.0, resample: None }
 }
@@ -114,11 +114,6 @@ impl Reader<'_> {
                 self.note(Problem::new(self.place(stream, key), fault, fix));
             }
         }
-    }
-
-    /// The fields of a stream of images.
-    pub(super) fn image_fields() -> Vec<Field> {
-        vec![brightness()]
     }
 
     /// The autoencoder's sizes fit the tile.

@@ -7,9 +7,8 @@ use super::{RawStreams, Reader};
 use crate::config::problems::{KeyPath, Problem};
 use crate::config::raw;
 use crate::config::settings::{Field, Format, ModelKind, Threshold};
+use crate::model::shape::INPUTS_MAX;
 
-/// Most inputs of a model, window x fields: keeps the covariance of the residual within 128 MiB.
-const INPUTS_MAX: usize = 4096;
 /// Windows that each fold of the training needs at least.
 const FOLD_WINDOWS_MIN: usize = 64;
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Reader;
+use super::image::brightness;
 use super::model::{score, training};
 use crate::config::problems::{KeyPath, Problem};
 use crate::config::settings::{
@@ -153,7 +154,7 @@ impl Reader<'_> {
         let max_payload_bytes = self.take(place, &raw.max_payload_bytes, size);
         let fields = match raw.format {
             Format::Json => self.fields(stream, &raw.fields),
-            Format::Image => Some(Self::image_fields()),
+            Format::Image => Some(vec![brightness()]),
         };
         Some(RecordFormat {
             key: key?,

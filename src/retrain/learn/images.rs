@@ -15,12 +15,13 @@ use crate::config::settings::{ImageFormat, Stream};
 use crate::decode::image::decode_file;
 use crate::gate;
 use crate::model::bundle::Bundle;
-use crate::model::calibration::{Calibration, SCORES_MAX};
-use crate::model::scaler::Scaler;
+use crate::model::calibration::{Calibration, thinned};
+use crate::model::scaler::{Scaler, of_pixels};
 use crate::model::shape::ModelShape;
 use crate::model::train::{self, Rows};
 use crate::record::Image;
 use crate::retrain::set::TrainingSet;
+use crate::score::calibrate::series_rows;
 use crate::score::error_map::{left_out_scores, normal_peaks};
 use crate::score::inspect::error_maps;
 use crate::score::tiles::cut;
@@ -71,17 +72,14 @@ pub(super) fn learn(
     let too_few = LearnError::TooFew { windows: set.len(), window: 1, needed: HELD_OUT_MIN };
     let normal = normal_peaks(&all, format.error).ok_or(too_few)?;
     let scores = left_out_scores(&all, format.error);
-    let step = scores.len().div_ceil(SCORES_MAX).max(1);
-    let mut rows_of_series: Vec<usize> = set.segments.iter().map(ExactSizeIterator::len).collect();
-    rows_of_series.sort_unstable();
     let calibration = Calibration {
         over: stream.score.over,
         scaler,
         residual_mean: Vec::new(),
         residual_sd: Vec::new(),
         covariance: Vec::new(),
-        scores: scores.into_iter().step_by(step).collect(),
-        series_rows: rows_of_series.get(rows_of_series.len() / 2).copied().unwrap_or(0),
+        scores: thinned(scores),
+        series_rows: series_rows(&set.segments),
         fields: gate::normals(&set.rows, 1, &set.runs).into_iter().map(field_normal).collect(),
         period_micros: set.period_micros(),
         peaks: Some(normal),
@@ -152,8 +150,8 @@ fn scaler(tiles: &[f32], shape: &ModelShape) -> Scaler {
 fn scale(tiles: &mut [f32], scaler: &Scaler, shape: &ModelShape) {
     let scales = scaler.mean.iter().zip(&scaler.sd).cycle();
     for (plane, (mean, sd)) in tiles.chunks_exact_mut(shape.tile * shape.tile).zip(scales) {
-        let (mean, by) = (*mean as f32, 1.0 / *sd as f32);
-        plane.iter_mut().for_each(|value| *value = (*value - mean) * by);
+        let scale = of_pixels(*mean, *sd);
+        plane.iter_mut().for_each(|value| *value = scale(*value));
     }
 }
 
