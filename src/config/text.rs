@@ -129,8 +129,7 @@ pub fn key_from(words: &KeyWords) -> Read<KeyFrom> {
         (KeyWords::Text(text), _) if text == "kafka" => Ok(KeyFrom::Kafka),
         (KeyWords::Text(text), _) if text == "partition" => Ok(KeyFrom::Partition),
         (_, Some(path)) => Ok(KeyFrom::Field(path?)),
-        (KeyWords::Text(text), _) if header(text).is_some() => Ok(KeyFrom::Header(header(text).unwrap_or_default())),
-        _ => Err("must be \"kafka\", \"partition\", \"header:\" and a name, or \"field:\" and a path into the record, such as \"field:pump.id\"".into()),
+        _ => header(words).map(KeyFrom::Header).ok_or_else(|| "must be \"kafka\", \"partition\", \"header:\" and a name, or \"field:\" and a path into the record, such as \"field:pump.id\"".into()),
     }
 }
 
@@ -139,18 +138,16 @@ pub fn time_from(words: &KeyWords, format: TimeFormat) -> Read<TimeFrom> {
     match (words, field_path(words)) {
         (KeyWords::Text(text), _) if text == "kafka" => Ok(TimeFrom::Kafka),
         (_, Some(path)) => Ok(TimeFrom::Field(path?, format)),
-        (KeyWords::Text(text), _) if header(text).is_some() => {
-            Ok(TimeFrom::Header(header(text).unwrap_or_default(), format))
-        }
-        _ => Err(
+        _ => header(words).map(|name| TimeFrom::Header(name, format)).ok_or_else(|| {
             "must be \"kafka\", \"header:\" and a name, or \"field:\" and a path into the record, such as \"field:ts\""
-                .into(),
-        ),
+                .into()
+        }),
     }
 }
 
 /// The name of a Kafka header.
-fn header(text: &str) -> Option<String> {
+fn header(words: &KeyWords) -> Option<String> {
+    let KeyWords::Text(text) = words else { return None };
     text.strip_prefix("header:").map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned)
 }
 

@@ -152,7 +152,7 @@ impl Line<'_> {
         self.feed.restart_clock();
         self.screen.begin("live", 4 * defects.len() as u64);
         'all: for defect in defects {
-            // An episode ends with a good picture of its camera: each defect gets an alert of its own.
+            // An episode ends with a good picture of its camera, so that nearly each defect gets an alert of its own.
             let place = rng.random_range(0..4usize);
             for at in 0..4 {
                 let defect = (at == place).then_some(defect);
@@ -163,7 +163,7 @@ impl Line<'_> {
                 }
             }
             daemon.phase()?;
-            self.screen.progress(sent.len() as u64 - self.feed.backlog(), "pictures".into());
+            self.screen.progress((sent.len() as u64).saturating_sub(self.feed.backlog()), "pictures".into());
         }
         while self.feed.backlog() > 0 {
             self.feed.wait()?;
