@@ -36,9 +36,13 @@ fn link(lib: &Path) {
 
 fn libtorch_home() -> Result<PathBuf, String> {
     let home = env::var_os("LIBTORCH").map(PathBuf::from);
-    let home = home.ok_or("LIBTORCH is not set: run cargo inside the repository, after scripts/setup")?;
+    let home =
+        home.ok_or("LIBTORCH is not set: run cargo inside the repository, after scripts/setup")?;
     if !home.join("lib/libtorch_cpu.so").is_file() {
-        return Err(format!("no libtorch in {}: run scripts/setup", home.display()));
+        return Err(format!(
+            "no libtorch in {}: run scripts/setup",
+            home.display()
+        ));
     }
     let wanted = pinned_version().ok_or("scripts/libtorch.txt pins no torch")?;
     match version(&home) {
@@ -52,7 +56,10 @@ fn libtorch_home() -> Result<PathBuf, String> {
 }
 
 fn pinned_version() -> Option<&'static str> {
-    PINS.lines().find_map(|line| line.strip_prefix("torch=="))?.split_whitespace().next()
+    PINS.lines()
+        .find_map(|line| line.strip_prefix("torch=="))?
+        .split_whitespace()
+        .next()
 }
 
 /// As libtorch's own header says it; a folder copied out of a Python environment has no other mark.

@@ -19,7 +19,8 @@ const RECORDS: usize = 200 * SERIES;
 /// The states of all series after their records.
 fn states() -> Vec<SeriesState> {
     let stream = Arc::new(fleet::stream());
-    let mut pipeline = Pipeline::new(stream.clone(), Some(fleet::bundle(&stream))).expect("a bundle of the stream");
+    let mut pipeline = Pipeline::new(stream.clone(), Some(fleet::bundle(&stream)))
+        .expect("a bundle of the stream");
     let mut table = SeriesTable::new(SERIES);
     let record = |record| Record {
         message: record,
@@ -28,22 +29,38 @@ fn states() -> Vec<SeriesState> {
         series: fleet::series(record).into(),
         time: fleet::time(record),
     };
-    let batch =
-        Batch { records: (0..RECORDS).map(record).collect(), values: fleet::readings(RECORDS, 1), ..Batch::default() };
-    pipeline.run_decoded(&[], batch, &mut table, &mut |_, _| None).expect("a scored batch");
+    let batch = Batch {
+        records: (0..RECORDS).map(record).collect(),
+        values: fleet::readings(RECORDS, 1),
+        ..Batch::default()
+    };
+    pipeline
+        .run_decoded(&[], batch, &mut table, &mut |_, _| None)
+        .expect("a scored batch");
     table.take_dirty().map(|slot| slot.state.clone()).collect()
 }
 
 fn codec(c: &mut Criterion) {
     let states = states();
     assert_eq!(states.len(), SERIES);
-    let encoded: Vec<Vec<u8>> = states.iter().map(|state| codec::encode(state).expect("a state")).collect();
+    let encoded: Vec<Vec<u8>> = states
+        .iter()
+        .map(|state| codec::encode(state).expect("a state"))
+        .collect();
     let bytes: usize = encoded.iter().map(Vec::len).sum();
-    println!("codec: a state of {FIELDS} fields has {:.0} bytes (mean of {SERIES})", bytes as f64 / SERIES as f64);
+    println!(
+        "codec: a state of {FIELDS} fields has {:.0} bytes (mean of {SERIES})",
+        bytes as f64 / SERIES as f64
+    );
     let mut group = c.benchmark_group("codec_8_fields");
     group.throughput(Throughput::Elements(SERIES as u64));
     group.bench_function("encode", |b| {
-        b.iter(|| states.iter().map(|state| codec::encode(black_box(state)).expect("a state").len()).sum::<usize>())
+        b.iter(|| {
+            states
+                .iter()
+                .map(|state| codec::encode(black_box(state)).expect("a state").len())
+                .sum::<usize>()
+        })
     });
     group.bench_function("decode", |b| {
         b.iter(|| {

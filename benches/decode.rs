@@ -13,8 +13,16 @@ use rand_chacha::rand_core::SeedableRng;
 use serde::Deserialize;
 
 const RECORDS: usize = 1024;
-const FIELDS: [&str; 8] =
-    ["accel_1", "accel_2", "current", "pressure", "temperature", "thermocouple", "voltage", "flow"];
+const FIELDS: [&str; 8] = [
+    "accel_1",
+    "accel_2",
+    "current",
+    "pressure",
+    "temperature",
+    "thermocouple",
+    "voltage",
+    "flow",
+];
 
 /// What a programmer would write who knows the fields at compile time: the least work that yields the same numbers.
 #[derive(Deserialize)]
@@ -34,10 +42,17 @@ struct Derived<'a> {
 fn payloads() -> Vec<Vec<u8>> {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let record = |index| {
-        let readings: Vec<String> =
-            FIELDS.iter().map(|name| format!("\"{name}\":{:.6}", rng.random_range(-250.0..250.0))).collect();
-        format!("{{\"pump\":\"p{}\",\"ts\":{},{}}}", index % 100, 1_773_051_273 + index, readings.join(","))
-            .into_bytes()
+        let readings: Vec<String> = FIELDS
+            .iter()
+            .map(|name| format!("\"{name}\":{:.6}", rng.random_range(-250.0..250.0)))
+            .collect();
+        format!(
+            "{{\"pump\":\"p{}\",\"ts\":{},{}}}",
+            index % 100,
+            1_773_051_273 + index,
+            readings.join(",")
+        )
+        .into_bytes()
     };
     (0..RECORDS).map(record).collect()
 }
@@ -51,7 +66,13 @@ fn format(key: KeyFrom, time: TimeFrom) -> RecordFormat {
         max: f64::INFINITY,
         resample: None,
     };
-    RecordFormat { key, time, fields: FIELDS.iter().map(field).collect(), max_payload_bytes: 1 << 20, max_series: 1000 }
+    RecordFormat {
+        key,
+        time,
+        fields: FIELDS.iter().map(field).collect(),
+        max_payload_bytes: 1 << 20,
+        max_series: 1000,
+    }
 }
 
 fn decode(c: &mut Criterion) {
@@ -76,9 +97,15 @@ fn decode(c: &mut Criterion) {
 
     let mut group = c.benchmark_group("decode_json_8_fields");
     group.throughput(Throughput::Elements(RECORDS as u64));
-    group.bench_function("decoder", |b| b.iter(|| from_fields.decode(black_box(&messages))));
-    group.bench_function("decoder_keys_in_another_order", |b| b.iter(|| from_other_order.decode(black_box(&messages))));
-    group.bench_function("decoder_key_and_time_from_kafka", |b| b.iter(|| from_kafka.decode(black_box(&messages))));
+    group.bench_function("decoder", |b| {
+        b.iter(|| from_fields.decode(black_box(&messages)))
+    });
+    group.bench_function("decoder_keys_in_another_order", |b| {
+        b.iter(|| from_other_order.decode(black_box(&messages)))
+    });
+    group.bench_function("decoder_key_and_time_from_kafka", |b| {
+        b.iter(|| from_kafka.decode(black_box(&messages)))
+    });
     group.bench_function("derived_struct", |b| {
         b.iter(|| {
             let mut values = Vec::with_capacity(RECORDS * 8);
@@ -103,8 +130,13 @@ fn decode(c: &mut Criterion) {
         b.iter(|| {
             let mut values = Vec::with_capacity(RECORDS * 8);
             for payload in black_box(&payloads) {
-                let document: serde_json::Value = serde_json::from_slice(payload).expect("a record");
-                values.extend(FIELDS.iter().map(|name| document[*name].as_f64().expect("a number")));
+                let document: serde_json::Value =
+                    serde_json::from_slice(payload).expect("a record");
+                values.extend(
+                    FIELDS
+                        .iter()
+                        .map(|name| document[*name].as_f64().expect("a number")),
+                );
             }
             values
         })

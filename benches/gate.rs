@@ -16,7 +16,11 @@ const RECORDS: usize = 10_000;
 fn gate(c: &mut Criterion) {
     let stream = fleet::stream();
     let set = fleet::training_set(4_000);
-    let plan = Plan::new(&stream.gate, &stream.record.fields, Some(&normals(&set.rows, FIELDS, &set.segments)));
+    let plan = Plan::new(
+        &stream.gate,
+        &stream.record.fields,
+        Some(&normals(&set.rows, FIELDS, &set.segments)),
+    );
     let readings = fleet::readings(RECORDS, 1);
     let mut group = c.benchmark_group("gate_8_fields");
     group.throughput(Throughput::Elements(RECORDS as u64));
@@ -31,11 +35,18 @@ fn gate(c: &mut Criterion) {
                 for (record, values) in readings.chunks_exact(FIELDS).enumerate() {
                     now += 1_000_000;
                     let time = EventTime(now);
-                    let checked =
-                        plan.check(&mut states[(record + turn) % series], time, Some(time), black_box(values));
+                    let checked = plan.check(
+                        &mut states[(record + turn) % series],
+                        time,
+                        Some(time),
+                        black_box(values),
+                    );
                     passed += usize::from(checked.verdict == GateVerdict::Pass);
                 }
-                assert!(passed > RECORDS * 9 / 10, "normal records pass, found {passed}");
+                assert!(
+                    passed > RECORDS * 9 / 10,
+                    "normal records pass, found {passed}"
+                );
             })
         });
     }

@@ -24,24 +24,45 @@ fn score(c: &mut Criterion) {
         let windows = scaler.scaled(&fleet::readings(batch, 1));
         group.throughput(Throughput::Elements(batch as u64));
         group.bench_function(BenchmarkId::new("forward", batch), |b| {
-            b.iter(|| scorer.forward(black_box(windows.clone())).expect("a forward pass"))
+            b.iter(|| {
+                scorer
+                    .forward(black_box(windows.clone()))
+                    .expect("a forward pass")
+            })
         });
         let residuals = scorer.forward(windows.clone()).expect("a forward pass");
         let mut next = 0;
         let mut chart = |residuals: &outlierd::score::Residuals| -> f64 {
             let step = |window| {
                 next = (next + 1) % SERIES;
-                scorer.step(&mut states[next], residuals.row(window), false).score
+                scorer
+                    .step(&mut states[next], residuals.row(window), false)
+                    .score
             };
             (0..batch).map(step).sum()
         };
-        group.bench_function(BenchmarkId::new("chart", batch), |b| b.iter(|| chart(black_box(&residuals))));
+        group.bench_function(BenchmarkId::new("chart", batch), |b| {
+            b.iter(|| chart(black_box(&residuals)))
+        });
         group.bench_function(BenchmarkId::new("forward_and_chart", batch), |b| {
-            b.iter(|| chart(&scorer.forward(black_box(windows.clone())).expect("a forward pass")))
+            b.iter(|| {
+                chart(
+                    &scorer
+                        .forward(black_box(windows.clone()))
+                        .expect("a forward pass"),
+                )
+            })
         });
     }
     // The rows must be those of the stream, or the figures are of something else.
-    assert_eq!(scorer.forward(scaler.scaled(&fleet::readings(1, 1))).expect("a forward pass").all().len(), FIELDS);
+    assert_eq!(
+        scorer
+            .forward(scaler.scaled(&fleet::readings(1, 1)))
+            .expect("a forward pass")
+            .all()
+            .len(),
+        FIELDS
+    );
     group.finish();
 }
 

@@ -13,15 +13,22 @@ use outlierd::threshold::{Plan, ThresholdState};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-const KINDS: [ThresholdKind; 4] =
-    [ThresholdKind::Sigma, ThresholdKind::Quantile, ThresholdKind::Spot, ThresholdKind::Dspot];
+const KINDS: [ThresholdKind; 4] = [
+    ThresholdKind::Sigma,
+    ThresholdKind::Quantile,
+    ThresholdKind::Spot,
+    ThresholdKind::Dspot,
+];
 const SERIES: usize = 10_000;
 const STEPS: usize = 50_000_000;
 
 fn plan(kind: ThresholdKind) -> Plan {
     let settings = Threshold {
         kind,
-        budget: Budget { alerts: 2.0, period: Duration::from_secs(604_800) },
+        budget: Budget {
+            alerts: 2.0,
+            period: Duration::from_secs(604_800),
+        },
         period: None,
         margin: 2.0,
         level: 0.99,
@@ -43,8 +50,16 @@ fn scores(n: usize) -> Vec<f64> {
                 let noise: f64 = (0..3).map(|_| random.random_range(-1.0..1.0)).sum();
                 *field += 0.1 * (noise - *field);
             }
-            let length = fields.iter().map(|field| 19.0 * field * field).sum::<f64>().sqrt();
-            if i % 5_000 >= 4_950 { length + 20.0 } else { length }
+            let length = fields
+                .iter()
+                .map(|field| 19.0 * field * field)
+                .sum::<f64>()
+                .sqrt();
+            if i % 5_000 >= 4_950 {
+                length + 20.0
+            } else {
+                length
+            }
         })
         .collect()
 }
@@ -57,7 +72,12 @@ fn one_step(c: &mut Criterion) {
         let plan = plan(kind);
         let mut state = ThresholdState::calibrated(&plan, &scores[..4_900]);
         group.bench_function(format!("{kind:?}"), |b| {
-            b.iter(|| scores.iter().filter(|&&score| state.step(&plan, black_box(score)).above).count())
+            b.iter(|| {
+                scores
+                    .iter()
+                    .filter(|&&score| state.step(&plan, black_box(score)).above)
+                    .count()
+            })
         });
     }
     group.finish();
@@ -74,7 +94,11 @@ fn many_series(_: &mut Criterion) {
         for &score in &scores {
             for (i, state) in states.iter_mut().enumerate() {
                 // Each series has its own size, so that they do not all fit their peaks at one record.
-                above += u64::from(state.step(&plan, score * (1.0 + i as f64 / SERIES as f64)).above);
+                above += u64::from(
+                    state
+                        .step(&plan, score * (1.0 + i as f64 / SERIES as f64))
+                        .above,
+                );
             }
         }
         let ns = start.elapsed().as_secs_f64() * 1e9 / STEPS as f64;

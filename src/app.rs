@@ -122,7 +122,11 @@ where
     L: Fn() -> Result<Settings, Problems>,
 {
     let mut stop = std::pin::pin!(signals.stop);
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), streams = settings.streams.len(), "starting");
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        streams = settings.streams.len(),
+        "starting"
+    );
     crate::events::describe_metrics();
     let store = open_store(&settings)?;
     let registry = Arc::new(Registry::open(&settings.service.model_dir)?);
@@ -150,8 +154,14 @@ where
     for stream in &settings.streams {
         let stream = Arc::new(stream.clone());
         let learner = Learner::open(stream.clone(), registry.clone(), store.clone())?;
-        let (retrainer, thread) =
-            Retrainer::start(stream, registry.clone(), store.clone(), learner.clone(), outbox.clone(), halt.clone())?;
+        let (retrainer, thread) = Retrainer::start(
+            stream,
+            registry.clone(),
+            store.clone(),
+            learner.clone(),
+            outbox.clone(),
+            halt.clone(),
+        )?;
         learners.push((learner, retrainer));
         retraining.push(thread);
     }
@@ -162,7 +172,10 @@ where
         retrainer: retrainer.clone(),
         lanes: lanes.controls(&stream.name),
     };
-    retraining.push(sharing.start(settings.streams.iter().zip(&learners).map(pupil).collect(), halt.clone())?);
+    retraining.push(sharing.start(
+        settings.streams.iter().zip(&learners).map(pupil).collect(),
+        halt.clone(),
+    )?);
     let http = match settings.service.http_listen {
         None => None,
         Some(address) => {
@@ -210,21 +223,37 @@ fn sharing(
 ) -> Result<Sharing, ShareError> {
     let names = settings.streams.iter().map(|stream| stream.name.clone());
     let mirror = Mirror::open(registry.clone(), store.clone(), names)?;
-    Sharing::new(&settings.kafka, &settings.share, mirror, store.clone(), events)
+    Sharing::new(
+        &settings.kafka,
+        &settings.share,
+        mirror,
+        store.clone(),
+        events,
+    )
 }
 
 /// Waits for the brokers, however long they are away, and prepares the topics of all streams.
 async fn await_topics(settings: &Settings) -> Result<(), AppError> {
     let kafka = &settings.kafka;
-    let admin: AdminClient<DefaultClientContext> = client_config(kafka, "outlierd-admin").create()?;
+    let admin: AdminClient<DefaultClientContext> =
+        client_config(kafka, "outlierd-admin").create()?;
     once_reachable(|| topics::prepare_shared(&admin, kafka, &settings.share)).await?;
     for stream in &settings.streams {
-        let (partitions, created) = once_reachable(|| topics::prepare(&admin, kafka, stream)).await?;
+        let (partitions, created) =
+            once_reachable(|| topics::prepare(&admin, kafka, stream)).await?;
         if stream.input.delivery == Delivery::ExactlyOnce {
-            transaction::check(kafka, stream)
-                .map_err(|source| AppError::Transactions { stream: stream.name.clone(), source })?;
+            transaction::check(kafka, stream).map_err(|source| AppError::Transactions {
+                stream: stream.name.clone(),
+                source,
+            })?;
         }
-        tracing::info!(stream = stream.name, input = stream.input.topic, partitions, ?created, "topics ready");
+        tracing::info!(
+            stream = stream.name,
+            input = stream.input.topic,
+            partitions,
+            ?created,
+            "topics ready"
+        );
     }
     Ok(())
 }
@@ -245,7 +274,11 @@ where
     }
 }
 
-fn status(streams: &[Stream], learners: &[(Arc<Learner>, Retrainer)], lanes: &Lanes) -> Vec<StreamStatus> {
+fn status(
+    streams: &[Stream],
+    learners: &[(Arc<Learner>, Retrainer)],
+    lanes: &Lanes,
+) -> Vec<StreamStatus> {
     let of = |(stream, (learner, _)): (&Stream, &(Arc<Learner>, Retrainer))| StreamStatus {
         name: stream.name.clone(),
         learner: learner.clone(),
@@ -257,7 +290,9 @@ fn status(streams: &[Stream], learners: &[(Arc<Learner>, Retrainer)], lanes: &La
 /// Takes over what can change while running; says what cannot.
 fn reload(current: &mut Settings, load: impl Fn() -> Result<Settings, Problems>, lanes: &Lanes) {
     match load() {
-        Err(problems) => tracing::error!("configuration not reloaded, the old one stays: {problems}"),
+        Err(problems) => {
+            tracing::error!("configuration not reloaded, the old one stays: {problems}")
+        }
         Ok(new) => {
             let restart = reloadable(current, &new);
             if !restart.is_empty() {
@@ -293,6 +328,9 @@ async fn drain(
             tracing::info!("lanes drained");
             Ok(())
         }
-        left => Err(AppError::Drain { lanes: left, timeout }),
+        left => Err(AppError::Drain {
+            lanes: left,
+            timeout,
+        }),
     }
 }

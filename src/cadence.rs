@@ -55,7 +55,10 @@ impl Rules {
     /// The rules of a stream; `None` where silence is not looked for.
     pub fn new(settings: &Silence) -> Option<Self> {
         let at_least_s = settings.at_least.as_secs_f64();
-        (settings.after > 0.0).then_some(Self { after: settings.after, at_least_s })
+        (settings.after > 0.0).then_some(Self {
+            after: settings.after,
+            at_least_s,
+        })
     }
 
     /// Microseconds of silence that are announced at least.
@@ -66,7 +69,9 @@ impl Rules {
     /// Microseconds of silence after which the series is overdue; `None` while its cadence is not known.
     pub fn overdue_after(&self, cadence: &Cadence) -> Option<i64> {
         let (typical, longest) = (seconds(cadence.typical), seconds(cadence.longest));
-        let limit = (self.after * typical).max(LONGEST * longest).max(self.at_least_s);
+        let limit = (self.after * typical)
+            .max(LONGEST * longest)
+            .max(self.at_least_s);
         (cadence.gaps >= GAPS_MIN).then_some((limit * 1e6) as i64)
     }
 
@@ -92,7 +97,10 @@ impl Rules {
 impl Cadence {
     /// Forgets how often the series sends, but not what has been announced.
     pub fn start_anew(&mut self) {
-        *self = Self { silent: self.silent, ..Self::default() };
+        *self = Self {
+            silent: self.silent,
+            ..Self::default()
+        };
     }
 
     /// Seconds between two records, typically; `None` before the second one.
@@ -118,12 +126,18 @@ mod tests {
     const SECOND: i64 = 1_000_000;
 
     fn rules() -> Rules {
-        Rules::new(&Silence { after: 10.0, at_least: Duration::from_secs(30), gateway: None }).unwrap()
+        Rules::new(&Silence {
+            after: 10.0,
+            at_least: Duration::from_secs(30),
+            gateway: None,
+        })
+        .unwrap()
     }
 
     fn with(gaps: impl IntoIterator<Item = i64>) -> Cadence {
         let mut cadence = Cadence::default();
-        gaps.into_iter().for_each(|gap| rules().record(&mut cadence, gap * SECOND));
+        gaps.into_iter()
+            .for_each(|gap| rules().record(&mut cadence, gap * SECOND));
         cadence
     }
 
@@ -136,7 +150,14 @@ mod tests {
         assert_eq!(rules().overdue_after(&with([60; 29])), None);
         assert!((590..=610).contains(&overdue_s(&with([60; 300]))));
         assert_eq!(overdue_s(&with([1; 300])), 30, "not below silence.at_least");
-        assert_eq!(Rules::new(&Silence { after: 0.0, at_least: Duration::ZERO, gateway: None }), None);
+        assert_eq!(
+            Rules::new(&Silence {
+                after: 0.0,
+                at_least: Duration::ZERO,
+                gateway: None
+            }),
+            None
+        );
     }
 
     #[test]
@@ -152,7 +173,11 @@ mod tests {
     #[test]
     fn a_cadence_that_changes_is_learned_anew() {
         let slower = with(std::iter::repeat_n(1, 1_000).chain(std::iter::repeat_n(20, 300)));
-        assert!((160..=230).contains(&overdue_s(&slower)), "{}", overdue_s(&slower));
+        assert!(
+            (160..=230).contains(&overdue_s(&slower)),
+            "{}",
+            overdue_s(&slower)
+        );
     }
 
     #[test]
@@ -163,7 +188,11 @@ mod tests {
         cadence.silent = Silent::Alone;
         rules().record(&mut cadence, 3 * 86_400 * SECOND);
         cadence.silent = Silent::No;
-        assert!(overdue_s(&cadence) <= 2 * before + 60, "{} {before}", overdue_s(&cadence));
+        assert!(
+            overdue_s(&cadence) <= 2 * before + 60,
+            "{} {before}",
+            overdue_s(&cadence)
+        );
         let mut nights = 0;
         while overdue_s(&cadence) < night {
             nights += 1;

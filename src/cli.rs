@@ -100,10 +100,12 @@ fn code(error: &anyhow::Error) -> u8 {
         if cause.is::<ReadError>() {
             return 65;
         }
-        let store = cause.downcast_ref::<StoreError>().or(match cause.downcast_ref::<AppError>() {
-            Some(AppError::Store(store)) => Some(store),
-            _ => None,
-        });
+        let store = cause
+            .downcast_ref::<StoreError>()
+            .or(match cause.downcast_ref::<AppError>() {
+                Some(AppError::Store(store)) => Some(store),
+                _ => None,
+            });
         if matches!(store, Some(StoreError::Locked { .. })) {
             return 75;
         }
@@ -112,7 +114,10 @@ fn code(error: &anyhow::Error) -> u8 {
 }
 
 /// Prints an error and its causes on stderr, each cause once (a transparent error repeats the one inside it).
-#[expect(clippy::print_stderr, reason = "the one place where commands report their failure")]
+#[expect(
+    clippy::print_stderr,
+    reason = "the one place where commands report their failure"
+)]
 fn say_error(error: &anyhow::Error) {
     let mut text = String::new();
     let mut last = String::new();
@@ -121,7 +126,11 @@ fn say_error(error: &anyhow::Error) {
         if line == last {
             continue;
         }
-        let _ = if depth == 0 { write!(text, "error: {line}") } else { write!(text, "\n  because: {line}") };
+        let _ = if depth == 0 {
+            write!(text, "error: {line}")
+        } else {
+            write!(text, "\n  because: {line}")
+        };
         last = line;
     }
     eprintln!("{text}");

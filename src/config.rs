@@ -46,7 +46,11 @@ pub struct Sources {
 impl Sources {
     /// The sources of a process: a file, its environment, and the pairs given on its command line.
     pub fn of_process(file: Option<PathBuf>, overrides: Vec<String>) -> Self {
-        Self { file, environment: std::env::vars_os().collect(), overrides }
+        Self {
+            file,
+            environment: std::env::vars_os().collect(),
+            overrides,
+        }
     }
 }
 

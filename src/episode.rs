@@ -30,7 +30,9 @@ use machine::{At, Input, Machine, Published, Rules};
 use serde::{Deserialize, Serialize};
 
 use crate::config::settings;
-use crate::record::alert::{Alert, AlertEvent, AlertKind, FieldFault, FieldShare, InputPosition, Severity};
+use crate::record::alert::{
+    Alert, AlertEvent, AlertKind, FieldFault, FieldShare, InputPosition, Severity,
+};
 use crate::record::{EventTime, Fault, FaultKind, Verdict};
 
 /// Bound on a published ratio of score to threshold: JSON has no infinity.
@@ -168,10 +170,16 @@ impl Plan {
         if let Some(published) = fault.and_then(|input| state.fault.step(&self.fault, &at, input)) {
             alerts.push(self.fault_alert(record, &published, judgement));
         }
-        if let Some(published) = anomaly.and_then(|input| state.anomaly.step(&self.anomaly, &at, input)) {
+        if let Some(published) =
+            anomaly.and_then(|input| state.anomaly.step(&self.anomaly, &at, input))
+        {
             alerts.push(self.anomaly_alert(record, &published, judgement, shares()));
         }
-        Step { verdict: self.verdict(judgement), alerting: state.anomaly_open() || state.fault_open(), alerts }
+        Step {
+            verdict: self.verdict(judgement),
+            alerting: state.anomaly_open() || state.fault_open(),
+            alerts,
+        }
     }
 
     /// What the record means to the anomaly's machine and to the sensor fault's.
@@ -179,19 +187,38 @@ impl Plan {
         match *judgement {
             Judgement::Learning | Judgement::Between => (None, Some(Input::Quiet)),
             // A jump is no fault yet.
-            Judgement::Faulty(faults) if faults.iter().all(|fault| fault.kind == FaultKind::Jump) => {
+            Judgement::Faulty(faults)
+                if faults.iter().all(|fault| fault.kind == FaultKind::Jump) =>
+            {
                 (None, Some(Input::Between))
             }
             Judgement::Faulty(faults) => {
                 // A spike is over before it has come three times.
                 let alone = faults.iter().any(|fault| fault.kind == FaultKind::Spike);
-                (None, Some(Input::Hit { ratio: 0.0, severity: Severity::Info, alone }))
+                (
+                    None,
+                    Some(Input::Hit {
+                        ratio: 0.0,
+                        severity: Severity::Info,
+                        alone,
+                    }),
+                )
             }
-            Judgement::Scored { score, threshold, .. } => {
+            Judgement::Scored {
+                score, threshold, ..
+            } => {
                 let anomaly = if score > threshold {
                     let critical = score >= self.episode.critical_ratio * threshold;
-                    let severity = if critical { Severity::Critical } else { Severity::Warning };
-                    Input::Hit { ratio: ratio(score, threshold), severity, alone: false }
+                    let severity = if critical {
+                        Severity::Critical
+                    } else {
+                        Severity::Warning
+                    };
+                    Input::Hit {
+                        ratio: ratio(score, threshold),
+                        severity,
+                        alone: false,
+                    }
                 } else if score <= self.episode.close_ratio * threshold {
                     Input::Quiet
                 } else {
@@ -207,10 +234,12 @@ impl Plan {
             Judgement::Learning => Verdict::Learning,
             Judgement::Between => Verdict::Between,
             Judgement::Faulty(_) => Verdict::SensorFault,
-            Judgement::Scored { score, threshold, .. } if score > threshold => Verdict::Outlier,
-            Judgement::Scored { score, threshold, .. } if score >= self.episode.suspect_ratio * threshold => {
-                Verdict::Suspect
-            }
+            Judgement::Scored {
+                score, threshold, ..
+            } if score > threshold => Verdict::Outlier,
+            Judgement::Scored {
+                score, threshold, ..
+            } if score >= self.episode.suspect_ratio * threshold => Verdict::Suspect,
             Judgement::Scored { .. } => Verdict::Normal,
         }
     }
@@ -225,7 +254,12 @@ impl Plan {
         shares.sort_by(|a, b| b.share.total_cmp(&a.share));
         shares.truncate(self.episode.top_fields);
         let mut alert = self.alert(record, AlertKind::Anomaly, published);
-        if let Judgement::Scored { score, threshold, missing } = *judgement {
+        if let Judgement::Scored {
+            score,
+            threshold,
+            missing,
+        } = *judgement
+        {
             alert.score = Some(score);
             alert.threshold = Some(threshold);
             alert.ratio = Some(ratio(score, threshold));
@@ -236,7 +270,12 @@ impl Plan {
         alert
     }
 
-    fn fault_alert(&self, record: &RecordRef<'_>, published: &Published, judgement: &Judgement<'_>) -> Alert {
+    fn fault_alert(
+        &self,
+        record: &RecordRef<'_>,
+        published: &Published,
+        judgement: &Judgement<'_>,
+    ) -> Alert {
         let mut alert = self.alert(record, AlertKind::SensorFault, published);
         if let Judgement::Faulty(faults) = judgement {
             alert.faults = faults.iter().map(|fault| self.field_fault(fault)).collect();
@@ -245,13 +284,23 @@ impl Plan {
     }
 
     fn field_fault(&self, fault: &Fault) -> FieldFault {
-        let name = self.field_names.get(fault.field).cloned().unwrap_or_else(|| format!("field {}", fault.field));
-        FieldFault { name, kind: fault.kind, value: fault.value }
+        let name = self
+            .field_names
+            .get(fault.field)
+            .cloned()
+            .unwrap_or_else(|| format!("field {}", fault.field));
+        FieldFault {
+            name,
+            kind: fault.kind,
+            value: fault.value,
+        }
     }
 
     /// Whether alerts of a series are muted at a time.
     pub fn is_muted(&self, series: &str, time: EventTime) -> bool {
-        self.mutes.iter().any(|mute| mute::covers(mute, series, time))
+        self.mutes
+            .iter()
+            .any(|mute| mute::covers(mute, series, time))
     }
 
     /// What the events of all kinds have in common.
@@ -279,7 +328,11 @@ impl Plan {
             provisional: false,
             missing_records: 0,
             spans_gap: record.spans_gap,
-            position: InputPosition { topic: self.topic.clone(), partition: record.partition, offset: record.offset },
+            position: InputPosition {
+                topic: self.topic.clone(),
+                partition: record.partition,
+                offset: record.offset,
+            },
         }
     }
 
@@ -308,5 +361,9 @@ impl Plan {
 fn ratio(score: f64, threshold: f64) -> f64 {
     let ratio = score / threshold;
     // 0 / 0 is a score exactly at its threshold.
-    if ratio.is_nan() { 1.0 } else { ratio.min(RATIO_MAX) }
+    if ratio.is_nan() {
+        1.0
+    } else {
+        ratio.min(RATIO_MAX)
+    }
 }

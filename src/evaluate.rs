@@ -65,7 +65,10 @@ pub struct Picture {
 impl Sequence {
     /// Whether each record is above the fixed threshold.
     pub fn flagged(&self) -> Vec<bool> {
-        self.scores.iter().map(|score| score.is_some_and(|score| score > self.threshold)).collect()
+        self.scores
+            .iter()
+            .map(|score| score.is_some_and(|score| score > self.threshold))
+            .collect()
     }
 }
 
@@ -96,12 +99,18 @@ pub struct Figures {
 /// The figures of all sequences together, and of each; `buffer` is the longest one of [`vus::vus_pr`], in records.
 pub fn figures(sequences: Vec<Sequence>, buffer: usize) -> (Figures, Vec<(Sequence, Figures)>) {
     // By far the dearest figure: worked out once for each sequence.
-    let volumes: Vec<Option<f64>> = sequences.iter().map(|sequence| vus::vus_pr(sequence, buffer)).collect();
+    let volumes: Vec<Option<f64>> = sequences
+        .iter()
+        .map(|sequence| vus::vus_pr(sequence, buffer))
+        .collect();
     let all = together(&sequences, &volumes);
-    let each = sequences.into_iter().zip(volumes).map(|(sequence, volume)| {
-        let own = together(std::slice::from_ref(&sequence), &[volume]);
-        (sequence, own)
-    });
+    let each = sequences
+        .into_iter()
+        .zip(volumes)
+        .map(|(sequence, volume)| {
+            let own = together(std::slice::from_ref(&sequence), &[volume]);
+            (sequence, own)
+        });
     (all, each.collect())
 }
 
@@ -111,7 +120,10 @@ fn together(sequences: &[Sequence], volumes: &[Option<f64>]) -> Figures {
     let (mut fixed, mut alerts) = (Counts::default(), Counts::default());
     for sequence in sequences {
         let scored = sequence.scores.iter().zip(&sequence.labels);
-        ranked.extend(scored.filter_map(|(score, label)| Some((score.as_ref()? / sequence.threshold, *label))));
+        ranked.extend(
+            scored
+                .filter_map(|(score, label)| Some((score.as_ref()? / sequence.threshold, *label))),
+        );
         fixed.add(sequence, &sequence.flagged());
         alerts.add(sequence, &sequence.alerting);
     }
@@ -119,7 +131,11 @@ fn together(sequences: &[Sequence], volumes: &[Option<f64>]) -> Figures {
     let records = sequences.iter().map(|sequence| sequence.labels.len()).sum();
     Figures {
         records,
-        anomalous: sequences.iter().flat_map(|sequence| &sequence.labels).filter(|&&label| label).count(),
+        anomalous: sequences
+            .iter()
+            .flat_map(|sequence| &sequence.labels)
+            .filter(|&&label| label)
+            .count(),
         unscored: records - ranked.len(),
         roc_auc: ranking::roc_auc(&mut ranked),
         average_precision: ranking::average_precision(&mut ranked),
@@ -131,7 +147,13 @@ fn together(sequences: &[Sequence], volumes: &[Option<f64>]) -> Figures {
 }
 
 fn located(sequences: &[Sequence]) -> Option<Located> {
-    let add =
-        |a: Located, b: Located| Located { caught: a.caught + b.caught, overlapping: a.overlapping + b.overlapping };
-    sequences.iter().filter_map(|sequence| sequence.located).reduce(add).filter(|located| located.caught > 0)
+    let add = |a: Located, b: Located| Located {
+        caught: a.caught + b.caught,
+        overlapping: a.overlapping + b.overlapping,
+    };
+    sequences
+        .iter()
+        .filter_map(|sequence| sequence.located)
+        .reduce(add)
+        .filter(|located| located.caught > 0)
 }

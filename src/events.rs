@@ -20,25 +20,52 @@ use crate::record::{FaultKind, RejectReason, Verdict};
 /// Help texts of all metrics, for the Prometheus page.
 pub fn describe_metrics() {
     use metrics::{describe_counter, describe_gauge, describe_histogram};
-    describe_counter!("outlierd_records_total", "Records read from the input topic");
+    describe_counter!(
+        "outlierd_records_total",
+        "Records read from the input topic"
+    );
     describe_counter!("outlierd_verdicts_total", "Records by verdict");
-    describe_counter!("outlierd_rejected_total", "Records sent to the dead letters, by reason");
+    describe_counter!(
+        "outlierd_rejected_total",
+        "Records sent to the dead letters, by reason"
+    );
     describe_counter!("outlierd_faults_total", "Faulty sensor readings, by kind");
-    describe_counter!("outlierd_alerts_total", "Published alert events, by kind and event");
+    describe_counter!(
+        "outlierd_alerts_total",
+        "Published alert events, by kind and event"
+    );
     describe_counter!("outlierd_coerced_total", "Numbers that came as text");
-    describe_counter!("outlierd_out_of_order_total", "Records behind the newest of their series, and scored");
+    describe_counter!(
+        "outlierd_out_of_order_total",
+        "Records behind the newest of their series, and scored"
+    );
     describe_counter!("outlierd_muted_total", "Alert events held back by a mute");
-    describe_counter!("outlierd_restored_states_total", "States read from the changelog");
+    describe_counter!(
+        "outlierd_restored_states_total",
+        "States read from the changelog"
+    );
     describe_counter!("outlierd_commits_total", "Commits of states and offsets");
-    describe_counter!("outlierd_lane_restarts_total", "Lanes that went back to their last commit");
-    describe_histogram!("outlierd_batch_seconds", "Time of one micro-batch from decode to outputs");
+    describe_counter!(
+        "outlierd_lane_restarts_total",
+        "Lanes that went back to their last commit"
+    );
+    describe_histogram!(
+        "outlierd_batch_seconds",
+        "Time of one micro-batch from decode to outputs"
+    );
     describe_gauge!(
         "outlierd_alerts_budgeted",
         "Anomalies that threshold.budget allows for the records scored; beside outlierd_alerts_total of event open"
     );
     describe_gauge!("outlierd_series", "Series held in memory by a lane");
-    describe_gauge!("outlierd_consumer_lag_records", "Records of a partition that are not consumed yet");
-    describe_gauge!("outlierd_learning_records", "Records learned so far by a stream without a bundle");
+    describe_gauge!(
+        "outlierd_consumer_lag_records",
+        "Records of a partition that are not consumed yet"
+    );
+    describe_gauge!(
+        "outlierd_learning_records",
+        "Records learned so far by a stream without a bundle"
+    );
     describe_gauge!("outlierd_partitions", "Input partitions owned by a lane");
     retrain::describe_metrics();
     share::describe_metrics();
@@ -84,10 +111,12 @@ impl BatchDone {
             counter!("outlierd_rejected_total", "stream" => stream.clone(), "reason" => reason.as_str()).increment(1);
         }
         for kind in &self.faults {
-            counter!("outlierd_faults_total", "stream" => stream.clone(), "kind" => kind.as_str()).increment(1);
+            counter!("outlierd_faults_total", "stream" => stream.clone(), "kind" => kind.as_str())
+                .increment(1);
         }
         counter!("outlierd_coerced_total", "stream" => stream.clone()).increment(self.coerced);
-        counter!("outlierd_out_of_order_total", "stream" => stream.clone()).increment(self.out_of_order);
+        counter!("outlierd_out_of_order_total", "stream" => stream.clone())
+            .increment(self.out_of_order);
         gauge!("outlierd_alerts_budgeted", "stream" => stream.clone()).increment(self.budgeted);
         histogram!("outlierd_batch_seconds", "stream" => stream).record(took.as_secs_f64());
     }
@@ -129,7 +158,8 @@ impl StatesRestored<'_> {
     pub fn emit(&self) {
         info!(stream = self.stream, partitions = ?self.partitions, states = self.states,
             took_ms = self.took.as_millis() as u64, "states restored from the changelog");
-        counter!("outlierd_restored_states_total", "stream" => self.stream.to_owned()).increment(self.states as u64);
+        counter!("outlierd_restored_states_total", "stream" => self.stream.to_owned())
+            .increment(self.states as u64);
     }
 }
 
@@ -160,7 +190,12 @@ impl InputPaused<'_> {
             );
             counter!("outlierd_input_pauses_total", "stream" => stream).increment(1);
         } else {
-            info!(stream = self.stream, lane = self.lane, in_flight = self.in_flight, "input goes on");
+            info!(
+                stream = self.stream,
+                lane = self.lane,
+                in_flight = self.in_flight,
+                "input goes on"
+            );
         }
     }
 }
@@ -176,7 +211,11 @@ pub struct SeriesExpired<'a> {
 impl SeriesExpired<'_> {
     /// Logs and counts.
     pub fn emit(&self) {
-        info!(stream = self.stream, series = self.series, "silent for keep.expire_after: forgotten");
+        info!(
+            stream = self.stream,
+            series = self.series,
+            "silent for keep.expire_after: forgotten"
+        );
         counter!("outlierd_expired_series_total", "stream" => self.stream.to_owned()).increment(1);
     }
 }
@@ -211,7 +250,11 @@ impl AlertPublished<'_> {
     /// Logs and counts.
     pub fn emit(&self) {
         let a = self.0;
-        let top = a.fields.first().map(|f| f.name.as_str()).or(a.faults.first().map(|f| f.name.as_str()));
+        let top = a
+            .fields
+            .first()
+            .map(|f| f.name.as_str())
+            .or(a.faults.first().map(|f| f.name.as_str()));
         info!(stream = a.stream, series = a.series, id = a.id, event = a.event.as_str(), kind = a.kind.as_str(),
             severity = ?a.severity, time = a.time, ratio = a.ratio, top_field = top, "alert");
         counter!("outlierd_alerts_total", "stream" => a.stream.clone(), "kind" => a.kind.as_str(), "event" => a.event.as_str())
@@ -232,8 +275,14 @@ pub struct Learning<'a> {
 impl Learning<'_> {
     /// Logs and sets the gauge.
     pub fn emit(&self) {
-        info!(stream = self.stream, "learning {}/{}", self.done.min(self.wanted), self.wanted);
-        gauge!("outlierd_learning_records", "stream" => self.stream.to_owned()).set(self.done as f64);
+        info!(
+            stream = self.stream,
+            "learning {}/{}",
+            self.done.min(self.wanted),
+            self.wanted
+        );
+        gauge!("outlierd_learning_records", "stream" => self.stream.to_owned())
+            .set(self.done as f64);
     }
 }
 
@@ -252,7 +301,12 @@ pub struct BundleLive<'a> {
 impl BundleLive<'_> {
     /// Logs and sets the gauge.
     pub fn emit(&self) {
-        info!(stream = self.stream, bundle = self.bundle, kind = self.kind, "live");
+        info!(
+            stream = self.stream,
+            bundle = self.bundle,
+            kind = self.kind,
+            "live"
+        );
         let info = |bundle: &str| gauge!("outlierd_bundle_info", "stream" => self.stream.to_owned(), "bundle" => bundle.to_owned());
         if let Some(before) = self.before {
             info(before).set(0.0);
@@ -277,7 +331,8 @@ impl TrainingFailed<'_> {
             error = self.error,
             "training failed: the records are dropped, and the next ones are learned from instead"
         );
-        counter!("outlierd_training_failures_total", "stream" => self.stream.to_owned()).increment(1);
+        counter!("outlierd_training_failures_total", "stream" => self.stream.to_owned())
+            .increment(1);
     }
 }
 
@@ -328,7 +383,11 @@ impl LaneGoesBack<'_> {
             backoff_ms = self.backoff.unwrap_or_default().as_millis() as u64,
             "lane goes back to its last commit"
         );
-        let left_group = if self.backoff.is_some() { "true" } else { "false" };
+        let left_group = if self.backoff.is_some() {
+            "true"
+        } else {
+            "false"
+        };
         counter!("outlierd_lane_restarts_total", "stream" => self.stream.to_owned(), "left_group" => left_group)
             .increment(1);
     }
@@ -353,7 +412,8 @@ impl StateUnreadable<'_> {
             error = self.error,
             "stored state of a series is unreadable: it starts anew from the fleet's calibration"
         );
-        counter!("outlierd_state_unreadable_total", "stream" => self.stream.to_owned()).increment(1);
+        counter!("outlierd_state_unreadable_total", "stream" => self.stream.to_owned())
+            .increment(1);
     }
 }
 

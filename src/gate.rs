@@ -47,12 +47,18 @@ pub struct GateState {
 impl GateState {
     /// The state of a series that has sent nothing yet, for a stream of `fields` fields.
     pub fn new(fields: usize) -> Self {
-        Self { clock: clock::Clock::default(), fields: vec![field::Memory::default(); fields].into() }
+        Self {
+            clock: clock::Clock::default(),
+            fields: vec![field::Memory::default(); fields].into(),
+        }
     }
 
     /// The state of a series of which nothing is known but the time of its newest record.
     pub fn seen(fields: usize, newest: EventTime) -> Self {
-        Self { clock: clock::Clock::at(newest), ..Self::new(fields) }
+        Self {
+            clock: clock::Clock::at(newest),
+            ..Self::new(fields)
+        }
     }
 
     /// How many fields it is for.
@@ -80,12 +86,19 @@ impl Plan {
     ///
     /// `normals` has what the bundle knows of each field, in the same order, and is `None` while the stream has no
     /// bundle: then nothing is called flat or wrongly scaled. A field beyond its end is treated as without a bundle.
-    pub fn new(gate: &settings::Gate, fields: &[settings::Field], normals: Option<&[Normal]>) -> Self {
+    pub fn new(
+        gate: &settings::Gate,
+        fields: &[settings::Field],
+        normals: Option<&[Normal]>,
+    ) -> Self {
         let fields = fields.iter().enumerate().map(|(index, field)| {
             let normal = normals.and_then(|normals| normals.get(index));
             field::Limits::new(gate, field, normal)
         });
-        Self { clock: clock::Limits::new(gate), fields: fields.collect() }
+        Self {
+            clock: clock::Limits::new(gate),
+            fields: fields.collect(),
+        }
     }
 
     /// Judges one record of a series and remembers it in `state`.
@@ -97,10 +110,22 @@ impl Plan {
     /// each with the first rule that it breaks.
     ///
     /// A state made for another number of fields is of another configuration and is started anew.
-    pub fn check(&self, state: &mut GateState, time: EventTime, arrival: Option<EventTime>, values: &[f64]) -> Checked {
+    pub fn check(
+        &self,
+        state: &mut GateState,
+        time: EventTime,
+        arrival: Option<EventTime>,
+        values: &[f64],
+    ) -> Checked {
         match self.check_time(state, time, arrival, Some(values)) {
-            Ok(order) => Checked { verdict: self.check_values(state, values), order },
-            Err((reason, detail)) => Checked { verdict: GateVerdict::Reject(reason, detail), order: Order::InOrder },
+            Ok(order) => Checked {
+                verdict: self.check_values(state, values),
+                order,
+            },
+            Err((reason, detail)) => Checked {
+                verdict: GateVerdict::Reject(reason, detail),
+                order: Order::InOrder,
+            },
         }
     }
 
@@ -120,7 +145,11 @@ impl Plan {
         }
         let repeated = || {
             values.is_some_and(|values| {
-                state.fields.iter().zip(self.readings(values)).all(|(memory, x)| memory.repeats(x))
+                state
+                    .fields
+                    .iter()
+                    .zip(self.readings(values))
+                    .all(|(memory, x)| memory.repeats(x))
             })
         };
         self.clock.check(&mut state.clock, time, arrival, repeated)
@@ -134,11 +163,17 @@ impl Plan {
     pub fn check_values(&self, state: &mut GateState, values: &[f64]) -> GateVerdict {
         let mut faults = Vec::new();
         for (field, (limits, x)) in self.fields.iter().zip(self.readings(values)).enumerate() {
-            let Some(memory) = state.fields.get_mut(field) else { break };
+            let Some(memory) = state.fields.get_mut(field) else {
+                break;
+            };
             if let Some((kind, value)) = limits.check(memory, x) {
                 faults.push(Fault { field, kind, value });
             }
         }
-        if faults.is_empty() { GateVerdict::Pass } else { GateVerdict::Fault(faults) }
+        if faults.is_empty() {
+            GateVerdict::Pass
+        } else {
+            GateVerdict::Fault(faults)
+        }
     }
 }

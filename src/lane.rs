@@ -100,7 +100,11 @@ impl Lane {
     ///
     /// # Errors
     /// Any [`LaneError`]: all effects since the last commit are void for this lane; a new call goes on from there.
-    pub fn run(&self, stop: &Arc<AtomicBool>, control: &Receiver<Control>) -> Result<(), LaneError> {
+    pub fn run(
+        &self,
+        stop: &Arc<AtomicBool>,
+        control: &Receiver<Control>,
+    ) -> Result<(), LaneError> {
         let client_id = format!("outlierd-{}-{}", self.stream.name, self.number);
         let core = Arc::new(Mutex::new(self.core(&client_id, stop)?));
         let consumer = self.consumer(&client_id, &core)?;
@@ -122,19 +126,51 @@ impl Lane {
         pipeline.collect(self.retrainer.admission().clone());
         let input = &self.stream.input;
         let id = match input.delivery {
-            Delivery::ExactlyOnce => Some(format!("{}-{}-{}", input.group, self.store.instance()?, self.number)),
+            Delivery::ExactlyOnce => Some(format!(
+                "{}-{}-{}",
+                input.group,
+                self.store.instance()?,
+                self.number
+            )),
             Delivery::AtLeastOnce => None,
         };
-        let sink = Sink::new(&self.kafka, &self.stream, client_id, id.as_deref(), self.dead_letter_max.clone())?;
-        let (stream, store, learner) = (self.stream.clone(), self.store.clone(), self.learner.clone());
-        let mut core = Core::new(&self.kafka, stream, pipeline, sink, store, learner, stop.clone());
+        let sink = Sink::new(
+            &self.kafka,
+            &self.stream,
+            client_id,
+            id.as_deref(),
+            self.dead_letter_max.clone(),
+        )?;
+        let (stream, store, learner) = (
+            self.stream.clone(),
+            self.store.clone(),
+            self.learner.clone(),
+        );
+        let mut core = Core::new(
+            &self.kafka,
+            stream,
+            pipeline,
+            sink,
+            store,
+            learner,
+            stop.clone(),
+        );
         core.go_on_warming_up()?;
         Ok(core)
     }
 
-    fn consumer(&self, client_id: &str, core: &Arc<Mutex<Core>>) -> Result<BaseConsumer<LaneContext>, LaneError> {
+    fn consumer(
+        &self,
+        client_id: &str,
+        core: &Arc<Mutex<Core>>,
+    ) -> Result<BaseConsumer<LaneContext>, LaneError> {
         let config: ClientConfig = consumer_config(&self.kafka, &self.stream.input, client_id);
-        let context = LaneContext::new(self.stream.name.clone(), self.number, core.clone(), self.learner.clone());
+        let context = LaneContext::new(
+            self.stream.name.clone(),
+            self.number,
+            core.clone(),
+            self.learner.clone(),
+        );
         Ok(config.create_with_context(context)?)
     }
 
@@ -147,8 +183,13 @@ impl Lane {
     ) -> Result<(), LaneError> {
         let mut warned: Option<Instant> = None;
         let mut gone_back = 0;
-        let mut topic =
-            TopicWatch::open(&self.stream.silence, &*self.store, &self.stream.name, self.number, Instant::now())?;
+        let mut topic = TopicWatch::open(
+            &self.stream.silence,
+            &*self.store,
+            &self.stream.name,
+            self.number,
+            Instant::now(),
+        )?;
         self.status.running.store(true, Ordering::Release);
         while !stop.load(Ordering::Acquire) {
             for order in control.try_iter() {
@@ -195,7 +236,9 @@ impl Lane {
                     self.go_back(consumer, &mut core, &batch, error, gone_back)?;
                 }
             }
-            self.status.partitions.store(core.owned(), Ordering::Release);
+            self.status
+                .partitions
+                .store(core.owned(), Ordering::Release);
             self.status.series.store(core.series(), Ordering::Release);
             self.retrainer.set_leads(self.number, core.leads());
             self.learner.train_if_ready(self.retrainer.leads());
@@ -213,12 +256,20 @@ impl Lane {
     ) -> Result<(), LaneError> {
         let alert = match batch.last() {
             Some(last) => {
-                let time = last.timestamp().to_millis().map_or_else(EventTime::now, EventTime::from_millis);
+                let time = last
+                    .timestamp()
+                    .to_millis()
+                    .map_or_else(EventTime::now, EventTime::from_millis);
                 topic.saw((last.partition(), last.offset(), time), Instant::now())
             }
             None => {
                 let core = lock(core);
-                topic.saw_nothing(context.is_at_end(), core.owned(), core.pipeline().episodes(), Instant::now())
+                topic.saw_nothing(
+                    context.is_at_end(),
+                    core.owned(),
+                    core.pipeline().episodes(),
+                    Instant::now(),
+                )
             }
         };
         if let Some(alert) = alert {
@@ -269,7 +320,13 @@ impl Lane {
         for partition in sought.elements() {
             partition.error()?;
         }
-        LaneGoesBack { stream: &self.stream.name, lane: self.number, error: error.to_string(), backoff: None }.emit();
+        LaneGoesBack {
+            stream: &self.stream.name,
+            lane: self.number,
+            error: error.to_string(),
+            backoff: None,
+        }
+        .emit();
         Ok(())
     }
 
@@ -291,7 +348,12 @@ impl Lane {
         let paused = consumer.context().is_paused();
         let training = matches!(phase, Phase::Training);
         let in_flight = core.in_flight();
-        let slow = in_flight > if paused { IN_FLIGHT_RESUME } else { IN_FLIGHT_MAX };
+        let slow = in_flight
+            > if paused {
+                IN_FLIGHT_RESUME
+            } else {
+                IN_FLIGHT_MAX
+            };
         if paused != (training || slow) {
             consumer.context().set_paused(!paused);
             if paused {
@@ -300,7 +362,13 @@ impl Lane {
                 consumer.pause(&consumer.assignment()?)?;
             }
             if slow || !training {
-                InputPaused { stream: &self.stream.name, lane: self.number, paused: !paused, in_flight }.emit();
+                InputPaused {
+                    stream: &self.stream.name,
+                    lane: self.number,
+                    paused: !paused,
+                    in_flight,
+                }
+                .emit();
             }
         }
         Ok(slow)
@@ -310,18 +378,29 @@ impl Lane {
     fn bounds(&self, phase: &Phase, paused: bool) -> Bounds {
         let input = &self.stream.input;
         let records = match phase {
-            Phase::Collecting { done, wanted } => input.batch_records.min(wanted.saturating_sub(*done).max(1)),
+            Phase::Collecting { done, wanted } => {
+                input.batch_records.min(wanted.saturating_sub(*done).max(1))
+            }
             _ => input.batch_records,
         };
-        Bounds { records, wait: if paused { PAUSED_WAIT } else { input.batch_wait }, ..Bounds::of(input) }
+        Bounds {
+            records,
+            wait: if paused {
+                PAUSED_WAIT
+            } else {
+                input.batch_wait
+            },
+            ..Bounds::of(input)
+        }
     }
 }
 
 /// Errors that librdkafka mends by itself, such as a broker that is away for a while.
 fn is_passing(error: &KafkaError) -> bool {
     use RDKafkaErrorCode::{
-        AllBrokersDown, BrokerTransportFailure, CoordinatorLoadInProgress, CoordinatorNotAvailable, LeaderNotAvailable,
-        NotLeaderForPartition, OperationTimedOut, RequestTimedOut, Resolve, UnknownTopicOrPartition,
+        AllBrokersDown, BrokerTransportFailure, CoordinatorLoadInProgress, CoordinatorNotAvailable,
+        LeaderNotAvailable, NotLeaderForPartition, OperationTimedOut, RequestTimedOut, Resolve,
+        UnknownTopicOrPartition,
     };
     matches!(
         error,

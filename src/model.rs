@@ -169,7 +169,10 @@ pub(crate) fn part_rows(inputs: usize) -> usize {
 /// Values that are not whole rows.
 pub fn rows_tensor(values: &[f32], inputs: usize) -> Result<Tensor, ModelError> {
     if inputs == 0 || !values.len().is_multiple_of(inputs) {
-        return Err(ModelError::Rows { values: values.len(), inputs });
+        return Err(ModelError::Rows {
+            values: values.len(),
+            inputs,
+        });
     }
     Ok(Tensor::f_from_slice(values)?.f_view([(values.len() / inputs) as i64, inputs as i64])?)
 }
@@ -178,7 +181,10 @@ pub fn rows_tensor(values: &[f32], inputs: usize) -> Result<Tensor, ModelError> 
 ///
 /// # Errors
 /// A bad shape; a weight that is missing, unknown, of the wrong size or not finite.
-pub fn from_weights(shape: &ModelShape, mut weights: NamedTensors) -> Result<Box<dyn Autoencoder>, ModelError> {
+pub fn from_weights(
+    shape: &ModelShape,
+    mut weights: NamedTensors,
+) -> Result<Box<dyn Autoencoder>, ModelError> {
     shape.validate()?;
     let model: Box<dyn Autoencoder> = match (shape.members, shape.kind) {
         (2.., _) => Box::new(Ensemble::from_weights(shape, &mut weights)?),
@@ -187,22 +193,39 @@ pub fn from_weights(shape: &ModelShape, mut weights: NamedTensors) -> Result<Box
         _ => Box::new(Network::from_weights(shape, &mut weights)?),
     };
     match weights.pop_first() {
-        Some((name, _)) => Err(ModelError::WeightUnknown { name, kind: shape.kind }),
+        Some((name, _)) => Err(ModelError::WeightUnknown {
+            name,
+            kind: shape.kind,
+        }),
         None => Ok(model),
     }
 }
 
 /// Takes the weight `name` out of `weights` once its size and values are proven; the result is f32 and contiguous.
-fn take_weight(weights: &mut NamedTensors, name: &str, expected: &[usize]) -> Result<Tensor, ModelError> {
-    let tensor = weights.remove(name).ok_or_else(|| ModelError::WeightMissing { name: name.to_owned() })?;
+fn take_weight(
+    weights: &mut NamedTensors,
+    name: &str,
+    expected: &[usize],
+) -> Result<Tensor, ModelError> {
+    let tensor = weights
+        .remove(name)
+        .ok_or_else(|| ModelError::WeightMissing {
+            name: name.to_owned(),
+        })?;
     let expected: Vec<i64> = expected.iter().map(|&size| size as i64).collect();
     let found = tensor.size();
     if found != expected {
-        return Err(ModelError::WeightSize { name: name.to_owned(), found, expected });
+        return Err(ModelError::WeightSize {
+            name: name.to_owned(),
+            found,
+            expected,
+        });
     }
     let finite = tensor.f_isfinite()?.f_all()?.f_int64_value(&[])? != 0;
     if !finite {
-        return Err(ModelError::WeightNotFinite { name: name.to_owned() });
+        return Err(ModelError::WeightNotFinite {
+            name: name.to_owned(),
+        });
     }
     Ok(tensor.f_to_kind(Kind::Float)?.f_contiguous()?)
 }
@@ -216,7 +239,13 @@ fn infer(
     let inputs = shape.inputs();
     let rows = match x.size()[..] {
         [rows, width] if width == inputs as i64 && x.f_kind()? == Kind::Float => rows,
-        _ => return Err(ModelError::Input { inputs, found: x.size(), kind: x.f_kind()? }),
+        _ => {
+            return Err(ModelError::Input {
+                inputs,
+                found: x.size(),
+                kind: x.f_kind()?,
+            });
+        }
     };
     tch::no_grad(|| {
         let least = ROWS as i64;

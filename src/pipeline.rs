@@ -155,7 +155,9 @@ impl Pipeline {
 
     /// The threshold of a series that nothing is known of: fixed by the calibration, before any record is scored.
     pub fn calibrated_threshold(&self) -> Option<f64> {
-        self.model.as_ref().map(|model| model.template.value(&model.threshold))
+        self.model
+            .as_ref()
+            .map(|model| model.template.value(&model.threshold))
     }
 
     /// Publishes nothing of records that arrived before `until`, and learns from them.
@@ -178,10 +180,12 @@ impl Pipeline {
         let stream = &self.stream;
         // Images are not kept: see `[defaults.retrain]`.
         let admission = self.admission.clone().filter(|_| stream.image.is_none());
-        self.collector = admission.zip(self.model.as_ref()).map(|(admission, model)| {
-            let period = model.scorer.bundle().calibration.period_micros;
-            Collector::new(&stream.retrain, admission, stream.window, period)
-        });
+        self.collector = admission
+            .zip(self.model.as_ref())
+            .map(|(admission, model)| {
+                let period = model.scorer.bundle().calibration.period_micros;
+                Collector::new(&stream.retrain, admission, stream.window, period)
+            });
     }
 
     /// The normal traffic that was collected since the last call.
@@ -215,7 +219,11 @@ impl Pipeline {
             return Ok(());
         };
         let (model, normals) = judge::prepare(&self.stream, bundle, self.model.as_ref())?;
-        self.gate = gate::Plan::new(&self.stream.gate, &self.stream.record.fields, Some(&normals));
+        self.gate = gate::Plan::new(
+            &self.stream.gate,
+            &self.stream.record.fields,
+            Some(&normals),
+        );
         self.model = Some(model);
         self.start_collecting();
         Ok(())
@@ -296,31 +304,62 @@ impl Pipeline {
         done.counts.coerced += batch.coerced;
         done.rejected.append(&mut batch.rejected);
         let mut items = Vec::with_capacity(batch.records.len());
-        let mut windows = Vec::with_capacity(batch.values.len() * self.stream.window / self.stream.stride);
+        let mut windows =
+            Vec::with_capacity(batch.values.len() * self.stream.window / self.stream.stride);
         let mut seen = Vec::new();
         done.outcomes.reserve(batch.records.len());
         let readings = batch.values.chunks_exact(self.stream.record.fields.len());
 
         for (index, (record, values)) in batch.records.iter().zip(readings.clone()).enumerate() {
-            let arrival = messages.get(record.message).and_then(|message| message.timestamp);
-            let warms_up = arrival.zip(self.warm_until).is_some_and(|(arrival, until)| arrival < until);
+            let arrival = messages
+                .get(record.message)
+                .and_then(|message| message.timestamp);
+            let warms_up = arrival
+                .zip(self.warm_until)
+                .is_some_and(|(arrival, until)| arrival < until);
             match self.admit(record, arrival, values, table, load, &mut windows) {
                 Ok(mut admitted) => {
-                    if let (Some(image), true) = (batch.images.get(index), admitted.item.faults.is_empty()) {
-                        admitted.item.place = Place::Window { index: seen.len(), spans_gap: false };
+                    if let (Some(image), true) =
+                        (batch.images.get(index), admitted.item.faults.is_empty())
+                    {
+                        admitted.item.place = Place::Window {
+                            index: seen.len(),
+                            spans_gap: false,
+                        };
                         admitted.item.file = Some(image.file.clone());
                         seen.push(image);
                     }
                     done.counts.out_of_order += u64::from(admitted.out_of_order);
                     if let Some(watch) = &mut self.watch {
                         let bundle = self.model.as_ref().map_or("", |model| &model.id);
-                        let (partition, offset, time) = (record.partition, record.offset, record.time);
-                        let here = Here { record: index, partition, offset, time, bundle, warms_up };
-                        watch.saw(admitted.item.slot, admitted.before, here, table, &self.episode);
+                        let (partition, offset, time) =
+                            (record.partition, record.offset, record.time);
+                        let here = Here {
+                            record: index,
+                            partition,
+                            offset,
+                            time,
+                            bundle,
+                            warms_up,
+                        };
+                        watch.saw(
+                            admitted.item.slot,
+                            admitted.before,
+                            here,
+                            table,
+                            &self.episode,
+                        );
                     }
-                    items.push(Item { record: index, warms_up, ..admitted.item });
+                    items.push(Item {
+                        record: index,
+                        warms_up,
+                        ..admitted.item
+                    });
                 }
-                Err((reason, detail)) => done.rejected.push(Rejected::new(record.message, reason, detail)),
+                Err((reason, detail)) => {
+                    done.rejected
+                        .push(Rejected::new(record.message, reason, detail))
+                }
             }
         }
         let found = match &self.model {
@@ -329,7 +368,9 @@ impl Pipeline {
         };
         let readings: Vec<&[f64]> = readings.collect();
         for item in items {
-            let Some(slot) = table.get_mut(item.slot) else { continue };
+            let Some(slot) = table.get_mut(item.slot) else {
+                continue;
+            };
             let (record, values) = (&batch.records[item.record], readings[item.record]);
             if item.anew {
                 slot.state.start_anew();
@@ -349,7 +390,16 @@ impl Pipeline {
             {
                 let muted = self.episode.is_muted(&outcome.series, outcome.time);
                 let (partition, offset) = (record.partition, record.offset);
-                collector.offer(&Judged { partition, offset, values, outcome, muted }, model.tag);
+                collector.offer(
+                    &Judged {
+                        partition,
+                        offset,
+                        values,
+                        outcome,
+                        muted,
+                    },
+                    model.tag,
+                );
             }
         }
         Ok(())
@@ -359,15 +409,25 @@ impl Pipeline {
     fn finish(&self, mut done: Done) -> Done {
         self.count(&done);
         done.rejected.sort_by_key(|rejected| rejected.message);
-        done.counts.rejected = done.rejected.iter().map(|rejected| rejected.reason).collect();
+        done.counts.rejected = done
+            .rejected
+            .iter()
+            .map(|rejected| rejected.reason)
+            .collect();
         done
     }
 
     /// Counts what a bundle on probation is held against.
     fn count(&self, done: &Done) {
-        let Some(collector) = &self.collector else { return };
-        let opened = |alert: &&Alert| alert.event == AlertEvent::Open && alert.kind == AlertKind::Anomaly;
-        collector.admission().count(done.alerts.iter().filter(opened).count() as u64, done.counts.budgeted);
+        let Some(collector) = &self.collector else {
+            return;
+        };
+        let opened =
+            |alert: &&Alert| alert.event == AlertEvent::Open && alert.kind == AlertKind::Anomaly;
+        collector.admission().count(
+            done.alerts.iter().filter(opened).count() as u64,
+            done.counts.budgeted,
+        );
         if let Some(newest) = done.outcomes.iter().map(|outcome| outcome.time).max() {
             collector.admission().saw(newest);
         }
@@ -376,9 +436,17 @@ impl Pipeline {
 
 /// The first 64 bits of a bundle's id: a whole id would take more room than the states of small steps.
 pub fn tag(id: &str) -> u64 {
-    id.get(..16).and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or(0)
+    id.get(..16)
+        .and_then(|hex| u64::from_str_radix(hex, 16).ok())
+        .unwrap_or(0)
 }
 
 fn episode_plan(stream: &Stream) -> episode::Plan {
-    episode::Plan::new(&stream.name, &stream.input.topic, &stream.record.fields, &stream.episode, &stream.mutes)
+    episode::Plan::new(
+        &stream.name,
+        &stream.input.topic,
+        &stream.record.fields,
+        &stream.episode,
+        &stream.mutes,
+    )
 }

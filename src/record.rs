@@ -21,7 +21,18 @@ use serde::{Deserialize, Serialize};
 ///
 /// Event time is what the sensor or gateway wrote on the record; it never comes from the clock of this machine.
 #[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize, schemars::JsonSchema,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Debug,
+    Default,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
 )]
 pub struct EventTime(pub i64);
 
@@ -43,7 +54,10 @@ impl EventTime {
 
     /// The time `span` after this one (saturating).
     pub fn after(self, span: Duration) -> Self {
-        Self(self.0.saturating_add(i64::try_from(span.as_micros()).unwrap_or(i64::MAX)))
+        Self(
+            self.0
+                .saturating_add(i64::try_from(span.as_micros()).unwrap_or(i64::MAX)),
+        )
     }
 
     /// Microseconds from `earlier` to `self`; negative when `self` is the earlier one (saturating).
@@ -148,15 +162,34 @@ impl Rejected {
     pub fn new(message: usize, reason: RejectReason, detail: impl Into<String>) -> Self {
         let mut detail = detail.into();
         if detail.len() > Self::DETAIL_MAX {
-            let cut = (0..=Self::DETAIL_MAX).rev().find(|&i| detail.is_char_boundary(i)).unwrap_or(0);
+            let cut = (0..=Self::DETAIL_MAX)
+                .rev()
+                .find(|&i| detail.is_char_boundary(i))
+                .unwrap_or(0);
             detail.truncate(cut);
         }
-        Self { message, reason, detail }
+        Self {
+            message,
+            reason,
+            detail,
+        }
     }
 }
 
 /// Why a message is not scored. The names are part of the dead letter's format and of the metrics.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Debug,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum RejectReason {
     /// No payload (a tombstone), or an empty one.
@@ -248,7 +281,19 @@ pub struct Fault {
 }
 
 /// The kinds of sensor fault.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Debug,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultKind {
     /// Absent or null.
@@ -315,8 +360,14 @@ pub enum Verdict {
 
 impl Verdict {
     /// All of them, in their order.
-    pub const ALL: [Self; 6] =
-        [Self::Learning, Self::Between, Self::Normal, Self::Suspect, Self::Outlier, Self::SensorFault];
+    pub const ALL: [Self; 6] = [
+        Self::Learning,
+        Self::Between,
+        Self::Normal,
+        Self::Suspect,
+        Self::Outlier,
+        Self::SensorFault,
+    ];
 
     /// The name in metrics, CSV and JSON.
     pub fn as_str(self) -> &'static str {

@@ -60,7 +60,10 @@ impl Plan {
             min: field.min,
             max: field.max,
         };
-        (period_us > 0).then(|| Self { period_us, fields: fields.iter().map(limits).collect() })
+        (period_us > 0).then(|| Self {
+            period_us,
+            fields: fields.iter().map(limits).collect(),
+        })
     }
 
     /// Microseconds from one row to the next.
@@ -70,14 +73,26 @@ impl Plan {
 
     /// Adds a record of a series; gives the slot before where this record is the first of a later one. A record of an earlier
     /// slot, whose row has gone its way, is left out. `restarts` says that the source set its clock back: its slots start anew.
-    pub fn push(&self, state: &mut ResampleState, time: EventTime, values: &[f64], restarts: bool) -> Option<Whole> {
+    pub fn push(
+        &self,
+        state: &mut ResampleState,
+        time: EventTime,
+        values: &[f64],
+        restarts: bool,
+    ) -> Option<Whole> {
         let slot = time.0.div_euclid(self.period_us);
         let begun = !state.fields.is_empty() && state.fields.len() == self.fields.len();
         let mut whole = None;
         if !begun || slot > state.slot || restarts {
             whole = (begun && slot > state.slot).then(|| self.close(state));
             state.slot = slot;
-            state.fields = vec![Gathered { value: MISSING, count: 0 }; self.fields.len()];
+            state.fields = vec![
+                Gathered {
+                    value: MISSING,
+                    count: 0
+                };
+                self.fields.len()
+            ];
         } else if slot < state.slot {
             return None;
         }
@@ -137,11 +152,19 @@ mod tests {
             max: 100.0,
             resample: *resample,
         };
-        let resample = settings::Resample { period: Duration::from_secs(10), rule: Rule::Mean };
+        let resample = settings::Resample {
+            period: Duration::from_secs(10),
+            rule: Rule::Mean,
+        };
         Plan::new(&resample, &rules.iter().map(field).collect::<Vec<_>>()).unwrap()
     }
 
-    fn push(plan: &Plan, state: &mut ResampleState, second: i64, values: &[f64]) -> Option<(i64, Vec<f64>)> {
+    fn push(
+        plan: &Plan,
+        state: &mut ResampleState,
+        second: i64,
+        values: &[f64],
+    ) -> Option<(i64, Vec<f64>)> {
         let whole = plan.push(state, EventTime(second * 1_000_000), values, false)?;
         Some((whole.time.0 / 1_000_000, whole.values))
     }
@@ -153,11 +176,24 @@ mod tests {
         for (second, x) in [(20, 1.0), (23, 5.0), (29, 3.0)] {
             assert_eq!(push(&plan, &mut state, second, &[x; 4]), None);
         }
-        assert_eq!(push(&plan, &mut state, 30, &[9.0; 4]), Some((20, vec![3.0, 3.0, 5.0, 1.0])));
+        assert_eq!(
+            push(&plan, &mut state, 30, &[9.0; 4]),
+            Some((20, vec![3.0, 3.0, 5.0, 1.0]))
+        );
         // Two slots are empty: they have no rows.
-        assert_eq!(push(&plan, &mut state, 65, &[7.0; 4]), Some((30, vec![9.0; 4])));
-        assert_eq!(push(&plan, &mut state, 59, &[0.0; 4]), None, "too late for its slot");
-        assert_eq!(push(&plan, &mut state, 70, &[0.0; 4]), Some((60, vec![7.0; 4])));
+        assert_eq!(
+            push(&plan, &mut state, 65, &[7.0; 4]),
+            Some((30, vec![9.0; 4]))
+        );
+        assert_eq!(
+            push(&plan, &mut state, 59, &[0.0; 4]),
+            None,
+            "too late for its slot"
+        );
+        assert_eq!(
+            push(&plan, &mut state, 70, &[0.0; 4]),
+            Some((60, vec![7.0; 4]))
+        );
     }
 
     #[test]
@@ -176,7 +212,10 @@ mod tests {
         let plan = plan(&[None]);
         let mut state = ResampleState::default();
         push(&plan, &mut state, 100, &[1.0]);
-        assert_eq!(plan.push(&mut state, EventTime(5_000_000), &[2.0], true), None);
+        assert_eq!(
+            plan.push(&mut state, EventTime(5_000_000), &[2.0], true),
+            None
+        );
         assert_eq!(push(&plan, &mut state, 10, &[3.0]), Some((0, vec![2.0])));
     }
 }

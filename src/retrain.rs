@@ -23,7 +23,17 @@ pub mod verdict;
 #[cfg(test)]
 fn built_in() -> crate::config::settings::Retrain {
     use crate::config::{Sources, load};
-    let overrides = ["streams.s.input.topic=t", "streams.s.record.fields=[\"x\", \"y\", \"z\"]"];
-    let settings = load(&Sources { overrides: overrides.map(str::to_owned).into(), ..Sources::default() });
-    settings.expect("the built-in settings have no problem").streams.remove(0).retrain
+    let overrides = [
+        "streams.s.input.topic=t",
+        "streams.s.record.fields=[\"x\", \"y\", \"z\"]",
+    ];
+    let settings = load(&Sources {
+        overrides: overrides.map(str::to_owned).into(),
+        ..Sources::default()
+    });
+    settings
+        .expect("the built-in settings have no problem")
+        .streams
+        .remove(0)
+        .retrain
 }

@@ -69,7 +69,11 @@ impl Residuals {
     pub fn row(&self, window: usize) -> Residual<'_> {
         let row = window * self.fields..(window + 1) * self.fields;
         let (values, expected) = (&self.residual[row.clone()], &self.expected[row]);
-        Residual { values, expected, raw_error: self.raw_errors[window] }
+        Residual {
+            values,
+            expected,
+            raw_error: self.raw_errors[window],
+        }
     }
 }
 
@@ -87,7 +91,11 @@ fn zeros<T: Copy + Default>(count: usize) -> Vec<T> {
 }
 
 /// Reconstructs scaled windows (row-major, n x inputs): of each the last `judged` values, row-major.
-fn reconstruct(model: &dyn Autoencoder, scaled: &mut Vec<f32>, judged: usize) -> Result<Vec<f32>, ScoreError> {
+fn reconstruct(
+    model: &dyn Autoencoder,
+    scaled: &mut Vec<f32>,
+    judged: usize,
+) -> Result<Vec<f32>, ScoreError> {
     let inputs = model.shape().inputs();
     let rows = scaled.len() / inputs;
     let mut found = zeros(rows * judged);
@@ -96,9 +104,13 @@ fn reconstruct(model: &dyn Autoencoder, scaled: &mut Vec<f32>, judged: usize) ->
         scaled.resize(rows.next_multiple_of(ROWS) * inputs, 0.0);
         // The batch goes over in one piece: libtorch keeps its own memory, and lets no safe program write into it.
         let x = Tensor::f_from_slice(scaled)?.f_view([-1, inputs as i64])?;
-        let y = model.reconstruct(&x)?.f_narrow(1, (inputs - judged) as i64, judged as i64)?.f_contiguous()?;
+        let y = model
+            .reconstruct(&x)?
+            .f_narrow(1, (inputs - judged) as i64, judged as i64)?
+            .f_contiguous()?;
         let elements = found.len();
-        y.f_to_kind(Kind::Float)?.f_copy_data(&mut found, elements)?;
+        y.f_to_kind(Kind::Float)?
+            .f_copy_data(&mut found, elements)?;
         scaled.truncate(rows * inputs);
     }
     Ok(found)
@@ -108,21 +120,40 @@ fn reconstruct(model: &dyn Autoencoder, scaled: &mut Vec<f32>, judged: usize) ->
 ///
 /// # Errors
 /// Where libtorch refuses the tensors.
-pub fn residuals(model: &dyn Autoencoder, over: Over, mut scaled: Vec<f32>) -> Result<Residuals, ScoreError> {
-    let (inputs, width, fields) = (model.shape().inputs(), model.shape().fields, model.shape().scored());
+pub fn residuals(
+    model: &dyn Autoencoder,
+    over: Over,
+    mut scaled: Vec<f32>,
+) -> Result<Residuals, ScoreError> {
+    let (inputs, width, fields) = (
+        model.shape().inputs(),
+        model.shape().fields,
+        model.shape().scored(),
+    );
     let judged = judged(over, model);
-    let gain = if model.shape().context.is_empty() { GAIN } else { 1.0 };
+    let gain = if model.shape().context.is_empty() {
+        GAIN
+    } else {
+        1.0
+    };
     let found = reconstruct(model, &mut scaled, judged)?;
     let rows = found.len() / judged;
-    let (mut residual, mut expected) = (Vec::with_capacity(rows * fields), Vec::with_capacity(rows * fields));
+    let (mut residual, mut expected) = (
+        Vec::with_capacity(rows * fields),
+        Vec::with_capacity(rows * fields),
+    );
     let (mut raw_errors, mut squares) = (Vec::with_capacity(rows), vec![0.0; fields]);
     for (window, y) in scaled.chunks_exact(inputs).zip(found.chunks_exact(judged)) {
         // Record by record the fields; the context behind them is not scored.
-        let records = window[inputs - judged..].chunks_exact(width).zip(y.chunks_exact(width));
+        let records = window[inputs - judged..]
+            .chunks_exact(width)
+            .zip(y.chunks_exact(width));
         let records = records.map(|(z, y)| z[..fields].iter().zip(&y[..fields]));
         squares.fill(0.0);
         for record in records.clone() {
-            record.zip(&mut squares).for_each(|((z, y), sum)| *sum += (f64::from(*z) - f64::from(*y)).powi(2));
+            record
+                .zip(&mut squares)
+                .for_each(|((z, y), sum)| *sum += (f64::from(*z) - f64::from(*y)).powi(2));
         }
         let newest = judged - width;
         expected.extend_from_slice(&y[newest..newest + fields]);
@@ -130,11 +161,20 @@ pub fn residuals(model: &dyn Autoencoder, over: Over, mut scaled: Vec<f32>) -> R
         match over {
             Over::Record => residual.extend(records.flatten().map(|(z, y)| z - gain * y)),
             Over::Window => {
-                residual.extend(squares.iter().map(|sum| (sum / (judged / width) as f64).sqrt() as f32));
+                residual.extend(
+                    squares
+                        .iter()
+                        .map(|sum| (sum / (judged / width) as f64).sqrt() as f32),
+                );
             }
         }
     }
-    Ok(Residuals { fields, residual, expected, raw_errors })
+    Ok(Residuals {
+        fields,
+        residual,
+        expected,
+        raw_errors,
+    })
 }
 
 /// Values of a window that are judged, the last ones.
@@ -172,26 +212,43 @@ pub fn by_part<E>(
 ///
 /// # Errors
 /// As [`residuals`].
-pub fn squared_errors(bundle: &Bundle, rows: &[f64], starts: &[usize], unit: &[f64]) -> Result<Vec<f64>, ScoreError> {
+pub fn squared_errors(
+    bundle: &Bundle,
+    rows: &[f64],
+    starts: &[usize],
+    unit: &[f64],
+) -> Result<Vec<f64>, ScoreError> {
     let (model, scaler) = (&*bundle.model, &bundle.calibration.scaler);
-    let (inputs, width, fields) = (model.shape().inputs(), model.shape().fields, model.shape().scored());
+    let (inputs, width, fields) = (
+        model.shape().inputs(),
+        model.shape().fields,
+        model.shape().scored(),
+    );
     let judged = judged(bundle.calibration.over, model);
     let scaled = scaler.scaled(rows);
     let mut errors = Vec::with_capacity(starts.len());
     let mut starts_left = starts.iter();
-    by_part(model, &scaled, starts, |mut windows| -> Result<(), ScoreError> {
-        let found = reconstruct(model, &mut windows, judged)?;
-        for (y, start) in found.chunks_exact(judged).zip(starts_left.by_ref()) {
-            let end = start * width + inputs;
-            let records = rows[end - judged..end].chunks_exact(width).zip(y.chunks_exact(width));
-            let squares = records.flat_map(|(x, y)| {
-                let error = |at: usize| (x[at] - scaler.unscale(at, f64::from(y[at]))) / unit[at];
-                (0..fields).map(move |at| error(at).powi(2))
-            });
-            errors.push(squares.sum::<f64>() / (fields * judged / width) as f64);
-        }
-        Ok(())
-    })?;
+    by_part(
+        model,
+        &scaled,
+        starts,
+        |mut windows| -> Result<(), ScoreError> {
+            let found = reconstruct(model, &mut windows, judged)?;
+            for (y, start) in found.chunks_exact(judged).zip(starts_left.by_ref()) {
+                let end = start * width + inputs;
+                let records = rows[end - judged..end]
+                    .chunks_exact(width)
+                    .zip(y.chunks_exact(width));
+                let squares = records.flat_map(|(x, y)| {
+                    let error =
+                        |at: usize| (x[at] - scaler.unscale(at, f64::from(y[at]))) / unit[at];
+                    (0..fields).map(move |at| error(at).powi(2))
+                });
+                errors.push(squares.sum::<f64>() / (fields * judged / width) as f64);
+            }
+            Ok(())
+        },
+    )?;
     Ok(errors)
 }
 
@@ -202,8 +259,12 @@ impl Scorer {
     /// Where its covariance is singular.
     pub fn new(bundle: Bundle, settings: &settings::Score) -> Result<Self, ScoreError> {
         let c = &bundle.calibration;
-        let chart =
-            Chart::new(&chart::paced(settings, c.series_rows), &c.residual_mean, &c.residual_sd, &c.covariance)?;
+        let chart = Chart::new(
+            &chart::paced(settings, c.series_rows),
+            &c.residual_mean,
+            &c.residual_sd,
+            &c.covariance,
+        )?;
         Ok(Self { bundle, chart })
     }
 
@@ -216,7 +277,10 @@ impl Scorer {
     pub fn scale_onto(&self, readings: &[f64], windows: &mut Vec<f32>) {
         let start = windows.len();
         windows.resize(start + readings.len(), 0.0);
-        self.bundle.calibration.scaler.scale_into(readings, &mut windows[start..]);
+        self.bundle
+            .calibration
+            .scaler
+            .scale_into(readings, &mut windows[start..]);
     }
 
     /// One forward pass over all windows of a batch (row-major, n x inputs, scaled).
@@ -229,7 +293,10 @@ impl Scorer {
 
     /// Takes the residual of a series' newest record; `alerting` slows the baseline down.
     pub fn step(&self, state: &mut ChartState, residual: Residual<'_>, alerting: bool) -> Scored {
-        Scored { score: self.chart.step(state, residual.values, alerting), raw_error: residual.raw_error }
+        Scored {
+            score: self.chart.step(state, residual.values, alerting),
+            raw_error: residual.raw_error,
+        }
     }
 
     /// Each field's share of the series' present score; they add up to 1.
@@ -239,7 +306,10 @@ impl Scorer {
 
     /// What the model expected of a field, in the field's unit, given the expectation in scaled units.
     pub fn expected(&self, field: usize, scaled: f32) -> f64 {
-        self.bundle.calibration.scaler.unscale(field, f64::from(scaled))
+        self.bundle
+            .calibration
+            .scaler
+            .unscale(field, f64::from(scaled))
     }
 }
 
@@ -260,13 +330,22 @@ mod tests {
         for case in 0..cases {
             let mut rng = ChaCha8Rng::seed_from_u64(case as u64);
             let (fields, hidden) = (rng.random_range(2..20), rng.random_range(1..20));
-            let window = if kind.is_windowed() { rng.random_range(2..30) } else { rng.random_range(1..4) };
+            let window = if kind.is_windowed() {
+                rng.random_range(2..30)
+            } else {
+                rng.random_range(1..4)
+            };
             let latent = rng.random_range(1..fields);
             let shape = ModelShape::new(kind, window, fields, &[hidden], latent);
             let model = Network::initialised(&shape, &mut rng).unwrap();
             let rows = rng.random_range(1..200);
-            let windows: Vec<Vec<f32>> =
-                (0..rows).map(|_| (0..window * fields).map(|_| rng.random_range(-3.0..3.0)).collect()).collect();
+            let windows: Vec<Vec<f32>> = (0..rows)
+                .map(|_| {
+                    (0..window * fields)
+                        .map(|_| rng.random_range(-3.0..3.0))
+                        .collect()
+                })
+                .collect();
             let whole = residuals(&model, over, windows.concat()).unwrap();
             let mut order: Vec<usize> = (0..rows).collect();
             order.shuffle(&mut rng);
@@ -274,7 +353,11 @@ mod tests {
                 let some: Vec<f32> = part.iter().flat_map(|&row| windows[row].clone()).collect();
                 let some = residuals(&model, over, some).unwrap();
                 for (window, &row) in part.iter().enumerate() {
-                    assert_eq!(some.row(window), whole.row(row), "{kind:?}, case {case}: {shape:?}");
+                    assert_eq!(
+                        some.row(window),
+                        whole.row(row),
+                        "{kind:?}, case {case}: {shape:?}"
+                    );
                 }
             }
         }
@@ -283,7 +366,13 @@ mod tests {
     #[test]
     fn a_residual_depends_on_nothing_but_its_window() {
         for over in [Over::Record, Over::Window] {
-            for kind in [ModelKind::Dense, ModelKind::Conv, ModelKind::Lstm, ModelKind::Vae, ModelKind::ConvVae] {
+            for kind in [
+                ModelKind::Dense,
+                ModelKind::Conv,
+                ModelKind::Lstm,
+                ModelKind::Vae,
+                ModelKind::ConvVae,
+            ] {
                 depends_on_its_window_alone(kind, over, 30);
             }
         }
@@ -300,12 +389,18 @@ mod tests {
         assert_eq!(record.row(0).values, [z[2] - y[2] / 2.0, z[3] - y[3] / 2.0]);
         assert_eq!(record.row(0).expected, &y[2..]);
         let window = residuals(&model, Over::Window, z.to_vec()).unwrap();
-        let squares: Vec<f64> = z.iter().zip(&y).map(|(z, y)| f64::from(z - y).powi(2)).collect();
+        let squares: Vec<f64> = z
+            .iter()
+            .zip(&y)
+            .map(|(z, y)| f64::from(z - y).powi(2))
+            .collect();
         let rms = |a: f64, b: f64| f64::midpoint(a, b).sqrt();
         let found = window.row(0).values;
         assert!((f64::from(found[0]) - rms(squares[0], squares[2])).abs() < 1e-6);
         assert!((f64::from(found[1]) - rms(squares[1], squares[3])).abs() < 1e-6);
-        assert!((window.row(0).raw_error - (squares.iter().sum::<f64>() / 4.0).sqrt()).abs() < 1e-6);
+        assert!(
+            (window.row(0).raw_error - (squares.iter().sum::<f64>() / 4.0).sqrt()).abs() < 1e-6
+        );
         assert_eq!(window.row(0).expected, &y[2..]);
     }
 }

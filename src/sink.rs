@@ -16,7 +16,9 @@ use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, DeliveryResult, Header, Headers, Message as _, OwnedHeaders, OwnedMessage};
+use rdkafka::message::{
+    BorrowedMessage, DeliveryResult, Header, Headers, Message as _, OwnedHeaders, OwnedMessage,
+};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 
 use crate::config::settings::{Kafka, Output, Stream};
@@ -35,7 +37,9 @@ const QUEUE_TIMEOUT: Duration = Duration::from_secs(60);
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
     /// The producer cannot be made from its properties.
-    #[error("the producer's properties are refused: {0}; correct [kafka.properties] or [kafka.producer]")]
+    #[error(
+        "the producer's properties are refused: {0}; correct [kafka.properties] or [kafka.producer]"
+    )]
     Config(KafkaError),
     /// A message was not accepted or not delivered.
     #[error("topic {topic}: {source}")]
@@ -89,7 +93,10 @@ impl ProducerContext for Deliveries {
     fn delivery(&self, result: &DeliveryResult<'_>, _: ()) {
         match result {
             Ok(message) if message.topic() == self.states => {
-                let mut changelog = self.changelog.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut changelog = self
+                    .changelog
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
                 let next = changelog.entry(message.partition()).or_default();
                 *next = (*next).max(message.offset() + 1);
             }
@@ -133,18 +140,28 @@ impl Sink {
         dead_letter_max: Arc<AtomicUsize>,
     ) -> Result<Self, SinkError> {
         let mut config = client_config(kafka, client_id);
-        config.set("linger.ms", "5").set("compression.type", "lz4").set("delivery.timeout.ms", "60000");
+        config
+            .set("linger.ms", "5")
+            .set("compression.type", "lz4")
+            .set("delivery.timeout.ms", "60000");
         // The coordinator refuses a transaction while it closes the last one; librdkafka would ask again after 100 ms.
         config.set("retry.backoff.ms", "10");
         for (key, value) in &kafka.producer {
             config.set(key, value);
         }
-        config.set("enable.idempotence", "true").set("message.max.bytes", (MAX_MESSAGE_BYTES).to_string());
+        config
+            .set("enable.idempotence", "true")
+            .set("message.max.bytes", (MAX_MESSAGE_BYTES).to_string());
         if let Some(id) = transactional_id {
             transaction::configure(&mut config, id, stream.input.commit_interval);
         }
-        let deliveries = Deliveries { states: stream.output.states.clone(), ..Deliveries::default() };
-        let producer = config.create_with_context(deliveries).map_err(SinkError::Config)?;
+        let deliveries = Deliveries {
+            states: stream.output.states.clone(),
+            ..Deliveries::default()
+        };
+        let producer = config
+            .create_with_context(deliveries)
+            .map_err(SinkError::Config)?;
         let sink = Self {
             producer,
             stream: stream.name.clone(),
@@ -167,7 +184,10 @@ impl Sink {
     pub fn alert(&self, alert: &Alert) -> Result<(), SinkError> {
         let payload = serde_json::to_vec(alert).unwrap_or_default();
         let headers = cloudevents::headers(alert);
-        let record = BaseRecord::to(&self.output.alerts).key(&alert.series).payload(&payload).headers(headers);
+        let record = BaseRecord::to(&self.output.alerts)
+            .key(&alert.series)
+            .payload(&payload)
+            .headers(headers);
         self.send(record)
     }
 
@@ -176,16 +196,30 @@ impl Sink {
     /// # Errors
     /// [`SinkError::Delivery`] where librdkafka does not take it.
     pub fn heat_map(&self, alert: &str, png: &[u8]) -> Result<(), SinkError> {
-        let Some(topic) = &self.output.heat_maps else { return Ok(()) };
-        let headers = OwnedHeaders::new().insert(Header { key: "content-type", value: Some("image/png") });
-        self.send(BaseRecord::to(topic).key(alert).payload(png).headers(headers))
+        let Some(topic) = &self.output.heat_maps else {
+            return Ok(());
+        };
+        let headers = OwnedHeaders::new().insert(Header {
+            key: "content-type",
+            value: Some("image/png"),
+        });
+        self.send(
+            BaseRecord::to(topic)
+                .key(alert)
+                .payload(png)
+                .headers(headers),
+        )
     }
 
     /// Sends a record that could not be scored, with its original key, value and headers and the reason.
     ///
     /// # Errors
     /// [`SinkError::Delivery`] where librdkafka does not take it.
-    pub fn dead_letter(&self, message: &BorrowedMessage<'_>, rejected: &Rejected) -> Result<(), SinkError> {
+    pub fn dead_letter(
+        &self,
+        message: &BorrowedMessage<'_>,
+        rejected: &Rejected,
+    ) -> Result<(), SinkError> {
         let bytes = message.payload_len();
         let omitted = bytes > self.dead_letter_max.load(Ordering::Acquire);
         let mut headers = message.headers().map(|h| h.detach()).unwrap_or_default();
@@ -199,7 +233,10 @@ impl Sink {
             ("outlierd-payload-bytes", &bytes.to_string()),
             (PAYLOAD_OMITTED, if omitted { "true" } else { "false" }),
         ] {
-            headers = headers.insert(Header { key, value: Some(value) });
+            headers = headers.insert(Header {
+                key,
+                value: Some(value),
+            });
         }
         let mut record = BaseRecord::<[u8], [u8]>::to(&self.output.dead_letters).headers(headers);
         if let Some(key) = message.key() {
@@ -216,7 +253,9 @@ impl Sink {
     /// # Errors
     /// [`SinkError::Delivery`] where librdkafka does not take it.
     pub fn score(&self, outcome: &Outcome, partition: i32, offset: i64) -> Result<(), SinkError> {
-        let Some(topic) = &self.output.scores else { return Ok(()) };
+        let Some(topic) = &self.output.scores else {
+            return Ok(());
+        };
         let payload = serde_json::json!({
             "stream": self.stream,
             "series": outcome.series,
@@ -228,15 +267,26 @@ impl Sink {
             "position": { "topic": self.input, "partition": partition, "offset": offset },
         })
         .to_string();
-        self.send(BaseRecord::to(topic).key(&*outcome.series).payload(&payload))
+        self.send(
+            BaseRecord::to(topic)
+                .key(&*outcome.series)
+                .payload(&payload),
+        )
     }
 
     /// Sends the state of a series to the changelog's partition of that number; `None` is a tombstone: the series is forgotten.
     ///
     /// # Errors
     /// [`SinkError::Delivery`] where librdkafka does not take it.
-    pub fn state(&self, partition: i32, series: &str, state: Option<&[u8]>) -> Result<(), SinkError> {
-        let record = BaseRecord::<str, [u8]>::to(&self.output.states).partition(partition).key(series);
+    pub fn state(
+        &self,
+        partition: i32,
+        series: &str,
+        state: Option<&[u8]>,
+    ) -> Result<(), SinkError> {
+        let record = BaseRecord::<str, [u8]>::to(&self.output.states)
+            .partition(partition)
+            .key(series);
         self.send(match state {
             Some(state) => record.payload(state),
             None => record,
@@ -250,7 +300,13 @@ impl Sink {
 
     /// By partition, the offset in the changelog behind the states that the brokers have taken since the last call.
     pub fn take_changelog(&self) -> Vec<(i32, i64)> {
-        self.producer.context().changelog.lock().unwrap_or_else(PoisonError::into_inner).drain().collect()
+        self.producer
+            .context()
+            .changelog
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .drain()
+            .collect()
     }
 
     /// Hands a message to librdkafka; a full queue is backpressure: its deliveries are served until there is room.
@@ -270,7 +326,12 @@ impl Sink {
                     record = back;
                     self.producer.poll(Duration::from_millis(100));
                 }
-                Err((source, back)) => return Err(SinkError::Delivery { topic: back.topic.into(), source }),
+                Err((source, back)) => {
+                    return Err(SinkError::Delivery {
+                        topic: back.topic.into(),
+                        source,
+                    });
+                }
             }
         }
     }
@@ -289,11 +350,19 @@ impl Sink {
     pub fn flush(&self, timeout: Duration) -> Result<(), SinkError> {
         self.wait(timeout)?;
         for (error, message) in self.take_failed() {
-            let too_large = error == KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge);
-            if !(too_large && message.topic() == self.output.dead_letters && message.payload().is_some()) {
-                return Err(SinkError::Delivery { topic: message.topic().into(), source: error });
+            let too_large =
+                error == KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge);
+            if !(too_large
+                && message.topic() == self.output.dead_letters
+                && message.payload().is_some())
+            {
+                return Err(SinkError::Delivery {
+                    topic: message.topic().into(),
+                    source: error,
+                });
             }
-            let mut record = BaseRecord::<[u8], [u8]>::to(message.topic()).headers(without_payload(&message));
+            let mut record =
+                BaseRecord::<[u8], [u8]>::to(message.topic()).headers(without_payload(&message));
             if let Some(key) = message.key() {
                 record = record.key(key);
             }
@@ -301,14 +370,21 @@ impl Sink {
         }
         self.wait(timeout)?;
         match self.take_failed().into_iter().next() {
-            Some((source, message)) => Err(SinkError::Delivery { topic: message.topic().into(), source }),
+            Some((source, message)) => Err(SinkError::Delivery {
+                topic: message.topic().into(),
+                source,
+            }),
             None => Ok(()),
         }
     }
 
     /// Waits until everything sent so far is acknowledged or given up.
     fn wait(&self, timeout: Duration) -> Result<(), SinkError> {
-        let left = |source| SinkError::Flush { left: self.producer.in_flight_count(), timeout, source };
+        let left = |source| SinkError::Flush {
+            left: self.producer.in_flight_count(),
+            timeout,
+            source,
+        };
         let deadline = Instant::now() + timeout;
         while self.producer.in_flight_count() > 0 {
             if Instant::now() >= deadline {
@@ -323,7 +399,14 @@ impl Sink {
     }
 
     fn take_failed(&self) -> Vec<(KafkaError, OwnedMessage)> {
-        std::mem::take(&mut *self.producer.context().failed.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(
+            &mut *self
+                .producer
+                .context()
+                .failed
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
     }
 }
 
@@ -333,8 +416,15 @@ const PAYLOAD_OMITTED: &str = "outlierd-payload-omitted";
 fn without_payload(message: &OwnedMessage) -> OwnedHeaders {
     let mut headers = OwnedHeaders::new();
     for header in message.headers().into_iter().flat_map(|h| h.iter()) {
-        let value = if header.key == PAYLOAD_OMITTED { Some(b"true".as_slice()) } else { header.value };
-        headers = headers.insert(Header { key: header.key, value });
+        let value = if header.key == PAYLOAD_OMITTED {
+            Some(b"true".as_slice())
+        } else {
+            header.value
+        };
+        headers = headers.insert(Header {
+            key: header.key,
+            value,
+        });
     }
     headers
 }

@@ -17,7 +17,9 @@ use crate::record::{EventTime, Headers, Message};
 /// The properties of every client: brokers, then the operator's own.
 pub fn client_config(kafka: &Kafka, client_id: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", &kafka.brokers).set("client.id", client_id);
+    config
+        .set("bootstrap.servers", &kafka.brokers)
+        .set("client.id", client_id);
     for (key, value) in &kafka.properties {
         config.set(key, value);
     }
@@ -29,7 +31,10 @@ pub fn client_config(kafka: &Kafka, client_id: &str) -> ClientConfig {
 pub fn reader_config(kafka: &Kafka, client_id: &str) -> ClientConfig {
     let mut config = client_config(kafka, client_id);
     // librdkafka wants a group to be named even where none is joined.
-    config.set("group.id", client_id).set("enable.auto.commit", "false").set("enable.partition.eof", "true");
+    config
+        .set("group.id", client_id)
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true");
     config
 }
 
@@ -53,7 +58,11 @@ pub fn add_from_beginning<C: ConsumerContext>(
     timeout: Duration,
 ) -> Result<(), KafkaError> {
     let metadata = consumer.fetch_metadata(Some(topic), timeout)?;
-    for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
+    for partition in metadata
+        .topics()
+        .iter()
+        .flat_map(|topic| topic.partitions())
+    {
         list.add_partition_offset(topic, partition.id(), Offset::Beginning)?;
     }
     Ok(())
@@ -72,16 +81,27 @@ impl ConsumerContext for Quiet {}
 
 /// The properties that librdkafka does not know or whose values it does not take: table, key, and why.
 pub fn refused_properties(kafka: &Kafka) -> Vec<(&'static str, String, String)> {
-    let tables = [("properties", &kafka.properties), ("consumer", &kafka.consumer), ("producer", &kafka.producer)];
+    let tables = [
+        ("properties", &kafka.properties),
+        ("consumer", &kafka.consumer),
+        ("producer", &kafka.producer),
+    ];
     let check = |(table, key, value): (&'static str, &String, &String)| {
-        let refusal = ClientConfig::new().set(key, value).create_native_config().err()?;
+        let refusal = ClientConfig::new()
+            .set(key, value)
+            .create_native_config()
+            .err()?;
         let why = match refusal {
             KafkaError::ClientConfig(_, why, _, _) => why,
             other => other.to_string(),
         };
         Some((table, key.clone(), why))
     };
-    tables.iter().flat_map(|(table, pairs)| pairs.iter().map(|(k, v)| (*table, k, v))).filter_map(check).collect()
+    tables
+        .iter()
+        .flat_map(|(table, pairs)| pairs.iter().map(|(k, v)| (*table, k, v)))
+        .filter_map(check)
+        .collect()
 }
 
 /// The properties of a lane's consumer. Those that the delivery contract rests on come last and win.
@@ -130,7 +150,11 @@ pub struct Bounds {
 impl Bounds {
     /// As a stream's input has them.
     pub fn of(input: &Input) -> Self {
-        Self { records: input.batch_records, bytes: input.batch_bytes, wait: input.batch_wait }
+        Self {
+            records: input.batch_records,
+            bytes: input.batch_bytes,
+            wait: input.batch_wait,
+        }
     }
 }
 
@@ -154,7 +178,11 @@ pub fn poll_batch<'c, C: ConsumerContext>(
     let mut batch = Vec::new();
     let mut bytes = 0;
     while batch.len() < bounds.records && bytes < bounds.bytes {
-        let wait = if batch.is_empty() { deadline.saturating_duration_since(Instant::now()) } else { Duration::ZERO };
+        let wait = if batch.is_empty() {
+            deadline.saturating_duration_since(Instant::now())
+        } else {
+            Duration::ZERO
+        };
         match consumer.poll(wait) {
             Some(Ok(message)) => {
                 bytes += message.payload_len();
@@ -186,6 +214,10 @@ pub fn view<'a>(message: &'a BorrowedMessage<'_>) -> Message<'a> {
 impl Headers for BorrowedMessage<'_> {
     fn last(&self, name: &str) -> Option<&[u8]> {
         use rdkafka::message::Headers as _;
-        self.headers()?.iter().filter(|header| header.key == name).filter_map(|header| header.value).last()
+        self.headers()?
+            .iter()
+            .filter(|header| header.key == name)
+            .filter_map(|header| header.value)
+            .last()
     }
 }

@@ -45,7 +45,12 @@ pub trait Store: Send + Sync {
     fn instance(&self) -> Result<String, StoreError>;
 
     /// The encoded state of a series.
-    fn state(&self, stream: &str, partition: i32, series: &str) -> Result<Option<Vec<u8>>, StoreError>;
+    fn state(
+        &self,
+        stream: &str,
+        partition: i32,
+        series: &str,
+    ) -> Result<Option<Vec<u8>>, StoreError>;
 
     /// All series of a partition, in the order of their names.
     fn series(&self, stream: &str, partition: i32) -> Result<Vec<String>, StoreError>;

@@ -86,12 +86,21 @@ impl Plan {
     /// room where a window needs d, and d has to be well above the score's own smoothing or the average would follow
     /// every cluster.
     pub fn new(settings: &settings::Threshold, period: Duration) -> Self {
-        let ratio = settings.budget.alerts * period.as_secs_f64() / settings.budget.period.as_secs_f64();
-        let risk = if ratio.is_nan() { RISK.1 } else { ratio.clamp(RISK.0, RISK.1) };
+        let ratio =
+            settings.budget.alerts * period.as_secs_f64() / settings.budget.period.as_secs_f64();
+        let risk = if ratio.is_nan() {
+            RISK.1
+        } else {
+            ratio.clamp(RISK.0, RISK.1)
+        };
         let above = (1.0 - settings.level).clamp(1e-6, 0.5);
         // A tail that is exponential from 0 on is exceeded at m times its level with the m-th power of the level's
         // probability.
-        let base = if settings.kind == ThresholdKind::Quantile { above } else { risk };
+        let base = if settings.kind == ThresholdKind::Quantile {
+            above
+        } else {
+            risk
+        };
         let expected_outliers = base.powf(settings.margin);
         let memory = settings.memory.max(PRIOR_MIN);
         let window = (memory as f64 / 20.0).clamp(20.0, 5_000.0);
@@ -217,7 +226,9 @@ impl ThresholdState {
             let relative = self.relative(score);
             if self.guard.outlier(plan, relative, score / threshold) {
                 self.take(plan, relative);
-            } else if let Estimator::Spot(tail) | Estimator::Dspot { tail, .. } = &mut self.estimator {
+            } else if let Estimator::Spot(tail) | Estimator::Dspot { tail, .. } =
+                &mut self.estimator
+            {
                 tail.taint();
             }
             relearning = self.guard.shifted(plan);
@@ -225,7 +236,11 @@ impl ThresholdState {
                 self.reanchor();
             }
         }
-        Step { threshold, above, relearning }
+        Step {
+            threshold,
+            above,
+            relearning,
+        }
     }
 
     /// Whether the threshold rests on the fleet's calibration more than on the series' own records.

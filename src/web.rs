@@ -53,7 +53,9 @@ const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 /// The recorder of this process; installed once, as the metrics facade wants it.
 fn recorder() -> Option<&'static PrometheusHandle> {
     static HANDLE: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
-    HANDLE.get_or_init(|| PrometheusBuilder::new().install_recorder().ok()).as_ref()
+    HANDLE
+        .get_or_init(|| PrometheusBuilder::new().install_recorder().ok())
+        .as_ref()
 }
 
 /// Serves until the returned server is dropped.
@@ -90,19 +92,30 @@ pub async fn serve(address: SocketAddr, streams: Vec<StreamStatus>) -> io::Resul
         }
     });
     tracing::info!(%address, "http listening");
-    Ok(Server { address, task: task.abort_handle() })
+    Ok(Server {
+        address,
+        task: task.abort_handle(),
+    })
 }
 
 async fn ready(State(streams): State<Arc<Vec<StreamStatus>>>) -> (StatusCode, String) {
     let waiting: Vec<&str> = streams
         .iter()
-        .filter(|stream| !stream.lanes.iter().all(|lane| lane.running.load(Ordering::Acquire)))
+        .filter(|stream| {
+            !stream
+                .lanes
+                .iter()
+                .all(|lane| lane.running.load(Ordering::Acquire))
+        })
         .map(|stream| stream.name.as_str())
         .collect();
     if waiting.is_empty() {
         (StatusCode::OK, "ready\n".into())
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, format!("lanes not running: {}\n", waiting.join(", ")))
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("lanes not running: {}\n", waiting.join(", ")),
+        )
     }
 }
 
@@ -117,12 +130,20 @@ async fn series(
 ) -> Result<Json<Vec<SeriesStatus>>, (StatusCode, String)> {
     let Some(stream) = streams.iter().find(|stream| stream.name == name) else {
         let names: Vec<&str> = streams.iter().map(|stream| stream.name.as_str()).collect();
-        return Err((StatusCode::NOT_FOUND, format!("no stream {name:?}; there are {}\n", names.join(", "))));
+        return Err((
+            StatusCode::NOT_FOUND,
+            format!("no stream {name:?}; there are {}\n", names.join(", ")),
+        ));
     };
     let (learner, key) = (stream.learner.clone(), series.clone());
-    let read = tokio::task::spawn_blocking(move || learner.series(&key).map_err(|error| error.to_string())).await;
+    let read = tokio::task::spawn_blocking(move || {
+        learner.series(&key).map_err(|error| error.to_string())
+    })
+    .await;
     let failed = |error: String| (StatusCode::INTERNAL_SERVER_ERROR, error + "\n");
-    let found = read.map_err(|error| failed(error.to_string()))?.map_err(failed)?;
+    let found = read
+        .map_err(|error| failed(error.to_string()))?
+        .map_err(failed)?;
     if found.is_empty() {
         let text = format!("stream {name} has stored nothing of a series {series:?}\n");
         return Err((StatusCode::NOT_FOUND, text));
@@ -132,7 +153,9 @@ async fn series(
 
 fn of_stream(stream: &StreamStatus) -> Value {
     let phase = match stream.learner.phase() {
-        Phase::Collecting { done, wanted } => json!({ "phase": "learning", "records": done, "wanted": wanted }),
+        Phase::Collecting { done, wanted } => {
+            json!({ "phase": "learning", "records": done, "wanted": wanted })
+        }
         Phase::Training => json!({ "phase": "training" }),
         Phase::Live(id) => json!({ "phase": "live", "bundle": &*id }),
     };
@@ -152,7 +175,11 @@ fn of_stream(stream: &StreamStatus) -> Value {
 
 async fn metrics(State(streams): State<Arc<Vec<StreamStatus>>>) -> impl IntoResponse {
     for stream in streams.iter() {
-        let series: usize = stream.lanes.iter().map(|lane| lane.series.load(Ordering::Acquire)).sum();
+        let series: usize = stream
+            .lanes
+            .iter()
+            .map(|lane| lane.series.load(Ordering::Acquire))
+            .sum();
         metrics::gauge!("outlierd_series", "stream" => stream.name.clone()).set(series as f64);
     }
     let text = recorder().map(PrometheusHandle::render).unwrap_or_default();

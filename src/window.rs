@@ -38,10 +38,17 @@ impl WindowState {
     /// `stride` records later is the next one, with 1 <= `stride` <= `window`.
     ///
     /// Returns whether there was a window.
-    pub fn push(&mut self, window: usize, stride: usize, readings: &[f64], take: impl FnOnce(&[f64])) -> bool {
+    pub fn push(
+        &mut self,
+        window: usize,
+        stride: usize,
+        readings: &[f64],
+        take: impl FnOnce(&[f64]),
+    ) -> bool {
         let full = window * readings.len();
         // Rows of a longer window, from before a change of the configuration.
-        self.rows.drain(..(self.rows.len() + readings.len()).saturating_sub(full));
+        self.rows
+            .drain(..(self.rows.len() + readings.len()).saturating_sub(full));
         self.rows.extend_from_slice(readings);
         self.whole = (self.whole + 1).min(window as u16);
         if self.rows.len() < full {
@@ -116,7 +123,17 @@ mod tests {
                 marked.push((second, state.spans_gap(3)));
             }
         }
-        assert_eq!(marked, [(2, false), (3, false), (10, true), (11, true), (12, false), (13, false)]);
+        assert_eq!(
+            marked,
+            [
+                (2, false),
+                (3, false),
+                (10, true),
+                (11, true),
+                (12, false),
+                (13, false)
+            ]
+        );
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Streams and series that are new: what is missing is told, and what happened before the first start is learned from only.
 
-#![expect(clippy::unwrap_used, reason = "a test says what it expects by unwrapping it, in its helpers too")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test says what it expects by unwrapping it, in its helpers too"
+)]
 
 mod two_readings;
 
@@ -31,15 +34,41 @@ fn bundle() -> Bundle {
 }
 
 /// Records of the series `a`, one a second, that arrived when they were measured; `shift` is on the second reading.
-fn run(pipeline: &mut Pipeline, table: &mut SeriesTable, seconds: std::ops::Range<i64>, shift: f64) -> Vec<Alert> {
+fn run(
+    pipeline: &mut Pipeline,
+    table: &mut SeriesTable,
+    seconds: std::ops::Range<i64>,
+    shift: f64,
+) -> Vec<Alert> {
     let mut alerts = Vec::new();
     for second in seconds {
         let time = time(second);
-        let message =
-            Message { partition: 0, offset: second, key: None, payload: None, timestamp: Some(time), headers: None };
-        let record = Record { message: 0, partition: 0, offset: second, series: Cow::Borrowed("a"), time };
-        let batch = Batch { records: vec![record], values: values(0, second, shift), ..Batch::default() };
-        alerts.extend(pipeline.run_decoded(&[message], batch, table, &mut |_, _| None).unwrap().alerts);
+        let message = Message {
+            partition: 0,
+            offset: second,
+            key: None,
+            payload: None,
+            timestamp: Some(time),
+            headers: None,
+        };
+        let record = Record {
+            message: 0,
+            partition: 0,
+            offset: second,
+            series: Cow::Borrowed("a"),
+            time,
+        };
+        let batch = Batch {
+            records: vec![record],
+            values: values(0, second, shift),
+            ..Batch::default()
+        };
+        alerts.extend(
+            pipeline
+                .run_decoded(&[message], batch, table, &mut |_, _| None)
+                .unwrap()
+                .alerts,
+        );
     }
     alerts
 }
@@ -49,20 +78,33 @@ fn what_happened_before_the_first_start_is_learned_from_and_not_published() {
     let warm = |until: Option<i64>| {
         let mut pipeline = Pipeline::new(stream(), Some(bundle())).unwrap();
         pipeline.collect(Arc::new(Admission::open()));
-        until.into_iter().for_each(|second| pipeline.warm_up(EventTime(second * 1_000_000)));
+        until
+            .into_iter()
+            .for_each(|second| pipeline.warm_up(EventTime(second * 1_000_000)));
         let mut table = SeriesTable::new(10);
         let mut alerts = run(&mut pipeline, &mut table, 1_000..2_000, 0.0);
         alerts.extend(run(&mut pipeline, &mut table, 2_000..2_060, 3.0));
         alerts.extend(run(&mut pipeline, &mut table, 2_060..2_600, 0.0));
-        let collected = pipeline.take_collected().iter().map(|run| run.times.len()).sum::<usize>();
+        let collected = pipeline
+            .take_collected()
+            .iter()
+            .map(|run| run.times.len())
+            .sum::<usize>();
         let later = run(&mut pipeline, &mut table, 2_600..2_660, 3.0);
         (alerts.len(), collected, later)
     };
     let (cold, collected, later) = warm(None);
     assert!(cold >= 2 && later[0].event == AlertEvent::Open);
     let (told, learned, after) = warm(Some(2_600));
-    assert_eq!((told, learned), (0, collected), "nothing is told of the history, and as much is learned from it");
-    assert_eq!(after[0], later[0], "the thresholds are those of a stream that has run all the time");
+    assert_eq!(
+        (told, learned),
+        (0, collected),
+        "nothing is told of the history, and as much is learned from it"
+    );
+    assert_eq!(
+        after[0], later[0],
+        "the thresholds are those of a stream that has run all the time"
+    );
     // A fault that goes on is told when the history is over.
     let (told, _, _) = warm(Some(2_030));
     assert!(told >= 2, "{told}");
@@ -76,15 +118,28 @@ fn a_new_series_says_how_many_records_it_is_missing() {
     let wanted = stream.threshold.min_records;
     let status = |table: &mut SeriesTable| {
         let slot = table.find(0, "a").unwrap();
-        SeriesStatus::new(&stream, Some(&bundle), 0, "a", &table.get_mut(slot).unwrap().state)
+        SeriesStatus::new(
+            &stream,
+            Some(&bundle),
+            0,
+            "a",
+            &table.get_mut(slot).unwrap().state,
+        )
     };
     run(&mut pipeline, &mut table, 1_000..1_100, 0.0);
     let young = status(&mut table);
-    assert_eq!((young.own_records, young.missing_records), (100, wanted - 100));
+    assert_eq!(
+        (young.own_records, young.missing_records),
+        (100, wanted - 100)
+    );
     assert_eq!(young.newest.as_deref(), Some("1970-01-01T00:18:19Z"));
     assert!((young.gap_s.unwrap() - 1.0).abs() < 0.02 && young.threshold.unwrap() > 0.0);
     let alerts = run(&mut pipeline, &mut table, 1_100..1_150, 3.0);
-    assert!(alerts[0].provisional && (200..=300).contains(&alerts[0].missing_records), "{:?}", alerts[0]);
+    assert!(
+        alerts[0].provisional && (200..=300).contains(&alerts[0].missing_records),
+        "{:?}",
+        alerts[0]
+    );
     assert!(status(&mut table).anomaly);
 
     run(&mut pipeline, &mut table, 1_150..2_600, 0.0);
@@ -92,16 +147,35 @@ fn a_new_series_says_how_many_records_it_is_missing() {
     assert_eq!((grown.missing_records, grown.anomaly), (0, false));
     let alerts = run(&mut pipeline, &mut table, 2_600..2_650, 3.0);
     assert!(!alerts[0].provisional && alerts[0].missing_records == 0);
-    assert!(serde_json::to_value(&alerts[0]).unwrap().get("missing_records").is_none());
+    assert!(
+        serde_json::to_value(&alerts[0])
+            .unwrap()
+            .get("missing_records")
+            .is_none()
+    );
 }
 
 /// A learner that has as many records as it wants.
 fn ready(folder: &std::path::Path) -> (Arc<Registry>, Arc<Learner>) {
     let (stream, registry) = (stream(), Arc::new(Registry::open(folder).unwrap()));
-    let learner = Learner::open(stream.clone(), registry.clone(), Arc::new(MemoryStore::default())).unwrap();
+    let learner = Learner::open(
+        stream.clone(),
+        registry.clone(),
+        Arc::new(MemoryStore::default()),
+    )
+    .unwrap();
     for s in 0..stream.training.records as i64 {
         assert!(matches!(learner.phase(), Phase::Collecting { .. }));
-        learner.add(0, s, TrainingRow { series: "a".into(), time: time(s), values: values(0, s, 0.0), image: None });
+        learner.add(
+            0,
+            s,
+            TrainingRow {
+                series: "a".into(),
+                time: time(s),
+                values: values(0, s, 0.0),
+                image: None,
+            },
+        );
     }
     (registry, learner)
 }
@@ -111,7 +185,10 @@ fn the_machine_that_owns_partition_0_trains_the_first_model_and_the_others_wait_
     let [a, b] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let ((first, leader), (second, other)) = (ready(a.path()), ready(b.path()));
     other.train_if_ready(false);
-    assert_eq!((other.phase(), other.is_training()), (Phase::Training, true));
+    assert_eq!(
+        (other.phase(), other.is_training()),
+        (Phase::Training, true)
+    );
     leader.train_if_ready(true);
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
     let id = loop {
@@ -121,10 +198,18 @@ fn the_machine_that_owns_partition_0_trains_the_first_model_and_the_others_wait_
         assert!(std::time::Instant::now() < deadline);
         std::thread::yield_now();
     };
-    assert_eq!(second.current("s").unwrap(), None, "the other has trained none");
+    assert_eq!(
+        second.current("s").unwrap(),
+        None,
+        "the other has trained none"
+    );
     // Its bundle comes by the shared topics.
-    second.take_in("s", &id, &first.files("s", &id).unwrap()).unwrap();
-    second.promote("s", &id, "the first one, on another machine").unwrap();
+    second
+        .take_in("s", &id, &first.files("s", &id).unwrap())
+        .unwrap();
+    second
+        .promote("s", &id, "the first one, on another machine")
+        .unwrap();
     other.follow(&id);
     assert_eq!(other.phase(), Phase::Live(id));
     other.train_if_ready(true);

@@ -1,6 +1,9 @@
 //! `outlierd train --compare` from the command line: every kind that fits is measured, and the chosen one goes live.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers included")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers included"
+)]
 
 #[expect(dead_code, reason = "only its readings are needed here")]
 mod two_readings;
@@ -26,7 +29,9 @@ fn compare(folder: &Path, window: usize) -> String {
     fs::write(folder.join("outlierd.toml"), config).unwrap();
     let mut text = String::from("x,y\n");
     for second in 0..1_500 {
-        let [x, y] = values(0, second, 0.0)[..] else { panic!("two readings") };
+        let [x, y] = values(0, second, 0.0)[..] else {
+            panic!("two readings")
+        };
         writeln!(text, "{x},{y}").unwrap();
     }
     fs::write(folder.join("normal.csv"), text).unwrap();
@@ -36,7 +41,11 @@ fn compare(folder: &Path, window: usize) -> String {
         .arg(folder.join("normal.csv"))
         .output()
         .unwrap();
-    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    assert!(
+        ran.status.success(),
+        "{}",
+        String::from_utf8_lossy(&ran.stderr)
+    );
     String::from_utf8(ran.stdout).unwrap()
 }
 
@@ -48,7 +57,9 @@ fn kinds_over_images_are_compared_too() {
     for (number, file) in pictures::pictures(280, |_| false).iter().enumerate() {
         fs::write(at(&format!("good/{number:03}.png")), file).unwrap();
     }
-    let quick = pictures::QUICK.map(|setting| setting.replace("format=image", "format=\"image\"") + "\n").concat();
+    let quick = pictures::QUICK
+        .map(|setting| setting.replace("format=image", "format=\"image\"") + "\n")
+        .concat();
     let config = format!(
         "service.model_dir = {:?}\nservice.state_dir = {:?}\n[streams.s]\ninput.topic = \"t\"\n{quick}training.epochs = 4\n",
         at("models"),
@@ -61,20 +72,41 @@ fn kinds_over_images_are_compared_too() {
         .output()
         .unwrap();
     let text = String::from_utf8(ran.stdout).unwrap();
-    assert!(ran.status.success(), "{text}{}", String::from_utf8_lossy(&ran.stderr));
+    assert!(
+        ran.status.success(),
+        "{text}{}",
+        String::from_utf8_lossy(&ran.stderr)
+    );
     for kind in ["linear", "conv2d", "vae2d", "unet"] {
-        let row = text.lines().find(|line| line.contains(&format!("{kind} ")) && line.contains(" us ")).unwrap();
-        let caught: usize = row.split(" of 70").next().unwrap().split_whitespace().last().unwrap().parse().unwrap();
+        let row = text
+            .lines()
+            .find(|line| line.contains(&format!("{kind} ")) && line.contains(" us "))
+            .unwrap();
+        let caught: usize = row
+            .split(" of 70")
+            .next()
+            .unwrap()
+            .split_whitespace()
+            .last()
+            .unwrap()
+            .parse()
+            .unwrap();
         assert!(caught > 10, "{text}");
     }
-    assert!(text.contains("is the cheapest kind") && text.contains("promoted"), "{text}");
+    assert!(
+        text.contains("is the cheapest kind") && text.contains("promoted"),
+        "{text}"
+    );
 }
 
 #[test]
 fn the_kinds_that_fit_are_compared_and_the_chosen_one_goes_live() {
     for (window, kinds) in [
         (1, ["linear", "dense", "vae"].as_slice()),
-        (6, ["linear", "dense", "vae", "conv", "conv_vae", "lstm"].as_slice()),
+        (
+            6,
+            ["linear", "dense", "vae", "conv", "conv_vae", "lstm"].as_slice(),
+        ),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let text = compare(folder.path(), window);
@@ -84,11 +116,19 @@ fn the_kinds_that_fit_are_compared_and_the_chosen_one_goes_live() {
             .filter_map(|line| line.trim_matches(['│', ' ', '|']).split_whitespace().next())
             .collect();
         assert_eq!(rows, kinds, "{text}");
-        let chosen = text.lines().find_map(|line| Some(line.split_once(" is the cheapest")?.0)).unwrap();
+        let chosen = text
+            .lines()
+            .find_map(|line| Some(line.split_once(" is the cheapest")?.0))
+            .unwrap();
         assert!(kinds.contains(&chosen), "{text}");
         let current = fs::read_to_string(folder.path().join("models/s/current")).unwrap();
-        let manifest = folder.path().join("models/s").join(current.trim()).join("manifest.json");
-        let manifest: serde_json::Value = serde_json::from_str(&fs::read_to_string(manifest).unwrap()).unwrap();
+        let manifest = folder
+            .path()
+            .join("models/s")
+            .join(current.trim())
+            .join("manifest.json");
+        let manifest: serde_json::Value =
+            serde_json::from_str(&fs::read_to_string(manifest).unwrap()).unwrap();
         assert_eq!(manifest["shape"]["kind"], chosen, "{text}");
     }
 }

@@ -1,11 +1,16 @@
 //! The configuration as its user meets it: layers, the manual, and the message of every rule that can be broken.
-#![allow(clippy::unwrap_used, reason = "a test says what it expects by unwrapping it")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test says what it expects by unwrapping it"
+)]
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use outlierd::config::settings::{KeyFrom, ModelKind, Settings, ThresholdKind, TimeFormat, TimeFrom};
+use outlierd::config::settings::{
+    KeyFrom, ModelKind, Settings, ThresholdKind, TimeFormat, TimeFrom,
+};
 use outlierd::config::{DEFAULT_TOML, Sources, json_schema, load, raw};
 use serde_json::Value;
 
@@ -15,11 +20,21 @@ fn root(path: &str) -> PathBuf {
 
 /// A small good configuration, with more layers above it.
 fn with(environment: &[(&str, &str)], overrides: &[&str]) -> Result<Settings, String> {
-    let base = ["streams.pumps.input.topic=plant.pumps", "streams.pumps.record.fields=[\"a\", \"b\", \"c\"]"];
+    let base = [
+        "streams.pumps.input.topic=plant.pumps",
+        "streams.pumps.record.fields=[\"a\", \"b\", \"c\"]",
+    ];
     let sources = Sources {
         file: None,
-        environment: environment.iter().map(|(name, value)| (name.into(), value.into())).collect(),
-        overrides: base.iter().chain(overrides).map(|&pair| pair.to_owned()).collect(),
+        environment: environment
+            .iter()
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect(),
+        overrides: base
+            .iter()
+            .chain(overrides)
+            .map(|&pair| pair.to_owned())
+            .collect(),
     };
     load(&sources).map_err(|problems| problems.to_string())
 }
@@ -30,7 +45,10 @@ fn file(text: &str, environment: &[(&str, &str)], overrides: &[&str]) -> Result<
     std::fs::write(&path, text).unwrap();
     let sources = Sources {
         file: Some(path),
-        environment: environment.iter().map(|(name, value)| (name.into(), value.into())).collect(),
+        environment: environment
+            .iter()
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect(),
         overrides: overrides.iter().map(|&pair| pair.to_owned()).collect(),
     };
     load(&sources).map_err(|problems| problems.to_string())
@@ -38,20 +56,36 @@ fn file(text: &str, environment: &[(&str, &str)], overrides: &[&str]) -> Result<
 
 #[test]
 fn every_broken_rule_has_its_message() {
-    let mut paths: Vec<_> =
-        std::fs::read_dir(root("tests/config")).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    let mut paths: Vec<_> = std::fs::read_dir(root("tests/config"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    paths.retain(|path| {
+        path.extension()
+            .is_some_and(|extension| extension == "toml")
+    });
     paths.sort();
     assert!(paths.len() >= 35, "only {} files", paths.len());
     let mut messages = String::new();
     for path in paths {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        let loaded = load(&Sources { file: Some(path.clone()), ..Sources::default() });
+        let loaded = load(&Sources {
+            file: Some(path.clone()),
+            ..Sources::default()
+        });
         let mut problems = loaded.expect_err(&format!("{name} was accepted"));
         problems.file = Some(PathBuf::from(name));
-        let why = std::fs::read_to_string(&path).unwrap().lines().next().unwrap_or_default().to_owned();
+        let why = std::fs::read_to_string(&path)
+            .unwrap()
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .to_owned();
         for problem in &problems.list {
-            assert!(problem.to_string().lines().count() <= 2, "more than two lines: {problem}");
+            assert!(
+                problem.to_string().lines().count() <= 2,
+                "more than two lines: {problem}"
+            );
         }
         writeln!(messages, "{why}\n{problems}\n").unwrap();
     }
@@ -64,17 +98,38 @@ fn every_broken_rule_has_its_message() {
 
 #[test]
 fn a_stream_of_images_has_defaults_of_its_own() {
-    let sources = Sources { file: Some(root("config/example-images.toml")), ..Sources::default() };
+    let sources = Sources {
+        file: Some(root("config/example-images.toml")),
+        ..Sources::default()
+    };
     let settings = load(&sources).unwrap();
-    let [surface] = settings.streams.as_slice() else { panic!("{:?}", settings.streams) };
+    let [surface] = settings.streams.as_slice() else {
+        panic!("{:?}", settings.streams)
+    };
     let image = surface.image.as_ref().unwrap();
     assert_eq!((image.tile, image.overlap, image.reduce_to), (64, 16, None));
-    assert_eq!((surface.model.kind, surface.model.latent), (ModelKind::Conv2d, 64));
-    assert_eq!((surface.episode.open_n, surface.episode.open_m, surface.episode.close_after), (1, 1, 1));
+    assert_eq!(
+        (surface.model.kind, surface.model.latent),
+        (ModelKind::Conv2d, 64)
+    );
+    assert_eq!(
+        (
+            surface.episode.open_n,
+            surface.episode.open_m,
+            surface.episode.close_after
+        ),
+        (1, 1, 1)
+    );
     assert_eq!(surface.record.fields[0].name, "brightness");
     let of = |overrides: &[&str]| {
         let overrides = overrides.iter().map(|&pair| pair.to_owned()).collect();
-        load(&Sources { overrides, ..Sources::default() }).unwrap().streams.remove(0)
+        load(&Sources {
+            overrides,
+            ..Sources::default()
+        })
+        .unwrap()
+        .streams
+        .remove(0)
     };
     let base = ["streams.s.input.topic=t", "streams.s.record.format=image"];
     // The stream's own word wins over the images', and that over [defaults].
@@ -85,26 +140,57 @@ fn a_stream_of_images_has_defaults_of_its_own() {
         "image_defaults.model.hidden=[4]",
         "streams.s.model.kernel=5",
     ]);
-    assert_eq!((own.model.latent, own.model.hidden.as_slice(), own.model.kernel), (64, [4].as_slice(), 5));
+    assert_eq!(
+        (
+            own.model.latent,
+            own.model.hidden.as_slice(),
+            own.model.kernel
+        ),
+        (64, [4].as_slice(), 5)
+    );
     let all = of(&[base[0], "defaults.record.format=image"]);
     assert!(all.image.is_some(), "a default of all streams");
 }
 
 #[test]
 fn the_example_loads() {
-    let sources = Sources { file: Some(root("config/example.toml")), ..Sources::default() };
+    let sources = Sources {
+        file: Some(root("config/example.toml")),
+        ..Sources::default()
+    };
     let settings = load(&sources).unwrap();
-    let [pumps] = settings.streams.as_slice() else { panic!("{:?}", settings.streams) };
+    let [pumps] = settings.streams.as_slice() else {
+        panic!("{:?}", settings.streams)
+    };
     assert_eq!(pumps.input.group, "outlierd-pumps");
     assert_eq!(pumps.output.alerts, "outlierd.pumps.alerts");
     assert_eq!(pumps.output.dead_letters, "outlierd.pumps.dead-letters");
     assert_eq!(pumps.output.scores, None);
-    assert_eq!(pumps.record.time, TimeFrom::Field(vec!["ts".into()], TimeFormat::Auto));
+    assert_eq!(
+        pumps.record.time,
+        TimeFrom::Field(vec!["ts".into()], TimeFormat::Auto)
+    );
     let temperature = &pumps.record.fields[2];
-    assert_eq!((temperature.name.as_str(), temperature.path.join("/")), ("temperature", "sensors/temp".into()));
-    assert_eq!((temperature.unit.as_deref(), temperature.min, temperature.max), (Some("°C"), -20.0, 150.0));
+    assert_eq!(
+        (temperature.name.as_str(), temperature.path.join("/")),
+        ("temperature", "sensors/temp".into())
+    );
+    assert_eq!(
+        (
+            temperature.unit.as_deref(),
+            temperature.min,
+            temperature.max
+        ),
+        (Some("°C"), -20.0, 150.0)
+    );
     assert_eq!((pumps.episode.open_n, pumps.episode.open_m), (3, 5));
-    assert_eq!((pumps.threshold.budget.alerts, pumps.threshold.budget.period.as_secs()), (1.0, 7 * 86_400));
+    assert_eq!(
+        (
+            pumps.threshold.budget.alerts,
+            pumps.threshold.budget.period.as_secs()
+        ),
+        (1.0, 7 * 86_400)
+    );
 }
 
 #[test]
@@ -112,17 +198,50 @@ fn the_built_in_values_are_those_of_the_manual() {
     let settings = with(&[], &[]).unwrap();
     // Few of them, typed anew: a unit that is read wrongly would show here.
     assert_eq!(settings.service.drain_timeout, Duration::from_secs(20));
-    assert_eq!(settings.service.http_listen, Some("127.0.0.1:9464".parse().unwrap()));
-    let pumps = &settings.streams[0];
-    assert_eq!((pumps.input.batch_bytes, pumps.record.max_payload_bytes), (8 << 20, 1 << 20));
-    assert_eq!((pumps.input.batch_wait, pumps.input.commit_interval.as_millis()), (Duration::from_millis(20), 1000));
-    assert_eq!((pumps.record.key.clone(), pumps.record.time.clone()), (KeyFrom::Kafka, TimeFrom::Kafka));
-    assert_eq!((pumps.model.kind, pumps.model.hidden.as_slice(), pumps.model.latent), (ModelKind::Dense, &[16][..], 2));
     assert_eq!(
-        (pumps.threshold.kind, pumps.threshold.period, pumps.threshold.level),
+        settings.service.http_listen,
+        Some("127.0.0.1:9464".parse().unwrap())
+    );
+    let pumps = &settings.streams[0];
+    assert_eq!(
+        (pumps.input.batch_bytes, pumps.record.max_payload_bytes),
+        (8 << 20, 1 << 20)
+    );
+    assert_eq!(
+        (
+            pumps.input.batch_wait,
+            pumps.input.commit_interval.as_millis()
+        ),
+        (Duration::from_millis(20), 1000)
+    );
+    assert_eq!(
+        (pumps.record.key.clone(), pumps.record.time.clone()),
+        (KeyFrom::Kafka, TimeFrom::Kafka)
+    );
+    assert_eq!(
+        (
+            pumps.model.kind,
+            pumps.model.hidden.as_slice(),
+            pumps.model.latent
+        ),
+        (ModelKind::Dense, &[16][..], 2)
+    );
+    assert_eq!(
+        (
+            pumps.threshold.kind,
+            pumps.threshold.period,
+            pumps.threshold.level
+        ),
         (ThresholdKind::Spot, None, 0.99)
     );
-    assert_eq!((pumps.episode.open_n, pumps.episode.open_m, pumps.episode.update_every.as_secs()), (1, 1, 300));
+    assert_eq!(
+        (
+            pumps.episode.open_n,
+            pumps.episode.open_m,
+            pumps.episode.update_every.as_secs()
+        ),
+        (1, 1, 300)
+    );
     assert!(pumps.mutes.is_empty());
 }
 
@@ -131,15 +250,38 @@ fn later_layers_win() {
     let text = "[kafka]\nbrokers = \"file:1\"\n[streams.Pump-A]\ninput.topic = \"t\"\nwindow = 2\n\
                 record.fields = [\"a\", \"b\", \"c\"]\n[defaults]\nwindow = 3\nmodel.latent = 1";
     let settings = file(text, &[], &[]).unwrap();
-    assert_eq!((settings.kafka.brokers.as_str(), settings.streams[0].window), ("file:1", 2));
-    assert_eq!((settings.streams[0].model.latent, settings.streams[0].model.hidden.as_slice()), (1, &[16][..]));
+    assert_eq!(
+        (settings.kafka.brokers.as_str(), settings.streams[0].window),
+        ("file:1", 2)
+    );
+    assert_eq!(
+        (
+            settings.streams[0].model.latent,
+            settings.streams[0].model.hidden.as_slice()
+        ),
+        (1, &[16][..])
+    );
     // A stream is found by its name in capitals, with `_` for what a variable cannot hold.
-    let environment =
-        [("OUTLIERD__KAFKA__BROKERS", "env:1"), ("OUTLIERD__STREAMS__PUMP_A__WINDOW", "4"), ("HOME", "/")];
+    let environment = [
+        ("OUTLIERD__KAFKA__BROKERS", "env:1"),
+        ("OUTLIERD__STREAMS__PUMP_A__WINDOW", "4"),
+        ("HOME", "/"),
+    ];
     let settings = file(text, &environment, &[]).unwrap();
-    assert_eq!((settings.kafka.brokers.as_str(), settings.streams[0].window), ("env:1", 4));
-    let settings = file(text, &environment, &["kafka.brokers=set:1", "streams.Pump-A.window=5"]).unwrap();
-    assert_eq!((settings.kafka.brokers.as_str(), settings.streams[0].window), ("set:1", 5));
+    assert_eq!(
+        (settings.kafka.brokers.as_str(), settings.streams[0].window),
+        ("env:1", 4)
+    );
+    let settings = file(
+        text,
+        &environment,
+        &["kafka.brokers=set:1", "streams.Pump-A.window=5"],
+    )
+    .unwrap();
+    assert_eq!(
+        (settings.kafka.brokers.as_str(), settings.streams[0].window),
+        ("set:1", 5)
+    );
     assert_eq!(settings.streams[0].name, "Pump-A");
 }
 
@@ -149,9 +291,21 @@ fn librdkafka_properties_keep_their_dots_and_their_text() {
                 socket.timeout.ms = 30000\nsocket.keepalive.enable = true\n\"sasl.password\" = \"file\"\n\
                 [streams.a]\ninput.topic = \"t\"\nrecord.fields = [\"a\", \"b\", \"c\"]";
     let environment = [("OUTLIERD__KAFKA__PROPERTIES__SASL_PASSWORD", "0x10 # \"")];
-    let settings =
-        file(text, &environment, &["kafka.consumer.fetch.wait.max.ms=1e2", "kafka.producer.\"linger.ms\"=7"]).unwrap();
-    let properties: Vec<_> = settings.kafka.properties.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    let settings = file(
+        text,
+        &environment,
+        &[
+            "kafka.consumer.fetch.wait.max.ms=1e2",
+            "kafka.producer.\"linger.ms\"=7",
+        ],
+    )
+    .unwrap();
+    let properties: Vec<_> = settings
+        .kafka
+        .properties
+        .iter()
+        .map(|(k, v)| (k.as_str(), v.as_str()))
+        .collect();
     let expected = [
         ("sasl.password", "0x10 # \""),
         ("security.protocol", "ssl"),
@@ -160,15 +314,34 @@ fn librdkafka_properties_keep_their_dots_and_their_text() {
         ("ssl.ca.location", "/etc/ca.pem"),
     ];
     assert_eq!(properties, expected);
-    assert_eq!(settings.kafka.consumer.get("fetch.wait.max.ms").map(String::as_str), Some("1e2"));
-    assert_eq!(settings.kafka.producer.get("linger.ms").map(String::as_str), Some("7"));
+    assert_eq!(
+        settings
+            .kafka
+            .consumer
+            .get("fetch.wait.max.ms")
+            .map(String::as_str),
+        Some("1e2")
+    );
+    assert_eq!(
+        settings.kafka.producer.get("linger.ms").map(String::as_str),
+        Some("7")
+    );
 }
 
 #[test]
 fn variables_and_flags_are_named_where_they_are_at_fault() {
-    let environment =
-        [("OUTLIERD__SERVICE__DRAIN_TIMEOUT", "20"), ("OUTLIERD__KAFKA__BROKER", "k:1"), ("OUTLIERD____X", "1")];
-    let overrides = ["streams.pumps.window=8 records", "streams.pumps.gate.\"x=1", "nothing", "=1", "window.a=1"];
+    let environment = [
+        ("OUTLIERD__SERVICE__DRAIN_TIMEOUT", "20"),
+        ("OUTLIERD__KAFKA__BROKER", "k:1"),
+        ("OUTLIERD____X", "1"),
+    ];
+    let overrides = [
+        "streams.pumps.window=8 records",
+        "streams.pumps.gate.\"x=1",
+        "nothing",
+        "=1",
+        "window.a=1",
+    ];
     insta::assert_snapshot!(with(&environment, &overrides).unwrap_err(), @r#"
     8 problems in the configuration:
       OUTLIERD____X has an empty key
@@ -192,7 +365,10 @@ fn variables_and_flags_are_named_where_they_are_at_fault() {
 
 #[test]
 fn a_file_that_cannot_be_read_is_one_problem() {
-    let sources = Sources { file: Some("no/such/outlierd.toml".into()), ..Sources::default() };
+    let sources = Sources {
+        file: Some("no/such/outlierd.toml".into()),
+        ..Sources::default()
+    };
     insta::assert_snapshot!(load(&sources).unwrap_err().to_string(), @r"
     1 problem in the configuration no/such/outlierd.toml:
       cannot be read: No such file or directory (os error 2)
@@ -205,15 +381,33 @@ fn a_secret_is_never_echoed() {
     let text = "[kafka]\nconsumer = \"hunter2\"\n[kafka.properties]\n\"sasl.password\" = [\"hunter2\"]\n\
                 [kafka.producer]\n\"group.id\" = \"hunter2\"";
     let message = file(text, &[], &["kafka.properties.\"sasl.password=hunter2"]).unwrap_err();
-    assert!(message.contains("sasl.password") && !message.contains("hunter2"), "{message}");
+    assert!(
+        message.contains("sasl.password") && !message.contains("hunter2"),
+        "{message}"
+    );
 }
 
 #[test]
 fn a_linear_model_without_a_code_is_a_chart() {
-    let settings = with(&[], &["streams.pumps.model.kind=linear", "streams.pumps.model.latent=0"]).unwrap();
-    assert_eq!((settings.streams[0].model.kind, settings.streams[0].model.latent), (ModelKind::Linear, 0));
+    let settings = with(
+        &[],
+        &[
+            "streams.pumps.model.kind=linear",
+            "streams.pumps.model.latent=0",
+        ],
+    )
+    .unwrap();
+    assert_eq!(
+        (
+            settings.streams[0].model.kind,
+            settings.streams[0].model.latent
+        ),
+        (ModelKind::Linear, 0)
+    );
     assert!(
-        with(&[], &["streams.pumps.model.latent=0"]).unwrap_err().contains("must be from 1 to 2 for a dense model")
+        with(&[], &["streams.pumps.model.latent=0"])
+            .unwrap_err()
+            .contains("must be from 1 to 2 for a dense model")
     );
 }
 
@@ -221,9 +415,15 @@ fn a_linear_model_without_a_code_is_a_chart() {
 fn keys(schema: &Value, at: &str, found: &mut Vec<String>) {
     let properties = schema.get("properties").and_then(Value::as_object);
     for (name, part) in properties.into_iter().flatten() {
-        let key = if at.is_empty() { name.clone() } else { format!("{at}.{name}") };
+        let key = if at.is_empty() {
+            name.clone()
+        } else {
+            format!("{at}.{name}")
+        };
         let part = match part.get("$ref").and_then(Value::as_str) {
-            Some(place) => SCHEMA.with(|schema| schema.pointer(place.trim_start_matches('#')).cloned()).unwrap(),
+            Some(place) => SCHEMA
+                .with(|schema| schema.pointer(place.trim_start_matches('#')).cloned())
+                .unwrap(),
             None => part.clone(),
         };
         match part.get("properties") {
@@ -270,10 +470,17 @@ fn the_manual_has_every_key_and_a_comment_for_each() {
             assert!(comment > 0, "{table}.{key} has no comment above it");
             written.push(format!("{table}.{key}"));
         }
-        comment = if line.starts_with('#') { comment + 1 } else { 0 };
+        comment = if line.starts_with('#') {
+            comment + 1
+        } else {
+            0
+        };
     }
     // Of those there are as many as of the defaults.
-    for key in found.iter().filter(|key| !key.starts_with("image_defaults.")) {
+    for key in found
+        .iter()
+        .filter(|key| !key.starts_with("image_defaults."))
+    {
         assert!(written.contains(key), "{key} is not in config/default.toml");
     }
 }
@@ -284,8 +491,10 @@ fn the_built_in_layer_is_complete_and_fits_its_own_schema() {
     let built_in = config::Config::builder().add_source(text).build().unwrap();
     let tree: Value = built_in.clone().try_deserialize().unwrap();
     let validator = jsonschema::validator_for(&json_schema()).unwrap();
-    let errors: Vec<_> =
-        validator.iter_errors(&tree).map(|error| format!("{}: {error}", error.instance_path())).collect();
+    let errors: Vec<_> = validator
+        .iter_errors(&tree)
+        .map(|error| format!("{}: {error}", error.instance_path()))
+        .collect();
     assert_eq!(errors, Vec::<String>::new());
     // Fails where a key of the raw types has no value in the TOML.
     built_in.try_deserialize::<raw::Config>().unwrap();
@@ -299,5 +508,8 @@ fn the_published_schema_is_that_of_the_types() {
         std::fs::write(&path, &generated).unwrap();
     }
     let published = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(published == generated, "schemas/config.schema.json is out of date: run the tests with UPDATE_SCHEMAS=1");
+    assert!(
+        published == generated,
+        "schemas/config.schema.json is out of date: run the tests with UPDATE_SCHEMAS=1"
+    );
 }

@@ -49,8 +49,8 @@ const VALUES: [&str; 30] = [
 
 /// Pieces that a token mutation inserts or removes.
 const TOKENS: [&str; 22] = [
-    "{", "}", "[", "]", ":", ",", "\"", "\\", "\\u00", "null", "NaN", "e", "E+", "-", ".", "0", "\n", " ", "\u{FEFF}",
-    "\u{0}", "\"x\":1,", "\\",
+    "{", "}", "[", "]", ":", ",", "\"", "\\", "\\u00", "null", "NaN", "e", "E+", "-", ".", "0",
+    "\n", " ", "\u{FEFF}", "\u{0}", "\"x\":1,", "\\",
 ];
 
 fn format() -> RecordFormat {
@@ -85,13 +85,28 @@ fn members(rng: &mut ChaCha8Rng) -> Vec<(String, String)> {
         _ => format!("{:.6}", rng.random_range(-1e3..1e3)),
     };
     let mut members = vec![
-        ("pump".to_owned(), format!("\"p{}\"", rng.random_range(0..10))),
-        ("ts".to_owned(), format!("{}", 1_773_051_273 + rng.random_range(0..1_000_000))),
+        (
+            "pump".to_owned(),
+            format!("\"p{}\"", rng.random_range(0..10)),
+        ),
+        (
+            "ts".to_owned(),
+            format!("{}", 1_773_051_273 + rng.random_range(0..1_000_000)),
+        ),
         ("flow".to_owned(), number(rng)),
-        ("motor".to_owned(), format!("{{\"rpm\":7,\"temp\":{}}}", number(rng))),
-        ("r".to_owned(), format!("[{{\"v\":1}},{{\"v\":{}}},3]", number(rng))),
+        (
+            "motor".to_owned(),
+            format!("{{\"rpm\":7,\"temp\":{}}}", number(rng)),
+        ),
+        (
+            "r".to_owned(),
+            format!("[{{\"v\":1}},{{\"v\":{}}},3]", number(rng)),
+        ),
         ("b\\\"q".to_owned(), number(rng)),
-        ("note".to_owned(), "{\"deep\":[[[{\"x\":null}]]],\"t\":\"\u{e9}\\n\"}".to_owned()),
+        (
+            "note".to_owned(),
+            "{\"deep\":[[[{\"x\":null}]]],\"t\":\"\u{e9}\\n\"}".to_owned(),
+        ),
     ];
     for at in (1..members.len()).rev() {
         members.swap(at, rng.random_range(0..=at));
@@ -100,7 +115,10 @@ fn members(rng: &mut ChaCha8Rng) -> Vec<(String, String)> {
 }
 
 fn joined(members: &[(String, String)]) -> Vec<u8> {
-    let parts: Vec<String> = members.iter().map(|(key, value)| format!("\"{key}\":{value}")).collect();
+    let parts: Vec<String> = members
+        .iter()
+        .map(|(key, value)| format!("\"{key}\":{value}"))
+        .collect();
     format!("{{{}}}", parts.join(",")).into_bytes()
 }
 
@@ -175,7 +193,11 @@ fn reading(document: &Value, path: &[&str]) -> f64 {
         Value::Bool(flag) => f64::from(u8::from(*flag)),
         Value::Number(number) => number.as_f64().expect("a 64-bit float"),
         Value::String(text) if text.trim().is_empty() => f64::NAN,
-        Value::String(text) => match text.trim().parse::<f64>().expect("only numbers are accepted as text") {
+        Value::String(text) => match text
+            .trim()
+            .parse::<f64>()
+            .expect("only numbers are accepted as text")
+        {
             number if number.is_finite() => number,
             _ => f64::INFINITY,
         },
@@ -186,43 +208,76 @@ fn reading(document: &Value, path: &[&str]) -> f64 {
 /// Whether the independent reader may fail where the decoder did not: it computes what the decoder only skips.
 fn is_skipped_detail(error: &serde_json::Error) -> bool {
     let error = error.to_string();
-    ["number out of range", "surrogate", "hex escape", "recursion limit"].iter().any(|part| error.contains(part))
+    [
+        "number out of range",
+        "surrogate",
+        "hex escape",
+        "recursion limit",
+    ]
+    .iter()
+    .any(|part| error.contains(part))
 }
 
 /// Holds an accepted record against an independent reading of its payload; `false` where that reader cannot read it.
 fn check_record(payload: &[u8], series: &str, time: EventTime, values: &[f64]) -> bool {
     let shown = String::from_utf8_lossy(payload);
-    let document: Value = match serde_json::from_slice(payload.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(payload)) {
-        Ok(document) => document,
-        Err(error) if is_skipped_detail(&error) => return false,
-        Err(error) => panic!("accepted, but {error}: {shown}"),
-    };
-    let due = [&["flow"][..], &["motor", "temp"], &["r", "1", "v"], &["b\"q"]].map(|path| reading(&document, path));
+    let document: Value =
+        match serde_json::from_slice(payload.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(payload)) {
+            Ok(document) => document,
+            Err(error) if is_skipped_detail(&error) => return false,
+            Err(error) => panic!("accepted, but {error}: {shown}"),
+        };
+    let due = [
+        &["flow"][..],
+        &["motor", "temp"],
+        &["r", "1", "v"],
+        &["b\"q"],
+    ]
+    .map(|path| reading(&document, path));
     for (found, due) in values.iter().zip(due) {
-        let same = if due.is_nan() { found.is_nan() } else { *found == due };
+        let same = if due.is_nan() {
+            found.is_nan()
+        } else {
+            *found == due
+        };
         assert!(same, "{found} for {due}: {shown}");
-        assert!(found.is_finite() || found.is_nan() || *found == f64::INFINITY, "{found}: {shown}");
+        assert!(
+            found.is_finite() || found.is_nan() || *found == f64::INFINITY,
+            "{found}: {shown}"
+        );
     }
     let key = match &document["pump"] {
         Value::String(key) => key.clone(),
         other => other.to_string(),
     };
     assert!(key == series && !series.is_empty(), "{shown}");
-    if let Some(seconds) = document["ts"].as_i64().filter(|&number| number < 10_000_000_000) {
+    if let Some(seconds) = document["ts"]
+        .as_i64()
+        .filter(|&number| number < 10_000_000_000)
+    {
         assert_eq!(time, EventTime(seconds * 1_000_000), "{shown}");
     }
     true
 }
 
 /// What a batch came to: records checked, records beyond the independent reader, and the reasons of the rest.
-fn check_batch(payloads: &[Vec<u8>], batch: &Batch<'_>, tally: &mut (usize, usize, Vec<RejectReason>)) {
+fn check_batch(
+    payloads: &[Vec<u8>],
+    batch: &Batch<'_>,
+    tally: &mut (usize, usize, Vec<RejectReason>),
+) {
     assert_eq!(batch.records.len() + batch.rejected.len(), payloads.len());
     assert_eq!(batch.values.len(), batch.records.len() * 4);
-    let (mut records, mut rejected) =
-        (batch.records.iter().zip(batch.values.chunks(4)).peekable(), batch.rejected.iter());
+    let (mut records, mut rejected) = (
+        batch.records.iter().zip(batch.values.chunks(4)).peekable(),
+        batch.rejected.iter(),
+    );
     for (index, payload) in payloads.iter().enumerate() {
         if let Some((record, values)) = records.next_if(|(record, _)| record.message == index) {
-            assert_eq!((record.partition, record.offset), (index as i32 % 7, index as i64));
+            assert_eq!(
+                (record.partition, record.offset),
+                (index as i32 % 7, index as i64)
+            );
             match check_record(payload, &record.series, record.time, values) {
                 true => tally.0 += 1,
                 false => tally.1 += 1,
@@ -257,7 +312,10 @@ fn every_payload_is_one_record_or_one_rejection_and_records_mean_what_they_say()
     let (checked, unchecked, mut reasons) = tally;
     assert_eq!(checked + unchecked + reasons.len(), PAYLOADS);
     // The generator has to reach both sides of every branch, or the test proves little.
-    assert!(checked > PAYLOADS / 4 && unchecked < PAYLOADS / 50, "{checked} checked, {unchecked} not");
+    assert!(
+        checked > PAYLOADS / 4 && unchecked < PAYLOADS / 50,
+        "{checked} checked, {unchecked} not"
+    );
     reasons.sort_unstable();
     reasons.dedup();
     let reached = [

@@ -20,27 +20,58 @@ fn a_small_demonstration_runs_to_its_summary() {
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&out.stdout);
-    assert!(out.status.success(), "{text}{}", String::from_utf8_lossy(&out.stderr));
+    assert!(
+        out.status.success(),
+        "{text}{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
 
-    let steps: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("ok ")?.split(' ').next()).collect();
-    assert_eq!(steps, ["broker", "topics", "daemon", "learning", "training", "live"], "{text}");
+    let steps: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("ok ")?.split(' ').next())
+        .collect();
+    assert_eq!(
+        steps,
+        ["broker", "topics", "daemon", "learning", "training", "live"],
+        "{text}"
+    );
 
-    let summary: Value = serde_json::from_str(&fs::read_to_string(at("summary.json")).unwrap()).unwrap();
+    let summary: Value =
+        serde_json::from_str(&fs::read_to_string(at("summary.json")).unwrap()).unwrap();
     assert_eq!(summary["learned_records"], 3 * 1_440);
     assert_eq!(summary["scored_records"], 3 * 4_320);
     assert_eq!(summary["dead_letters"], 0);
     let faults = summary["faults"].as_array().unwrap();
     assert!(!faults.is_empty(), "the plan has faults in that time");
-    let caught = faults.iter().filter(|fault| fault["result"] == "caught").count();
+    let caught = faults
+        .iter()
+        .filter(|fault| fault["result"] == "caught")
+        .count();
     assert_eq!(summary["faults_caught"], caught);
 
     let alerts = fs::read_to_string(at("alerts.jsonl")).unwrap();
-    let alerts: Vec<Value> = alerts.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let opened = alerts.iter().filter(|alert| alert["event"] == "open").count();
+    let alerts: Vec<Value> = alerts
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let opened = alerts
+        .iter()
+        .filter(|alert| alert["event"] == "open")
+        .count();
     assert_eq!(summary["alerts"], opened);
-    let shown = text.lines().filter(|line| line.contains("  pump-") && !line.contains("worse: ")).count();
+    let shown = text
+        .lines()
+        .filter(|line| line.contains("  pump-") && !line.contains("worse: "))
+        .count();
     assert_eq!(shown, opened, "every opening has its line:\n{text}");
 
-    let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(left.len(), 2, "only the two files that were asked for are left: {left:?}");
+    let left: Vec<_> = fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(
+        left.len(),
+        2,
+        "only the two files that were asked for are left: {left:?}"
+    );
 }

@@ -1,6 +1,9 @@
 //! Images through the pipeline and the commands: learned from, scored, alerts that point at the defect, and what is not an image.
 
-#![expect(clippy::unwrap_used, reason = "a test says what it expects by unwrapping it, in its helpers too")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test says what it expects by unwrapping it, in its helpers too"
+)]
 
 mod pictures;
 
@@ -29,18 +32,33 @@ use pictures::{HOLE, LEARNED, pictures, stream};
 
 fn message(number: usize, file: &[u8]) -> Message<'_> {
     let (offset, timestamp) = (number as i64, Some(EventTime(number as i64 * 1_000_000)));
-    Message { partition: 0, offset, key: Some(b"camera"), payload: Some(file), timestamp, headers: None }
+    Message {
+        partition: 0,
+        offset,
+        key: Some(b"camera"),
+        payload: Some(file),
+        timestamp,
+        headers: None,
+    }
 }
 
 fn messages(files: &[Vec<u8>]) -> Vec<Message<'_>> {
-    files.iter().enumerate().map(|(number, file)| message(number, file)).collect()
+    files
+        .iter()
+        .enumerate()
+        .map(|(number, file)| message(number, file))
+        .collect()
 }
 
 /// A bundle that has learned what the stream's pipeline made of good pictures.
 fn trained(stream: &Arc<Stream>) -> Bundle {
     let files = pictures(LEARNED, |_| false);
     let mut pipeline = Pipeline::new(stream.clone(), None).unwrap();
-    let done = pipeline.run(&messages(&files), &mut SeriesTable::new(9), &mut |_, _| None).unwrap();
+    let done = pipeline
+        .run(&messages(&files), &mut SeriesTable::new(9), &mut |_, _| {
+            None
+        })
+        .unwrap();
     assert_eq!(done.learned.len(), LEARNED);
     let set = TrainingSet::new(done.learned.into_iter().map(|(_, row)| row));
     learn(stream, &set, None, &mut |_| ControlFlow::Continue(())).unwrap()
@@ -48,12 +66,17 @@ fn trained(stream: &Arc<Stream>) -> Bundle {
 
 fn run(stream: &Arc<Stream>, bundle: Bundle, files: &[Vec<u8>]) -> Done {
     let mut pipeline = Pipeline::new(stream.clone(), Some(bundle)).unwrap();
-    pipeline.run(&messages(files), &mut SeriesTable::new(9), &mut |_, _| None).unwrap()
+    pipeline
+        .run(&messages(files), &mut SeriesTable::new(9), &mut |_, _| None)
+        .unwrap()
 }
 
 fn overlaps(region: &Region) -> bool {
     let [x, y, width, height] = HOLE;
-    region.x < x + width && x < region.x + region.width && region.y < y + height && y < region.y + region.height
+    region.x < x + width
+        && x < region.x + region.width
+        && region.y < y + height
+        && y < region.y + region.height
 }
 
 #[test]
@@ -61,22 +84,48 @@ fn every_kind_points_at_the_hole_and_at_nothing_else() {
     let files = pictures(96, |number| number >= LEARNED && number % 8 == 3);
     for kind in ["conv2d", "unet", "vae2d", "linear"] {
         let kind_of = format!("model.kind={kind}");
-        let small = if kind == "linear" { "model.latent=8" } else { "model.latent=16" };
+        let small = if kind == "linear" {
+            "model.latent=8"
+        } else {
+            "model.latent=16"
+        };
         let stream = stream(&[&kind_of, small, "output.heat_maps=maps"]);
         let done = run(&stream, trained(&stream), &files);
-        let opened: Vec<_> = done.alerts.iter().filter(|alert| alert.event == AlertEvent::Open).collect();
-        let found: Vec<i64> = opened.iter().map(|alert| alert.position.offset).filter(|&at| at >= 64).collect();
+        let opened: Vec<_> = done
+            .alerts
+            .iter()
+            .filter(|alert| alert.event == AlertEvent::Open)
+            .collect();
+        let found: Vec<i64> = opened
+            .iter()
+            .map(|alert| alert.position.offset)
+            .filter(|&at| at >= 64)
+            .collect();
         assert_eq!(found, [67, 75, 83, 91], "{kind}: {:?}", scores(&done));
         for alert in opened.iter().filter(|alert| alert.position.offset >= 64) {
             assert!(overlaps(&alert.regions[0]), "{kind}: {alert:?}");
-            assert!((alert.regions.iter().map(|region| region.share).sum::<f64>() - 1.0).abs() < 0.5, "{kind}");
-            let (_, png) = done.heat_maps.iter().find(|(id, _)| *id == alert.id).unwrap();
+            assert!(
+                (alert.regions.iter().map(|region| region.share).sum::<f64>() - 1.0).abs() < 0.5,
+                "{kind}"
+            );
+            let (_, png) = done
+                .heat_maps
+                .iter()
+                .find(|(id, _)| *id == alert.id)
+                .unwrap();
             let map = image::load_from_memory(png).unwrap().to_rgb8();
             assert_eq!((map.width(), map.height()), (96, 80));
             let [red, green, _] = map.get_pixel(HOLE[0] + 5, HOLE[1] + 5).0;
-            assert!(red > 100 && green < 60, "{kind}: the hole is red, found {red} {green}");
+            assert!(
+                red > 100 && green < 60,
+                "{kind}: the hole is red, found {red} {green}"
+            );
         }
-        assert!(done.alerts.iter().all(|alert| alert.event != AlertEvent::Close || alert.regions.is_empty()));
+        assert!(
+            done.alerts
+                .iter()
+                .all(|alert| alert.event != AlertEvent::Close || alert.regions.is_empty())
+        );
         assert!(done.alerts.iter().all(|alert| alert.fields.is_empty()));
     }
 }
@@ -85,13 +134,26 @@ fn every_kind_points_at_the_hole_and_at_nothing_else() {
 fn a_module_of_tiles_scores_images() {
     let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/blur.pt");
     let sha256 = hex::encode(Sha256::digest(fs::read(&module).unwrap()));
-    let (file, digest) = (format!("model.script={}", module.display()), format!("model.sha256={sha256}"));
+    let (file, digest) = (
+        format!("model.script={}", module.display()),
+        format!("model.sha256={sha256}"),
+    );
     let stream = stream(&["model.kind=torchscript", &file, &digest]);
     script::allow(std::slice::from_ref(&stream));
-    let done = run(&stream, trained(&stream), &pictures(LEARNED + 8, |number| number == LEARNED + 5));
-    let at: Vec<usize> = (LEARNED..LEARNED + 8).filter(|&n| done.outcomes[n].verdict == Verdict::Outlier).collect();
+    let done = run(
+        &stream,
+        trained(&stream),
+        &pictures(LEARNED + 8, |number| number == LEARNED + 5),
+    );
+    let at: Vec<usize> = (LEARNED..LEARNED + 8)
+        .filter(|&n| done.outcomes[n].verdict == Verdict::Outlier)
+        .collect();
     assert_eq!(at, [LEARNED + 5], "{:?}", scores(&done));
-    assert!(done.alerts.iter().any(|alert| alert.regions.first().is_some_and(overlaps)));
+    assert!(
+        done.alerts
+            .iter()
+            .any(|alert| alert.regions.first().is_some_and(overlaps))
+    );
 }
 
 fn scores(done: &Done) -> Vec<(f64, f64)> {
@@ -102,10 +164,21 @@ fn scores(done: &Done) -> Vec<(f64, f64)> {
 #[test]
 fn ssim_finds_a_hole_too() {
     let stream = stream(&["image.error=ssim", "training.epochs=8", "model.kind=unet"]);
-    let done = run(&stream, trained(&stream), &pictures(LEARNED + 4, |number| number == LEARNED + 2));
+    let done = run(
+        &stream,
+        trained(&stream),
+        &pictures(LEARNED + 4, |number| number == LEARNED + 2),
+    );
     let score = |number: usize| done.outcomes[number].scored.as_ref().unwrap().score;
-    let others = [0, 1, 3].map(|at| score(LEARNED + at)).into_iter().fold(0.0, f64::max);
-    assert!(score(LEARNED + 2) > others, "{} and {others}", score(LEARNED + 2));
+    let others = [0, 1, 3]
+        .map(|at| score(LEARNED + at))
+        .into_iter()
+        .fold(0.0, f64::max);
+    assert!(
+        score(LEARNED + 2) > others,
+        "{} and {others}",
+        score(LEARNED + 2)
+    );
 }
 
 #[test]
@@ -113,7 +186,11 @@ fn the_same_pictures_give_the_same_however_they_were_batched_and_resumed() {
     let stream = stream(&[]);
     let folder = tempfile::tempdir().unwrap();
     let saved = trained(&stream).save(folder.path()).unwrap();
-    assert_eq!(Bundle::load(&saved).unwrap().id(), trained(&stream).id(), "the same pictures, the same bundle");
+    assert_eq!(
+        Bundle::load(&saved).unwrap().id(),
+        trained(&stream).id(),
+        "the same pictures, the same bundle"
+    );
     let mut files = pictures(90, |number| number % 7 == 5);
     files[70] = b"no picture".to_vec();
     let whole = run(&stream, Bundle::load(&saved).unwrap(), &files);
@@ -121,22 +198,44 @@ fn the_same_pictures_give_the_same_however_they_were_batched_and_resumed() {
         let mut stored: HashMap<String, Vec<u8>> = HashMap::new();
         let (mut outcomes, mut alerts) = (Vec::new(), Vec::new());
         for (part, files) in files.chunks(resume).enumerate() {
-            let mut pipeline = Pipeline::new(stream.clone(), Some(Bundle::load(&saved).unwrap())).unwrap();
+            let mut pipeline =
+                Pipeline::new(stream.clone(), Some(Bundle::load(&saved).unwrap())).unwrap();
             let mut table = SeriesTable::new(9);
             for (at, files) in files.chunks(batch).enumerate() {
                 let first = part * resume + at * batch;
-                let messages: Vec<_> = files.iter().zip(first..).map(|(file, n)| message(n, file)).collect();
-                let mut load = |_, series: &str| stored.get(series).map(|bytes| codec::decode(bytes).unwrap());
+                let messages: Vec<_> = files
+                    .iter()
+                    .zip(first..)
+                    .map(|(file, n)| message(n, file))
+                    .collect();
+                let mut load = |_, series: &str| {
+                    stored
+                        .get(series)
+                        .map(|bytes| codec::decode(bytes).unwrap())
+                };
                 let done = pipeline.run(&messages, &mut table, &mut load).unwrap();
-                outcomes.extend(done.outcomes.into_iter().map(|o| (o.time, o.scored, o.threshold, o.verdict)));
+                outcomes.extend(
+                    done.outcomes
+                        .into_iter()
+                        .map(|o| (o.time, o.scored, o.threshold, o.verdict)),
+                );
                 alerts.extend(done.alerts);
             }
-            stored =
-                table.take_dirty().map(|slot| (slot.series.to_string(), codec::encode(&slot.state).unwrap())).collect();
+            stored = table
+                .take_dirty()
+                .map(|slot| (slot.series.to_string(), codec::encode(&slot.state).unwrap()))
+                .collect();
         }
-        let expected: Vec<_> =
-            whole.outcomes.iter().cloned().map(|o| (o.time, o.scored, o.threshold, o.verdict)).collect();
-        assert_eq!(outcomes, expected, "batches of {batch}, resumed after {resume}");
+        let expected: Vec<_> = whole
+            .outcomes
+            .iter()
+            .cloned()
+            .map(|o| (o.time, o.scored, o.threshold, o.verdict))
+            .collect();
+        assert_eq!(
+            outcomes, expected,
+            "batches of {batch}, resumed after {resume}"
+        );
         assert_eq!(alerts, whole.alerts);
     }
 }
@@ -149,19 +248,34 @@ fn a_camera_that_stands_still_is_a_fault_and_a_broken_picture_a_dead_letter() {
     files.push(files[0][..200].to_vec());
     let done = run(&stream, trained(&stream), &files);
     assert_eq!(done.outcomes.last().unwrap().verdict, Verdict::SensorFault);
-    let rejected: Vec<_> = done.rejected.iter().map(|rejected| (rejected.message, rejected.reason)).collect();
+    let rejected: Vec<_> = done
+        .rejected
+        .iter()
+        .map(|rejected| (rejected.message, rejected.reason))
+        .collect();
     assert_eq!(rejected, [(50, RejectReason::BadImage)]);
 }
 
 fn outlierd(args: &[&str], folder: &Path) -> String {
-    let out = Command::new(env!("CARGO_BIN_EXE_outlierd")).args(args).current_dir(folder).output().unwrap();
-    assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    let out = Command::new(env!("CARGO_BIN_EXE_outlierd"))
+        .args(args)
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    assert!(
+        out.status.success(),
+        "{args:?}: {}",
+        String::from_utf8_lossy(&out.stderr)
+    );
     String::from_utf8(out.stdout).unwrap()
 }
 
 fn write(folder: &Path, files: &[Vec<u8>]) {
     fs::create_dir_all(folder).unwrap();
-    files.iter().enumerate().for_each(|(at, file)| fs::write(folder.join(format!("{at:03}.png")), file).unwrap());
+    files
+        .iter()
+        .enumerate()
+        .for_each(|(at, file)| fs::write(folder.join(format!("{at:03}.png")), file).unwrap());
 }
 
 #[test]
@@ -178,33 +292,64 @@ fn the_commands_learn_replay_and_judge_folders_of_pictures() {
         image::Luma([if inside { 255 } else { 0 }])
     });
     fs::create_dir_all(at("ground_truth/hole")).unwrap();
-    (0..16).for_each(|n| mask.save(at(&format!("ground_truth/hole/{n:03}_mask.png"))).unwrap());
+    (0..16).for_each(|n| {
+        mask.save(at(&format!("ground_truth/hole/{n:03}_mask.png")))
+            .unwrap()
+    });
     let quick = pictures::QUICK.map(|setting| format!("streams.s.{setting}"));
-    let flags: Vec<String> =
-        quick.iter().flat_map(|setting| ["--set".into(), setting.replace("streams.s", "image_defaults")]).collect();
-    let mut args = vec!["evaluate", "--images", "stone", "--out", "out", "--set", "image_defaults.training.epochs=4"];
+    let flags: Vec<String> = quick
+        .iter()
+        .flat_map(|setting| {
+            [
+                "--set".into(),
+                setting.replace("streams.s", "image_defaults"),
+            ]
+        })
+        .collect();
+    let mut args = vec![
+        "evaluate",
+        "--images",
+        "stone",
+        "--out",
+        "out",
+        "--set",
+        "image_defaults.training.epochs=4",
+    ];
     args.extend(flags.iter().map(String::as_str));
     let text = outlierd(&args, folder.path());
     let figures: serde_json::Value =
-        serde_json::from_str(&fs::read_to_string(folder.path().join("out/figures.json")).unwrap()).unwrap();
+        serde_json::from_str(&fs::read_to_string(folder.path().join("out/figures.json")).unwrap())
+            .unwrap();
     assert_eq!(
-        (figures["all"]["records"].as_u64(), figures["all"]["anomalous"].as_u64()),
+        (
+            figures["all"]["records"].as_u64(),
+            figures["all"]["anomalous"].as_u64()
+        ),
         (Some(32), Some(16)),
         "{text}"
     );
     assert!(figures["all"]["roc_auc"].as_f64().unwrap() > 0.97, "{text}");
     let located = &figures["all"]["located"];
-    assert!(located["caught"].as_u64().unwrap() > 12 && located["caught"] == located["overlapping"], "{text}");
+    assert!(
+        located["caught"].as_u64().unwrap() > 12 && located["caught"] == located["overlapping"],
+        "{text}"
+    );
     let report = fs::read_to_string(folder.path().join("out/report.html")).unwrap();
     assert!(report.contains("data:image/png;base64,") && report.contains("hole/0"));
 
     let config = "service.model_dir = \"models\"\nservice.state_dir = \"state\"\n[streams.s]\ninput.topic = \"t\"\ntraining.epochs = 4\n";
     fs::write(folder.path().join("c.toml"), config).unwrap();
     let mut args = vec!["train", "--config", "c.toml", "stone/train/good"];
-    let flags: Vec<String> = quick.iter().flat_map(|setting| ["--set".into(), setting.clone()]).collect();
+    let flags: Vec<String> = quick
+        .iter()
+        .flat_map(|setting| ["--set".into(), setting.clone()])
+        .collect();
     args.extend(flags.iter().map(String::as_str));
     let text = outlierd(&args, folder.path());
-    assert!(text.contains("64 records to learn from") && text.contains("promoted"), "{text}");
+    assert!(
+        text.contains("64 records to learn from") && text.contains("promoted"),
+        "{text}"
+    );
     let id = fs::read_to_string(folder.path().join("models/s/current")).unwrap();
     let bundle = format!("models/s/{}", id.trim());
     let mut args = vec![
@@ -222,5 +367,12 @@ fn the_commands_learn_replay_and_judge_folders_of_pictures() {
     args.extend(flags.iter().map(String::as_str));
     outlierd(&args, folder.path());
     let scores = fs::read_to_string(folder.path().join("hole.csv")).unwrap();
-    assert!(scores.lines().filter(|line| line.contains(",outlier,")).count() > 12, "{scores}");
+    assert!(
+        scores
+            .lines()
+            .filter(|line| line.contains(",outlier,"))
+            .count()
+            > 12,
+        "{scores}"
+    );
 }

@@ -1,6 +1,9 @@
 //! What operators say of alerts: what thresholds, buffer, proofs and bundles make of it.
 
-#![expect(clippy::unwrap_used, reason = "a test says what it expects by unwrapping it, in its helpers too")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test says what it expects by unwrapping it, in its helpers too"
+)]
 
 mod two_readings;
 
@@ -46,7 +49,15 @@ impl Machine {
         engine.follow().unwrap();
         let pipeline = Pipeline::new(stream, Some(bundle)).unwrap();
         let table = SeriesTable::new(10);
-        Self { _models: models, registry, store, engine, pipeline, table, now: LEARNED }
+        Self {
+            _models: models,
+            registry,
+            store,
+            engine,
+            pipeline,
+            table,
+            now: LEARNED,
+        }
     }
 
     /// The engine after a restart.
@@ -60,9 +71,18 @@ impl Machine {
         for second in self.now..self.now + seconds {
             let mut batch = Batch::default();
             let (series, time) = (Cow::Borrowed(SERIES), time(second));
-            batch.records.push(Record { message: 0, partition: 0, offset: second, series, time });
+            batch.records.push(Record {
+                message: 0,
+                partition: 0,
+                offset: second,
+                series,
+                time,
+            });
             batch.values.extend(values(0, second, shift));
-            let done = self.pipeline.run_decoded(&[], batch, &mut self.table, &mut |_, _| None).unwrap();
+            let done = self
+                .pipeline
+                .run_decoded(&[], batch, &mut self.table, &mut |_, _| None)
+                .unwrap();
             alerts.extend(done.alerts);
             outcomes.extend(done.outcomes);
         }
@@ -72,13 +92,20 @@ impl Machine {
 
     /// What the lane does with what an operator says.
     fn teach(&mut self, feedback: &Feedback) {
-        let slot = self.table.slot(0, SERIES, || None, || unreachable!("the series is held")).unwrap();
-        self.pipeline.teach(&mut self.table.get_mut(slot).unwrap().state, feedback);
+        let slot = self
+            .table
+            .slot(0, SERIES, || None, || unreachable!("the series is held"))
+            .unwrap();
+        self.pipeline
+            .teach(&mut self.table.get_mut(slot).unwrap().state, feedback);
     }
 }
 
 fn opened(alerts: &[Alert]) -> usize {
-    alerts.iter().filter(|alert| alert.event == AlertEvent::Open).count()
+    alerts
+        .iter()
+        .filter(|alert| alert.event == AlertEvent::Open)
+        .count()
 }
 
 /// What is said of the seconds of an alert.
@@ -91,7 +118,11 @@ fn feedback(says: Says, from: i64, until: i64) -> Feedback {
         alert: Some(format!("alert-{from}")),
         from: at(from),
         until: at(until),
-        records: Some(Records { partition: 0, first: from, last: until }),
+        records: Some(Records {
+            partition: 0,
+            first: from,
+            last: until,
+        }),
         peak_score: None,
         bundle: None,
         at: at(until),
@@ -105,10 +136,18 @@ fn lesson(says: Says, from: i64, until: i64) -> Lesson {
         let shift = if second < from { 0.0 } else { 1.0 };
         (
             second,
-            TrainingRow { series: SERIES.into(), time: time(second), values: values(0, second, shift), image: None },
+            TrainingRow {
+                series: SERIES.into(),
+                time: time(second),
+                values: values(0, second, shift),
+                image: None,
+            },
         )
     };
-    Lesson { feedback: feedback(says, from, until), records: (from - 100..=until).map(row).collect() }
+    Lesson {
+        feedback: feedback(says, from, until),
+        records: (from - 100..=until).map(row).collect(),
+    }
 }
 
 fn normal_run(from: i64) -> Run {
@@ -117,7 +156,9 @@ fn normal_run(from: i64) -> Run {
         series: SERIES.into(),
         offset: from,
         times: seconds().map(time).collect(),
-        values: seconds().flat_map(|second| values(0, second, 0.0)).collect(),
+        values: seconds()
+            .flat_map(|second| values(0, second, 0.0))
+            .collect(),
         scores: vec![1.0; 60],
         ..Run::default()
     }
@@ -130,15 +171,26 @@ fn a_false_alarm_does_not_come_again_and_a_larger_one_does() {
     let began = machine.now;
     let (alerts, outcomes) = machine.run(60, 0.9);
     assert_eq!(opened(&alerts), 1);
-    let peak = outcomes.iter().filter_map(|o| o.scored.as_ref()).map(|s| s.score).fold(0.0, f64::max);
+    let peak = outcomes
+        .iter()
+        .filter_map(|o| o.scored.as_ref())
+        .map(|s| s.score)
+        .fold(0.0, f64::max);
     machine.run(300, 0.0);
     let bundle = machine.pipeline.bundle_id().map(ToString::to_string);
-    let said = Feedback { peak_score: Some(peak), bundle, ..feedback(Says::FalseAlarm, began, began + 60) };
+    let said = Feedback {
+        peak_score: Some(peak),
+        bundle,
+        ..feedback(Says::FalseAlarm, began, began + 60)
+    };
     machine.teach(&said);
     let threshold = |outcomes: &[Outcome]| outcomes.last().unwrap().threshold.unwrap();
     let lifted = threshold(&machine.run(1, 0.0).1);
     machine.teach(&said);
-    assert!((threshold(&machine.run(1, 0.0).1) / lifted - 1.0).abs() < 0.01, "saying it twice lifts no further");
+    assert!(
+        (threshold(&machine.run(1, 0.0).1) / lifted - 1.0).abs() < 0.01,
+        "saying it twice lifts no further"
+    );
     machine.run(298, 0.0);
     assert_eq!(opened(&machine.run(60, 0.9).0), 0, "the same again");
     machine.run(300, 0.0);
@@ -148,7 +200,10 @@ fn a_false_alarm_does_not_come_again_and_a_larger_one_does() {
     let mut other = Machine::new();
     other.run(600, 0.0);
     let before = threshold(&other.run(1, 0.0).1);
-    other.teach(&Feedback { bundle: Some("another one".into()), ..said });
+    other.teach(&Feedback {
+        bundle: Some("another one".into()),
+        ..said
+    });
     assert!((threshold(&other.run(1, 0.0).1) / before - 1.0).abs() < 0.01);
 }
 
@@ -161,7 +216,10 @@ fn a_new_normal_is_the_baseline_at_once() {
     assert_eq!(opened(&alerts), 1);
     machine.teach(&feedback(Says::NewNormal, began, machine.now));
     let (alerts, outcomes) = machine.run(100, 1.5);
-    assert!(alerts.iter().any(|alert| alert.event == AlertEvent::Close), "the alert is over: {alerts:?}");
+    assert!(
+        alerts.iter().any(|alert| alert.event == AlertEvent::Close),
+        "the alert is over: {alerts:?}"
+    );
     assert!(!outcomes.last().unwrap().alerting);
     assert_eq!(opened(&machine.run(600, 1.5).0), 0);
 }
@@ -169,15 +227,32 @@ fn a_new_normal_is_the_baseline_at_once() {
 #[test]
 fn records_of_a_false_alarm_are_kept_to_learn_from_and_outlast_others() {
     let mut machine = Machine::new();
-    machine.engine.learn_from(&lesson(Says::FalseAlarm, 5_000, 5_040)).unwrap();
-    let taught: Vec<&Run> = machine.engine.buffer().runs().filter(|run| run.taught).collect();
-    assert_eq!((taught.len(), taught[0].from(), taught[0].times.len()), (1, time(5_000), 41));
+    machine
+        .engine
+        .learn_from(&lesson(Says::FalseAlarm, 5_000, 5_040))
+        .unwrap();
+    let taught: Vec<&Run> = machine
+        .engine
+        .buffer()
+        .runs()
+        .filter(|run| run.taught)
+        .collect();
+    assert_eq!(
+        (taught.len(), taught[0].from(), taught[0].times.len()),
+        (1, time(5_000), 41)
+    );
     // More normal traffic than there is room for.
     let full = stream(&[]).retrain.records as i64 / 60 + 50;
-    machine.engine.take((0..full).map(|n| normal_run(6_000 + n * 64)).collect()).unwrap();
+    machine
+        .engine
+        .take((0..full).map(|n| normal_run(6_000 + n * 64)).collect())
+        .unwrap();
     assert!(machine.engine.buffer().runs().any(|run| run.taught));
     // It was a fault after all.
-    machine.engine.learn_from(&lesson(Says::Confirmed, 5_000, 5_040)).unwrap();
+    machine
+        .engine
+        .learn_from(&lesson(Says::Confirmed, 5_000, 5_040))
+        .unwrap();
     assert!(!machine.engine.buffer().runs().any(|run| run.taught));
 }
 
@@ -195,7 +270,10 @@ fn it_is_taken_to_heart_once_and_the_last_word_counts() {
     assert!(!is_known(&*machine.store, &changed.feedback).unwrap());
     machine.engine.learn_from(&changed).unwrap();
     assert_eq!(kept(&machine), 0, "it was no fault");
-    let without = Lesson { records: Vec::new(), ..confirmed };
+    let without = Lesson {
+        records: Vec::new(),
+        ..confirmed
+    };
     machine.engine.learn_from(&without).unwrap();
     assert_eq!(kept(&machine), 0, "the input no longer has its records");
 }
@@ -203,11 +281,22 @@ fn it_is_taken_to_heart_once_and_the_last_word_counts() {
 #[test]
 fn what_is_marked_leaves_the_buffer_stays_out_and_names_the_bundles_that_ate_it() {
     let mut machine = Machine::new();
-    machine.engine.take(vec![normal_run(2_000), normal_run(2_064)]).unwrap();
-    machine.engine.learn_from(&lesson(Says::MarkRange, 2_030, 2_079)).unwrap();
+    machine
+        .engine
+        .take(vec![normal_run(2_000), normal_run(2_064)])
+        .unwrap();
+    machine
+        .engine
+        .learn_from(&lesson(Says::MarkRange, 2_030, 2_079))
+        .unwrap();
     let seconds = |machine: &Machine| -> Vec<i64> {
-        let mut all: Vec<i64> =
-            machine.engine.buffer().runs().flat_map(|run| &run.times).map(|t| t.0 / 1_000_000).collect();
+        let mut all: Vec<i64> = machine
+            .engine
+            .buffer()
+            .runs()
+            .flat_map(|run| &run.times)
+            .map(|t| t.0 / 1_000_000)
+            .collect();
         all.sort_unstable();
         all
     };
@@ -218,8 +307,13 @@ fn what_is_marked_leaves_the_buffer_stays_out_and_names_the_bundles_that_ate_it(
     machine.engine.take(vec![normal_run(2_064)]).unwrap();
     assert_eq!(seconds(&machine), left);
     let bundle = machine.registry.load_current("s").unwrap().unwrap();
-    let ate = |machine: &Machine| learned_from(&bundle.manifest, &machine.registry.marked("s").unwrap()).count();
+    let ate = |machine: &Machine| {
+        learned_from(&bundle.manifest, &machine.registry.marked("s").unwrap()).count()
+    };
     assert_eq!(ate(&machine), 0, "it has learned from earlier ones");
-    machine.engine.learn_from(&lesson(Says::MarkRange, 100, 110)).unwrap();
+    machine
+        .engine
+        .learn_from(&lesson(Says::MarkRange, 100, 110))
+        .unwrap();
     assert_eq!(ate(&machine), 1);
 }

@@ -30,7 +30,13 @@ const ROUND_TRIP: Duration = Duration::from_millis(700);
 /// A broker of the input, and one that holds the scores.
 fn cluster() -> MockCluster<'static, DefaultProducerContext> {
     let cluster = MockCluster::new(2).unwrap();
-    for (topic, leader) in [("in", 1), ("in.scores", 2), ("in.alerts", 1), ("in.dead", 1), ("outlierd.rig.state", 1)] {
+    for (topic, leader) in [
+        ("in", 1),
+        ("in.scores", 2),
+        ("in.alerts", 1),
+        ("in.dead", 1),
+        ("outlierd.rig.state", 1),
+    ] {
         cluster.create_topic(topic, 1, 1).unwrap();
         cluster.partition_leader(topic, 0, Some(leader)).unwrap();
     }
@@ -38,10 +44,16 @@ fn cluster() -> MockCluster<'static, DefaultProducerContext> {
 }
 
 fn fill(brokers: &str, numbers: Range<usize>) {
-    let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap();
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .create()
+        .unwrap();
     for number in numbers {
         let (load, time) = ((number as f64 / 20.0).sin(), 1_767_225_600 + number);
-        let payload = format!("{{\"t\":{time},\"x\":{load:.3},\"y\":{:.3}}}", 3.0 + load + (number % 7) as f64 / 10.0);
+        let payload = format!(
+            "{{\"t\":{time},\"x\":{load:.3},\"y\":{:.3}}}",
+            3.0 + load + (number % 7) as f64 / 10.0
+        );
         let mut record = BaseRecord::to("in").key("rig").payload(&payload);
         while let Err((_, back)) = producer.send(record) {
             record = back;
@@ -101,24 +113,42 @@ impl Run {
             .create()
             .unwrap();
         reader.subscribe(&["in.scores"]).unwrap();
-        Self { daemon, _folder: folder, reader, scores: BTreeMap::new() }
+        Self {
+            daemon,
+            _folder: folder,
+            reader,
+            scores: BTreeMap::new(),
+        }
     }
 
     /// Reads scores until there are those of `records` records, and the lane has gone back so often.
     fn read_until(&mut self, records: usize, gone_back: usize) {
         let deadline = Instant::now() + PATIENCE;
-        while (self.scores.len() < records || self.gone_back() < gone_back) && Instant::now() < deadline {
+        while (self.scores.len() < records || self.gone_back() < gone_back)
+            && Instant::now() < deadline
+        {
             if let Some(Ok(message)) = self.reader.poll(Duration::from_millis(100)) {
                 let text = String::from_utf8(message.payload().unwrap().to_vec()).unwrap();
                 let score: serde_json::Value = serde_json::from_str(&text).unwrap();
-                self.scores.entry(score["position"]["offset"].as_i64().unwrap()).or_default().push(text);
+                self.scores
+                    .entry(score["position"]["offset"].as_i64().unwrap())
+                    .or_default()
+                    .push(text);
             }
         }
-        assert_eq!((self.scores.len(), self.gone_back()), (records, gone_back), "{}", self.daemon.log());
+        assert_eq!(
+            (self.scores.len(), self.gone_back()),
+            (records, gone_back),
+            "{}",
+            self.daemon.log()
+        );
     }
 
     fn gone_back(&self) -> usize {
-        self.daemon.log().matches("lane goes back to its last commit").count()
+        self.daemon
+            .log()
+            .matches("lane goes back to its last commit")
+            .count()
     }
 }
 
@@ -131,7 +161,10 @@ fn the_input_is_paused_while_the_output_is_slow() {
     let mut run = Run::start(&brokers, "at_least_once");
     run.read_until(60_000, 0);
     let log = run.daemon.log();
-    assert!(log.contains("the output is slower than the input: input paused"), "{log}");
+    assert!(
+        log.contains("the output is slower than the input: input paused"),
+        "{log}"
+    );
     assert!(log.contains("input goes on"), "{log}");
 }
 
@@ -154,7 +187,11 @@ fn a_commit_of_an_ended_generation_is_repeated_from_inside_the_group() {
     assert_eq!(log.matches("left_group=false").count(), 2, "{log}");
     assert_eq!(log.matches("partitions assigned").count(), 1, "{log}");
     // With the same scores: that the faults of scripts/chaos show, since this cluster hands out aborted states too.
-    let repeated = run.scores.values().filter(|scores| scores.len() > 1).count();
+    let repeated = run
+        .scores
+        .values()
+        .filter(|scores| scores.len() > 1)
+        .count();
     assert!(repeated > 0, "nothing was scored again");
 }
 
@@ -165,7 +202,12 @@ fn a_stop_does_not_wait_for_offsets_that_are_not_told() {
     let undecided = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS; 10_000];
     cluster.request_errors(RDKafkaApiKey::OffsetFetch, &undecided);
     let mut run = Run::start(&brokers, "exactly_once");
-    wait_for("the wait", || run.daemon.log().contains("the group's offsets are not told yet").then_some(()));
+    wait_for("the wait", || {
+        run.daemon
+            .log()
+            .contains("the group's offsets are not told yet")
+            .then_some(())
+    });
     run.daemon.stop();
     // The test's own reader has to close.
     cluster.clear_request_errors(RDKafkaApiKey::OffsetFetch);

@@ -1,6 +1,9 @@
 //! Training and running the autoencoders, seen from outside.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers included")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers included"
+)]
 
 use std::ops::ControlFlow;
 use std::thread;
@@ -51,7 +54,9 @@ fn curve(rows: usize, seed: u64) -> Vec<f32> {
         for field in 0..FIELDS {
             let noise: f32 = StandardNormal.sample(&mut rng);
             let harmonic = (1 + field % 2) as f32;
-            values.push(std::f32::consts::SQRT_2 * (harmonic * t + field as f32).sin() + 0.05 * noise);
+            values.push(
+                std::f32::consts::SQRT_2 * (harmonic * t + field as f32).sin() + 0.05 * noise,
+            );
         }
     }
     values
@@ -71,13 +76,23 @@ fn starts(rows: &[f32]) -> Vec<usize> {
 
 fn train(rows: &[f32], shape: &ModelShape, settings: &Training) -> Trained {
     let (train, held_out) = split(rows, shape.inputs());
-    let rows = Rows { values: rows, train: &train, held_out: &held_out };
-    fit(rows, shape, None, settings, &mut |_| ControlFlow::Continue(())).unwrap()
+    let rows = Rows {
+        values: rows,
+        train: &train,
+        held_out: &held_out,
+    };
+    fit(rows, shape, None, settings, &mut |_| {
+        ControlFlow::Continue(())
+    })
+    .unwrap()
 }
 
 fn mean_square_error(model: &dyn Autoencoder, rows: &[f32]) -> f64 {
     let x = rows_tensor(rows, model.shape().inputs()).unwrap();
-    (model.reconstruct(&x).unwrap() - x).square().mean(Kind::Double).double_value(&[])
+    (model.reconstruct(&x).unwrap() - x)
+        .square()
+        .mean(Kind::Double)
+        .double_value(&[])
 }
 
 fn bytes(model: &dyn Autoencoder) -> Vec<u8> {
@@ -92,28 +107,50 @@ fn dense_learns_a_curve_better_than_the_mean_and_than_two_components() {
     let of_mean = mean_square_error(train(&rows, &linear(0), &settings()).model.as_ref(), &fresh);
     let of_two = mean_square_error(train(&rows, &linear(2), &settings()).model.as_ref(), &fresh);
     assert!(error < 0.2 * of_mean, "dense {error}, mean {of_mean}");
-    assert!(error < 0.5 * of_two, "dense {error}, two components {of_two}");
+    assert!(
+        error < 0.5 * of_two,
+        "dense {error}, two components {of_two}"
+    );
     let reported = dense.holdout_loss.unwrap();
-    assert!((0.5..2.0).contains(&(error / reported)), "on new rows {error}, reported {reported}");
+    assert!(
+        (0.5..2.0).contains(&(error / reported)),
+        "on new rows {error}, reported {reported}"
+    );
 }
 
 #[test]
 fn same_rows_settings_and_seed_give_the_same_bytes_beside_other_trainings() {
     let rows = curve(300, 3);
-    let settings = Training { epochs: 5, trim: 0.05, ..settings() };
-    let other = Training { seed: 8, ..settings.clone() };
+    let settings = Training {
+        epochs: 5,
+        trim: 0.05,
+        ..settings()
+    };
+    let other = Training {
+        seed: 8,
+        ..settings.clone()
+    };
     for shape in [dense(1), dense(3), linear(3)] {
         let alone = bytes(train(&rows, &shape, &settings).model.as_ref());
         let together: Vec<Vec<u8>> = thread::scope(|scope| {
             let workers: Vec<_> = [&settings, &other, &settings]
-                .map(|settings| scope.spawn(|| bytes(train(&rows, &shape, settings).model.as_ref())))
+                .map(|settings| {
+                    scope.spawn(|| bytes(train(&rows, &shape, settings).model.as_ref()))
+                })
                 .into_iter()
                 .collect();
-            workers.into_iter().map(|worker| worker.join().unwrap()).collect()
+            workers
+                .into_iter()
+                .map(|worker| worker.join().unwrap())
+                .collect()
         });
         assert_eq!(together[0], alone, "{shape:?}");
         assert_eq!(together[2], alone, "{shape:?}");
-        assert_eq!(together[1] == alone, shape.kind == ModelKind::Linear, "only a network depends on the seed");
+        assert_eq!(
+            together[1] == alone,
+            shape.kind == ModelKind::Linear,
+            "only a network depends on the seed"
+        );
     }
 }
 
@@ -134,17 +171,36 @@ fn a_row_is_reconstructed_the_same_in_any_batch() {
     ];
     for shape in shapes {
         let rows = curve(150 * shape.window, 4);
-        let model = train(&rows, &shape, &Training { epochs: 1, ..settings() }).model;
+        let model = train(
+            &rows,
+            &shape,
+            &Training {
+                epochs: 1,
+                ..settings()
+            },
+        )
+        .model;
         let x = rows_tensor(&rows, shape.inputs()).unwrap();
         let (whole, codes) = (model.reconstruct(&x).unwrap(), model.encode(&x).unwrap());
         for size in (1..=40).chain([63, 64, 65, 100, 149]) {
             for start in [0, 1] {
                 let part = x.narrow(0, start, size).contiguous();
-                assert_eq!(model.reconstruct(&part).unwrap(), whole.narrow(0, start, size), "{shape:?} {start} {size}");
-                assert_eq!(model.encode(&part).unwrap(), codes.narrow(0, start, size), "{shape:?} {start} {size}");
+                assert_eq!(
+                    model.reconstruct(&part).unwrap(),
+                    whole.narrow(0, start, size),
+                    "{shape:?} {start} {size}"
+                );
+                assert_eq!(
+                    model.encode(&part).unwrap(),
+                    codes.narrow(0, start, size),
+                    "{shape:?} {start} {size}"
+                );
             }
         }
-        assert_eq!(model.reconstruct(&x.narrow(0, 0, 0)).unwrap().size(), [0, shape.inputs() as i64]);
+        assert_eq!(
+            model.reconstruct(&x.narrow(0, 0, 0)).unwrap().size(),
+            [0, shape.inputs() as i64]
+        );
     }
 }
 
@@ -159,25 +215,45 @@ fn five_percent_of_contamination_hardly_harms_a_trimmed_training() {
     let fresh = curve(500, 6);
     let anomaly = vec![6.0f32; FIELDS];
     for (shape, ratio_max) in [(dense(1), 1.5), (linear(4), 1.1)] {
-        let trimmed = Training { trim: 0.1, ..settings() };
+        let trimmed = Training {
+            trim: 0.1,
+            ..settings()
+        };
         let reference = mean_square_error(train(&clean, &shape, &trimmed).model.as_ref(), &fresh);
         let robust = train(&dirty, &shape, &trimmed).model;
         let fragile = train(&dirty, &shape, &settings()).model;
         let error = mean_square_error(robust.as_ref(), &fresh);
-        assert!(error < ratio_max * reference, "{shape:?}: {error} after contamination, {reference} without");
-        let (seen, missed) =
-            (mean_square_error(robust.as_ref(), &anomaly), mean_square_error(fragile.as_ref(), &anomaly));
-        assert!(seen > 10.0 * missed, "{shape:?}: the anomaly's error is {seen} trimmed, {missed} untrimmed");
+        assert!(
+            error < ratio_max * reference,
+            "{shape:?}: {error} after contamination, {reference} without"
+        );
+        let (seen, missed) = (
+            mean_square_error(robust.as_ref(), &anomaly),
+            mean_square_error(fragile.as_ref(), &anomaly),
+        );
+        assert!(
+            seen > 10.0 * missed,
+            "{shape:?}: the anomaly's error is {seen} trimmed, {missed} untrimmed"
+        );
     }
 }
 
 #[test]
 fn training_stops_early_and_keeps_the_best_epoch() {
     let rows = curve(400, 9);
-    let settings = Training { epochs: 200, patience: 3, learning_rate: 2e-2, ..settings() };
+    let settings = Training {
+        epochs: 200,
+        patience: 3,
+        learning_rate: 2e-2,
+        ..settings()
+    };
     let mut losses = Vec::new();
     let (train, held_out) = split(&rows, FIELDS);
-    let all = Rows { values: &rows, train: &train, held_out: &held_out };
+    let all = Rows {
+        values: &rows,
+        train: &train,
+        held_out: &held_out,
+    };
     let trained = fit(all, &dense(1), None, &settings, &mut |epoch: &Epoch| {
         losses.push(epoch.holdout_loss.unwrap());
         ControlFlow::Continue(())
@@ -190,16 +266,36 @@ fn training_stops_early_and_keeps_the_best_epoch() {
     assert_eq!(trained.holdout_loss, Some(least));
     assert_eq!(losses[trained.best_epoch - 1], least);
     // The kept weights are those of that epoch.
-    assert!((mean_square_error(trained.model.as_ref(), &rows[held_out[0]..]) - least).abs() < 1e-6 * least);
+    assert!(
+        (mean_square_error(trained.model.as_ref(), &rows[held_out[0]..]) - least).abs()
+            < 1e-6 * least
+    );
 }
 
 #[test]
 fn without_held_out_rows_every_epoch_is_run() {
-    let (rows, settings) = (curve(100, 1), Training { epochs: 6, patience: 1, ..settings() });
+    let (rows, settings) = (
+        curve(100, 1),
+        Training {
+            epochs: 6,
+            patience: 1,
+            ..settings()
+        },
+    );
     let starts = starts(&rows);
-    let rows = Rows { values: &rows, train: &starts, held_out: &[] };
-    let trained = fit(rows, &dense(1), None, &settings, &mut |_| ControlFlow::Continue(())).unwrap();
-    assert_eq!((trained.epochs, trained.best_epoch, trained.holdout_loss), (6, 6, None));
+    let rows = Rows {
+        values: &rows,
+        train: &starts,
+        held_out: &[],
+    };
+    let trained = fit(rows, &dense(1), None, &settings, &mut |_| {
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    assert_eq!(
+        (trained.epochs, trained.best_epoch, trained.holdout_loss),
+        (6, 6, None)
+    );
 }
 
 #[test]
@@ -207,12 +303,23 @@ fn a_break_cancels() {
     let mut seen = 0;
     let rows = curve(100, 1);
     let starts = starts(&rows);
-    let rows = Rows { values: &rows, train: &starts, held_out: &[] };
+    let rows = Rows {
+        values: &rows,
+        train: &starts,
+        held_out: &[],
+    };
     let result = fit(rows, &dense(1), None, &settings(), &mut |epoch| {
         seen = epoch.number;
-        if epoch.number == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if epoch.number == 3 {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     });
-    assert!(matches!(result.err(), Some(TrainError::Cancelled { epoch: 3 })));
+    assert!(matches!(
+        result.err(),
+        Some(TrainError::Cancelled { epoch: 3 })
+    ));
     assert_eq!(seen, 3);
 }
 
@@ -220,24 +327,61 @@ fn a_break_cancels() {
 fn rows_and_settings_that_cannot_be_trained_say_why() {
     let refuse = |rows: &[f32], settings: &Training| {
         let starts = starts(rows);
-        let rows = Rows { values: rows, train: &starts, held_out: &[] };
-        fit(rows, &dense(1), None, settings, &mut |_| ControlFlow::Continue(())).err().expect("accepted")
+        let rows = Rows {
+            values: rows,
+            train: &starts,
+            held_out: &[],
+        };
+        fit(rows, &dense(1), None, settings, &mut |_| {
+            ControlFlow::Continue(())
+        })
+        .err()
+        .expect("accepted")
     };
-    assert!(matches!(refuse(&[], &settings()), TrainError::TooFewRows { rows: 0 }));
-    assert!(matches!(refuse(&[0.0; 15 * FIELDS], &settings()), TrainError::TooFewRows { rows: 15 }));
+    assert!(matches!(
+        refuse(&[], &settings()),
+        TrainError::TooFewRows { rows: 0 }
+    ));
+    assert!(matches!(
+        refuse(&[0.0; 15 * FIELDS], &settings()),
+        TrainError::TooFewRows { rows: 15 }
+    ));
     assert!(matches!(
         refuse(&[0.0; 20 * FIELDS + 1], &settings()),
-        TrainError::Model(ModelError::Rows { values: 1, inputs: 8 })
+        TrainError::Model(ModelError::Rows {
+            values: 1,
+            inputs: 8
+        })
     ));
     let mut rows = curve(100, 1);
     rows[5 * FIELDS + 3] = f32::NAN;
-    assert!(matches!(refuse(&rows, &settings()), TrainError::NotFinite { row: 5 }));
-    let error = refuse(&curve(100, 1), &Training { learning_rate: 1e30, ..settings() });
+    assert!(matches!(
+        refuse(&rows, &settings()),
+        TrainError::NotFinite { row: 5 }
+    ));
+    let error = refuse(
+        &curve(100, 1),
+        &Training {
+            learning_rate: 1e30,
+            ..settings()
+        },
+    );
     assert!(matches!(error, TrainError::Diverged { .. }));
-    assert!(error.to_string().contains("lower training.learning_rate"), "{error}");
+    assert!(
+        error.to_string().contains("lower training.learning_rate"),
+        "{error}"
+    );
     // A single step, after which no loss is taken.
-    let one_step = Training { epochs: 1, batch: 1000, learning_rate: 1e30, ..settings() };
-    assert!(matches!(refuse(&curve(100, 1), &one_step), TrainError::Diverged { epoch: 1, .. }));
+    let one_step = Training {
+        epochs: 1,
+        batch: 1000,
+        learning_rate: 1e30,
+        ..settings()
+    };
+    assert!(matches!(
+        refuse(&curve(100, 1), &one_step),
+        TrainError::Diverged { epoch: 1, .. }
+    ));
 }
 
 #[test]
@@ -247,29 +391,64 @@ fn inputs_of_another_size_or_kind_are_refused() {
         Tensor::zeros([3, 7], (Kind::Float, tch::Device::Cpu)),
         Tensor::zeros([3, 8], (Kind::Double, tch::Device::Cpu)),
     ] {
-        assert!(matches!(model.reconstruct(&x), Err(ModelError::Input { inputs: 8, .. })));
-        assert!(matches!(model.encode(&x), Err(ModelError::Input { inputs: 8, .. })));
+        assert!(matches!(
+            model.reconstruct(&x),
+            Err(ModelError::Input { inputs: 8, .. })
+        ));
+        assert!(matches!(
+            model.encode(&x),
+            Err(ModelError::Input { inputs: 8, .. })
+        ));
     }
-    assert!(model.encode(&Tensor::zeros([8], (Kind::Float, tch::Device::Cpu))).is_err());
+    assert!(
+        model
+            .encode(&Tensor::zeros([8], (Kind::Float, tch::Device::Cpu)))
+            .is_err()
+    );
 }
 
 #[test]
 fn weights_that_do_not_fit_the_shape_are_named() {
-    let model = train(&curve(100, 1), &dense(1), &Training { epochs: 1, ..settings() }).model;
+    let model = train(
+        &curve(100, 1),
+        &dense(1),
+        &Training {
+            epochs: 1,
+            ..settings()
+        },
+    )
+    .model;
     let fresh = || weights::decode(&bytes(model.as_ref())).unwrap();
     assert!(from_weights(&dense(1), fresh()).is_ok());
 
-    let refuse = |weights| from_weights(&dense(1), weights).err().map(|error| error.to_string()).unwrap();
+    let refuse = |weights| {
+        from_weights(&dense(1), weights)
+            .err()
+            .map(|error| error.to_string())
+            .unwrap()
+    };
     let mut missing = fresh();
     missing.remove("decoder.1.bias");
     assert_eq!(refuse(missing), "weight decoder.1.bias is missing");
     let mut unknown = fresh();
     unknown.insert("extra".to_owned(), Tensor::from_slice(&[1.0f32]));
-    assert_eq!(refuse(unknown), "weight extra does not belong to a dense model");
+    assert_eq!(
+        refuse(unknown),
+        "weight extra does not belong to a dense model"
+    );
     let mut infinite = fresh();
-    infinite.insert("encoder.1.bias".to_owned(), Tensor::from_slice(&[0.0, f32::INFINITY]));
-    assert_eq!(refuse(infinite), "weight encoder.1.bias holds a number that is not finite");
+    infinite.insert(
+        "encoder.1.bias".to_owned(),
+        Tensor::from_slice(&[0.0, f32::INFINITY]),
+    );
+    assert_eq!(
+        refuse(infinite),
+        "weight encoder.1.bias holds a number that is not finite"
+    );
     let mut short = fresh();
     short.insert("encoder.1.bias".to_owned(), Tensor::from_slice(&[0.0f32]));
-    assert_eq!(refuse(short), "weight encoder.1.bias has size [1], the shape needs [2]");
+    assert_eq!(
+        refuse(short),
+        "weight encoder.1.bias has size [1], the shape needs [2]"
+    );
 }

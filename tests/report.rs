@@ -1,6 +1,9 @@
 //! The evaluation's report in a real Chromium: its plots are drawn, its pictures load, and nothing is asked of a network.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers included")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers included"
+)]
 
 use std::fs;
 use std::io::Cursor;
@@ -13,7 +16,9 @@ fn sequence(name: &str, independent: bool) -> Sequence {
     let labels: Vec<bool> = (0..400).map(|at| at >= 350).collect();
     Sequence {
         name: name.into(),
-        times: (0..400).map(|second| EventTime(second * 1_000_000)).collect(),
+        times: (0..400)
+            .map(|second| EventTime(second * 1_000_000))
+            .collect(),
         scores: labels
             .iter()
             .enumerate()
@@ -30,8 +35,15 @@ fn sequence(name: &str, independent: bool) -> Sequence {
 
 fn picture(name: &str, anomalous: bool) -> Picture {
     let mut png = Cursor::new(Vec::new());
-    image::RgbImage::new(24, 16).write_to(&mut png, image::ImageFormat::Png).unwrap();
-    Picture { name: name.into(), score: 7.0, anomalous, png: png.into_inner() }
+    image::RgbImage::new(24, 16)
+        .write_to(&mut png, image::ImageFormat::Png)
+        .unwrap();
+    Picture {
+        name: name.into(),
+        score: 7.0,
+        anomalous,
+        png: png.into_inner(),
+    }
 }
 
 /// The page as Chromium has it once its scripts have run.
@@ -43,7 +55,10 @@ fn rendered(page: &str) -> String {
         .into_iter()
         .find(|name| Command::new(name).arg("--version").output().is_ok())
         .expect("scripts/setup --test installs chromium");
-    let profile = format!("--user-data-dir={}", folder.path().join("profile").display());
+    let profile = format!(
+        "--user-data-dir={}",
+        folder.path().join("profile").display()
+    );
     // No network: a script from elsewhere would not come.
     let flags = [
         "--headless",
@@ -52,27 +67,50 @@ fn rendered(page: &str) -> String {
         "--host-resolver-rules=MAP * ~NOTFOUND",
         "--virtual-time-budget=20000",
     ];
-    let out = Command::new(browser).args(flags).arg(profile).arg("--dump-dom").arg(&path).output().unwrap();
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let out = Command::new(browser)
+        .args(flags)
+        .arg(profile)
+        .arg("--dump-dom")
+        .arg(&path)
+        .output()
+        .unwrap();
+    assert!(
+        out.status.success(),
+        "{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
     String::from_utf8(out.stdout).unwrap()
 }
 
 #[test]
 fn the_report_opens_with_its_plots_and_pictures_and_without_a_network() {
-    let images =
-        Sequence { pictures: vec![picture("hole/003", true), picture("good/007", false)], ..sequence("stone", true) };
+    let images = Sequence {
+        pictures: vec![picture("hole/003", true), picture("good/007", false)],
+        ..sequence("stone", true)
+    };
     let (all, sequences) = figures(vec![sequence("pump & valve", false), images], 20);
     // Whether a picture was drawn only the browser knows.
     let check = "<script>addEventListener('load',()=>{document.title='sizes:'+[...document.querySelectorAll('figure img')]\
                  .map(i=>i.naturalWidth+'x'+i.naturalHeight).join(',')})</script></body>";
     let page = report::html("a report", &all, &sequences).replacen("</body>", check, 1);
     let dom = rendered(&page);
-    assert!(dom.contains("<title>sizes:24x16,24x16</title>"), "both pictures are drawn");
+    assert!(
+        dom.contains("<title>sizes:24x16,24x16</title>"),
+        "both pictures are drawn"
+    );
     for number in 0..3 {
         let start = dom.find(&format!("<div id=\"plot-{number}\"")).unwrap();
-        let end = dom[start..].find("<h2>").map_or(dom.len(), |end| start + end);
-        assert!(dom[start..end].contains("class=\"main-svg\""), "plot {number} is drawn");
-        assert!(dom[start..end].contains("class=\"trace"), "and has something on it");
+        let end = dom[start..]
+            .find("<h2>")
+            .map_or(dom.len(), |end| start + end);
+        assert!(
+            dom[start..end].contains("class=\"main-svg\""),
+            "plot {number} is drawn"
+        );
+        assert!(
+            dom[start..end].contains("class=\"trace"),
+            "and has something on it"
+        );
     }
     assert!(dom.contains("good/007 (false alarm): 7.0"));
 }

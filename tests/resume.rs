@@ -30,8 +30,9 @@ const SERIES: [&str; 3] = ["a", "b", "c"];
 /// Four readings of one load, and their own noise.
 fn reading(rng: &mut ChaCha8Rng, step: usize) -> [f64; 4] {
     let load = (step as f64 / 17.0).sin();
-    [50.0, 6.0, 20.0, 1.0]
-        .map(|mean| mean * (1.0 + 0.1 * load + 0.02 * rng.sample::<f64, _>(rand_distr::StandardNormal)))
+    [50.0, 6.0, 20.0, 1.0].map(|mean| {
+        mean * (1.0 + 0.1 * load + 0.02 * rng.sample::<f64, _>(rand_distr::StandardNormal))
+    })
 }
 
 fn stream(kind: &str, window: usize, latent: usize, more: &[&str]) -> Stream {
@@ -46,7 +47,13 @@ fn stream(kind: &str, window: usize, latent: usize, more: &[&str]) -> Stream {
     ];
     let more = more.iter().map(|&setting| format!("streams.s.{setting}"));
     let overrides = overrides.into_iter().chain(more).collect();
-    load(&Sources { overrides, ..Sources::default() }).unwrap().streams.remove(0)
+    load(&Sources {
+        overrides,
+        ..Sources::default()
+    })
+    .unwrap()
+    .streams
+    .remove(0)
 }
 
 /// A stream of each kind of model, and the folder of a bundle for it.
@@ -75,8 +82,18 @@ static TRAINED: LazyLock<Vec<(Arc<Stream>, PathBuf, tempfile::TempDir)>> = LazyL
         trained("conv", 8, 2, &[short[0], short[1], "stride=3"]),
         trained("lstm", 5, 2, &short),
         trained("vae", 1, 2, &short),
-        trained("linear", 4, 2, &["resample.period=\"2s\"", "model.context=[\"time_of_day\"]"]),
-        trained("conv_vae", 6, 2, &[short[0], short[1], "score.over=window", "stride=6"]),
+        trained(
+            "linear",
+            4,
+            2,
+            &["resample.period=\"2s\"", "model.context=[\"time_of_day\"]"],
+        ),
+        trained(
+            "conv_vae",
+            6,
+            2,
+            &[short[0], short[1], "score.over=window", "stride=6"],
+        ),
     ]
 });
 
@@ -88,7 +105,11 @@ fn payloads(seed: u64) -> Vec<(&'static str, String)> {
     for step in 400..700 {
         for (index, series) in SERIES.into_iter().enumerate() {
             let mut values = reading(&mut rng, step).map(Some);
-            shift[index] = if rng.random_bool(0.01) { 40 } else { shift[index].saturating_sub(1) };
+            shift[index] = if rng.random_bool(0.01) {
+                40
+            } else {
+                shift[index].saturating_sub(1)
+            };
             if shift[index] > 0 {
                 values[index] = values[index].map(|v| 1.4 * v);
             }
@@ -97,10 +118,23 @@ fn payloads(seed: u64) -> Vec<(&'static str, String)> {
                 1 => values[3] = values[3].map(|v| 100.0 * v),
                 _ => {}
             }
-            let time = if rng.random_bool(0.01) { step - 5 } else { step };
+            let time = if rng.random_bool(0.01) {
+                step - 5
+            } else {
+                step
+            };
             let [w, x, y, z] = values;
-            let text = serde_json::json!({ "time": 1_767_225_600 + time, "w": w, "x": x, "y": y, "z": z }).to_string();
-            payloads.push((series, if rng.random_bool(0.005) { text[1..].to_owned() } else { text }));
+            let text =
+                serde_json::json!({ "time": 1_767_225_600 + time, "w": w, "x": x, "y": y, "z": z })
+                    .to_string();
+            payloads.push((
+                series,
+                if rng.random_bool(0.005) {
+                    text[1..].to_owned()
+                } else {
+                    text
+                },
+            ));
         }
     }
     payloads
@@ -119,7 +153,11 @@ fn run(
     let (mut pipeline, mut table) = (fresh(), SeriesTable::new(10));
     let mut stored: HashMap<String, Vec<u8>> = HashMap::new();
     let (mut outcomes, mut alerts) = (Vec::new(), Vec::new());
-    let all: Vec<(i64, &(&str, String))> = payloads.iter().enumerate().map(|(i, p)| (i as i64, p)).collect();
+    let all: Vec<(i64, &(&str, String))> = payloads
+        .iter()
+        .enumerate()
+        .map(|(i, p)| (i as i64, p))
+        .collect();
     for part in all.chunks(resume.unwrap_or(all.len())) {
         for chunk in part.chunks(batch) {
             let messages: Vec<Message<'_>> = chunk
@@ -133,15 +171,25 @@ fn run(
                     headers: None,
                 })
                 .collect();
-            let mut load = |_, series: &str| stored.get(series).map(|bytes| codec::decode(bytes).unwrap());
+            let mut load = |_, series: &str| {
+                stored
+                    .get(series)
+                    .map(|bytes| codec::decode(bytes).unwrap())
+            };
             let done = pipeline.run(&messages, &mut table, &mut load).unwrap();
             // The index of the message is that inside its batch.
-            outcomes.extend(done.outcomes.into_iter().map(|outcome| Outcome { message: 0, ..outcome }));
+            outcomes.extend(done.outcomes.into_iter().map(|outcome| Outcome {
+                message: 0,
+                ..outcome
+            }));
             alerts.extend(done.alerts);
         }
         if resume.is_some() {
-            stored
-                .extend(table.take_dirty().map(|slot| (slot.series.to_string(), codec::encode(&slot.state).unwrap())));
+            stored.extend(
+                table
+                    .take_dirty()
+                    .map(|slot| (slot.series.to_string(), codec::encode(&slot.state).unwrap())),
+            );
             (pipeline, table) = (fresh(), SeriesTable::new(10));
         }
     }

@@ -1,6 +1,9 @@
 //! Retraining from end to end on simulated pumps: what is kept, who goes live, who does not, and the way back.
 
-#![expect(clippy::unwrap_used, reason = "a test says what it expects by unwrapping it, in its helpers too")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test says what it expects by unwrapping it, in its helpers too"
+)]
 
 use std::borrow::Cow;
 use std::ops::ControlFlow;
@@ -49,7 +52,11 @@ fn stream() -> Stream {
         "streams.pumps.retrain.half_life=1d".to_owned(),
         "streams.pumps.retrain.records=12000".to_owned(),
     ];
-    let settings = load(&Sources { overrides, ..Sources::default() }).unwrap();
+    let settings = load(&Sources {
+        overrides,
+        ..Sources::default()
+    })
+    .unwrap();
     settings.streams.into_iter().next().unwrap()
 }
 
@@ -62,8 +69,15 @@ struct Plant {
 
 impl Plant {
     fn new() -> Self {
-        let plan = FleetPlan { pumps: PUMPS, ..FleetPlan::default() };
-        Self { fleet: Fleet::new(plan.clone(), &[]), plan, table: SeriesTable::new(100) }
+        let plan = FleetPlan {
+            pumps: PUMPS,
+            ..FleetPlan::default()
+        };
+        Self {
+            fleet: Fleet::new(plan.clone(), &[]),
+            plan,
+            table: SeriesTable::new(100),
+        }
     }
 
     /// Runs `steps` steps, whose readings `change` may change; returns what was learned and the alerts.
@@ -79,13 +93,24 @@ impl Plant {
             now = self.plan.time_of(step);
             let mut batch = Batch::default();
             for (pump, reading) in self.fleet.readings().enumerate() {
-                let (offset, series) = ((step as usize * PUMPS + pump) as i64, Cow::Owned(FleetPlan::name_of(pump)));
-                batch.records.push(Record { message: pump, partition: 0, offset, series, time: now });
+                let (offset, series) = (
+                    (step as usize * PUMPS + pump) as i64,
+                    Cow::Owned(FleetPlan::name_of(pump)),
+                );
+                batch.records.push(Record {
+                    message: pump,
+                    partition: 0,
+                    offset,
+                    series,
+                    time: now,
+                });
                 let mut values = *reading.values;
                 change(pump, &mut values);
                 batch.values.extend(values);
             }
-            let done = pipeline.run_decoded(&[], batch, &mut self.table, &mut |_, _| None).unwrap();
+            let done = pipeline
+                .run_decoded(&[], batch, &mut self.table, &mut |_, _| None)
+                .unwrap();
             learned.extend(done.learned.into_iter().map(|(_, row)| row));
             alerts.extend(done.alerts);
         }
@@ -107,38 +132,69 @@ fn fixture() -> &'static Fixture {
         let stream = Arc::new(stream());
         let models = tempfile::tempdir().unwrap();
         let registry = Arc::new(Registry::open(models.path()).unwrap());
-        let engine = Engine::open(stream.clone(), registry.clone(), Arc::new(MemoryStore::default())).unwrap();
-        let (mut plant, mut pipeline) = (Plant::new(), Pipeline::new(stream.clone(), None).unwrap());
+        let engine = Engine::open(
+            stream.clone(),
+            registry.clone(),
+            Arc::new(MemoryStore::default()),
+        )
+        .unwrap();
+        let (mut plant, mut pipeline) =
+            (Plant::new(), Pipeline::new(stream.clone(), None).unwrap());
         pipeline.collect(engine.admission().clone());
         let (learned, ..) = plant.run(&mut pipeline, LEARNED, |_, _| {});
-        let bundle = learn(&stream, &TrainingSet::new(learned), None, &mut |_| ControlFlow::Continue(())).unwrap();
+        let bundle = learn(&stream, &TrainingSet::new(learned), None, &mut |_| {
+            ControlFlow::Continue(())
+        })
+        .unwrap();
         bundle.save(registry.root()).unwrap();
-        registry.promote("pumps", bundle.id(), "the first one").unwrap();
+        registry
+            .promote("pumps", bundle.id(), "the first one")
+            .unwrap();
         let champion = bundle.id().to_owned();
         pipeline.swap(Some(bundle)).unwrap();
         let (_, _, now) = plant.run(&mut pipeline, KEPT, |_, _| {});
         let runs = pipeline.take_collected();
-        Fixture { models, champion, runs, now }
+        Fixture {
+            models,
+            champion,
+            runs,
+            now,
+        }
     })
 }
 
 /// A registry of the test's own with the champion live, and an engine on it.
-fn engine(stream: &Arc<Stream>, folder: &Path, store: &Arc<MemoryStore>) -> (Arc<Registry>, Engine) {
+fn engine(
+    stream: &Arc<Stream>,
+    folder: &Path,
+    store: &Arc<MemoryStore>,
+) -> (Arc<Registry>, Engine) {
     let fixture = fixture();
     let registry = Arc::new(Registry::open(folder).unwrap());
     champion().save(registry.root()).unwrap();
-    registry.promote("pumps", &fixture.champion, "the first one").unwrap();
+    registry
+        .promote("pumps", &fixture.champion, "the first one")
+        .unwrap();
     let mut engine = Engine::open(stream.clone(), registry.clone(), store.clone()).unwrap();
     engine.follow().unwrap();
     (registry, engine)
 }
 
 fn champion() -> Bundle {
-    Bundle::load(&fixture().models.path().join("pumps").join(&fixture().champion)).unwrap()
+    Bundle::load(
+        &fixture()
+            .models
+            .path()
+            .join("pumps")
+            .join(&fixture().champion),
+    )
+    .unwrap()
 }
 
 fn challenge(engine: &mut Engine) -> Result<Verdict, RetrainError> {
-    engine.challenge(Reason::Command, fixture().now, &mut || ControlFlow::Continue(()))
+    engine.challenge(Reason::Command, fixture().now, &mut || {
+        ControlFlow::Continue(())
+    })
 }
 
 fn kept(registry: &Registry, id: &str) -> Option<Verdict> {
@@ -147,15 +203,33 @@ fn kept(registry: &Registry, id: &str) -> Option<Verdict> {
 
 #[test]
 fn normal_traffic_of_all_series_is_kept_and_survives_a_restart() {
-    let (stream, dir, store) = (Arc::new(stream()), tempfile::tempdir().unwrap(), Arc::new(MemoryStore::default()));
+    let (stream, dir, store) = (
+        Arc::new(stream()),
+        tempfile::tempdir().unwrap(),
+        Arc::new(MemoryStore::default()),
+    );
     let (registry, mut engine) = engine(&stream, dir.path(), &store);
     engine.take(fixture().runs.clone()).unwrap();
     assert_eq!(engine.buffer().series(), PUMPS);
-    assert!(engine.buffer().len() > KEPT * PUMPS * 3 / 4, "{} of {}", engine.buffer().len(), KEPT * PUMPS);
+    assert!(
+        engine.buffer().len() > KEPT * PUMPS * 3 / 4,
+        "{} of {}",
+        engine.buffer().len(),
+        KEPT * PUMPS
+    );
     assert!(engine.due(fixture().now).unwrap().is_none());
-    let (plan, runs) = (engine.plan().clone(), engine.buffer().runs().cloned().collect::<Vec<_>>());
+    let (plan, runs) = (
+        engine.plan().clone(),
+        engine.buffer().runs().cloned().collect::<Vec<_>>(),
+    );
     let again = Engine::open(stream, registry, store).unwrap();
-    assert_eq!((again.plan(), again.buffer().runs().cloned().collect::<Vec<_>>()), (&plan, runs));
+    assert_eq!(
+        (
+            again.plan(),
+            again.buffer().runs().cloned().collect::<Vec<_>>()
+        ),
+        (&plan, runs)
+    );
 }
 
 #[test]
@@ -166,18 +240,46 @@ fn a_challenger_that_proves_itself_goes_live_and_the_same_traffic_makes_the_same
     let verdict = challenge(&mut engine).unwrap();
     assert!(verdict.passed, "{:#?}", verdict.tests);
     assert_eq!(verdict.champion, fixture().champion);
-    assert_eq!(registry.current("pumps").unwrap(), Some(verdict.challenger.clone()));
-    assert_eq!(kept(&registry, &verdict.challenger).as_ref(), Some(&verdict), "it is kept as a file");
-    let manifest = registry.load("pumps", &verdict.challenger).unwrap().manifest;
-    let learned = manifest.origin.learned_from.iter().map(|segment| segment.until).max().unwrap();
-    assert!(learned < verdict.held_out.from, "it has not learned from what it is tried on");
+    assert_eq!(
+        registry.current("pumps").unwrap(),
+        Some(verdict.challenger.clone())
+    );
+    assert_eq!(
+        kept(&registry, &verdict.challenger).as_ref(),
+        Some(&verdict),
+        "it is kept as a file"
+    );
+    let manifest = registry
+        .load("pumps", &verdict.challenger)
+        .unwrap()
+        .manifest;
+    let learned = manifest
+        .origin
+        .learned_from
+        .iter()
+        .map(|segment| segment.until)
+        .max()
+        .unwrap();
+    assert!(
+        learned < verdict.held_out.from,
+        "it has not learned from what it is tried on"
+    );
     // Every field has a fault of every kind that is found, for a plant as regular as this one.
-    let shifts = verdict.sensitivity.iter().filter(|s| s.kind == Kind::LevelShift);
-    assert_eq!(shifts.filter(|s| s.smallest.is_some()).count(), SENSORS, "{:?}", verdict.sensitivity);
+    let shifts = verdict
+        .sensitivity
+        .iter()
+        .filter(|s| s.kind == Kind::LevelShift);
+    assert_eq!(
+        shifts.filter(|s| s.smallest.is_some()).count(),
+        SENSORS,
+        "{:?}",
+        verdict.sensitivity
+    );
 
     let other = tempfile::tempdir().unwrap();
     let (_, mut twin) = self::engine(&stream, other.path(), &Arc::new(MemoryStore::default()));
-    twin.take(fixture().runs.iter().rev().cloned().collect()).unwrap();
+    twin.take(fixture().runs.iter().rev().cloned().collect())
+        .unwrap();
     assert_eq!(challenge(&mut twin).unwrap().challenger, verdict.challenger);
 }
 
@@ -190,7 +292,15 @@ fn a_warm_challenger_starts_from_the_champion() {
     let set = TrainingSet::of_runs(&fixture().runs);
     let go_on = &mut |_: &_| ControlFlow::Continue(());
     let champion = champion();
-    let mut loss = |start| learn(&warm, &set, start, go_on).unwrap().manifest.origin.metrics.holdout_loss.unwrap();
+    let mut loss = |start| {
+        learn(&warm, &set, start, go_on)
+            .unwrap()
+            .manifest
+            .origin
+            .metrics
+            .holdout_loss
+            .unwrap()
+    };
     let (warm, fresh) = (loss(Some(&champion)), loss(None));
     assert!(warm < 0.5 * fresh, "{warm} {fresh}");
 }
@@ -205,14 +315,35 @@ fn a_challenger_that_learned_from_faults_is_refused() {
     let poisoned = runs.len() * 7 / 10;
     for (number, run) in runs.iter_mut().take(poisoned).enumerate() {
         let field = number % SENSORS;
-        let fault = Fault { kind: Kind::Variance, field, size: 8.0 };
-        inject(&mut run.values, SENSORS, &fault, 0, Sensor::ALL[field].spread(), number as u64);
+        let fault = Fault {
+            kind: Kind::Variance,
+            field,
+            size: 8.0,
+        };
+        inject(
+            &mut run.values,
+            SENSORS,
+            &fault,
+            0,
+            Sensor::ALL[field].spread(),
+            number as u64,
+        );
     }
     engine.take(runs).unwrap();
     let verdict = challenge(&mut engine).unwrap();
-    assert!(!verdict.passed && verdict.failed().contains(&"injected_faults"), "{:#?}", verdict.tests);
-    assert_eq!(registry.current("pumps").unwrap(), Some(fixture().champion.clone()));
-    assert_eq!(kept(&registry, &verdict.challenger).map(|verdict| verdict.passed), Some(false));
+    assert!(
+        !verdict.passed && verdict.failed().contains(&"injected_faults"),
+        "{:#?}",
+        verdict.tests
+    );
+    assert_eq!(
+        registry.current("pumps").unwrap(),
+        Some(fixture().champion.clone())
+    );
+    assert_eq!(
+        kept(&registry, &verdict.challenger).map(|verdict| verdict.passed),
+        Some(false)
+    );
 }
 
 /// The fixture's traffic, cut where an engine would, and a confirmed fault.
@@ -221,21 +352,48 @@ fn examine(challenger: Bundle, confirmed: &[Confirmed]) -> Verdict {
     let mut runs = fixture().runs.clone();
     runs.sort_by_key(Run::from);
     let cut = runs.len() * 8 / 10;
-    let (all, held_out) = (TrainingSet::of_runs(&runs), TrainingSet::of_runs(&runs[cut..]));
+    let (all, held_out) = (
+        TrainingSet::of_runs(&runs),
+        TrainingSet::of_runs(&runs[cut..]),
+    );
     let (reason, at) = ("test", fixture().now);
-    let case = Case { stream: &stream, all: &all, held_out: &held_out, confirmed, reason, at };
-    case.examine(challenger, champion(), None, &mut || ControlFlow::Continue(())).unwrap()
+    let case = Case {
+        stream: &stream,
+        all: &all,
+        held_out: &held_out,
+        confirmed,
+        reason,
+        at,
+    };
+    case.examine(challenger, champion(), None, &mut || {
+        ControlFlow::Continue(())
+    })
+    .unwrap()
 }
 
 #[test]
 fn a_challenger_with_broken_weights_is_refused() {
     let good = champion();
-    let shape = ModelShape { members: 1, ..good.manifest.shape.clone() };
-    let random = Network::initialised(&shape, &mut rand_chacha::ChaCha8Rng::seed_from_u64(5)).unwrap();
+    let shape = ModelShape {
+        members: 1,
+        ..good.manifest.shape.clone()
+    };
+    let random =
+        Network::initialised(&shape, &mut rand_chacha::ChaCha8Rng::seed_from_u64(5)).unwrap();
     let created = good.manifest.created;
-    let broken = Bundle::new(good.manifest.origin, good.calibration, Box::new(random), created).unwrap();
+    let broken = Bundle::new(
+        good.manifest.origin,
+        good.calibration,
+        Box::new(random),
+        created,
+    )
+    .unwrap();
     let verdict = examine(broken, &[]);
-    assert!(!verdict.passed && verdict.failed().contains(&"reconstruction"), "{:#?}", verdict.tests);
+    assert!(
+        !verdict.passed && verdict.failed().contains(&"reconstruction"),
+        "{:#?}",
+        verdict.tests
+    );
 }
 
 #[test]
@@ -245,37 +403,91 @@ fn a_challenger_that_misses_a_confirmed_fault_is_refused() {
     let (rows, begins) = (rows.end - 400..rows.end, 300);
     let mut values = set.rows[rows.start * SENSORS..rows.end * SENSORS].to_vec();
     let field = Sensor::Flow.index();
-    inject(&mut values, SENSORS, &Fault { kind: Kind::LevelShift, field, size: 3.0 }, begins, 7.0, 1);
-    let confirmed = [Confirmed { course: Course { times: set.times[rows].to_vec(), values }, begins }];
+    inject(
+        &mut values,
+        SENSORS,
+        &Fault {
+            kind: Kind::LevelShift,
+            field,
+            size: 3.0,
+        },
+        begins,
+        7.0,
+        1,
+    );
+    let confirmed = [Confirmed {
+        course: Course {
+            times: set.times[rows].to_vec(),
+            values,
+        },
+        begins,
+    }];
     // The same model, deaf: whatever it meets is near what it calls normal.
     let good = champion();
     let mut deaf = good.calibration.clone();
     deaf.covariance.iter_mut().for_each(|c| *c *= 1e4);
-    let deaf = Bundle::new(good.manifest.origin, deaf, good.model, good.manifest.created).unwrap();
+    let deaf = Bundle::new(
+        good.manifest.origin,
+        deaf,
+        good.model,
+        good.manifest.created,
+    )
+    .unwrap();
     let verdict = examine(deaf, &confirmed);
-    assert!(verdict.failed().contains(&"confirmed_faults"), "{:#?}", verdict.tests);
-    assert!(examine(champion(), &confirmed).passed, "the champion itself has nothing to fear");
+    assert!(
+        verdict.failed().contains(&"confirmed_faults"),
+        "{:#?}",
+        verdict.tests
+    );
+    assert!(
+        examine(champion(), &confirmed).passed,
+        "the champion itself has nothing to fear"
+    );
 }
 
 #[test]
 fn a_bundle_that_raises_more_alerts_than_it_promised_goes_back() {
-    let (stream, dir, store) = (Arc::new(stream()), tempfile::tempdir().unwrap(), Arc::new(MemoryStore::default()));
+    let (stream, dir, store) = (
+        Arc::new(stream()),
+        tempfile::tempdir().unwrap(),
+        Arc::new(MemoryStore::default()),
+    );
     let (registry, mut engine) = engine(&stream, dir.path(), &store);
     engine.take(fixture().runs.clone()).unwrap();
     let verdict = challenge(&mut engine).unwrap();
     assert!(verdict.passed);
     engine.admission().count(1, 0.5);
-    assert!(!engine.probe(fixture().now).unwrap(), "one alert is nothing to go back for");
+    assert!(
+        !engine.probe(fixture().now).unwrap(),
+        "one alert is nothing to go back for"
+    );
     engine.admission().count(30, 0.5);
     assert!(engine.probe(fixture().now).unwrap());
-    assert_eq!(registry.current("pumps").unwrap(), Some(fixture().champion.clone()));
-    assert!(registry.history("pumps").unwrap().last().unwrap().why.starts_with("brought back"));
+    assert_eq!(
+        registry.current("pumps").unwrap(),
+        Some(fixture().champion.clone())
+    );
+    assert!(
+        registry
+            .history("pumps")
+            .unwrap()
+            .last()
+            .unwrap()
+            .why
+            .starts_with("brought back")
+    );
     // The same traffic makes the same challenger: it is not let in again by itself, after a restart neither.
     drop(engine);
     let mut engine = Engine::open(stream, registry.clone(), store).unwrap();
     engine.follow().unwrap();
-    assert_eq!(challenge(&mut engine).unwrap().challenger, verdict.challenger);
-    assert_eq!(registry.current("pumps").unwrap(), Some(fixture().champion.clone()));
+    assert_eq!(
+        challenge(&mut engine).unwrap().challenger,
+        verdict.challenger
+    );
+    assert_eq!(
+        registry.current("pumps").unwrap(),
+        Some(fixture().champion.clone())
+    );
 }
 
 #[test]
@@ -285,7 +497,10 @@ fn a_pinned_bundle_stays() {
     registry.pin("pumps", true).unwrap();
     engine.take(fixture().runs.clone()).unwrap();
     assert!(challenge(&mut engine).unwrap().passed);
-    assert_eq!(registry.current("pumps").unwrap(), Some(fixture().champion.clone()));
+    assert_eq!(
+        registry.current("pumps").unwrap(),
+        Some(fixture().champion.clone())
+    );
 }
 
 #[test]
@@ -302,9 +517,15 @@ fn settled() -> (Plant, Pipeline, Bundle) {
     let stream = Arc::new(stream());
     let set = TrainingSet::of_runs(&fixture().runs);
     let other = learn(&stream, &set, None, &mut |_| ControlFlow::Continue(())).unwrap();
-    let (mut plant, mut pipeline) = (Plant::new(), Pipeline::new(stream, Some(champion())).unwrap());
+    let (mut plant, mut pipeline) = (
+        Plant::new(),
+        Pipeline::new(stream, Some(champion())).unwrap(),
+    );
     let (_, alerts, _) = plant.run(&mut pipeline, 1_500, |_, _| {});
-    assert!(alerts.iter().all(|alert| alert.kind != AlertKind::Anomaly), "{alerts:#?}");
+    assert!(
+        alerts.iter().all(|alert| alert.kind != AlertKind::Anomaly),
+        "{alerts:#?}"
+    );
     (plant, pipeline, other)
 }
 
@@ -313,7 +534,10 @@ fn a_swap_on_normal_traffic_makes_no_alert() {
     let (mut plant, mut pipeline, other) = settled();
     pipeline.swap(Some(other)).unwrap();
     let (_, alerts, _) = plant.run(&mut pipeline, 600, |_, _| {});
-    assert!(alerts.iter().all(|alert| alert.kind != AlertKind::Anomaly), "{alerts:#?}");
+    assert!(
+        alerts.iter().all(|alert| alert.kind != AlertKind::Anomaly),
+        "{alerts:#?}"
+    );
 }
 
 #[test]
@@ -325,22 +549,38 @@ fn an_open_alert_outlasts_a_swap_and_ends_with_its_fault() {
         }
     };
     let anomalies = |alerts: Vec<Alert>| {
-        let of =
-            alerts.into_iter().filter(|alert| alert.kind == AlertKind::Anomaly && alert.event != AlertEvent::Update);
-        of.map(|alert| (alert.series, alert.event)).collect::<Vec<_>>()
+        let of = alerts
+            .into_iter()
+            .filter(|alert| alert.kind == AlertKind::Anomaly && alert.event != AlertEvent::Update);
+        of.map(|alert| (alert.series, alert.event))
+            .collect::<Vec<_>>()
     };
     let (_, alerts, _) = plant.run(&mut pipeline, 120, shift);
-    assert_eq!(anomalies(alerts), [("pump-01".to_owned(), AlertEvent::Open)]);
+    assert_eq!(
+        anomalies(alerts),
+        [("pump-01".to_owned(), AlertEvent::Open)]
+    );
     pipeline.swap(Some(other)).unwrap();
     let (_, alerts, _) = plant.run(&mut pipeline, 120, shift);
-    assert_eq!(anomalies(alerts), [], "the fault goes on, and so does its alert");
+    assert_eq!(
+        anomalies(alerts),
+        [],
+        "the fault goes on, and so does its alert"
+    );
     let (_, alerts, _) = plant.run(&mut pipeline, 300, |_, _| {});
-    assert_eq!(anomalies(alerts), [("pump-01".to_owned(), AlertEvent::Close)]);
+    assert_eq!(
+        anomalies(alerts),
+        [("pump-01".to_owned(), AlertEvent::Close)]
+    );
 }
 
 #[test]
 fn a_training_that_is_broken_off_leaves_the_live_bundle_and_is_due_again() {
-    let (stream, dir, store) = (Arc::new(stream()), tempfile::tempdir().unwrap(), Arc::new(MemoryStore::default()));
+    let (stream, dir, store) = (
+        Arc::new(stream()),
+        tempfile::tempdir().unwrap(),
+        Arc::new(MemoryStore::default()),
+    );
     let (registry, mut engine) = engine(&stream, dir.path(), &store);
     engine.take(fixture().runs.clone()).unwrap();
     let mut all = 0;
@@ -354,14 +594,28 @@ fn a_training_that_is_broken_off_leaves_the_live_bundle_and_is_due_again() {
         let mut asked = 0;
         let broken = engine.challenge(Reason::Command, fixture().now, &mut || {
             asked += 1;
-            if asked >= at { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if asked >= at {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         });
         assert!(matches!(broken, Err(RetrainError::Cancelled)), "{broken:?}");
-        assert_eq!((asked, registry.current("pumps").unwrap().as_deref()), (at, Some(live.as_str())));
+        assert_eq!(
+            (asked, registry.current("pumps").unwrap().as_deref()),
+            (at, Some(live.as_str()))
+        );
     }
-    assert!(engine.due(fixture().now).unwrap().is_none(), "its time began with it");
+    assert!(
+        engine.due(fixture().now).unwrap().is_none(),
+        "its time began with it"
+    );
     engine.put_off(fixture().now).unwrap();
     let mut again = Engine::open(stream, registry, store).unwrap();
     again.follow().unwrap();
-    assert_eq!(again.due(fixture().now).unwrap(), Some(Reason::Period), "after a restart too");
+    assert_eq!(
+        again.due(fixture().now).unwrap(),
+        Some(Reason::Period),
+        "after a restart too"
+    );
 }

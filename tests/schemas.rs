@@ -13,7 +13,9 @@ use schemars::JsonSchema;
 use serde_json::json;
 
 fn path(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas").join(format!("{name}.schema.json"))
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("schemas")
+        .join(format!("{name}.schema.json"))
 }
 
 fn validator<T: JsonSchema>() -> jsonschema::Validator {
@@ -23,7 +25,8 @@ fn validator<T: JsonSchema>() -> jsonschema::Validator {
 
 /// The text of the file must be equal, so that a change shows in the review.
 fn assert_is_schema_of<T: JsonSchema>(name: &str) {
-    let text = serde_json::to_string_pretty(&schemars::schema_for!(T)).expect("a schema is JSON") + "\n";
+    let text =
+        serde_json::to_string_pretty(&schemars::schema_for!(T)).expect("a schema is JSON") + "\n";
     if std::env::var_os("UPDATE_SCHEMAS").is_some() {
         std::fs::write(path(name), &text).expect("the schema is written");
     }
@@ -35,7 +38,11 @@ fn assert_is_schema_of<T: JsonSchema>(name: &str) {
 }
 
 fn position() -> InputPosition {
-    InputPosition { topic: "plant.pumps".into(), partition: 4, offset: 17 }
+    InputPosition {
+        topic: "plant.pumps".into(),
+        partition: 4,
+        offset: 17,
+    }
 }
 
 fn alert() -> Alert {
@@ -55,9 +62,24 @@ fn alert() -> Alert {
         threshold: Some(2.0),
         ratio: Some(0.75),
         peak_ratio: Some(3.0),
-        fields: vec![FieldShare { name: "temp".into(), value: 90.0, expected: 70.0, share: 0.8 }],
-        regions: vec![Region { x: 40, y: 12, width: 16, height: 9, share: 1.0 }],
-        faults: vec![FieldFault { name: "flow".into(), kind: FaultKind::Missing, value: None }],
+        fields: vec![FieldShare {
+            name: "temp".into(),
+            value: 90.0,
+            expected: 70.0,
+            share: 0.8,
+        }],
+        regions: vec![Region {
+            x: 40,
+            y: 12,
+            width: 16,
+            height: 9,
+            share: 1.0,
+        }],
+        faults: vec![FieldFault {
+            name: "flow".into(),
+            kind: FaultKind::Missing,
+            value: None,
+        }],
         bundle: "b1".into(),
         provisional: false,
         missing_records: 0,
@@ -91,7 +113,11 @@ fn feedback_is_valid_and_what_is_none_is_not() {
     let validator = validator::<Control>();
     assert!(validator.is_valid(&feedback));
     assert!(serde_json::from_value::<Control>(feedback.clone()).is_ok());
-    for (key, value) in [("says", json!("perhaps")), ("from", json!(12)), ("type", json!("rumour"))] {
+    for (key, value) in [
+        ("says", json!("perhaps")),
+        ("from", json!(12)),
+        ("type", json!("rumour")),
+    ] {
         let mut wrong = feedback.clone();
         wrong[key] = value;
         assert!(!validator.is_valid(&wrong), "{key}");
@@ -103,14 +129,31 @@ fn feedback_is_valid_and_what_is_none_is_not() {
 fn alerts_are_valid_and_what_is_none_is_not() {
     let validator = validator::<Alert>();
     let full = serde_json::to_value(alert()).expect("an alert is JSON");
-    assert_eq!(validator.iter_errors(&full).map(|error| error.to_string()).collect::<Vec<_>>(), Vec::<String>::new());
+    assert_eq!(
+        validator
+            .iter_errors(&full)
+            .map(|error| error.to_string())
+            .collect::<Vec<_>>(),
+        Vec::<String>::new()
+    );
 
-    let fault = Alert { closed_at: None, score: None, threshold: None, ratio: None, peak_ratio: None, ..alert() };
+    let fault = Alert {
+        closed_at: None,
+        score: None,
+        threshold: None,
+        ratio: None,
+        peak_ratio: None,
+        ..alert()
+    };
     let fault = serde_json::to_value(fault).expect("an alert is JSON");
     assert!(validator.is_valid(&fault), "what a sensor fault leaves out");
     assert_eq!(fault.get("score"), None, "left out, not null");
 
-    for (key, value) in [("severity", json!("fatal")), ("sequence", json!(-1)), ("unknown", json!(1))] {
+    for (key, value) in [
+        ("severity", json!("fatal")),
+        ("sequence", json!(-1)),
+        ("unknown", json!(1)),
+    ] {
         let mut wrong = full.clone();
         wrong[key] = value;
         assert!(!validator.is_valid(&wrong), "{key}");

@@ -1,6 +1,9 @@
 //! The self-test: what live series would catch today, from their committed states, and a detector that has gone blind.
 
-#![expect(clippy::unwrap_used, reason = "a test says what it expects by unwrapping it, in its helpers too")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test says what it expects by unwrapping it, in its helpers too"
+)]
 
 mod two_readings;
 
@@ -26,7 +29,10 @@ use self::two_readings::{time, values};
 const SERIES: [&str; 4] = ["a", "b", "c", "d"];
 
 fn stream() -> Arc<Stream> {
-    two_readings::stream(&["streams.s.retrain.guard=1s", "streams.s.retrain.self_test=5m"])
+    two_readings::stream(&[
+        "streams.s.retrain.guard=1s",
+        "streams.s.retrain.self_test=5m",
+    ])
 }
 
 /// Four series that have run for a while, their states committed.
@@ -52,25 +58,59 @@ impl Plant {
         engine.publish_to(outbox);
         engine.follow().unwrap();
 
-        let (mut pipeline, mut table) = (Pipeline::new(stream, Some(bundle)).unwrap(), SeriesTable::new(10));
+        let (mut pipeline, mut table) = (
+            Pipeline::new(stream, Some(bundle)).unwrap(),
+            SeriesTable::new(10),
+        );
         pipeline.collect(engine.admission().clone());
-        let all = (1_000..NOW).flat_map(|second| (0..SERIES.len()).map(move |series| (series, second)));
+        let all =
+            (1_000..NOW).flat_map(|second| (0..SERIES.len()).map(move |series| (series, second)));
         for (number, (series, second)) in all.enumerate() {
             let (offset, name) = (number as i64, Cow::Borrowed(SERIES[series]));
-            let record = Record { message: 0, partition: 0, offset, series: name, time: time(second) };
-            let batch = Batch { records: vec![record], values: values(series, second, 0.0), ..Batch::default() };
-            pipeline.run_decoded(&[], batch, &mut table, &mut |_, _| None).unwrap();
+            let record = Record {
+                message: 0,
+                partition: 0,
+                offset,
+                series: name,
+                time: time(second),
+            };
+            let batch = Batch {
+                records: vec![record],
+                values: values(series, second, 0.0),
+                ..Batch::default()
+            };
+            pipeline
+                .run_decoded(&[], batch, &mut table, &mut |_, _| None)
+                .unwrap();
         }
         engine.take(pipeline.take_collected()).unwrap();
-        let states: Vec<_> = table.take_dirty().map(|slot| (slot.series.to_string(), slot.state.clone())).collect();
-        let plant = Self { _models: models, store, engine, published };
-        states.iter().for_each(|(series, state)| plant.put(series, state));
+        let states: Vec<_> = table
+            .take_dirty()
+            .map(|slot| (slot.series.to_string(), slot.state.clone()))
+            .collect();
+        let plant = Self {
+            _models: models,
+            store,
+            engine,
+            published,
+        };
+        states
+            .iter()
+            .for_each(|(series, state)| plant.put(series, state));
         plant
     }
 
     fn put(&self, series: &str, state: &SeriesState) {
         let states = vec![(0, series.to_owned(), Some(codec::encode(state).unwrap()))];
-        self.store.commit("s", &Commit { states, ..Commit::default() }).unwrap();
+        self.store
+            .commit(
+                "s",
+                &Commit {
+                    states,
+                    ..Commit::default()
+                },
+            )
+            .unwrap();
     }
 
     fn state(&self, series: &str) -> SeriesState {
@@ -82,7 +122,8 @@ impl Plant {
         let plan = Plan::new(&stream().threshold, Duration::from_secs(1));
         for series in SERIES {
             let mut state = self.state(series);
-            state.scoring.as_mut().unwrap().threshold = ThresholdState::calibrated(&plan, &[score; 1_000]);
+            state.scoring.as_mut().unwrap().threshold =
+                ThresholdState::calibrated(&plan, &[score; 1_000]);
             self.put(series, &state);
         }
     }
@@ -115,9 +156,16 @@ fn healthy_series_catch_what_they_should_and_nothing_of_theirs_changes() {
     assert_eq!(plant.engine.seeing().tested(), SERIES.len());
     for field in 0..2 {
         let size = plant.engine.seeing().detectable(field).unwrap();
-        assert!((0.5..=4.0).contains(&size), "field {field}: {size} standard deviations");
+        assert!(
+            (0.5..=4.0).contains(&size),
+            "field {field}: {size} standard deviations"
+        );
     }
-    assert_eq!(SERIES.map(|series| plant.state(series)), before, "it is a shadow of them that is tested");
+    assert_eq!(
+        SERIES.map(|series| plant.state(series)),
+        before,
+        "it is a shadow of them that is tested"
+    );
     assert_eq!(plant.announced(), (vec![], vec![]));
     // Not due again so soon.
     plant.drive_thresholds(1e6);
@@ -135,12 +183,22 @@ fn a_stream_whose_thresholds_were_driven_up_is_blind_once_and_sees_again_once() 
     }
     let (events, alerts) = plant.announced();
     assert_eq!((events, alerts.len()), (vec![true], 1));
-    assert_eq!((alerts[0].0, alerts[0].1), (AlertKind::Blind, AlertEvent::Open));
-    SERIES.iter().zip(&healthy).for_each(|(series, state)| plant.put(series, state));
+    assert_eq!(
+        (alerts[0].0, alerts[0].1),
+        (AlertKind::Blind, AlertEvent::Open)
+    );
+    SERIES
+        .iter()
+        .zip(&healthy)
+        .for_each(|(series, state)| plant.put(series, state));
     plant.engine.self_test(time(NOW + 296)).unwrap();
     let (again, closed) = plant.announced();
     assert_eq!((again, closed.len()), (vec![false], 1));
-    assert_eq!((closed[0].1, &closed[0].2), (AlertEvent::Close, &alerts[0].2), "the alert that was opened is closed");
+    assert_eq!(
+        (closed[0].1, &closed[0].2),
+        (AlertEvent::Close, &alerts[0].2),
+        "the alert that was opened is closed"
+    );
 }
 
 #[test]
@@ -148,5 +206,11 @@ fn a_series_with_an_open_alert_or_of_long_ago_tells_nothing() {
     let mut plant = Plant::new();
     // An hour later all of them are silent.
     plant.engine.self_test(time(NOW + 3_600)).unwrap();
-    assert_eq!((plant.engine.seeing().tested(), plant.engine.seeing().detectable(0)), (0, None));
+    assert_eq!(
+        (
+            plant.engine.seeing().tested(),
+            plant.engine.seeing().detectable(0)
+        ),
+        (0, None)
+    );
 }

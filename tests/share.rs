@@ -1,6 +1,9 @@
 //! What machines share: model folders that are kept alike by two topics, here kept in memory.
 
-#![expect(clippy::unwrap_used, reason = "a test says what it expects by unwrapping it, in its helpers too")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test says what it expects by unwrapping it, in its helpers too"
+)]
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -17,10 +20,23 @@ use outlierd::state::Store;
 use outlierd::state::memory::MemoryStore;
 
 fn stream() -> Stream {
-    let overrides =
-        ["streams.s.input.topic=t", "streams.s.record.fields=[\"x\", \"y\"]", "streams.s.model.kind=linear"];
-    let overrides = overrides.into_iter().chain(["streams.s.model.latent=1"]).map(str::to_owned).collect();
-    load(&Sources { overrides, ..Sources::default() }).unwrap().streams.remove(0)
+    let overrides = [
+        "streams.s.input.topic=t",
+        "streams.s.record.fields=[\"x\", \"y\"]",
+        "streams.s.model.kind=linear",
+    ];
+    let overrides = overrides
+        .into_iter()
+        .chain(["streams.s.model.latent=1"])
+        .map(str::to_owned)
+        .collect();
+    load(&Sources {
+        overrides,
+        ..Sources::default()
+    })
+    .unwrap()
+    .streams
+    .remove(0)
 }
 
 /// A bundle of its own for each number.
@@ -57,12 +73,19 @@ impl Machine {
         let registry = Arc::new(Registry::open(models.path()).unwrap());
         let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
         let mirror = Mirror::open(registry.clone(), store.clone(), ["s".to_owned()]).unwrap();
-        Self { _models: models, registry, store, mirror, read: 0 }
+        Self {
+            _models: models,
+            registry,
+            store,
+            mirror,
+            read: 0,
+        }
     }
 
     /// Starts again with the same folders.
     fn restart(&mut self) {
-        self.mirror = Mirror::open(self.registry.clone(), self.store.clone(), ["s".to_owned()]).unwrap();
+        self.mirror =
+            Mirror::open(self.registry.clone(), self.store.clone(), ["s".to_owned()]).unwrap();
         self.read = 0;
     }
 
@@ -76,11 +99,18 @@ impl Machine {
         for message in &topics.0[self.read..] {
             match message {
                 Outgoing::Control(key, value) => {
-                    let value = value.as_ref().map(|value| serde_json::to_vec(value).unwrap());
-                    assert_eq!(self.mirror.take_control("control", key, value.as_deref()), None);
+                    let value = value
+                        .as_ref()
+                        .map(|value| serde_json::to_vec(value).unwrap());
+                    assert_eq!(
+                        self.mirror.take_control("control", key, value.as_deref()),
+                        None
+                    );
                 }
                 Outgoing::Part(key, part) => {
-                    let part = part.as_ref().map(|(label, bytes)| (label.clone(), bytes.as_slice()));
+                    let part = part
+                        .as_ref()
+                        .map(|(label, bytes)| (label.clone(), bytes.as_slice()));
                     self.mirror.take_part("bundles", key, part);
                 }
             }
@@ -104,7 +134,11 @@ fn settle(topics: &mut Topics, machines: &mut [&mut Machine]) {
         if topics.0.len() == before && machines.iter().all(|machine| machine.read == before) {
             return;
         }
-        assert!(round < 20, "they tell each other for ever: {:?}", topics.0.len());
+        assert!(
+            round < 20,
+            "they tell each other for ever: {:?}",
+            topics.0.len()
+        );
     }
 }
 
@@ -119,15 +153,35 @@ fn a_late_joiner_starts_with_what_is_live_and_keeps_up() {
     b.registry.load_current("s").unwrap();
 
     a.promote(&second, "proved itself");
-    a.registry.attach("s", second.id(), "verdict.json", b"{}").unwrap();
+    a.registry
+        .attach("s", second.id(), "verdict.json", b"{}")
+        .unwrap();
     settle(&mut topics, &mut [&mut a, &mut b]);
     assert_eq!(b.live().as_deref(), Some(second.id()));
-    assert!(b.registry.attached("s", second.id(), "verdict.json").unwrap().is_some());
-    assert!(b.registry.history("s").unwrap().last().unwrap().why.contains("proved itself, on another machine"));
+    assert!(
+        b.registry
+            .attached("s", second.id(), "verdict.json")
+            .unwrap()
+            .is_some()
+    );
+    assert!(
+        b.registry
+            .history("s")
+            .unwrap()
+            .last()
+            .unwrap()
+            .why
+            .contains("proved itself, on another machine")
+    );
     // The other way round: a command on the second machine.
-    b.registry.promote("s", first.id(), "rolled back by hand").unwrap();
+    b.registry
+        .promote("s", first.id(), "rolled back by hand")
+        .unwrap();
     settle(&mut topics, &mut [&mut a, &mut b]);
-    assert_eq!([a.live(), b.live()], [Some(first.id().to_owned()), Some(first.id().to_owned())]);
+    assert_eq!(
+        [a.live(), b.live()],
+        [Some(first.id().to_owned()), Some(first.id().to_owned())]
+    );
 }
 
 #[test]
@@ -146,14 +200,22 @@ fn what_changed_while_a_machine_was_away_is_told_apart() {
     b.promote(&third, "promoted by hand");
     b.restart();
     settle(&mut topics, &mut [&mut a, &mut b]);
-    assert_eq!([a.live(), b.live()], [Some(third.id().to_owned()), Some(third.id().to_owned())]);
+    assert_eq!(
+        [a.live(), b.live()],
+        [Some(third.id().to_owned()), Some(third.id().to_owned())]
+    );
     // Both have: the later one counts.
     a.registry.promote("s", first.id(), "by hand").unwrap();
     a.turn(&mut topics, true);
-    b.registry.promote("s", second.id(), "by hand, later").unwrap();
+    b.registry
+        .promote("s", second.id(), "by hand, later")
+        .unwrap();
     b.restart();
     settle(&mut topics, &mut [&mut a, &mut b]);
-    assert_eq!([a.live(), b.live()], [Some(second.id().to_owned()), Some(second.id().to_owned())]);
+    assert_eq!(
+        [a.live(), b.live()],
+        [Some(second.id().to_owned()), Some(second.id().to_owned())]
+    );
 }
 
 #[test]
@@ -215,7 +277,10 @@ fn a_pin_and_a_training_that_is_asked_for_reach_the_one_who_trains() {
     b.restart();
     a.restart();
     settle(&mut topics, &mut [&mut a, &mut b]);
-    assert!(!a.registry.take_wanted("s").unwrap(), "and not again at every start");
+    assert!(
+        !a.registry.take_wanted("s").unwrap(),
+        "and not again at every start"
+    );
     a.registry.pin("s", false).unwrap();
     settle(&mut topics, &mut [&mut a, &mut b]);
     assert!(!b.registry.is_pinned("s").unwrap());
@@ -229,11 +294,19 @@ fn the_topic_holds_the_newest_bundles_only() {
         a.promote(&bundle, "another one");
         settle(&mut topics, &mut [&mut a, &mut b]);
     }
-    let removed = topics.0.iter().filter(|message| matches!(message, Outgoing::Part(_, None))).count();
+    let removed = topics
+        .0
+        .iter()
+        .filter(|message| matches!(message, Outgoing::Part(_, None)))
+        .count();
     assert!((3..=4).contains(&removed), "{removed}");
     a.restart();
     b.restart();
     let before = topics.0.len();
     settle(&mut topics, &mut [&mut a, &mut b]);
-    assert_eq!(topics.0.len(), before, "and nobody sends the old ones again");
+    assert_eq!(
+        topics.0.len(),
+        before,
+        "and nobody sends the old ones again"
+    );
 }

@@ -1,6 +1,9 @@
 //! Series that fall silent, through the daemon's own pipeline.
 
-#![expect(clippy::unwrap_used, reason = "a test says what it expects by unwrapping it, in its helpers too")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test says what it expects by unwrapping it, in its helpers too"
+)]
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -16,9 +19,24 @@ use outlierd::state::codec;
 const PUMPS: usize = 10;
 
 fn stream(more: &[&str]) -> Arc<Stream> {
-    let base = ["streams.s.input.topic=t", "streams.s.record.fields=[\"x\", \"y\", \"z\"]"];
-    let overrides = base.into_iter().chain(more.iter().copied()).map(str::to_owned).collect();
-    Arc::new(load(&Sources { overrides, ..Sources::default() }).unwrap().streams.remove(0))
+    let base = [
+        "streams.s.input.topic=t",
+        "streams.s.record.fields=[\"x\", \"y\", \"z\"]",
+    ];
+    let overrides = base
+        .into_iter()
+        .chain(more.iter().copied())
+        .map(str::to_owned)
+        .collect();
+    Arc::new(
+        load(&Sources {
+            overrides,
+            ..Sources::default()
+        })
+        .unwrap()
+        .streams
+        .remove(0),
+    )
 }
 
 /// A record: series, event time in seconds.
@@ -27,7 +45,9 @@ type Sent = (String, i64);
 /// What `sends` says of each pump and second, in the order of time.
 fn records(seconds: i64, sends: impl Fn(usize, i64) -> bool) -> Vec<Sent> {
     let all = (0..seconds).flat_map(|second| (0..PUMPS).map(move |pump| (pump, second)));
-    all.filter(|&(pump, second)| sends(pump, second)).map(|(pump, second)| (name(pump), second)).collect()
+    all.filter(|&(pump, second)| sends(pump, second))
+        .map(|(pump, second)| (name(pump), second))
+        .collect()
 }
 
 fn name(pump: usize) -> String {
@@ -42,52 +62,98 @@ fn run(stream: &Arc<Stream>, records: &[Sent], batch: usize, resumes: bool) -> V
     for (number, part) in records.chunks(batch).enumerate() {
         let mut decoded = Batch::default();
         for (index, (series, second)) in part.iter().enumerate() {
-            let (offset, time) = ((number * batch + index) as i64, EventTime(second * 1_000_000));
+            let (offset, time) = (
+                (number * batch + index) as i64,
+                EventTime(second * 1_000_000),
+            );
             let series = Cow::Borrowed(series.as_str());
-            decoded.records.push(Record { message: index, partition: 0, offset, series, time });
-            decoded.values.extend([*second as f64, (second % 17) as f64, (offset % 13) as f64]);
+            decoded.records.push(Record {
+                message: index,
+                partition: 0,
+                offset,
+                series,
+                time,
+            });
+            decoded
+                .values
+                .extend([*second as f64, (second % 17) as f64, (offset % 13) as f64]);
         }
-        alerts.extend(pipeline.run_decoded(&[], decoded, &mut table, &mut |_, _| None).unwrap().alerts);
+        alerts.extend(
+            pipeline
+                .run_decoded(&[], decoded, &mut table, &mut |_, _| None)
+                .unwrap()
+                .alerts,
+        );
         if resumes {
             let mut again = SeriesTable::new(1_000);
             for slot in table.take_dirty() {
                 let state = codec::decode(&codec::encode(&slot.state).unwrap()).unwrap();
-                again.slot(0, &slot.series, || Some(state), || unreachable!()).unwrap();
+                again
+                    .slot(0, &slot.series, || Some(state), || unreachable!())
+                    .unwrap();
             }
             table = again;
         }
     }
-    alerts.into_iter().filter(|alert| alert.kind == AlertKind::Silence).collect()
+    alerts
+        .into_iter()
+        .filter(|alert| alert.kind == AlertKind::Silence)
+        .collect()
 }
 
 fn told(alerts: &[Alert]) -> Vec<(&str, AlertEvent)> {
-    alerts.iter().map(|alert| (alert.series.as_str(), alert.event)).collect()
+    alerts
+        .iter()
+        .map(|alert| (alert.series.as_str(), alert.event))
+        .collect()
 }
 
 #[test]
 fn a_pump_that_falls_silent_is_announced_once_and_closed_by_its_next_record() {
-    let sent = records(3_000, |pump, second| pump != 3 || !(1_000..2_000).contains(&second));
+    let sent = records(3_000, |pump, second| {
+        pump != 3 || !(1_000..2_000).contains(&second)
+    });
     let alerts = run(&stream(&[]), &sent, 97, false);
     let series = name(3);
-    assert_eq!(told(&alerts), [(series.as_str(), AlertEvent::Open), (series.as_str(), AlertEvent::Close)]);
+    assert_eq!(
+        told(&alerts),
+        [
+            (series.as_str(), AlertEvent::Open),
+            (series.as_str(), AlertEvent::Close)
+        ]
+    );
     let (open, close) = (&alerts[0], &alerts[1]);
     assert_eq!((&open.id, &open.opened_at), (&close.id, &close.opened_at));
     // A minute after its last record, which is silence.at_least.
-    assert_eq!((open.time.as_str(), open.severity), ("1970-01-01T00:17:39Z", Severity::Warning));
+    assert_eq!(
+        (open.time.as_str(), open.severity),
+        ("1970-01-01T00:17:39Z", Severity::Warning)
+    );
     assert_eq!(close.closed_at.as_deref(), Some("1970-01-01T00:33:20Z"));
     assert_eq!((open.sequence, close.sequence), (0, 1));
 }
 
 #[test]
 fn the_same_records_make_the_same_alerts_however_they_are_batched_or_resumed() {
-    let sent = records(2_000, |pump, second| (second + pump as i64) % 3 == 0 && !(pump > 7 && second > 1_000));
+    let sent = records(2_000, |pump, second| {
+        (second + pump as i64) % 3 == 0 && !(pump > 7 && second > 1_000)
+    });
     let whole = run(&stream(&[]), &sent, sent.len(), false);
     assert_eq!(whole.len(), 2);
     for batch in [1, 7, 500] {
-        assert_eq!(run(&stream(&[]), &sent, batch, false), whole, "batches of {batch}");
+        assert_eq!(
+            run(&stream(&[]), &sent, batch, false),
+            whole,
+            "batches of {batch}"
+        );
     }
     // A restart looks at other moments, but comes to the same.
-    let told = |alerts: &[Alert]| alerts.iter().map(|alert| (alert.id.clone(), alert.time.clone())).collect::<Vec<_>>();
+    let told = |alerts: &[Alert]| {
+        alerts
+            .iter()
+            .map(|alert| (alert.id.clone(), alert.time.clone()))
+            .collect::<Vec<_>>()
+    };
     assert_eq!(told(&run(&stream(&[]), &sent, 100, true)), told(&whole));
 }
 
@@ -99,7 +165,12 @@ fn usual_rests_bursts_and_a_whole_plant_that_stops_are_no_silence() {
     assert_eq!(run(&stream(&[]), &records(5_000, jitter), 100, false), []);
     // Three bursts are needed to know of them.
     let bursts = run(&stream(&[]), &records(20_000, bursts), 100, false);
-    assert!(bursts.iter().all(|alert| alert.time.as_str() < "1970-01-01T00:30:00Z"), "{bursts:#?}");
+    assert!(
+        bursts
+            .iter()
+            .all(|alert| alert.time.as_str() < "1970-01-01T00:30:00Z"),
+        "{bursts:#?}"
+    );
     assert_eq!(run(&stream(&[]), &records(50_600, stops), 100, false), []);
 }
 
@@ -117,32 +188,69 @@ fn a_source_whose_clock_is_ahead_makes_no_other_silent() {
 #[test]
 fn a_gateway_that_falls_silent_is_one_alert() {
     let gateways = stream(&["streams.s.silence.gateway=/"]);
-    let sent = records(3_000, |pump, second| pump >= 5 || !(1_000..2_000).contains(&second));
+    let sent = records(3_000, |pump, second| {
+        pump >= 5 || !(1_000..2_000).contains(&second)
+    });
     let alerts = run(&gateways, &sent, 97, false);
-    assert_eq!(told(&alerts), [("hall-0/*", AlertEvent::Open), ("hall-0/*", AlertEvent::Close)]);
-    assert_eq!((alerts[0].records, alerts[0].severity), (5, Severity::Critical));
-    assert_eq!((&alerts[0].id, &alerts[0].opened_at), (&alerts[1].id, &alerts[1].opened_at));
+    assert_eq!(
+        told(&alerts),
+        [
+            ("hall-0/*", AlertEvent::Open),
+            ("hall-0/*", AlertEvent::Close)
+        ]
+    );
+    assert_eq!(
+        (alerts[0].records, alerts[0].severity),
+        (5, Severity::Critical)
+    );
+    assert_eq!(
+        (&alerts[0].id, &alerts[0].opened_at),
+        (&alerts[1].id, &alerts[1].opened_at)
+    );
     let resumed = run(&gateways, &sent, 97, true);
     assert_eq!(told(&resumed), told(&alerts));
 
     // One sensor is not its gateway; and what does not come back with its gateway is told then.
     let one = records(2_000, |pump, second| pump != 2 || second < 1_000);
-    assert_eq!(told(&run(&gateways, &one, 97, false)), [("hall-0/pump-2", AlertEvent::Open)]);
-    let but_one = records(3_000, |pump, second| pump >= 5 || second < 1_000 || (pump != 2 && second >= 2_000));
-    let expected =
-        [("hall-0/*", AlertEvent::Open), ("hall-0/*", AlertEvent::Close), ("hall-0/pump-2", AlertEvent::Open)];
+    assert_eq!(
+        told(&run(&gateways, &one, 97, false)),
+        [("hall-0/pump-2", AlertEvent::Open)]
+    );
+    let but_one = records(3_000, |pump, second| {
+        pump >= 5 || second < 1_000 || (pump != 2 && second >= 2_000)
+    });
+    let expected = [
+        ("hall-0/*", AlertEvent::Open),
+        ("hall-0/*", AlertEvent::Close),
+        ("hall-0/pump-2", AlertEvent::Open),
+    ];
     assert_eq!(told(&run(&gateways, &but_one, 97, false)), expected);
 }
 
 #[test]
 fn what_is_muted_or_turned_off_is_not_announced() {
-    let sent = records(3_000, |pump, second| pump != 3 || !(1_000..2_000).contains(&second));
-    assert_eq!(run(&stream(&["streams.s.silence.after=0"]), &sent, 97, false), []);
+    let sent = records(3_000, |pump, second| {
+        pump != 3 || !(1_000..2_000).contains(&second)
+    });
+    assert_eq!(
+        run(&stream(&["streams.s.silence.after=0"]), &sent, 97, false),
+        []
+    );
     let mute = "streams.s.mutes=[{series=\"*pump-3\", from=1970-01-01T00:10:00Z, until=1970-01-01T00:30:00Z}]";
     let alerts = run(&stream(&[mute]), &sent, 97, false);
     let series = name(3);
-    assert_eq!(told(&alerts), [(series.as_str(), AlertEvent::Open), (series.as_str(), AlertEvent::Close)]);
+    assert_eq!(
+        told(&alerts),
+        [
+            (series.as_str(), AlertEvent::Open),
+            (series.as_str(), AlertEvent::Close)
+        ]
+    );
     // Looked at when the mute was over, and not before.
     let half_past = 1_800 * 10;
-    assert!(alerts[0].position.offset >= half_past - 1_000, "{:?}", alerts[0]);
+    assert!(
+        alerts[0].position.offset >= half_past - 1_000,
+        "{:?}",
+        alerts[0]
+    );
 }

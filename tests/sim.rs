@@ -10,7 +10,10 @@ use outlierd::sim::sensor::{SENSORS, Sensor, Values};
 use proptest::prelude::*;
 
 fn fleet_plan(pumps: usize) -> FleetPlan {
-    FleetPlan { pumps, ..FleetPlan::default() }
+    FleetPlan {
+        pumps,
+        ..FleetPlan::default()
+    }
 }
 
 /// The readings of every pump: `[pump][step]`.
@@ -41,19 +44,39 @@ fn sd(values: &[f64]) -> f64 {
 
 fn correlation(a: &[f64], b: &[f64]) -> f64 {
     let (ca, cb) = (mean(a), mean(b));
-    let covariance = a.iter().zip(b).map(|(x, y)| (x - ca) * (y - cb)).sum::<f64>() / a.len() as f64;
+    let covariance = a
+        .iter()
+        .zip(b)
+        .map(|(x, y)| (x - ca) * (y - cb))
+        .sum::<f64>()
+        / a.len() as f64;
     covariance / (sd(a) * sd(b))
 }
 
 /// A machine fault with the sensors that it raises, lowers and leaves alone.
-type Moves = (Kind, &'static [Sensor], &'static [Sensor], &'static [Sensor]);
+type Moves = (
+    Kind,
+    &'static [Sensor],
+    &'static [Sensor],
+    &'static [Sensor],
+);
 
 /// Mean difference that a fault makes to each sensor over its last quarter, against the same run without it.
 fn moved_by(kind: Kind, size: Size) -> Values {
-    let fault = Fault { pump: 0, kind, size, start: 3_000, end: 4_200 };
+    let fault = Fault {
+        pump: 0,
+        kind,
+        size,
+        start: 3_000,
+        end: 4_200,
+    };
     let healthy = run(fleet_plan(1), &[], 4_200);
     let broken = run(fleet_plan(1), &[fault], 4_200);
-    assert_eq!(healthy[0][..3_000], broken[0][..3_000], "{kind:?} acts before its onset");
+    assert_eq!(
+        healthy[0][..3_000],
+        broken[0][..3_000],
+        "{kind:?} acts before its onset"
+    );
     Sensor::ALL.map(|sensor| {
         let last = |rows: &[Values]| mean(&column(&rows[3_900..], sensor));
         last(&broken[0]) - last(&healthy[0])
@@ -62,13 +85,29 @@ fn moved_by(kind: Kind, size: Size) -> Values {
 
 #[test]
 fn the_same_seed_gives_the_same_bytes_and_another_seed_others() {
-    let faults = plan::draw(1, 20, &FaultPlan { quiet: 50, length: 20_000, gap: 10 });
+    let faults = plan::draw(
+        1,
+        20,
+        &FaultPlan {
+            quiet: 50,
+            length: 20_000,
+            gap: 10,
+        },
+    );
     let bytes = |seed| {
-        let mut fleet = Fleet::new(FleetPlan { seed, ..FleetPlan::default() }, &faults);
+        let mut fleet = Fleet::new(
+            FleetPlan {
+                seed,
+                ..FleetPlan::default()
+            },
+            &faults,
+        );
         let mut buffer = Vec::new();
         for _ in 0..300 {
             fleet.step();
-            fleet.readings().for_each(|reading| reading.write_json(&mut buffer));
+            fleet
+                .readings()
+                .for_each(|reading| reading.write_json(&mut buffer));
         }
         buffer
     };
@@ -95,12 +134,18 @@ fn records_are_json_with_the_values_times_and_units_of_the_readings() {
             let json: serde_json::Value = serde_json::from_slice(&buffer[5..]).unwrap();
             assert_eq!(json["pump"], FleetPlan::name_of(index));
             let time: jiff::Timestamp = json["time"].as_str().unwrap().parse().unwrap();
-            assert_eq!(EventTime(time.as_microsecond()), fleet_plan(3).time_of(step));
+            assert_eq!(
+                EventTime(time.as_microsecond()),
+                fleet_plan(3).time_of(step)
+            );
             let sensors = json["sensors"].as_object().unwrap();
             assert_eq!(sensors.len(), SENSORS);
             for sensor in Sensor::ALL {
                 assert_eq!(sensors[sensor.name()]["unit"], sensor.unit());
-                assert_eq!(sensors[sensor.name()]["value"].as_f64().unwrap(), reading.values[sensor.index()]);
+                assert_eq!(
+                    sensors[sensor.name()]["value"].as_f64().unwrap(),
+                    reading.values[sensor.index()]
+                );
             }
         }
     }
@@ -109,7 +154,13 @@ fn records_are_json_with_the_values_times_and_units_of_the_readings() {
 #[test]
 fn records_keep_the_sign_of_readings_below_one() {
     let down = |sensor| Kind::Spike(sensor, Direction::Down);
-    let fault = Fault { pump: 0, kind: down(Sensor::SuctionPressure), size: Size::Large, start: 0, end: 1 };
+    let fault = Fault {
+        pump: 0,
+        kind: down(Sensor::SuctionPressure),
+        size: Size::Large,
+        start: 0,
+        end: 1,
+    };
     let mut fleet = Fleet::new(fleet_plan(1), &[fault]);
     fleet.step();
     let reading = fleet.readings().next().unwrap();
@@ -118,7 +169,10 @@ fn records_keep_the_sign_of_readings_below_one() {
     let mut buffer = Vec::new();
     reading.write_json(&mut buffer);
     let json: serde_json::Value = serde_json::from_slice(&buffer).unwrap();
-    assert_eq!(json["sensors"]["suction_pressure"]["value"].as_f64(), Some(value));
+    assert_eq!(
+        json["sensors"]["suction_pressure"]["value"].as_f64(),
+        Some(value)
+    );
 }
 
 #[test]
@@ -132,7 +186,10 @@ fn the_couplings_of_a_healthy_pump_have_the_signs_of_the_physics() {
         assert!(of(Sensor::Speed, Sensor::Vibration) > 0.5);
         assert!(of(Sensor::MotorCurrent, Sensor::WindingTemperature) > 0.4);
         // The temperature of now belongs to the load of some minutes ago.
-        let (current, winding) = (column(&rows, Sensor::MotorCurrent), column(&rows, Sensor::WindingTemperature));
+        let (current, winding) = (
+            column(&rows, Sensor::MotorCurrent),
+            column(&rows, Sensor::WindingTemperature),
+        );
         let lagged = correlation(&current[..10_500], &winding[300..]);
         assert!(lagged > correlation(&current, &winding) + 0.05, "{lagged}");
     }
@@ -145,14 +202,26 @@ fn a_healthy_fleet_stays_in_its_ranges_and_its_statistics_do_not_drift_away() {
         for sensor in Sensor::ALL {
             let values = column(&rows, sensor);
             let (low, high) = sensor.range();
-            assert!(values.iter().all(|v| (low..=high).contains(v)), "{sensor:?} leaves its range");
+            assert!(
+                values.iter().all(|v| (low..=high).contains(v)),
+                "{sensor:?} leaves its range"
+            );
             let (early, late) = values.split_at(3 * day);
             let shift = (mean(late) - mean(early)).abs() / sensor.spread();
-            assert!(shift < 1.0, "the mean of {sensor:?} moves by {shift} spreads");
+            assert!(
+                shift < 1.0,
+                "the mean of {sensor:?} moves by {shift} spreads"
+            );
             let ratio = sd(late) / sd(early);
-            assert!((0.6..1.6).contains(&ratio), "the spread of {sensor:?} changes by {ratio}");
+            assert!(
+                (0.6..1.6).contains(&ratio),
+                "the spread of {sensor:?} changes by {ratio}"
+            );
             let measured = sd(&values) / sensor.spread();
-            assert!((0.7..1.4).contains(&measured), "{sensor:?} moves by {measured} of what it says");
+            assert!(
+                (0.7..1.4).contains(&measured),
+                "{sensor:?} moves by {measured} of what it says"
+            );
         }
     }
 }
@@ -171,36 +240,94 @@ fn a_pump_starts_without_a_transient() {
 fn machine_faults_move_the_sensors_that_the_physics_says() {
     use Sensor::*;
     let expected: [Moves; 6] = [
-        (Kind::BearingWear, &[Vibration, BearingTemperature, MotorCurrent], &[], &[Flow, Speed, SuctionPressure]),
-        (Kind::Cavitation, &[Vibration], &[Flow, SuctionPressure, DischargePressure], &[Speed]),
-        (Kind::Leak, &[MotorCurrent], &[Flow, DischargePressure, SuctionPressure], &[Speed]),
-        (Kind::ValveBlockage, &[DischargePressure, SuctionPressure], &[Flow, MotorCurrent], &[Speed]),
-        (Kind::ImpellerDamage, &[Vibration], &[Flow, DischargePressure, MotorCurrent], &[Speed]),
-        (Kind::CoolingLoss, &[WindingTemperature], &[], &[Flow, Vibration, BearingTemperature, MotorCurrent]),
+        (
+            Kind::BearingWear,
+            &[Vibration, BearingTemperature, MotorCurrent],
+            &[],
+            &[Flow, Speed, SuctionPressure],
+        ),
+        (
+            Kind::Cavitation,
+            &[Vibration],
+            &[Flow, SuctionPressure, DischargePressure],
+            &[Speed],
+        ),
+        (
+            Kind::Leak,
+            &[MotorCurrent],
+            &[Flow, DischargePressure, SuctionPressure],
+            &[Speed],
+        ),
+        (
+            Kind::ValveBlockage,
+            &[DischargePressure, SuctionPressure],
+            &[Flow, MotorCurrent],
+            &[Speed],
+        ),
+        (
+            Kind::ImpellerDamage,
+            &[Vibration],
+            &[Flow, DischargePressure, MotorCurrent],
+            &[Speed],
+        ),
+        (
+            Kind::CoolingLoss,
+            &[WindingTemperature],
+            &[],
+            &[Flow, Vibration, BearingTemperature, MotorCurrent],
+        ),
     ];
     for (kind, up, down, still) in expected {
         for size in Size::ALL {
             let moved = moved_by(kind, size);
             let moves = |sensor: &Sensor| moved[sensor.index()] / sensor.spread();
-            assert!(up.iter().all(|sensor| moves(sensor) > 0.02), "{kind:?} {size:?} {moved:?}");
-            assert!(down.iter().all(|sensor| moves(sensor) < -0.02), "{kind:?} {size:?} {moved:?}");
-            assert!(still.iter().all(|sensor| moves(sensor) == 0.0), "{kind:?} {size:?} {moved:?}");
+            assert!(
+                up.iter().all(|sensor| moves(sensor) > 0.02),
+                "{kind:?} {size:?} {moved:?}"
+            );
+            assert!(
+                down.iter().all(|sensor| moves(sensor) < -0.02),
+                "{kind:?} {size:?} {moved:?}"
+            );
+            assert!(
+                still.iter().all(|sensor| moves(sensor) == 0.0),
+                "{kind:?} {size:?} {moved:?}"
+            );
         }
         let strongest = |size| {
             let moved = moved_by(kind, size);
-            Sensor::ALL.iter().map(|sensor| (moved[sensor.index()] / sensor.spread()).abs()).fold(0.0, f64::max)
+            Sensor::ALL
+                .iter()
+                .map(|sensor| (moved[sensor.index()] / sensor.spread()).abs())
+                .fold(0.0, f64::max)
         };
-        assert!(strongest(Size::Large) > 2.0 * strongest(Size::Small), "{kind:?} does not grow with its size");
-        assert!(strongest(Size::Large) > 1.0, "a large {kind:?} hides: {}", strongest(Size::Large));
+        assert!(
+            strongest(Size::Large) > 2.0 * strongest(Size::Small),
+            "{kind:?} does not grow with its size"
+        );
+        assert!(
+            strongest(Size::Large) > 1.0,
+            "a large {kind:?} hides: {}",
+            strongest(Size::Large)
+        );
     }
 }
 
 #[test]
 fn cavitation_makes_flow_and_pressure_fluctuate_from_record_to_record() {
-    let fault = Fault { pump: 0, kind: Kind::Cavitation, size: Size::Medium, start: 1_000, end: 2_000 };
+    let fault = Fault {
+        pump: 0,
+        kind: Kind::Cavitation,
+        size: Size::Medium,
+        start: 1_000,
+        end: 2_000,
+    };
     let rows = &run(fleet_plan(1), &[fault], 2_000)[0];
     for sensor in [Sensor::Flow, Sensor::DischargePressure] {
-        let jumps: Vec<f64> = column(rows, sensor).windows(2).map(|pair| pair[1] - pair[0]).collect();
+        let jumps: Vec<f64> = column(rows, sensor)
+            .windows(2)
+            .map(|pair| pair[1] - pair[0])
+            .collect();
         let ratio = sd(&jumps[1_100..]) / sd(&jumps[..1_000]);
         assert!(ratio > 1.5, "{sensor:?} fluctuates {ratio} times as much");
     }
@@ -218,17 +345,37 @@ fn sensor_faults_touch_one_reading_and_leave_the_process_alone() {
             Kind::UnitChange(sensor),
         ];
         for kind in kinds {
-            let fault = Fault { pump: 0, kind, size: Size::Medium, start: 1_000, end: 1_200 };
+            let fault = Fault {
+                pump: 0,
+                kind,
+                size: Size::Medium,
+                start: 1_000,
+                end: 1_200,
+            };
             let rows = &run(fleet_plan(1), &[fault], 1_300)[0];
             for (step, (row, well)) in rows.iter().zip(&healthy[0]).enumerate() {
-                for other in Sensor::ALL.into_iter().filter(|other| *other != sensor || !fault.acts_on(step as u64)) {
-                    assert_eq!(row[other.index()], well[other.index()], "{kind:?} moves {other:?} at {step}");
+                for other in Sensor::ALL
+                    .into_iter()
+                    .filter(|other| *other != sensor || !fault.acts_on(step as u64))
+                {
+                    assert_eq!(
+                        row[other.index()],
+                        well[other.index()],
+                        "{kind:?} moves {other:?} at {step}"
+                    );
                 }
             }
-            let (value, well) = (rows[1_199][sensor.index()], healthy[0][1_199][sensor.index()]);
+            let (value, well) = (
+                rows[1_199][sensor.index()],
+                healthy[0][1_199][sensor.index()],
+            );
             let off = (value - well) / sensor.spread();
             match kind {
-                Kind::Stuck(_) => assert!(rows[999..1_200].iter().all(|row| row[sensor.index()] == value)),
+                Kind::Stuck(_) => assert!(
+                    rows[999..1_200]
+                        .iter()
+                        .all(|row| row[sensor.index()] == value)
+                ),
                 Kind::Spike(..) => assert!((11.0..13.0).contains(&off), "{kind:?} {off}"),
                 Kind::Shift(..) => assert!((-2.1..-1.9).contains(&off), "{kind:?} {off}"),
                 Kind::Drift(..) => assert!((1.9..2.1).contains(&off), "{kind:?} {off}"),
@@ -241,7 +388,10 @@ fn sensor_faults_touch_one_reading_and_leave_the_process_alone() {
 #[test]
 fn the_default_plan_has_every_kind_in_every_size_and_healthy_pumps() {
     let faults = plan::draw(1, 20, &FaultPlan::default());
-    let kinds: BTreeSet<(&str, &str)> = faults.iter().map(|fault| (fault.kind.name(), fault.size.name())).collect();
+    let kinds: BTreeSet<(&str, &str)> = faults
+        .iter()
+        .map(|fault| (fault.kind.name(), fault.size.name()))
+        .collect();
     assert_eq!(kinds.len(), 9 * 3 + 2, "{kinds:?}");
     assert!(faults.iter().all(|fault| fault.pump % 4 != 3));
 }

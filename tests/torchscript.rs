@@ -1,6 +1,9 @@
 //! Modules exported from Python: only what the configuration names by its checksum runs, and only if it fits.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers included")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers included"
+)]
 
 mod two_readings;
 
@@ -19,7 +22,9 @@ use sha2::{Digest, Sha256};
 use two_readings::{bundle, stream, values};
 
 fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(name)
 }
 
 fn sha256(path: &Path) -> String {
@@ -34,7 +39,10 @@ fn with_module(path: &Path, sha256: &str) -> Arc<Stream> {
         &format!("streams.s.model.script={}", path.display()),
         &format!("streams.s.model.sha256={sha256}"),
     ]));
-    stream.model.script = Some(Script { path: path.to_owned(), sha256: sha256.to_owned() });
+    stream.model.script = Some(Script {
+        path: path.to_owned(),
+        sha256: sha256.to_owned(),
+    });
     script::allow(std::slice::from_ref(&stream));
     Arc::new(stream)
 }
@@ -57,14 +65,27 @@ fn a_named_module_is_calibrated_saved_and_loaded_like_any_model() {
     let folder = tempfile::tempdir().unwrap();
     let loaded = Bundle::load(&made.save(folder.path()).unwrap()).unwrap();
     assert_eq!(loaded.id(), made.id());
-    let z: Vec<f32> = (0..3).flat_map(|second| values(0, second, 0.0)).map(|x| x as f32).collect();
-    let y = Vec::<f32>::try_from(loaded.model.reconstruct(&rows_tensor(&z, 6).unwrap()).unwrap().view(-1)).unwrap();
+    let z: Vec<f32> = (0..3)
+        .flat_map(|second| values(0, second, 0.0))
+        .map(|x| x as f32)
+        .collect();
+    let y = Vec::<f32>::try_from(
+        loaded
+            .model
+            .reconstruct(&rows_tensor(&z, 6).unwrap())
+            .unwrap()
+            .view(-1),
+    )
+    .unwrap();
     // Both readings become their mean: the part along (1, 1).
     for (z, y) in z.chunks(2).zip(y.chunks(2)) {
         let mean = f32::midpoint(z[0], z[1]);
         assert!(y.iter().all(|y| (y - mean).abs() < 1e-5), "{z:?} {y:?}");
     }
-    assert!(matches!(loaded.model.encode(&rows_tensor(&z, 6).unwrap()), Err(ModelError::NoCode { .. })));
+    assert!(matches!(
+        loaded.model.encode(&rows_tensor(&z, 6).unwrap()),
+        Err(ModelError::NoCode { .. })
+    ));
 }
 
 #[test]
@@ -84,8 +105,14 @@ fn a_file_with_another_checksum_is_not_loaded() {
 
 #[test]
 fn a_module_that_no_configuration_names_is_not_loaded() {
-    let mut stream = Stream::clone(&with_module(&golden("line.pt"), &sha256(&golden("line.pt"))));
-    stream.model.script = Some(Script { path: golden("line.pt"), sha256: "cd".repeat(32) });
+    let mut stream = Stream::clone(&with_module(
+        &golden("line.pt"),
+        &sha256(&golden("line.pt")),
+    ));
+    stream.model.script = Some(Script {
+        path: golden("line.pt"),
+        sha256: "cd".repeat(32),
+    });
     assert!(matches!(refusal(&stream), ScriptError::NotAllowed { .. }));
 }
 
@@ -97,8 +124,16 @@ fn a_module_that_does_not_fit_is_refused_by_its_trial() {
     };
     assert!(matches!(of("batch.pt"), ScriptError::Rows { .. }));
     let error = of("short.pt");
-    assert!(error.to_string().contains("gives Float of size [16, 1, 2] for f32 of size [16, 3, 2]"), "{error}");
-    assert!(matches!(of("module.py"), ScriptError::Module { .. }), "no module at all");
+    assert!(
+        error
+            .to_string()
+            .contains("gives Float of size [16, 1, 2] for f32 of size [16, 3, 2]"),
+        "{error}"
+    );
+    assert!(
+        matches!(of("module.py"), ScriptError::Module { .. }),
+        "no module at all"
+    );
 }
 
 #[test]
@@ -108,13 +143,19 @@ fn a_replay_scores_with_the_module_and_refuses_a_wrong_checksum() {
     let mut text = String::from("x,y\n");
     for second in 0..600 {
         let shift = if second >= 500 { 4.0 } else { 0.0 };
-        let [x, y] = values(0, second, shift)[..] else { panic!("two readings") };
+        let [x, y] = values(0, second, shift)[..] else {
+            panic!("two readings")
+        };
         writeln!(text, "{x},{y}").unwrap();
     }
     fs::write(&input, text).unwrap();
     let replay = |sha256: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_outlierd"));
-        command.args(["replay", "--train-rows", "400"]).arg(&input).arg("--out").arg(&out);
+        command
+            .args(["replay", "--train-rows", "400"])
+            .arg(&input)
+            .arg("--out")
+            .arg(&out);
         for setting in [
             "window=3".to_owned(),
             "model.kind=torchscript".to_owned(),
@@ -126,13 +167,30 @@ fn a_replay_scores_with_the_module_and_refuses_a_wrong_checksum() {
         command.output().unwrap()
     };
     let ran = replay(&sha256(&golden("line.pt")));
-    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    assert!(
+        ran.status.success(),
+        "{}",
+        String::from_utf8_lossy(&ran.stderr)
+    );
     let found = fs::read_to_string(&out).unwrap();
     let alerting = |from: usize, until: usize| {
-        found.lines().skip(1 + from).take(until - from).filter(|line| line.split(',').nth(4) == Some("1")).count()
+        found
+            .lines()
+            .skip(1 + from)
+            .take(until - from)
+            .filter(|line| line.split(',').nth(4) == Some("1"))
+            .count()
     };
-    assert!(alerting(500, 600) > 50 && alerting(400, 500) < 10, "{} {}", alerting(500, 600), alerting(400, 500));
+    assert!(
+        alerting(500, 600) > 50 && alerting(400, 500) < 10,
+        "{} {}",
+        alerting(500, 600),
+        alerting(400, 500)
+    );
     let refused = replay(&"0".repeat(64));
     let text = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(!refused.status.success() && text.contains("it is not loaded"), "{text}");
+    assert!(
+        !refused.status.success() && text.contains("it is not loaded"),
+        "{text}"
+    );
 }

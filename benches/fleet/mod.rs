@@ -28,8 +28,15 @@ pub fn stream() -> Stream {
         "streams.bench.threshold.kind=\"dspot\"".to_owned(),
         format!("streams.bench.record.fields=[{}]", fields.join(",")),
     ];
-    let sources = Sources { file: None, environment: Vec::new(), overrides };
-    load(&sources).expect("the settings are valid").streams.remove(0)
+    let sources = Sources {
+        file: None,
+        environment: Vec::new(),
+        overrides,
+    };
+    load(&sources)
+        .expect("the settings are valid")
+        .streams
+        .remove(0)
 }
 
 /// Readings of `records` records, row-major: two common causes and noise.
@@ -40,7 +47,8 @@ pub fn readings(records: usize, seed: u64) -> Vec<f64> {
         .flat_map(|_| {
             let (load, weather) = (normal(), normal());
             let noise: [f64; FIELDS] = std::array::from_fn(|_| normal());
-            (0..FIELDS).map(move |field| 10.0 + load + 0.3 * field as f64 * weather + 0.3 * noise[field])
+            (0..FIELDS)
+                .map(move |field| 10.0 + load + 0.3 * field as f64 * weather + 0.3 * noise[field])
         })
         .collect()
 }
@@ -58,17 +66,25 @@ pub fn series(record: usize) -> String {
 /// A training set of `records` records.
 pub fn training_set(records: usize) -> TrainingSet {
     let readings = readings(records, 0);
-    TrainingSet::new(readings.chunks_exact(FIELDS).enumerate().map(|(record, values)| TrainingRow {
-        series: series(record),
-        time: time(record),
-        values: values.to_vec(),
-        image: None,
-    }))
+    TrainingSet::new(
+        readings
+            .chunks_exact(FIELDS)
+            .enumerate()
+            .map(|(record, values)| TrainingRow {
+                series: series(record),
+                time: time(record),
+                values: values.to_vec(),
+                image: None,
+            }),
+    )
 }
 
 /// A bundle: how long it was trained does not matter for how long it takes to score.
 pub fn bundle(stream: &Stream) -> Bundle {
     let mut stream = stream.clone();
     stream.training.epochs = 2;
-    learn(&stream, &training_set(2_000), None, &mut |_| ControlFlow::Continue(())).expect("enough normal records")
+    learn(&stream, &training_set(2_000), None, &mut |_| {
+        ControlFlow::Continue(())
+    })
+    .expect("enough normal records")
 }

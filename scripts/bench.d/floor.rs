@@ -38,8 +38,14 @@ struct Flags {
 fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();
     let settings = load(&Sources::of_process(Some(flags.config), flags.set))?;
-    let stream = settings.streams.first().context("the configuration has no stream")?;
-    ensure!(stream.window == 1, "a floor of row models only: its windows are the records");
+    let stream = settings
+        .streams
+        .first()
+        .context("the configuration has no stream")?;
+    ensure!(
+        stream.window == 1,
+        "a floor of row models only: its windows are the records"
+    );
     let (count, stop, started) = (AtomicU64::new(0), AtomicBool::new(false), Instant::now());
     std::thread::scope(|scope| {
         let lanes: Vec<_> = (0..stream.input.lanes)
@@ -60,7 +66,10 @@ fn main() -> anyhow::Result<()> {
             }
             std::thread::sleep(SAMPLE_EVERY);
         }
-        lanes.into_iter().try_for_each(|lane| lane.join().map_err(|_| anyhow::anyhow!("a lane panicked"))?)
+        lanes.into_iter().try_for_each(|lane| {
+            lane.join()
+                .map_err(|_| anyhow::anyhow!("a lane panicked"))?
+        })
     })
 }
 
@@ -72,18 +81,28 @@ fn lane(
     stop: &AtomicBool,
 ) -> anyhow::Result<()> {
     let registry = Registry::open(&settings.service.model_dir)?;
-    let bundle = registry.load_current(&stream.name)?.context("the stream has no bundle: train one first")?;
+    let bundle = registry
+        .load_current(&stream.name)?
+        .context("the stream has no bundle: train one first")?;
     let scorer = Scorer::new(bundle, &stream.score)?;
     let decoder = Decoder::new(&stream.record);
-    let consumer: BaseConsumer =
-        consumer_config(&settings.kafka, &stream.input, &format!("bench-floor-{number}")).create()?;
+    let consumer: BaseConsumer = consumer_config(
+        &settings.kafka,
+        &stream.input,
+        &format!("bench-floor-{number}"),
+    )
+    .create()?;
     consumer.subscribe(&[&stream.input.topic])?;
     let bounds = Bounds::of(&stream.input);
     while !stop.load(Ordering::Acquire) {
         let batch = poll_batch(&consumer, bounds, || false, |_| false)?;
         let messages: Vec<_> = batch.iter().map(view).collect();
         let decoded = decoder.decode(&messages);
-        ensure!(decoded.rejected.is_empty(), "a record of the benchmark was rejected: {:?}", decoded.rejected);
+        ensure!(
+            decoded.rejected.is_empty(),
+            "a record of the benchmark was rejected: {:?}",
+            decoded.rejected
+        );
         black_box(scorer.forward(scorer.bundle().calibration.scaler.scaled(&decoded.values))?);
         count.fetch_add(batch.len() as u64, Ordering::AcqRel);
     }

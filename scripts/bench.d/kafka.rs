@@ -23,7 +23,9 @@ pub fn create_topic(brokers: &str, topic: &str, partitions: i32) -> anyhow::Resu
     let admin: AdminClient<DefaultClientContext> = client(brokers).create()?;
     let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
     let options = AdminOptions::new().operation_timeout(Some(TIMEOUT));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     for created in runtime.block_on(admin.create_topics(&[new], &options))? {
         match created {
             Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
@@ -36,14 +38,25 @@ pub fn create_topic(brokers: &str, topic: &str, partitions: i32) -> anyhow::Resu
 /// A producer that waits up to `linger` for more before it sends.
 pub fn producer(brokers: &str, linger: Duration) -> anyhow::Result<BaseProducer> {
     let mut config = client(brokers);
-    config.set("linger.ms", linger.as_millis().to_string()).set("batch.size", "1000000");
+    config
+        .set("linger.ms", linger.as_millis().to_string())
+        .set("batch.size", "1000000");
     config.set("queue.buffering.max.messages", "200000");
     config.create().context("the producer cannot be made")
 }
 
 /// Hands one record to the producer, and waits where its queue is full.
-pub fn send(producer: &BaseProducer, topic: &str, partition: i32, key: &str, payload: &[u8]) -> anyhow::Result<()> {
-    let mut record = BaseRecord::to(topic).partition(partition).key(key).payload(payload);
+pub fn send(
+    producer: &BaseProducer,
+    topic: &str,
+    partition: i32,
+    key: &str,
+    payload: &[u8],
+) -> anyhow::Result<()> {
+    let mut record = BaseRecord::to(topic)
+        .partition(partition)
+        .key(key)
+        .payload(payload);
     loop {
         match producer.send(record) {
             Ok(()) => return Ok(()),
@@ -58,22 +71,31 @@ pub fn send(producer: &BaseProducer, topic: &str, partition: i32, key: &str, pay
 
 /// Waits until the brokers have everything.
 pub fn finish(producer: &BaseProducer) -> anyhow::Result<()> {
-    producer.flush(TIMEOUT).context("the brokers did not take all records")
+    producer
+        .flush(TIMEOUT)
+        .context("the brokers did not take all records")
 }
 
 /// A consumer of committed records that is in no group.
 pub fn reader(brokers: &str, topic: &str) -> anyhow::Result<BaseConsumer> {
     let mut config = client(brokers);
     // librdkafka wants a group to be named even where none is joined.
-    config.set("group.id", format!("bench-{topic}")).set("enable.auto.commit", "false");
-    config.set("isolation.level", "read_committed").set("enable.partition.eof", "true");
+    config
+        .set("group.id", format!("bench-{topic}"))
+        .set("enable.auto.commit", "false");
+    config
+        .set("isolation.level", "read_committed")
+        .set("enable.partition.eof", "true");
     config.create().context("the consumer cannot be made")
 }
 
 /// Starts at the beginning of all partitions of a topic; returns how many they are.
 pub fn assign_all(consumer: &BaseConsumer, topic: &str) -> anyhow::Result<usize> {
     let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT)?;
-    let found = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
+    let found = metadata
+        .topics()
+        .first()
+        .map_or(0, |topic| topic.partitions().len());
     anyhow::ensure!(found > 0, "there is no topic {topic}");
     let mut start = TopicPartitionList::new();
     for partition in 0..found {

@@ -44,14 +44,21 @@ const LANES: usize = 2;
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [kind, seconds] = arguments.as_slice() else { bail!("usage: bench-kinds KIND SECONDS") };
+    let [kind, seconds] = arguments.as_slice() else {
+        bail!("usage: bench-kinds KIND SECONDS")
+    };
     let kind: ModelKind = serde_json::from_value(kind.as_str().into()).context("KIND")?;
     let length = Duration::from_secs_f64(seconds.parse().context("SECONDS")?);
     use_one_thread();
     let start = Barrier::new(LANES);
     let rates = thread::scope(|scope| -> anyhow::Result<Vec<f64>> {
-        let lanes: Vec<_> = (0..LANES).map(|_| scope.spawn(|| lane(kind, length, &start))).collect();
-        lanes.into_iter().map(|lane| lane.join().unwrap_or_else(|_| bail!("a lane panicked"))).collect()
+        let lanes: Vec<_> = (0..LANES)
+            .map(|_| scope.spawn(|| lane(kind, length, &start)))
+            .collect();
+        lanes
+            .into_iter()
+            .map(|lane| lane.join().unwrap_or_else(|_| bail!("a lane panicked")))
+            .collect()
     })?;
     println!("{:.2}", rates.iter().sum::<f64>());
     Ok(())
@@ -61,7 +68,11 @@ fn main() -> anyhow::Result<()> {
 type Work = Box<dyn Fn() -> anyhow::Result<()>>;
 
 fn lane(kind: ModelKind, length: Duration, start: &Barrier) -> anyhow::Result<f64> {
-    let (work, of) = if kind.is_spatial() { (image(kind)?, 1) } else { (windows(kind)?, BATCH) };
+    let (work, of) = if kind.is_spatial() {
+        (image(kind)?, 1)
+    } else {
+        (windows(kind)?, BATCH)
+    };
     for _ in 0..3 {
         work()?;
     }
@@ -78,7 +89,9 @@ fn lane(kind: ModelKind, length: Duration, start: &Barrier) -> anyhow::Result<f6
 fn windows(kind: ModelKind) -> anyhow::Result<Work> {
     let shape = ModelShape::new(kind, WINDOW, FIELDS, &HIDDEN, LATENT);
     let model = Network::initialised(&shape, &mut ChaCha8Rng::seed_from_u64(1))?;
-    let values: Vec<f32> = (0..BATCH * shape.inputs()).map(|i| (i as f32 * 0.37).sin()).collect();
+    let values: Vec<f32> = (0..BATCH * shape.inputs())
+        .map(|i| (i as f32 * 0.37).sin())
+        .collect();
     let x = rows_tensor(&values, shape.inputs())?;
     Ok(Box::new(move || {
         drop(black_box(model.reconstruct(&x)?));
@@ -88,13 +101,37 @@ fn windows(kind: ModelKind) -> anyhow::Result<Work> {
 
 /// Takes a decoded image to the peaks of its error map.
 fn image(kind: ModelKind) -> anyhow::Result<Work> {
-    let (hidden, latent, context, time_zone) = (CHANNELS.to_vec(), TILE_LATENT, Vec::new(), TimeZone::UTC);
-    let sizes = Model { kind, hidden, latent, kernel: KERNEL, samples: SAMPLES, context, time_zone, script: None };
-    let model = Network::initialised(&ModelShape::of_tiles(&sizes, TILE, 1), &mut ChaCha8Rng::seed_from_u64(1))?;
-    let scaler = Scaler { mean: vec![0.5], sd: vec![0.25] };
-    let pixels = (0..PICTURE * PICTURE).map(|i| 0.5 + 0.5 * (i as f32 * 0.37).sin()).collect();
-    let image =
-        Image { width: PICTURE, height: PICTURE, channels: 1, pixels, original: [PICTURE; 2], file: Arc::from([]) };
+    let (hidden, latent, context, time_zone) =
+        (CHANNELS.to_vec(), TILE_LATENT, Vec::new(), TimeZone::UTC);
+    let sizes = Model {
+        kind,
+        hidden,
+        latent,
+        kernel: KERNEL,
+        samples: SAMPLES,
+        context,
+        time_zone,
+        script: None,
+    };
+    let model = Network::initialised(
+        &ModelShape::of_tiles(&sizes, TILE, 1),
+        &mut ChaCha8Rng::seed_from_u64(1),
+    )?;
+    let scaler = Scaler {
+        mean: vec![0.5],
+        sd: vec![0.25],
+    };
+    let pixels = (0..PICTURE * PICTURE)
+        .map(|i| 0.5 + 0.5 * (i as f32 * 0.37).sin())
+        .collect();
+    let image = Image {
+        width: PICTURE,
+        height: PICTURE,
+        channels: 1,
+        pixels,
+        original: [PICTURE; 2],
+        file: Arc::from([]),
+    };
     Ok(Box::new(move || {
         for map in error_maps(&model, &scaler, ErrorMeasure::Squared, OVERLAP, &[&image])? {
             black_box(map.peaks(TILE));

@@ -71,7 +71,9 @@ struct Caused {
 }
 
 fn now_micros() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_micros() as i64)
 }
 
 pub fn main(args: &Args) -> anyhow::Result<()> {
@@ -92,14 +94,19 @@ pub fn main(args: &Args) -> anyhow::Result<()> {
     let (records, took) = sent.map_err(|_| anyhow::anyhow!("the sender panicked"))??;
     let mut latencies = latencies?;
     latencies.sort_unstable();
-    println!("{}", summary(args, &latencies, records as f64 / took.as_secs_f64()));
+    println!(
+        "{}",
+        summary(args, &latencies, records as f64 / took.as_secs_f64())
+    );
     Ok(())
 }
 
 fn summary(args: &Args, sorted: &[i64], rate: f64) -> Value {
     let millis = |part: f64| {
         let index = (part * sorted.len() as f64).ceil() as usize;
-        sorted.get(index.saturating_sub(1)).map(|micros| *micros as f64 / 1e3)
+        sorted
+            .get(index.saturating_sub(1))
+            .map(|micros| *micros as f64 / 1e3)
     };
     json!({
         "rate_wanted": args.rate, "rate": rate, "events": sorted.len(), "events_a_second": sorted.len() as f64 / args.seconds,
@@ -127,7 +134,12 @@ fn send(args: &Args) -> anyhow::Result<(u64, Duration)> {
             } else if elapsed > args.warm_up / 2.0 && random.random_bool(chance) {
                 shifted[series] = SHIFT_RECORDS;
             }
-            plant.write(&mut payload, &names[series], now_micros(), shifted[series] > 0);
+            plant.write(
+                &mut payload,
+                &names[series],
+                now_micros(),
+                shifted[series] > 0,
+            );
             let partition = (series % args.partitions as usize) as i32;
             kafka::send(&producer, &args.topic, partition, &names[series], &payload)?;
             sent += 1;
@@ -148,7 +160,8 @@ fn receive(
     let mut latencies = Vec::new();
     let mut ended = None;
     loop {
-        if done.load(Ordering::Acquire) && ended.get_or_insert_with(Instant::now).elapsed() > DRAIN {
+        if done.load(Ordering::Acquire) && ended.get_or_insert_with(Instant::now).elapsed() > DRAIN
+        {
             return Ok(latencies);
         }
         match reader.poll(Duration::from_millis(100)) {

@@ -86,7 +86,10 @@ fn main() -> anyhow::Result<()> {
 
 /// Series and event time of the record with this number.
 fn turn(fleet: &Fleet, number: usize) -> (usize, i64) {
-    (number % fleet.series, FIRST_MICROS + (number / fleet.series) as i64 * PERIOD_MICROS)
+    (
+        number % fleet.series,
+        FIRST_MICROS + (number / fleet.series) as i64 * PERIOD_MICROS,
+    )
 }
 
 fn sample(fleet: &Fleet) -> anyhow::Result<()> {
@@ -113,10 +116,19 @@ fn fill(fleet: &Fleet, to: &Topic, from: usize) -> anyhow::Result<()> {
         let name = plant::name(series);
         plant.write(&mut payload, &name, micros, false);
         bytes += payload.len();
-        kafka::send(&producer, &to.topic, (series % to.partitions as usize) as i32, &name, &payload)?;
+        kafka::send(
+            &producer,
+            &to.topic,
+            (series % to.partitions as usize) as i32,
+            &name,
+            &payload,
+        )?;
     }
     kafka::finish(&producer)?;
-    println!("{}", json!({ "records": fleet.records, "bytes": bytes, "seconds": started.elapsed().as_secs_f64() }));
+    println!(
+        "{}",
+        json!({ "records": fleet.records, "bytes": bytes, "seconds": started.elapsed().as_secs_f64() })
+    );
     Ok(())
 }
 
@@ -139,7 +151,15 @@ fn sizes(of: &Topic) -> anyhow::Result<()> {
             None => {}
         }
     }
-    anyhow::ensure!(left == 0, "{} partitions of {} have no end: is a transaction open?", left, of.topic);
-    println!("{}", json!({ "entries": entries, "key_bytes": key, "value_bytes": value }));
+    anyhow::ensure!(
+        left == 0,
+        "{} partitions of {} have no end: is a transaction open?",
+        left,
+        of.topic
+    );
+    println!(
+        "{}",
+        json!({ "entries": entries, "key_bytes": key, "value_bytes": value })
+    );
     Ok(())
 }

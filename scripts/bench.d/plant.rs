@@ -21,7 +21,10 @@ pub struct Plant {
 impl Plant {
     /// The same seed gives the same readings.
     pub fn new(fields: usize, seed: u64) -> Self {
-        Self { random: ChaCha8Rng::seed_from_u64(seed), fields }
+        Self {
+            random: ChaCha8Rng::seed_from_u64(seed),
+            fields,
+        }
     }
 
     /// Writes one record of a series: a JSON object with its name, its event time and its readings, in that order.
@@ -33,9 +36,17 @@ impl Plant {
         for field in 0..self.fields {
             // Three parts load to one to three parts weather; the rest is the field's own.
             let common = (3.0 * load + (1 + field % 3) as f64 * weather) / 4.0;
-            let off = if shifted && field % SHIFTED == 0 { SHIFT } else { 0.0 };
+            let off = if shifted && field % SHIFTED == 0 {
+                SHIFT
+            } else {
+                0.0
+            };
             let z = 0.9 * common + 0.3 * self.normal() + off;
-            let _ = write!(out, ",\"f{field}\":{:.5}", 10.0 * (1 + field % 7) as f64 + z * (1 + field % 5) as f64);
+            let _ = write!(
+                out,
+                ",\"f{field}\":{:.5}",
+                10.0 * (1 + field % 7) as f64 + z * (1 + field % 5) as f64
+            );
         }
         out.push(b'}');
     }

@@ -38,13 +38,24 @@ fn main() -> anyhow::Result<ExitCode> {
     for texture in Texture::ALL {
         let folder = args.folder.join(texture.name());
         let mut number = 0;
-        let mut write = |path: &str, defect: Option<DefectKind>, count: u64, masks: bool| -> anyhow::Result<()> {
+        let mut write = |path: &str,
+                         defect: Option<DefectKind>,
+                         count: u64,
+                         masks: bool|
+         -> anyhow::Result<()> {
             for at in 0..count {
                 let surface = picture(texture, defect, args.seed, number);
                 number += 1;
-                save(&folder.join(path).join(format!("{at:03}.png")), surface.pixels)?;
+                save(
+                    &folder.join(path).join(format!("{at:03}.png")),
+                    surface.pixels,
+                )?;
                 if masks {
-                    let mask = surface.defective.iter().map(|&is| if is { 255 } else { 0 }).collect();
+                    let mask = surface
+                        .defective
+                        .iter()
+                        .map(|&is| if is { 255 } else { 0 })
+                        .collect();
                     let name = path.replace("test", "ground_truth");
                     save(&folder.join(name).join(format!("{at:03}_mask.png")), mask)?;
                 }
@@ -54,7 +65,12 @@ fn main() -> anyhow::Result<ExitCode> {
         write("train/good", None, args.train, false)?;
         write("test/good", None, args.good, false)?;
         for kind in DefectKind::ALL {
-            write(&format!("test/{}", kind.name()), Some(kind), args.defects, true)?;
+            write(
+                &format!("test/{}", kind.name()),
+                Some(kind),
+                args.defects,
+                true,
+            )?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -63,6 +79,9 @@ fn main() -> anyhow::Result<ExitCode> {
 fn save(path: &Path, pixels: Vec<u8>) -> anyhow::Result<()> {
     let folder = path.parent().context("a file is in a folder")?;
     fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
-    let picture = GrayImage::from_raw(SIDE as u32, SIDE as u32, pixels).context("a picture has its size")?;
-    picture.save(path).with_context(|| format!("{} cannot be written", path.display()))
+    let picture =
+        GrayImage::from_raw(SIDE as u32, SIDE as u32, pixels).context("a picture has its size")?;
+    picture
+        .save(path)
+        .with_context(|| format!("{} cannot be written", path.display()))
 }

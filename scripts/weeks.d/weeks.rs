@@ -58,8 +58,12 @@ fn faults() -> (Vec<Fault>, Vec<Fault>) {
         fault(10, Kind::ImpellerDamage, 47, 12),
         fault(2, Kind::Shift(Sensor::Flow, Direction::Down), 52, 12),
     ];
-    let contaminated =
-        (6..9).map(|pump| Fault { size: Size::Small, ..fault(pump, Kind::Cavitation, 15, 48) }).collect();
+    let contaminated = (6..9)
+        .map(|pump| Fault {
+            size: Size::Small,
+            ..fault(pump, Kind::Cavitation, 15, 48)
+        })
+        .collect();
     (broken, contaminated)
 }
 
@@ -84,11 +88,20 @@ fn stream(seed: u64) -> anyhow::Result<Stream> {
     let fields: Vec<&str> = Sensor::ALL.iter().map(|sensor| sensor.name()).collect();
     let overrides = vec![
         "streams.pumps.input.topic=plant.pumps".to_owned(),
-        format!("streams.pumps.record.fields={}", serde_json::to_string(&fields)?),
-        format!("streams.pumps.training.records={}", LEARN_DAYS * DAY * PUMPS as u64),
+        format!(
+            "streams.pumps.record.fields={}",
+            serde_json::to_string(&fields)?
+        ),
+        format!(
+            "streams.pumps.training.records={}",
+            LEARN_DAYS * DAY * PUMPS as u64
+        ),
         format!("streams.pumps.training.seed={seed}"),
     ];
-    let settings = load(&Sources { overrides, ..Sources::default() })?;
+    let settings = load(&Sources {
+        overrides,
+        ..Sources::default()
+    })?;
     settings.streams.into_iter().next().context("one stream")
 }
 
@@ -122,12 +135,27 @@ impl Plant {
         let (mut all, contaminated) = faults();
         all.extend(contaminated);
         let registry = Arc::new(Registry::open(folder)?);
-        let engine = Engine::open(stream.clone(), registry.clone(), Arc::new(MemoryStore::default()))?;
+        let engine = Engine::open(
+            stream.clone(),
+            registry.clone(),
+            Arc::new(MemoryStore::default()),
+        )?;
         let mut pipeline = Pipeline::new(stream.clone(), None)?;
         pipeline.collect(engine.admission().clone());
         let (table, fleet) = (SeriesTable::new(PUMPS), Fleet::new(plan.clone(), &all));
         let (opened, trainings) = Default::default();
-        Ok(Self { stream, fleet, plan, pipeline, table, engine, registry, retrains, opened, trainings })
+        Ok(Self {
+            stream,
+            fleet,
+            plan,
+            pipeline,
+            table,
+            engine,
+            registry,
+            retrains,
+            opened,
+            trainings,
+        })
     }
 
     fn run(&mut self, bar: &indicatif::ProgressBar) -> anyhow::Result<()> {
@@ -138,9 +166,11 @@ impl Plant {
             if self.pipeline.bundle_id().is_none() {
                 if learned.len() >= self.stream.training.records {
                     let set = TrainingSet::new(std::mem::take(&mut learned));
-                    let bundle = learn(&self.stream, &set, None, &mut |_| ControlFlow::Continue(()))?;
+                    let bundle =
+                        learn(&self.stream, &set, None, &mut |_| ControlFlow::Continue(()))?;
                     bundle.save(self.registry.root())?;
-                    self.registry.promote(&self.stream.name, bundle.id(), "the first one")?;
+                    self.registry
+                        .promote(&self.stream.name, bundle.id(), "the first one")?;
                     self.pipeline.swap(Some(bundle))?;
                     self.engine.follow()?;
                 }
@@ -155,7 +185,8 @@ impl Plant {
                     self.challenge(reason, now, from)?;
                 }
                 if back || due.is_some() {
-                    self.pipeline.swap(self.registry.load_current(&self.stream.name)?)?;
+                    self.pipeline
+                        .swap(self.registry.load_current(&self.stream.name)?)?;
                 }
             }
         }
@@ -164,15 +195,24 @@ impl Plant {
 
     fn challenge(&mut self, reason: Reason, now: EventTime, step: u64) -> anyhow::Result<()> {
         let day = step as f64 / DAY as f64;
-        let said = match self.engine.challenge(reason, now, &mut || ControlFlow::Continue(())) {
+        let said = match self
+            .engine
+            .challenge(reason, now, &mut || ControlFlow::Continue(()))
+        {
             Ok(verdict) => {
-                let live = self.registry.current(&self.stream.name)? == Some(verdict.challenger.clone());
-                let tests: BTreeMap<&str, &str> =
-                    verdict.tests.iter().map(|test| (test.name.as_str(), test.says.as_str())).collect();
+                let live =
+                    self.registry.current(&self.stream.name)? == Some(verdict.challenger.clone());
+                let tests: BTreeMap<&str, &str> = verdict
+                    .tests
+                    .iter()
+                    .map(|test| (test.name.as_str(), test.says.as_str()))
+                    .collect();
                 json!({"day": day, "reason": reason.to_string(), "live": live, "failed": verdict.failed(), "tests": tests,
                     "linear": verdict.linear})
             }
-            Err(error) => json!({"day": day, "reason": reason.to_string(), "live": false, "error": error.to_string()}),
+            Err(error) => {
+                json!({"day": day, "reason": reason.to_string(), "live": false, "error": error.to_string()})
+            }
         };
         self.trainings.push(said);
         Ok(())
@@ -183,7 +223,11 @@ impl Plant {
         let mut batch = Batch::default();
         for step in from..from + STEPS {
             self.fleet.step();
-            let readings: Vec<Values> = self.fleet.readings().map(|reading| *reading.values).collect();
+            let readings: Vec<Values> = self
+                .fleet
+                .readings()
+                .map(|reading| *reading.values)
+                .collect();
             for (pump, mut values) in readings.into_iter().enumerate() {
                 age(&mut values, pump, step);
                 batch.records.push(Record {
@@ -196,11 +240,14 @@ impl Plant {
                 batch.values.extend(values);
             }
         }
-        let done = self.pipeline.run_decoded(&[], batch, &mut self.table, &mut |_, _| None)?;
+        let done = self
+            .pipeline
+            .run_decoded(&[], batch, &mut self.table, &mut |_, _| None)?;
         for alert in &done.alerts {
             if alert.event == AlertEvent::Open && alert.kind == AlertKind::Anomaly {
                 let at = alert.position.offset as u64;
-                self.opened.push(((at % PUMPS as u64) as usize, at / PUMPS as u64));
+                self.opened
+                    .push(((at % PUMPS as u64) as usize, at / PUMPS as u64));
             }
         }
         Ok(done.learned.into_iter().map(|(_, row)| row).collect())
@@ -212,7 +259,12 @@ impl Plant {
         let of = |fault: &Fault, pump: usize, step: u64| {
             pump == fault.pump && (fault.start..fault.end + AFTERMATH).contains(&step)
         };
-        let known = |pump, step| broken.iter().chain(&contaminated).any(|fault| of(fault, pump, step));
+        let known = |pump, step| {
+            broken
+                .iter()
+                .chain(&contaminated)
+                .any(|fault| of(fault, pump, step))
+        };
         let overhaul = OVERHAUL_DAY * DAY..OVERHAUL_DAY * DAY + AFTERMATH;
         let overhauled = |pump, step| pump < OVERHAULED && overhaul.contains(&step);
         let mut weekly = vec![0u32; WEEKS as usize];
@@ -251,7 +303,10 @@ impl Plant {
 }
 
 fn main() -> anyhow::Result<()> {
-    let seed = std::env::args().nth(1).map_or(Ok(0), |text| text.parse()).context("the seed is a number")?;
+    let seed = std::env::args()
+        .nth(1)
+        .map_or(Ok(0), |text| text.parse())
+        .context("the seed is a number")?;
     outlierd::model::use_one_thread();
     let style = indicatif::ProgressStyle::with_template("{prefix:14} {bar:40} {percent}% {eta}")?;
     let mut report = serde_json::Map::new();

@@ -67,7 +67,12 @@ impl Lanes {
                     .name(format!("{}-{number}", stream.name))
                     .spawn(move || supervise(&lane, &halt, &orders, &failed));
                 match thread {
-                    Ok(thread) => lanes.push(Running { stream: stream.name.clone(), thread, control, status }),
+                    Ok(thread) => lanes.push(Running {
+                        stream: stream.name.clone(),
+                        thread,
+                        control,
+                        status,
+                    }),
                     Err(error) => {
                         tracing::error!(stream = stream.name, lane = number, error = %error, "no thread for the lane")
                     }
@@ -83,21 +88,34 @@ impl Lanes {
 
     /// How many threads still run.
     pub(super) fn running(&self) -> usize {
-        self.lanes.iter().filter(|lane| !lane.thread.is_finished()).count()
+        self.lanes
+            .iter()
+            .filter(|lane| !lane.thread.is_finished())
+            .count()
     }
 
     /// Ends the waiting of lanes that are between two runs.
     pub(super) fn wake(&mut self) {
-        self.lanes.iter().for_each(|lane| lane.thread.thread().unpark());
+        self.lanes
+            .iter()
+            .for_each(|lane| lane.thread.thread().unpark());
     }
 
     pub(super) fn status(&self, stream: &str) -> Vec<Arc<LaneStatus>> {
-        self.lanes.iter().filter(|lane| lane.stream == stream).map(|lane| lane.status.clone()).collect()
+        self.lanes
+            .iter()
+            .filter(|lane| lane.stream == stream)
+            .map(|lane| lane.status.clone())
+            .collect()
     }
 
     /// What the lanes of a stream take orders by.
     pub(super) fn controls(&self, stream: &str) -> Vec<SyncSender<Control>> {
-        self.lanes.iter().filter(|lane| lane.stream == stream).map(|lane| lane.control.clone()).collect()
+        self.lanes
+            .iter()
+            .filter(|lane| lane.stream == stream)
+            .map(|lane| lane.control.clone())
+            .collect()
     }
 
     /// Hands each lane the new settings of its stream.
@@ -105,8 +123,15 @@ impl Lanes {
         for stream in &settings.streams {
             let stream_settings = Arc::new(stream.clone());
             for lane in self.lanes.iter().filter(|lane| lane.stream == stream.name) {
-                if lane.control.try_send(Control::Reload(stream_settings.clone())).is_err() {
-                    tracing::error!(stream = stream.name, "a lane does not take new settings: it hangs or has ended");
+                if lane
+                    .control
+                    .try_send(Control::Reload(stream_settings.clone()))
+                    .is_err()
+                {
+                    tracing::error!(
+                        stream = stream.name,
+                        "a lane does not take new settings: it hangs or has ended"
+                    );
                 }
             }
         }
@@ -114,11 +139,18 @@ impl Lanes {
 }
 
 /// Runs a lane again and again. A store that has failed stays failed until it is opened anew: that ends the process.
-fn supervise(lane: &Lane, halt: &Arc<AtomicBool>, orders: &Receiver<Control>, failed: &mpsc::Sender<String>) {
+fn supervise(
+    lane: &Lane,
+    halt: &Arc<AtomicBool>,
+    orders: &Receiver<Control>,
+    failed: &mpsc::Sender<String>,
+) {
     let mut backoff = BACKOFF_MIN;
     while !halt.load(Ordering::Acquire) {
         let started = Instant::now();
-        let Err(error) = lane.run(halt, orders) else { return };
+        let Err(error) = lane.run(halt, orders) else {
+            return;
+        };
         if let Some(error) = error.store_failure() {
             // The first lane that says it is enough.
             let _ = failed.try_send(error.to_string());
@@ -127,8 +159,13 @@ fn supervise(lane: &Lane, halt: &Arc<AtomicBool>, orders: &Receiver<Control>, fa
         if started.elapsed() > HEALTHY_AFTER {
             backoff = BACKOFF_MIN;
         }
-        LaneGoesBack { stream: &lane.stream.name, lane: lane.number, error: error.to_string(), backoff: Some(backoff) }
-            .emit();
+        LaneGoesBack {
+            stream: &lane.stream.name,
+            lane: lane.number,
+            error: error.to_string(),
+            backoff: Some(backoff),
+        }
+        .emit();
         if !halt.load(Ordering::Acquire) {
             thread::park_timeout(backoff);
         }

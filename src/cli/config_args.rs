@@ -26,19 +26,32 @@ pub(super) struct ConfigArgs {
 impl ConfigArgs {
     /// `before` gives way to the flags, `after` wins over them.
     fn load_with(&self, before: Vec<String>, after: Vec<String>) -> Result<Settings, Problems> {
-        let overrides = before.into_iter().chain(self.set.iter().cloned()).chain(after).collect();
+        let overrides = before
+            .into_iter()
+            .chain(self.set.iter().cloned())
+            .chain(after)
+            .collect();
         let settings = load(&Sources::of_process(self.config.clone(), overrides))?;
         // Only librdkafka knows its properties, and `config` does not know librdkafka.
-        let refused = refused_properties(&settings.kafka).into_iter().map(|(table, key, why)| {
-            let fix = "see CONFIGURATION.md of librdkafka for the property and its values";
-            Problem::new(KeyPath::of("kafka").key(table).key(&key), format!("is refused by librdkafka: {why}"), fix)
-        });
+        let refused = refused_properties(&settings.kafka)
+            .into_iter()
+            .map(|(table, key, why)| {
+                let fix = "see CONFIGURATION.md of librdkafka for the property and its values";
+                Problem::new(
+                    KeyPath::of("kafka").key(table).key(&key),
+                    format!("is refused by librdkafka: {why}"),
+                    fix,
+                )
+            });
         match refused.collect::<Vec<_>>() {
             none if none.is_empty() => {
                 script::allow(&settings.streams);
                 Ok(settings)
             }
-            list => Err(Problems { file: self.config.clone(), list }),
+            list => Err(Problems {
+                file: self.config.clone(),
+                list,
+            }),
         }
     }
 
@@ -50,13 +63,22 @@ impl ConfigArgs {
     /// One stream of the configuration; without a name, the only one.
     pub(super) fn stream(&self, name: Option<&str>) -> anyhow::Result<Stream> {
         let streams = self.load()?.streams;
-        let names = || streams.iter().map(|stream| stream.name.as_str()).collect::<Vec<_>>().join(", ");
+        let names = || {
+            streams
+                .iter()
+                .map(|stream| stream.name.as_str())
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
         match (name, &streams[..]) {
             (None, [only]) => Ok(only.clone()),
             (None, _) => bail!("--stream NAME is needed: the configuration has {}", names()),
             (Some(name), _) => match streams.iter().find(|stream| stream.name == name) {
                 Some(found) => Ok(found.clone()),
-                None => bail!("the configuration has no stream {name:?}; it has {}", names()),
+                None => bail!(
+                    "the configuration has no stream {name:?}; it has {}",
+                    names()
+                ),
             },
         }
     }
@@ -66,13 +88,19 @@ impl ConfigArgs {
 ///
 /// `preset` are settings (`key=value`) that the flags win over.
 pub(super) fn stream_of_images(config: &ConfigArgs, preset: Vec<String>) -> anyhow::Result<Stream> {
-    let of_images =
-        vec![format!("streams.{REPLAY}.input.topic={REPLAY}"), format!("streams.{REPLAY}.record.format=image")];
+    let of_images = vec![
+        format!("streams.{REPLAY}.input.topic={REPLAY}"),
+        format!("streams.{REPLAY}.record.format=image"),
+    ];
     made_up(config.load_with(preset, of_images)?)
 }
 
 fn made_up(settings: Settings) -> anyhow::Result<Stream> {
-    match settings.streams.into_iter().find(|stream| stream.name == REPLAY) {
+    match settings
+        .streams
+        .into_iter()
+        .find(|stream| stream.name == REPLAY)
+    {
         Some(stream) => Ok(stream),
         None => bail!("no stream could be made of the flags"),
     }
@@ -81,10 +109,18 @@ fn made_up(settings: Settings) -> anyhow::Result<Stream> {
 /// A stream with the built-in settings (and the defaults of the configuration, if one is named) whose fields are columns of a file.
 ///
 /// `preset` are settings (`key=value`) that the flags win over.
-pub(super) fn stream_of_fields(config: &ConfigArgs, fields: &[String], preset: Vec<String>) -> anyhow::Result<Stream> {
+pub(super) fn stream_of_fields(
+    config: &ConfigArgs,
+    fields: &[String],
+    preset: Vec<String>,
+) -> anyhow::Result<Stream> {
     // A JSON string is a TOML string.
-    let field =
-        |name: &String| format!("{{ name = {text}, path = [{text}] }}", text = serde_json::Value::from(name.as_str()));
+    let field = |name: &String| {
+        format!(
+            "{{ name = {text}, path = [{text}] }}",
+            text = serde_json::Value::from(name.as_str())
+        )
+    };
     let fields: Vec<String> = fields.iter().map(field).collect();
     let of_fields = vec![
         format!("streams.{REPLAY}.input.topic={REPLAY}"),

@@ -91,12 +91,24 @@ struct Plan {
 
 impl Plan {
     fn of(args: &Args) -> Self {
-        let fleet =
-            FleetPlan { pumps: args.pumps.into(), seed: args.seed.into(), period: PERIOD, ..FleetPlan::default() };
+        let fleet = FleetPlan {
+            pumps: args.pumps.into(),
+            seed: args.seed.into(),
+            period: PERIOD,
+            ..FleetPlan::default()
+        };
         let steps = u64::from(args.hours) * 3_600 / PERIOD.as_secs();
-        let drawn = FaultPlan { quiet: LEARN_STEPS + SETTLE_STEPS, length: steps, gap: GAP_STEPS };
+        let drawn = FaultPlan {
+            quiet: LEARN_STEPS + SETTLE_STEPS,
+            length: steps,
+            gap: GAP_STEPS,
+        };
         let faults = plan::draw(fleet.seed, fleet.pumps, &drawn);
-        Self { fleet, faults, steps }
+        Self {
+            fleet,
+            faults,
+            steps,
+        }
     }
 
     /// Records that the model learns from, over all pumps.
@@ -135,7 +147,16 @@ impl Stage {
         let daemon = Daemon::start(settings.clone(), stop.clone())?;
         screen.done("daemon", &daemon.describe());
         let reader = AlertReader::start(&settings, &topics, screen.clone())?;
-        Ok(Self { reader, daemon, screen, stop, settings, topics, _broker: broker, _scratch: scratch })
+        Ok(Self {
+            reader,
+            daemon,
+            screen,
+            stop,
+            settings,
+            topics,
+            _broker: broker,
+            _scratch: scratch,
+        })
     }
 
     /// Stops the daemon, and gives every alert that it published.
@@ -151,7 +172,13 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let plan = Plan::of(args);
     let mut stage = Stage::start(args, "pumps", daemon::overrides(&plan))?;
-    let mut plant = Plant::new(&plan, &stage.settings, &stage.topics, &stage.stop, &stage.screen)?;
+    let mut plant = Plant::new(
+        &plan,
+        &stage.settings,
+        &stage.topics,
+        &stage.stop,
+        &stage.screen,
+    )?;
     let run = plant.run(&mut stage.daemon)?;
     drop(plant);
     summary::show(args, &plan, &run, &stage.finish()?)?;

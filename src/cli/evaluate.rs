@@ -65,7 +65,12 @@ pub(super) struct Args {
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
     /// Stream of the configuration whose settings are used [default: built-in settings, every column a field]
-    #[arg(long, value_name = "NAME", requires = "config", conflicts_with = "wide")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "config",
+        conflicts_with = "wide"
+    )]
     stream: Option<String>,
     #[command(flatten)]
     config: ConfigArgs,
@@ -95,9 +100,18 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let mut sequences = Vec::new();
     for path in files(&args.input)? {
-        let labels = Labels::of(args).read(&path).with_context(|| format!("{}", path.display()))?;
-        let name = path.strip_prefix(&args.input).ok().filter(|rest| !rest.as_os_str().is_empty());
-        let name = name.unwrap_or(&path).with_extension("").display().to_string();
+        let labels = Labels::of(args)
+            .read(&path)
+            .with_context(|| format!("{}", path.display()))?;
+        let name = path
+            .strip_prefix(&args.input)
+            .ok()
+            .filter(|rest| !rest.as_os_str().is_empty());
+        let name = name
+            .unwrap_or(&path)
+            .with_extension("")
+            .display()
+            .to_string();
         let judged = match args.wide {
             true => wide::judge(args, &path, &labels).map(|sequence| vec![sequence]),
             false => rows::judge(args, &path, &labels),
@@ -105,8 +119,14 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         let judged = judged.with_context(|| format!("{}", path.display()))?;
         let several = judged.len() > 1;
         sequences.extend(judged.into_iter().map(|sequence| match several {
-            true => Sequence { name: format!("{name}: {}", sequence.name), ..sequence },
-            false => Sequence { name: name.clone(), ..sequence },
+            true => Sequence {
+                name: format!("{name}: {}", sequence.name),
+                ..sequence
+            },
+            false => Sequence {
+                name: name.clone(),
+                ..sequence
+            },
         }));
     }
     tell(args, sequences)
@@ -116,8 +136,12 @@ fn of_images(args: &Args) -> anyhow::Result<ExitCode> {
     images::refuse_table_flags(args, &args.input_args)?;
     let mut sequences = Vec::new();
     for folder in images::categories(&args.input)? {
-        let sequence = images::judge(args, &folder).with_context(|| format!("{}", folder.display()))?;
-        let name = folder.file_name().map_or_else(|| "images".to_owned(), |name| name.to_string_lossy().into_owned());
+        let sequence =
+            images::judge(args, &folder).with_context(|| format!("{}", folder.display()))?;
+        let name = folder.file_name().map_or_else(
+            || "images".to_owned(),
+            |name| name.to_string_lossy().into_owned(),
+        );
         sequences.push(Sequence { name, ..sequence });
     }
     tell(args, sequences)
@@ -138,13 +162,21 @@ const SHOWN: usize = 30;
 
 fn show(all: &Figures, sequences: &[(Sequence, Figures)]) {
     let mut header = vec![String::new(), "all".to_owned()];
-    let shown = if sequences.len() > 1 { &sequences[..sequences.len().min(SHOWN)] } else { &[] };
-    let mut rows: Vec<Vec<String>> =
-        report::columns(all).into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect();
+    let shown = if sequences.len() > 1 {
+        &sequences[..sequences.len().min(SHOWN)]
+    } else {
+        &[]
+    };
+    let mut rows: Vec<Vec<String>> = report::columns(all)
+        .into_iter()
+        .map(|(name, value)| vec![name.to_owned(), value])
+        .collect();
     if shown.len() <= 4 {
         for (sequence, figures) in shown {
             header.push(sequence.name.clone());
-            rows.iter_mut().zip(report::columns(figures)).for_each(|(row, (_, value))| row.push(value));
+            rows.iter_mut()
+                .zip(report::columns(figures))
+                .for_each(|(row, (_, value))| row.push(value));
         }
         let mut table = super::table(header);
         rows.into_iter().for_each(|row| _ = table.add_row(row));
@@ -166,18 +198,30 @@ fn show(all: &Figures, sequences: &[(Sequence, Figures)]) {
         "MAR of alerts",
     ];
     let mut table = super::table(std::iter::once("").chain(names));
-    let each = shown.iter().map(|(sequence, figures)| (sequence.name.as_str(), figures));
+    let each = shown
+        .iter()
+        .map(|(sequence, figures)| (sequence.name.as_str(), figures));
     for (name, figures) in each.chain([("all", all)]) {
-        let values = report::columns(figures).into_iter().filter(|(column, _)| names.contains(column));
+        let values = report::columns(figures)
+            .into_iter()
+            .filter(|(column, _)| names.contains(column));
         table.add_row(std::iter::once(name.to_owned()).chain(values.map(|(_, value)| value)));
     }
     println!("{table}");
     if sequences.len() > shown.len() {
-        println!("{} more sequences are in the files of --out", sequences.len() - shown.len());
+        println!(
+            "{} more sequences are in the files of --out",
+            sequences.len() - shown.len()
+        );
     }
 }
 
-fn write(args: &Args, out: &PathBuf, all: &Figures, sequences: &[(Sequence, Figures)]) -> anyhow::Result<()> {
+fn write(
+    args: &Args,
+    out: &PathBuf,
+    all: &Figures,
+    sequences: &[(Sequence, Figures)],
+) -> anyhow::Result<()> {
     fs::create_dir_all(out).with_context(|| format!("{} cannot be made", out.display()))?;
     let input = args.input.display().to_string();
     let named = sequences.iter().map(|(sequence, figures)| Named {
@@ -185,7 +229,11 @@ fn write(args: &Args, out: &PathBuf, all: &Figures, sequences: &[(Sequence, Figu
         threshold: sequence.threshold,
         figures,
     });
-    let written = Written { input: input.clone(), all, sequences: named.collect() };
+    let written = Written {
+        input: input.clone(),
+        all,
+        sequences: named.collect(),
+    };
     let json = serde_json::to_vec_pretty(&written)?;
     let html = report::html(&format!("outlierd: {input}"), all, sequences);
     for (name, bytes) in [("figures.json", json), ("report.html", html.into_bytes())] {
@@ -205,12 +253,19 @@ struct Labels<'a> {
 
 impl<'a> Labels<'a> {
     fn of(args: &'a Args) -> Self {
-        Self { column: &args.label, normal: &args.normal, delimiter: args.input_args.delimiter() }
+        Self {
+            column: &args.label,
+            normal: &args.normal,
+            delimiter: args.input_args.delimiter(),
+        }
     }
 
     /// Whether each row of a file is an anomaly.
     fn read(&self, path: &PathBuf) -> anyhow::Result<Vec<bool>> {
-        let mut reader = csv::ReaderBuilder::new().delimiter(self.delimiter).flexible(true).from_path(path)?;
+        let mut reader = csv::ReaderBuilder::new()
+            .delimiter(self.delimiter)
+            .flexible(true)
+            .from_path(path)?;
         let header = reader.headers()?.clone();
         let Some(column) = header.iter().position(|name| name.trim() == self.column) else {
             let names = header.iter().collect::<Vec<_>>().join(", ");
@@ -224,7 +279,9 @@ impl<'a> Labels<'a> {
             let row = row?;
             let cell = row.get(column).unwrap_or_default().trim();
             let number = cell.parse::<f64>().ok();
-            let is = |normal: &String| normal == cell || (number.is_some() && number == normal.parse().ok());
+            let is = |normal: &String| {
+                normal == cell || (number.is_some() && number == normal.parse().ok())
+            };
             labels.push(!self.normal.iter().any(is));
         }
         Ok(labels)

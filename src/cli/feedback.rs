@@ -83,16 +83,26 @@ impl From<SaysArg> for Says {
 pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     let settings = args.config.load()?;
     let Some(topic) = settings.share.control.clone() else {
-        bail!("share.control is \"\": there is no topic that feedback could go to; name one, and start outlierd again");
+        bail!(
+            "share.control is \"\": there is no topic that feedback could go to; name one, and start outlierd again"
+        );
     };
     let feedback = match args.alert.as_str() {
         "-" => of_range(args)?,
         id => of_alert(args, &settings, id)?,
     };
     if feedback.from > feedback.until {
-        bail!("--from {} is after --until {}", feedback.from, feedback.until);
+        bail!(
+            "--from {} is after --until {}",
+            feedback.from,
+            feedback.until
+        );
     }
-    let (stream, series, says) = (feedback.stream.clone(), feedback.series.clone(), feedback.says.as_str());
+    let (stream, series, says) = (
+        feedback.stream.clone(),
+        feedback.series.clone(),
+        feedback.says.as_str(),
+    );
     let (from, until) = (feedback.from, feedback.until);
     send(&settings.kafka, &topic, &Control::Feedback(feedback))?;
     println!("stream {stream}: {says}: series {series}, {from} to {until}");
@@ -105,36 +115,85 @@ fn of_range(args: &Args) -> anyhow::Result<Feedback> {
     }
     let stream = args.config.stream(args.stream.as_deref())?.name;
     let needed = "without an alert, --series, --from and --until are needed";
-    let (series, from) = (args.series.clone().context(needed)?, args.from.context(needed)?);
+    let (series, from) = (
+        args.series.clone().context(needed)?,
+        args.from.context(needed)?,
+    );
     let until = args.until.context(needed)?;
     let (alert, records, peak_score, bundle) = Default::default();
     let (says, at, note) = (Says::MarkRange, Timestamp::now(), args.note.clone());
-    Ok(Feedback { stream, says, series, alert, from, until, records, peak_score, bundle, at, note })
+    Ok(Feedback {
+        stream,
+        says,
+        series,
+        alert,
+        from,
+        until,
+        records,
+        peak_score,
+        bundle,
+        at,
+        note,
+    })
 }
 
 fn of_alert(args: &Args, settings: &Settings, id: &str) -> anyhow::Result<Feedback> {
-    let named = args.stream.as_deref().map(|name| args.config.stream(Some(name))).transpose()?;
+    let named = args
+        .stream
+        .as_deref()
+        .map(|name| args.config.stream(Some(name)))
+        .transpose()?;
     let streams: Vec<&Stream> = match &named {
         Some(stream) => vec![stream],
         None => settings.streams.iter().collect(),
     };
     let mut events = Vec::new();
     for stream in &streams {
-        events.extend(alerts(&settings.kafka, &stream.output.alerts, id)?.into_iter().map(|alert| (*stream, alert)));
+        events.extend(
+            alerts(&settings.kafka, &stream.output.alerts, id)?
+                .into_iter()
+                .map(|alert| (*stream, alert)),
+        );
     }
     let Some((stream, first)) = events.first().cloned() else {
-        let topics: Vec<&str> = streams.iter().map(|stream| stream.output.alerts.as_str()).collect();
-        bail!("no alert in {} has an id that starts with {id:?}", topics.join(", "));
+        let topics: Vec<&str> = streams
+            .iter()
+            .map(|stream| stream.output.alerts.as_str())
+            .collect();
+        bail!(
+            "no alert in {} has an id that starts with {id:?}",
+            topics.join(", ")
+        );
     };
     if let Some((_, other)) = events.iter().find(|(_, alert)| alert.id != first.id) {
-        bail!("{id:?} is the start of several ids, {} and {}: give more digits", first.id, other.id);
+        bail!(
+            "{id:?} is the start of several ids, {} and {}: give more digits",
+            first.id,
+            other.id
+        );
     }
     events.sort_by_key(|(_, alert)| alert.sequence);
-    let Some((_, last)) = events.last() else { bail!("the alert {id} has no events") };
-    let time = |text: &str| text.parse::<Timestamp>().with_context(|| format!("alert {id} has the time {text:?}"));
-    let score = |alert: &Alert| alert.peak_ratio.zip(alert.threshold).map(|(ratio, threshold)| ratio * threshold);
-    let peak = events.iter().filter_map(|(_, alert)| score(alert)).max_by(f64::total_cmp);
-    let opening = events.iter().find(|(_, alert)| alert.event == AlertEvent::Open).map_or(&first, |(_, alert)| alert);
+    let Some((_, last)) = events.last() else {
+        bail!("the alert {id} has no events")
+    };
+    let time = |text: &str| {
+        text.parse::<Timestamp>()
+            .with_context(|| format!("alert {id} has the time {text:?}"))
+    };
+    let score = |alert: &Alert| {
+        alert
+            .peak_ratio
+            .zip(alert.threshold)
+            .map(|(ratio, threshold)| ratio * threshold)
+    };
+    let peak = events
+        .iter()
+        .filter_map(|(_, alert)| score(alert))
+        .max_by(f64::total_cmp);
+    let opening = events
+        .iter()
+        .find(|(_, alert)| alert.event == AlertEvent::Open)
+        .map_or(&first, |(_, alert)| alert);
     let records = Records {
         partition: first.position.partition,
         first: opening.position.offset,
@@ -158,7 +217,9 @@ fn of_alert(args: &Args, settings: &Settings, id: &str) -> anyhow::Result<Feedba
 /// The committed alerts whose ids start so.
 fn alerts(kafka: &Kafka, topic: &str, id: &str) -> anyhow::Result<Vec<Alert>> {
     let config = reader_config(kafka, "outlierd-feedback");
-    let consumer: BaseConsumer = config.create().context("the consumer's properties are refused")?;
+    let consumer: BaseConsumer = config
+        .create()
+        .context("the consumer's properties are refused")?;
     let mut all = TopicPartitionList::new();
     add_from_beginning(&consumer, topic, &mut all, TIMEOUT).context("no broker answered")?;
     let mut open = all.count();
@@ -168,9 +229,13 @@ fn alerts(kafka: &Kafka, topic: &str, id: &str) -> anyhow::Result<Vec<Alert>> {
         match consumer.poll(QUIET) {
             None => break,
             Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
-            Some(Err(error)) => return Err(error).with_context(|| format!("topic {topic} could not be read")),
+            Some(Err(error)) => {
+                return Err(error).with_context(|| format!("topic {topic} could not be read"));
+            }
             Some(Ok(message)) => {
-                let alert = message.payload().and_then(|bytes| serde_json::from_slice::<Alert>(bytes).ok());
+                let alert = message
+                    .payload()
+                    .and_then(|bytes| serde_json::from_slice::<Alert>(bytes).ok());
                 found.extend(alert.filter(|alert| alert.id.starts_with(id)));
             }
         }
@@ -180,9 +245,14 @@ fn alerts(kafka: &Kafka, topic: &str, id: &str) -> anyhow::Result<Vec<Alert>> {
 
 fn send(kafka: &Kafka, topic: &str, control: &Control) -> anyhow::Result<()> {
     let producer: ThreadedProducer<DefaultProducerContext> =
-        producer_config(kafka, "outlierd-feedback").create().context("the producer's properties are refused")?;
+        producer_config(kafka, "outlierd-feedback")
+            .create()
+            .context("the producer's properties are refused")?;
     let (key, value) = (control.key(), serde_json::to_vec(control)?);
     let failed = || format!("topic {topic} does not take it");
-    producer.send(BaseRecord::to(topic).key(&key).payload(&value)).map_err(|(error, _)| error).with_context(failed)?;
+    producer
+        .send(BaseRecord::to(topic).key(&key).payload(&value))
+        .map_err(|(error, _)| error)
+        .with_context(failed)?;
     producer.flush(TIMEOUT).with_context(failed)
 }

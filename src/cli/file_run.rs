@@ -40,7 +40,15 @@ impl FileRun {
         let stream = Arc::new(stream_of_files(stream));
         let pipeline = Pipeline::new(stream.clone(), bundle)?;
         let table = SeriesTable::new(stream.record.max_series);
-        Ok(Self { stream, pipeline, records, table, train_rows: train_rows.unwrap_or(0), learned: Vec::new(), rows: 0 })
+        Ok(Self {
+            stream,
+            pipeline,
+            records,
+            table,
+            train_rows: train_rows.unwrap_or(0),
+            learned: Vec::new(),
+            rows: 0,
+        })
     }
 
     /// The next rows: those to learn from, and then, once a bundle is trained from them, the others. `None` at the end.
@@ -50,13 +58,20 @@ impl FileRun {
             match self.train_rows.saturating_sub(self.rows) {
                 0 => {
                     let set = TrainingSet::new(std::mem::take(&mut self.learned));
-                    self.pipeline.swap(Some(learn_with_bar(&self.stream, &set, "training")?))?;
+                    self.pipeline
+                        .swap(Some(learn_with_bar(&self.stream, &set, "training")?))?;
                 }
                 left => most = left.min(CHUNK_ROWS),
             }
         }
-        let Some(mut chunk) = self.records.run(most, &mut self.pipeline, &mut self.table)? else { return Ok(None) };
-        self.learned.extend(chunk.done.learned.drain(..).map(|(_, row)| row));
+        let Some(mut chunk) = self
+            .records
+            .run(most, &mut self.pipeline, &mut self.table)?
+        else {
+            return Ok(None);
+        };
+        self.learned
+            .extend(chunk.done.learned.drain(..).map(|(_, row)| row));
         self.rows += chunk.rows;
         Ok(Some(chunk))
     }

@@ -29,9 +29,15 @@ fn is_image(path: &Path) -> bool {
 }
 
 /// What a folder has of one kind, in the order of the names.
-pub(super) fn entries(folder: &Path, is_meant: impl Fn(&Path) -> bool) -> anyhow::Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(folder).with_context(|| format!("{} cannot be read", folder.display()))?;
-    let mut found: Vec<PathBuf> = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
+pub(super) fn entries(
+    folder: &Path,
+    is_meant: impl Fn(&Path) -> bool,
+) -> anyhow::Result<Vec<PathBuf>> {
+    let entries =
+        fs::read_dir(folder).with_context(|| format!("{} cannot be read", folder.display()))?;
+    let mut found: Vec<PathBuf> = entries
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<_, _>>()?;
     found.retain(|path| is_meant(path));
     found.sort();
     Ok(found)
@@ -44,7 +50,8 @@ pub(super) fn folders(input: &Path) -> anyhow::Result<Vec<PathBuf>> {
     }
     let (mut found, mut waiting) = (BTreeSet::new(), vec![input.to_owned()]);
     while let Some(folder) = waiting.pop() {
-        let entries = fs::read_dir(&folder).with_context(|| format!("{} cannot be read", folder.display()))?;
+        let entries = fs::read_dir(&folder)
+            .with_context(|| format!("{} cannot be read", folder.display()))?;
         for entry in entries {
             let path = entry?.path();
             if path.is_dir() {
@@ -89,19 +96,31 @@ pub(super) struct Chunk {
 impl ImageFiles {
     /// The images of a folder.
     pub(super) fn open(folder: &Path) -> anyhow::Result<Self> {
-        let series = folder.file_name().map_or_else(|| "images".to_owned(), |name| name.to_string_lossy().into_owned());
-        Ok(Self { paths: in_folder(folder)?, series, next: 0 })
+        let series = folder.file_name().map_or_else(
+            || "images".to_owned(),
+            |name| name.to_string_lossy().into_owned(),
+        );
+        Ok(Self {
+            paths: in_folder(folder)?,
+            series,
+            next: 0,
+        })
     }
 
     /// The next images, `most` at most; `None` at the end.
     pub(super) fn next_chunk(&mut self, most: usize) -> anyhow::Result<Option<Chunk>> {
-        let mut chunk = Chunk { series: self.series.clone(), first: self.next, files: Vec::new() };
+        let mut chunk = Chunk {
+            series: self.series.clone(),
+            first: self.next,
+            files: Vec::new(),
+        };
         let mut bytes = 0;
         while let Some(path) = self.paths.get(self.next)
             && chunk.files.len() < most.min(CHUNK_FILES)
             && bytes < CHUNK_BYTES
         {
-            let file = fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
+            let file =
+                fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
             bytes += file.len();
             chunk.files.push(file);
             self.next += 1;
@@ -114,7 +133,12 @@ impl Chunk {
     /// Its files as messages, a second apart.
     pub(super) fn messages(&self) -> Vec<Message<'_>> {
         let numbered = self.files.iter().zip(self.first..);
-        numbered.map(|(file, number)| Message { payload: Some(file), ..message(&self.series, number) }).collect()
+        numbered
+            .map(|(file, number)| Message {
+                payload: Some(file),
+                ..message(&self.series, number)
+            })
+            .collect()
     }
 }
 
@@ -122,5 +146,12 @@ impl Chunk {
 pub(super) fn message(series: &str, number: usize) -> Message<'_> {
     let (offset, key) = (number as i64, Some(series.as_bytes()));
     let timestamp = Some(EventTime(offset.saturating_mul(1_000_000)));
-    Message { partition: 0, offset, key, payload: None, timestamp, headers: None }
+    Message {
+        partition: 0,
+        offset,
+        key,
+        payload: None,
+        timestamp,
+        headers: None,
+    }
 }

@@ -59,7 +59,10 @@ impl InputArgs {
     pub(super) fn ignoring(&self, column: &str) -> Self {
         let mut ignore = self.ignore.clone();
         ignore.push(column.to_owned());
-        Self { ignore, ..self.clone() }
+        Self {
+            ignore,
+            ..self.clone()
+        }
     }
 
     fn options(&self, path: &Path, stream: Option<&Stream>) -> TableOptions {
@@ -86,22 +89,33 @@ impl InputArgs {
     /// The sensor columns of a CSV file.
     pub(super) fn fields(&self, path: &Path) -> anyhow::Result<Vec<String>> {
         if file::kind(path)? == Kind::JsonLines {
-            bail!("{} holds JSON lines: name its fields in a configuration (--config, --stream)", path.display());
+            bail!(
+                "{} holds JSON lines: name its fields in a configuration (--config, --stream)",
+                path.display()
+            );
         }
-        Ok(Table::open(path, &self.options(path, None))?.fields().to_vec())
+        Ok(Table::open(path, &self.options(path, None))?
+            .fields()
+            .to_vec())
     }
 
     /// Opens a file of records of a stream. `configured` says that the stream comes from a configuration, which then
     /// also names the columns of the time and of the key.
-    pub(super) fn open(&self, path: &Path, stream: &Stream, configured: bool) -> anyhow::Result<Records> {
+    pub(super) fn open(
+        &self,
+        path: &Path,
+        stream: &Stream,
+        configured: bool,
+    ) -> anyhow::Result<Records> {
         if stream.image.is_some() {
             return Records::images(path);
         }
         Ok(match file::kind(path)? {
             Kind::JsonLines => Records::Lines(Lines::open(path, &stream.record)?),
-            Kind::Csv => {
-                Records::Table(Box::new(Table::open(path, &self.options(path, configured.then_some(stream)))?))
-            }
+            Kind::Csv => Records::Table(Box::new(Table::open(
+                path,
+                &self.options(path, configured.then_some(stream)),
+            )?)),
         })
     }
 }
@@ -139,42 +153,57 @@ impl Records {
         let read: usize;
         match self {
             Self::Table(file) => {
-                let Some(batch) = file.next_chunk(rows)? else { return Ok(None) };
+                let Some(batch) = file.next_chunk(rows)? else {
+                    return Ok(None);
+                };
                 read = batch.records.len() + batch.rejected.len();
                 done = pipeline.run_decoded(&[], batch, table, &mut load);
             }
             Self::Lines(file) => {
-                let Some(chunk) = file.next_chunk(rows)? else { return Ok(None) };
+                let Some(chunk) = file.next_chunk(rows)? else {
+                    return Ok(None);
+                };
                 let messages = chunk.messages();
                 read = messages.len();
                 done = pipeline.run_file(&messages, table, &mut load);
             }
             Self::Images(files) => {
-                let Some(chunk) = files.next_chunk(rows)? else { return Ok(None) };
+                let Some(chunk) = files.next_chunk(rows)? else {
+                    return Ok(None);
+                };
                 let messages = chunk.messages();
                 read = messages.len();
                 done = pipeline.run_file(&messages, table, &mut load);
             }
         }
-        Ok(Some(Chunk { rows: read, done: done? }))
+        Ok(Some(Chunk {
+            rows: read,
+            done: done?,
+        }))
     }
 }
 
 /// The inputs of a stream: its files, or the folders of its images.
 pub(super) fn inputs(input: &Path, stream: &Stream) -> anyhow::Result<Vec<PathBuf>> {
-    if stream.image.is_some() { image_files::folders(input) } else { files(input) }
+    if stream.image.is_some() {
+        image_files::folders(input)
+    } else {
+        files(input)
+    }
 }
 
 /// The files that are meant: a file itself, or all CSV and JSON-lines files below a folder, in order.
 pub(super) fn files(input: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let meta = fs::metadata(input).with_context(|| format!("{} cannot be read", input.display()))?;
+    let meta =
+        fs::metadata(input).with_context(|| format!("{} cannot be read", input.display()))?;
     if meta.is_file() {
         return Ok(vec![input.to_owned()]);
     }
     let mut found = Vec::new();
     let mut folders = vec![input.to_owned()];
     while let Some(folder) = folders.pop() {
-        let entries = fs::read_dir(&folder).with_context(|| format!("{} cannot be read", folder.display()))?;
+        let entries = fs::read_dir(&folder)
+            .with_context(|| format!("{} cannot be read", folder.display()))?;
         for entry in entries {
             let path = entry?.path();
             let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
@@ -186,7 +215,10 @@ pub(super) fn files(input: &Path) -> anyhow::Result<Vec<PathBuf>> {
         }
     }
     if found.is_empty() {
-        bail!("{} has no .csv, .tsv, .jsonl or .ndjson file", input.display());
+        bail!(
+            "{} has no .csv, .tsv, .jsonl or .ndjson file",
+            input.display()
+        );
     }
     found.sort();
     Ok(found)

@@ -107,9 +107,17 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
             let id = resolve(&registry, stream, which.id.as_deref())?;
             show::show(&registry, stream, &id, *json)?;
         }
-        Command::Diff { stream, a, b, config } => {
+        Command::Diff {
+            stream,
+            a,
+            b,
+            config,
+        } => {
             let (registry, stream) = open(config, stream)?;
-            let ids = [resolve(&registry, stream, Some(a))?, resolve(&registry, stream, b.as_deref())?];
+            let ids = [
+                resolve(&registry, stream, Some(a))?,
+                resolve(&registry, stream, b.as_deref())?,
+            ];
             diff::diff(&registry, stream, &ids)?;
         }
         Command::Promote { stream, id, config } => {
@@ -131,13 +139,19 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         Command::Pin { of, off } => {
             let (registry, stream) = open(&of.config, &of.stream)?;
             registry.pin(stream, !off)?;
-            let says = if *off { "is no longer held fast" } else { "is held fast" };
+            let says = if *off {
+                "is no longer held fast"
+            } else {
+                "is held fast"
+            };
             println!("stream {stream}: the live bundle {says}");
         }
         Command::Challenge(of) => {
             let (registry, stream) = open(&of.config, &of.stream)?;
             registry.want_training(stream)?;
-            println!("stream {stream}: asked for; the daemon's log and `outlierd model show` tell what came of it");
+            println!(
+                "stream {stream}: asked for; the daemon's log and `outlierd model show` tell what came of it"
+            );
         }
         Command::History(of) => {
             let (registry, stream) = open(&of.config, &of.stream)?;
@@ -156,41 +170,73 @@ fn open<'s>(config: &ConfigArgs, stream: &'s str) -> anyhow::Result<(Registry, &
 fn resolve(registry: &Registry, stream: &str, id: Option<&str>) -> anyhow::Result<String> {
     match id {
         Some(prefix) => Ok(registry.resolve(stream, prefix)?),
-        None => registry.current(stream)?.with_context(|| format!("stream {stream} has no live bundle yet")),
+        None => registry
+            .current(stream)?
+            .with_context(|| format!("stream {stream} has no live bundle yet")),
     }
 }
 
 fn list(config: &ConfigArgs) -> anyhow::Result<()> {
     let settings = config.load()?;
     let registry = Registry::open(&settings.service.model_dir)?;
-    let mut table = table(["stream", "bundle", "live", "kind", "rows", "held-out error", "proof", "created"]);
+    let mut table = table([
+        "stream",
+        "bundle",
+        "live",
+        "kind",
+        "rows",
+        "held-out error",
+        "proof",
+        "created",
+    ]);
     for stream in &settings.streams {
-        let (pinned, marked) = (registry.is_pinned(&stream.name)?, registry.marked(&stream.name)?);
+        let (pinned, marked) = (
+            registry.is_pinned(&stream.name)?,
+            registry.marked(&stream.name)?,
+        );
         for bundle in registry.list(&stream.name)? {
             let live = match (bundle.current, pinned) {
                 (true, true) => "live, pinned",
                 (true, false) => "live",
                 _ => "",
             };
-            let proof =
-                Verdict::read(&registry, &stream.name, &bundle.id).ok().flatten().map_or("-".into(), |verdict| {
+            let proof = Verdict::read(&registry, &stream.name, &bundle.id)
+                .ok()
+                .flatten()
+                .map_or("-".into(), |verdict| {
                     if verdict.passed {
                         "passed".to_owned()
                     } else {
                         format!("failed: {}", verdict.failed().join(", "))
                     }
                 });
-            let ate = bundle.manifest.as_ref().is_ok_and(|m| learned_from(m, &marked).next().is_some());
-            let proof = if ate { format!("{proof}; {ATE_MARKED}") } else { proof };
+            let ate = bundle
+                .manifest
+                .as_ref()
+                .is_ok_and(|m| learned_from(m, &marked).next().is_some());
+            let proof = if ate {
+                format!("{proof}; {ATE_MARKED}")
+            } else {
+                proof
+            };
             let row = match &bundle.manifest {
                 Ok(m) => [
                     m.shape.kind.as_str().to_owned(),
                     m.origin.rows.to_string(),
-                    m.origin.metrics.holdout_loss.map_or("-".into(), |loss| format!("{loss:.4}")),
+                    m.origin
+                        .metrics
+                        .holdout_loss
+                        .map_or("-".into(), |loss| format!("{loss:.4}")),
                     proof,
                     m.created.to_string(),
                 ],
-                Err(error) => [error.to_string(), String::new(), String::new(), String::new(), String::new()],
+                Err(error) => [
+                    error.to_string(),
+                    String::new(),
+                    String::new(),
+                    String::new(),
+                    String::new(),
+                ],
             };
             let mut cells = vec![stream.name.clone(), bundle.id.clone(), live.to_owned()];
             cells.extend(row);

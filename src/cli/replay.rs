@@ -30,7 +30,12 @@ pub(super) struct Args {
     #[arg(long, value_name = "PATH")]
     out: PathBuf,
     /// Rows of each file, from its start, to train on
-    #[arg(long, value_name = "N", conflicts_with = "bundle", required_unless_present = "bundle")]
+    #[arg(
+        long,
+        value_name = "N",
+        conflicts_with = "bundle",
+        required_unless_present = "bundle"
+    )]
     train_rows: Option<usize>,
     /// Score with the bundle in this folder instead of training
     #[arg(long, value_name = "FOLDER")]
@@ -65,8 +70,15 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         };
         let run = Run::start(args, path).with_context(|| format!("{}", path.display()))?;
         let mut writer = csv::Writer::from_writer(BufWriter::new(create(&out)?));
-        let totals = run.write(args, &mut writer, alerts.as_mut()).with_context(|| format!("{}", path.display()))?;
-        println!("{} -> {}: {}", path.display(), out.display(), totals.describe());
+        let totals = run
+            .write(args, &mut writer, alerts.as_mut())
+            .with_context(|| format!("{}", path.display()))?;
+        println!(
+            "{} -> {}: {}",
+            path.display(),
+            out.display(),
+            totals.describe()
+        );
     }
     if let Some(mut alerts) = alerts {
         alerts.flush().context("the alerts could not be written")?;
@@ -76,7 +88,8 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
 
 fn create(path: &Path) -> anyhow::Result<File> {
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+        fs::create_dir_all(folder)
+            .with_context(|| format!("{} cannot be made", folder.display()))?;
     }
     File::create(path).with_context(|| format!("{} cannot be written", path.display()))
 }
@@ -109,12 +122,20 @@ impl Totals {
             self.alerting += usize::from(outcome.alerting);
             if outcome.scored.is_some() {
                 self.scored += 1;
-                let span = self.spans.entry(outcome.series.clone()).or_insert((outcome.time, outcome.time));
+                let span = self
+                    .spans
+                    .entry(outcome.series.clone())
+                    .or_insert((outcome.time, outcome.time));
                 *span = (span.0.min(outcome.time), span.1.max(outcome.time));
             }
         }
         let opened = |kind| {
-            chunk.done.alerts.iter().filter(|alert| alert.event == AlertEvent::Open && alert.kind == kind).count()
+            chunk
+                .done
+                .alerts
+                .iter()
+                .filter(|alert| alert.event == AlertEvent::Open && alert.kind == kind)
+                .count()
         };
         self.anomalies += opened(AlertKind::Anomaly);
         self.sensor_faults += opened(AlertKind::SensorFault);
@@ -123,7 +144,11 @@ impl Totals {
 
     /// What was achieved, beside what was asked for.
     fn describe(&self) -> String {
-        let micros: f64 = self.spans.values().map(|(first, last)| last.micros_since(*first) as f64).sum();
+        let micros: f64 = self
+            .spans
+            .values()
+            .map(|(first, last)| last.micros_since(*first) as f64)
+            .sum();
         format!(
             "{} rows, {} rejected; {} scored in {} series over {:.2} series-days, {} in alert; alerts opened: {} anomalies \
              (the budget for that time: {:.2}), {} sensor faults, {} silences",
@@ -151,7 +176,15 @@ impl Run {
             None => stream_of_fields(&args.config, &args.input_args.fields(path)?, Vec::new())?,
         };
         let (configured, bundle) = (args.stream.is_some(), args.bundle.as_deref());
-        FileRun::open(path, &args.input_args, stream, configured, bundle, args.train_rows).map(Self)
+        FileRun::open(
+            path,
+            &args.input_args,
+            stream,
+            configured,
+            bundle,
+            args.train_rows,
+        )
+        .map(Self)
     }
 
     fn write<W: std::io::Write>(
@@ -161,7 +194,14 @@ impl Run {
         mut alerts: Option<&mut BufWriter<File>>,
     ) -> anyhow::Result<Totals> {
         let mut totals = Totals::default();
-        out.write_record(["time", "score", "threshold", "verdict", "is_alert", "top_field"])?;
+        out.write_record([
+            "time",
+            "score",
+            "threshold",
+            "verdict",
+            "is_alert",
+            "top_field",
+        ])?;
         while let Some(chunk) = self.0.next()? {
             self.write_rows(&chunk, out)?;
             totals.add(&chunk);
@@ -173,20 +213,29 @@ impl Run {
             }
         }
         if let (true, Some(wanted)) = (self.0.pipeline.bundle_id().is_none(), args.train_rows) {
-            bail!("{} rows are fewer than --train-rows {wanted}: nothing was scored", totals.rows);
+            bail!(
+                "{} rows are fewer than --train-rows {wanted}: nothing was scored",
+                totals.rows
+            );
         }
         out.flush()?;
         Ok(totals)
     }
 
-    fn write_rows<W: std::io::Write>(&self, chunk: &Chunk, out: &mut csv::Writer<W>) -> anyhow::Result<()> {
+    fn write_rows<W: std::io::Write>(
+        &self,
+        chunk: &Chunk,
+        out: &mut csv::Writer<W>,
+    ) -> anyhow::Result<()> {
         let mut outcomes = chunk.done.outcomes.iter().peekable();
         let mut rejected = chunk.done.rejected.iter().peekable();
         for row in 0..chunk.rows {
             if let Some(outcome) = outcomes.next_if(|outcome| outcome.message == row) {
                 out.write_record(self.cells(outcome))?;
             } else {
-                let reason = rejected.next_if(|r| r.message == row).map_or("rejected", |r| r.reason.as_str());
+                let reason = rejected
+                    .next_if(|r| r.message == row)
+                    .map_or("rejected", |r| r.reason.as_str());
                 out.write_record(["", "", "", reason, "0", ""])?;
             }
         }
@@ -194,8 +243,11 @@ impl Run {
     }
 
     fn cells(&self, outcome: &Outcome) -> [String; 6] {
-        let number = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.6}"));
-        let field = outcome.top_field.and_then(|index| self.0.stream.record.fields.get(index));
+        let number =
+            |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.6}"));
+        let field = outcome
+            .top_field
+            .and_then(|index| self.0.stream.record.fields.get(index));
         [
             outcome.time.to_string(),
             number(outcome.scored.as_ref().map(|scored| scored.score)),

@@ -32,7 +32,10 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         .context("the tokio runtime could not start")?;
     runtime.block_on(async {
         let mut hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be caught")?;
-        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let (terminate, interrupt) = (
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::interrupt())?,
+        );
         let (reload, reloads) = mpsc::channel(1);
         tokio::spawn(async move {
             while hangup.recv().await.is_some() {
@@ -45,7 +48,11 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
             let _ = filter.reload(EnvFilter::new(&settings.service.log_filter));
             Ok(settings)
         };
-        let signals = Signals { stop: stopped(terminate, interrupt), reload: reloads, load };
+        let signals = Signals {
+            stop: stopped(terminate, interrupt),
+            reload: reloads,
+            load,
+        };
         app::run(settings, signals).await?;
         Ok(ExitCode::SUCCESS)
     })
@@ -65,10 +72,17 @@ fn start_log(service: &Service) -> reload::Handle<EnvFilter, Registry> {
     let registry = tracing_subscriber::registry().with(filter);
     let ansi = std::io::stderr().is_terminal();
     match service.log_format {
-        LogFormat::Text => {
-            registry.with(fmt::layer().with_writer(std::io::stderr).with_ansi(ansi).with_target(false)).init()
-        }
-        LogFormat::Json => registry.with(fmt::layer().with_writer(std::io::stderr).json()).init(),
+        LogFormat::Text => registry
+            .with(
+                fmt::layer()
+                    .with_writer(std::io::stderr)
+                    .with_ansi(ansi)
+                    .with_target(false),
+            )
+            .init(),
+        LogFormat::Json => registry
+            .with(fmt::layer().with_writer(std::io::stderr).json())
+            .init(),
     }
     handle
 }

@@ -72,19 +72,30 @@ fn open(config: &ConfigArgs) -> anyhow::Result<SledStore> {
 pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.command {
         Command::List { config } => list(&open(config)?)?,
-        Command::Show { stream, series, config } => show(config, stream, series)?,
+        Command::Show {
+            stream,
+            series,
+            config,
+        } => show(config, stream, series)?,
         Command::Export { file, config } => {
             let store = open(config)?;
-            let out = File::create(file).with_context(|| format!("{} cannot be written", file.display()))?;
+            let out = File::create(file)
+                .with_context(|| format!("{} cannot be written", file.display()))?;
             let mut out = BufWriter::new(out);
             let entries = transfer::export(&store, &mut out)?;
-            out.into_inner().map_err(IntoInnerError::into_error)?.sync_all()?;
+            out.into_inner()
+                .map_err(IntoInnerError::into_error)?
+                .sync_all()?;
             println!("{entries} entries written to {}", file.display());
         }
         Command::Import { file, config } => {
-            let text = File::open(file).with_context(|| format!("{} cannot be read", file.display()))?;
+            let text =
+                File::open(file).with_context(|| format!("{} cannot be read", file.display()))?;
             let imported = transfer::import(&open(config)?, &mut BufReader::new(text));
-            println!("{} entries read", imported.with_context(|| file.display().to_string())?);
+            println!(
+                "{} entries read",
+                imported.with_context(|| file.display().to_string())?
+            );
         }
         Command::Clear { stream, config } => {
             open(config)?.clear(stream)?;
@@ -95,7 +106,13 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 fn list(store: &SledStore) -> anyhow::Result<()> {
-    let mut table = table(["stream", "partition", "next offset", "series", "learned records"]);
+    let mut table = table([
+        "stream",
+        "partition",
+        "next offset",
+        "series",
+        "learned records",
+    ]);
     for stream in store.streams()? {
         let learned = store.learned(&stream)?.len();
         for (partition, offset) in store.positions(&stream)? {
@@ -120,8 +137,8 @@ fn show(config: &ConfigArgs, stream: &str, series: &str) -> anyhow::Result<()> {
     let mut found = false;
     for (partition, _) in store.positions(stream)? {
         if let Some(bytes) = store.state(stream, partition, series)? {
-            let state: SeriesState =
-                codec::decode(&bytes).with_context(|| format!("state of series {series} in partition {partition}"))?;
+            let state: SeriesState = codec::decode(&bytes)
+                .with_context(|| format!("state of series {series} in partition {partition}"))?;
             println!("partition {partition}, {} bytes", bytes.len());
             let status = SeriesStatus::new(&settings, bundle.as_ref(), partition, series, &state);
             println!("{}", serde_json::to_string_pretty(&status)?);
@@ -130,7 +147,9 @@ fn show(config: &ConfigArgs, stream: &str, series: &str) -> anyhow::Result<()> {
         }
     }
     if !found {
-        bail!("stream {stream} has no series {series:?}; `outlierd state list` shows what is stored");
+        bail!(
+            "stream {stream} has no series {series:?}; `outlierd state list` shows what is stored"
+        );
     }
     Ok(())
 }

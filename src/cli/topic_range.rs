@@ -34,7 +34,9 @@ pub(super) fn read(
 ) -> anyhow::Result<Vec<TrainingRow>> {
     let topic = &stream.input.topic;
     let config = reader_config(kafka, "outlierd-train");
-    let consumer: BaseConsumer = config.create().context("the consumer's properties are refused")?;
+    let consumer: BaseConsumer = config
+        .create()
+        .context("the consumer's properties are refused")?;
     let (start, ends) = bounds(&consumer, topic, range)?;
     consumer.assign(&start)?;
 
@@ -49,8 +51,14 @@ fn bounds(
     topic: &str,
     range: &TopicRange,
 ) -> anyhow::Result<(TopicPartitionList, Vec<(i32, i64)>)> {
-    let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).context("no broker answered")?;
-    let partitions: Vec<i32> = metadata.topics().iter().flat_map(|t| t.partitions().iter().map(|p| p.id())).collect();
+    let metadata = consumer
+        .fetch_metadata(Some(topic), TIMEOUT)
+        .context("no broker answered")?;
+    let partitions: Vec<i32> = metadata
+        .topics()
+        .iter()
+        .flat_map(|t| t.partitions().iter().map(|p| p.id()))
+        .collect();
     if partitions.is_empty() {
         bail!("topic {topic} does not exist");
     }
@@ -59,12 +67,21 @@ fn bounds(
         for &partition in &partitions {
             times.add_partition_offset(topic, partition, Offset::Offset(time.as_millisecond()))?;
         }
-        consumer.offsets_for_times(times, TIMEOUT).context("offsets of a time could not be looked up")
+        consumer
+            .offsets_for_times(times, TIMEOUT)
+            .context("offsets of a time could not be looked up")
     };
-    let (since, until) = (range.since.map(at).transpose()?, range.until.map(at).transpose()?);
+    let (since, until) = (
+        range.since.map(at).transpose()?,
+        range.until.map(at).transpose()?,
+    );
     let offset_in = |list: &Option<TopicPartitionList>, partition| {
         let found = list.as_ref()?.find_partition(topic, partition)?.offset();
-        if let Offset::Offset(offset) = found { Some(offset) } else { None }
+        if let Offset::Offset(offset) = found {
+            Some(offset)
+        } else {
+            None
+        }
     };
     let mut start = TopicPartitionList::new();
     let mut ends = Vec::new();

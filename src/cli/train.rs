@@ -61,9 +61,17 @@ pub(super) struct Args {
 pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     let settings = args.config.load()?;
     let stream = Arc::new(args.config.stream(args.stream.as_deref())?);
-    let rows = if args.from_topic { from_topic(args, &settings, &stream)? } else { from_files(args, &stream)? };
+    let rows = if args.from_topic {
+        from_topic(args, &settings, &stream)?
+    } else {
+        from_files(args, &stream)?
+    };
     println!("{} records to learn from", rows.len());
-    let stream = if args.compare { chosen(&stream, &rows)? } else { stream };
+    let stream = if args.compare {
+        chosen(&stream, &rows)?
+    } else {
+        stream
+    };
     let bundle = learn_with_bar(&stream, &TrainingSet::new(rows), "training")?;
     let registry = Registry::open(&settings.service.model_dir)?;
     let folder = bundle.save(registry.root())?;
@@ -72,13 +80,18 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     println!(
         "mean square error per field (scaled): {:.4} on trained rows, {} on held-out rows",
         metrics.train_loss,
-        metrics.holdout_loss.map_or("-".into(), |loss| format!("{loss:.4}"))
+        metrics
+            .holdout_loss
+            .map_or("-".into(), |loss| format!("{loss:.4}"))
     );
     if args.no_promote {
         println!("not promoted: `outlierd model promote` makes it the live one");
     } else {
         registry.promote(&stream.name, bundle.id(), "trained by hand")?;
-        println!("promoted: stream {} scores with it from its next start", stream.name);
+        println!(
+            "promoted: stream {} scores with it from its next start",
+            stream.name
+        );
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -101,12 +114,19 @@ fn from_files(args: &Args, stream: &Arc<Stream>) -> anyhow::Result<Vec<TrainingR
     let mut rows = Vec::new();
     let (mut read, mut rejected) = (0, 0);
     let stream = &Arc::new(stream_of_files(Stream::clone(stream)));
-    for path in args.inputs.iter().map(|input| inputs(input, stream)).collect::<Result<Vec<_>, _>>()?.concat() {
+    for path in args
+        .inputs
+        .iter()
+        .map(|input| inputs(input, stream))
+        .collect::<Result<Vec<_>, _>>()?
+        .concat()
+    {
         let mut records = args.input_args.open(&path, stream, true)?;
         let mut pipeline = Pipeline::new(stream.clone(), None)?;
         let mut table = SeriesTable::new(stream.record.max_series);
-        while let Some(mut chunk) =
-            records.run(CHUNK_ROWS, &mut pipeline, &mut table).with_context(|| format!("{}", path.display()))?
+        while let Some(mut chunk) = records
+            .run(CHUNK_ROWS, &mut pipeline, &mut table)
+            .with_context(|| format!("{}", path.display()))?
         {
             read += chunk.rows;
             rejected += chunk.done.rejected.len();
@@ -121,21 +141,35 @@ fn from_files(args: &Args, stream: &Arc<Stream>) -> anyhow::Result<Vec<TrainingR
         }
     }
     if rows.len() < read {
-        println!("{read} rows read, {rejected} rejected, {} with sensor faults left out", read - rejected - rows.len());
+        println!(
+            "{read} rows read, {rejected} rejected, {} with sensor faults left out",
+            read - rejected - rows.len()
+        );
     }
     Ok(rows)
 }
 
-fn from_topic(args: &Args, settings: &Settings, stream: &Arc<Stream>) -> anyhow::Result<Vec<TrainingRow>> {
+fn from_topic(
+    args: &Args,
+    settings: &Settings,
+    stream: &Arc<Stream>,
+) -> anyhow::Result<Vec<TrainingRow>> {
     let rows = topic_range::read(&args.range, &settings.kafka, stream, args.limit)?;
     if rows.is_empty() {
-        bail!("topic {} has no usable record in that range", stream.input.topic);
+        bail!(
+            "topic {} has no usable record in that range",
+            stream.input.topic
+        );
     }
     Ok(rows)
 }
 
 /// Learns a bundle, with a bar on stderr where that is a terminal.
-pub(super) fn learn_with_bar(stream: &Stream, set: &TrainingSet, what: &'static str) -> Result<Bundle, LearnError> {
+pub(super) fn learn_with_bar(
+    stream: &Stream,
+    set: &TrainingSet,
+    what: &'static str,
+) -> Result<Bundle, LearnError> {
     let bar = ProgressBar::new(1).with_message(what);
     if let Ok(style) = ProgressStyle::with_template("{msg} [{wide_bar}] epoch {pos}/{len} {eta}") {
         bar.set_style(style);

@@ -31,20 +31,37 @@ pub fn settings(tree: &Value, problems: &mut Vec<Problem>) -> Option<Settings> {
             // The schema is made from the same types, so that it has said what is wrong, or has a hole.
             if problems.is_empty() {
                 let fix = "compare the values with config/default.toml";
-                problems.push(Problem::new(KeyPath::default(), format!("cannot be read: {error}"), fix));
+                problems.push(Problem::new(
+                    KeyPath::default(),
+                    format!("cannot be read: {error}"),
+                    fix,
+                ));
             }
             return None;
         }
     };
-    let mut reader = Reader { tree, known: problems.clone(), problems: Vec::new() };
+    let mut reader = Reader {
+        tree,
+        known: problems.clone(),
+        problems: Vec::new(),
+    };
     let service = reader.service(&raw.service);
     let kafka = reader.kafka(&raw.kafka);
     let share = reader.share(&raw.share, &raw.streams);
-    let streams: Vec<_> = raw.streams.iter().map(|(name, raw)| reader.stream(name, raw)).collect();
+    let streams: Vec<_> = raw
+        .streams
+        .iter()
+        .map(|(name, raw)| reader.stream(name, raw))
+        .collect();
     reader.across_streams(&raw.streams);
     problems.append(&mut reader.problems);
     let streams = streams.into_iter().collect::<Option<_>>()?;
-    Some(Settings { service: service?, kafka: kafka?, share: share?, streams })
+    Some(Settings {
+        service: service?,
+        kafka: kafka?,
+        share: share?,
+        streams,
+    })
 }
 
 /// The tree over the built-in layer, and each stream over `[defaults]`, one of images with `[image_defaults]` in between.
@@ -58,7 +75,11 @@ fn complete(tree: &Value) -> Value {
     }
     if let Some(Value::Object(streams)) = whole.get_mut("streams") {
         for stream in streams.values_mut() {
-            let under = if is_of_images(Some(stream), Some(&defaults)) { &of_images } else { &defaults };
+            let under = if is_of_images(Some(stream), Some(&defaults)) {
+                &of_images
+            } else {
+                &defaults
+            };
             let own = std::mem::replace(stream, under.clone());
             overlay(stream, &own);
         }
@@ -68,7 +89,11 @@ fn complete(tree: &Value) -> Value {
 
 /// Whether records are images, as the stream or the defaults say.
 fn is_of_images(stream: Option<&Value>, defaults: Option<&Value>) -> bool {
-    [stream, defaults].into_iter().flatten().find_map(|table| table.pointer("/record/format")) == Some(&"image".into())
+    [stream, defaults]
+        .into_iter()
+        .flatten()
+        .find_map(|table| table.pointer("/record/format"))
+        == Some(&"image".into())
 }
 
 /// What to do about a value out of its range: with the default, where there is one.
@@ -81,7 +106,10 @@ pub fn usual_fix(key: &KeyPath) -> String {
     }
     match place.find(&built_in()) {
         Some(default) if !default.is_object() && !is_empty(default) => {
-            format!("correct it, or remove it for the default {}", shown(default))
+            format!(
+                "correct it, or remove it for the default {}",
+                shown(default)
+            )
         }
         _ => "correct it".to_owned(),
     }
@@ -107,7 +135,9 @@ impl Reader<'_> {
         let own = KeyPath::of("streams").key(stream).join(key);
         let table = KeyPath::of("streams").key(stream);
         let of_images = is_of_images(table.find(self.tree), self.tree.get("defaults"));
-        let inherited = ["image_defaults", "defaults"].into_iter().skip(usize::from(!of_images));
+        let inherited = ["image_defaults", "defaults"]
+            .into_iter()
+            .skip(usize::from(!of_images));
         let written = |place: &KeyPath| place.find(self.tree).is_some();
         std::iter::once(own.clone())
             .chain(inherited.map(|table| KeyPath::of(table).join(key)))
@@ -116,24 +146,39 @@ impl Reader<'_> {
     }
 
     /// Takes what a reader made of a raw value, or notes the fault with the usual fix.
-    fn take<T>(&mut self, key: KeyPath, found: &impl Serialize, read: Result<T, String>) -> Option<T> {
+    fn take<T>(
+        &mut self,
+        key: KeyPath,
+        found: &impl Serialize,
+        read: Result<T, String>,
+    ) -> Option<T> {
         read.map_err(|fault| {
             let fix = usual_fix(&key);
-            self.note(Problem::new(key, fault, fix).found(&serde_json::to_value(found).unwrap_or_default()));
+            self.note(
+                Problem::new(key, fault, fix)
+                    .found(&serde_json::to_value(found).unwrap_or_default()),
+            );
         })
         .ok()
     }
 
     /// Notes a problem, unless it only follows from one at the same key or below it.
     fn note(&mut self, problem: Problem) {
-        if !self.known.iter().any(|known| problem.key.leads_to(&known.key)) {
+        if !self
+            .known
+            .iter()
+            .any(|known| problem.key.leads_to(&known.key))
+        {
             self.problems.push(problem);
         }
     }
 
     /// Whether a problem was found at a key or below it.
     fn has_problem(&self, key: &KeyPath) -> bool {
-        self.known.iter().chain(&self.problems).any(|problem| key.leads_to(&problem.key))
+        self.known
+            .iter()
+            .chain(&self.problems)
+            .any(|problem| key.leads_to(&problem.key))
     }
 }
 

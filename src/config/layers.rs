@@ -38,7 +38,10 @@ impl Layers {
     /// Says with each problem who set the value, where it was not the file.
     pub fn name_origins(&self, problems: &mut [Problem]) {
         for problem in problems {
-            problem.origin = problem.origin.take().or_else(|| self.origins.get(&problem.key).cloned());
+            problem.origin = problem
+                .origin
+                .take()
+                .or_else(|| self.origins.get(&problem.key).cloned());
         }
     }
 }
@@ -51,20 +54,35 @@ pub fn read(sources: &Sources) -> Result<Layers, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut file = match &sources.file {
         None => Table::new(),
-        Some(path) => parse(&text(path)?).map_err(|fault| vec![whole(fault, "correct this line of the file")])?,
+        Some(path) => parse(&text(path)?)
+            .map_err(|fault| vec![whole(fault, "correct this line of the file")])?,
     };
     join_properties(&mut file);
     let environment = environment(&sources.environment, &file, &mut problems);
     let overrides = overrides(&sources.overrides, &mut problems);
 
     let layers = [file, environment, overrides].into_iter().map(Layer);
-    let merged = layers.fold(Config::builder(), |builder, layer| builder.add_source(layer)).build();
+    let merged = layers
+        .fold(Config::builder(), |builder, layer| {
+            builder.add_source(layer)
+        })
+        .build();
     let merged = merged.and_then(|config| config.collect());
     let merged = merged.map_err(|error| vec![whole(error.to_string(), "correct the file")])?;
 
-    let mut walk = Walk { problems, origins: BTreeMap::new() };
-    let tree = walk.json(&Value::new(None, ValueKind::Table(merged)), &KeyPath::default());
-    Ok(Layers { tree, problems: walk.problems, origins: walk.origins })
+    let mut walk = Walk {
+        problems,
+        origins: BTreeMap::new(),
+    };
+    let tree = walk.json(
+        &Value::new(None, ValueKind::Table(merged)),
+        &KeyPath::default(),
+    );
+    Ok(Layers {
+        tree,
+        problems: walk.problems,
+        origins: walk.origins,
+    })
 }
 
 fn whole(fault: impl Into<String>, fix: impl Into<String>) -> Problem {
@@ -89,7 +107,10 @@ fn text(path: &Path) -> Result<String, Vec<Problem>> {
     let fail = |fault: String| vec![whole(fault, "give the path of a readable TOML file")];
     match std::fs::metadata(path) {
         Ok(data) if data.len() > FILE_BYTES_MAX => {
-            return Err(fail(format!("has {} bytes; at most {FILE_BYTES_MAX} are read", data.len())));
+            return Err(fail(format!(
+                "has {} bytes; at most {FILE_BYTES_MAX} are read",
+                data.len()
+            )));
         }
         _ => {}
     }
@@ -103,8 +124,18 @@ fn parse(text: &str) -> Result<Table, String> {
         ConfigError::FileParse { cause, .. } => {
             let cause = cause.to_string();
             // The parser draws the line and a caret between its first line and its last one.
-            let place = cause.lines().next().unwrap_or_default().replace("TOML parse error at ", "");
-            match cause.lines().skip(1).filter(|line| !line.contains('|')).collect::<Vec<_>>().join("; ") {
+            let place = cause
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .replace("TOML parse error at ", "");
+            match cause
+                .lines()
+                .skip(1)
+                .filter(|line| !line.contains('|'))
+                .collect::<Vec<_>>()
+                .join("; ")
+            {
                 reason if reason.is_empty() => format!("is no TOML: {place}"),
                 reason => format!("is no TOML: {place}: {reason}"),
             }
@@ -115,22 +146,40 @@ fn parse(text: &str) -> Result<Table, String> {
 
 /// Reads a value as TOML, and as plain text where it is none.
 fn value(text: &str, origin: &str) -> Value {
-    let kind = if text.contains('\n') { None } else { parse(&format!("v = {text}")).ok() };
-    let kind = kind.and_then(|mut table| table.remove("v")).map(|value| value.kind);
-    Value::new(Some(&origin.to_owned()), kind.unwrap_or_else(|| ValueKind::String(text.to_owned())))
+    let kind = if text.contains('\n') {
+        None
+    } else {
+        parse(&format!("v = {text}")).ok()
+    };
+    let kind = kind
+        .and_then(|mut table| table.remove("v"))
+        .map(|value| value.kind);
+    Value::new(
+        Some(&origin.to_owned()),
+        kind.unwrap_or_else(|| ValueKind::String(text.to_owned())),
+    )
 }
 
-fn environment(variables: &[(OsString, OsString)], file: &Table, problems: &mut Vec<Problem>) -> Table {
+fn environment(
+    variables: &[(OsString, OsString)],
+    file: &Table,
+    problems: &mut Vec<Problem>,
+) -> Table {
     let streams: Vec<&String> = match file.get("streams").map(|streams| &streams.kind) {
         Some(ValueKind::Table(streams)) => streams.keys().collect(),
         _ => Vec::new(),
     };
     let mut layer = Table::new();
     for (name, found) in variables {
-        let Some(keys) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)) else { continue };
+        let Some(keys) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)) else {
+            continue;
+        };
         let origin = name.to_string_lossy();
         let Some(found) = found.to_str() else {
-            problems.push(whole(format!("{origin} is not UTF-8"), "set the variable to UTF-8 text, or unset it"));
+            problems.push(whole(
+                format!("{origin} is not UTF-8"),
+                "set the variable to UTF-8 text, or unset it",
+            ));
             continue;
         };
         let mut keys: Vec<String> = keys.split(SEPARATOR).map(str::to_lowercase).collect();
@@ -143,11 +192,17 @@ fn environment(variables: &[(OsString, OsString)], file: &Table, problems: &mut 
             }
         }
         if is_property(&keys) {
-            keys =
-                keys.into_iter().enumerate().map(|(i, key)| if i < 2 { key } else { key.replace('_', ".") }).collect();
+            keys = keys
+                .into_iter()
+                .enumerate()
+                .map(|(i, key)| if i < 2 { key } else { key.replace('_', ".") })
+                .collect();
         }
         if let Err(fault) = set(&mut layer, keys, found, &origin) {
-            problems.push(whole(format!("{origin} {fault}"), "name the variable OUTLIERD__TABLE__KEY, or unset it"));
+            problems.push(whole(
+                format!("{origin} {fault}"),
+                "name the variable OUTLIERD__TABLE__KEY, or unset it",
+            ));
         }
     }
     layer
@@ -210,10 +265,14 @@ fn set(layer: &mut Table, mut keys: Vec<String>, found: &str, origin: &str) -> R
     } else {
         value(found, origin)
     };
-    let Some(last) = keys.pop() else { return Err("has an empty key".into()) };
+    let Some(last) = keys.pop() else {
+        return Err("has an empty key".into());
+    };
     let mut table = layer;
     for key in keys {
-        let next = table.entry(key.clone()).or_insert_with(|| Value::new(None, Table::new()));
+        let next = table
+            .entry(key.clone())
+            .or_insert_with(|| Value::new(None, Table::new()));
         match &mut next.kind {
             ValueKind::Table(inner) => table = inner,
             _ => return Err(format!("lies below {key}, which is set to a value too")),
@@ -225,9 +284,12 @@ fn set(layer: &mut Table, mut keys: Vec<String>, found: &str, origin: &str) -> R
 
 /// Writes `security.protocol = "ssl"` without quotes, which TOML reads as nested tables, as one key with dots.
 fn join_properties(file: &mut Table) {
-    let Some(ValueKind::Table(kafka)) = file.get_mut("kafka").map(|kafka| &mut kafka.kind) else { return };
+    let Some(ValueKind::Table(kafka)) = file.get_mut("kafka").map(|kafka| &mut kafka.kind) else {
+        return;
+    };
     for name in PROPERTY_TABLES {
-        if let Some(ValueKind::Table(properties)) = kafka.get_mut(name).map(|table| &mut table.kind) {
+        if let Some(ValueKind::Table(properties)) = kafka.get_mut(name).map(|table| &mut table.kind)
+        {
             let mut joined = Table::new();
             join("", std::mem::take(properties), &mut joined);
             *properties = joined;
@@ -265,23 +327,33 @@ impl Walk {
             ValueKind::U128(number) => self.refuse(at, number.to_string()),
             ValueKind::Float(number) if !number.is_finite() => self.refuse(at, number.to_string()),
             // 3.0 where a whole number is due is one.
-            ValueKind::Float(number) if number.fract() == 0.0 && number.abs() < 1e15 => (*number as i64).into(),
+            ValueKind::Float(number) if number.fract() == 0.0 && number.abs() < 1e15 => {
+                (*number as i64).into()
+            }
             ValueKind::Float(number) => (*number).into(),
             ValueKind::Array(items) => {
-                let items = items.iter().enumerate().map(|(i, item)| self.json(item, &at.clone().index(i)));
+                let items = items
+                    .iter()
+                    .enumerate()
+                    .map(|(i, item)| self.json(item, &at.clone().index(i)));
                 serde_json::Value::Array(items.collect())
             }
             ValueKind::Table(table) => {
                 let sorted: BTreeMap<_, _> = table.iter().collect();
-                let entries =
-                    sorted.into_iter().map(|(key, item)| (key.clone(), self.json(item, &at.clone().key(key))));
+                let entries = sorted
+                    .into_iter()
+                    .map(|(key, item)| (key.clone(), self.json(item, &at.clone().key(key))));
                 serde_json::Value::Object(entries.collect())
             }
         }
     }
 
     fn refuse(&mut self, at: &KeyPath, found: String) -> serde_json::Value {
-        let mut problem = Problem::new(at.clone(), "must be a finite number", "write a number, or leave the key out");
+        let mut problem = Problem::new(
+            at.clone(),
+            "must be a finite number",
+            "write a number, or leave the key out",
+        );
         problem.found = Some(found);
         self.problems.push(problem);
         serde_json::Value::Null
@@ -291,8 +363,14 @@ impl Walk {
 /// The built-in layer as JSON, with nothing above it.
 pub fn built_in() -> serde_json::Value {
     let table = parse(super::DEFAULT_TOML).unwrap_or_else(|_| HashMap::new());
-    Walk { problems: Vec::new(), origins: BTreeMap::new() }
-        .json(&Value::new(None, ValueKind::Table(table)), &KeyPath::default())
+    Walk {
+        problems: Vec::new(),
+        origins: BTreeMap::new(),
+    }
+    .json(
+        &Value::new(None, ValueKind::Table(table)),
+        &KeyPath::default(),
+    )
 }
 
 /// Lays `above` over `below`: tables are merged key by key, everything else is replaced.
@@ -300,7 +378,10 @@ pub fn overlay(below: &mut serde_json::Value, above: &serde_json::Value) {
     match (below, above) {
         (serde_json::Value::Object(below), serde_json::Value::Object(above)) => {
             for (key, value) in above {
-                overlay(below.entry(key.clone()).or_insert(serde_json::Value::Null), value);
+                overlay(
+                    below.entry(key.clone()).or_insert(serde_json::Value::Null),
+                    value,
+                );
             }
         }
         (below, above) => *below = above.clone(),

@@ -31,7 +31,9 @@ impl KeyPath {
 
     /// This path and then more keys, written with dots; for keys that are known to hold none.
     pub fn join(&self, dotted: &str) -> Self {
-        dotted.split('.').fold(self.clone(), |path, key| path.key(key))
+        dotted
+            .split('.')
+            .fold(self.clone(), |path, key| path.key(key))
     }
 
     /// This path and then one key, whatever it holds.
@@ -61,7 +63,9 @@ impl KeyPath {
 
     fn is_secret(&self) -> bool {
         match self.0.as_slice() {
-            [Step::Key(kafka), Step::Key(table), ..] => kafka == "kafka" && SECRET_TABLES.contains(&table.as_str()),
+            [Step::Key(kafka), Step::Key(table), ..] => {
+                kafka == "kafka" && SECRET_TABLES.contains(&table.as_str())
+            }
             _ => false,
         }
     }
@@ -74,7 +78,9 @@ impl fmt::Display for KeyPath {
                 Step::Index(index) => write!(f, "[{index}]")?,
                 Step::Key(key) => {
                     let dot = if i == 0 { "" } else { "." };
-                    let is_bare = key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+                    let is_bare = key
+                        .chars()
+                        .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
                     match is_bare && !key.is_empty() {
                         true => write!(f, "{dot}{key}")?,
                         false => write!(f, "{dot}{key:?}")?,
@@ -104,7 +110,13 @@ pub struct Problem {
 impl Problem {
     /// A problem without a value.
     pub fn new(key: KeyPath, fault: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { key, found: None, origin: None, fault: fault.into(), fix: fix.into() }
+        Self {
+            key,
+            found: None,
+            origin: None,
+            fault: fault.into(),
+            fix: fix.into(),
+        }
     }
 
     /// The same with the value that was found; not where it may be a secret.
@@ -149,12 +161,18 @@ impl Problems {
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = self.list.len();
-        write!(f, "{count} problem{} in the configuration", if count == 1 { "" } else { "s" })?;
+        write!(
+            f,
+            "{count} problem{} in the configuration",
+            if count == 1 { "" } else { "s" }
+        )?;
         if let Some(file) = &self.file {
             write!(f, " {}", file.display())?;
         }
         f.write_str(":")?;
-        self.list.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
+        self.list
+            .iter()
+            .try_for_each(|problem| write!(f, "\n  {problem}"))
     }
 }
 
@@ -186,7 +204,11 @@ fn distance(a: &str, b: &str) -> usize {
     for (i, x) in a.chars().enumerate() {
         let mut diagonal = i;
         let mut left = i + 1;
-        for (cell, y) in row.iter_mut().zip(std::iter::once('\0').chain(b.chars())).skip(1) {
+        for (cell, y) in row
+            .iter_mut()
+            .zip(std::iter::once('\0').chain(b.chars()))
+            .skip(1)
+        {
             let replaced = diagonal + usize::from(x != y);
             diagonal = *cell;
             left = replaced.min(diagonal + 1).min(left + 1);
@@ -205,28 +227,46 @@ mod tests {
 
     #[test]
     fn distances_are_those_of_levenshtein() {
-        for (a, b, expected) in [("", "", 0), ("", "abc", 3), ("abc", "", 3), ("kitten", "sitting", 3), ("ab", "ba", 2)]
-        {
+        for (a, b, expected) in [
+            ("", "", 0),
+            ("", "abc", 3),
+            ("abc", "", 3),
+            ("kitten", "sitting", 3),
+            ("ab", "ba", 2),
+        ] {
             assert_eq!(distance(a, b), expected, "{a:?} {b:?}");
         }
     }
 
     #[test]
     fn only_a_close_word_is_proposed() {
-        assert_eq!(nearest("treshold", ["threshold", "training"]), Some("threshold"));
-        assert_eq!(nearest("Earliest", ["earliest", "latest"]), Some("earliest"));
+        assert_eq!(
+            nearest("treshold", ["threshold", "training"]),
+            Some("threshold")
+        );
+        assert_eq!(
+            nearest("Earliest", ["earliest", "latest"]),
+            Some("earliest")
+        );
         assert_eq!(nearest("colour", ["topic", "group"]), None);
     }
 
     #[test]
     fn keys_that_are_not_bare_are_quoted() {
-        let path = KeyPath::of("kafka.properties").key("sasl.password").index(3);
+        let path = KeyPath::of("kafka.properties")
+            .key("sasl.password")
+            .index(3);
         assert_eq!(path.to_string(), "kafka.properties.\"sasl.password\"[3]");
     }
 
     #[test]
     fn a_secret_is_never_shown() {
         let key = KeyPath::of("kafka.properties").key("sasl.password");
-        assert_eq!(Problem::new(key, "is refused", "remove it").found(&"hunter2".into()).found, None);
+        assert_eq!(
+            Problem::new(key, "is refused", "remove it")
+                .found(&"hunter2".into())
+                .found,
+            None
+        );
     }
 }

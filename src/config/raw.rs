@@ -18,7 +18,8 @@ pub use self::image::Image;
 pub use self::model::{Model, Retrain, Score, Training};
 pub use self::silence::Silence;
 pub use self::stream::{
-    Episode, Field, FieldTable, Gate, Input, Keep, KeyWords, Mute, Output, Record, Resample, Stream, Threshold,
+    Episode, Field, FieldTable, Gate, Input, Keep, KeyWords, Mute, Output, Record, Resample,
+    Stream, Threshold,
 };
 use super::settings::LogFormat;
 

@@ -22,7 +22,11 @@ use super::settings::{Settings, Stream};
 pub fn reloadable(old: &Settings, new: &Settings) -> Vec<String> {
     let mut keys = process(old, new);
     let by_name = |settings: &Settings| -> BTreeMap<String, Stream> {
-        settings.streams.iter().map(|stream| (stream.name.clone(), stream.clone())).collect()
+        settings
+            .streams
+            .iter()
+            .map(|stream| (stream.name.clone(), stream.clone()))
+            .collect()
     };
     let (old, new) = (by_name(old), by_name(new));
     for name in old.keys().chain(new.keys()).collect::<BTreeSet<_>>() {
@@ -44,7 +48,11 @@ fn process(old: &Settings, new: &Settings) -> Vec<String> {
         ("kafka", old.kafka != new.kafka),
         ("share", old.share != new.share),
     ];
-    changed.into_iter().filter(|(_, is_changed)| *is_changed).map(|(key, _)| key.to_owned()).collect()
+    changed
+        .into_iter()
+        .filter(|(_, is_changed)| *is_changed)
+        .map(|(key, _)| key.to_owned())
+        .collect()
 }
 
 fn stream(old: &Stream, new: &Stream) -> Vec<String> {
@@ -86,7 +94,11 @@ fn stream(old: &Stream, new: &Stream) -> Vec<String> {
         ("score", *score != new.score),
         ("threshold", *threshold != new.threshold),
     ];
-    changed.into_iter().filter(|(_, is_changed)| *is_changed).map(|(key, _)| format!("streams.{name}.{key}")).collect()
+    changed
+        .into_iter()
+        .filter(|(_, is_changed)| *is_changed)
+        .map(|(key, _)| format!("streams.{name}.{key}"))
+        .collect()
 }
 
 #[cfg(test)]
@@ -95,9 +107,20 @@ mod tests {
     use crate::config::{Sources, load};
 
     fn settings(overrides: &[&str]) -> Settings {
-        let base = ["streams.a.input.topic=t", "streams.a.record.fields=[\"x\", \"y\", \"z\"]"];
-        let overrides = base.iter().chain(overrides).map(|&pair| pair.to_owned()).collect();
-        load(&Sources { overrides, ..Sources::default() }).unwrap()
+        let base = [
+            "streams.a.input.topic=t",
+            "streams.a.record.fields=[\"x\", \"y\", \"z\"]",
+        ];
+        let overrides = base
+            .iter()
+            .chain(overrides)
+            .map(|&pair| pair.to_owned())
+            .collect();
+        load(&Sources {
+            overrides,
+            ..Sources::default()
+        })
+        .unwrap()
     }
 
     #[test]
@@ -122,7 +145,13 @@ mod tests {
             "streams.b.input.topic=u",
             "streams.b.record.fields=[\"x\", \"y\", \"z\"]",
         ]);
-        let keys = ["service.http_listen", "kafka", "streams.a.window", "streams.a.threshold", "streams.b"];
+        let keys = [
+            "service.http_listen",
+            "kafka",
+            "streams.a.window",
+            "streams.a.threshold",
+            "streams.b",
+        ];
         assert_eq!(reloadable(&settings(&[]), &new), keys);
         assert_eq!(reloadable(&new, &settings(&[])), keys);
     }

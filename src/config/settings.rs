@@ -129,7 +129,10 @@ impl Stream {
             other.model.kind = kind;
             other.model.script = None;
             if other.image.is_none() {
-                other.model.latent = other.model.latent.min(other.window * other.record.fields.len() - 1);
+                other.model.latent = other
+                    .model
+                    .latent
+                    .min(other.window * other.record.fields.len() - 1);
             }
         }
         other

@@ -17,8 +17,12 @@ const KEYS_LISTED_MAX: usize = 16;
 
 /// The schema of [`raw::Config`]; `inline` puts every part where it is used, so that a validator's paths lead into it.
 pub fn schema(inline: bool) -> Value {
-    let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = inline);
-    settings.into_generator().into_root_schema_for::<raw::Config>().to_value()
+    let settings =
+        SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = inline);
+    settings
+        .into_generator()
+        .into_root_schema_for::<raw::Config>()
+        .to_value()
 }
 
 /// Lists whose elements stand for themselves: one at fault leaves a null, so that the others keep their positions.
@@ -31,7 +35,11 @@ pub fn check(tree: &mut Value) -> Vec<Problem> {
         Ok(validator) => validator,
         Err(error) => {
             let fault = format!("cannot be checked: the built-in schema is damaged: {error}");
-            return vec![Problem::new(KeyPath::default(), fault, "report this as a bug of outlierd")];
+            return vec![Problem::new(
+                KeyPath::default(),
+                fault,
+                "report this as a bug of outlierd",
+            )];
         }
     };
     let problems = Report::of(&validator, &schema, tree);
@@ -66,7 +74,11 @@ struct Report<'s> {
 
 impl<'s> Report<'s> {
     fn of(validator: &Validator, schema: &'s Value, tree: &'s Value) -> Vec<Problem> {
-        let mut report = Report { schema, tree, problems: Vec::new() };
+        let mut report = Report {
+            schema,
+            tree,
+            problems: Vec::new(),
+        };
         for error in validator.iter_errors(tree) {
             report.add(&error);
         }
@@ -80,22 +92,38 @@ impl<'s> Report<'s> {
         let part = self.schema.pointer(parent).unwrap_or(&Value::Null);
         let fault = match error.kind() {
             Kind::AdditionalProperties { unexpected } => {
-                return unexpected.iter().for_each(|key| self.unknown_key(&at, part, key));
+                return unexpected
+                    .iter()
+                    .for_each(|key| self.unknown_key(&at, part, key));
             }
             Kind::AnyOf { context } => {
                 // The branch that is meant is the one of the same type.
-                let branches = part.get("anyOf").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-                let meant = branches.iter().position(|branch| is_type(branch, error.instance()));
+                let branches = part
+                    .get("anyOf")
+                    .and_then(Value::as_array)
+                    .map(Vec::as_slice)
+                    .unwrap_or_default();
+                let meant = branches
+                    .iter()
+                    .position(|branch| is_type(branch, error.instance()));
                 return match meant.and_then(|branch| context.get(branch)) {
-                    Some(errors) if !errors.is_empty() => errors.iter().for_each(|error| self.add(error)),
+                    Some(errors) if !errors.is_empty() => {
+                        errors.iter().for_each(|error| self.add(error))
+                    }
                     _ => self.value(at, error, format!("must be {}", allowed(part))),
                 };
             }
             Kind::Required { property } => {
                 let key = property.as_str().unwrap_or_default();
                 let example = part.pointer(&format!("/properties/{key}/examples/0"));
-                let fix = format!("add {key}{}", example.map(|example| format!(" = {example}")).unwrap_or_default());
-                self.problems.push(Problem::new(at, format!("has no {key}"), fix).found(error.instance()));
+                let fix = format!(
+                    "add {key}{}",
+                    example
+                        .map(|example| format!(" = {example}"))
+                        .unwrap_or_default()
+                );
+                self.problems
+                    .push(Problem::new(at, format!("has no {key}"), fix).found(error.instance()));
                 return;
             }
             Kind::MaxItems { limit } => format!("must have at most {limit} elements"),
@@ -109,11 +137,31 @@ impl<'s> Report<'s> {
         // A whole table says less than its name.
         let is_table = found.is_object();
         let keyword = error.schema_path().as_str();
-        let part = keyword.rsplit_once('/').and_then(|(parent, _)| self.schema.pointer(parent));
-        let word = found.as_str().zip(part).and_then(|(word, part)| nearest(word, words(part)));
-        let fix = word.map_or_else(|| convert::usual_fix(&at), |word| format!("did you mean \"{word}\"?"));
-        let problem = Problem::new(at, if is_table { format!("is a table, and {fault}") } else { fault }, fix);
-        self.problems.push(if is_table { problem } else { problem.found(found) });
+        let part = keyword
+            .rsplit_once('/')
+            .and_then(|(parent, _)| self.schema.pointer(parent));
+        let word = found
+            .as_str()
+            .zip(part)
+            .and_then(|(word, part)| nearest(word, words(part)));
+        let fix = word.map_or_else(
+            || convert::usual_fix(&at),
+            |word| format!("did you mean \"{word}\"?"),
+        );
+        let problem = Problem::new(
+            at,
+            if is_table {
+                format!("is a table, and {fault}")
+            } else {
+                fault
+            },
+            fix,
+        );
+        self.problems.push(if is_table {
+            problem
+        } else {
+            problem.found(found)
+        });
     }
 
     fn unknown_key(&mut self, at: &KeyPath, part: &Value, key: &str) {
@@ -128,7 +176,8 @@ impl<'s> Report<'s> {
         } else {
             "remove it".to_owned()
         };
-        self.problems.push(Problem::new(at.clone().key(key), "is not a known key", fix));
+        self.problems
+            .push(Problem::new(at.clone().key(key), "is not a known key", fix));
     }
 
     /// Where a key that is known elsewhere in the same stream belongs: `streams.pumps.topic` is `streams.pumps.input.topic`.
@@ -136,11 +185,16 @@ impl<'s> Report<'s> {
         let (root, part) = match at.0.as_slice() {
             [Step::Key(streams), name, ..] if streams == "streams" => {
                 let root = KeyPath(vec![Step::Key(streams.clone()), name.clone()]);
-                (root, self.schema.pointer("/properties/streams/additionalProperties"))
+                (
+                    root,
+                    self.schema
+                        .pointer("/properties/streams/additionalProperties"),
+                )
             }
-            [Step::Key(table), ..] if DEFAULTS.contains(&table.as_str()) => {
-                (KeyPath::of(table), self.schema.pointer(&format!("/properties/{table}")))
-            }
+            [Step::Key(table), ..] if DEFAULTS.contains(&table.as_str()) => (
+                KeyPath::of(table),
+                self.schema.pointer(&format!("/properties/{table}")),
+            ),
             _ => (KeyPath::default(), Some(self.schema)),
         };
         let mut places = Vec::new();
@@ -173,15 +227,34 @@ impl<'s> Report<'s> {
 }
 
 fn properties(schema: &Value) -> impl Iterator<Item = (&str, &Value)> {
-    schema.get("properties").and_then(Value::as_object).into_iter().flatten().map(|(name, part)| (name.as_str(), part))
+    schema
+        .get("properties")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+        .map(|(name, part)| (name.as_str(), part))
 }
 
 /// The words that a schema lists.
 fn words(schema: &Value) -> Vec<&str> {
-    let listed = schema.get("enum").and_then(Value::as_array).into_iter().flatten();
-    let described = schema.get("oneOf").and_then(Value::as_array).into_iter().flatten();
+    let listed = schema
+        .get("enum")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
+    let described = schema
+        .get("oneOf")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
     let described = described.flat_map(|branch| {
-        branch.get("const").into_iter().chain(branch.get("enum").and_then(Value::as_array).into_iter().flatten())
+        branch.get("const").into_iter().chain(
+            branch
+                .get("enum")
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten(),
+        )
     });
     listed.chain(described).filter_map(Value::as_str).collect()
 }
@@ -189,7 +262,11 @@ fn words(schema: &Value) -> Vec<&str> {
 fn types(schema: &Value) -> Vec<&str> {
     match schema.get("type") {
         Some(Value::String(name)) => vec![name],
-        Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).filter(|name| *name != "null").collect(),
+        Some(Value::Array(names)) => names
+            .iter()
+            .filter_map(Value::as_str)
+            .filter(|name| *name != "null")
+            .collect(),
         _ => Vec::new(),
     }
 }
@@ -210,9 +287,17 @@ fn is_type(schema: &Value, value: &Value) -> bool {
 fn allowed(schema: &Value) -> String {
     let words = words(schema);
     if !words.is_empty() {
-        return words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" or ");
+        return words
+            .iter()
+            .map(|word| format!("\"{word}\""))
+            .collect::<Vec<_>>()
+            .join(" or ");
     }
-    let branches = schema.get("anyOf").and_then(Value::as_array).into_iter().flatten();
+    let branches = schema
+        .get("anyOf")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
     let mut kinds: Vec<String> = branches.map(allowed).collect();
     kinds.extend(types(schema).into_iter().map(|name| match name {
         "string" => "text".to_owned(),
@@ -226,7 +311,10 @@ fn allowed(schema: &Value) -> String {
         kinds.retain(|kind| kind != "a whole number");
     }
     let example = schema.get("examples").and_then(|examples| examples.get(0));
-    kinds.join(", or ") + &example.map(|example| format!(" such as {example}")).unwrap_or_default()
+    kinds.join(", or ")
+        + &example
+            .map(|example| format!(" such as {example}"))
+            .unwrap_or_default()
 }
 
 /// A range, in words that follow "a number".
@@ -241,7 +329,9 @@ fn range(schema: &Value) -> String {
         _ => [least, most]
             .into_iter()
             .flatten()
-            .fold(String::new(), |text, limit| text.clone() + if text.is_empty() { " " } else { " and " } + &limit),
+            .fold(String::new(), |text, limit| {
+                text.clone() + if text.is_empty() { " " } else { " and " } + &limit
+            }),
     }
 }
 

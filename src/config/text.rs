@@ -22,19 +22,34 @@ type Read<T> = Result<T, String>;
 
 /// A duration such as `20s` or `1h 30m`, within a range.
 pub fn duration(text: &str, allowed: RangeInclusive<Duration>) -> Read<Duration> {
-    let range = format!("from {} to {}", span(*allowed.start()), span(*allowed.end()));
+    let range = format!(
+        "from {} to {}",
+        span(*allowed.start()),
+        span(*allowed.end())
+    );
     match humantime::parse_duration(text.trim()) {
         Ok(duration) if allowed.contains(&duration) => Ok(duration),
         Ok(_) => Err(format!("must be a duration {range}")),
-        Err(_) => Err(format!("must be a duration {range}, with a unit: us, ms, s, m, h or d")),
+        Err(_) => Err(format!(
+            "must be a duration {range}, with a unit: us, ms, s, m, h or d"
+        )),
     }
 }
 
 /// A bound as one number and one unit.
 fn span(duration: Duration) -> String {
-    let units = [(86_400_000_000, "d"), (3_600_000_000, "h"), (60_000_000, "m"), (1_000_000, "s"), (1_000, "ms")];
+    let units = [
+        (86_400_000_000, "d"),
+        (3_600_000_000, "h"),
+        (60_000_000, "m"),
+        (1_000_000, "s"),
+        (1_000, "ms"),
+    ];
     let micros = duration.as_micros();
-    match units.into_iter().find(|(unit, _)| micros >= *unit && micros.is_multiple_of(*unit)) {
+    match units
+        .into_iter()
+        .find(|(unit, _)| micros >= *unit && micros.is_multiple_of(*unit))
+    {
         Some((unit, name)) => format!("{}{name}", micros / unit),
         None if micros == 0 => "0s".into(),
         None => format!("{micros}us"),
@@ -43,15 +58,28 @@ fn span(duration: Duration) -> String {
 
 /// A size such as `8 MiB`, or a number of bytes, within a range of bytes.
 pub fn size(size: &Size, allowed: RangeInclusive<u64>) -> Read<usize> {
-    let range = format!("from {} to {}", bytes(*allowed.start()), bytes(*allowed.end()));
+    let range = format!(
+        "from {} to {}",
+        bytes(*allowed.start()),
+        bytes(*allowed.end())
+    );
     let found = match size {
         Size::Bytes(bytes) => Some(*bytes),
         Size::Text(text) => {
             let text = text.trim();
-            let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+            let digits = text
+                .find(|c: char| !c.is_ascii_digit())
+                .unwrap_or(text.len());
             let (number, unit) = text.split_at(digits);
-            let unit = UNITS.iter().find(|(name, _)| *name == unit.trim()).map(|(_, bytes)| *bytes);
-            number.parse::<u64>().ok().zip(unit).and_then(|(number, unit)| number.checked_mul(unit))
+            let unit = UNITS
+                .iter()
+                .find(|(name, _)| *name == unit.trim())
+                .map(|(_, bytes)| *bytes);
+            number
+                .parse::<u64>()
+                .ok()
+                .zip(unit)
+                .and_then(|(number, unit)| number.checked_mul(unit))
         }
     };
     match found {
@@ -59,14 +87,24 @@ pub fn size(size: &Size, allowed: RangeInclusive<u64>) -> Read<usize> {
             usize::try_from(found).map_err(|_| "is too large for this machine".to_owned())
         }
         Some(_) => Err(format!("must be a size {range}")),
-        None => Err(format!("must be a size {range}: a whole number and B, KiB, MiB or GiB, such as \"8 MiB\"")),
+        None => Err(format!(
+            "must be a size {range}: a whole number and B, KiB, MiB or GiB, such as \"8 MiB\""
+        )),
     }
 }
 
-const UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+const UNITS: [(&str, u64); 4] = [
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("B", 1),
+];
 
 fn bytes(count: u64) -> String {
-    let (name, unit) = UNITS.into_iter().find(|(_, unit)| count.is_multiple_of(*unit)).unwrap_or(("B", 1));
+    let (name, unit) = UNITS
+        .into_iter()
+        .find(|(_, unit)| count.is_multiple_of(*unit))
+        .unwrap_or(("B", 1));
     format!("{} {name}", count / unit)
 }
 
@@ -88,21 +126,29 @@ pub fn budget(text: &str) -> Read<Budget> {
         "week" => 7 * 24,
         _ => return Err(fault().into()),
     };
-    let alerts = alerts.parse::<f64>().ok().filter(|alerts| alerts.is_finite() && *alerts > 0.0);
+    let alerts = alerts
+        .parse::<f64>()
+        .ok()
+        .filter(|alerts| alerts.is_finite() && *alerts > 0.0);
     match (alerts, count.parse::<u32>()) {
-        (Some(alerts), Ok(count @ 1..=1000)) => {
-            Ok(Budget { alerts, period: Duration::from_secs(u64::from(count) * hours * 3600) })
-        }
+        (Some(alerts), Ok(count @ 1..=1000)) => Ok(Budget {
+            alerts,
+            period: Duration::from_secs(u64::from(count) * hours * 3600),
+        }),
         _ => Err(fault().into()),
     }
 }
 
 /// `N of M` with 1 <= N <= M <= 64.
 pub fn n_of_m(text: &str) -> Read<(u32, u32)> {
-    let parsed = text.split_once(" of ").and_then(|(n, m)| Some((n.trim().parse().ok()?, m.trim().parse().ok()?)));
+    let parsed = text
+        .split_once(" of ")
+        .and_then(|(n, m)| Some((n.trim().parse().ok()?, m.trim().parse().ok()?)));
     match parsed {
         Some((n, m)) if 1 <= n && n <= m && m <= 64 => Ok((n, m)),
-        Some((n, m)) if n > m => Err(format!("must not ask for {n} outliers among only {m} records")),
+        Some((n, m)) if n > m => Err(format!(
+            "must not ask for {n} outliers among only {m} records"
+        )),
         _ => Err("must be \"N of M\" with 1 <= N <= M <= 64, such as \"3 of 5\"".into()),
     }
 }
@@ -147,14 +193,21 @@ pub fn time_from(words: &KeyWords, format: TimeFormat) -> Read<TimeFrom> {
 
 /// The name of a Kafka header.
 fn header(words: &KeyWords) -> Option<String> {
-    let KeyWords::Text(text) = words else { return None };
-    text.strip_prefix("header:").map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned)
+    let KeyWords::Text(text) = words else {
+        return None;
+    };
+    text.strip_prefix("header:")
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
 }
 
 fn field_path(words: &KeyWords) -> Option<Read<Vec<String>>> {
     match words {
         KeyWords::Keys(_) => Some(path(words)),
-        KeyWords::Text(text) => text.strip_prefix("field:").map(|rest| path(&KeyWords::Text(rest.trim().into()))),
+        KeyWords::Text(text) => text
+            .strip_prefix("field:")
+            .map(|rest| path(&KeyWords::Text(rest.trim().into()))),
     }
 }
 
@@ -162,7 +215,10 @@ fn field_path(words: &KeyWords) -> Option<Read<Vec<String>>> {
 pub fn time(text: &str) -> Read<EventTime> {
     match text.parse::<jiff::Timestamp>() {
         Ok(time) => Ok(EventTime(time.as_microsecond())),
-        Err(_) => Err("must be a time in RFC 3339, with its offset from UTC, such as 2026-03-09T06:00:00Z".into()),
+        Err(_) => Err(
+            "must be a time in RFC 3339, with its offset from UTC, such as 2026-03-09T06:00:00Z"
+                .into(),
+        ),
     }
 }
 
@@ -180,8 +236,9 @@ pub fn topic(name: &str) -> Read<String> {
 
 /// The name of a stream: a part of the names of topics, folders and metrics.
 pub fn stream_name(name: &str) -> Read<String> {
-    let is_good =
-        topic(name).is_ok() && name.len() <= STREAM_CHARS_MAX && name.starts_with(|c: char| c.is_alphanumeric());
+    let is_good = topic(name).is_ok()
+        && name.len() <= STREAM_CHARS_MAX
+        && name.starts_with(|c: char| c.is_alphanumeric());
     match is_good {
         true => Ok(name.to_owned()),
         false => Err(format!(
@@ -193,9 +250,13 @@ pub fn stream_name(name: &str) -> Read<String> {
 
 /// The name of a consumer group, or of a field; anything without control characters.
 pub fn name(name: &str) -> Read<String> {
-    match (1..=FIELD_CHARS_MAX).contains(&name.chars().count()) && !name.chars().any(char::is_control) {
+    match (1..=FIELD_CHARS_MAX).contains(&name.chars().count())
+        && !name.chars().any(char::is_control)
+    {
         true => Ok(name.to_owned()),
-        false => Err(format!("must have 1 to {FIELD_CHARS_MAX} characters, none of them a control character")),
+        false => Err(format!(
+            "must have 1 to {FIELD_CHARS_MAX} characters, none of them a control character"
+        )),
     }
 }
 
@@ -203,13 +264,17 @@ pub fn name(name: &str) -> Read<String> {
 pub fn brokers(text: &str) -> Read<String> {
     let is_good = |broker: &str| match broker.trim().rsplit_once(':') {
         Some((host, port)) => {
-            !host.is_empty() && !host.contains(char::is_whitespace) && port.parse::<u16>().is_ok_and(|port| port > 0)
+            !host.is_empty()
+                && !host.contains(char::is_whitespace)
+                && port.parse::<u16>().is_ok_and(|port| port > 0)
         }
         None => false,
     };
     match text.split(',').all(is_good) {
         true => Ok(text.split(',').map(str::trim).collect::<Vec<_>>().join(",")),
-        false => Err("must be host:port, comma-separated, such as \"kafka-1:9092,kafka-2:9092\"".into()),
+        false => {
+            Err("must be host:port, comma-separated, such as \"kafka-1:9092,kafka-2:9092\"".into())
+        }
     }
 }
 
@@ -221,7 +286,8 @@ mod tests {
 
     #[test]
     fn budgets_are_read_with_their_period() {
-        let read = |text: &str| budget(text).map(|budget| (budget.alerts, budget.period.as_secs() / 3600));
+        let read =
+            |text: &str| budget(text).map(|budget| (budget.alerts, budget.period.as_secs() / 3600));
         assert_eq!(read("2 per series per week"), Ok((2.0, 168)));
         assert_eq!(read("0.5 per  series per day"), Ok((0.5, 24)));
         assert_eq!(read("1 per series per 30 days"), Ok((1.0, 720)));
@@ -245,11 +311,22 @@ mod tests {
         let read = |text: &str| size(&Size::Text(text.into()), 1..=1 << 40);
         assert_eq!(read("8 MiB"), Ok(8 << 20));
         assert_eq!(read("512KiB"), Ok(512 << 10));
-        for bad in ["8", "8 MB", "MiB", "1.5 MiB", "-1 B", "0 B", "99999999999999999999 B", "18446744073709551615 GiB"]
-        {
+        for bad in [
+            "8",
+            "8 MB",
+            "MiB",
+            "1.5 MiB",
+            "-1 B",
+            "0 B",
+            "99999999999999999999 B",
+            "18446744073709551615 GiB",
+        ] {
             assert!(read(bad).is_err(), "{bad:?}");
         }
-        assert_eq!(size(&Size::Bytes(1 << 20), 1..=10), Err("must be a size from 1 B to 10 B".into()));
+        assert_eq!(
+            size(&Size::Bytes(1 << 20), 1..=10),
+            Err("must be a size from 1 B to 10 B".into())
+        );
     }
 
     #[test]
@@ -266,7 +343,9 @@ mod tests {
     fn n_is_at_most_m() {
         assert_eq!(n_of_m("3 of 5"), Ok((3, 5)));
         assert_eq!(n_of_m("64 of 64"), Ok((64, 64)));
-        for bad in ["0 of 1", "6 of 5", "1 of 65", "3", "3of5", "a of b", "-1 of 2"] {
+        for bad in [
+            "0 of 1", "6 of 5", "1 of 65", "3", "3of5", "a of b", "-1 of 2",
+        ] {
             assert!(n_of_m(bad).is_err(), "{bad:?}");
         }
     }
@@ -276,10 +355,26 @@ mod tests {
         let text = |text: &str| KeyWords::Text(text.into());
         let keys = |keys: &[&str]| KeyWords::Keys(keys.iter().map(|&key| key.into()).collect());
         assert_eq!(key_from(&text("partition")), Ok(KeyFrom::Partition));
-        assert_eq!(key_from(&text("field:pump.id")), Ok(KeyFrom::Field(vec!["pump".into(), "id".into()])));
-        assert_eq!(key_from(&keys(&["pump.id"])), Ok(KeyFrom::Field(vec!["pump.id".into()])));
-        assert_eq!(time_from(&text("kafka"), TimeFormat::Auto), Ok(TimeFrom::Kafka));
-        for bad in [text("partition"), text("ts"), text("field:"), text("field:a..b"), keys(&[]), keys(&[""])] {
+        assert_eq!(
+            key_from(&text("field:pump.id")),
+            Ok(KeyFrom::Field(vec!["pump".into(), "id".into()]))
+        );
+        assert_eq!(
+            key_from(&keys(&["pump.id"])),
+            Ok(KeyFrom::Field(vec!["pump.id".into()]))
+        );
+        assert_eq!(
+            time_from(&text("kafka"), TimeFormat::Auto),
+            Ok(TimeFrom::Kafka)
+        );
+        for bad in [
+            text("partition"),
+            text("ts"),
+            text("field:"),
+            text("field:a..b"),
+            keys(&[]),
+            keys(&[""]),
+        ] {
             assert!(time_from(&bad, TimeFormat::Auto).is_err(), "{bad:?}");
         }
     }

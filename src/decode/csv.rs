@@ -67,7 +67,13 @@ impl TableOptions {
                 KeyFrom::Kafka | KeyFrom::Partition => None,
             },
             series,
-            columns: Columns::Only(format.fields.iter().map(|field| field.name.clone()).collect()),
+            columns: Columns::Only(
+                format
+                    .fields
+                    .iter()
+                    .map(|field| field.name.clone())
+                    .collect(),
+            ),
         }
     }
 }
@@ -104,20 +110,35 @@ impl<R: Read> Table<R> {
     ///
     /// # Errors
     /// All of [`ReadError`] but `Open` and `Compressed`.
-    pub fn from_reader(file: impl ToString, reader: R, options: &TableOptions) -> Result<Self, ReadError> {
+    pub fn from_reader(
+        file: impl ToString,
+        reader: R,
+        options: &TableOptions,
+    ) -> Result<Self, ReadError> {
         let file = file.to_string();
         let mut reader = ReaderBuilder::new()
             .delimiter(options.delimiter)
             .has_headers(false)
             // Ragged rows are ours to report: the file goes on behind them.
             .flexible(true)
-            .from_reader(Bounded { inner: reader, left: 0 });
+            .from_reader(Bounded {
+                inner: reader,
+                left: 0,
+            });
         let mut row = ByteRecord::new();
         if !read_row(&file, &mut reader, &mut row)? {
             return Err(ReadError::Empty { file });
         }
         let header = Header::of(&file, &row, options)?;
-        Ok(Self { file, reader, header, delimiter: options.delimiter, series: options.series.clone(), row, next: 0 })
+        Ok(Self {
+            file,
+            reader,
+            header,
+            delimiter: options.delimiter,
+            series: options.series.clone(),
+            row,
+            next: 0,
+        })
     }
 
     /// The names of the fields, in the order of a row of [`Batch::values`].
@@ -137,13 +158,21 @@ impl<R: Read> Table<R> {
             match self.read_values(&mut batch.values) {
                 Ok((series, time)) => {
                     let series = Cow::Owned(series);
-                    batch.records.push(Record { message: index, partition: 0, offset: self.next, series, time });
+                    batch.records.push(Record {
+                        message: index,
+                        partition: 0,
+                        offset: self.next,
+                        series,
+                        time,
+                    });
                 }
                 Err(problem) => {
                     batch.values.truncate(start);
                     let line = self.row.position().map_or(0, ::csv::Position::line);
                     let detail = format!("line {line}{}", problem.detail);
-                    batch.rejected.push(Rejected::new(index, problem.reason, detail));
+                    batch
+                        .rejected
+                        .push(Rejected::new(index, problem.reason, detail));
                 }
             }
             index += 1;
@@ -163,14 +192,21 @@ impl<R: Read> Table<R> {
                 Ok(Reading::Number(number)) => number,
                 Ok(Reading::Blank) => MISSING,
                 Ok(Reading::NonFinite) => NON_FINITE,
-                Err(wrong) => return Err(Problem::new(RejectReason::WrongType, format!(", column `{name}`: {wrong}"))),
+                Err(wrong) => {
+                    return Err(Problem::new(
+                        RejectReason::WrongType,
+                        format!(", column `{name}`: {wrong}"),
+                    ));
+                }
             });
         }
         Ok((self.series_of_row()?, self.time_of_row()?))
     }
 
     fn series_of_row(&self) -> Result<String, Problem> {
-        let Some((name, column)) = &self.header.key else { return Ok(self.series.clone()) };
+        let Some((name, column)) = &self.header.key else {
+            return Ok(self.series.clone());
+        };
         let key = self.cell(name, *column)?;
         if key.is_empty() {
             let detail = format!(", column `{name}`: the cell is empty; a series key is due");
@@ -186,16 +222,21 @@ impl<R: Read> Table<R> {
         };
         let cell = self.cell(name, *column)?;
         if cell.trim().is_empty() {
-            let detail = format!(", column `{name}`: the cell is empty; {} is due", time::allowed(*format));
+            let detail = format!(
+                ", column `{name}`: the cell is empty; {} is due",
+                time::allowed(*format)
+            );
             return Err(Problem::new(RejectReason::MissingTime, detail));
         }
-        time::from_text(cell, *format)
-            .map_err(|wrong| Problem::new(RejectReason::BadTime, format!(", column `{name}`: {wrong}")))
+        time::from_text(cell, *format).map_err(|wrong| {
+            Problem::new(RejectReason::BadTime, format!(", column `{name}`: {wrong}"))
+        })
     }
 
     fn cell(&self, name: &str, column: usize) -> Result<&str, Problem> {
         std::str::from_utf8(self.row.get(column).unwrap_or_default()).map_err(|_| {
-            let detail = format!(", column `{name}`: the cell is not UTF-8; save the file as UTF-8");
+            let detail =
+                format!(", column `{name}`: the cell is not UTF-8; save the file as UTF-8");
             Problem::new(RejectReason::NotUtf8, detail)
         })
     }
@@ -205,22 +246,40 @@ impl<R: Read> Table<R> {
         let found = self.row.len();
         // Decimal commas under the delimiter `,` cut each number in two.
         let joined = self.row.iter().take(2).collect::<Vec<_>>().join(&b',');
-        let is_cut = self.delimiter == b',' && found > due && std::str::from_utf8(&joined).is_ok_and(is_decimal_comma);
-        let hint = if is_cut { "; write decimal points, not commas, or use another delimiter" } else { "" };
+        let is_cut = self.delimiter == b','
+            && found > due
+            && std::str::from_utf8(&joined).is_ok_and(is_decimal_comma);
+        let hint = if is_cut {
+            "; write decimal points, not commas, or use another delimiter"
+        } else {
+            ""
+        };
         format!(": {found} cells where the header has {due}{hint}")
     }
 }
 
 /// Reads the next row; `false` at the end of the file.
-fn read_row<R: Read>(file: &str, reader: &mut Reader<Bounded<R>>, row: &mut ByteRecord) -> Result<bool, ReadError> {
+fn read_row<R: Read>(
+    file: &str,
+    reader: &mut Reader<Bounded<R>>,
+    row: &mut ByteRecord,
+) -> Result<bool, ReadError> {
     reader.get_mut().left = ROW_BYTES_MAX;
     let line = reader.position().line().saturating_sub(1);
     reader.read_byte_record(row).map_err(|error| {
         let file = file.to_owned();
         if reader.get_ref().left == 0 {
-            return ReadError::RowTooLong { file, line, bytes_max: ROW_BYTES_MAX };
+            return ReadError::RowTooLong {
+                file,
+                line,
+                bytes_max: ROW_BYTES_MAX,
+            };
         }
-        ReadError::Read { file, line, source: io::Error::other(error) }
+        ReadError::Read {
+            file,
+            line,
+            source: io::Error::other(error),
+        }
     })
 }
 

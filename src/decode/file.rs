@@ -66,7 +66,9 @@ pub enum ReadError {
         file: String,
     },
     /// One column where another delimiter would give several.
-    #[error("the header of {file} is one column, {header}, with the delimiter {used}; is the delimiter {likely}?")]
+    #[error(
+        "the header of {file} is one column, {header}, with the delimiter {used}; is the delimiter {likely}?"
+    )]
     Delimiter {
         /// The file.
         file: String,
@@ -108,7 +110,9 @@ pub enum ReadError {
         known: String,
     },
     /// A row that does not end.
-    #[error("the row after line {line} of {file} is longer than {bytes_max} bytes; is a quote left open there?")]
+    #[error(
+        "the row after line {line} of {file} is longer than {bytes_max} bytes; is a quote left open there?"
+    )]
     RowTooLong {
         /// The file.
         file: String,
@@ -124,7 +128,10 @@ pub enum ReadError {
 /// # Errors
 /// [`ReadError::Open`].
 pub(super) fn open(path: &Path) -> Result<File, ReadError> {
-    let fail = |source| ReadError::Open { file: path.display().to_string(), source };
+    let fail = |source| ReadError::Open {
+        file: path.display().to_string(),
+        source,
+    };
     let file = File::open(path).map_err(fail)?;
     // A directory opens like a file and fails only at the first read, with an error that does not name it.
     if file.metadata().map_err(fail)?.is_dir() {
@@ -135,7 +142,10 @@ pub(super) fn open(path: &Path) -> Result<File, ReadError> {
 
 /// The name of the only series of a file without keys: the file's name without folder and extension.
 pub fn series_of(path: &Path) -> String {
-    path.file_stem().map_or_else(|| "file".to_owned(), |stem| stem.to_string_lossy().into_owned())
+    path.file_stem().map_or_else(
+        || "file".to_owned(),
+        |stem| stem.to_string_lossy().into_owned(),
+    )
 }
 
 /// Tells the kind of a file by its extension (`csv`, `tsv`, `txt`; `jsonl`, `ndjson`, `json`), else by its first
@@ -151,15 +161,23 @@ pub fn kind(path: &Path) -> Result<Kind, ReadError> {
         source,
     })?;
     if start.starts_with(b"\x1F\x8B") || start.starts_with(b"\x28\xB5\x2F\xFD") {
-        return Err(ReadError::Compressed { file: path.display().to_string() });
+        return Err(ReadError::Compressed {
+            file: path.display().to_string(),
+        });
     }
-    let extension = path.extension().map(|extension| extension.to_string_lossy().to_ascii_lowercase());
+    let extension = path
+        .extension()
+        .map(|extension| extension.to_string_lossy().to_ascii_lowercase());
     Ok(match extension.as_deref() {
         Some("csv" | "tsv" | "txt") => Kind::Csv,
         Some("jsonl" | "ndjson" | "json") => Kind::JsonLines,
         _ => {
             let text = start.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&start);
-            if text.trim_ascii_start().starts_with(b"{") { Kind::JsonLines } else { Kind::Csv }
+            if text.trim_ascii_start().starts_with(b"{") {
+                Kind::JsonLines
+            } else {
+                Kind::Csv
+            }
         }
     })
 }
@@ -191,10 +209,21 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let absent = folder.path().join("absent.csv");
         let said = kind(&absent).expect_err("absent").to_string();
-        assert!(said.contains("absent.csv") && said.contains("check the path"), "{said}");
-        assert!(matches!(kind(folder.path()), Err(ReadError::Open { .. })), "a folder is no file");
+        assert!(
+            said.contains("absent.csv") && said.contains("check the path"),
+            "{said}"
+        );
+        assert!(
+            matches!(kind(folder.path()), Err(ReadError::Open { .. })),
+            "a folder is no file"
+        );
         let zipped = folder.path().join("a.csv");
         std::fs::write(&zipped, b"\x1F\x8B\x08\x00").expect("written");
-        assert!(kind(&zipped).expect_err("gzip").to_string().contains("decompress"));
+        assert!(
+            kind(&zipped)
+                .expect_err("gzip")
+                .to_string()
+                .contains("decompress")
+        );
     }
 }

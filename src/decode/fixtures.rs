@@ -5,7 +5,14 @@ use crate::config::settings::{Field, KeyFrom, RecordFormat, TimeFormat, TimeFrom
 /// A field without a unit or bounds.
 pub(super) fn field(name: &str, path: &[&str]) -> Field {
     let path = path.iter().map(|&key| key.to_owned()).collect();
-    Field { name: name.to_owned(), path, unit: None, min: f64::NEG_INFINITY, max: f64::INFINITY, resample: None }
+    Field {
+        name: name.to_owned(),
+        path,
+        unit: None,
+        min: f64::NEG_INFINITY,
+        max: f64::INFINITY,
+        resample: None,
+    }
 }
 
 /// A format with key and time from Kafka and the fields given as (dotted path, name).
@@ -13,7 +20,10 @@ pub(super) fn format(fields: &[(&str, &str)]) -> RecordFormat {
     RecordFormat {
         key: KeyFrom::Kafka,
         time: TimeFrom::Kafka,
-        fields: fields.iter().map(|(path, name)| field(name, &path.split('.').collect::<Vec<_>>())).collect(),
+        fields: fields
+            .iter()
+            .map(|(path, name)| field(name, &path.split('.').collect::<Vec<_>>()))
+            .collect(),
         max_payload_bytes: 1 << 20,
         max_series: 1000,
     }
@@ -21,12 +31,18 @@ pub(super) fn format(fields: &[(&str, &str)]) -> RecordFormat {
 
 /// The example stream: a pump's flow, pressure and temperature, the last one nested.
 pub(super) fn example() -> RecordFormat {
-    let mut format = format(&[("flow", "flow"), ("pressure", "pressure"), ("motor.temp", "temp")]);
+    let mut format = format(&[
+        ("flow", "flow"),
+        ("pressure", "pressure"),
+        ("motor.temp", "temp"),
+    ]);
     format.key = KeyFrom::Field(vec!["pump".to_owned()]);
     format.time = TimeFrom::Field(vec!["ts".to_owned()], TimeFormat::Auto);
-    for (field, (unit, min, max)) in
-        format.fields.iter_mut().zip([("l/min", 0.0, 200.0), ("bar", -1.0, 25.0), ("degC", -40.0, f64::INFINITY)])
-    {
+    for (field, (unit, min, max)) in format.fields.iter_mut().zip([
+        ("l/min", 0.0, 200.0),
+        ("bar", -1.0, 25.0),
+        ("degC", -40.0, f64::INFINITY),
+    ]) {
         field.unit = Some(unit.to_owned());
         (field.min, field.max) = (min, max);
     }

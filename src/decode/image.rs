@@ -63,8 +63,18 @@ struct Said {
 impl ImageDecoder {
     /// A decoder of a stream's images.
     pub fn new(record: &RecordFormat, format: &ImageFormat) -> Self {
-        let (key, time, format) = (record.key.clone(), record.time.clone(), Arc::new(format.clone()));
-        Self { key, time, worker: Worker::new(format.clone()), format, max_payload_bytes: record.max_payload_bytes }
+        let (key, time, format) = (
+            record.key.clone(),
+            record.time.clone(),
+            Arc::new(format.clone()),
+        );
+        Self {
+            key,
+            time,
+            worker: Worker::new(format.clone()),
+            format,
+            max_payload_bytes: record.max_payload_bytes,
+        }
     }
 
     /// Decodes the messages from `first` on, as many as a batch should hold: each becomes one record or one rejection. The indices
@@ -77,14 +87,30 @@ impl ImageDecoder {
                 return (batch, index);
             }
             match self.decode_one(message) {
-                Ok(Decoded { series, time, image }) => {
-                    let &Message { partition, offset, .. } = message;
+                Ok(Decoded {
+                    series,
+                    time,
+                    image,
+                }) => {
+                    let &Message {
+                        partition, offset, ..
+                    } = message;
                     bytes += size_of_val(image.pixels.as_slice()) + image.file.len();
-                    batch.records.push(Record { message: index, partition, offset, series, time });
+                    batch.records.push(Record {
+                        message: index,
+                        partition,
+                        offset,
+                        series,
+                        time,
+                    });
                     batch.values.push(image.brightness());
                     batch.images.push(image);
                 }
-                Err(problem) => batch.rejected.push(Rejected::new(index, problem.reason, problem.detail)),
+                Err(problem) => {
+                    batch
+                        .rejected
+                        .push(Rejected::new(index, problem.reason, problem.detail))
+                }
             }
         }
         (batch, messages.len())
@@ -93,18 +119,31 @@ impl ImageDecoder {
     fn decode_one<'a>(&mut self, message: &Message<'a>) -> Result<Decoded<'a>, Problem> {
         let payload = meta::payload(message, self.max_payload_bytes, "an image")?;
         let (said, source) = match &self.format.source {
-            ImageSource::Payload => {
-                (Said::default(), Source { bytes: payload.to_vec(), raw: raw_by_headers(message)? })
+            ImageSource::Payload => (
+                Said::default(),
+                Source {
+                    bytes: payload.to_vec(),
+                    raw: raw_by_headers(message)?,
+                },
+            ),
+            ImageSource::Json { data, file, root } => {
+                self.open(payload, data, file, root.as_deref())?
             }
-            ImageSource::Json { data, file, root } => self.open(payload, data, file, root.as_deref())?,
         };
         let series = meta::series(&self.key, message, said.key)?;
         let time = meta::time(&self.time, message, said.time)?;
         if source.bytes.len() > self.format.max_file_bytes {
-            return Err(too_long(source.bytes.len() as u64, self.format.max_file_bytes));
+            return Err(too_long(
+                source.bytes.len() as u64,
+                self.format.max_file_bytes,
+            ));
         }
         let image = self.worker.decode(source)?;
-        Ok(Decoded { series, time, image })
+        Ok(Decoded {
+            series,
+            time,
+            image,
+        })
     }
 
     /// What a JSON object says and holds.
@@ -118,26 +157,35 @@ impl ImageDecoder {
         let object: Value = serde_json::from_str(meta::text(payload)?)
             .map_err(|error| Problem::new(RejectReason::NotJson, format!("not JSON: {error}")))?;
         if !object.is_object() {
-            return Err(Problem::new(RejectReason::NotObject, "a JSON object with an image is due"));
+            return Err(Problem::new(
+                RejectReason::NotObject,
+                "a JSON object with an image is due",
+            ));
         }
         let said = self.said(&object)?;
         let number = |name: &str| match object.get(name) {
             None | Some(Value::Null) => Ok(None),
-            Some(value) => value.as_u64().map(Some).ok_or_else(|| not_a_size(name, &value.to_string())),
+            Some(value) => value
+                .as_u64()
+                .map(Some)
+                .ok_or_else(|| not_a_size(name, &value.to_string())),
         };
         let raw = Raw::of(number)?;
         let bytes = match (text_at(&object, data)?, text_at(&object, file)?) {
             (Some(text), None) => BASE64.decode(text.trim()).map_err(|error| {
-                let detail =
-                    format!("`{}` is no base64 text (letters, digits, + and /, in one line): {error}", data.join("."));
+                let detail = format!(
+                    "`{}` is no base64 text (letters, digits, + and /, in one line): {error}",
+                    data.join(".")
+                );
                 Problem::new(RejectReason::BadImage, detail)
             })?,
             (None, Some(name)) => read(root, name, self.format.max_file_bytes)?,
             (found, _) => {
                 let what = if found.is_some() { "both" } else { "neither" };
                 let (data, file) = (data.join("."), file.join("."));
-                let detail =
-                    format!("the object has {what} `{data}` (base64) and `{file}` (a file's name); one of them is due");
+                let detail = format!(
+                    "the object has {what} `{data}` (base64) and `{file}` (a file's name); one of them is due"
+                );
                 return Err(Problem::new(RejectReason::BadImage, detail));
             }
         };
@@ -153,9 +201,14 @@ impl ImageDecoder {
                     super::text::check_key(text, &format!("series key `{}`", path.join(".")))?;
                     Some(Cow::Owned(text.clone()))
                 }
-                Some(Value::Number(number)) if number.is_i64() || number.is_u64() => Some(number.to_string().into()),
+                Some(Value::Number(number)) if number.is_i64() || number.is_u64() => {
+                    Some(number.to_string().into())
+                }
                 Some(_) => {
-                    let detail = format!("series key `{}` is neither a string nor an integer", path.join("."));
+                    let detail = format!(
+                        "series key `{}` is neither a string nor an integer",
+                        path.join(".")
+                    );
                     return Err(Problem::new(RejectReason::BadKey, detail));
                 }
             };
@@ -172,9 +225,9 @@ impl ImageDecoder {
                 Some(_) => Some(Err("neither text nor a number".to_owned())),
             };
             let place = || format!("event time `{}`", path.join("."));
-            said.time = read
-                .transpose()
-                .map_err(|fault| Problem::new(RejectReason::BadTime, format!("{}: {fault}", place())))?;
+            said.time = read.transpose().map_err(|fault| {
+                Problem::new(RejectReason::BadTime, format!("{}: {fault}", place()))
+            })?;
         }
         Ok(said)
     }
@@ -188,39 +241,68 @@ fn text_at<'v>(object: &'v Value, path: &[String]) -> Result<Option<&'v str>, Pr
     match at(object, path) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(Problem::new(RejectReason::WrongType, format!("`{}` is no text", path.join(".")))),
+        Some(_) => Err(Problem::new(
+            RejectReason::WrongType,
+            format!("`{}` is no text", path.join(".")),
+        )),
     }
 }
 
 fn raw_by_headers(message: &Message<'_>) -> Result<Option<Raw>, Problem> {
     let number = |name: &str| -> Result<Option<u64>, Problem> {
-        let Some(value) = message.headers.and_then(|headers| headers.last(name)) else { return Ok(None) };
+        let Some(value) = message.headers.and_then(|headers| headers.last(name)) else {
+            return Ok(None);
+        };
         let text = String::from_utf8_lossy(value);
-        text.trim().parse().map(Some).map_err(|_| not_a_size(name, &text))
+        text.trim()
+            .parse()
+            .map(Some)
+            .map_err(|_| not_a_size(name, &text))
     };
     Raw::of(number)
 }
 
 fn not_a_size(name: &str, found: &str) -> Problem {
-    let detail = format!("{name:?} is {}; a number of pixels or bits is due", quoted(found));
+    let detail = format!(
+        "{name:?} is {}; a number of pixels or bits is due",
+        quoted(found)
+    );
     Problem::new(RejectReason::BadImage, detail)
 }
 
 fn too_long(found: u64, most: usize) -> Problem {
-    let detail = format!("the image has {found} bytes, {most} are allowed; see `image.max_file_bytes`");
+    let detail =
+        format!("the image has {found} bytes, {most} are allowed; see `image.max_file_bytes`");
     Problem::new(RejectReason::ImageTooLarge, detail)
 }
 
 /// Reads a file below `root`.
 fn read(root: Option<&Path>, name: &str, bytes_max: usize) -> Result<Vec<u8>, Problem> {
-    let bad = |why: String| Problem::new(RejectReason::BadFile, format!("file {}: {why}", quoted(name)));
-    let Some(root) = root else { return Err(bad("files are not read; name their folder as `image.root`".into())) };
+    let bad = |why: String| {
+        Problem::new(
+            RejectReason::BadFile,
+            format!("file {}: {why}", quoted(name)),
+        )
+    };
+    let Some(root) = root else {
+        return Err(bad(
+            "files are not read; name their folder as `image.root`".into()
+        ));
+    };
     let is_plain = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
     if !Path::new(name).components().all(is_plain) {
-        return Err(bad("a name below `image.root` is allowed, without \"..\" and without a leading \"/\"".into()));
+        return Err(bad(
+            "a name below `image.root` is allowed, without \"..\" and without a leading \"/\""
+                .into(),
+        ));
     }
-    let root = root.canonicalize().map_err(|error| bad(format!("`image.root` cannot be opened: {error}")))?;
-    let path = root.join(name).canonicalize().map_err(|error| bad(error.to_string()))?;
+    let root = root
+        .canonicalize()
+        .map_err(|error| bad(format!("`image.root` cannot be opened: {error}")))?;
+    let path = root
+        .join(name)
+        .canonicalize()
+        .map_err(|error| bad(error.to_string()))?;
     if !path.starts_with(&root) {
         return Err(bad("it is a link that leads out of `image.root`".into()));
     }
@@ -233,7 +315,10 @@ fn read(root: Option<&Path>, name: &str, bytes_max: usize) -> Result<Vec<u8>, Pr
     }
     let mut bytes = Vec::new();
     // It may grow meanwhile.
-    file.by_ref().take(bytes_max as u64 + 1).read_to_end(&mut bytes).map_err(|error| bad(error.to_string()))?;
+    file.by_ref()
+        .take(bytes_max as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| bad(error.to_string()))?;
     Ok(bytes)
 }
 

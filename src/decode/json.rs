@@ -90,34 +90,64 @@ impl Decoder {
                 entered: None,
             };
             match self.decode_one(message, row) {
-                Ok(Decoded { series, time, coerced }) => {
-                    let &Message { partition, offset, .. } = message;
-                    batch.records.push(Record { message: index, partition, offset, series, time });
+                Ok(Decoded {
+                    series,
+                    time,
+                    coerced,
+                }) => {
+                    let &Message {
+                        partition, offset, ..
+                    } = message;
+                    batch.records.push(Record {
+                        message: index,
+                        partition,
+                        offset,
+                        series,
+                        time,
+                    });
                     batch.coerced += coerced;
                 }
                 Err(problem) => {
                     batch.values.truncate(start);
-                    batch.rejected.push(Rejected::new(index, problem.reason, problem.detail));
+                    batch
+                        .rejected
+                        .push(Rejected::new(index, problem.reason, problem.detail));
                 }
             }
         }
         batch
     }
 
-    fn decode_one<'r, 'a>(&'r self, message: &Message<'a>, mut row: Row<'r, 'a>) -> Result<Decoded<'a>, Problem> {
+    fn decode_one<'r, 'a>(
+        &'r self,
+        message: &Message<'a>,
+        mut row: Row<'r, 'a>,
+    ) -> Result<Decoded<'a>, Problem> {
         let text = self.payload_text(message)?;
         let mut reader = Deserializer::from_str(text);
-        let walked = Walk { node: &self.tree, row: &mut row }.deserialize(&mut reader);
+        let walked = Walk {
+            node: &self.tree,
+            row: &mut row,
+        }
+        .deserialize(&mut reader);
         if let Err(error) = walked.and_then(|()| reader.end()) {
             return Err(syntax_problem(text, &error, row));
         }
         let series = meta::series(&self.key, message, row.key)?;
         let time = meta::time(&self.time, message, row.time)?;
-        Ok(Decoded { series, time, coerced: row.coerced })
+        Ok(Decoded {
+            series,
+            time,
+            coerced: row.coerced,
+        })
     }
 
     fn payload_text<'a>(&self, message: &Message<'a>) -> Result<&'a str, Problem> {
-        meta::text(meta::payload(message, self.max_payload_bytes, "a JSON object")?)
+        meta::text(meta::payload(
+            message,
+            self.max_payload_bytes,
+            "a JSON object",
+        )?)
     }
 }
 
@@ -130,14 +160,25 @@ fn syntax_problem(text: &str, error: &serde_json::Error, row: Row<'_, '_>) -> Pr
     let message = error.to_string();
     // Skipped numbers are never computed, so this one stands at the place that was entered last.
     if let (true, Some(node)) = (message.starts_with("number out of range"), row.entered) {
-        let detail = format!("{}: the number found is beyond the range of a 64-bit float ({message})", node.label);
+        let detail = format!(
+            "{}: the number found is beyond the range of a 64-bit float ({message})",
+            node.label
+        );
         return Problem::new(node.misfit(), detail);
     }
     let at = byte_offset(text, error);
     let near = {
-        let from = (0..=at.saturating_sub(QUOTED_BYTES)).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
+        let from = (0..=at.saturating_sub(QUOTED_BYTES))
+            .rev()
+            .find(|&i| text.is_char_boundary(i))
+            .unwrap_or(0);
         let rest = text.get(from..).unwrap_or_default();
-        quoted(rest.char_indices().nth(2 * QUOTED_BYTES).and_then(|(end, _)| rest.get(..end)).unwrap_or(rest))
+        quoted(
+            rest.char_indices()
+                .nth(2 * QUOTED_BYTES)
+                .and_then(|(end, _)| rest.get(..end))
+                .unwrap_or(rest),
+        )
     };
     let hint = if message.starts_with("trailing characters") {
         "; one JSON object for each message is allowed"
@@ -146,23 +187,33 @@ fn syntax_problem(text: &str, error: &serde_json::Error, row: Row<'_, '_>) -> Pr
     } else {
         ""
     };
-    Problem::new(RejectReason::NotJson, format!("not JSON: {message}, near {near}{hint}"))
+    Problem::new(
+        RejectReason::NotJson,
+        format!("not JSON: {message}, near {near}{hint}"),
+    )
 }
 
 /// Where in `text` a syntax error stands: the reader counts lines and, inside the line, bytes, both from 1.
 fn byte_offset(text: &str, error: &serde_json::Error) -> usize {
-    let line_start: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
+    let line_start: usize = text
+        .split_inclusive('\n')
+        .take(error.line().saturating_sub(1))
+        .map(str::len)
+        .sum();
     (line_start + error.column().saturating_sub(1)).min(text.len())
 }
 
 /// Whether the error at byte `at` was made by a `NaN` or `Infinity` without quotes, as Python and JavaScript write them.
 fn names_bare_number(text: &str, at: usize) -> bool {
     // The reader may have read as far as the third letter, because `n` also begins `null`, and a sign before that.
-    (at.saturating_sub(3)..=at + 1).filter_map(|from| text.as_bytes().get(from..)).any(|rest| {
-        ["nan", "inf"]
-            .iter()
-            .any(|word| rest.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word.as_bytes())))
-    })
+    (at.saturating_sub(3)..=at + 1)
+        .filter_map(|from| text.as_bytes().get(from..))
+        .any(|rest| {
+            ["nan", "inf"].iter().any(|word| {
+                rest.get(..word.len())
+                    .is_some_and(|start| start.eq_ignore_ascii_case(word.as_bytes()))
+            })
+        })
 }
 
 #[cfg(test)]

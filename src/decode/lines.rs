@@ -62,14 +62,30 @@ impl Lines<File> {
     /// [`ReadError::Open`].
     pub fn open(path: &Path, format: &RecordFormat) -> Result<Self, ReadError> {
         let reader = file::open(path)?;
-        Ok(Self::from_reader(path.display(), reader, file::series_of(path), format.max_payload_bytes))
+        Ok(Self::from_reader(
+            path.display(),
+            reader,
+            file::series_of(path),
+            format.max_payload_bytes,
+        ))
     }
 }
 
 impl<R: Read> Lines<R> {
     /// Reads from `reader`; `file` names it in errors, `series` is the key of its messages.
-    pub fn from_reader(file: impl ToString, reader: R, series: String, payload_bytes_max: usize) -> Self {
-        Self { file: file.to_string(), reader: BufReader::new(reader), series, payload_bytes_max, next: 0 }
+    pub fn from_reader(
+        file: impl ToString,
+        reader: R,
+        series: String,
+        payload_bytes_max: usize,
+    ) -> Self {
+        Self {
+            file: file.to_string(),
+            reader: BufReader::new(reader),
+            series,
+            payload_bytes_max,
+            next: 0,
+        }
     }
 
     /// The next lines, `lines_max` at most; `None` at the end of the file.
@@ -77,7 +93,10 @@ impl<R: Read> Lines<R> {
     /// # Errors
     /// [`ReadError::Read`].
     pub fn next_chunk(&mut self, lines_max: usize) -> Result<Option<Chunk>, ReadError> {
-        let mut chunk = Chunk { series: self.series.clone(), ..Chunk::default() };
+        let mut chunk = Chunk {
+            series: self.series.clone(),
+            ..Chunk::default()
+        };
         while chunk.lines.len() < lines_max && chunk.bytes.len() < CHUNK_BYTES {
             let start = chunk.bytes.len();
             if !self.read_line(&mut chunk.bytes)? {
@@ -98,14 +117,21 @@ impl<R: Read> Lines<R> {
 
     /// Appends one line without its end to `bytes`, no more than one byte above the longest payload; `false` at the end of the file.
     fn read_line(&mut self, bytes: &mut Vec<u8>) -> Result<bool, ReadError> {
-        let keep = bytes.len().saturating_add(self.payload_bytes_max).saturating_add(1);
+        let keep = bytes
+            .len()
+            .saturating_add(self.payload_bytes_max)
+            .saturating_add(1);
         let mut is_started = false;
         loop {
             let found = match self.reader.fill_buf() {
                 Ok(found) => found,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
                 Err(source) => {
-                    return Err(ReadError::Read { file: self.file.clone(), line: self.next.unsigned_abs(), source });
+                    return Err(ReadError::Read {
+                        file: self.file.clone(),
+                        line: self.next.unsigned_abs(),
+                        source,
+                    });
                 }
             };
             if found.is_empty() {
@@ -133,12 +159,20 @@ mod tests {
     use crate::record::RejectReason;
 
     fn lines(content: &str, payload_bytes_max: usize) -> Lines<&[u8]> {
-        Lines::from_reader("test", content.as_bytes(), "pump".to_owned(), payload_bytes_max)
+        Lines::from_reader(
+            "test",
+            content.as_bytes(),
+            "pump".to_owned(),
+            payload_bytes_max,
+        )
     }
 
     #[test]
     fn lines_keep_their_numbers_across_chunks_and_blank_lines() {
-        let mut lines = lines("\u{FEFF}{\"x\":0}\r\n\n  \n{\"x\":3}\n{\"x\":4}\n{\"x\":5}", 100);
+        let mut lines = lines(
+            "\u{FEFF}{\"x\":0}\r\n\n  \n{\"x\":3}\n{\"x\":4}\n{\"x\":5}",
+            100,
+        );
         let decoder = Decoder::new(&format(&[("x", "x")]));
         let mut found = Vec::new();
         let mut chunks = 0;
@@ -146,14 +180,21 @@ mod tests {
             let batch = decoder.decode(&chunk.messages());
             assert_eq!(batch.rejected, []);
             for (record, value) in batch.records.iter().zip(&batch.values) {
-                assert_eq!((record.series.as_ref(), record.time.0), ("pump", record.offset * 1_000_000));
+                assert_eq!(
+                    (record.series.as_ref(), record.time.0),
+                    ("pump", record.offset * 1_000_000)
+                );
                 found.push((record.offset, *value));
             }
             chunks += 1;
         }
         assert_eq!(found, [(0, 0.0), (3, 3.0), (4, 4.0), (5, 5.0)]);
         assert_eq!(chunks, 2);
-        assert_eq!(lines.next_chunk(2).expect("readable"), None, "the end stays the end");
+        assert_eq!(
+            lines.next_chunk(2).expect("readable"),
+            None,
+            "the end stays the end"
+        );
     }
 
     #[test]
@@ -161,12 +202,18 @@ mod tests {
         let mut format = format(&[("x", "x")]);
         format.max_payload_bytes = 10;
         let content = format!("{{\"x\":1}}\n{}\n{{\"x\":2}}\n", "y".repeat(100_000));
-        let chunk = lines(&content, 10).next_chunk(10).expect("readable").expect("a chunk");
+        let chunk = lines(&content, 10)
+            .next_chunk(10)
+            .expect("readable")
+            .expect("a chunk");
         assert_eq!(chunk.bytes.len(), 7 + 11 + 7);
         let batch = Decoder::new(&format).decode(&chunk.messages());
         assert_eq!(batch.values, [1.0, 2.0]);
         assert_eq!(
-            batch.rejected.first().map(|rejected| (rejected.message, rejected.reason)),
+            batch
+                .rejected
+                .first()
+                .map(|rejected| (rejected.message, rejected.reason)),
             Some((1, RejectReason::TooLarge))
         );
     }
@@ -187,7 +234,9 @@ mod tests {
     #[test]
     fn an_empty_file_has_no_chunk_and_an_absent_one_is_named() {
         assert_eq!(lines("\n\n", 10).next_chunk(5).expect("readable"), None);
-        let said = Lines::open(Path::new("/absent/x.jsonl"), &format(&[("x", "x")])).expect_err("absent").to_string();
+        let said = Lines::open(Path::new("/absent/x.jsonl"), &format(&[("x", "x")]))
+            .expect_err("absent")
+            .to_string();
         assert!(said.contains("/absent/x.jsonl"), "{said}");
     }
 }

@@ -13,19 +13,28 @@ use crate::record::{EventTime, Message, RejectReason};
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 
 /// The payload, which is there and not too long; `allowed` is what it should be.
-pub(super) fn payload<'a>(message: &Message<'a>, bytes_max: usize, allowed: &str) -> Result<&'a [u8], Problem> {
+pub(super) fn payload<'a>(
+    message: &Message<'a>,
+    bytes_max: usize,
+    allowed: &str,
+) -> Result<&'a [u8], Problem> {
     let Some(payload) = message.payload else {
-        return Err(Problem::new(RejectReason::Empty, format!("no payload (a tombstone); {allowed} is allowed")));
+        return Err(Problem::new(
+            RejectReason::Empty,
+            format!("no payload (a tombstone); {allowed} is allowed"),
+        ));
     };
     if payload.len() > bytes_max {
-        let detail =
-            format!("the payload is longer than the allowed {bytes_max} bytes; see `record.max_payload_bytes`");
+        let detail = format!(
+            "the payload is longer than the allowed {bytes_max} bytes; see `record.max_payload_bytes`"
+        );
         return Err(Problem::new(RejectReason::TooLarge, detail));
     }
     match payload {
-        bytes if bytes.is_empty() || bytes == BOM => {
-            Err(Problem::new(RejectReason::Empty, format!("an empty payload; {allowed} is allowed")))
-        }
+        bytes if bytes.is_empty() || bytes == BOM => Err(Problem::new(
+            RejectReason::Empty,
+            format!("an empty payload; {allowed} is allowed"),
+        )),
         payload => Ok(payload),
     }
 }
@@ -36,7 +45,9 @@ pub(super) fn text(payload: &[u8]) -> Result<&str, Problem> {
     std::str::from_utf8(payload).map_err(|error| {
         let at = error.valid_up_to();
         let byte = payload.get(at).copied().unwrap_or_default();
-        let detail = format!("byte {at} of the payload is 0x{byte:02X}, which is not UTF-8; only UTF-8 is allowed");
+        let detail = format!(
+            "byte {at} of the payload is 0x{byte:02X}, which is not UTF-8; only UTF-8 is allowed"
+        );
         Problem::new(RejectReason::NotUtf8, detail)
     })
 }
@@ -49,20 +60,26 @@ pub(super) fn series<'a>(
 ) -> Result<Cow<'a, str>, Problem> {
     match from {
         KeyFrom::Field(path) => found.ok_or_else(|| {
-            let detail = format!("series key `{}` is absent or null; a string or an integer is due", path.join("."));
+            let detail = format!(
+                "series key `{}` is absent or null; a string or an integer is due",
+                path.join(".")
+            );
             Problem::new(RejectReason::MissingKey, detail)
         }),
         KeyFrom::Partition => Ok(Cow::Owned(message.partition.to_string())),
         KeyFrom::Kafka => {
             let Some(key) = message.key else {
-                let detail = "the message has no Kafka key, which names the series; see `record.key`";
+                let detail =
+                    "the message has no Kafka key, which names the series; see `record.key`";
                 return Err(Problem::new(RejectReason::MissingKey, detail));
             };
             key_text(key, "the Kafka key").map(Cow::Borrowed)
         }
         KeyFrom::Header(name) => {
             let Some(key) = message.headers.and_then(|headers| headers.last(name)) else {
-                let detail = format!("the message has no header {name:?}, which names the series; see `record.key`");
+                let detail = format!(
+                    "the message has no header {name:?}, which names the series; see `record.key`"
+                );
                 return Err(Problem::new(RejectReason::MissingKey, detail));
             };
             key_text(key, &format!("the header {name:?}")).map(Cow::Borrowed)
@@ -72,7 +89,10 @@ pub(super) fn series<'a>(
 
 fn key_text<'a>(key: &'a [u8], place: &str) -> Result<&'a str, Problem> {
     let text = std::str::from_utf8(key).map_err(|_| {
-        let detail = format!("{place} {} is not UTF-8", quoted(&String::from_utf8_lossy(key)));
+        let detail = format!(
+            "{place} {} is not UTF-8",
+            quoted(&String::from_utf8_lossy(key))
+        );
         Problem::new(RejectReason::BadKey, detail)
     })?;
     check_key(text, place)?;
@@ -80,11 +100,18 @@ fn key_text<'a>(key: &'a [u8], place: &str) -> Result<&'a str, Problem> {
 }
 
 /// The event time; `found` is what stands in the payload at the path of `from`.
-pub(super) fn time(from: &TimeFrom, message: &Message<'_>, found: Option<EventTime>) -> Result<EventTime, Problem> {
+pub(super) fn time(
+    from: &TimeFrom,
+    message: &Message<'_>,
+    found: Option<EventTime>,
+) -> Result<EventTime, Problem> {
     match from {
         TimeFrom::Field(path, format) => found.ok_or_else(|| {
             let allowed = time::allowed(*format);
-            let detail = format!("event time `{}` is absent, null or blank; {allowed} is due", path.join("."));
+            let detail = format!(
+                "event time `{}` is absent, null or blank; {allowed} is due",
+                path.join(".")
+            );
             Problem::new(RejectReason::MissingTime, detail)
         }),
         TimeFrom::Kafka => {
@@ -93,21 +120,27 @@ pub(super) fn time(from: &TimeFrom, message: &Message<'_>, found: Option<EventTi
                 return Err(Problem::new(RejectReason::MissingTime, detail));
             };
             time::in_range(time.0).ok_or_else(|| {
-                let detail = format!("the Kafka timestamp {time} is outside the years 1970 to 2199");
+                let detail =
+                    format!("the Kafka timestamp {time} is outside the years 1970 to 2199");
                 Problem::new(RejectReason::BadTime, detail)
             })
         }
         TimeFrom::Header(name, format) => {
             let Some(found) = message.headers.and_then(|headers| headers.last(name)) else {
-                let detail = format!("the message has no header {name:?}, which is its event time; see `record.time`");
+                let detail = format!(
+                    "the message has no header {name:?}, which is its event time; see `record.time`"
+                );
                 return Err(Problem::new(RejectReason::MissingTime, detail));
             };
             let text = String::from_utf8_lossy(found);
             if text.trim().is_empty() {
-                let detail = format!("the header {name:?}, which is the event time, is blank; see `record.time`");
+                let detail = format!(
+                    "the header {name:?}, which is the event time, is blank; see `record.time`"
+                );
                 return Err(Problem::new(RejectReason::MissingTime, detail));
             }
-            let bad = |fault| Problem::new(RejectReason::BadTime, format!("header {name:?}: {fault}"));
+            let bad =
+                |fault| Problem::new(RejectReason::BadTime, format!("header {name:?}: {fault}"));
             time::from_text(&text, *format).map_err(bad)
         }
     }

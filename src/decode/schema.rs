@@ -26,7 +26,10 @@ pub fn record_schema(format: &RecordFormat) -> Value {
     let (root, _) = Node::of(format);
     let mut schema = place(&root, format);
     if let Value::Object(schema) = &mut schema {
-        schema.insert("$schema".to_owned(), json!("https://json-schema.org/draft/2020-12/schema"));
+        schema.insert(
+            "$schema".to_owned(),
+            json!("https://json-schema.org/draft/2020-12/schema"),
+        );
         schema.insert("title".to_owned(), json!("Input record"));
         schema.insert("type".to_owned(), json!("object"));
         let reading = json!({
@@ -40,8 +43,16 @@ pub fn record_schema(format: &RecordFormat) -> Value {
 
 /// The schema of one place and all below it.
 fn place(node: &Node, format: &RecordFormat) -> Value {
-    let targets: Vec<Value> = node.targets.iter().map(|target| scalar(*target, format)).collect();
-    let below = if node.is_leaf() { None } else { Some(parent(node, format)) };
+    let targets: Vec<Value> = node
+        .targets
+        .iter()
+        .map(|target| scalar(*target, format))
+        .collect();
+    let below = if node.is_leaf() {
+        None
+    } else {
+        Some(parent(node, format))
+    };
     match (targets.as_slice(), below) {
         ([only], None) => only.clone(),
         ([], Some(below)) => below,
@@ -52,18 +63,31 @@ fn place(node: &Node, format: &RecordFormat) -> Value {
 
 /// The schema of a place with others below it: an object, an array where keys are indices, or null.
 fn parent(node: &Node, format: &RecordFormat) -> Value {
-    let properties: Map<String, Value> =
-        node.children().map(|(key, child)| (key.to_owned(), place(child, format))).collect();
-    let required: Vec<&str> = node.children().filter(|(_, child)| is_required(child)).map(|(key, _)| key).collect();
+    let properties: Map<String, Value> = node
+        .children()
+        .map(|(key, child)| (key.to_owned(), place(child, format)))
+        .collect();
+    let required: Vec<&str> = node
+        .children()
+        .filter(|(_, child)| is_required(child))
+        .map(|(key, _)| key)
+        .collect();
     let mut schema = Map::new();
     // Without a required place below, nothing at all may stand here; with one, an array would need `minItems`.
-    let types = if required.is_empty() { json!(["object", "array", "null"]) } else { json!(["object", "array"]) };
+    let types = if required.is_empty() {
+        json!(["object", "array", "null"])
+    } else {
+        json!(["object", "array"])
+    };
     schema.insert("type".to_owned(), types);
     schema.insert("properties".to_owned(), Value::Object(properties));
     if !required.is_empty() {
         schema.insert("required".to_owned(), json!(required));
     }
-    let elements: Vec<_> = node.elements().take_while(|&(index, _)| index <= INDEX_MAX).collect();
+    let elements: Vec<_> = node
+        .elements()
+        .take_while(|&(index, _)| index <= INDEX_MAX)
+        .collect();
     if let Some(&(last, _)) = elements.last() {
         let mut items = vec![Value::Bool(true); last + 1];
         for (index, child) in elements.iter() {
@@ -73,7 +97,11 @@ fn parent(node: &Node, format: &RecordFormat) -> Value {
         }
         schema.insert("prefixItems".to_owned(), Value::Array(items));
     }
-    let needed = node.elements().filter(|(_, child)| is_required(child)).map(|(index, _)| index + 1).max();
+    let needed = node
+        .elements()
+        .filter(|(_, child)| is_required(child))
+        .map(|(index, _)| index + 1)
+        .max();
     match (needed, required.is_empty()) {
         (Some(needed), _) => drop(schema.insert("minItems".to_owned(), json!(needed))),
         // A required key that is no index cannot stand in an array.
@@ -85,7 +113,9 @@ fn parent(node: &Node, format: &RecordFormat) -> Value {
 
 /// Whether a record is rejected that has nothing here: the key or the time stands here or below.
 fn is_required(node: &Node) -> bool {
-    node.targets.iter().any(|target| !matches!(target, Target::Reading(_)))
+    node.targets
+        .iter()
+        .any(|target| !matches!(target, Target::Reading(_)))
         || node.children().any(|(_, child)| is_required(child))
 }
 
@@ -133,9 +163,13 @@ mod tests {
 
     #[test]
     fn the_stored_schema_is_that_of_the_example_stream() {
-        let stored: Value = serde_json::from_str(include_str!("../../schemas/record.schema.json")).expect("JSON");
+        let stored: Value =
+            serde_json::from_str(include_str!("../../schemas/record.schema.json")).expect("JSON");
         let due = record_schema(&example());
-        assert!(stored == due, "schemas/record.schema.json has to be:\n{due:#}");
+        assert!(
+            stored == due,
+            "schemas/record.schema.json has to be:\n{due:#}"
+        );
     }
 
     /// The decoder and the schema have to be of one opinion about each payload.
@@ -144,10 +178,21 @@ mod tests {
         let schema = record_schema(format);
         let value: Value = serde_json::from_str(payload).expect(payload);
         let (key, timestamp) = (Some(&b"k"[..]), Some(EventTime(0)));
-        let message =
-            Message { partition: 0, offset: 0, key, payload: Some(payload.as_bytes()), timestamp, headers: None };
+        let message = Message {
+            partition: 0,
+            offset: 0,
+            key,
+            payload: Some(payload.as_bytes()),
+            timestamp,
+            headers: None,
+        };
         let batch = Decoder::new(format).decode(&[message]);
-        assert_eq!(batch.records.len() == 1, is_accepted, "decoder: {payload}: {:?}", batch.rejected);
+        assert_eq!(
+            batch.records.len() == 1,
+            is_accepted,
+            "decoder: {payload}: {:?}",
+            batch.rejected
+        );
         let validator = jsonschema::validator_for(&schema).expect("a schema");
         assert_eq!(validator.is_valid(&value), is_accepted, "schema: {payload}");
     }
@@ -157,9 +202,15 @@ mod tests {
         let example = example();
         for (rest, is_accepted) in [
             ("", true),
-            (r#","flow":1.5,"pressure":-1e300,"motor":{"temp":true,"rpm":{}}"#, true),
+            (
+                r#","flow":1.5,"pressure":-1e300,"motor":{"temp":true,"rpm":{}}"#,
+                true,
+            ),
             (r#","flow":null,"pressure":"","motor":null"#, true),
-            (r#","flow":" 12.5 ","pressure":"-INF","motor":{"temp":"nan"}"#, true),
+            (
+                r#","flow":" 12.5 ","pressure":"-INF","motor":{"temp":"nan"}"#,
+                true,
+            ),
             (r#","flow":"+.5e-3","pressure":"7.","motor":[]"#, true),
             (r#","flow":"n/a""#, false),
             (r#","flow":"1,5""#, false),
@@ -170,7 +221,11 @@ mod tests {
             (r#","motor":"""#, false),
             (r#","motor":{"temp":{}}"#, false),
         ] {
-            assert_agree(&example, &format!(r#"{{"pump":"p1","ts":1773051273{rest}}}"#), is_accepted);
+            assert_agree(
+                &example,
+                &format!(r#"{{"pump":"p1","ts":1773051273{rest}}}"#),
+                is_accepted,
+            );
         }
         for (payload, is_accepted) in [
             (r#"{"pump":7,"ts":"2026-03-09 10:14:33"}"#, true),
@@ -191,12 +246,20 @@ mod tests {
 
     #[test]
     fn indices_nested_keys_and_shared_places_are_described() {
-        let mut format = format(&[("r.1.value", "one"), ("both", "both"), ("both.x", "x"), ("meta.n", "n")]);
+        let mut format = format(&[
+            ("r.1.value", "one"),
+            ("both", "both"),
+            ("both.x", "x"),
+            ("meta.n", "n"),
+        ]);
         format.key = KeyFrom::Field(vec!["meta".into(), "n".into()]);
         for (payload, is_accepted) in [
             (r#"{"meta":{"n":5}}"#, true),
             (r#"{"meta":{"n":"5"},"r":[0,{"value":2}],"both":1}"#, true),
-            (r#"{"meta":{"n":5},"r":{"1":{"value":2}},"both":{"x":1}}"#, true),
+            (
+                r#"{"meta":{"n":5},"r":{"1":{"value":2}},"both":{"x":1}}"#,
+                true,
+            ),
             (r#"{"meta":{"n":5},"r":[0,1]}"#, false),
             (r#"{"meta":{"n":5},"r":[0,{"value":"x"}]}"#, false),
             (r#"{"meta":{"n":5},"both":"x"}"#, false),

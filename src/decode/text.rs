@@ -33,17 +33,22 @@ pub fn reading(text: &str) -> Result<Reading, String> {
         Ok(number) if number.is_finite() => Ok(Reading::Number(number)),
         // Rust reads both "inf" and "1e999" as infinite; only the first says that the sensor gave no number.
         Ok(_) if !trimmed.bytes().any(|byte| byte.is_ascii_digit()) => Ok(Reading::NonFinite),
-        Ok(_) => Err(format!("the number {} is beyond the range of a 64-bit float", quoted(trimmed))),
-        Err(_) if is_decimal_comma(trimmed) => {
-            Err(format!("the text {} is no number; write a decimal point, not a comma", quoted(trimmed)))
-        }
+        Ok(_) => Err(format!(
+            "the number {} is beyond the range of a 64-bit float",
+            quoted(trimmed)
+        )),
+        Err(_) if is_decimal_comma(trimmed) => Err(format!(
+            "the text {} is no number; write a decimal point, not a comma",
+            quoted(trimmed)
+        )),
         Err(_) => Err(format!("the text {} is no number", quoted(trimmed))),
     }
 }
 
 /// Whether `text` is a number once its only comma is a point.
 pub(super) fn is_decimal_comma(text: &str) -> bool {
-    text.bytes().filter(|&byte| byte == b',').count() == 1 && text.replace(',', ".").parse::<f64>().is_ok()
+    text.bytes().filter(|&byte| byte == b',').count() == 1
+        && text.replace(',', ".").parse::<f64>().is_ok()
 }
 
 /// Holds a series key against its bounds: 1 to [`KEY_BYTES_MAX`] bytes. `place` names where it stood.
@@ -55,7 +60,11 @@ pub(super) fn check_key(key: &str, place: &str) -> Result<(), Problem> {
         ));
     }
     if key.len() > KEY_BYTES_MAX {
-        let detail = format!("{place} {} has {} bytes; 1 to {KEY_BYTES_MAX} bytes are allowed", quoted(key), key.len());
+        let detail = format!(
+            "{place} {} has {} bytes; 1 to {KEY_BYTES_MAX} bytes are allowed",
+            quoted(key),
+            key.len()
+        );
         return Err(Problem::new(RejectReason::BadKey, detail));
     }
     Ok(())
@@ -64,7 +73,10 @@ pub(super) fn check_key(key: &str, place: &str) -> Result<(), Problem> {
 /// `text` in double quotes, control characters escaped, shortened so that a detail stays readable.
 pub(super) fn quoted(text: &str) -> String {
     match text.char_indices().nth(QUOTED_CHARS_MAX) {
-        Some((cut, _)) => format!("\"{}...\"", text.get(..cut).unwrap_or_default().escape_debug()),
+        Some((cut, _)) => format!(
+            "\"{}...\"",
+            text.get(..cut).unwrap_or_default().escape_debug()
+        ),
         None => format!("\"{}\"", text.escape_debug()),
     }
 }
@@ -76,9 +88,14 @@ mod tests {
 
     #[test]
     fn numbers_are_read_with_spaces_around_them() {
-        for (text, number) in
-            [("12.5", 12.5), (" 12.5\t", 12.5), ("-1e3", -1000.0), ("+.5", 0.5), ("7.", 7.0), ("0", 0.0)]
-        {
+        for (text, number) in [
+            ("12.5", 12.5),
+            (" 12.5\t", 12.5),
+            ("-1e3", -1000.0),
+            ("+.5", 0.5),
+            ("7.", 7.0),
+            ("0", 0.0),
+        ] {
             assert_eq!(reading(text), Ok(Reading::Number(number)), "{text:?}");
         }
     }
@@ -88,26 +105,57 @@ mod tests {
         for text in ["", " ", "\t\n"] {
             assert_eq!(reading(text), Ok(Reading::Blank), "{text:?}");
         }
-        for text in ["NaN", "nan", "-NAN", "inf", "-inf", "+Inf", "Infinity", "-INFINITY", " nan "] {
+        for text in [
+            "NaN",
+            "nan",
+            "-NAN",
+            "inf",
+            "-inf",
+            "+Inf",
+            "Infinity",
+            "-INFINITY",
+            " nan ",
+        ] {
             assert_eq!(reading(text), Ok(Reading::NonFinite), "{text:?}");
         }
     }
 
     #[test]
     fn other_text_is_refused_with_a_reason() {
-        for text in ["n/a", "null", "-", "12,5x", "0x10", "1 2", "1_000", "1,234,567", "true", "1.#INF"] {
+        for text in [
+            "n/a",
+            "null",
+            "-",
+            "12,5x",
+            "0x10",
+            "1 2",
+            "1_000",
+            "1,234,567",
+            "true",
+            "1.#INF",
+        ] {
             let detail = reading(text).expect_err(text);
-            assert!(detail.contains("is no number") && detail.contains(text), "{detail}");
+            assert!(
+                detail.contains("is no number") && detail.contains(text),
+                "{detail}"
+            );
             assert!(!detail.contains("decimal point"), "{detail}");
         }
-        assert!(reading("12,5").expect_err("a comma").contains("decimal point"));
+        assert!(
+            reading("12,5")
+                .expect_err("a comma")
+                .contains("decimal point")
+        );
         assert!(reading("1e999").expect_err("too large").contains("64-bit"));
     }
 
     #[test]
     fn quoted_text_is_short_and_printable() {
         assert_eq!(quoted("a\nb"), "\"a\\nb\"");
-        assert_eq!(quoted(&"é".repeat(41)), format!("\"{}...\"", "é".repeat(40)));
+        assert_eq!(
+            quoted(&"é".repeat(41)),
+            format!("\"{}...\"", "é".repeat(40))
+        );
     }
 
     #[test]

@@ -37,7 +37,9 @@ pub fn from_integer(number: i64, format: TimeFormat) -> Result<EventTime, String
         Some(Unit::Nanos) => Some(number.div_euclid(1_000)),
         None => return Err(not_text(&number.to_string())),
     };
-    micros.and_then(in_range).ok_or_else(|| out_of_range(&number.to_string(), format))
+    micros
+        .and_then(in_range)
+        .ok_or_else(|| out_of_range(&number.to_string(), format))
 }
 
 /// Reads a number with a fraction of the format's unit. `Err` says what is wrong with it, without the name of the field.
@@ -50,7 +52,11 @@ pub fn from_float(number: f64, format: TimeFormat) -> Result<EventTime, String> 
         None => return Err(not_text(&number.to_string())),
     };
     // The cast saturates and makes NaN 0, which is why NaN is asked for first.
-    let micros = if micros.is_nan() { None } else { in_range(micros.round() as i64) };
+    let micros = if micros.is_nan() {
+        None
+    } else {
+        in_range(micros.round() as i64)
+    };
     micros.ok_or_else(|| out_of_range(&number.to_string(), format))
 }
 
@@ -62,17 +68,25 @@ pub fn from_text(text: &str, format: TimeFormat) -> Result<EventTime, String> {
     if format != TimeFormat::Rfc3339 && is_number(text) {
         return match text.parse::<i64>() {
             Ok(number) => from_integer(number, format),
-            Err(_) => text.parse().map_err(|_| unreadable(text, format)).and_then(|number| from_float(number, format)),
+            Err(_) => text
+                .parse()
+                .map_err(|_| unreadable(text, format))
+                .and_then(|number| from_float(number, format)),
         };
     }
     if !matches!(format, TimeFormat::Auto | TimeFormat::Rfc3339) {
         return Err(unreadable(text, format));
     }
-    let has_offset = text.bytes().skip(DATE_LEN).any(|byte| matches!(byte, b'Z' | b'z' | b'+' | b'-'));
+    let has_offset = text
+        .bytes()
+        .skip(DATE_LEN)
+        .any(|byte| matches!(byte, b'Z' | b'z' | b'+' | b'-'));
     let time = if has_offset {
         text.parse::<Timestamp>().ok()
     } else {
-        text.parse::<DateTime>().ok().and_then(|civil| Offset::UTC.to_timestamp(civil).ok())
+        text.parse::<DateTime>()
+            .ok()
+            .and_then(|civil| Offset::UTC.to_timestamp(civil).ok())
     };
     let time = time.ok_or_else(|| unreadable(text, format))?;
     in_range(time.as_microsecond()).ok_or_else(|| out_of_range(&quoted(text), format))
@@ -163,10 +177,21 @@ mod tests {
         ] {
             assert_eq!(from_text(text, TimeFormat::Auto), Ok(AT), "{text}");
             assert_eq!(from_text(text, TimeFormat::Rfc3339), Ok(AT), "{text}");
-            assert!(from_text(text, TimeFormat::EpochS).expect_err(text).contains("seconds"), "{text}");
+            assert!(
+                from_text(text, TimeFormat::EpochS)
+                    .expect_err(text)
+                    .contains("seconds"),
+                "{text}"
+            );
         }
-        assert_eq!(from_text("2026-03-09 10:14:33.25", TimeFormat::Auto), Ok(EventTime(AT.0 + 250_000)));
-        assert_eq!(from_text("1970-01-02", TimeFormat::Auto), Ok(EventTime(86_400_000_000)));
+        assert_eq!(
+            from_text("2026-03-09 10:14:33.25", TimeFormat::Auto),
+            Ok(EventTime(AT.0 + 250_000))
+        );
+        assert_eq!(
+            from_text("1970-01-02", TimeFormat::Auto),
+            Ok(EventTime(86_400_000_000))
+        );
     }
 
     #[test]
@@ -185,8 +210,14 @@ mod tests {
             }
             assert!(from_integer(number, TimeFormat::Rfc3339).is_err());
         }
-        assert_eq!(from_float(SECONDS as f64 + 0.123_456, TimeFormat::Auto), Ok(EventTime(AT.0 + 123_456)));
-        assert_eq!(from_text("1773051273.5", TimeFormat::Auto), Ok(EventTime(AT.0 + 500_000)));
+        assert_eq!(
+            from_float(SECONDS as f64 + 0.123_456, TimeFormat::Auto),
+            Ok(EventTime(AT.0 + 123_456))
+        );
+        assert_eq!(
+            from_text("1773051273.5", TimeFormat::Auto),
+            Ok(EventTime(AT.0 + 500_000))
+        );
         assert_eq!(from_text("1.773051273e9", TimeFormat::EpochS), Ok(AT));
     }
 
@@ -199,21 +230,44 @@ mod tests {
             (10_000_000_000_000, 10_000_000_000_000),
             (10_000_000_000_000_000, 10_000_000_000_000),
         ] {
-            assert_eq!(from_integer(number, TimeFormat::Auto), Ok(EventTime(micros)), "{number}");
+            assert_eq!(
+                from_integer(number, TimeFormat::Auto),
+                Ok(EventTime(micros)),
+                "{number}"
+            );
         }
-        assert!(from_integer(9_999_999_999, TimeFormat::Auto).is_err(), "seconds in the year 2286");
+        assert!(
+            from_integer(9_999_999_999, TimeFormat::Auto).is_err(),
+            "seconds in the year 2286"
+        );
     }
 
     #[test]
     fn times_outside_the_range_and_other_text_are_refused() {
         for text in ["1969-12-31T23:59:59Z", "2200-01-01T00:00:00Z", "-1", "1e30"] {
-            assert!(from_text(text, TimeFormat::Auto).expect_err(text).contains("1970 to 2199"), "{text}");
+            assert!(
+                from_text(text, TimeFormat::Auto)
+                    .expect_err(text)
+                    .contains("1970 to 2199"),
+                "{text}"
+            );
         }
         assert!(from_text("2199-12-31T23:59:59.999999Z", TimeFormat::Auto).is_ok());
-        for text in
-            ["yesterday", "09.03.2026 10:14", "2026-13-01T00:00:00Z", "2026-03-09T25:00:00Z", "NaN", "", "10:14:33"]
-        {
-            assert!(from_text(text, TimeFormat::Auto).expect_err(text).contains("RFC 3339"), "{text}");
+        for text in [
+            "yesterday",
+            "09.03.2026 10:14",
+            "2026-13-01T00:00:00Z",
+            "2026-03-09T25:00:00Z",
+            "NaN",
+            "",
+            "10:14:33",
+        ] {
+            assert!(
+                from_text(text, TimeFormat::Auto)
+                    .expect_err(text)
+                    .contains("RFC 3339"),
+                "{text}"
+            );
         }
         for number in [f64::NAN, f64::INFINITY, f64::MAX, f64::MIN] {
             assert!(from_float(number, TimeFormat::EpochNs).is_err(), "{number}");

@@ -41,10 +41,20 @@ impl Node {
         let mut root = Self::default();
         let mut nodes = 1;
         if let KeyFrom::Field(path) = &format.key {
-            root.insert(path, Target::Key, format!("series key `{}`", path.join(".")), &mut nodes);
+            root.insert(
+                path,
+                Target::Key,
+                format!("series key `{}`", path.join(".")),
+                &mut nodes,
+            );
         }
         if let TimeFrom::Field(path, time_format) = &format.time {
-            root.insert(path, Target::Time(*time_format), format!("event time `{}`", path.join(".")), &mut nodes);
+            root.insert(
+                path,
+                Target::Time(*time_format),
+                format!("event time `{}`", path.join(".")),
+                &mut nodes,
+            );
         }
         for (index, field) in format.fields.iter().enumerate() {
             let path = field.path.join(".");
@@ -70,19 +80,26 @@ impl Node {
 
     fn search(&self, key: &str) -> Option<(usize, &Self)> {
         let name = |at: usize| self.children.get(at).map(|(name, _)| name.as_ref());
-        let found = self.by_key.binary_search_by(|&at| name(at).cmp(&Some(key))).ok()?;
+        let found = self
+            .by_key
+            .binary_search_by(|&at| name(at).cmp(&Some(key)))
+            .ok()?;
         let at = *self.by_key.get(found)?;
         self.children.get(at).map(|(_, child)| (at, child))
     }
 
     /// The children that are elements of an array, with their indices, ascending.
     pub(super) fn elements(&self) -> impl Iterator<Item = (usize, &Self)> {
-        self.elements.iter().filter_map(|&(index, at)| self.children.get(at).map(|(_, child)| (index, child)))
+        self.elements
+            .iter()
+            .filter_map(|&(index, at)| self.children.get(at).map(|(_, child)| (index, child)))
     }
 
     /// The children with their keys.
     pub(super) fn children(&self) -> impl Iterator<Item = (&str, &Self)> {
-        self.children.iter().map(|(key, child)| (key.as_ref(), child))
+        self.children
+            .iter()
+            .map(|(key, child)| (key.as_ref(), child))
     }
 
     /// Whether no path leads further down.
@@ -92,7 +109,11 @@ impl Node {
 
     /// What the first target here or below is for.
     pub(super) fn first_target(&self) -> Option<Target> {
-        self.targets.first().copied().or_else(|| self.children.iter().find_map(|(_, child)| child.first_target()))
+        self.targets.first().copied().or_else(|| {
+            self.children
+                .iter()
+                .find_map(|(_, child)| child.first_target())
+        })
     }
 
     /// Why a record is rejected whose value here cannot be what it is for.
@@ -108,17 +129,27 @@ impl Node {
     fn insert(&mut self, path: &[String], target: Target, label: String, nodes: &mut usize) {
         let mut node = self;
         for (depth, key) in path.iter().enumerate() {
-            let at = match node.children.iter().position(|(name, _)| name.as_ref() == key) {
+            let at = match node
+                .children
+                .iter()
+                .position(|(name, _)| name.as_ref() == key)
+            {
                 Some(at) => at,
                 None => {
                     let walked = path.get(..=depth).unwrap_or_default().join(".");
-                    let child = Self { id: *nodes, label: format!("field `{walked}`"), ..Self::default() };
+                    let child = Self {
+                        id: *nodes,
+                        label: format!("field `{walked}`"),
+                        ..Self::default()
+                    };
                     *nodes += 1;
                     node.children.push((key.as_str().into(), child));
                     node.children.len() - 1
                 }
             };
-            let Some((_, child)) = node.children.get_mut(at) else { return };
+            let Some((_, child)) = node.children.get_mut(at) else {
+                return;
+            };
             node = child;
         }
         // The first of several targets names the place.
@@ -131,7 +162,8 @@ impl Node {
     /// Builds the indices that [`Node::child`] and [`Node::elements`] rely on.
     fn seal(&mut self) {
         self.by_key = (0..self.children.len()).collect();
-        self.by_key.sort_by_key(|&at| self.children.get(at).map(|(name, _)| name.as_ref()));
+        self.by_key
+            .sort_by_key(|&at| self.children.get(at).map(|(name, _)| name.as_ref()));
         self.elements = (self.children.iter().enumerate())
             .filter_map(|(at, (key, _))| array_index(key).map(|index| (index, at)))
             .collect();
@@ -144,7 +176,8 @@ impl Node {
 
 /// The array index that `key` is: decimal digits without leading zeros.
 fn array_index(key: &str) -> Option<usize> {
-    let canonical = key == "0" || (!key.starts_with('0') && key.bytes().all(|byte| byte.is_ascii_digit()));
+    let canonical =
+        key == "0" || (!key.starts_with('0') && key.bytes().all(|byte| byte.is_ascii_digit()));
     canonical.then(|| key.parse().ok()).flatten()
 }
 
@@ -155,7 +188,13 @@ mod tests {
 
     #[test]
     fn paths_share_their_common_places() {
-        let mut format = format(&[("a.b", "x"), ("a.c", "a.c"), ("a.10", "ten"), ("a.9", "nine"), ("a.09", "text")]);
+        let mut format = format(&[
+            ("a.b", "x"),
+            ("a.c", "a.c"),
+            ("a.10", "ten"),
+            ("a.9", "nine"),
+            ("a.09", "text"),
+        ]);
         format.key = KeyFrom::Field(vec!["a".into(), "b".into()]);
         let (root, nodes) = Node::of(&format);
         assert_eq!(nodes, 7, "the root, `a` and five below it");
@@ -166,9 +205,21 @@ mod tests {
         let b = child(&a, "b").expect("a.b");
         assert_eq!(b.targets, [Target::Key, Target::Reading(0)]);
         assert_eq!(b.label, "series key `a.b`");
-        assert_eq!(child(&a, "10").expect("a.10").label, "field `ten` (at `a.10`)");
-        let elements: Vec<_> = a.elements().map(|(index, node)| (index, node.targets.clone())).collect();
-        assert_eq!(elements, [(9, vec![Target::Reading(3)]), (10, vec![Target::Reading(2)])]);
+        assert_eq!(
+            child(&a, "10").expect("a.10").label,
+            "field `ten` (at `a.10`)"
+        );
+        let elements: Vec<_> = a
+            .elements()
+            .map(|(index, node)| (index, node.targets.clone()))
+            .collect();
+        assert_eq!(
+            elements,
+            [
+                (9, vec![Target::Reading(3)]),
+                (10, vec![Target::Reading(2)])
+            ]
+        );
     }
 
     #[test]
@@ -176,7 +227,11 @@ mod tests {
         let (root, _) = Node::of(&format(&[("z", "z"), ("a", "a"), ("m", "m")]));
         for expected in 0..5 {
             for (index, key) in ["z", "a", "m"].into_iter().enumerate() {
-                assert_eq!(root.child(key, expected).map(|(at, _)| at), Some(index), "{key}, {expected} expected");
+                assert_eq!(
+                    root.child(key, expected).map(|(at, _)| at),
+                    Some(index),
+                    "{key}, {expected} expected"
+                );
             }
             assert!(root.child("q", expected).is_none());
         }
@@ -189,16 +244,29 @@ mod tests {
         format.key = KeyFrom::Field(vec!["id".into(), "name".into()]);
         format.time = TimeFrom::Field(vec!["ts".into()], TimeFormat::Auto);
         let (root, _) = Node::of(&format);
-        for (key, reason) in
-            [("d", RejectReason::WrongType), ("id", RejectReason::BadKey), ("ts", RejectReason::BadTime)]
-        {
-            assert_eq!(root.child(key, 0).map(|(_, child)| child.misfit()), Some(reason), "{key}");
+        for (key, reason) in [
+            ("d", RejectReason::WrongType),
+            ("id", RejectReason::BadKey),
+            ("ts", RejectReason::BadTime),
+        ] {
+            assert_eq!(
+                root.child(key, 0).map(|(_, child)| child.misfit()),
+                Some(reason),
+                "{key}"
+            );
         }
     }
 
     #[test]
     fn only_canonical_numbers_are_array_indices() {
-        for (key, index) in [("0", Some(0)), ("17", Some(17)), ("01", None), ("", None), ("-1", None), ("1a", None)] {
+        for (key, index) in [
+            ("0", Some(0)),
+            ("17", Some(17)),
+            ("01", None),
+            ("", None),
+            ("-1", None),
+            ("1a", None),
+        ] {
             assert_eq!(array_index(key), index, "{key}");
         }
         assert_eq!(array_index("99999999999999999999999"), None);

@@ -47,13 +47,21 @@ impl<'r, 'a> Row<'r, 'a> {
     #[cold]
     fn misfit<E: Error>(&mut self, node: &Node, found: &str) -> E {
         let allowed = match (node.id, node.is_leaf(), node.first_target()) {
-            (0, _, _) => return self.stop(RejectReason::NotObject, format!("found {found}; a JSON object is allowed")),
+            (0, _, _) => {
+                return self.stop(
+                    RejectReason::NotObject,
+                    format!("found {found}; a JSON object is allowed"),
+                );
+            }
             (_, false, _) => "an object or array with the configured fields",
             (_, _, Some(Target::Key)) => "a string or an integer",
             (_, _, Some(Target::Time(format))) => time::allowed(format),
             _ => READING_ALLOWED,
         };
-        self.stop(node.misfit(), format!("{}: found {found}; allowed is {allowed}", node.label))
+        self.stop(
+            node.misfit(),
+            format!("{}: found {found}; allowed is {allowed}", node.label),
+        )
     }
 
     fn take<E: Error>(&mut self, node: &Node, scalar: Scalar<'a, '_>) -> Result<(), E> {
@@ -72,7 +80,12 @@ impl<'r, 'a> Row<'r, 'a> {
     }
 
     #[inline]
-    fn take_reading<E: Error>(&mut self, node: &Node, index: usize, scalar: &Scalar<'a, '_>) -> Result<(), E> {
+    fn take_reading<E: Error>(
+        &mut self,
+        node: &Node,
+        index: usize,
+        scalar: &Scalar<'a, '_>,
+    ) -> Result<(), E> {
         let value = match scalar {
             Scalar::Float(number) => *number,
             Scalar::Signed(number) => *number as f64,
@@ -114,20 +127,31 @@ impl<'r, 'a> Row<'r, 'a> {
         Ok(())
     }
 
-    fn take_time<E: Error>(&mut self, node: &Node, format: TimeFormat, scalar: &Scalar<'a, '_>) -> Result<(), E> {
+    fn take_time<E: Error>(
+        &mut self,
+        node: &Node,
+        format: TimeFormat,
+        scalar: &Scalar<'a, '_>,
+    ) -> Result<(), E> {
         let time = match scalar {
             Scalar::Signed(number) => time::from_integer(*number, format),
             // Saturation stays out of the allowed years in every unit.
-            Scalar::Unsigned(number) => time::from_integer(i64::try_from(*number).unwrap_or(i64::MAX), format),
+            Scalar::Unsigned(number) => {
+                time::from_integer(i64::try_from(*number).unwrap_or(i64::MAX), format)
+            }
             Scalar::Float(number) => time::from_float(*number, format),
-            Scalar::Borrowed(text) | Scalar::Copied(text) if text.trim().is_empty() => return Ok(()),
+            Scalar::Borrowed(text) | Scalar::Copied(text) if text.trim().is_empty() => {
+                return Ok(());
+            }
             Scalar::Borrowed(text) | Scalar::Copied(text) => time::from_text(text, format),
             Scalar::Null => return Ok(()),
             Scalar::Bool(_) => return Err(self.misfit(node, &scalar.describe())),
         };
         match time {
             Ok(time) => self.time = Some(time),
-            Err(wrong) => return Err(self.stop(RejectReason::BadTime, format!("{}: {wrong}", node.label))),
+            Err(wrong) => {
+                return Err(self.stop(RejectReason::BadTime, format!("{}: {wrong}", node.label)));
+            }
         }
         Ok(())
     }

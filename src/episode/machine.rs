@@ -118,7 +118,12 @@ impl Machine {
     pub fn step(&mut self, rules: &Rules, at: &At, input: Input) -> Option<Published> {
         match (&mut self.open, input) {
             (None, _) => self.step_closed(rules, at, input),
-            (Some(open), Input::Hit { ratio, severity, .. }) => {
+            (
+                Some(open),
+                Input::Hit {
+                    ratio, severity, ..
+                },
+            ) => {
                 open.quiet = 0;
                 open.records = open.records.saturating_add(1);
                 open.peak_ratio = open.peak_ratio.max(ratio);
@@ -131,20 +136,33 @@ impl Machine {
             }
             (Some(open), Input::Quiet) => {
                 open.quiet += 1;
-                if open.quiet < rules.close_after { None } else { self.close(rules, at) }
+                if open.quiet < rules.close_after {
+                    None
+                } else {
+                    self.close(rules, at)
+                }
             }
         }
     }
 
     fn step_closed(&mut self, rules: &Rules, at: &At, input: Input) -> Option<Published> {
-        let cooling = self.closed_at.is_some_and(|closed_at| apart(closed_at, at.time) < rules.cool_down);
+        let cooling = self
+            .closed_at
+            .is_some_and(|closed_at| apart(closed_at, at.time) < rules.cool_down);
         if !cooling {
             self.closed_at = None;
         }
         // Hits of the cool-down count, so that what outlasts it opens at its end.
         let hit = matches!(input, Input::Hit { .. });
         self.hits = (self.hits << 1 | u64::from(hit)) & rules.window;
-        let Input::Hit { ratio, severity, alone } = input else { return None };
+        let Input::Hit {
+            ratio,
+            severity,
+            alone,
+        } = input
+        else {
+            return None;
+        };
         if cooling || !alone && self.hits.count_ones() < rules.open_n {
             return None;
         }
@@ -180,14 +198,19 @@ impl Open {
         let (event, sequence) = match &self.announced {
             None => (AlertEvent::Open, 0),
             Some(last) => {
-                let due = !rules.update_every.is_zero() && apart(last.time, at.time) >= rules.update_every;
+                let due = !rules.update_every.is_zero()
+                    && apart(last.time, at.time) >= rules.update_every;
                 if !due && self.severity <= last.severity {
                     return None;
                 }
                 (AlertEvent::Update, last.sequence.saturating_add(1))
             }
         };
-        self.announced = Some(Announced { sequence, time: at.time, severity: self.severity });
+        self.announced = Some(Announced {
+            sequence,
+            time: at.time,
+            severity: self.severity,
+        });
         Some(self.publish(event, sequence))
     }
 

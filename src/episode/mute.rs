@@ -24,7 +24,9 @@ fn matches(mut pattern: &[u8], mut name: &[u8]) -> bool {
             }
             (None, None) => return true,
             _ => {
-                let Some((after, [_, rest @ ..])) = retry else { return false };
+                let Some((after, [_, rest @ ..])) = retry else {
+                    return false;
+                };
                 retry = Some((after, rest));
                 pattern = after;
                 name = rest;
@@ -54,14 +56,25 @@ mod tests {
             ("", "x", false),
             ("a**b", "ab", true),
         ] {
-            assert_eq!(matches(pattern.as_bytes(), name.as_bytes()), expected, "{pattern:?} on {name:?}");
+            assert_eq!(
+                matches(pattern.as_bytes(), name.as_bytes()),
+                expected,
+                "{pattern:?} on {name:?}"
+            );
         }
     }
 
     #[test]
     fn the_end_of_a_mute_is_outside() {
-        let mute = Mute { series: "*".into(), from: EventTime(10), until: EventTime(20), reason: String::new() };
-        let covered: Vec<bool> = [9, 10, 19, 20].map(|time| covers(&mute, "a", EventTime(time))).to_vec();
+        let mute = Mute {
+            series: "*".into(),
+            from: EventTime(10),
+            until: EventTime(20),
+            reason: String::new(),
+        };
+        let covered: Vec<bool> = [9, 10, 19, 20]
+            .map(|time| covers(&mute, "a", EventTime(time)))
+            .to_vec();
         assert_eq!(covered, [false, true, true, false]);
     }
 

@@ -21,12 +21,22 @@ pub struct Quiet<'a> {
 impl Plan {
     /// The alert of a silence: its opening, or its end at the time `back`. `shown_by` is the record that showed it; the id
     /// does not depend on which one that was.
-    pub fn silence(&self, quiet: &Quiet<'_>, shown_by: RecordRef<'_>, back: Option<EventTime>) -> Alert {
+    pub fn silence(
+        &self,
+        quiet: &Quiet<'_>,
+        shown_by: RecordRef<'_>,
+        back: Option<EventTime>,
+    ) -> Alert {
         self.without_episode(AlertKind::Silence, quiet, shown_by, back)
     }
 
     /// The alert of a detector that has gone blind, or sees again at the time `back`.
-    pub fn blind(&self, quiet: &Quiet<'_>, shown_by: RecordRef<'_>, back: Option<EventTime>) -> Alert {
+    pub fn blind(
+        &self,
+        quiet: &Quiet<'_>,
+        shown_by: RecordRef<'_>,
+        back: Option<EventTime>,
+    ) -> Alert {
         self.without_episode(AlertKind::Blind, quiet, shown_by, back)
     }
 
@@ -38,9 +48,17 @@ impl Plan {
         back: Option<EventTime>,
     ) -> Alert {
         let published = Published {
-            event: if back.is_some() { AlertEvent::Close } else { AlertEvent::Open },
+            event: if back.is_some() {
+                AlertEvent::Close
+            } else {
+                AlertEvent::Open
+            },
             sequence: u32::from(back.is_some()),
-            severity: if quiet.of > 0 { Severity::Critical } else { Severity::Warning },
+            severity: if quiet.of > 0 {
+                Severity::Critical
+            } else {
+                Severity::Warning
+            },
             partition: shown_by.partition,
             // Of no record: the time of the last one stands for it in the id.
             offset: quiet.last.0,
@@ -48,7 +66,11 @@ impl Plan {
             records: quiet.of as u64,
             peak_ratio: 0.0,
         };
-        let record = RecordRef { series: quiet.series, time: back.unwrap_or(quiet.since), ..shown_by };
+        let record = RecordRef {
+            series: quiet.series,
+            time: back.unwrap_or(quiet.since),
+            ..shown_by
+        };
         self.alert(&record, kind, &published)
     }
 }

@@ -68,8 +68,12 @@ impl Counts {
         for range in ranges(&sequence.labels) {
             self.ranges += 1;
             if let Some(late) = flags[range.clone()].iter().position(|&flag| flag) {
-                let (first, found) = (sequence.times[range.start], sequence.times[range.start + late]);
-                self.delays.push((late, found.micros_since(first) as f64 / 1e6));
+                let (first, found) = (
+                    sequence.times[range.start],
+                    sequence.times[range.start + late],
+                );
+                self.delays
+                    .push((late, found.micros_since(first) as f64 / 1e6));
             }
         }
     }
@@ -82,7 +86,11 @@ impl Counts {
         self.accuracy = part(tp + rightly_quiet, tp + fp + missed + rightly_quiet);
         self.precision = part(tp, tp + fp);
         self.recall = part(tp, tp + missed);
-        self.f1 = if tp + missed > 0 { part(2 * tp, 2 * tp + fp + missed) } else { None };
+        self.f1 = if tp + missed > 0 {
+            part(2 * tp, 2 * tp + fp + missed)
+        } else {
+            None
+        };
         self.false_alarm_rate = part(fp, fp + rightly_quiet);
         self.missed_alarm_rate = part(missed, tp + missed);
         self.delay = (self.ranges > 0).then(|| Delay {
@@ -111,7 +119,10 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_unstable_by(f64::total_cmp);
     let middle = values.len() / 2;
     match values.len() % 2 {
-        0 => Some(f64::midpoint(*values.get(middle.checked_sub(1)?)?, *values.get(middle)?)),
+        0 => Some(f64::midpoint(
+            *values.get(middle.checked_sub(1)?)?,
+            *values.get(middle)?,
+        )),
         _ => values.get(middle).copied(),
     }
 }
@@ -123,7 +134,9 @@ mod tests {
 
     fn sequence(labels: &[u8]) -> Sequence {
         Sequence {
-            times: (0..labels.len() as i64).map(|second| EventTime(2_000_000 * second)).collect(),
+            times: (0..labels.len() as i64)
+                .map(|second| EventTime(2_000_000 * second))
+                .collect(),
             labels: labels.iter().map(|&label| label == 1).collect(),
             ..Sequence::default()
         }
@@ -131,7 +144,10 @@ mod tests {
 
     fn count(labels: &[u8], flags: &[u8]) -> Counts {
         let mut counts = Counts::default();
-        counts.add(&sequence(labels), &flags.iter().map(|&flag| flag == 1).collect::<Vec<_>>());
+        counts.add(
+            &sequence(labels),
+            &flags.iter().map(|&flag| flag == 1).collect::<Vec<_>>(),
+        );
         counts.finish()
     }
 
@@ -141,17 +157,26 @@ mod tests {
         assert_eq!((counts.true_positives, counts.false_positives), (1, 1));
         assert_eq!((counts.false_negatives, counts.true_negatives), (4, 2));
         assert_eq!((counts.precision, counts.recall), (Some(0.5), Some(0.2)));
-        assert_eq!((counts.false_alarm_rate, counts.missed_alarm_rate), (Some(1.0 / 3.0), Some(0.8)));
+        assert_eq!(
+            (counts.false_alarm_rate, counts.missed_alarm_rate),
+            (Some(1.0 / 3.0), Some(0.8))
+        );
         assert_eq!(counts.f1, Some(2.0 / 7.0));
         let delay = counts.delay.unwrap();
         assert_eq!((delay.anomalies, delay.found), (2, 1));
-        assert_eq!((delay.median_records, delay.median_seconds), (Some(1.0), Some(2.0)));
+        assert_eq!(
+            (delay.median_records, delay.median_seconds),
+            (Some(1.0), Some(2.0))
+        );
     }
 
     #[test]
     fn figures_that_do_not_exist_are_none() {
         let counts = count(&[0, 0], &[0, 0]);
-        assert_eq!((counts.precision, counts.recall, counts.f1, counts.delay), (None, None, None, None));
+        assert_eq!(
+            (counts.precision, counts.recall, counts.f1, counts.delay),
+            (None, None, None, None)
+        );
         assert_eq!(counts.false_alarm_rate, Some(0.0));
     }
 }

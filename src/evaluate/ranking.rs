@@ -50,14 +50,20 @@ mod tests {
     fn known_rankings_have_their_figures() {
         let of = |scores: &[(f64, bool)]| {
             let mut ranked = scores.to_vec();
-            (roc_auc(&mut ranked).unwrap(), average_precision(&mut ranked).unwrap())
+            (
+                roc_auc(&mut ranked).unwrap(),
+                average_precision(&mut ranked).unwrap(),
+            )
         };
         assert_eq!(of(&[(0.1, false), (0.9, true)]), (1.0, 1.0));
         assert_eq!(of(&[(0.9, false), (0.1, true)]), (0.0, 0.5));
         assert_eq!(of(&[(0.5, false), (0.5, true)]), (0.5, 0.5));
         // Three of four pairs in the right order; precision 1 at recall 1/2, 2/3 at recall 1.
         let (auc, ap) = of(&[(0.1, false), (0.4, false), (0.35, true), (0.8, true)]);
-        assert!((auc - 0.75).abs() < 1e-12 && (ap - (0.5 + 0.5 * 2.0 / 3.0)).abs() < 1e-12, "{auc} {ap}");
+        assert!(
+            (auc - 0.75).abs() < 1e-12 && (ap - (0.5 + 0.5 * 2.0 / 3.0)).abs() < 1e-12,
+            "{auc} {ap}"
+        );
     }
 
     #[test]

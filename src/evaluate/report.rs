@@ -33,21 +33,43 @@ pub fn html(title: &str, all: &Figures, sequences: &[(Sequence, Figures)]) -> St
                  td{white-space:nowrap}td,th{padding:.2em .6em;text-align:right;border-bottom:1px solid #ddd}td:first-child,th:first-child{text-align:left}\
                  .plot{height:22em}.pictures{display:flex;flex-wrap:wrap;gap:1em}figure{margin:0}figure img{width:16em;image-rendering:pixelated}";
     let title = escaped(title);
-    let _ = write!(page, "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>");
-    let _ = write!(page, "<style>{style}</style>{}</head><body><h1>{title}</h1>", Plot::offline_js_sources());
+    let _ = write!(
+        page,
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>"
+    );
+    let _ = write!(
+        page,
+        "<style>{style}</style>{}</head><body><h1>{title}</h1>",
+        Plot::offline_js_sources()
+    );
     page.push_str(
         "<p>Every record counts for what it is (no point adjustment). The fixed threshold was set before the judged part; \
          the alerts are those of the running daemon, with adaptive thresholds.</p>",
     );
     page.push_str(&table(all, sequences));
-    let plots = [("Scores, in units of the fixed threshold", histogram(sequences))].into_iter();
-    let courses = sequences.iter().take(PLOTS).map(|(sequence, _)| (sequence.name.as_str(), course(sequence)));
+    let plots = [(
+        "Scores, in units of the fixed threshold",
+        histogram(sequences),
+    )]
+    .into_iter();
+    let courses = sequences
+        .iter()
+        .take(PLOTS)
+        .map(|(sequence, _)| (sequence.name.as_str(), course(sequence)));
     for (number, (heading, plot)) in plots.chain(courses).enumerate() {
         let plot = plot.to_inline_html(Some(&format!("plot-{number}")));
-        let _ = write!(page, "<h2>{}</h2><div class=\"plot\">{plot}</div>", escaped(heading));
+        let _ = write!(
+            page,
+            "<h2>{}</h2><div class=\"plot\">{plot}</div>",
+            escaped(heading)
+        );
     }
     if sequences.len() > PLOTS {
-        let _ = write!(page, "<p>{} more are not drawn.</p>", sequences.len() - PLOTS);
+        let _ = write!(
+            page,
+            "<p>{} more are not drawn.</p>",
+            sequences.len() - PLOTS
+        );
     }
     page.push_str(&pictures(sequences));
     page.push_str("</body></html>\n");
@@ -55,16 +77,23 @@ pub fn html(title: &str, all: &Figures, sequences: &[(Sequence, Figures)]) -> St
 }
 
 fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
 }
 
 /// Names and texts of all figures, in the order of a table's columns.
 pub fn columns(figures: &Figures) -> Vec<(&'static str, String)> {
     let ratio = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.3}"));
-    let part = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{:.1} %", 100.0 * value));
+    let part = |value: Option<f64>| {
+        value.map_or("-".to_owned(), |value| format!("{:.1} %", 100.0 * value))
+    };
     let delay = |counts: &Counts| match &counts.delay {
         Some(delay) => {
-            let seconds = delay.median_seconds.map_or(String::new(), |seconds| format!(", {seconds:.0} s"));
+            let seconds = delay
+                .median_seconds
+                .map_or(String::new(), |seconds| format!(", {seconds:.0} s"));
             format!("{}/{}{seconds}", delay.found, delay.anomalies)
         }
         None => "-".to_owned(),
@@ -72,7 +101,13 @@ pub fn columns(figures: &Figures) -> Vec<(&'static str, String)> {
     let (fixed, alerts) = (&figures.fixed, &figures.alerts);
     let located = figures.located.map(|located| {
         let overlapping = 100.0 * located.overlapping as f64 / located.caught as f64;
-        ("highest region overlaps", format!("{}/{}, {overlapping:.1} %", located.overlapping, located.caught))
+        (
+            "highest region overlaps",
+            format!(
+                "{}/{}, {overlapping:.1} %",
+                located.overlapping, located.caught
+            ),
+        )
     });
     let mut columns = vec![
         ("records", figures.records.to_string()),
@@ -99,7 +134,9 @@ fn table(all: &Figures, sequences: &[(Sequence, Figures)]) -> String {
     for (name, _) in columns(all) {
         let _ = write!(text, "<th>{name}</th>");
     }
-    let each = sequences.iter().map(|(sequence, figures)| (sequence.name.as_str(), figures));
+    let each = sequences
+        .iter()
+        .map(|(sequence, figures)| (sequence.name.as_str(), figures));
     for (name, figures) in std::iter::once(("all", all)).chain(each) {
         let _ = write!(text, "</tr><tr><td>{}</td>", escaped(name));
         for (_, value) in columns(figures) {
@@ -112,13 +149,29 @@ fn table(all: &Figures, sequences: &[(Sequence, Figures)]) -> String {
 /// Heat maps of images that raised an alert: of each sequence some defects and all false alarms, as far as there is room.
 fn pictures(sequences: &[(Sequence, Figures)]) -> String {
     let mut text = String::new();
-    for (sequence, _) in sequences.iter().filter(|(sequence, _)| !sequence.pictures.is_empty()) {
-        let _ = write!(text, "<h2>{}: what is strange</h2><div class=\"pictures\">", escaped(&sequence.name));
-        let of = |anomalous: bool| sequence.pictures.iter().filter(move |picture| picture.anomalous == anomalous);
+    for (sequence, _) in sequences
+        .iter()
+        .filter(|(sequence, _)| !sequence.pictures.is_empty())
+    {
+        let _ = write!(
+            text,
+            "<h2>{}: what is strange</h2><div class=\"pictures\">",
+            escaped(&sequence.name)
+        );
+        let of = |anomalous: bool| {
+            sequence
+                .pictures
+                .iter()
+                .filter(move |picture| picture.anomalous == anomalous)
+        };
         let step = of(true).count().div_ceil(PICTURES).max(1);
         for picture in of(false).take(PICTURES).chain(of(true).step_by(step)) {
             let (name, data) = (escaped(&picture.name), BASE64_STANDARD.encode(&picture.png));
-            let what = if picture.anomalous { "" } else { " (false alarm)" };
+            let what = if picture.anomalous {
+                ""
+            } else {
+                " (false alarm)"
+            };
             let _ = write!(
                 text,
                 "<figure><img alt=\"{name}\" src=\"data:image/png;base64,{data}\"><figcaption>{name}{what}: {:.1}</figcaption></figure>",
@@ -136,7 +189,13 @@ fn histogram(sequences: &[(Sequence, Figures)]) -> Plot {
         let all = sequences.iter().flat_map(|(sequence, _)| {
             let scored = sequence.scores.iter().zip(&sequence.labels);
             let own = scored.filter(move |(_, label)| **label == anomalous);
-            own.filter_map(|(score, _)| Some((score.as_ref()? / sequence.threshold).max(SCORE_MIN).log10()))
+            own.filter_map(|(score, _)| {
+                Some(
+                    (score.as_ref()? / sequence.threshold)
+                        .max(SCORE_MIN)
+                        .log10(),
+                )
+            })
         });
         all.collect()
     };
@@ -144,33 +203,63 @@ fn histogram(sequences: &[(Sequence, Figures)]) -> Plot {
     for (anomalous, name, colour) in [(false, "normal", NORMAL), (true, "anomaly", ANOMALY)] {
         let marker = Marker::new().color(colour);
         plot.add_trace(
-            Histogram::new(of(anomalous)).name(name).opacity(0.6).x_bins(Bins::new(-2.0, 3.0, 0.05)).marker(marker),
+            Histogram::new(of(anomalous))
+                .name(name)
+                .opacity(0.6)
+                .x_bins(Bins::new(-2.0, 3.0, 0.05))
+                .marker(marker),
         );
     }
-    let x = Axis::new().title(Title::with_text("logarithm (base 10) of score / fixed threshold"));
+    let x = Axis::new().title(Title::with_text(
+        "logarithm (base 10) of score / fixed threshold",
+    ));
     let y = Axis::new().title(Title::with_text("records"));
-    plot.set_layout(Layout::new().bar_mode(BarMode::Overlay).x_axis(x).y_axis(y).shapes(vec![vertical(0.0)]));
+    plot.set_layout(
+        Layout::new()
+            .bar_mode(BarMode::Overlay)
+            .x_axis(x)
+            .y_axis(y)
+            .shapes(vec![vertical(0.0)]),
+    );
     plot
 }
 
 fn vertical(at: f64) -> Shape {
     let line = ShapeLine::new().color("#000").width(1.0);
-    Shape::new().shape_type(ShapeType::Line).y_ref("paper").x0(at).x1(at).y0(0.0).y1(1.0).line(line)
+    Shape::new()
+        .shape_type(ShapeType::Line)
+        .y_ref("paper")
+        .x0(at)
+        .x1(at)
+        .y0(0.0)
+        .y1(1.0)
+        .line(line)
 }
 
 /// Score over time, with both thresholds, and the anomalies as a coloured ground.
 fn course(sequence: &Sequence) -> Plot {
     let shown = shown(sequence);
-    let times: Vec<String> = shown.iter().map(|&at| sequence.times[at].to_string()).collect();
+    let times: Vec<String> = shown
+        .iter()
+        .map(|&at| sequence.times[at].to_string())
+        .collect();
     // A chart begins at 0, which a logarithmic axis would have to go down to.
-    let drawn = |at: usize| sequence.scores[at].map(|score| score.max(sequence.threshold * SCORE_MIN));
+    let drawn =
+        |at: usize| sequence.scores[at].map(|score| score.max(sequence.threshold * SCORE_MIN));
     let scores: Vec<Option<f64>> = shown.iter().map(|&at| drawn(at)).collect();
     let mut plot = Plot::new();
     if sequence.independent {
         for (anomalous, name, colour) in [(false, "normal", NORMAL), (true, "anomaly", ANOMALY)] {
-            let own = shown.iter().zip(&times).filter(|(at, _)| sequence.labels[**at] == anomalous);
+            let own = shown
+                .iter()
+                .zip(&times)
+                .filter(|(at, _)| sequence.labels[**at] == anomalous);
             let (times, scores) = own.map(|(&at, time)| (time.clone(), drawn(at))).unzip();
-            plot.add_trace(points(times, scores).name(name).marker(Marker::new().color(colour)));
+            plot.add_trace(
+                points(times, scores)
+                    .name(name)
+                    .marker(Marker::new().color(colour)),
+            );
         }
     } else {
         plot.add_trace(line(times.clone(), scores, NORMAL).name("score"));
@@ -179,21 +268,53 @@ fn course(sequence: &Sequence) -> Plot {
     }
     let fixed = vec![Some(sequence.threshold); times.len()];
     let dashed = Line::new().color("#000000").width(1.0).dash(DashType::Dash);
-    plot.add_trace(Scatter::new(times, fixed).mode(Mode::Lines).line(dashed).name("fixed threshold"));
+    plot.add_trace(
+        Scatter::new(times, fixed)
+            .mode(Mode::Lines)
+            .line(dashed)
+            .name("fixed threshold"),
+    );
     let mut shapes = Vec::new();
-    for range in ranges(&sequence.labels).into_iter().filter(|_| !sequence.independent).take(POINTS) {
-        let (from, until) = (sequence.times[range.start].to_string(), sequence.times[range.end - 1].to_string());
-        let rectangle = Shape::new().shape_type(ShapeType::Rect).y_ref("paper").x0(from).x1(until).y0(0.0).y1(1.0);
-        let ground = rectangle.fill_color(ANOMALY).opacity(0.15).layer(ShapeLayer::Below);
+    for range in ranges(&sequence.labels)
+        .into_iter()
+        .filter(|_| !sequence.independent)
+        .take(POINTS)
+    {
+        let (from, until) = (
+            sequence.times[range.start].to_string(),
+            sequence.times[range.end - 1].to_string(),
+        );
+        let rectangle = Shape::new()
+            .shape_type(ShapeType::Rect)
+            .y_ref("paper")
+            .x0(from)
+            .x1(until)
+            .y0(0.0)
+            .y1(1.0);
+        let ground = rectangle
+            .fill_color(ANOMALY)
+            .opacity(0.15)
+            .layer(ShapeLayer::Below);
         shapes.push(ground.line(ShapeLine::new().width(0.0)));
     }
-    let y = Axis::new().type_(AxisType::Log).title(Title::with_text("score"));
+    let y = Axis::new()
+        .type_(AxisType::Log)
+        .title(Title::with_text("score"));
     plot.set_layout(Layout::new().y_axis(y).shapes(shapes));
     plot
 }
 
-fn line(x: Vec<String>, y: Vec<Option<f64>>, colour: &'static str) -> Box<Scatter<String, Option<f64>>> {
-    Scatter::new(x, y).mode(Mode::Lines).line(Line::new().color(colour).width(1.0).shape(LineShape::Linear))
+fn line(
+    x: Vec<String>,
+    y: Vec<Option<f64>>,
+    colour: &'static str,
+) -> Box<Scatter<String, Option<f64>>> {
+    Scatter::new(x, y).mode(Mode::Lines).line(
+        Line::new()
+            .color(colour)
+            .width(1.0)
+            .shape(LineShape::Linear),
+    )
 }
 
 fn points(x: Vec<String>, y: Vec<Option<f64>>) -> Box<Scatter<String, Option<f64>>> {
@@ -204,8 +325,15 @@ fn points(x: Vec<String>, y: Vec<Option<f64>>) -> Box<Scatter<String, Option<f64
 fn shown(sequence: &Sequence) -> Vec<usize> {
     let all: Vec<usize> = (0..sequence.labels.len()).collect();
     let score = |at: usize| sequence.scores[at].unwrap_or(-1.0);
-    let highest = |stretch: &[usize]| stretch.iter().copied().max_by(|&a, &b| score(a).total_cmp(&score(b)));
-    all.chunks(all.len().div_ceil(POINTS).max(1)).filter_map(highest).collect()
+    let highest = |stretch: &[usize]| {
+        stretch
+            .iter()
+            .copied()
+            .max_by(|&a, &b| score(a).total_cmp(&score(b)))
+    };
+    all.chunks(all.len().div_ceil(POINTS).max(1))
+        .filter_map(highest)
+        .collect()
 }
 
 #[cfg(test)]
@@ -219,8 +347,13 @@ mod tests {
         let labels: Vec<bool> = (0..10_000).map(|at| (5_000..5_100).contains(&at)).collect();
         let sequence = Sequence {
             name: "<script>alert(1)</script>".into(),
-            times: (0..10_000).map(|second| EventTime(second * 1_000_000)).collect(),
-            scores: labels.iter().map(|&label| Some(if label { 4.0 } else { 1.0 })).collect(),
+            times: (0..10_000)
+                .map(|second| EventTime(second * 1_000_000))
+                .collect(),
+            scores: labels
+                .iter()
+                .map(|&label| Some(if label { 4.0 } else { 1.0 }))
+                .collect(),
             threshold: 2.0,
             adaptive: vec![None; 10_000],
             alerting: labels.clone(),
@@ -232,7 +365,9 @@ mod tests {
         assert_eq!((all.fixed.f1, all.roc_auc), (Some(1.0), Some(1.0)));
         assert!(shown(&sequences[0].0).len() <= POINTS);
         let page = html("pumps & valves", &all, &sequences);
-        assert!(page.contains("<h1>pumps &amp; valves</h1>") && page.contains("&lt;script&gt;alert(1)"));
+        assert!(
+            page.contains("<h1>pumps &amp; valves</h1>") && page.contains("&lt;script&gt;alert(1)")
+        );
         assert!(!page.contains("<script>alert(1)"), "a name is text");
         assert!(page.contains("Plotly.newPlot(\"plot-1\""));
     }

@@ -17,7 +17,11 @@ pub fn vus_pr(sequence: &Sequence, buffer_max: usize) -> Option<f64> {
     if sequence.independent || !labels.contains(&true) || !labels.contains(&false) {
         return None;
     }
-    let scores: Vec<f64> = sequence.scores.iter().map(|score| score.unwrap_or(f64::NEG_INFINITY)).collect();
+    let scores: Vec<f64> = sequence
+        .scores
+        .iter()
+        .map(|score| score.unwrap_or(f64::NEG_INFINITY))
+        .collect();
     let order = Order::new(&scores);
     let areas = (0..=buffer_max).map(|buffer| range_pr_auc(labels, &order, buffer));
     Some(areas.sum::<f64>() / (buffer_max + 1) as f64)
@@ -37,7 +41,13 @@ impl Order {
         records.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
         let last = scores.len() - 1;
         let step = last as f64 / (THRESHOLDS - 1) as f64;
-        let sampled = (0..THRESHOLDS).map(|i| if i + 1 == THRESHOLDS { last } else { (i as f64 * step) as usize });
+        let sampled = (0..THRESHOLDS).map(|i| {
+            if i + 1 == THRESHOLDS {
+                last
+            } else {
+                (i as f64 * step) as usize
+            }
+        });
         let flagged = sampled.map(|at| {
             let threshold = scores[records[at]];
             records.partition_point(|&record| scores[record] >= threshold)
@@ -53,12 +63,23 @@ fn range_pr_auc(labels: &[bool], order: &Order, buffer: usize) -> f64 {
     let positive: Vec<bool> = soft.iter().map(|&label| label > 0.0).collect();
     let anomalies = ranges(&positive);
     // The sum of the labels halfway between the drawn ones and the extended ones.
-    let expected = f64::midpoint(labels.iter().filter(|&&label| label).count() as f64, soft.iter().sum());
+    let expected = f64::midpoint(
+        labels.iter().filter(|&&label| label).count() as f64,
+        soft.iter().sum(),
+    );
     // How many records have to be flagged until each anomaly is touched.
     let mut rank = vec![0; labels.len()];
-    order.records.iter().enumerate().for_each(|(at, &record)| rank[record] = at);
-    let touched =
-        |range: &std::ops::Range<usize>| rank[range.clone()].iter().min().map_or(usize::MAX, |least| least + 1);
+    order
+        .records
+        .iter()
+        .enumerate()
+        .for_each(|(at, &record)| rank[record] = at);
+    let touched = |range: &std::ops::Range<usize>| {
+        rank[range.clone()]
+            .iter()
+            .min()
+            .map_or(usize::MAX, |least| least + 1)
+    };
     let touched: Vec<usize> = anomalies.iter().map(touched).collect();
 
     let mut found = vec![0.0; labels.len() + 1];
@@ -67,7 +88,8 @@ fn range_pr_auc(labels: &[bool], order: &Order, buffer: usize) -> f64 {
     }
     let (mut area, mut before) = (0.0, (0.0, 1.0));
     for &flagged in &order.flagged {
-        let existing = touched.iter().filter(|&&needed| needed <= flagged).count() as f64 / anomalies.len() as f64;
+        let existing = touched.iter().filter(|&&needed| needed <= flagged).count() as f64
+            / anomalies.len() as f64;
         let recall = (found[flagged] / expected).min(1.0) * existing;
         let precision = found[flagged] / flagged as f64;
         area += (recall - before.0) * f64::midpoint(precision, before.1);
@@ -78,7 +100,10 @@ fn range_pr_auc(labels: &[bool], order: &Order, buffer: usize) -> f64 {
 
 /// Labels with slopes of half the buffer on both sides of each anomaly: `sqrt(1 - distance / buffer)`, at most 1 in all.
 fn extended(labels: &[bool], buffer: usize) -> Vec<f64> {
-    let mut soft: Vec<f64> = labels.iter().map(|&label| f64::from(u8::from(label))).collect();
+    let mut soft: Vec<f64> = labels
+        .iter()
+        .map(|&label| f64::from(u8::from(label)))
+        .collect();
     if buffer <= 1 {
         return soft;
     }
@@ -99,14 +124,24 @@ mod tests {
     /// The same numbers as the program that made the golden figures drew.
     fn sequence(records: usize, seed: u64, anomalies: &[[usize; 2]]) -> Sequence {
         let mut x = seed;
-        let labels: Vec<bool> =
-            (0..records).map(|at| anomalies.iter().any(|&[from, until]| (from..until).contains(&at))).collect();
+        let labels: Vec<bool> = (0..records)
+            .map(|at| {
+                anomalies
+                    .iter()
+                    .any(|&[from, until]| (from..until).contains(&at))
+            })
+            .collect();
         let draw = |label: &bool| {
             x = (1_103_515_245 * x + 12_345) % (1 << 31);
             Some(((x >> 8) % 1_000) as f64 / 1_000.0 + if *label { 0.4 } else { 0.0 })
         };
         let scores = labels.iter().map(draw).collect();
-        Sequence { labels, scores, threshold: 1.0, ..Sequence::default() }
+        Sequence {
+            labels,
+            scores,
+            threshold: 1.0,
+            ..Sequence::default()
+        }
     }
 
     #[test]
@@ -115,21 +150,47 @@ mod tests {
         type Case = (usize, u64, &'static [[usize; 2]], usize, f64);
         let cases: [Case; 3] = [
             (60, 1, &[[10, 15]], 10, 0.785_354_612_468_251_7),
-            (700, 2, &[[100, 130], [300, 305], [690, 700]], 40, 0.573_271_406_699_646_2),
-            (300, 3, &[[0, 3], [8, 20], [150, 151]], 25, 0.334_469_908_505_764),
+            (
+                700,
+                2,
+                &[[100, 130], [300, 305], [690, 700]],
+                40,
+                0.573_271_406_699_646_2,
+            ),
+            (
+                300,
+                3,
+                &[[0, 3], [8, 20], [150, 151]],
+                25,
+                0.334_469_908_505_764,
+            ),
         ];
         for (records, seed, anomalies, buffer, expected) in cases {
             let found = vus_pr(&sequence(records, seed, anomalies), buffer).unwrap();
-            assert!((found - expected).abs() < 1e-9, "{found} in place of {expected}");
+            assert!(
+                (found - expected).abs() < 1e-9,
+                "{found} in place of {expected}"
+            );
         }
     }
 
     #[test]
     fn perfect_scores_fill_the_volume_nearly() {
         let mut perfect = sequence(1_000, 4, &[[400, 450], [700, 720]]);
-        perfect.scores = perfect.labels.iter().map(|&label| Some(f64::from(u8::from(label)))).collect();
+        perfect.scores = perfect
+            .labels
+            .iter()
+            .map(|&label| Some(f64::from(u8::from(label))))
+            .collect();
         assert!(vus_pr(&perfect, 20).unwrap() > 0.9);
-        let all = Sequence { labels: vec![true; 1_000], ..perfect };
-        assert_eq!(vus_pr(&all, 20), None, "without a normal record there is nothing to tell apart");
+        let all = Sequence {
+            labels: vec![true; 1_000],
+            ..perfect
+        };
+        assert_eq!(
+            vus_pr(&all, 20),
+            None,
+            "without a normal record there is nothing to tell apart"
+        );
     }
 }

@@ -120,7 +120,11 @@ impl Outbox {
 
     /// Puts an event there.
     pub fn put(&self, stream: &str, event: Event) {
-        let event = Published { stream: stream.to_owned(), at: EventTime::now().to_string(), event };
+        let event = Published {
+            stream: stream.to_owned(),
+            at: EventTime::now().to_string(),
+            event,
+        };
         self.send(Put::Event(Box::new(event)));
     }
 

@@ -8,10 +8,22 @@ use crate::retrain::verdict::Verdict;
 /// Help texts of the metrics of retraining.
 pub fn describe_metrics() {
     use metrics::{describe_counter, describe_gauge};
-    describe_counter!("outlierd_trainings_total", "Trainings of a challenger, by outcome");
-    describe_counter!("outlierd_rollbacks_total", "Bundles that were brought back for too many alerts");
-    describe_gauge!("outlierd_training", "Whether a challenger is trained or proved now");
-    describe_gauge!("outlierd_normal_records", "Records of normal traffic that are kept to learn from");
+    describe_counter!(
+        "outlierd_trainings_total",
+        "Trainings of a challenger, by outcome"
+    );
+    describe_counter!(
+        "outlierd_rollbacks_total",
+        "Bundles that were brought back for too many alerts"
+    );
+    describe_gauge!(
+        "outlierd_training",
+        "Whether a challenger is trained or proved now"
+    );
+    describe_gauge!(
+        "outlierd_normal_records",
+        "Records of normal traffic that are kept to learn from"
+    );
     describe_gauge!("outlierd_normal_series", "Series that they are of");
     describe_gauge!(
         "outlierd_drift_distance",
@@ -21,7 +33,10 @@ pub fn describe_metrics() {
         "outlierd_detectable_deviation",
         "Smallest level shift that live series would catch now, in standard deviations of the field; +Inf where none is"
     );
-    describe_gauge!("outlierd_blind", "Whether the stream would no longer catch what its bundle has proved to catch");
+    describe_gauge!(
+        "outlierd_blind",
+        "Whether the stream would no longer catch what its bundle has proved to catch"
+    );
     describe_gauge!(
         "outlierd_sensitivity",
         "Smallest injected fault that the live bundle catches, in standard deviations of the field; +Inf where none is"
@@ -41,8 +56,10 @@ pub struct NormalKept<'a> {
 impl NormalKept<'_> {
     /// Sets the gauges.
     pub fn emit(&self) {
-        gauge!("outlierd_normal_records", "stream" => self.stream.to_owned()).set(self.records as f64);
-        gauge!("outlierd_normal_series", "stream" => self.stream.to_owned()).set(self.series as f64);
+        gauge!("outlierd_normal_records", "stream" => self.stream.to_owned())
+            .set(self.records as f64);
+        gauge!("outlierd_normal_series", "stream" => self.stream.to_owned())
+            .set(self.series as f64);
     }
 }
 
@@ -59,7 +76,12 @@ pub struct TrainingBegan<'a> {
 impl TrainingBegan<'_> {
     /// Logs.
     pub fn emit(&self) {
-        info!(stream = self.stream, reason = self.reason, records = self.records, "training a challenger");
+        info!(
+            stream = self.stream,
+            reason = self.reason,
+            records = self.records,
+            "training a challenger"
+        );
         gauge!("outlierd_training", "stream" => self.stream.to_owned()).set(1.0);
     }
 }
@@ -112,7 +134,13 @@ impl ChallengerJudged<'_> {
         }
         let outcome = self.outcome();
         let failed = v.failed().join(", ");
-        info!(stream = self.stream, challenger = v.challenger, champion = v.champion, failed, "challenger {outcome}");
+        info!(
+            stream = self.stream,
+            challenger = v.challenger,
+            champion = v.champion,
+            failed,
+            "challenger {outcome}"
+        );
         counter!("outlierd_trainings_total", "stream" => self.stream.to_owned(), "outcome" => outcome).increment(1);
     }
 }
@@ -175,9 +203,14 @@ impl SightChanged<'_> {
                  outlierd model rollback"
             );
         } else {
-            info!(stream = self.stream, tested = self.tested, "sees again: what was proved is caught");
+            info!(
+                stream = self.stream,
+                tested = self.tested,
+                "sees again: what was proved is caught"
+            );
         }
-        gauge!("outlierd_blind", "stream" => self.stream.to_owned()).set(f64::from(u8::from(self.blind)));
+        gauge!("outlierd_blind", "stream" => self.stream.to_owned())
+            .set(f64::from(u8::from(self.blind)));
     }
 }
 
@@ -202,7 +235,8 @@ impl BundleMarked<'_> {
                 "the live bundle was trained on a range now marked faulty: outlierd model challenge trains another one"
             );
         }
-        gauge!("outlierd_bundle_marked", "stream" => self.stream.to_owned()).set(f64::from(u8::from(self.ranges > 0)));
+        gauge!("outlierd_bundle_marked", "stream" => self.stream.to_owned())
+            .set(f64::from(u8::from(self.ranges > 0)));
     }
 }
 
@@ -217,7 +251,11 @@ pub struct ChallengeFailed<'a> {
 impl ChallengeFailed<'_> {
     /// Logs and counts.
     pub fn emit(&self) {
-        warn!(stream = self.stream, error = self.error, "no challenger: the live bundle stays");
+        warn!(
+            stream = self.stream,
+            error = self.error,
+            "no challenger: the live bundle stays"
+        );
         counter!("outlierd_trainings_total", "stream" => self.stream.to_owned(), "outcome" => "failed").increment(1);
     }
 }

@@ -8,7 +8,10 @@ use crate::record::feedback::Feedback;
 /// Help texts of the metrics of sharing.
 pub fn describe_metrics() {
     use metrics::{describe_counter, describe_gauge};
-    describe_counter!("outlierd_feedback_total", "What operators said of alerts, by what they said");
+    describe_counter!(
+        "outlierd_feedback_total",
+        "What operators said of alerts, by what they said"
+    );
     describe_gauge!(
         "outlierd_bundle_marked",
         "Whether the live bundle has learned from a stretch of time that is marked as faulty"
@@ -28,7 +31,12 @@ pub struct BundleSent<'a> {
 impl BundleSent<'_> {
     /// Logs.
     pub fn emit(&self) {
-        info!(stream = self.stream, bundle = self.bundle, parts = self.parts, "bundle shared");
+        info!(
+            stream = self.stream,
+            bundle = self.bundle,
+            parts = self.parts,
+            "bundle shared"
+        );
     }
 }
 
@@ -46,9 +54,18 @@ impl BundleCame<'_> {
     /// Logs.
     pub fn emit(&self) {
         match &self.refused {
-            None => info!(stream = self.stream, bundle = self.bundle, "bundle of another machine taken in"),
+            None => info!(
+                stream = self.stream,
+                bundle = self.bundle,
+                "bundle of another machine taken in"
+            ),
             Some(error) => {
-                error!(stream = self.stream, bundle = self.bundle, error, "bundle of another machine refused");
+                error!(
+                    stream = self.stream,
+                    bundle = self.bundle,
+                    error,
+                    "bundle of another machine refused"
+                );
             }
         }
     }
@@ -67,7 +84,12 @@ pub struct MessageSkipped<'a> {
 impl MessageSkipped<'_> {
     /// Logs.
     pub fn emit(&self) {
-        warn!(topic = self.topic, key = self.key, error = self.error, "message skipped");
+        warn!(
+            topic = self.topic,
+            key = self.key,
+            error = self.error,
+            "message skipped"
+        );
     }
 }
 
@@ -80,7 +102,10 @@ pub struct SharingFailed {
 impl SharingFailed {
     /// Logs.
     pub fn emit(&self) {
-        warn!(error = self.error, "nothing is shared for now: what is live stays so, and it is tried again");
+        warn!(
+            error = self.error,
+            "nothing is shared for now: what is live stays so, and it is tried again"
+        );
     }
 }
 
@@ -97,7 +122,15 @@ impl FeedbackTaken<'_> {
     pub fn emit(&self) {
         let f = self.feedback;
         let (stream, series, says) = (f.stream.as_str(), f.series.as_str(), f.says.as_str());
-        info!(stream, series, subject = f.subject(), says, done = self.done, "feedback");
-        counter!("outlierd_feedback_total", "stream" => f.stream.clone(), "says" => says).increment(1);
+        info!(
+            stream,
+            series,
+            subject = f.subject(),
+            says,
+            done = self.done,
+            "feedback"
+        );
+        counter!("outlierd_feedback_total", "stream" => f.stream.clone(), "says" => says)
+            .increment(1);
     }
 }

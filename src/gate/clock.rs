@@ -54,7 +54,11 @@ impl Default for Clock {
 
 impl Clock {
     pub fn at(newest: EventTime) -> Self {
-        Self { newest, last: newest, late_run: 0 }
+        Self {
+            newest,
+            last: newest,
+            late_run: 0,
+        }
     }
 
     pub fn newest(&self) -> Option<EventTime> {
@@ -95,7 +99,9 @@ impl Limits {
             return Ok(Order::InOrder);
         }
         if time == clock.last && repeated() {
-            let detail = format!("event time {time} and all readings are those of the record before: sent twice");
+            let detail = format!(
+                "event time {time} and all readings are those of the record before: sent twice"
+            );
             return Err((RejectReason::Duplicate, detail));
         }
 
@@ -121,7 +127,11 @@ impl Limits {
             return Ok(Order::SetBack { by_us });
         }
         clock.newest = clock.newest.max(time);
-        Ok(if by_us > 0 { Order::Late { by_us } } else { Order::InOrder })
+        Ok(if by_us > 0 {
+            Order::Late { by_us }
+        } else {
+            Order::InOrder
+        })
     }
 }
 

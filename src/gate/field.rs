@@ -115,18 +115,29 @@ impl Limits {
         let moves = normal.is_none_or(|normal| normal.movement > 0.0);
         let longest_run = normal.map_or(0, |normal| normal.longest_run);
         let persistence = gate.stuck_after.max(longest_run.saturating_mul(RUN_MARGIN));
-        let flat = normal.filter(|normal| moves && normal.movement.is_finite() && gate.flat_ratio > 0.0);
+        let flat =
+            normal.filter(|normal| moves && normal.movement.is_finite() && gate.flat_ratio > 0.0);
         Self {
             min: field.min,
             max: field.max,
-            stuck_after: if moves && gate.stuck_after > 0 { persistence } else { 0 },
-            stuck_changes: if normal.is_none() { LEARNING_CHANGES } else { 0 },
+            stuck_after: if moves && gate.stuck_after > 0 {
+                persistence
+            } else {
+                0
+            },
+            stuck_changes: if normal.is_none() {
+                LEARNING_CHANGES
+            } else {
+                0
+            },
             flat: flat.map(|normal| Flat {
                 movement: normal.movement,
                 ratio: gate.flat_ratio,
                 after: u16::try_from(persistence.max(FLAT_AFTER_MIN)).unwrap_or(u16::MAX),
             }),
-            scale: normal.filter(|_| gate.scale_jump).and_then(|normal| Scale::new(normal.mean, normal.sd)),
+            scale: normal
+                .filter(|_| gate.scale_jump)
+                .and_then(|normal| Scale::new(normal.mean, normal.sd)),
             spike: normal.filter(|_| gate.spike).and_then(Spike::new),
         }
     }
@@ -141,7 +152,10 @@ impl Limits {
             Reading::NonFinite => return Some((FaultKind::NonFinite, None)),
             Reading::Finite => self.follow(memory, x),
         }
-        let excursion = self.spike.as_ref().and_then(|spike| spike.follow(&mut memory.excursion, last, x));
+        let excursion = self
+            .spike
+            .as_ref()
+            .and_then(|spike| spike.follow(&mut memory.excursion, last, x));
         let kind = if x < self.min || x > self.max {
             FaultKind::OutOfRange
         } else if self.is_stuck(memory) {
@@ -150,8 +164,19 @@ impl Limits {
             FaultKind::ScaleJump
         } else if let Some(excursion) = excursion {
             // A spike is known when it is over: what broke the rule is the reading before.
-            return Some((excursion, if excursion == FaultKind::Spike { last } else { Some(x) }));
-        } else if self.flat.as_ref().is_some_and(|flat| memory.quiet >= flat.after) {
+            return Some((
+                excursion,
+                if excursion == FaultKind::Spike {
+                    last
+                } else {
+                    Some(x)
+                },
+            ));
+        } else if self
+            .flat
+            .as_ref()
+            .is_some_and(|flat| memory.quiet >= flat.after)
+        {
             FaultKind::Flat
         } else {
             return None;
@@ -160,7 +185,9 @@ impl Limits {
     }
 
     fn is_stuck(&self, memory: &Memory) -> bool {
-        self.stuck_after > 0 && memory.run >= self.stuck_after && memory.changes >= self.stuck_changes
+        self.stuck_after > 0
+            && memory.run >= self.stuck_after
+            && memory.changes >= self.stuck_changes
     }
 
     /// Moves the memory on by a finite reading. Missing readings in between are skipped: a stuck sensor with gaps is stuck.
@@ -189,6 +216,10 @@ impl Limits {
         let mean = f64::from(memory.movement);
         let mean = mean + (relative - mean) / f64::from(flat.after);
         memory.movement = mean as f32;
-        memory.quiet = if mean < flat.ratio { memory.quiet.saturating_add(1) } else { 0 };
+        memory.quiet = if mean < flat.ratio {
+            memory.quiet.saturating_add(1)
+        } else {
+            0
+        };
     }
 }

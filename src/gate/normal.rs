@@ -34,7 +34,9 @@ pub struct Normal {
 /// time (parts beyond the end of `rows` are ignored). Readings that are not finite are skipped. A field without any
 /// finite reading gets zeros, which switches its rules off.
 pub fn normals(rows: &[f64], fields: usize, segments: &[Range<usize>]) -> Vec<Normal> {
-    (0..fields).map(|field| fit(rows, fields, field, segments)).collect()
+    (0..fields)
+        .map(|field| fit(rows, fields, field, segments))
+        .collect()
 }
 
 fn fit(rows: &[f64], fields: usize, field: usize, segments: &[Range<usize>]) -> Normal {
@@ -43,11 +45,21 @@ fn fit(rows: &[f64], fields: usize, field: usize, segments: &[Range<usize>]) -> 
     let mut longest_run = 0;
     for segment in segments {
         let from = readings.len();
-        let row_values = rows.chunks_exact(fields).skip(segment.start).take(segment.len());
-        readings.extend(row_values.filter_map(|row| row.get(field)).filter(|x| x.is_finite()));
+        let row_values = rows
+            .chunks_exact(fields)
+            .skip(segment.start)
+            .take(segment.len());
+        readings.extend(
+            row_values
+                .filter_map(|row| row.get(field))
+                .filter(|x| x.is_finite()),
+        );
         let stretch = readings.get(from..).unwrap_or_default();
         movement.add(stretch);
-        longest_run = stretch.chunk_by(|a, b| a == b).map(<[f64]>::len).fold(longest_run, usize::max);
+        longest_run = stretch
+            .chunk_by(|a, b| a == b)
+            .map(<[f64]>::len)
+            .fold(longest_run, usize::max);
     }
     let range = range(&readings);
     let (mean, sd) = moments(readings);
@@ -72,8 +84,18 @@ struct Movement {
 impl Movement {
     fn add(&mut self, readings: &[f64]) {
         let from = self.differences.len();
-        self.differences.extend(readings.iter().zip(readings.iter().skip(1)).map(|(a, b)| (b - a).abs()));
-        for stretch in self.differences.get(from..).unwrap_or_default().chunks(STRETCH) {
+        self.differences.extend(
+            readings
+                .iter()
+                .zip(readings.iter().skip(1))
+                .map(|(a, b)| (b - a).abs()),
+        );
+        for stretch in self
+            .differences
+            .get(from..)
+            .unwrap_or_default()
+            .chunks(STRETCH)
+        {
             if stretch.len() * 2 >= STRETCH {
                 let mean = mean(stretch);
                 self.quietest = Some(self.quietest.map_or(mean, |quietest| quietest.min(mean)));
@@ -85,7 +107,10 @@ impl Movement {
     /// still, a part of zero could not be told; the mean over all serves then, with the long persistence that the longest
     /// run asks for.
     fn normal(&self) -> f64 {
-        let movement = self.quietest.filter(|quietest| *quietest > 0.0).unwrap_or_else(|| mean(&self.differences));
+        let movement = self
+            .quietest
+            .filter(|quietest| *quietest > 0.0)
+            .unwrap_or_else(|| mean(&self.differences));
         if movement.is_finite() { movement } else { 0.0 }
     }
 
@@ -96,7 +121,9 @@ impl Movement {
         self.differences.sort_by(f64::total_cmp);
         let n = self.differences.len();
         let largest = *self.differences.last()?;
-        let common = *self.differences.get(n.checked_sub(1 + (n as f64).sqrt() as usize)?)?;
+        let common = *self
+            .differences
+            .get(n.checked_sub(1 + (n as f64).sqrt() as usize)?)?;
         let step = largest * (largest / common).powi(2);
         (common > 0.0 && step.is_finite()).then_some(step)
     }
@@ -111,7 +138,11 @@ fn mean(values: &[f64]) -> f64 {
 fn range(readings: &[f64]) -> [f64; 2] {
     let low = readings.iter().copied().fold(f64::INFINITY, f64::min);
     let high = readings.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    if (high - low).is_finite() { [low, high] } else { [0.0; 2] }
+    if (high - low).is_finite() {
+        [low, high]
+    } else {
+        [0.0; 2]
+    }
 }
 
 /// Mean and standard deviation of the winsorised readings; 0 where they overflow.
@@ -119,7 +150,10 @@ fn moments(mut readings: Vec<f64>) -> (f64, f64) {
     readings.sort_by(f64::total_cmp);
     let count = readings.len();
     let cut = (count as f64 * WINSOR) as usize;
-    let (Some(&low), Some(&high)) = (readings.get(cut), readings.get(count.saturating_sub(1 + cut))) else {
+    let (Some(&low), Some(&high)) = (
+        readings.get(cut),
+        readings.get(count.saturating_sub(1 + cut)),
+    ) else {
         return (0.0, 0.0);
     };
     if low == high {
@@ -129,5 +163,9 @@ fn moments(mut readings: Vec<f64>) -> (f64, f64) {
     let drawn_in = || readings.iter().map(|x| x.clamp(low, high));
     let mean = drawn_in().map(|x| x / count as f64).sum::<f64>();
     let sd = (drawn_in().map(|x| (x - mean).powi(2)).sum::<f64>() / count as f64).sqrt();
-    if mean.is_finite() && sd.is_finite() { (mean, sd) } else { (0.0, 0.0) }
+    if mean.is_finite() && sd.is_finite() {
+        (mean, sd)
+    } else {
+        (0.0, 0.0)
+    }
 }

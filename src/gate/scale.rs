@@ -56,7 +56,8 @@ pub struct Scale {
 impl Scale {
     /// `None` where no scale can be told: a constant field, a mean near zero, or numbers that are not finite.
     pub fn new(mean: f64, sd: f64) -> Option<Self> {
-        let identifiable = mean.is_finite() && sd.is_finite() && sd > 0.0 && mean.abs() > IDENTIFIABLE_SD * sd;
+        let identifiable =
+            mean.is_finite() && sd.is_finite() && sd > 0.0 && mean.abs() > IDENTIFIABLE_SD * sd;
         identifiable.then_some(Self { mean, sd })
     }
 

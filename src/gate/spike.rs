@@ -40,17 +40,28 @@ impl Spike {
     pub fn new(normal: &Normal) -> Option<Self> {
         let [low, high] = normal.range;
         let (width, step) = (high - low, normal.step?);
-        let limits = Self { low: low - BEYOND * width, high: high + BEYOND * width, step: step.max(JUMP * width) };
+        let limits = Self {
+            low: low - BEYOND * width,
+            high: high + BEYOND * width,
+            step: step.max(JUMP * width),
+        };
         (width > 0.0).then_some(limits)
     }
 
     /// Moves on by a finite reading `x` after the reading `last`: whether it is out, or has come back.
-    pub fn follow(&self, excursion: &mut Excursion, last: Option<f64>, x: f64) -> Option<FaultKind> {
+    pub fn follow(
+        &self,
+        excursion: &mut Excursion,
+        last: Option<f64>,
+        x: f64,
+    ) -> Option<FaultKind> {
         let outside = x < self.low || x > self.high;
         let before = *excursion;
         *excursion = match before {
             _ if !outside => Excursion::None,
-            Excursion::None if last.is_some_and(|last| (x - last).abs() > self.step) => Excursion::Jumped(1),
+            Excursion::None if last.is_some_and(|last| (x - last).abs() > self.step) => {
+                Excursion::Jumped(1)
+            }
             Excursion::Jumped(records) if records < RECORDS_MAX => Excursion::Jumped(records + 1),
             _ => Excursion::Away,
         };

@@ -84,7 +84,8 @@ impl Core {
     ) -> Self {
         let exactly_once = stream.input.delivery == Delivery::ExactlyOnce;
         Self {
-            changelog: exactly_once.then(|| Changelog::new(kafka, &stream.name, &stream.output.states)),
+            changelog: exactly_once
+                .then(|| Changelog::new(kafka, &stream.name, &stream.output.states)),
             table: SeriesTable::new(stream.record.max_series),
             expiry: Expiry::new(&stream.keep, &stream.silence),
             stream,
@@ -146,7 +147,9 @@ impl Core {
     /// # Errors
     /// [`LaneError::Changelog`]: without the states the partitions must not be read.
     pub(super) fn restore(&self, group: &[(i32, Option<i64>)]) -> Result<(), LaneError> {
-        let Some(changelog) = &self.changelog else { return Ok(()) };
+        let Some(changelog) = &self.changelog else {
+            return Ok(());
+        };
         let behind = |(partition, offset): &(i32, Option<i64>)| {
             (offset.is_some() && self.position(*partition) < *offset).then_some(*partition)
         };
@@ -156,7 +159,13 @@ impl Core {
         }
         let started = Instant::now();
         let states = changelog.restore(&*self.store, &behind, &self.stop)?;
-        StatesRestored { stream: &self.stream.name, partitions: &behind, states, took: started.elapsed() }.emit();
+        StatesRestored {
+            stream: &self.stream.name,
+            partitions: &behind,
+            states,
+            took: started.elapsed(),
+        }
+        .emit();
         Ok(())
     }
 
@@ -173,12 +182,18 @@ impl Core {
     ///
     /// # Errors
     /// Any [`LaneError`]: the lane has to start anew.
-    pub(super) fn go_back(&mut self, batch: &[BorrowedMessage<'_>]) -> Result<TopicPartitionList, LaneError> {
+    pub(super) fn go_back(
+        &mut self,
+        batch: &[BorrowedMessage<'_>],
+    ) -> Result<TopicPartitionList, LaneError> {
         self.sink.abort()?;
         self.taken(batch);
         let offsets = self.offsets(|range| range.start)?;
-        let (partitions, committed): (Vec<i32>, Vec<_>) =
-            self.progress.iter().map(|(&partition, range)| (partition, (partition, Some(range.start)))).unzip();
+        let (partitions, committed): (Vec<i32>, Vec<_>) = self
+            .progress
+            .iter()
+            .map(|(&partition, range)| (partition, (partition, Some(range.start))))
+            .unzip();
         self.revoked(&partitions);
         self.restore(&committed)?;
         self.assigned(&partitions)?;
@@ -189,7 +204,8 @@ impl Core {
 
     pub(super) fn assigned(&mut self, partitions: &[i32]) -> Result<(), LaneError> {
         for &partition in partitions {
-            self.table.set_known(partition, self.store.count(&self.stream.name, partition)?);
+            self.table
+                .set_known(partition, self.store.count(&self.stream.name, partition)?);
             self.owned.insert(partition);
         }
         Ok(())
@@ -226,7 +242,11 @@ impl Core {
             return Err(error);
         }
 
-        let partition = |outcome: &Outcome| messages.get(outcome.message).map(|message| message.partition);
+        let partition = |outcome: &Outcome| {
+            messages
+                .get(outcome.message)
+                .map(|message| message.partition)
+        };
         for rejected in &done.rejected {
             if let Some(message) = batch.get(rejected.message) {
                 self.sink.dead_letter(message, rejected)?;
@@ -242,19 +262,23 @@ impl Core {
         if self.stream.output.scores.is_some() {
             for outcome in &done.outcomes {
                 if let Some(message) = messages.get(outcome.message) {
-                    self.sink.score(outcome, message.partition, message.offset)?;
+                    self.sink
+                        .score(outcome, message.partition, message.offset)?;
                 }
             }
         }
         for (message, row) in done.learned {
             if let Some(message) = messages.get(message) {
-                self.learned.push((message.partition, message.offset, codec::encode(&row)?));
+                self.learned
+                    .push((message.partition, message.offset, codec::encode(&row)?));
                 self.learner.add(message.partition, message.offset, row);
             }
         }
         for of_one in done.outcomes.chunk_by(|a, b| partition(a) == partition(b)) {
-            if let Some((partition, newest)) =
-                of_one.first().and_then(partition).zip(of_one.iter().map(|o| o.time).max())
+            if let Some((partition, newest)) = of_one
+                .first()
+                .and_then(partition)
+                .zip(of_one.iter().map(|o| o.time).max())
             {
                 self.expiry.saw(partition, newest);
             }
@@ -270,7 +294,10 @@ impl Core {
         for of_one in batch.chunk_by(|a, b| a.partition() == b.partition()) {
             if let (Some(first), Some(last)) = (of_one.first(), of_one.last()) {
                 let from = first.offset();
-                self.progress.entry(first.partition()).or_insert(from..from).end = last.offset() + 1;
+                self.progress
+                    .entry(first.partition())
+                    .or_insert(from..from)
+                    .end = last.offset() + 1;
             }
         }
     }
@@ -285,8 +312,11 @@ impl Core {
 
     /// How long the commit for an alert has to wait yet, where one was sent.
     pub fn alert_due_in(&self) -> Option<Duration> {
-        let ago = self.transaction_ended.map_or(TRANSACTION_PAUSE, |at| at.elapsed());
-        self.alert_waits.then(|| TRANSACTION_PAUSE.saturating_sub(ago))
+        let ago = self
+            .transaction_ended
+            .map_or(TRANSACTION_PAUSE, |at| at.elapsed());
+        self.alert_waits
+            .then(|| TRANSACTION_PAUSE.saturating_sub(ago))
     }
 
     /// Serves delivery reports, and tells how many results are on their way to the brokers.
@@ -301,26 +331,44 @@ impl Core {
     ///
     /// # Errors
     /// Any [`LaneError`]: nothing after the failed step has happened.
-    pub fn commit(&mut self, consumer: &BaseConsumer<LaneContext>, mode: CommitMode) -> Result<(), LaneError> {
+    pub fn commit(
+        &mut self,
+        consumer: &BaseConsumer<LaneContext>,
+        mode: CommitMode,
+    ) -> Result<(), LaneError> {
         self.last_commit = Instant::now();
         self.alert_waits = false;
         let exactly_once = self.changelog.is_some();
         let offsets = self.offsets(|range| range.end)?;
         if offsets.count() > 0 {
-            let looked = self.expiry.look(&*self.store, &self.stream.name, &self.table, EventTime::now())?;
+            let looked = self.expiry.look(
+                &*self.store,
+                &self.stream.name,
+                &self.table,
+                EventTime::now(),
+            )?;
             for (partition, series, state) in looked.overdue {
                 // In memory it is announced at the next look.
-                let _ = self.table.slot(partition, &series, || Some(state), || SeriesState::new(0));
+                let _ = self
+                    .table
+                    .slot(partition, &series, || Some(state), || SeriesState::new(0));
             }
             let expired = looked.expired;
             for (partition, series) in &expired {
-                SeriesExpired { stream: &self.stream.name, series }.emit();
+                SeriesExpired {
+                    stream: &self.stream.name,
+                    series,
+                }
+                .emit();
                 self.table.forget(*partition);
             }
             let changelog = if exactly_once {
                 self.send_states(&expired)?;
                 self.sink.settle()?;
-                self.sink.commit(&offsets, &consumer.group_metadata().ok_or(LaneError::NoGroup)?)?;
+                self.sink.commit(
+                    &offsets,
+                    &consumer.group_metadata().ok_or(LaneError::NoGroup)?,
+                )?;
                 self.transaction_ended = Some(Instant::now());
                 self.sink.take_changelog()
             } else {
@@ -328,13 +376,27 @@ impl Core {
                 self.sink.flush(FLUSH_TIMEOUT)?;
                 Vec::new()
             };
-            let positions = self.progress.drain().map(|(partition, range)| (partition, range.end));
-            self.unstored.committed(positions, changelog, expired, std::mem::take(&mut self.learned));
-            metrics::counter!("outlierd_commits_total", "stream" => self.stream.name.clone()).increment(1);
+            let positions = self
+                .progress
+                .drain()
+                .map(|(partition, range)| (partition, range.end));
+            self.unstored.committed(
+                positions,
+                changelog,
+                expired,
+                std::mem::take(&mut self.learned),
+            );
+            metrics::counter!("outlierd_commits_total", "stream" => self.stream.name.clone())
+                .increment(1);
         }
         let is_due = self.unstored.is_due() || self.expiry.is_full(&self.table);
         if !exactly_once || is_due || matches!(mode, CommitMode::Sync) {
-            self.unstored.store(&*self.store, &self.stream.name, &mut self.table, exactly_once)?;
+            self.unstored.store(
+                &*self.store,
+                &self.stream.name,
+                &mut self.table,
+                exactly_once,
+            )?;
             self.expiry.sweep(&mut self.table);
         }
         if !exactly_once
@@ -351,7 +413,11 @@ impl Core {
     fn offsets(&self, end: fn(&Range<i64>) -> i64) -> Result<TopicPartitionList, LaneError> {
         let mut offsets = TopicPartitionList::with_capacity(self.progress.len());
         for (partition, range) in &self.progress {
-            offsets.add_partition_offset(&self.stream.input.topic, *partition, Offset::Offset(end(range)))?;
+            offsets.add_partition_offset(
+                &self.stream.input.topic,
+                *partition,
+                Offset::Offset(end(range)),
+            )?;
         }
         Ok(offsets)
     }
@@ -359,7 +425,11 @@ impl Core {
     /// Sends the states that changed since the last commit, and tombstones of the series that have expired.
     fn send_states(&mut self, expired: &[(i32, String)]) -> Result<(), LaneError> {
         for slot in self.table.take_dirty() {
-            self.sink.state(slot.partition, &slot.series, Some(&codec::encode(&slot.state)?))?;
+            self.sink.state(
+                slot.partition,
+                &slot.series,
+                Some(&codec::encode(&slot.state)?),
+            )?;
         }
         for (partition, series) in expired {
             self.sink.state(*partition, series, None)?;
@@ -369,13 +439,28 @@ impl Core {
 }
 
 /// The stored state of a series. A damaged one is said and started anew; one of a newer outlierd must not be overwritten.
-fn load(store: &dyn Store, stream: &str, partition: i32, series: &str) -> Result<Option<SeriesState>, LaneError> {
-    let Some(bytes) = store.state(stream, partition, series)? else { return Ok(None) };
+fn load(
+    store: &dyn Store,
+    stream: &str,
+    partition: i32,
+    series: &str,
+) -> Result<Option<SeriesState>, LaneError> {
+    let Some(bytes) = store.state(stream, partition, series)? else {
+        return Ok(None);
+    };
     match codec::decode(&bytes) {
         Ok(state) => Ok(Some(state)),
-        Err(source @ CodecError::Newer { .. }) => Err(LaneError::NewerState { series: series.into(), source }),
+        Err(source @ CodecError::Newer { .. }) => Err(LaneError::NewerState {
+            series: series.into(),
+            source,
+        }),
         Err(error) => {
-            StateUnreadable { stream, series, error: error.to_string() }.emit();
+            StateUnreadable {
+                stream,
+                series,
+                error: error.to_string(),
+            }
+            .emit();
             Ok(None)
         }
     }

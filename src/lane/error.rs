@@ -46,7 +46,11 @@ impl LaneError {
     /// Whether the brokers ask for the transaction to be aborted, and the producer may go on after that: the group has a
     /// new generation, for one.
     pub(super) fn is_abortable(&self) -> bool {
-        let Self::Sink(SinkError::Transaction { source: KafkaError::Transaction(error), .. }) = self else {
+        let Self::Sink(SinkError::Transaction {
+            source: KafkaError::Transaction(error),
+            ..
+        }) = self
+        else {
             return false;
         };
         error.txn_requires_abort()

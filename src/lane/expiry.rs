@@ -45,7 +45,14 @@ pub(super) struct Expiry {
 impl Expiry {
     pub(super) fn new(keep: &Keep, silence: &Silence) -> Self {
         let (now, silence) = (Instant::now(), Rules::new(silence));
-        Self { keep: keep.clone(), silence, newest: BTreeMap::new(), cursor: None, passed: None, swept: now }
+        Self {
+            keep: keep.clone(),
+            silence,
+            newest: BTreeMap::new(),
+            cursor: None,
+            passed: None,
+            swept: now,
+        }
     }
 
     /// A record was accepted.
@@ -84,8 +91,16 @@ impl Expiry {
         now: EventTime,
     ) -> Result<Looked, StoreError> {
         let expires = !self.keep.expire_after.is_zero();
-        let longest = if self.silence.is_some() { SILENCE_EVERY } else { PASS_EVERY.1 };
-        let every = if expires { self.keep.expire_after / 16 } else { longest };
+        let longest = if self.silence.is_some() {
+            SILENCE_EVERY
+        } else {
+            PASS_EVERY.1
+        };
+        let every = if expires {
+            self.keep.expire_after / 16
+        } else {
+            longest
+        };
         let every = every.clamp(PASS_EVERY.0, longest);
         let rests = self.cursor.is_none() && self.passed.is_some_and(|at| at.elapsed() < every);
         if rests || (!expires && self.silence.is_none()) {
@@ -110,8 +125,13 @@ impl Expiry {
             self.passed = Some(Instant::now());
         }
         let mut looked = Looked::default();
-        for (series, bytes) in states.into_iter().filter(|(series, _)| !table.holds(partition, series)) {
-            let Ok(state) = codec::decode::<SeriesState>(&bytes) else { continue };
+        for (series, bytes) in states
+            .into_iter()
+            .filter(|(series, _)| !table.holds(partition, series))
+        {
+            let Ok(state) = codec::decode::<SeriesState>(&bytes) else {
+                continue;
+            };
             if state.expired(self.keep.expire_after, at) && !state.alerting() {
                 looked.expired.push((partition, series));
             } else if self.is_overdue(&state, at) {
@@ -122,9 +142,15 @@ impl Expiry {
     }
 
     fn is_overdue(&self, state: &SeriesState, at: EventTime) -> bool {
-        let limit = self.silence.as_ref().and_then(|rules| rules.overdue_after(&state.cadence));
+        let limit = self
+            .silence
+            .as_ref()
+            .and_then(|rules| rules.overdue_after(&state.cadence));
         let silent_for = state.gate.newest().map(|last| at.micros_since(last));
-        state.cadence.silent == Silent::No && limit.zip(silent_for).is_some_and(|(limit, time)| time > limit)
+        state.cadence.silent == Silent::No
+            && limit
+                .zip(silent_for)
+                .is_some_and(|(limit, time)| time > limit)
     }
 }
 
@@ -141,7 +167,10 @@ mod tests {
     /// A store in which the series `day-N` had its last record on that day.
     fn store(days: &[i64]) -> MemoryStore {
         let fields = "streams.s.record.fields=[\"x\", \"y\", \"z\"]".to_owned();
-        let sources = Sources { overrides: vec!["streams.s.input.topic=t".into(), fields], ..Sources::default() };
+        let sources = Sources {
+            overrides: vec!["streams.s.input.topic=t".into(), fields],
+            ..Sources::default()
+        };
         let stream = load(&sources).unwrap().streams.remove(0);
         let plan = gate::Plan::new(&stream.gate, &stream.record.fields, None);
         let store = MemoryStore::default();
@@ -149,31 +178,64 @@ mod tests {
             let mut state = SeriesState::new(3);
             plan.check(&mut state.gate, EventTime(day * DAY), None, &[1.0; 3]);
             let bytes = codec::encode(&state).unwrap();
-            let commit = Commit { states: vec![(0, format!("day-{day}"), Some(bytes))], ..Commit::default() };
+            let commit = Commit {
+                states: vec![(0, format!("day-{day}"), Some(bytes))],
+                ..Commit::default()
+            };
             store.commit("s", &commit).unwrap();
         }
         store
     }
 
     fn silence(after: f64) -> Silence {
-        Silence { after, at_least: Duration::from_secs(60), gateway: None }
+        Silence {
+            after,
+            at_least: Duration::from_secs(60),
+            gateway: None,
+        }
     }
 
     fn expired(newest_day: i64, machine_day: i64) -> Vec<String> {
         let days = Duration::from_secs(90 * 86_400);
-        let mut expiry = Expiry::new(&Keep { in_memory: 10, idle_after: days, expire_after: days }, &silence(0.0));
+        let mut expiry = Expiry::new(
+            &Keep {
+                in_memory: 10,
+                idle_after: days,
+                expire_after: days,
+            },
+            &silence(0.0),
+        );
         expiry.saw(0, EventTime(newest_day * DAY));
         let store = store(&[1, 50, 99]);
-        let found = expiry.look(&store, "s", &SeriesTable::new(10), EventTime(machine_day * DAY)).unwrap();
-        found.expired.into_iter().map(|(_, series)| series).collect()
+        let found = expiry
+            .look(
+                &store,
+                "s",
+                &SeriesTable::new(10),
+                EventTime(machine_day * DAY),
+            )
+            .unwrap();
+        found
+            .expired
+            .into_iter()
+            .map(|(_, series)| series)
+            .collect()
     }
 
     #[test]
     fn a_clock_that_jumps_makes_no_series_expire() {
         assert_eq!(expired(100, 100), ["day-1"]);
-        assert_eq!(expired(36_500, 100), ["day-1"], "a source is a century ahead");
+        assert_eq!(
+            expired(36_500, 100),
+            ["day-1"],
+            "a source is a century ahead"
+        );
         assert_eq!(expired(100, 36_500), ["day-1"], "the machine is");
-        assert_eq!(expired(100, -36_500), [""; 0], "the machine's clock is not set");
+        assert_eq!(
+            expired(100, -36_500),
+            [""; 0],
+            "the machine's clock is not set"
+        );
     }
 
     #[test]
@@ -186,11 +248,27 @@ mod tests {
         let found = |state: &SeriesState, minutes: i64| {
             let store = MemoryStore::default();
             let states = vec![(0, "a".to_owned(), Some(codec::encode(state).unwrap()))];
-            store.commit("s", &Commit { states, ..Commit::default() }).unwrap();
-            let keep = Keep { in_memory: 10, idle_after: day, expire_after: Duration::ZERO };
+            store
+                .commit(
+                    "s",
+                    &Commit {
+                        states,
+                        ..Commit::default()
+                    },
+                )
+                .unwrap();
+            let keep = Keep {
+                in_memory: 10,
+                idle_after: day,
+                expire_after: Duration::ZERO,
+            };
             let mut expiry = Expiry::new(&keep, &silence(10.0));
             expiry.saw(0, EventTime(DAY + minutes * 60_000_000));
-            expiry.look(&store, "s", &SeriesTable::new(10), EventTime(2 * DAY)).unwrap().overdue.len()
+            expiry
+                .look(&store, "s", &SeriesTable::new(10), EventTime(2 * DAY))
+                .unwrap()
+                .overdue
+                .len()
         };
         assert_eq!((found(&state, 9), found(&state, 11)), (0, 1));
         state.cadence.silent = Silent::Alone;
@@ -202,17 +280,31 @@ mod tests {
         let store = MemoryStore::default();
         for number in 0..3 * STEP {
             let bytes = codec::encode(&SeriesState::new(3)).unwrap();
-            let commit =
-                Commit { states: vec![(number as i32 % 2, number.to_string(), Some(bytes))], ..Commit::default() };
+            let commit = Commit {
+                states: vec![(number as i32 % 2, number.to_string(), Some(bytes))],
+                ..Commit::default()
+            };
             store.commit("s", &commit).unwrap();
         }
         let day = Duration::from_secs(86_400);
-        let mut expiry = Expiry::new(&Keep { in_memory: 10, idle_after: day, expire_after: day }, &silence(0.0));
+        let mut expiry = Expiry::new(
+            &Keep {
+                in_memory: 10,
+                idle_after: day,
+                expire_after: day,
+            },
+            &silence(0.0),
+        );
         expiry.saw(0, EventTime(0));
         expiry.saw(1, EventTime(0));
         let mut look = || {
-            expiry.look(&store, "s", &SeriesTable::new(10), EventTime(0)).unwrap();
-            expiry.cursor.clone().map(|(partition, after)| (partition, after.is_some()))
+            expiry
+                .look(&store, "s", &SeriesTable::new(10), EventTime(0))
+                .unwrap();
+            expiry
+                .cursor
+                .clone()
+                .map(|(partition, after)| (partition, after.is_some()))
         };
         assert_eq!([look(), look()], [Some((0, true)), Some((1, false))]);
         assert_eq!([look(), look(), look()], [Some((1, true)), None, None]);

@@ -46,7 +46,18 @@ impl LaneContext {
     /// Callbacks that act on a lane's core.
     pub fn new(stream: String, lane: usize, core: Arc<Mutex<Core>>, learner: Arc<Learner>) -> Self {
         let (rebalances, revoked, failure, leaving, at_end, paused) = Default::default();
-        Self { stream, lane, core, learner, rebalances, revoked, failure, leaving, at_end, paused }
+        Self {
+            stream,
+            lane,
+            core,
+            learner,
+            rebalances,
+            revoked,
+            failure,
+            leaving,
+            at_end,
+            paused,
+        }
     }
 
     /// Whether the lane has read all there is, and a broker answers.
@@ -81,19 +92,31 @@ impl LaneContext {
 
     /// The rebalance that failed since the last call.
     pub fn take_failure(&self) -> Option<LaneError> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     /// Keeps a failure for the lane; one that stops ends anyway.
     fn fail(&self, error: LaneError) {
-        if self.core.lock().unwrap_or_else(PoisonError::into_inner).stops() {
+        if self
+            .core
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .stops()
+        {
             tracing::info!(stream = self.stream, lane = self.lane, error = %error, "rebalance given up");
         } else {
             *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
         }
     }
 
-    fn assign(&self, consumer: &BaseConsumer<Self>, partitions: &mut TopicPartitionList) -> Result<(), LaneError> {
+    fn assign(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        partitions: &mut TopicPartitionList,
+    ) -> Result<(), LaneError> {
         let numbers = numbers(partitions);
         let owned = {
             let mut core = self.core.lock().unwrap_or_else(PoisonError::into_inner);
@@ -111,7 +134,14 @@ impl LaneContext {
             consumer.pause(partitions)?;
         }
         let change = "assigned";
-        PartitionsChanged { stream: &self.stream, lane: self.lane, change, partitions: &numbers, owned }.emit();
+        PartitionsChanged {
+            stream: &self.stream,
+            lane: self.lane,
+            change,
+            partitions: &numbers,
+            owned,
+        }
+        .emit();
         Ok(())
     }
 
@@ -125,17 +155,27 @@ impl LaneContext {
         partitions: &mut TopicPartitionList,
     ) -> Result<bool, LaneError> {
         let committed = self.committed(consumer, core, partitions)?;
-        let topics: Vec<(String, i32)> =
-            partitions.elements().iter().map(|p| (p.topic().to_owned(), p.partition())).collect();
-        let group_of = |topic: &str, partition| match committed.find_partition(topic, partition)?.offset() {
-            Offset::Offset(offset) => Some(offset),
-            _ => None,
-        };
-        let group: Vec<(i32, Option<i64>)> = topics.iter().map(|(topic, p)| (*p, group_of(topic, *p))).collect();
+        let topics: Vec<(String, i32)> = partitions
+            .elements()
+            .iter()
+            .map(|p| (p.topic().to_owned(), p.partition()))
+            .collect();
+        let group_of =
+            |topic: &str, partition| match committed.find_partition(topic, partition)?.offset() {
+                Offset::Offset(offset) => Some(offset),
+                _ => None,
+            };
+        let group: Vec<(i32, Option<i64>)> = topics
+            .iter()
+            .map(|(topic, p)| (*p, group_of(topic, *p)))
+            .collect();
         core.restore(&group)?;
         let span = core.warm_up_span();
-        let is_new =
-            |(_, partition): &(String, i32)| core.position(*partition).max(offset_of(&group, *partition)).is_none();
+        let is_new = |(_, partition): &(String, i32)| {
+            core.position(*partition)
+                .max(offset_of(&group, *partition))
+                .is_none()
+        };
         let history = match span.is_zero() || !topics.iter().any(is_new) {
             true => None,
             false => Some(self.warm_up_offsets(consumer, partitions, span)?),
@@ -144,7 +184,10 @@ impl LaneContext {
         for ((topic, partition), (_, group)) in topics.into_iter().zip(&group) {
             if let Some(offset) = core.position(partition).max(*group) {
                 partitions.set_partition_offset(&topic, partition, Offset::Offset(offset))?;
-            } else if let Some(found) = history.as_ref().and_then(|h| h.find_partition(&topic, partition)) {
+            } else if let Some(found) = history
+                .as_ref()
+                .and_then(|h| h.find_partition(&topic, partition))
+            {
                 partitions.set_partition_offset(&topic, partition, found.offset())?;
                 warms_up = true;
             }
@@ -159,10 +202,15 @@ impl LaneContext {
         partitions: &TopicPartitionList,
         span: Duration,
     ) -> Result<TopicPartitionList, KafkaError> {
-        let millis = EventTime::now().as_millis() - i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+        let millis =
+            EventTime::now().as_millis() - i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
         let mut times = TopicPartitionList::new();
         for partition in partitions.elements() {
-            times.add_partition_offset(partition.topic(), partition.partition(), Offset::Offset(millis.max(0)))?;
+            times.add_partition_offset(
+                partition.topic(),
+                partition.partition(),
+                Offset::Offset(millis.max(0)),
+            )?;
         }
         consumer.offsets_for_times(times, COMMITTED_TRY)
     }
@@ -177,17 +225,29 @@ impl LaneContext {
         let asked = Instant::now();
         loop {
             let found = consumer.committed_offsets(partitions.clone(), COMMITTED_TRY);
-            let waits = found.as_ref().err().and_then(KafkaError::rdkafka_error_code)
+            let waits = found
+                .as_ref()
+                .err()
+                .and_then(KafkaError::rdkafka_error_code)
                 == Some(RDKafkaErrorCode::OperationTimedOut);
             if !waits || core.stops() || asked.elapsed() >= COMMITTED_TIMEOUT {
                 return found;
             }
             let waited_s = asked.elapsed().as_secs();
-            tracing::warn!(stream = self.stream, lane = self.lane, waited_s, "the group's offsets are not told yet");
+            tracing::warn!(
+                stream = self.stream,
+                lane = self.lane,
+                waited_s,
+                "the group's offsets are not told yet"
+            );
         }
     }
 
-    fn revoke(&self, consumer: &BaseConsumer<Self>, partitions: &TopicPartitionList) -> Result<(), LaneError> {
+    fn revoke(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        partitions: &TopicPartitionList,
+    ) -> Result<(), LaneError> {
         let numbers = numbers(partitions);
         let (committed, owned) = {
             let mut core = self.core.lock().unwrap_or_else(PoisonError::into_inner);
@@ -201,7 +261,10 @@ impl LaneContext {
             core.revoked(&numbers);
             (committed, core.owned())
         };
-        self.revoked.lock().unwrap_or_else(PoisonError::into_inner).extend(&numbers);
+        self.revoked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(&numbers);
         match consumer.rebalance_protocol() {
             RebalanceProtocol::Cooperative => consumer.incremental_unassign(partitions)?,
             _ => consumer.unassign()?,
@@ -211,17 +274,33 @@ impl LaneContext {
             self.fail(error);
         }
         let change = "revoked";
-        PartitionsChanged { stream: &self.stream, lane: self.lane, change, partitions: &numbers, owned }.emit();
+        PartitionsChanged {
+            stream: &self.stream,
+            lane: self.lane,
+            change,
+            partitions: &numbers,
+            owned,
+        }
+        .emit();
         Ok(())
     }
 }
 
 /// Answers a rebalance by taking nothing.
-fn decline<C: ConsumerContext>(consumer: &BaseConsumer<C>, event: &RDKafkaRespErr, partitions: &TopicPartitionList) {
-    let is_cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
+fn decline<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    event: &RDKafkaRespErr,
+    partitions: &TopicPartitionList,
+) {
+    let is_cooperative = matches!(
+        consumer.rebalance_protocol(),
+        RebalanceProtocol::Cooperative
+    );
     let answered = match event {
         _ if !is_cooperative => consumer.unassign(),
-        RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => consumer.incremental_assign(&TopicPartitionList::new()),
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+            consumer.incremental_assign(&TopicPartitionList::new())
+        }
         _ => consumer.incremental_unassign(partitions),
     };
     if let Err(error) = answered {
@@ -234,23 +313,40 @@ fn offset_of(group: &[(i32, Option<i64>)], partition: i32) -> Option<i64> {
 }
 
 fn numbers(partitions: &TopicPartitionList) -> Vec<i32> {
-    partitions.elements().iter().map(|p| p.partition()).collect()
+    partitions
+        .elements()
+        .iter()
+        .map(|p| p.partition())
+        .collect()
 }
 
 impl ClientContext for LaneContext {
     /// How far the lane is behind the newest record that it may read. librdkafka's own lag counts from offsets that the
     /// consumer commits, and a transaction commits them without it.
     fn stats(&self, statistics: Statistics) {
-        let mut at_end = statistics.brokers.values().any(|broker| broker.nodeid >= 0 && broker.state == "UP");
-        for (partition, found) in statistics.topics.values().flat_map(|topic| &topic.partitions) {
+        let mut at_end = statistics
+            .brokers
+            .values()
+            .any(|broker| broker.nodeid >= 0 && broker.state == "UP");
+        for (partition, found) in statistics
+            .topics
+            .values()
+            .flat_map(|topic| &topic.partitions)
+        {
             // Those that are not consumed have negative ones.
             if found.app_offset >= 0 && found.ls_offset >= 0 {
                 let records = (found.ls_offset - found.app_offset).max(0);
-                LagMeasured { stream: &self.stream, partition: *partition, records }.emit();
+                LagMeasured {
+                    stream: &self.stream,
+                    partition: *partition,
+                    records,
+                }
+                .emit();
                 at_end &= records == 0;
             }
         }
-        self.at_end.store(at_end && !self.is_paused(), Ordering::Release);
+        self.at_end
+            .store(at_end && !self.is_paused(), Ordering::Release);
     }
 
     /// The lane's poll returns these errors too, and librdkafka logs their causes.
@@ -260,15 +356,24 @@ impl ClientContext for LaneContext {
 }
 
 impl ConsumerContext for LaneContext {
-    fn rebalance(&self, consumer: &BaseConsumer<Self>, event: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        event: RDKafkaRespErr,
+        partitions: &mut TopicPartitionList,
+    ) {
         self.rebalances.fetch_add(1, Ordering::AcqRel);
         if self.leaving.load(Ordering::Acquire) {
             decline(consumer, &event, partitions);
             return;
         }
         let done = match event {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assign(consumer, partitions),
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => self.revoke(consumer, partitions),
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                self.assign(consumer, partitions)
+            }
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => {
+                self.revoke(consumer, partitions)
+            }
             other => Err(KafkaError::Rebalance(RDKafkaErrorCode::from(other)).into()),
         };
         if let Err(error) = done {

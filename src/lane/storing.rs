@@ -75,13 +75,21 @@ impl Unstored {
         }
         let mut states = Vec::new();
         for slot in table.take_unstored() {
-            states.push((slot.partition, slot.series.to_string(), Some(codec::encode(&slot.state)?)));
+            states.push((
+                slot.partition,
+                slot.series.to_string(),
+                Some(codec::encode(&slot.state)?),
+            ));
             if staged && states.len() >= STAGED {
                 store.stage(stream, &states)?;
                 states.clear();
             }
         }
-        states.extend(self.forgotten.drain(..).map(|(partition, series)| (partition, series, None)));
+        states.extend(
+            self.forgotten
+                .drain(..)
+                .map(|(partition, series)| (partition, series, None)),
+        );
         let commit = Commit {
             positions: self.positions.drain().collect(),
             changelog: self.changelog.drain().collect(),

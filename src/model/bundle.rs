@@ -108,7 +108,11 @@ impl Bundle {
         manifest.validate()?;
         manifest.files = hashes(&contents(&calibration, model.as_ref())?);
         manifest.id = manifest.content_id()?;
-        Ok(Self { manifest, calibration, model })
+        Ok(Self {
+            manifest,
+            calibration,
+            model,
+        })
     }
 
     /// The id: 32 hexadecimal digits, the same for the same content.
@@ -122,8 +126,11 @@ impl Bundle {
     /// The file system's, a damaged bundle already under this id, or parts that were changed since [`Bundle::new`].
     pub fn save(&self, dir: &Path) -> Result<PathBuf, BundleError> {
         let files = contents(&self.calibration, self.model.as_ref())?;
-        if hashes(&files) != self.manifest.files || self.manifest.content_id()? != self.manifest.id {
-            return Err(BundleError::Changed { id: self.manifest.id.clone() });
+        if hashes(&files) != self.manifest.files || self.manifest.content_id()? != self.manifest.id
+        {
+            return Err(BundleError::Changed {
+                id: self.manifest.id.clone(),
+            });
         }
         let folder = dir.join(&self.manifest.origin.stream);
         let path = folder.join(self.id());
@@ -133,7 +140,8 @@ impl Bundle {
         disk::create_folders(&folder)?;
         let temp = disk::with_temp(&folder, self.id(), disk::create_folder)?;
         let finished = self.write_files(&temp, &files).and_then(|()| {
-            fs::rename(&temp, &path).map_err(|source| disk::failed("rename a folder to", &path)(source).into())
+            fs::rename(&temp, &path)
+                .map_err(|source| disk::failed("rename a folder to", &path)(source).into())
         });
         if finished.is_err() {
             // The first error is the one to report; what stays behind is cleaned by a later `Registry::open`.
@@ -150,7 +158,11 @@ impl Bundle {
         Ok(path)
     }
 
-    fn write_files(&self, folder: &Path, files: &[(&'static str, Vec<u8>)]) -> Result<(), BundleError> {
+    fn write_files(
+        &self,
+        folder: &Path,
+        files: &[(&'static str, Vec<u8>)],
+    ) -> Result<(), BundleError> {
         let manifest = (MANIFEST, serde_json::to_vec_pretty(&self.manifest)?);
         for (name, bytes) in files.iter().chain([&manifest]) {
             disk::write_synced(&folder.join(name), bytes)?;
@@ -166,14 +178,21 @@ impl Bundle {
         use_one_thread();
         let manifest = Self::load_manifest(path)?;
         let calibration_path = path.join(CALIBRATION);
-        let calibration: Calibration = serde_json::from_slice(&read_hashed(&calibration_path, CALIBRATION, &manifest)?)
+        let calibration: Calibration =
+            serde_json::from_slice(&read_hashed(&calibration_path, CALIBRATION, &manifest)?)
+                .map_err(damaged(&calibration_path))?;
+        calibration
+            .validate(&manifest.shape)
             .map_err(damaged(&calibration_path))?;
-        calibration.validate(&manifest.shape).map_err(damaged(&calibration_path))?;
         let weights_path = path.join(WEIGHTS);
-        let weights =
-            weights::decode(&read_hashed(&weights_path, WEIGHTS, &manifest)?).map_err(damaged(&weights_path))?;
+        let weights = weights::decode(&read_hashed(&weights_path, WEIGHTS, &manifest)?)
+            .map_err(damaged(&weights_path))?;
         let model = from_weights(&manifest.shape, weights).map_err(damaged(&weights_path))?;
-        Ok(Self { manifest, calibration, model })
+        Ok(Self {
+            manifest,
+            calibration,
+            model,
+        })
     }
 
     /// Loads and checks the manifest of the bundle in the folder `path`, without its model.
@@ -190,25 +209,40 @@ impl Bundle {
         let bytes = disk::read(&path)?;
         let AnyFormat { format } = serde_json::from_slice(&bytes).map_err(damaged(&path))?;
         if format > FORMAT {
-            return Err(BundleError::NewerFormat { path, found: format });
+            return Err(BundleError::NewerFormat {
+                path,
+                found: format,
+            });
         }
         let manifest: Manifest = serde_json::from_slice(&bytes).map_err(damaged(&path))?;
         manifest.validate().map_err(damaged(&path))?;
         let id = manifest.content_id()?;
         if id != manifest.id {
-            return Err(damaged(&path)(format!("it says id {:?}, its content has id {id:?}", manifest.id)));
+            return Err(damaged(&path)(format!(
+                "it says id {:?}, its content has id {id:?}",
+                manifest.id
+            )));
         }
         Ok(manifest)
     }
 }
 
 /// The files of a bundle besides its manifest.
-fn contents(calibration: &Calibration, model: &dyn Autoencoder) -> Result<[(&'static str, Vec<u8>); 2], BundleError> {
-    Ok([(WEIGHTS, weights::encode(&model.weights())?), (CALIBRATION, serde_json::to_vec(calibration)?)])
+fn contents(
+    calibration: &Calibration,
+    model: &dyn Autoencoder,
+) -> Result<[(&'static str, Vec<u8>); 2], BundleError> {
+    Ok([
+        (WEIGHTS, weights::encode(&model.weights())?),
+        (CALIBRATION, serde_json::to_vec(calibration)?),
+    ])
 }
 
 fn hashes(files: &[(&'static str, Vec<u8>)]) -> BTreeMap<String, String> {
-    files.iter().map(|(name, bytes)| ((*name).to_owned(), blake3::hash(bytes).to_hex().to_string())).collect()
+    files
+        .iter()
+        .map(|(name, bytes)| ((*name).to_owned(), blake3::hash(bytes).to_hex().to_string()))
+        .collect()
 }
 
 /// Reads the file `name` at `path` once it is proven to be the one that the manifest means.
@@ -217,14 +251,19 @@ fn read_hashed(path: &Path, name: &str, manifest: &Manifest) -> Result<Vec<u8>, 
     let found = blake3::hash(&bytes).to_hex();
     match manifest.files.get(name) {
         Some(expected) if expected == found.as_str() => Ok(bytes),
-        Some(expected) => Err(damaged(path)(format!("its hash is {found}, {MANIFEST} says {expected}"))),
+        Some(expected) => Err(damaged(path)(format!(
+            "its hash is {found}, {MANIFEST} says {expected}"
+        ))),
         None => Err(damaged(path)(format!("{MANIFEST} does not list it"))),
     }
 }
 
 fn damaged<E: ToString>(path: &Path) -> impl FnOnce(E) -> BundleError {
     let path = path.to_owned();
-    move |problem| BundleError::Damaged { path, problem: problem.to_string() }
+    move |problem| BundleError::Damaged {
+        path,
+        problem: problem.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -249,7 +288,11 @@ pub(super) mod tests {
 
     /// A small trained bundle of stream `pumps`; another seed gives another id.
     pub(in crate::model) fn example(kind: ModelKind, seed: u64, created: i64) -> Bundle {
-        let hidden = if kind == ModelKind::Dense { vec![4] } else { vec![] };
+        let hidden = if kind == ModelKind::Dense {
+            vec![4]
+        } else {
+            vec![]
+        };
         let shape = ModelShape::new(kind, 1, 3, &hidden, 1);
         let training = Training {
             records: 100,
@@ -266,36 +309,78 @@ pub(super) mod tests {
             folds: 4,
         };
         let (values, starts) = (rows(), (0..300).step_by(3).collect::<Vec<_>>());
-        let rows = train::Rows { values: &values, train: &starts, held_out: &[] };
-        let trained = train::fit(rows, &shape, None, &training, &mut |_| ControlFlow::Continue(())).unwrap();
-        let field =
-            |name: &str| FieldInfo { name: name.to_owned(), path: vec![name.to_owned()], unit: Some("bar".to_owned()) };
+        let rows = train::Rows {
+            values: &values,
+            train: &starts,
+            held_out: &[],
+        };
+        let trained = train::fit(rows, &shape, None, &training, &mut |_| {
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        let field = |name: &str| FieldInfo {
+            name: name.to_owned(),
+            path: vec![name.to_owned()],
+            unit: Some("bar".to_owned()),
+        };
         let origin = Origin {
             stream: "pumps".to_owned(),
             fields: ["a", "b", "c"].map(field).to_vec(),
             training,
             rows: 100,
-            learned_from: vec![Segment { series: "a".into(), from: EventTime(0), until: EventTime(99_000_000) }],
-            metrics: Metrics { epochs: 2, train_loss: trained.train_loss, holdout_loss: trained.holdout_loss },
+            learned_from: vec![Segment {
+                series: "a".into(),
+                from: EventTime(0),
+                until: EventTime(99_000_000),
+            }],
+            metrics: Metrics {
+                epochs: 2,
+                train_loss: trained.train_loss,
+                holdout_loss: trained.holdout_loss,
+            },
         };
         let calibration = Calibration {
             over: Over::Record,
-            scaler: Scaler { mean: vec![0.1, 1.0 / 3.0, -2e9], sd: vec![1e-3, std::f64::consts::PI, 2e6] },
+            scaler: Scaler {
+                mean: vec![0.1, 1.0 / 3.0, -2e9],
+                sd: vec![1e-3, std::f64::consts::PI, 2e6],
+            },
             residual_mean: vec![0.1 + 0.2, -0.0, 1e-17],
             residual_sd: vec![f64::MIN_POSITIVE, 1.0, 123_456.789_012_345_67],
             covariance: vec![1.0, 0.1, 0.0, 0.1, 2.0 / 7.0, 0.0, 0.0, 0.0, 3.3e-300],
             scores: (1..200).map(|i| f64::from(i).sqrt().ln_1p()).collect(),
             series_rows: 199,
-            fields: vec![FieldNormal { movement: 0.7, longest_run: 3, range: [-1.0, 2.5], step: Some(4.0) }; 3],
+            fields: vec![
+                FieldNormal {
+                    movement: 0.7,
+                    longest_run: 3,
+                    range: [-1.0, 2.5],
+                    step: Some(4.0)
+                };
+                3
+            ],
             period_micros: 1_000_000,
             peaks: None,
         };
-        Bundle::new(origin, calibration, trained.model, Timestamp::from_second(created).unwrap()).unwrap()
+        Bundle::new(
+            origin,
+            calibration,
+            trained.model,
+            Timestamp::from_second(created).unwrap(),
+        )
+        .unwrap()
     }
 
     fn outputs(bundle: &Bundle) -> Vec<u32> {
-        let y: Tensor = bundle.model.reconstruct(&rows_tensor(&rows(), 3).unwrap()).unwrap();
-        Vec::<f32>::try_from(y.view(-1)).unwrap().into_iter().map(f32::to_bits).collect()
+        let y: Tensor = bundle
+            .model
+            .reconstruct(&rows_tensor(&rows(), 3).unwrap())
+            .unwrap();
+        Vec::<f32>::try_from(y.view(-1))
+            .unwrap()
+            .into_iter()
+            .map(f32::to_bits)
+            .collect()
     }
 
     fn refusal(path: &Path) -> BundleError {
@@ -321,7 +406,10 @@ pub(super) mod tests {
             let elsewhere = tempfile::tempdir().unwrap();
             let copy = loaded.save(elsewhere.path()).unwrap();
             for file in [MANIFEST, WEIGHTS, CALIBRATION] {
-                assert_eq!(fs::read(copy.join(file)).unwrap(), fs::read(path.join(file)).unwrap());
+                assert_eq!(
+                    fs::read(copy.join(file)).unwrap(),
+                    fs::read(path.join(file)).unwrap()
+                );
             }
             assert_eq!(fs::read_dir(dir.path().join("pumps")).unwrap().count(), 1);
         }
@@ -331,12 +419,19 @@ pub(super) mod tests {
     fn the_id_is_that_of_the_content() {
         let id = example(ModelKind::Dense, 1, 1).id().to_owned();
         assert_eq!(id.len(), 32);
-        assert_eq!(example(ModelKind::Dense, 1, 999).id(), id, "the time of making is not content");
+        assert_eq!(
+            example(ModelKind::Dense, 1, 999).id(),
+            id,
+            "the time of making is not content"
+        );
         assert_ne!(example(ModelKind::Dense, 2, 1).id(), id);
         let mut changed = example(ModelKind::Dense, 1, 1);
         changed.calibration.scores[7] += 1e-9;
         let dir = tempfile::tempdir().unwrap();
-        assert!(matches!(changed.save(dir.path()), Err(BundleError::Changed { .. })));
+        assert!(matches!(
+            changed.save(dir.path()),
+            Err(BundleError::Changed { .. })
+        ));
     }
 
     #[test]
@@ -354,47 +449,77 @@ pub(super) mod tests {
             });
             for bytes in flips.chain([cut, Vec::new()]) {
                 // `created` is not part of the id: a change there alone goes unseen.
-                let created =
-                    |bytes: &[u8]| serde_json::from_slice(bytes).map(|manifest: Manifest| manifest.created).ok();
+                let created = |bytes: &[u8]| {
+                    serde_json::from_slice(bytes)
+                        .map(|manifest: Manifest| manifest.created)
+                        .ok()
+                };
                 if created(&bytes).is_some_and(|found| Some(found) != created(&whole)) {
                     continue;
                 }
                 fs::write(&file, &bytes).unwrap();
                 let message = refusal(&path).to_string();
                 assert!(message.contains(&file.display().to_string()), "{message}");
-                assert!(message.contains("damaged") && message.contains("model promote"), "{message}");
+                assert!(
+                    message.contains("damaged") && message.contains("model promote"),
+                    "{message}"
+                );
             }
             fs::write(&file, whole).unwrap();
         }
         Bundle::load(&path).unwrap();
         fs::remove_file(path.join(WEIGHTS)).unwrap();
-        assert!(matches!(refusal(&path), BundleError::Disk(error) if error.path.ends_with(WEIGHTS)));
+        assert!(
+            matches!(refusal(&path), BundleError::Disk(error) if error.path.ends_with(WEIGHTS))
+        );
     }
 
     #[test]
     fn a_newer_format_is_refused_whatever_else_it_holds() {
         let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join(MANIFEST), r#"{"format": 2, "new": {"layout": true}}"#).unwrap();
+        fs::write(
+            dir.path().join(MANIFEST),
+            r#"{"format": 2, "new": {"layout": true}}"#,
+        )
+        .unwrap();
         let error = refusal(dir.path());
         assert!(matches!(error, BundleError::NewerFormat { found: 2, .. }));
-        assert!(error.to_string().contains("format 2, this version reads up to 1: update outlierd"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("format 2, this version reads up to 1: update outlierd"),
+            "{error}"
+        );
     }
 
     #[test]
     fn parts_that_do_not_fit_are_refused() {
         let refuse = |change: fn(&mut Origin, &mut Calibration)| {
-            let Bundle { manifest, mut calibration, model } = example(ModelKind::Linear, 1, 1);
+            let Bundle {
+                manifest,
+                mut calibration,
+                model,
+            } = example(ModelKind::Linear, 1, 1);
             let mut origin = manifest.origin;
             change(&mut origin, &mut calibration);
-            Bundle::new(origin, calibration, model, Timestamp::UNIX_EPOCH).err().map(|error| error.to_string()).unwrap()
+            Bundle::new(origin, calibration, model, Timestamp::UNIX_EPOCH)
+                .err()
+                .map(|error| error.to_string())
+                .unwrap()
         };
         let fields = refuse(|origin, _| origin.fields.truncate(2));
-        assert!(fields.contains("2 fields are named, the model's shape has 3"), "{fields}");
+        assert!(
+            fields.contains("2 fields are named, the model's shape has 3"),
+            "{fields}"
+        );
         let stream = refuse(|origin, _| origin.stream = "../pumps".to_owned());
         assert!(stream.contains("stream name \"../pumps\""), "{stream}");
         let loss = refuse(|origin, _| origin.metrics.train_loss = f64::NAN);
         assert!(loss.contains("train_loss is NaN"), "{loss}");
         let short = refuse(|_, calibration| calibration.residual_sd.truncate(1));
-        assert!(short.contains("residual_sd has 1 entries, 3 are needed"), "{short}");
+        assert!(
+            short.contains("residual_sd has 1 entries, 3 are needed"),
+            "{short}"
+        );
     }
 }

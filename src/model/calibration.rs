@@ -122,17 +122,33 @@ impl Calibration {
                 every("peaks.sd", peaks.sd.iter(), POSITIVE, positive)?;
             }
             None if !(1..=shape.inputs()).contains(&charted) => {
-                return Err(length("residual_mean", charted, format!("1 to {}", shape.inputs())));
+                return Err(length(
+                    "residual_mean",
+                    charted,
+                    format!("1 to {}", shape.inputs()),
+                ));
             }
             None => {}
         }
         // Pixels share one scale for each channel, and one reading: how bright they are.
-        let scales = if shape.tile > 0 { shape.channels() } else { shape.fields };
+        let scales = if shape.tile > 0 {
+            shape.channels()
+        } else {
+            shape.fields
+        };
         if self.peaks.is_some() != (shape.tile > 0) {
-            return Err(length("peaks", usize::from(self.peaks.is_some()), "those of a model of images".to_owned()));
+            return Err(length(
+                "peaks",
+                usize::from(self.peaks.is_some()),
+                "those of a model of images".to_owned(),
+            ));
         }
         if self.scores.len() > SCORES_MAX {
-            return Err(length("scores", self.scores.len(), format!("0 to {SCORES_MAX}")));
+            return Err(length(
+                "scores",
+                self.scores.len(),
+                format!("0 to {SCORES_MAX}"),
+            ));
         }
         exactly("scaler.mean", self.scaler.mean.len(), scales)?;
         exactly("scaler.sd", self.scaler.sd.len(), scales)?;
@@ -140,17 +156,48 @@ impl Calibration {
         exactly("covariance", self.covariance.len(), charted * charted)?;
         exactly("fields", self.fields.len(), shape.readings())?;
 
-        every("scaler.mean", self.scaler.mean.iter(), "finite", |x| x.is_finite())?;
+        every("scaler.mean", self.scaler.mean.iter(), "finite", |x| {
+            x.is_finite()
+        })?;
         every("scaler.sd", self.scaler.sd.iter(), POSITIVE, positive)?;
-        every("residual_mean", self.residual_mean.iter(), "finite", |x| x.is_finite())?;
+        every("residual_mean", self.residual_mean.iter(), "finite", |x| {
+            x.is_finite()
+        })?;
         every("residual_sd", self.residual_sd.iter(), POSITIVE, positive)?;
-        every("covariance", self.covariance.iter(), "finite", |x| x.is_finite())?;
-        every("covariance diagonal", self.covariance.iter().step_by(charted + 1), POSITIVE, positive)?;
+        every("covariance", self.covariance.iter(), "finite", |x| {
+            x.is_finite()
+        })?;
+        every(
+            "covariance diagonal",
+            self.covariance.iter().step_by(charted + 1),
+            POSITIVE,
+            positive,
+        )?;
         every("scores", self.scores.iter(), NOT_NEGATIVE, not_negative)?;
-        every("fields.movement", self.fields.iter().map(|field| &field.movement), NOT_NEGATIVE, not_negative)?;
-        every("fields.range", self.fields.iter().flat_map(|field| &field.range), "finite", |x| x.is_finite())?;
-        every("fields.step", self.fields.iter().filter_map(|field| field.step.as_ref()), NOT_NEGATIVE, not_negative)?;
-        every("period_micros", [self.period_micros as f64].iter(), NOT_NEGATIVE, not_negative)
+        every(
+            "fields.movement",
+            self.fields.iter().map(|field| &field.movement),
+            NOT_NEGATIVE,
+            not_negative,
+        )?;
+        every(
+            "fields.range",
+            self.fields.iter().flat_map(|field| &field.range),
+            "finite",
+            |x| x.is_finite(),
+        )?;
+        every(
+            "fields.step",
+            self.fields.iter().filter_map(|field| field.step.as_ref()),
+            NOT_NEGATIVE,
+            not_negative,
+        )?;
+        every(
+            "period_micros",
+            [self.period_micros as f64].iter(),
+            NOT_NEGATIVE,
+            not_negative,
+        )
     }
 }
 
@@ -166,11 +213,19 @@ fn not_negative(x: f64) -> bool {
 }
 
 fn length(list: &'static str, found: usize, expected: String) -> CalibrationError {
-    CalibrationError::Length { list, found, expected }
+    CalibrationError::Length {
+        list,
+        found,
+        expected,
+    }
 }
 
 fn exactly(list: &'static str, found: usize, expected: usize) -> Result<(), CalibrationError> {
-    if found == expected { Ok(()) } else { Err(length(list, found, expected.to_string())) }
+    if found == expected {
+        Ok(())
+    } else {
+        Err(length(list, found, expected.to_string()))
+    }
 }
 
 fn every<'a>(
@@ -179,8 +234,17 @@ fn every<'a>(
     allowed: &'static str,
     holds: impl Fn(f64) -> bool,
 ) -> Result<(), CalibrationError> {
-    match values.copied().enumerate().find(|&(_, value)| !holds(value)) {
-        Some((index, value)) => Err(CalibrationError::Value { list, index, value, allowed }),
+    match values
+        .copied()
+        .enumerate()
+        .find(|&(_, value)| !holds(value))
+    {
+        Some((index, value)) => Err(CalibrationError::Value {
+            list,
+            index,
+            value,
+            allowed,
+        }),
         None => Ok(()),
     }
 }
@@ -193,20 +257,36 @@ mod tests {
     fn example() -> (Calibration, ModelShape) {
         let calibration = Calibration {
             over: Over::Record,
-            scaler: Scaler { mean: vec![1.0, -2.0], sd: vec![0.5, 1e-3] },
+            scaler: Scaler {
+                mean: vec![1.0, -2.0],
+                sd: vec![0.5, 1e-3],
+            },
             residual_mean: vec![0.0, 0.1],
             residual_sd: vec![0.2, 0.3],
             covariance: vec![1.0, -0.5, -0.5, 1.0],
             scores: vec![0.0, 1.5, 2.0],
             series_rows: 3,
             fields: vec![
-                FieldNormal { movement: 0.0, longest_run: 9, range: [2.0, 2.0], step: None },
-                FieldNormal { movement: 0.3, longest_run: 1, range: [-1.0, 1.0], step: Some(2.0) },
+                FieldNormal {
+                    movement: 0.0,
+                    longest_run: 9,
+                    range: [2.0, 2.0],
+                    step: None,
+                },
+                FieldNormal {
+                    movement: 0.3,
+                    longest_run: 1,
+                    range: [-1.0, 1.0],
+                    step: Some(2.0),
+                },
             ],
             period_micros: 1_000_000,
             peaks: None,
         };
-        (calibration, ModelShape::new(ModelKind::Linear, 3, 2, &[], 1))
+        (
+            calibration,
+            ModelShape::new(ModelKind::Linear, 3, 2, &[], 1),
+        )
     }
 
     #[test]
@@ -219,15 +299,42 @@ mod tests {
     fn each_fault_is_named() {
         type Break = fn(&mut Calibration);
         let cases: [(Break, &str); 11] = [
-            (|c| c.scaler.sd.truncate(1), "scaler.sd has 1 entries, 2 are needed"),
-            (|c| c.covariance.truncate(3), "covariance has 3 entries, 4 are needed"),
-            (|c| c.residual_mean = vec![0.0; 7], "residual_mean has 7 entries, 1 to 6 are needed"),
-            (|c| c.scores = vec![1.0; 4097], "scores has 4097 entries, 0 to 4096 are needed"),
-            (|c| c.scaler.sd[1] = 0.0, "scaler.sd[1] is 0; it must be finite and > 0"),
-            (|c| c.covariance[3] = -1.0, "covariance diagonal[1] is -1; it must be finite and > 0"),
-            (|c| c.scores[2] = f64::NAN, "scores[2] is NaN; it must be finite and >= 0"),
-            (|c| c.fields[1].movement = -0.1, "fields.movement[1] is -0.1"),
-            (|c| c.fields[0].range[1] = f64::INFINITY, "fields.range[1] is inf"),
+            (
+                |c| c.scaler.sd.truncate(1),
+                "scaler.sd has 1 entries, 2 are needed",
+            ),
+            (
+                |c| c.covariance.truncate(3),
+                "covariance has 3 entries, 4 are needed",
+            ),
+            (
+                |c| c.residual_mean = vec![0.0; 7],
+                "residual_mean has 7 entries, 1 to 6 are needed",
+            ),
+            (
+                |c| c.scores = vec![1.0; 4097],
+                "scores has 4097 entries, 0 to 4096 are needed",
+            ),
+            (
+                |c| c.scaler.sd[1] = 0.0,
+                "scaler.sd[1] is 0; it must be finite and > 0",
+            ),
+            (
+                |c| c.covariance[3] = -1.0,
+                "covariance diagonal[1] is -1; it must be finite and > 0",
+            ),
+            (
+                |c| c.scores[2] = f64::NAN,
+                "scores[2] is NaN; it must be finite and >= 0",
+            ),
+            (
+                |c| c.fields[1].movement = -0.1,
+                "fields.movement[1] is -0.1",
+            ),
+            (
+                |c| c.fields[0].range[1] = f64::INFINITY,
+                "fields.range[1] is inf",
+            ),
             (|c| c.fields[1].step = Some(-1.0), "fields.step[0] is -1"),
             (|c| c.period_micros = -5, "period_micros[0] is -5"),
         ];
@@ -235,7 +342,10 @@ mod tests {
             let (mut calibration, shape) = example();
             fault(&mut calibration);
             let found = calibration.validate(&shape).unwrap_err().to_string();
-            assert!(found.contains(message), "{found:?} does not contain {message:?}");
+            assert!(
+                found.contains(message),
+                "{found:?} does not contain {message:?}"
+            );
         }
     }
 }

@@ -28,7 +28,10 @@ pub struct Clock {
 impl Clock {
     /// The clock of a stream's model.
     pub fn new(model: &settings::Model) -> Self {
-        Self { context: model.context.clone(), zone: model.time_zone.clone() }
+        Self {
+            context: model.context.clone(),
+            zone: model.time_zone.clone(),
+        }
     }
 
     /// Appends the context of a record at `time`. A time that no calendar has is the begin of a cycle.
@@ -38,8 +41,13 @@ impl Clock {
         }
         let civil = Timestamp::from_microsecond(time.0).map(|time| self.zone.to_datetime(time));
         let (day, second) = civil.map_or((0, 0.0), |at| {
-            let second = f64::from(at.hour()) * 3_600.0 + f64::from(at.minute()) * 60.0 + f64::from(at.second());
-            (at.date().weekday().to_monday_zero_offset(), second + f64::from(at.subsec_nanosecond()) * 1e-9)
+            let second = f64::from(at.hour()) * 3_600.0
+                + f64::from(at.minute()) * 60.0
+                + f64::from(at.second());
+            (
+                at.date().weekday().to_monday_zero_offset(),
+                second + f64::from(at.subsec_nanosecond()) * 1e-9,
+            )
         });
         for context in &self.context {
             let turns = match context {
@@ -76,9 +84,15 @@ mod tests {
 
     fn at(zone: &str, time: &str) -> Vec<f64> {
         let context = vec![Context::TimeOfDay, Context::DayOfWeek];
-        let clock = Clock { context, zone: TimeZone::get(zone).unwrap() };
+        let clock = Clock {
+            context,
+            zone: TimeZone::get(zone).unwrap(),
+        };
         let mut out = Vec::new();
-        clock.append(EventTime(time.parse::<Timestamp>().unwrap().as_microsecond()), &mut out);
+        clock.append(
+            EventTime(time.parse::<Timestamp>().unwrap().as_microsecond()),
+            &mut out,
+        );
         out.iter().map(|x| (x * 1e6).round() / 1e6 + 0.0).collect()
     }
 
@@ -88,8 +102,14 @@ mod tests {
         assert_eq!(at("UTC", "2026-03-09T00:00:00Z"), [1.0, 0.0, 1.0, 0.0]);
         assert_eq!(at("UTC", "2026-03-09T06:00:00Z")[..2], [0.0, 1.0]);
         assert_eq!(at("UTC", "2026-03-12T12:00:00Z"), [-1.0, 0.0, -1.0, 0.0]);
-        let (before, after) = (at("UTC", "2026-03-08T23:59:59.9Z"), at("UTC", "2026-03-09T00:00:00Z"));
-        assert!(before.iter().zip(&after).all(|(a, b)| (a - b).abs() < 1e-4), "{before:?} {after:?}");
+        let (before, after) = (
+            at("UTC", "2026-03-08T23:59:59.9Z"),
+            at("UTC", "2026-03-09T00:00:00Z"),
+        );
+        assert!(
+            before.iter().zip(&after).all(|(a, b)| (a - b).abs() < 1e-4),
+            "{before:?} {after:?}"
+        );
     }
 
     #[test]

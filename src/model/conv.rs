@@ -28,7 +28,13 @@ impl Conv {
         channels.extend(&shape.hidden);
         let lengths = std::iter::successors(Some(shape.window), |length| Some(length.div_ceil(2)));
         let lengths = lengths.take(channels.len()).collect();
-        Self { channels, lengths, kernel: shape.kernel, codes: shape.codes(), latent: shape.latent }
+        Self {
+            channels,
+            lengths,
+            kernel: shape.kernel,
+            codes: shape.codes(),
+            latent: shape.latent,
+        }
     }
 
     /// Hidden layers.
@@ -45,13 +51,31 @@ impl Conv {
     fn kernels(&self, part: &str, layer: usize, inputs: usize, outputs: usize) -> [Parameter; 2] {
         let (name, k) = (format!("{part}.{layer}"), self.kernel);
         [
-            Parameter::glorot(format!("{name}.weight"), &[outputs, inputs, k], inputs * k, outputs * k),
+            Parameter::glorot(
+                format!("{name}.weight"),
+                &[outputs, inputs, k],
+                inputs * k,
+                outputs * k,
+            ),
             Parameter::zero(format!("{name}.bias"), outputs),
         ]
     }
 
-    fn convolve(&self, weights: &[Tensor], at: usize, x: &Tensor, stride: i64) -> Result<Tensor, TchError> {
-        x.f_conv1d(&weights[at], Some(&weights[at + 1]), stride, (self.kernel / 2) as i64, 1, 1)
+    fn convolve(
+        &self,
+        weights: &[Tensor],
+        at: usize,
+        x: &Tensor,
+        stride: i64,
+    ) -> Result<Tensor, TchError> {
+        x.f_conv1d(
+            &weights[at],
+            Some(&weights[at + 1]),
+            stride,
+            (self.kernel / 2) as i64,
+            1,
+            1,
+        )
     }
 }
 
@@ -71,7 +95,9 @@ impl Architecture for Conv {
     }
 
     fn encode(&self, weights: &[Tensor], x: &Tensor) -> Result<Tensor, TchError> {
-        let mut h = x.f_view([-1, self.lengths[0] as i64, self.channels[0] as i64])?.f_transpose(1, 2)?;
+        let mut h = x
+            .f_view([-1, self.lengths[0] as i64, self.channels[0] as i64])?
+            .f_transpose(1, 2)?;
         for layer in 0..self.layers() {
             h = self.convolve(weights, 2 * layer, &h, 2)?.f_tanh()?;
         }

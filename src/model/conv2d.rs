@@ -21,7 +21,10 @@ impl Layers {
     pub(super) fn new(shape: &ModelShape) -> Self {
         let mut channels = vec![shape.channels()];
         channels.extend(&shape.hidden);
-        Self { channels, kernel: shape.kernel }
+        Self {
+            channels,
+            kernel: shape.kernel,
+        }
     }
 
     /// Hidden layers.
@@ -33,17 +36,37 @@ impl Layers {
     pub(super) fn kernels(&self, name: &str, inputs: usize, outputs: usize) -> [Parameter; 2] {
         let (k, area) = (self.kernel, self.kernel * self.kernel);
         [
-            Parameter::rectified(format!("{name}.weight"), &[outputs, inputs, k, k], inputs * area),
+            Parameter::rectified(
+                format!("{name}.weight"),
+                &[outputs, inputs, k, k],
+                inputs * area,
+            ),
             Parameter::zero(format!("{name}.bias"), outputs),
         ]
     }
 
     /// Convolves with the weight and bias at `at`, and keeps the size, or halves it with a `stride` of 2.
-    pub(super) fn convolve(&self, weights: &[Tensor], at: usize, x: &Tensor, stride: i64) -> Result<Tensor, TchError> {
+    pub(super) fn convolve(
+        &self,
+        weights: &[Tensor],
+        at: usize,
+        x: &Tensor,
+        stride: i64,
+    ) -> Result<Tensor, TchError> {
         let margin = (self.kernel / 2) as i64;
         // A kernel whose channels lie side by side makes oneDNN go through the picture in that order, which takes half the time.
-        let kernel = weights[at].f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?;
-        x.f_conv2d(&kernel, Some(&weights[at + 1]), [stride, stride], [margin, margin], [1, 1], 1)
+        let kernel = weights[at]
+            .f_permute([0, 2, 3, 1])?
+            .f_contiguous()?
+            .f_permute([0, 3, 1, 2])?;
+        x.f_conv2d(
+            &kernel,
+            Some(&weights[at + 1]),
+            [stride, stride],
+            [margin, margin],
+            [1, 1],
+            1,
+        )
     }
 }
 
@@ -69,12 +92,20 @@ impl Conv2d {
     pub(super) fn new(shape: &ModelShape) -> Self {
         let layers = Layers::new(shape);
         let sides = sides(shape.tile, layers.count());
-        Self { layers, sides, codes: shape.codes(), latent: shape.latent }
+        Self {
+            layers,
+            sides,
+            codes: shape.codes(),
+            latent: shape.latent,
+        }
     }
 
     /// Values of the last hidden layer.
     fn deepest(&self) -> usize {
-        let (n, side) = (self.layers.count(), self.sides[self.layers.count()] as usize);
+        let (n, side) = (
+            self.layers.count(),
+            self.sides[self.layers.count()] as usize,
+        );
         self.layers.channels[n] * side * side
     }
 }
@@ -84,18 +115,30 @@ impl Architecture for Conv2d {
         let (n, channels) = (self.layers.count(), &self.layers.channels);
         let mut all = Vec::with_capacity(4 * n + 4);
         for i in 0..n {
-            all.extend(self.layers.kernels(&format!("encoder.{i}"), channels[i], channels[i + 1]));
+            all.extend(
+                self.layers
+                    .kernels(&format!("encoder.{i}"), channels[i], channels[i + 1]),
+            );
         }
         all.extend(Parameter::affine("code", self.deepest(), self.codes));
         all.extend(Parameter::affine("expand", self.latent, self.deepest()));
         for (layer, i) in (0..n).rev().enumerate() {
-            all.extend(self.layers.kernels(&format!("decoder.{layer}"), channels[i + 1], channels[i]));
+            all.extend(self.layers.kernels(
+                &format!("decoder.{layer}"),
+                channels[i + 1],
+                channels[i],
+            ));
         }
         all
     }
 
     fn encode(&self, weights: &[Tensor], x: &Tensor) -> Result<Tensor, TchError> {
-        let mut h = x.f_view([-1, self.layers.channels[0] as i64, self.sides[0], self.sides[0]])?;
+        let mut h = x.f_view([
+            -1,
+            self.layers.channels[0] as i64,
+            self.sides[0],
+            self.sides[0],
+        ])?;
         for layer in 0..self.layers.count() {
             h = self.layers.convolve(weights, 2 * layer, &h, 2)?.f_relu_()?;
         }

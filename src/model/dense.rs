@@ -20,19 +20,30 @@ pub(super) struct Dense {
 impl Dense {
     /// `shape` is valid.
     pub(super) fn new(shape: &ModelShape) -> Self {
-        let pairs = |widths: &[usize]| widths.iter().copied().zip(widths.iter().copied().skip(1)).collect();
+        let pairs = |widths: &[usize]| {
+            widths
+                .iter()
+                .copied()
+                .zip(widths.iter().copied().skip(1))
+                .collect()
+        };
         let mut widths = shape.encoder_widths();
         let encoder = pairs(&widths);
         widths.reverse();
         widths[0] = shape.latent;
-        Self { encoder, decoder: pairs(&widths) }
+        Self {
+            encoder,
+            decoder: pairs(&widths),
+        }
     }
 }
 
 impl Architecture for Dense {
     fn parameters(&self) -> Vec<Parameter> {
         let named = |part: &'static str, layers: &[(usize, usize)]| -> Vec<Parameter> {
-            let layer = |(i, &(inputs, outputs))| Parameter::affine(&format!("{part}.{i}"), inputs, outputs);
+            let layer = |(i, &(inputs, outputs))| {
+                Parameter::affine(&format!("{part}.{i}"), inputs, outputs)
+            };
             layers.iter().enumerate().flat_map(layer).collect()
         };
         let mut all = named("encoder", &self.encoder);

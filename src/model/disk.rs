@@ -31,7 +31,11 @@ pub struct DiskError {
 /// Turns an error of the file system into one that says what was tried on which path.
 pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DiskError {
     let path = path.to_owned();
-    move |source| DiskError { action, path, source }
+    move |source| DiskError {
+        action,
+        path,
+        source,
+    }
 }
 
 /// Reads a whole file of at most 1 GiB.
@@ -41,7 +45,10 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, DiskError> {
         .and_then(|file| file.take(READ_BYTES_MAX + 1).read_to_end(&mut bytes))
         .map_err(failed("read", path))?;
     if bytes.len() as u64 > READ_BYTES_MAX {
-        let source = io::Error::new(io::ErrorKind::FileTooLarge, format!("longer than {READ_BYTES_MAX} bytes"));
+        let source = io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("longer than {READ_BYTES_MAX} bytes"),
+        );
         return Err(failed("read", path)(source));
     }
     Ok(bytes)
@@ -58,7 +65,8 @@ pub(super) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, DiskError> {
 /// Writes a new file and waits until its bytes are on the disk.
 pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
     let open = OpenOptions::new().write(true).create_new(true).open(path);
-    open.and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all())).map_err(failed("write", path))
+    open.and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .map_err(failed("write", path))
 }
 
 /// Makes a new folder.
@@ -73,7 +81,9 @@ pub(super) fn create_folders(path: &Path) -> Result<(), DiskError> {
 
 /// Waits until the names in a folder are on the disk.
 pub(super) fn sync_folder(folder: &Path) -> Result<(), DiskError> {
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed("sync", folder))
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(failed("sync", folder))
 }
 
 /// Calls `make` with unfinished names for `name` in `folder` until one is free.
@@ -89,7 +99,10 @@ pub(super) fn with_temp(
             made => return made.map(|()| path),
         }
     }
-    let source = io::Error::new(io::ErrorKind::AlreadyExists, format!("{TEMP_MAX} unfinished writes of {name}"));
+    let source = io::Error::new(
+        io::ErrorKind::AlreadyExists,
+        format!("{TEMP_MAX} unfinished writes of {name}"),
+    );
     Err(failed("write in", folder)(source))
 }
 

@@ -23,22 +23,42 @@ impl Ensemble {
     /// # Errors
     /// No member, or members of different shapes.
     pub fn new(members: Vec<Box<dyn Autoencoder>>) -> Result<Self, ModelError> {
-        let first = members.first().ok_or(ModelError::NoMembers)?.shape().clone();
+        let first = members
+            .first()
+            .ok_or(ModelError::NoMembers)?
+            .shape()
+            .clone();
         if let Some(other) = members.iter().find(|member| *member.shape() != first) {
-            return Err(ModelError::Members { first: first.into(), other: other.shape().clone().into() });
+            return Err(ModelError::Members {
+                first: first.into(),
+                other: other.shape().clone().into(),
+            });
         }
-        let shape = ModelShape { members: members.len(), ..first };
+        let shape = ModelShape {
+            members: members.len(),
+            ..first
+        };
         shape.validate()?;
         Ok(Self { shape, members })
     }
 
     /// The ensemble with these weights; they are taken out of `weights`.
-    pub(super) fn from_weights(shape: &ModelShape, weights: &mut NamedTensors) -> Result<Self, ModelError> {
-        let member = ModelShape { members: 1, ..shape.clone() };
+    pub(super) fn from_weights(
+        shape: &ModelShape,
+        weights: &mut NamedTensors,
+    ) -> Result<Self, ModelError> {
+        let member = ModelShape {
+            members: 1,
+            ..shape.clone()
+        };
         let mut members = Vec::with_capacity(shape.members);
         for number in 0..shape.members {
             let prefix = prefix(number);
-            let names: Vec<String> = weights.keys().filter(|name| name.starts_with(&prefix)).cloned().collect();
+            let names: Vec<String> = weights
+                .keys()
+                .filter(|name| name.starts_with(&prefix))
+                .cloned()
+                .collect();
             let mut own = NamedTensors::new();
             for name in names {
                 if let Some(tensor) = weights.remove(&name) {
@@ -47,11 +67,17 @@ impl Ensemble {
             }
             members.push(from_weights(&member, own)?);
         }
-        Ok(Self { shape: shape.clone(), members })
+        Ok(Self {
+            shape: shape.clone(),
+            members,
+        })
     }
 
     /// The mean over the members of what `of` gives for each.
-    fn mean(&self, of: impl Fn(&dyn Autoencoder) -> Result<Tensor, ModelError>) -> Result<Tensor, ModelError> {
+    fn mean(
+        &self,
+        of: impl Fn(&dyn Autoencoder) -> Result<Tensor, ModelError>,
+    ) -> Result<Tensor, ModelError> {
         let (first, rest) = self.members.split_first().ok_or(ModelError::NoMembers)?;
         let mut sum = of(first.as_ref())?;
         for member in rest {
@@ -86,9 +112,16 @@ impl Autoencoder for Ensemble {
     fn weights(&self) -> Vec<(String, Tensor)> {
         let named = |number: usize, member: &dyn Autoencoder| {
             let prefix = prefix(number);
-            member.weights().into_iter().map(move |(name, tensor)| (format!("{prefix}{name}"), tensor))
+            member
+                .weights()
+                .into_iter()
+                .map(move |(name, tensor)| (format!("{prefix}{name}"), tensor))
         };
-        self.members.iter().enumerate().flat_map(|(number, member)| named(number, member.as_ref())).collect()
+        self.members
+            .iter()
+            .enumerate()
+            .flat_map(|(number, member)| named(number, member.as_ref()))
+            .collect()
     }
 }
 
@@ -101,7 +134,10 @@ mod tests {
 
     fn member(seed: u64) -> Box<dyn Autoencoder> {
         let shape = ModelShape::new(ModelKind::Dense, 1, 3, &[4], 2);
-        Box::new(Network::initialised(&shape, &mut rand_chacha::ChaCha8Rng::seed_from_u64(seed)).unwrap())
+        Box::new(
+            Network::initialised(&shape, &mut rand_chacha::ChaCha8Rng::seed_from_u64(seed))
+                .unwrap(),
+        )
     }
 
     #[test]
@@ -109,15 +145,26 @@ mod tests {
         let x = Tensor::from_slice(&[0.5f32, -1.0, 2.0, 0.0, 1.0, -2.0]).view([2, 3]);
         let mean = (member(1).reconstruct(&x).unwrap() + member(2).reconstruct(&x).unwrap()) / 2.0;
         let ensemble = Ensemble::new(vec![member(1), member(2)]).unwrap();
-        assert!(ensemble.reconstruct(&x).unwrap().allclose(&mean, 1e-6, 1e-6, false));
+        assert!(
+            ensemble
+                .reconstruct(&x)
+                .unwrap()
+                .allclose(&mean, 1e-6, 1e-6, false)
+        );
         let weights: NamedTensors = ensemble.weights().into_iter().collect();
         let again = from_weights(ensemble.shape(), weights).unwrap();
-        assert_eq!(again.reconstruct(&x).unwrap(), ensemble.reconstruct(&x).unwrap());
+        assert_eq!(
+            again.reconstruct(&x).unwrap(),
+            ensemble.reconstruct(&x).unwrap()
+        );
         assert_eq!(again.shape().members, 2);
     }
 
     #[test]
     fn an_ensemble_of_nothing_is_refused() {
-        assert!(matches!(Ensemble::new(Vec::new()), Err(ModelError::NoMembers)));
+        assert!(matches!(
+            Ensemble::new(Vec::new()),
+            Err(ModelError::NoMembers)
+        ));
     }
 }

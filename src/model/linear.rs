@@ -38,12 +38,22 @@ impl Linear {
         shape.validate()?;
         let count = match rows.size()[..] {
             [count, width] if width == shape.inputs() as i64 => count as usize,
-            _ => return Err(ModelError::Input { inputs: shape.inputs(), found: rows.size(), kind: rows.f_kind()? }),
+            _ => {
+                return Err(ModelError::Input {
+                    inputs: shape.inputs(),
+                    found: rows.size(),
+                    kind: rows.f_kind()?,
+                });
+            }
         };
         let keep = count - (trim * count as f64).floor() as usize;
         let fitted = tch::no_grad(|| {
             let x = rows.f_to_kind(Kind::Double)?;
-            if keep == count { principal(&x, shape.latent) } else { trimmed_principal(&x, shape.latent, keep) }
+            if keep == count {
+                principal(&x, shape.latent)
+            } else {
+                trimmed_principal(&x, shape.latent, keep)
+            }
         });
         let (mean, components) = fitted?;
         Ok(Self {
@@ -54,7 +64,10 @@ impl Linear {
     }
 
     /// The model with these weights; they are taken out of `weights`.
-    pub(super) fn from_weights(shape: &ModelShape, weights: &mut NamedTensors) -> Result<Self, ModelError> {
+    pub(super) fn from_weights(
+        shape: &ModelShape,
+        weights: &mut NamedTensors,
+    ) -> Result<Self, ModelError> {
         Ok(Self {
             shape: shape.clone(),
             mean: take_weight(weights, "mean", &[shape.inputs()])?,
@@ -63,7 +76,8 @@ impl Linear {
     }
 
     fn code(&self, x: &Tensor) -> Result<Tensor, TchError> {
-        x.f_sub(&self.mean)?.f_mm(&self.components.f_transpose(0, 1)?)
+        x.f_sub(&self.mean)?
+            .f_mm(&self.components.f_transpose(0, 1)?)
     }
 }
 
@@ -73,7 +87,9 @@ impl Autoencoder for Linear {
     }
 
     fn reconstruct(&self, x: &Tensor) -> Result<Tensor, ModelError> {
-        infer(&self.shape, x, |x| self.mean.f_addmm(&self.code(x)?, &self.components))
+        infer(&self.shape, x, |x| {
+            self.mean.f_addmm(&self.code(x)?, &self.components)
+        })
     }
 
     fn encode(&self, x: &Tensor) -> Result<Tensor, ModelError> {
@@ -85,7 +101,10 @@ impl Autoencoder for Linear {
     }
 
     fn weights(&self) -> Vec<(String, Tensor)> {
-        vec![("mean".to_owned(), self.mean.shallow_clone()), ("components".to_owned(), self.components.shallow_clone())]
+        vec![
+            ("mean".to_owned(), self.mean.shallow_clone()),
+            ("components".to_owned(), self.components.shallow_clone()),
+        ]
     }
 }
 
@@ -94,10 +113,16 @@ fn principal(x: &Tensor, latent: usize) -> Result<(Tensor, Tensor), TchError> {
     let (rows, inputs) = x.size2()?;
     let mean = x.f_mean_dim([0i64].as_slice(), false, None::<Kind>)?;
     let centred = x.f_sub(&mean)?;
-    let covariance = centred.f_transpose(0, 1)?.f_mm(&centred)?.f_div_scalar(rows as f64)?;
+    let covariance = centred
+        .f_transpose(0, 1)?
+        .f_mm(&centred)?
+        .f_div_scalar(rows as f64)?;
     let (_, vectors) = covariance.f_linalg_eigh("L")?;
     let latent = latent as i64;
-    let components = vectors.f_narrow(1, inputs - latent, latent)?.f_flip([1i64])?.f_transpose(0, 1)?;
+    let components = vectors
+        .f_narrow(1, inputs - latent, latent)?
+        .f_flip([1i64])?
+        .f_transpose(0, 1)?;
     let largest = components.f_abs()?.f_argmax(1, true)?;
     let sign = components.f_gather(1, &largest, false)?.f_sign()?;
     Ok((mean, components.f_mul(&sign)?))
@@ -121,17 +146,28 @@ fn trimmed_principal(x: &Tensor, latent: usize, keep: usize) -> Result<(Tensor, 
 /// Squared distance of each row from the median, each field in units of its median absolute deviation.
 fn median_distances(x: &Tensor) -> Result<Vec<f64>, TchError> {
     let from_median = x.f_sub(&x.f_median_dim(0, false)?.0)?.f_abs()?;
-    let deviation = from_median.f_median_dim(0, false)?.0.f_clamp_min(DEVIATION_MIN)?;
-    let distances =
-        from_median.f_div(&deviation)?.f_square()?.f_sum_dim_intlist([1i64].as_slice(), false, None::<Kind>)?;
+    let deviation = from_median
+        .f_median_dim(0, false)?
+        .0
+        .f_clamp_min(DEVIATION_MIN)?;
+    let distances = from_median
+        .f_div(&deviation)?
+        .f_square()?
+        .f_sum_dim_intlist([1i64].as_slice(), false, None::<Kind>)?;
     Vec::try_from(&distances)
 }
 
 /// Squared residual of each row.
 fn residuals(x: &Tensor, (mean, components): &(Tensor, Tensor)) -> Result<Vec<f64>, TchError> {
     let centred = x.f_sub(mean)?;
-    let fitted = centred.f_mm(&components.f_transpose(0, 1)?)?.f_mm(components)?;
-    let squares = centred.f_sub(&fitted)?.f_square()?.f_sum_dim_intlist([1i64].as_slice(), false, None::<Kind>)?;
+    let fitted = centred
+        .f_mm(&components.f_transpose(0, 1)?)?
+        .f_mm(components)?;
+    let squares = centred.f_sub(&fitted)?.f_square()?.f_sum_dim_intlist(
+        [1i64].as_slice(),
+        false,
+        None::<Kind>,
+    )?;
     Vec::try_from(&squares)
 }
 
@@ -139,7 +175,11 @@ fn residuals(x: &Tensor, (mean, components): &(Tensor, Tensor)) -> Result<Vec<f6
 fn smallest(values: &[f64], keep: usize) -> Vec<i64> {
     let mut order: Vec<(f64, i64)> = values.iter().copied().zip(0..).collect();
     order.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-    let mut kept: Vec<i64> = order.into_iter().take(keep).map(|(_, index)| index).collect();
+    let mut kept: Vec<i64> = order
+        .into_iter()
+        .take(keep)
+        .map(|(_, index)| index)
+        .collect();
     kept.sort_unstable();
     kept
 }
@@ -165,27 +205,41 @@ mod tests {
         let model = Linear::fit(&rows_tensor(&rows, 2).unwrap(), &shape(2, 1), 0.0).unwrap();
         let close = |found: Vec<f32>, expected: &[f32]| {
             assert_eq!(found.len(), expected.len());
-            assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{found:?} {expected:?}");
+            assert!(
+                found
+                    .iter()
+                    .zip(expected)
+                    .all(|(a, b)| (a - b).abs() < 1e-6),
+                "{found:?} {expected:?}"
+            );
         };
         close(values(&model.mean), &[1.0, 2.0]);
         close(values(&model.components), &[0.6, 0.8]);
         let x = rows_tensor(&[7.0, 10.0, 0.2, 2.6], 2).unwrap();
         close(values(&model.encode(&x).unwrap()), &[10.0, 0.0]);
-        close(values(&model.reconstruct(&x).unwrap()), &[7.0, 10.0, 1.0, 2.0]);
+        close(
+            values(&model.reconstruct(&x).unwrap()),
+            &[7.0, 10.0, 1.0, 2.0],
+        );
     }
 
     #[test]
     fn latent_0_is_the_mean() {
         let rows = rows_tensor(&[1.0, 5.0, 3.0, 7.0], 2).unwrap();
         let model = Linear::fit(&rows, &shape(2, 0), 0.0).unwrap();
-        assert_eq!(values(&model.reconstruct(&rows).unwrap()), [2.0, 6.0, 2.0, 6.0]);
+        assert_eq!(
+            values(&model.reconstruct(&rows).unwrap()),
+            [2.0, 6.0, 2.0, 6.0]
+        );
         assert_eq!(model.encode(&rows).unwrap().size(), [2, 0]);
     }
 
     #[test]
     fn outliers_that_lie_in_line_do_not_turn_the_component() {
         // 95 rows along (1, 0) with little across it; 5 far out along (0, 1), which a plain fit would follow.
-        let mut rows: Vec<f32> = (0..95).flat_map(|i| [(i as f32 - 47.0) / 30.0, 0.05 * (i as f32).sin()]).collect();
+        let mut rows: Vec<f32> = (0..95)
+            .flat_map(|i| [(i as f32 - 47.0) / 30.0, 0.05 * (i as f32).sin()])
+            .collect();
         rows.extend((0..5).flat_map(|i| [0.0, 20.0 + i as f32]));
         let rows = rows_tensor(&rows, 2).unwrap();
         let plain = values(&Linear::fit(&rows, &shape(2, 1), 0.0).unwrap().components);
@@ -196,7 +250,9 @@ mod tests {
 
     #[test]
     fn constant_fields_are_fitted() {
-        let rows: Vec<f32> = (0..60).flat_map(|i| [(i as f32 * 0.3).sin(), 0.0, 0.0]).collect();
+        let rows: Vec<f32> = (0..60)
+            .flat_map(|i| [(i as f32 * 0.3).sin(), 0.0, 0.0])
+            .collect();
         let model = Linear::fit(&rows_tensor(&rows, 3).unwrap(), &shape(3, 1), 0.1).unwrap();
         let x = rows_tensor(&[0.5, 0.0, 2.0], 3).unwrap();
         let y = values(&model.reconstruct(&x).unwrap());

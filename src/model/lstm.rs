@@ -28,12 +28,21 @@ impl Lstm {
     /// `shape` is valid.
     pub(super) fn new(shape: &ModelShape) -> Self {
         let (window, fields, hidden) = (shape.window, shape.fields, shape.hidden.clone());
-        Self { window, fields, hidden, codes: shape.codes(), latent: shape.latent }
+        Self {
+            window,
+            fields,
+            hidden,
+            codes: shape.codes(),
+            latent: shape.latent,
+        }
     }
 
     /// `(inputs, outputs)` of the layers of one side.
     fn layers(inputs: usize, widths: impl Iterator<Item = usize> + Clone) -> Vec<(usize, usize)> {
-        std::iter::once(inputs).chain(widths.clone()).zip(widths).collect()
+        std::iter::once(inputs)
+            .chain(widths.clone())
+            .zip(widths)
+            .collect()
     }
 
     fn encoder(&self) -> Vec<(usize, usize)> {
@@ -48,7 +57,10 @@ impl Lstm {
 /// The weights of one layer, in libtorch's order: of the input, of the layer itself, and their biases; gates in the order
 /// input, forget, cell, output.
 fn memory(part: &str, layer: usize, inputs: usize, outputs: usize) -> [Parameter; LAYER] {
-    let (name, bound) = (|weight: &str| format!("{part}.{layer}.{weight}"), 1.0 / (outputs as f32).sqrt());
+    let (name, bound) = (
+        |weight: &str| format!("{part}.{layer}.{weight}"),
+        1.0 / (outputs as f32).sqrt(),
+    );
     [
         Parameter::uniform(name("weight_ih"), &[4 * outputs, inputs], bound),
         Parameter::uniform(name("weight_hh"), &[4 * outputs, outputs], bound),
@@ -60,8 +72,16 @@ fn memory(part: &str, layer: usize, inputs: usize, outputs: usize) -> [Parameter
 /// One layer over `x`, `[n, window, inputs]`: what it gives at each step, `[n, window, outputs]`, and at last, `[n, outputs]`.
 fn run(weights: &[Tensor], x: &Tensor, outputs: usize) -> Result<(Tensor, Tensor), TchError> {
     let zero = Tensor::f_zeros([1, x.size()[0], outputs as i64], (x.f_kind()?, x.device()))?;
-    let (steps, last, _) =
-        x.f_lstm(&[&zero, &zero], &weights.iter().collect::<Vec<_>>(), true, 1, 0.0, false, false, true)?;
+    let (steps, last, _) = x.f_lstm(
+        &[&zero, &zero],
+        &weights.iter().collect::<Vec<_>>(),
+        true,
+        1,
+        0.0,
+        false,
+        false,
+        true,
+    )?;
     Ok((steps, last.f_squeeze_dim(0)?))
 }
 
@@ -76,7 +96,11 @@ impl Architecture for Lstm {
         for (layer, (inputs, outputs)) in self.decoder().into_iter().enumerate() {
             all.extend(memory("decoder", layer, inputs, outputs));
         }
-        all.extend(Parameter::affine("output", self.hidden.first().copied().unwrap_or(0), self.fields));
+        all.extend(Parameter::affine(
+            "output",
+            self.hidden.first().copied().unwrap_or(0),
+            self.fields,
+        ));
         all
     }
 
@@ -91,8 +115,15 @@ impl Architecture for Lstm {
 
     fn decode(&self, weights: &[Tensor], code: &Tensor, _draws: usize) -> Result<Tensor, TchError> {
         let after_encoder = &weights[LAYER * self.hidden.len() + 2..];
-        let mut steps = code.f_unsqueeze(1)?.f_expand([-1, self.window as i64, -1], false)?;
-        for (layer, weights) in self.hidden.iter().rev().zip(after_encoder.chunks_exact(LAYER)) {
+        let mut steps = code
+            .f_unsqueeze(1)?
+            .f_expand([-1, self.window as i64, -1], false)?;
+        for (layer, weights) in self
+            .hidden
+            .iter()
+            .rev()
+            .zip(after_encoder.chunks_exact(LAYER))
+        {
             steps = run(weights, &steps, *layer)?.0;
         }
         affine(after_encoder, LAYER * self.hidden.len(), &steps)?.f_flatten(1, 2)

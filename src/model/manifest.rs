@@ -91,7 +91,8 @@ impl Segment {
 
     /// Whether a record lies in it.
     pub fn holds(&self, series: &str, time: EventTime) -> bool {
-        (self.series.is_empty() || self.series == series) && (self.from..=self.until).contains(&time)
+        (self.series.is_empty() || self.series == series)
+            && (self.from..=self.until).contains(&time)
     }
 }
 
@@ -146,8 +147,14 @@ impl Manifest {
     /// # Errors
     /// A number that JSON cannot hold.
     pub fn content_id(&self) -> Result<String, serde_json::Error> {
-        let content = Self { id: String::new(), created: Timestamp::UNIX_EPOCH, ..self.clone() };
-        let mut id = blake3::hash(&serde_json::to_vec(&content)?).to_hex().to_string();
+        let content = Self {
+            id: String::new(),
+            created: Timestamp::UNIX_EPOCH,
+            ..self.clone()
+        };
+        let mut id = blake3::hash(&serde_json::to_vec(&content)?)
+            .to_hex()
+            .to_string();
         id.truncate(ID_DIGITS);
         Ok(id)
     }
@@ -160,11 +167,20 @@ impl Manifest {
         check_stream(&self.origin.stream)?;
         self.shape.validate()?;
         if self.origin.fields.len() != self.shape.readings() {
-            return Err(ManifestError::Fields { names: self.origin.fields.len(), fields: self.shape.readings() });
+            return Err(ManifestError::Fields {
+                names: self.origin.fields.len(),
+                fields: self.shape.readings(),
+            });
         }
         let metrics = &self.origin.metrics;
-        let losses = [("train_loss", Some(metrics.train_loss)), ("holdout_loss", metrics.holdout_loss)];
-        match losses.into_iter().find_map(|(metric, loss)| Some((metric, loss.filter(|loss| !loss.is_finite())?))) {
+        let losses = [
+            ("train_loss", Some(metrics.train_loss)),
+            ("holdout_loss", metrics.holdout_loss),
+        ];
+        match losses
+            .into_iter()
+            .find_map(|(metric, loss)| Some((metric, loss.filter(|loss| !loss.is_finite())?)))
+        {
             Some((metric, value)) => Err(ManifestError::Metric { metric, value }),
             None => Ok(()),
         }
@@ -176,10 +192,14 @@ impl Manifest {
 /// # Errors
 /// [`ManifestError::StreamName`].
 pub fn check_stream(name: &str) -> Result<(), ManifestError> {
-    let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
+    let plain = name
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
     if plain && (1..=200).contains(&name.len()) && !name.starts_with('.') {
         Ok(())
     } else {
-        Err(ManifestError::StreamName { name: name.to_owned() })
+        Err(ManifestError::StreamName {
+            name: name.to_owned(),
+        })
     }
 }

@@ -33,7 +33,12 @@ pub(super) trait Architecture: Send + std::fmt::Debug {
 
     /// From codes, `[n x draws, latent]`, to the reconstruction, `[n, inputs]`, of each `draws` codes in a row their mean; asked
     /// only of kinds with a code. The last layer is affine: it gives the same mean, of the mean of what comes before it.
-    fn decode(&self, _weights: &[Tensor], _code: &Tensor, _draws: usize) -> Result<Tensor, TchError> {
+    fn decode(
+        &self,
+        _weights: &[Tensor],
+        _code: &Tensor,
+        _draws: usize,
+    ) -> Result<Tensor, TchError> {
         Err(TchError::Shape("a network without a code".to_owned()))
     }
 
@@ -66,7 +71,11 @@ impl Parameter {
     /// 2010, which keeps tanh layers out of saturation).
     pub(super) fn glorot(name: String, size: &[usize], inputs: usize, outputs: usize) -> Self {
         let bound = (6.0 / (inputs + outputs) as f64).sqrt() as f32;
-        Self { name, size: size.to_vec(), start: Start::Uniform(bound) }
+        Self {
+            name,
+            size: size.to_vec(),
+            start: Start::Uniform(bound),
+        }
     }
 
     /// A weight of a layer that a rectifier follows: uniform on +-sqrt(6 / inputs) (He, Zhang, Ren, Sun, ICCV 2015).
@@ -76,23 +85,40 @@ impl Parameter {
 
     /// A weight that begins uniform on +- `bound`.
     pub(super) fn uniform(name: String, size: &[usize], bound: f32) -> Self {
-        Self { name, size: size.to_vec(), start: Start::Uniform(bound) }
+        Self {
+            name,
+            size: size.to_vec(),
+            start: Start::Uniform(bound),
+        }
     }
 
     /// A bias.
     pub(super) fn zero(name: String, size: usize) -> Self {
-        Self { name, size: vec![size], start: Start::Zero }
+        Self {
+            name,
+            size: vec![size],
+            start: Start::Zero,
+        }
     }
 
     /// The bias of the four gates of a memory.
     pub(super) fn forget(name: String, size: usize) -> Self {
-        Self { name, size: vec![size], start: Start::Forget }
+        Self {
+            name,
+            size: vec![size],
+            start: Start::Forget,
+        }
     }
 
     /// Weight and bias of an affine map.
     pub(super) fn affine(part: &str, inputs: usize, outputs: usize) -> [Self; 2] {
         [
-            Self::glorot(format!("{part}.weight"), &[outputs, inputs], inputs, outputs),
+            Self::glorot(
+                format!("{part}.weight"),
+                &[outputs, inputs],
+                inputs,
+                outputs,
+            ),
             Self::zero(format!("{part}.bias"), outputs),
         ]
     }
@@ -100,9 +126,13 @@ impl Parameter {
     fn initialised(&self, rng: &mut ChaCha8Rng) -> Result<Tensor, TchError> {
         let count: usize = self.size.iter().product();
         let values: Vec<f32> = match self.start {
-            Start::Uniform(bound) => (0..count).map(|_| rng.random_range(-bound..=bound)).collect(),
+            Start::Uniform(bound) => (0..count)
+                .map(|_| rng.random_range(-bound..=bound))
+                .collect(),
             Start::Zero => vec![0.0; count],
-            Start::Forget => (0..count).map(|i| if i * 4 / count == 1 { 1.0 } else { 0.0 }).collect(),
+            Start::Forget => (0..count)
+                .map(|i| if i * 4 / count == 1 { 1.0 } else { 0.0 })
+                .collect(),
         };
         Tensor::f_from_slice(&values)?.f_view(sizes(&self.size).as_slice())
     }
@@ -120,7 +150,8 @@ pub(super) fn mean_of(h: Tensor, draws: usize) -> Result<Tensor, TchError> {
     }
     let mut size = h.size();
     size.splice(..1, [-1, draws as i64]);
-    h.f_reshape(size.as_slice())?.f_mean_dim([1i64].as_slice(), false, None::<Kind>)
+    h.f_reshape(size.as_slice())?
+        .f_mean_dim([1i64].as_slice(), false, None::<Kind>)
 }
 
 fn sizes(size: &[usize]) -> Vec<i64> {
@@ -134,7 +165,9 @@ fn architecture(shape: &ModelShape) -> Box<dyn Architecture> {
         ModelKind::Conv2d | ModelKind::Vae2d => Box::new(Conv2d::new(shape)),
         ModelKind::Unet => Box::new(Unet::new(shape)),
         // The kinds that are no networks are never asked for.
-        ModelKind::Dense | ModelKind::Vae | ModelKind::Linear | ModelKind::Torchscript => Box::new(Dense::new(shape)),
+        ModelKind::Dense | ModelKind::Vae | ModelKind::Linear | ModelKind::Torchscript => {
+            Box::new(Dense::new(shape))
+        }
     }
 }
 
@@ -166,25 +199,52 @@ impl Network {
     pub fn initialised(shape: &ModelShape, rng: &mut ChaCha8Rng) -> Result<Self, ModelError> {
         shape.validate()?;
         let architecture = architecture(shape);
-        let weights = architecture.parameters().iter().map(|p| p.initialised(rng)).collect::<Result<_, _>>()?;
-        let draws = if shape.samples == 0 { None } else { Some(draws(shape, rng)?) };
-        Ok(Self { shape: shape.clone(), architecture, weights, draws })
+        let weights = architecture
+            .parameters()
+            .iter()
+            .map(|p| p.initialised(rng))
+            .collect::<Result<_, _>>()?;
+        let draws = if shape.samples == 0 {
+            None
+        } else {
+            Some(draws(shape, rng)?)
+        };
+        Ok(Self {
+            shape: shape.clone(),
+            architecture,
+            weights,
+            draws,
+        })
     }
 
     /// The network with these weights; they are taken out of `weights`.
-    pub(super) fn from_weights(shape: &ModelShape, weights: &mut NamedTensors) -> Result<Self, ModelError> {
+    pub(super) fn from_weights(
+        shape: &ModelShape,
+        weights: &mut NamedTensors,
+    ) -> Result<Self, ModelError> {
         let architecture = architecture(shape);
         let parameters = architecture.parameters();
-        let taken = parameters.iter().map(|p| take_weight(weights, &p.name, &p.size)).collect::<Result<_, _>>()?;
+        let taken = parameters
+            .iter()
+            .map(|p| take_weight(weights, &p.name, &p.size))
+            .collect::<Result<_, _>>()?;
         let draws = match shape.samples {
             0 => None,
             samples => Some(take_weight(weights, DRAWS, &[samples, shape.latent])?),
         };
-        Ok(Self { shape: shape.clone(), architecture, weights: taken, draws })
+        Ok(Self {
+            shape: shape.clone(),
+            architecture,
+            weights: taken,
+            draws,
+        })
     }
 
     /// The same network with each weight replaced by what `f` makes of it: variables for training, copies for keeping.
-    pub(super) fn map_weights(&self, f: impl FnMut(&Tensor) -> Result<Tensor, TchError>) -> Result<Self, TchError> {
+    pub(super) fn map_weights(
+        &self,
+        f: impl FnMut(&Tensor) -> Result<Tensor, TchError>,
+    ) -> Result<Self, TchError> {
         Ok(Self {
             shape: self.shape.clone(),
             architecture: architecture(&self.shape),
@@ -204,7 +264,11 @@ impl Network {
         clean: &Tensor,
         normal: impl FnOnce(usize) -> Vec<f32>,
     ) -> Result<Tensor, TchError> {
-        let error = |y: &Tensor| y.f_sub(clean)?.f_square()?.f_mean_dim([1i64].as_slice(), false, None::<Kind>);
+        let error = |y: &Tensor| {
+            y.f_sub(clean)?
+                .f_square()?
+                .f_mean_dim([1i64].as_slice(), false, None::<Kind>)
+        };
         if self.draws.is_none() {
             return error(&self.architecture.reconstruct(&self.weights, noisy)?);
         }
@@ -212,10 +276,21 @@ impl Network {
         let draw = Tensor::f_from_slice(&normal(mean.numel()))?.f_view_as(&mean)?;
         let code = mean.f_add(&log_variance.f_mul_scalar(0.5)?.f_exp()?.f_mul(&draw)?)?;
         let error = error(&self.architecture.decode(&self.weights, &code, 1)?)?;
-        let variance = error.f_detach()?.f_mean(None::<Kind>)?.f_clamp_min(VARIANCE_MIN)?;
-        let terms = mean.f_square()?.f_add(&log_variance.f_exp()?)?.f_sub(&log_variance)?.f_sub_scalar(1.0)?;
-        let divergence = terms.f_sum_dim_intlist([1i64].as_slice(), false, None::<Kind>)?.f_mul_scalar(0.5)?;
-        let cost = divergence.f_mul(&variance)?.f_mul_scalar(2.0 / self.shape.inputs() as f64)?;
+        let variance = error
+            .f_detach()?
+            .f_mean(None::<Kind>)?
+            .f_clamp_min(VARIANCE_MIN)?;
+        let terms = mean
+            .f_square()?
+            .f_add(&log_variance.f_exp()?)?
+            .f_sub(&log_variance)?
+            .f_sub_scalar(1.0)?;
+        let divergence = terms
+            .f_sum_dim_intlist([1i64].as_slice(), false, None::<Kind>)?
+            .f_mul_scalar(0.5)?;
+        let cost = divergence
+            .f_mul(&variance)?
+            .f_mul_scalar(2.0 / self.shape.inputs() as f64)?;
         error.f_add(&cost)
     }
 
@@ -229,8 +304,13 @@ impl Network {
 
     /// Mean and logarithm of the variance of the code, `[n, latent]` each.
     fn distribution(&self, x: &Tensor) -> Result<(Tensor, Tensor), TchError> {
-        let (encoded, latent) = (self.architecture.encode(&self.weights, x)?, self.shape.latent as i64);
-        let log_variance = encoded.f_narrow(1, latent, latent)?.f_clamp(-LOG_VARIANCE_MAX, LOG_VARIANCE_MAX)?;
+        let (encoded, latent) = (
+            self.architecture.encode(&self.weights, x)?,
+            self.shape.latent as i64,
+        );
+        let log_variance = encoded
+            .f_narrow(1, latent, latent)?
+            .f_clamp(-LOG_VARIANCE_MAX, LOG_VARIANCE_MAX)?;
         Ok((encoded.f_narrow(1, 0, latent)?, log_variance))
     }
 
@@ -239,12 +319,18 @@ impl Network {
         // A picture's layers have several channels of its size.
         let channels = if self.shape.kind.is_spatial() { 4 } else { 1 };
         let values = self.shape.inputs() * self.shape.samples.max(1) * channels;
-        let (rows, most) = (x.size()[0], (BLOCK_VALUES / values).max(1).next_multiple_of(ROWS) as i64);
+        let (rows, most) = (
+            x.size()[0],
+            (BLOCK_VALUES / values).max(1).next_multiple_of(ROWS) as i64,
+        );
         if rows <= most {
             return self.forward(x);
         }
         let block = |start: i64| self.forward(&x.f_narrow(0, start, most.min(rows - start))?);
-        let blocks = (0..rows).step_by(most as usize).map(block).collect::<Result<Vec<_>, _>>()?;
+        let blocks = (0..rows)
+            .step_by(most as usize)
+            .map(block)
+            .collect::<Result<Vec<_>, _>>()?;
         Tensor::f_cat(&blocks, 0)
     }
 
@@ -254,9 +340,17 @@ impl Network {
             return self.architecture.reconstruct(&self.weights, x);
         };
         let (mean, log_variance) = self.distribution(x)?;
-        let spread = log_variance.f_mul_scalar(0.5)?.f_exp()?.f_unsqueeze(1)?.f_mul(draws)?;
-        let codes = mean.f_unsqueeze(1)?.f_add(&spread)?.f_view([-1, self.shape.latent as i64])?;
-        self.architecture.decode(&self.weights, &codes, self.shape.samples)
+        let spread = log_variance
+            .f_mul_scalar(0.5)?
+            .f_exp()?
+            .f_unsqueeze(1)?
+            .f_mul(draws)?;
+        let codes = mean
+            .f_unsqueeze(1)?
+            .f_add(&spread)?
+            .f_view([-1, self.shape.latent as i64])?;
+        self.architecture
+            .decode(&self.weights, &codes, self.shape.samples)
     }
 }
 
@@ -270,7 +364,10 @@ fn draws(shape: &ModelShape, rng: &mut ChaCha8Rng) -> Result<Tensor, TchError> {
             _ => values.extend((0..shape.latent).map(|_| -> f32 { StandardNormal.sample(rng) })),
         }
         if sample % 2 == 1 {
-            values.iter_mut().skip(before + shape.latent).for_each(|x| *x = -*x);
+            values
+                .iter_mut()
+                .skip(before + shape.latent)
+                .for_each(|x| *x = -*x);
         }
     }
     Tensor::f_from_slice(&values)?.f_view([shape.samples as i64, shape.latent as i64])
@@ -287,7 +384,9 @@ impl Autoencoder for Network {
 
     fn encode(&self, x: &Tensor) -> Result<Tensor, ModelError> {
         if !self.shape.kind.has_code() {
-            return Err(ModelError::NoCode { kind: self.shape.kind });
+            return Err(ModelError::NoCode {
+                kind: self.shape.kind,
+            });
         }
         infer(&self.shape, x, |x| self.code(x))
     }
@@ -297,9 +396,19 @@ impl Autoencoder for Network {
     }
 
     fn weights(&self) -> Vec<(String, Tensor)> {
-        let names = self.architecture.parameters().into_iter().map(|parameter| parameter.name);
-        let mut named: Vec<(String, Tensor)> = names.zip(self.weights.iter().map(Tensor::shallow_clone)).collect();
-        named.extend(self.draws.iter().map(|draws| (DRAWS.to_owned(), draws.shallow_clone())));
+        let names = self
+            .architecture
+            .parameters()
+            .into_iter()
+            .map(|parameter| parameter.name);
+        let mut named: Vec<(String, Tensor)> = names
+            .zip(self.weights.iter().map(Tensor::shallow_clone))
+            .collect();
+        named.extend(
+            self.draws
+                .iter()
+                .map(|draws| (DRAWS.to_owned(), draws.shallow_clone())),
+        );
         named
     }
 }

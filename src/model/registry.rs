@@ -99,7 +99,9 @@ impl Registry {
     /// # Errors
     /// The file system's.
     pub fn open(model_dir: impl Into<PathBuf>) -> Result<Self, RegistryError> {
-        let registry = Self { root: model_dir.into() };
+        let registry = Self {
+            root: model_dir.into(),
+        };
         disk::create_folders(&registry.root)?;
         for stream in names(&registry.root)? {
             let folder = registry.root.join(stream);
@@ -133,7 +135,14 @@ impl Registry {
             })
             .collect();
         bundles.sort_by_cached_key(|bundle| {
-            (bundle.manifest.as_ref().ok().map(|manifest| manifest.created), bundle.id.clone())
+            (
+                bundle
+                    .manifest
+                    .as_ref()
+                    .ok()
+                    .map(|manifest| manifest.created),
+                bundle.id.clone(),
+            )
         });
         Ok(bundles)
     }
@@ -144,13 +153,18 @@ impl Registry {
     /// A bad stream name, a file that holds no id, or the file system's.
     pub fn current(&self, stream: &str) -> Result<Option<String>, RegistryError> {
         let path = self.folder(stream)?.join(CURRENT);
-        let Some(bytes) = disk::read_if_there(&path)? else { return Ok(None) };
+        let Some(bytes) = disk::read_if_there(&path)? else {
+            return Ok(None);
+        };
         let text = String::from_utf8_lossy(&bytes);
         let id = text.trim_end();
         if is_id(id) {
             return Ok(Some(id.to_owned()));
         }
-        Err(RegistryError::Current { path, found: id.chars().take(2 * ID_DIGITS).collect() })
+        Err(RegistryError::Current {
+            path,
+            found: id.chars().take(2 * ID_DIGITS).collect(),
+        })
     }
 
     /// Loads the live bundle; `None` where none was promoted yet.
@@ -158,7 +172,9 @@ impl Registry {
     /// # Errors
     /// As [`Self::current`] and [`Self::load`].
     pub fn load_current(&self, stream: &str) -> Result<Option<Bundle>, RegistryError> {
-        self.current(stream)?.map(|id| self.load(stream, &id)).transpose()
+        self.current(stream)?
+            .map(|id| self.load(stream, &id))
+            .transpose()
     }
 
     /// Loads the bundle `id`, given in full.
@@ -169,7 +185,10 @@ impl Registry {
         let path = self.bundle_folder(stream, id)?;
         let bundle = Bundle::load(&path)?;
         if bundle.id() != id {
-            return Err(RegistryError::Misplaced { path, found: bundle.id().to_owned() });
+            return Err(RegistryError::Misplaced {
+                path,
+                found: bundle.id().to_owned(),
+            });
         }
         Ok(bundle)
     }
@@ -189,16 +208,33 @@ impl Registry {
     ///
     /// # Errors
     /// An unknown bundle, or the file system's.
-    pub fn attach(&self, stream: &str, id: &str, name: &str, bytes: &[u8]) -> Result<(), RegistryError> {
-        Ok(disk::replace(&self.bundle_folder(stream, id)?, name, bytes)?)
+    pub fn attach(
+        &self,
+        stream: &str,
+        id: &str,
+        name: &str,
+        bytes: &[u8],
+    ) -> Result<(), RegistryError> {
+        Ok(disk::replace(
+            &self.bundle_folder(stream, id)?,
+            name,
+            bytes,
+        )?)
     }
 
     /// Reads a file that [`Self::attach`] wrote; `None` where there is none.
     ///
     /// # Errors
     /// An unknown bundle, or the file system's.
-    pub fn attached(&self, stream: &str, id: &str, name: &str) -> Result<Option<Vec<u8>>, RegistryError> {
-        Ok(disk::read_if_there(&self.bundle_folder(stream, id)?.join(name))?)
+    pub fn attached(
+        &self,
+        stream: &str,
+        id: &str,
+        name: &str,
+    ) -> Result<Option<Vec<u8>>, RegistryError> {
+        Ok(disk::read_if_there(
+            &self.bundle_folder(stream, id)?.join(name),
+        )?)
     }
 
     /// The one id of the stream that starts with `prefix`.
@@ -206,13 +242,24 @@ impl Registry {
     /// # Errors
     /// A bad stream name; none or several ids that start so.
     pub fn resolve(&self, stream: &str, prefix: &str) -> Result<String, RegistryError> {
-        let mut ids: Vec<String> = self.ids(stream)?.into_iter().filter(|id| id.starts_with(prefix)).collect();
+        let mut ids: Vec<String> = self
+            .ids(stream)?
+            .into_iter()
+            .filter(|id| id.starts_with(prefix))
+            .collect();
         match (ids.pop(), ids.is_empty()) {
             (Some(id), true) => Ok(id),
-            (None, _) => Err(RegistryError::Unknown { stream: stream.to_owned(), prefix: prefix.to_owned() }),
+            (None, _) => Err(RegistryError::Unknown {
+                stream: stream.to_owned(),
+                prefix: prefix.to_owned(),
+            }),
             (Some(last), false) => {
                 ids.push(last);
-                Err(RegistryError::Ambiguous { stream: stream.to_owned(), prefix: prefix.to_owned(), ids })
+                Err(RegistryError::Ambiguous {
+                    stream: stream.to_owned(),
+                    prefix: prefix.to_owned(),
+                    ids,
+                })
             }
         }
     }
@@ -223,8 +270,10 @@ impl Registry {
     /// A bad stream name or the file system's.
     pub fn ids(&self, stream: &str) -> Result<Vec<String>, RegistryError> {
         let folder = self.folder(stream)?;
-        let mut ids: Vec<String> =
-            names(&folder)?.into_iter().filter(|name| is_id(name) && folder.join(name).is_dir()).collect();
+        let mut ids: Vec<String> = names(&folder)?
+            .into_iter()
+            .filter(|name| is_id(name) && folder.join(name).is_dir())
+            .collect();
         ids.sort_unstable();
         Ok(ids)
     }
@@ -232,7 +281,10 @@ impl Registry {
     fn bundle_folder(&self, stream: &str, id: &str) -> Result<PathBuf, RegistryError> {
         let path = self.folder(stream)?.join(id);
         if !is_id(id) || !path.is_dir() {
-            return Err(RegistryError::Unknown { stream: stream.to_owned(), prefix: id.to_owned() });
+            return Err(RegistryError::Unknown {
+                stream: stream.to_owned(),
+                prefix: id.to_owned(),
+            });
         }
         Ok(path)
     }
@@ -250,23 +302,43 @@ fn names(folder: &Path) -> Result<Vec<String>, RegistryError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(failed("list", folder)(error).into()),
     };
-    let names: io::Result<Vec<_>> = entries.map(|entry| Ok(entry?.file_name().into_string().ok())).collect();
-    Ok(names.map_err(failed("list", folder))?.into_iter().flatten().collect())
+    let names: io::Result<Vec<_>> = entries
+        .map(|entry| Ok(entry?.file_name().into_string().ok()))
+        .collect();
+    Ok(names
+        .map_err(failed("list", folder))?
+        .into_iter()
+        .flatten()
+        .collect())
 }
 
 /// Removes the unfinished writes of a stream whose writer is dead.
 fn clean(folder: &Path) -> Result<(), RegistryError> {
-    for name in names(folder)?.iter().filter(|name| name.starts_with(TEMP_PREFIX)) {
+    for name in names(folder)?
+        .iter()
+        .filter(|name| name.starts_with(TEMP_PREFIX))
+    {
         let path = folder.join(name);
         // Gone or unreadable since the listing: then another process is cleaning, or the removal below would fail as well.
-        let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
-        let age = metadata.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok());
+        let Ok(metadata) = fs::symlink_metadata(&path) else {
+            continue;
+        };
+        let age = metadata
+            .modified()
+            .ok()
+            .and_then(|at| SystemTime::now().duration_since(at).ok());
         if age.is_none_or(|age| age <= TEMP_AGE_MAX) {
             continue;
         }
-        let removed = if metadata.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        let removed = if metadata.is_dir() {
+            fs::remove_dir_all(&path)
+        } else {
+            fs::remove_file(&path)
+        };
         match removed {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("remove", &path)(error).into()),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed("remove", &path)(error).into());
+            }
             _ => {}
         }
     }
@@ -274,7 +346,10 @@ fn clean(folder: &Path) -> Result<(), RegistryError> {
 }
 
 fn is_id(name: &str) -> bool {
-    name.len() == ID_DIGITS && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    name.len() == ID_DIGITS
+        && name
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 #[cfg(test)]
@@ -305,7 +380,10 @@ pub(super) mod tests {
         assert_eq!(registry.current("pumps").unwrap(), None);
         assert!(registry.load_current("pumps").unwrap().is_none());
         for bad in ["", ".", "..", "../x", "a/b", ".hidden"] {
-            assert!(matches!(registry.current(bad), Err(RegistryError::Stream(_))), "{bad:?}");
+            assert!(
+                matches!(registry.current(bad), Err(RegistryError::Stream(_))),
+                "{bad:?}"
+            );
         }
     }
 
@@ -317,7 +395,12 @@ pub(super) mod tests {
             assert_eq!(registry.current("pumps").unwrap().as_ref(), Some(id));
             assert_eq!(registry.load_current("pumps").unwrap().unwrap().id(), id);
         }
-        let listed: Vec<_> = registry.list("pumps").unwrap().into_iter().map(|b| (b.id, b.current)).collect();
+        let listed: Vec<_> = registry
+            .list("pumps")
+            .unwrap()
+            .into_iter()
+            .map(|b| (b.id, b.current))
+            .collect();
         assert_eq!(listed, [(older, true), (newer, false)], "oldest first");
     }
 
@@ -329,8 +412,14 @@ pub(super) mod tests {
         assert_eq!(registry.resolve("pumps", &b).unwrap(), b);
         let error = registry.resolve("pumps", &a[..common]).unwrap_err();
         assert!(matches!(&error, RegistryError::Ambiguous { ids, .. } if ids.len() == 2));
-        assert!(matches!(registry.resolve("pumps", "xyz"), Err(RegistryError::Unknown { .. })));
-        assert!(matches!(registry.promote("pumps", &a[..8], "test"), Err(RegistryError::Unknown { .. })));
+        assert!(matches!(
+            registry.resolve("pumps", "xyz"),
+            Err(RegistryError::Unknown { .. })
+        ));
+        assert!(matches!(
+            registry.promote("pumps", &a[..8], "test"),
+            Err(RegistryError::Unknown { .. })
+        ));
     }
 
     #[test]
@@ -345,12 +434,22 @@ pub(super) mod tests {
         ));
         fs::write(folder.join(MANIFEST), b"{").unwrap();
         let listed = registry.list("pumps").unwrap();
-        assert_eq!((listed[0].id.as_str(), listed[0].manifest.is_err()), (b.as_str(), true));
+        assert_eq!(
+            (listed[0].id.as_str(), listed[0].manifest.is_err()),
+            (b.as_str(), true)
+        );
         assert!(listed[1].current && listed[1].manifest.is_ok());
         assert_eq!(registry.current("pumps").unwrap(), Some(a.clone()));
 
         fs::write(registry.root().join("pumps").join(CURRENT), "not an id").unwrap();
-        assert!(registry.load_current("pumps").err().unwrap().to_string().contains("promote a bundle"));
+        assert!(
+            registry
+                .load_current("pumps")
+                .err()
+                .unwrap()
+                .to_string()
+                .contains("promote a bundle")
+        );
         assert_eq!(registry.list("pumps").unwrap().len(), 2);
         registry.promote("pumps", &a, "test").unwrap();
         assert_eq!(registry.current("pumps").unwrap(), Some(a));
@@ -362,14 +461,19 @@ pub(super) mod tests {
         let folder = registry.root().join("pumps");
         fs::remove_dir_all(folder.join(&b)).unwrap();
         fs::rename(folder.join(&a), folder.join(&b)).unwrap();
-        assert!(matches!(registry.load("pumps", &b), Err(RegistryError::Misplaced { found, .. }) if found == a));
+        assert!(
+            matches!(registry.load("pumps", &b), Err(RegistryError::Misplaced { found, .. }) if found == a)
+        );
     }
 
     #[test]
     fn remains_of_a_dead_writer_are_ignored_and_cleaned_but_not_the_work_of_a_living_one() {
         let (_dir, registry, [a, b]) = with_two();
         let folder = registry.root().join("pumps");
-        let (dead, living) = (folder.join(format!(".tmp-{a}-0")), folder.join(format!(".tmp-{b}-0")));
+        let (dead, living) = (
+            folder.join(format!(".tmp-{a}-0")),
+            folder.join(format!(".tmp-{b}-0")),
+        );
         let dead_file = folder.join(".tmp-current-0");
         for path in [&dead, &living] {
             fs::create_dir(path).unwrap();
@@ -384,7 +488,9 @@ pub(super) mod tests {
         // Names in use by a writer, dead or alive, do not keep another from writing.
         registry.promote("pumps", &a, "test").unwrap();
         fs::remove_dir_all(folder.join(&b)).unwrap();
-        example(ModelKind::Dense, 2, 1_000).save(registry.root()).unwrap();
+        example(ModelKind::Dense, 2, 1_000)
+            .save(registry.root())
+            .unwrap();
 
         let registry = Registry::open(registry.root()).unwrap();
         assert!(!dead.exists() && !dead_file.exists() && living.exists());

@@ -31,7 +31,9 @@ pub enum ScalerError {
         fields: usize,
     },
     /// A reading that is missing or not a finite number.
-    #[error("row {row}, field {field} holds {value}; only finite readings can be learned from: leave the row out")]
+    #[error(
+        "row {row}, field {field} holds {value}; only finite readings can be learned from: leave the row out"
+    )]
     NotFinite {
         /// Which row, from 0.
         row: usize,
@@ -41,7 +43,9 @@ pub enum ScalerError {
         value: f64,
     },
     /// Readings so far apart that their variance is no finite number.
-    #[error("the readings of field {field} lie too far apart for a variance: declare its physical range (min, max)")]
+    #[error(
+        "the readings of field {field} lie too far apart for a variance: declare its physical range (min, max)"
+    )]
     Spread {
         /// Which field, from 0.
         field: usize,
@@ -64,14 +68,19 @@ impl Scaler {
     /// No whole row, a value that is not finite, or a spread without a finite variance.
     pub fn fit(rows: &[f64], fields: usize) -> Result<Self, ScalerError> {
         if fields == 0 || rows.is_empty() || !rows.len().is_multiple_of(fields) {
-            return Err(ScalerError::Rows { values: rows.len(), fields });
+            return Err(ScalerError::Rows {
+                values: rows.len(),
+                fields,
+            });
         }
         let mut mean = vec![0.0; fields];
         let mut squares = vec![0.0; fields];
         let mut count = 0.0;
         for (row, values) in rows.chunks_exact(fields).enumerate() {
             count += 1.0;
-            for (field, ((&value, mean), squares)) in values.iter().zip(&mut mean).zip(&mut squares).enumerate() {
+            for (field, ((&value, mean), squares)) in
+                values.iter().zip(&mut mean).zip(&mut squares).enumerate()
+            {
                 if !value.is_finite() {
                     return Err(ScalerError::NotFinite { row, field, value });
                 }
@@ -86,8 +95,10 @@ impl Scaler {
             .map(|(squares, mean)| (squares / count).sqrt().max(1e-3 * mean.abs().max(1.0)))
             .collect();
         // Checked apart: `max` above would hide a NaN behind the floor.
-        if let Some(field) =
-            squares.iter().zip(&mean).position(|(squares, mean)| !(squares.is_finite() && mean.is_finite()))
+        if let Some(field) = squares
+            .iter()
+            .zip(&mean)
+            .position(|(squares, mean)| !(squares.is_finite() && mean.is_finite()))
         {
             return Err(ScalerError::Spread { field });
         }
@@ -119,7 +130,10 @@ impl Scaler {
 
     /// The reading of `field` whose scaled value is `z`, in the unit of the sensor; NaN where there is no such field.
     pub fn unscale(&self, field: usize, z: f64) -> f64 {
-        self.mean.get(field).zip(self.sd.get(field)).map_or(f64::NAN, |(mean, sd)| mean + z * sd)
+        self.mean
+            .get(field)
+            .zip(self.sd.get(field))
+            .map_or(f64::NAN, |(mean, sd)| mean + z * sd)
     }
 }
 
@@ -131,14 +145,29 @@ mod tests {
 
     #[test]
     fn offset_of_a_billion_cancels_nothing() {
-        let small: Vec<f64> = (0..1000).map(|i| (f64::from(i) * 0.7).sin() * 1e6).collect();
+        let small: Vec<f64> = (0..1000)
+            .map(|i| (f64::from(i) * 0.7).sin() * 1e6)
+            .collect();
         let shifted: Vec<f64> = small.iter().map(|x| x + 1e9).collect();
-        let (a, b) = (Scaler::fit(&small, 1).unwrap(), Scaler::fit(&shifted, 1).unwrap());
-        assert!((b.mean[0] - a.mean[0] - 1e9).abs() < 1e-5, "{} {}", a.mean[0], b.mean[0]);
+        let (a, b) = (
+            Scaler::fit(&small, 1).unwrap(),
+            Scaler::fit(&shifted, 1).unwrap(),
+        );
+        assert!(
+            (b.mean[0] - a.mean[0] - 1e9).abs() < 1e-5,
+            "{} {}",
+            a.mean[0],
+            b.mean[0]
+        );
         // The floor at 1e9 is 1e6: compare the unfloored part by a spread above it.
         let wide: Vec<f64> = small.iter().map(|x| x * 10.0 + 1e9).collect();
         let wide = Scaler::fit(&wide, 1).unwrap();
-        assert!((wide.sd[0] / (a.sd[0] * 10.0) - 1.0).abs() < 1e-12, "{} {}", wide.sd[0], a.sd[0]);
+        assert!(
+            (wide.sd[0] / (a.sd[0] * 10.0) - 1.0).abs() < 1e-12,
+            "{} {}",
+            wide.sd[0],
+            a.sd[0]
+        );
         assert_eq!(b.sd[0], 1e-3 * b.mean[0]);
     }
 
@@ -154,7 +183,10 @@ mod tests {
 
     #[test]
     fn windows_repeat_the_fields() {
-        let scaler = Scaler { mean: vec![1.0, 10.0], sd: vec![2.0, 5.0] };
+        let scaler = Scaler {
+            mean: vec![1.0, 10.0],
+            sd: vec![2.0, 5.0],
+        };
         let mut z = [0.0f32; 4];
         scaler.scale_into(&[3.0, 5.0, -1.0, 20.0], &mut z);
         assert_eq!(z, [1.0, -1.0, -1.0, 2.0]);
@@ -162,11 +194,33 @@ mod tests {
 
     #[test]
     fn rows_that_cannot_be_learned_are_named() {
-        assert_eq!(Scaler::fit(&[1.0, 2.0, 3.0], 2), Err(ScalerError::Rows { values: 3, fields: 2 }));
-        assert_eq!(Scaler::fit(&[], 2), Err(ScalerError::Rows { values: 0, fields: 2 }));
+        assert_eq!(
+            Scaler::fit(&[1.0, 2.0, 3.0], 2),
+            Err(ScalerError::Rows {
+                values: 3,
+                fields: 2
+            })
+        );
+        assert_eq!(
+            Scaler::fit(&[], 2),
+            Err(ScalerError::Rows {
+                values: 0,
+                fields: 2
+            })
+        );
         let missing = Scaler::fit(&[1.0, 2.0, 3.0, f64::NAN], 2).unwrap_err();
-        assert!(matches!(missing, ScalerError::NotFinite { row: 1, field: 1, .. }));
-        assert_eq!(Scaler::fit(&[1e300, -1e300], 1), Err(ScalerError::Spread { field: 0 }));
+        assert!(matches!(
+            missing,
+            ScalerError::NotFinite {
+                row: 1,
+                field: 1,
+                ..
+            }
+        ));
+        assert_eq!(
+            Scaler::fit(&[1e300, -1e300], 1),
+            Err(ScalerError::Spread { field: 0 })
+        );
     }
 
     proptest! {

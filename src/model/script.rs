@@ -97,7 +97,10 @@ pub enum ScriptError {
 pub fn allow(streams: &[Stream]) {
     let mut allowed = ALLOWED.lock().unwrap_or_else(PoisonError::into_inner);
     allowed.extend(
-        streams.iter().filter_map(|stream| stream.model.script.clone()).map(|script| (script.sha256, script.path)),
+        streams
+            .iter()
+            .filter_map(|stream| stream.model.script.clone())
+            .map(|script| (script.sha256, script.path)),
     );
 }
 
@@ -115,25 +118,44 @@ impl Script {
     /// See [`ScriptError`].
     pub fn load(shape: &ModelShape) -> Result<Self, ModelError> {
         let sha256 = shape.script.clone().unwrap_or_default();
-        let allowed = ALLOWED.lock().unwrap_or_else(PoisonError::into_inner).get(&sha256).cloned();
-        let path = allowed.ok_or_else(|| ScriptError::NotAllowed { sha256: sha256.clone() })?;
+        let allowed = ALLOWED
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&sha256)
+            .cloned();
+        let path = allowed.ok_or_else(|| ScriptError::NotAllowed {
+            sha256: sha256.clone(),
+        })?;
         let bytes = disk::read(&path).map_err(ScriptError::from)?;
         let found = sha256_of(&bytes);
         if found != sha256 {
-            return Err(ScriptError::Checksum { path, found, expected: sha256 }.into());
+            return Err(ScriptError::Checksum {
+                path,
+                found,
+                expected: sha256,
+            }
+            .into());
         }
-        let fails = |source| ScriptError::Module { path: path.clone(), source };
+        let fails = |source| ScriptError::Module {
+            path: path.clone(),
+            source,
+        };
         // What a graph optimiser makes of it may differ from one pass to the next; a score must not.
         tch::jit::f_set_graph_executor_optimize(false).map_err(fails)?;
         let mut module = CModule::load_data(&mut bytes.as_slice()).map_err(fails)?;
         module.f_set_eval().map_err(fails)?;
-        let script = Self { shape: shape.clone(), module };
+        let script = Self {
+            shape: shape.clone(),
+            module,
+        };
         script.try_out(&path)?;
         Ok(script)
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
-        let y = self.module.forward_ts(&[x.f_view(self.size(-1).as_slice())?])?;
+        let y = self
+            .module
+            .forward_ts(&[x.f_view(self.size(-1).as_slice())?])?;
         y.f_reshape([-1, self.shape.inputs() as i64])
     }
 
@@ -153,19 +175,36 @@ impl Script {
         let tried = tch::no_grad(|| -> Result<(Tensor, Tensor), TchError> {
             // Plain numbers within two standard deviations, and other rows behind them.
             let count = 2 * TRIAL_ROWS * self.shape.inputs() as i64;
-            let x = Tensor::f_arange(count, (Kind::Float, tch::Device::Cpu))?.f_sin()?.f_mul_scalar(2.0)?;
+            let x = Tensor::f_arange(count, (Kind::Float, tch::Device::Cpu))?
+                .f_sin()?
+                .f_mul_scalar(2.0)?;
             let x = x.f_view(self.size(2 * TRIAL_ROWS).as_slice())?;
             Ok((run(&x.f_narrow(0, 0, TRIAL_ROWS)?)?, run(&x)?))
         });
-        let (alone, together) = tried.map_err(|source| ScriptError::Module { path: path.clone(), source })?;
+        let (alone, together) = tried.map_err(|source| ScriptError::Module {
+            path: path.clone(),
+            source,
+        })?;
         let kind = alone.kind();
         if alone.size() != given || kind != Kind::Float || together.size()[0] != 2 * TRIAL_ROWS {
-            return Err(ScriptError::Shape { path, given, found: alone.size(), kind });
+            return Err(ScriptError::Shape {
+                path,
+                given,
+                found: alone.size(),
+                kind,
+            });
         }
         let difference = || -> Result<f64, TchError> {
-            alone.f_sub(&together.f_narrow(0, 0, TRIAL_ROWS)?)?.f_abs()?.f_max()?.f_double_value(&[])
+            alone
+                .f_sub(&together.f_narrow(0, 0, TRIAL_ROWS)?)?
+                .f_abs()?
+                .f_max()?
+                .f_double_value(&[])
         };
-        match difference().map_err(|source| ScriptError::Module { path: path.clone(), source })? {
+        match difference().map_err(|source| ScriptError::Module {
+            path: path.clone(),
+            source,
+        })? {
             difference if !difference.is_finite() => Err(ScriptError::NotFinite { path }),
             difference if difference > TRIAL_TOLERANCE => Err(ScriptError::Rows { path }),
             _ => Ok(()),
@@ -190,7 +229,9 @@ impl Autoencoder for Script {
     /// # Errors
     /// [`ModelError::NoCode`]: what is inside of a module is its own.
     fn encode(&self, _: &Tensor) -> Result<Tensor, ModelError> {
-        Err(ModelError::NoCode { kind: self.shape.kind })
+        Err(ModelError::NoCode {
+            kind: self.shape.kind,
+        })
     }
 
     fn member(&self, number: usize) -> Option<&dyn Autoencoder> {

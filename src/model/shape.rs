@@ -59,7 +59,10 @@ pub struct ModelShape {
 }
 
 /// Manifests of kinds without a size do not mention it: their ids are what they were before there was one.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over references")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands over references"
+)]
 fn is_zero(size: &usize) -> bool {
     *size == 0
 }
@@ -81,7 +84,9 @@ pub enum ShapeError {
         most: usize,
     },
     /// Tiles that are none, or too small for the layers.
-    #[error("{values} values are no square tile of side {tile} with 1 or 3 channels that {halvings} layers can halve")]
+    #[error(
+        "{values} values are no square tile of side {tile} with 1 or 3 channels that {halvings} layers can halve"
+    )]
     Tile {
         /// Values of a tile.
         values: usize,
@@ -169,28 +174,70 @@ pub enum ShapeError {
 
 impl ModelShape {
     /// A single model of a kind; kernel and samples are those of `config/default.toml` where the kind has them.
-    pub fn new(kind: ModelKind, window: usize, fields: usize, hidden: &[usize], latent: usize) -> Self {
+    pub fn new(
+        kind: ModelKind,
+        window: usize,
+        fields: usize,
+        hidden: &[usize],
+        latent: usize,
+    ) -> Self {
         let (hidden, context, time_zone) = (hidden.to_vec(), Vec::new(), TimeZone::UTC);
-        let sizes = Model { kind, hidden, latent, kernel: 5, samples: 8, context, time_zone, script: None };
+        let sizes = Model {
+            kind,
+            hidden,
+            latent,
+            kernel: 5,
+            samples: 8,
+            context,
+            time_zone,
+            script: None,
+        };
         Self::of(&sizes, window, fields)
     }
 
     /// The shape of a single model for records of `fields` fields with the settings' sizes, of which it takes those that its kind has.
     pub fn of(model: &Model, window: usize, fields: usize) -> Self {
         let kind = model.kind;
-        let hidden = if kind.has_layers() { model.hidden.clone() } else { Vec::new() };
+        let hidden = if kind.has_layers() {
+            model.hidden.clone()
+        } else {
+            Vec::new()
+        };
         let script = model.script.as_ref().map(|script| script.sha256.clone());
         let latent = if kind.has_code() { model.latent } else { 0 };
-        let kernel = if kind.is_convolutional() { model.kernel } else { 0 };
-        let samples = if kind.is_variational() { model.samples } else { 0 };
+        let kernel = if kind.is_convolutional() {
+            model.kernel
+        } else {
+            0
+        };
+        let samples = if kind.is_variational() {
+            model.samples
+        } else {
+            0
+        };
         let context = model.context.clone();
         let fields = fields + context::width(&context);
-        Self { kind, window, fields, context, hidden, latent, members: 1, kernel, tile: 0, script, samples }
+        Self {
+            kind,
+            window,
+            fields,
+            context,
+            hidden,
+            latent,
+            members: 1,
+            kernel,
+            tile: 0,
+            script,
+            samples,
+        }
     }
 
     /// The shape of a model for tiles of `side` x `side` pixels.
     pub fn of_tiles(model: &Model, side: usize, channels: usize) -> Self {
-        Self { tile: side, ..Self::of(model, 1, side.saturating_mul(side).saturating_mul(channels)) }
+        Self {
+            tile: side,
+            ..Self::of(model, 1, side.saturating_mul(side).saturating_mul(channels))
+        }
     }
 
     /// Channels of a tile; 0 for records of readings.
@@ -219,30 +266,53 @@ impl ModelShape {
     /// The first size that is outside its allowed range, named with that range.
     pub fn validate(&self) -> Result<(), ShapeError> {
         let inputs = self.inputs();
-        let is_large = self.kind.is_spatial() || (self.kind == ModelKind::Torchscript && self.tile > 0);
-        let most = if is_large { TILE_INPUTS_MAX } else { INPUTS_MAX };
+        let is_large =
+            self.kind.is_spatial() || (self.kind == ModelKind::Torchscript && self.tile > 0);
+        let most = if is_large {
+            TILE_INPUTS_MAX
+        } else {
+            INPUTS_MAX
+        };
         if !(1..=most).contains(&inputs) {
-            return Err(ShapeError::Inputs { window: self.window, fields: self.fields, most });
+            return Err(ShapeError::Inputs {
+                window: self.window,
+                fields: self.fields,
+                most,
+            });
         }
         self.validate_tile()?;
         if self.scored() == 0 {
-            return Err(ShapeError::NothingScored { fields: self.fields });
+            return Err(ShapeError::NothingScored {
+                fields: self.fields,
+            });
         }
         if self.hidden.len() > HIDDEN_LAYERS_MAX {
-            return Err(ShapeError::HiddenLayers { found: self.hidden.len() });
+            return Err(ShapeError::HiddenLayers {
+                found: self.hidden.len(),
+            });
         }
-        if let Some((layer, &width)) =
-            self.hidden.iter().enumerate().find(|(_, width)| !(1..=WIDTH_MAX).contains(*width))
+        if let Some((layer, &width)) = self
+            .hidden
+            .iter()
+            .enumerate()
+            .find(|(_, width)| !(1..=WIDTH_MAX).contains(*width))
         {
             return Err(ShapeError::HiddenWidth { layer, width });
         }
         if !(1..=MEMBERS_MAX).contains(&self.members) {
-            return Err(ShapeError::Members { found: self.members });
+            return Err(ShapeError::Members {
+                found: self.members,
+            });
         }
         self.validate_kind()?;
         let least = usize::from(self.kind.has_layers() && self.kind.has_code());
         if !(least..inputs).contains(&self.latent) {
-            return Err(ShapeError::Latent { kind: self.kind, latent: self.latent, inputs, least });
+            return Err(ShapeError::Latent {
+                kind: self.kind,
+                latent: self.latent,
+                inputs,
+                least,
+            });
         }
         Ok(())
     }
@@ -253,10 +323,15 @@ impl ModelShape {
             return Ok(());
         }
         let halvings = halvings(self.kind, self.hidden.len());
-        let is_square = matches!(self.channels(), 1 | 3) && self.tile * self.tile * self.channels() == self.fields;
+        let is_square = matches!(self.channels(), 1 | 3)
+            && self.tile * self.tile * self.channels() == self.fields;
         match is_square && self.window == 1 && self.tile >> halvings >= 2 {
             true => Ok(()),
-            false => Err(ShapeError::Tile { values: self.fields, tile: self.tile, halvings }),
+            false => Err(ShapeError::Tile {
+                values: self.fields,
+                tile: self.tile,
+                halvings,
+            }),
         }
     }
 
@@ -265,7 +340,9 @@ impl ModelShape {
         let kind = self.kind;
         match kind {
             _ if !kind.has_layers() && !self.hidden.is_empty() => {
-                return Err(ShapeError::HiddenOfLinear { found: self.hidden.len() });
+                return Err(ShapeError::HiddenOfLinear {
+                    found: self.hidden.len(),
+                });
             }
             ModelKind::Torchscript if self.script.is_none() => return Err(ShapeError::NoScript),
             ModelKind::Linear | ModelKind::Dense | ModelKind::Torchscript => {}
@@ -275,16 +352,33 @@ impl ModelShape {
         if kind.is_windowed() && self.window < 2 {
             return Err(ShapeError::Window { kind });
         }
-        let fits = |has: bool, value: usize, most: usize| if has { (1..=most).contains(&value) } else { value == 0 };
+        let fits = |has: bool, value: usize, most: usize| {
+            if has {
+                (1..=most).contains(&value)
+            } else {
+                value == 0
+            }
+        };
         let allowed = |has: bool, range: String| if has { range } else { "none".to_owned() };
         let (convolves, draws) = (kind.is_convolutional(), kind.is_variational());
-        if !fits(convolves, self.kernel, KERNEL_MAX) || (convolves && self.kernel.is_multiple_of(2)) {
+        if !fits(convolves, self.kernel, KERNEL_MAX) || (convolves && self.kernel.is_multiple_of(2))
+        {
             let allowed = allowed(convolves, format!("an odd one, 1 to {KERNEL_MAX}"));
-            return Err(ShapeError::Size { name: "kernel", found: self.kernel, allowed, kind });
+            return Err(ShapeError::Size {
+                name: "kernel",
+                found: self.kernel,
+                allowed,
+                kind,
+            });
         }
         if !fits(draws, self.samples, SAMPLES_MAX) {
             let allowed = allowed(draws, format!("1 to {SAMPLES_MAX}"));
-            return Err(ShapeError::Size { name: "samples", found: self.samples, allowed, kind });
+            return Err(ShapeError::Size {
+                name: "samples",
+                found: self.samples,
+                allowed,
+                kind,
+            });
         }
         Ok(())
     }
@@ -301,7 +395,11 @@ impl ModelShape {
 
     /// What the encoder gives: the code, or the mean and the logarithm of the variance of a variational one.
     pub fn codes(&self) -> usize {
-        if self.kind.is_variational() { 2 * self.latent } else { self.latent }
+        if self.kind.is_variational() {
+            2 * self.latent
+        } else {
+            self.latent
+        }
     }
 }
 
@@ -318,35 +416,79 @@ pub fn halvings(kind: ModelKind, layers: usize) -> usize {
 mod tests {
     use super::*;
 
-    fn shape(kind: ModelKind, window: usize, fields: usize, hidden: &[usize], latent: usize) -> ModelShape {
-        ModelShape { hidden: hidden.to_vec(), ..ModelShape::new(kind, window, fields, hidden, latent) }
+    fn shape(
+        kind: ModelKind,
+        window: usize,
+        fields: usize,
+        hidden: &[usize],
+        latent: usize,
+    ) -> ModelShape {
+        ModelShape {
+            hidden: hidden.to_vec(),
+            ..ModelShape::new(kind, window, fields, hidden, latent)
+        }
     }
 
     #[test]
     fn reference_shapes_are_valid() {
         shape(ModelKind::Dense, 1, 8, &[16], 2).validate().unwrap();
-        shape(ModelKind::Dense, 20, 8, &[64, 32], 4).validate().unwrap();
+        shape(ModelKind::Dense, 20, 8, &[64, 32], 4)
+            .validate()
+            .unwrap();
         shape(ModelKind::Linear, 1, 8, &[], 7).validate().unwrap();
         shape(ModelKind::Linear, 1, 1, &[], 0).validate().unwrap();
-        assert_eq!(shape(ModelKind::Dense, 1, 8, &[16, 5], 2).encoder_widths(), [8, 16, 5, 2]);
+        assert_eq!(
+            shape(ModelKind::Dense, 1, 8, &[16, 5], 2).encoder_widths(),
+            [8, 16, 5, 2]
+        );
     }
 
     #[test]
     fn each_bad_size_is_named_with_what_is_allowed() {
         let cases = [
-            (shape(ModelKind::Dense, 0, 8, &[], 1), "gives 0 inputs; allowed are 1 to 4096"),
-            (shape(ModelKind::Dense, usize::MAX, 2, &[], 1), "allowed are 1 to 4096"),
-            (shape(ModelKind::Dense, 1, 8, &[16, 0], 2), "hidden layer 1 has width 0; allowed are 1 to 4096"),
-            (shape(ModelKind::Dense, 1, 8, &[1; 9], 2), "9 hidden layers; allowed are 0 to 8"),
-            (shape(ModelKind::Dense, 1, 8, &[16], 0), "latent 0 of a dense model with 8 inputs; allowed are 1 to 7"),
-            (shape(ModelKind::Dense, 1, 8, &[16], 8), "allowed are 1 to 7"),
-            (shape(ModelKind::Dense, 1, 1, &[16], 1), "window of 2 or more"),
-            (shape(ModelKind::Linear, 1, 8, &[], 8), "latent 8 of a linear model with 8 inputs; allowed are 0 to 7"),
-            (shape(ModelKind::Linear, 1, 8, &[16], 2), "choose kind dense"),
+            (
+                shape(ModelKind::Dense, 0, 8, &[], 1),
+                "gives 0 inputs; allowed are 1 to 4096",
+            ),
+            (
+                shape(ModelKind::Dense, usize::MAX, 2, &[], 1),
+                "allowed are 1 to 4096",
+            ),
+            (
+                shape(ModelKind::Dense, 1, 8, &[16, 0], 2),
+                "hidden layer 1 has width 0; allowed are 1 to 4096",
+            ),
+            (
+                shape(ModelKind::Dense, 1, 8, &[1; 9], 2),
+                "9 hidden layers; allowed are 0 to 8",
+            ),
+            (
+                shape(ModelKind::Dense, 1, 8, &[16], 0),
+                "latent 0 of a dense model with 8 inputs; allowed are 1 to 7",
+            ),
+            (
+                shape(ModelKind::Dense, 1, 8, &[16], 8),
+                "allowed are 1 to 7",
+            ),
+            (
+                shape(ModelKind::Dense, 1, 1, &[16], 1),
+                "window of 2 or more",
+            ),
+            (
+                shape(ModelKind::Linear, 1, 8, &[], 8),
+                "latent 8 of a linear model with 8 inputs; allowed are 0 to 7",
+            ),
+            (
+                shape(ModelKind::Linear, 1, 8, &[16], 2),
+                "choose kind dense",
+            ),
         ];
         for (shape, part) in cases {
             let message = shape.validate().unwrap_err().to_string();
-            assert!(message.contains(part), "{message:?} does not contain {part:?}");
+            assert!(
+                message.contains(part),
+                "{message:?} does not contain {part:?}"
+            );
         }
     }
 }

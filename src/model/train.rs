@@ -58,7 +58,9 @@ pub enum TrainError {
         rows: usize,
     },
     /// A scaled value that is NaN or infinite.
-    #[error("row {row} holds a value that is not finite; leave rows with missing readings out of the training")]
+    #[error(
+        "row {row} holds a value that is not finite; leave rows with missing readings out of the training"
+    )]
     NotFinite {
         /// Which row, from 0.
         row: usize,
@@ -127,22 +129,42 @@ pub fn fit(
     shape.validate()?;
     use_one_thread();
     let inputs = shape.inputs();
-    if let Some(&start) = rows.train.iter().chain(rows.held_out).find(|&&start| start + inputs > rows.values.len()) {
-        return Err(ModelError::Rows { values: rows.values.len().saturating_sub(start), inputs }.into());
+    if let Some(&start) = rows
+        .train
+        .iter()
+        .chain(rows.held_out)
+        .find(|&&start| start + inputs > rows.values.len())
+    {
+        return Err(ModelError::Rows {
+            values: rows.values.len().saturating_sub(start),
+            inputs,
+        }
+        .into());
     }
     if let Some(at) = rows.values.iter().position(|value| !value.is_finite()) {
-        return Err(TrainError::NotFinite { row: at / shape.fields });
+        return Err(TrainError::NotFinite {
+            row: at / shape.fields,
+        });
     }
-    let data = Data { inputs, values: rows.values, train: rows.train, held_out: rows.held_out };
+    let data = Data {
+        inputs,
+        values: rows.values,
+        train: rows.train,
+        held_out: rows.held_out,
+    };
     if data.train.len() < ROWS_MIN {
-        return Err(TrainError::TooFewRows { rows: data.train.len() });
+        return Err(TrainError::TooFewRows {
+            rows: data.train.len(),
+        });
     }
     match shape.kind {
         ModelKind::Linear => {
             let model = Linear::fit(&data.tensor(data.train)?, shape, settings.trim)?;
             at_once(Box::new(model), &data, settings, on_epoch)
         }
-        ModelKind::Torchscript => at_once(Box::new(Script::load(shape)?), &data, settings, on_epoch),
+        ModelKind::Torchscript => {
+            at_once(Box::new(Script::load(shape)?), &data, settings, on_epoch)
+        }
         _ => gradient::fit(&data, shape, start, settings, on_epoch),
     }
 }
@@ -179,20 +201,45 @@ fn at_once(
     on_epoch: &mut dyn FnMut(&Epoch) -> ControlFlow<()>,
 ) -> Result<Trained, TrainError> {
     let train_loss = trimmed_loss(&*model, data, data.train, settings.trim)?;
-    let holdout_loss = data.holdout().map(|starts| trimmed_loss(&*model, data, starts, settings.trim)).transpose()?;
-    if on_epoch(&Epoch { number: 1, of: 1, train_loss, holdout_loss }).is_break() {
+    let holdout_loss = data
+        .holdout()
+        .map(|starts| trimmed_loss(&*model, data, starts, settings.trim))
+        .transpose()?;
+    if on_epoch(&Epoch {
+        number: 1,
+        of: 1,
+        train_loss,
+        holdout_loss,
+    })
+    .is_break()
+    {
         return Err(TrainError::Cancelled { epoch: 1 });
     }
-    Ok(Trained { model, epochs: 1, best_epoch: 1, train_loss, holdout_loss })
+    Ok(Trained {
+        model,
+        epochs: 1,
+        best_epoch: 1,
+        train_loss,
+        holdout_loss,
+    })
 }
 
 /// Mean square error per input over the rows, less the `trim` part of them with the largest error; NaN where any is.
-fn trimmed_loss(model: &dyn Autoencoder, data: &Data<'_>, starts: &[usize], trim: f64) -> Result<f64, ModelError> {
+fn trimmed_loss(
+    model: &dyn Autoencoder,
+    data: &Data<'_>,
+    starts: &[usize],
+    trim: f64,
+) -> Result<f64, ModelError> {
     let mut losses = Vec::with_capacity(starts.len());
     for part in starts.chunks(part_rows(data.inputs)) {
         let rows = data.tensor(part)?;
         let squares = model.reconstruct(&rows)?.f_sub(&rows)?.f_square()?;
-        losses.extend(Vec::<f64>::try_from(&squares.f_mean_dim([1i64].as_slice(), false, None::<Kind>)?)?);
+        losses.extend(Vec::<f64>::try_from(&squares.f_mean_dim(
+            [1i64].as_slice(),
+            false,
+            None::<Kind>,
+        )?)?);
     }
     losses.sort_unstable_by(f64::total_cmp);
     let keep = (losses.len() - (trim * losses.len() as f64).floor() as usize).max(1);

@@ -32,10 +32,17 @@ impl Architecture for Unet {
         let (n, channels) = (self.layers.count(), &self.layers.channels);
         let mut all = Vec::with_capacity(4 * n);
         for i in 0..n {
-            all.extend(self.layers.kernels(&format!("encoder.{i}"), channels[i], channels[i + 1]));
+            all.extend(
+                self.layers
+                    .kernels(&format!("encoder.{i}"), channels[i], channels[i + 1]),
+            );
         }
         for (layer, i) in (1..n).rev().enumerate() {
-            all.extend(self.layers.kernels(&format!("decoder.{layer}"), channels[i + 1] + channels[i], channels[i]));
+            all.extend(self.layers.kernels(
+                &format!("decoder.{layer}"),
+                channels[i + 1] + channels[i],
+                channels[i],
+            ));
         }
         all.extend(self.layers.kernels("out", channels[1], channels[0]));
         all
@@ -43,17 +50,35 @@ impl Architecture for Unet {
 
     fn reconstruct(&self, weights: &[Tensor], x: &Tensor) -> Result<Tensor, TchError> {
         let n = self.layers.count();
-        let mut h = x.f_view([-1, self.layers.channels[0] as i64, self.sides[0], self.sides[0]])?;
+        let mut h = x.f_view([
+            -1,
+            self.layers.channels[0] as i64,
+            self.sides[0],
+            self.sides[0],
+        ])?;
         let mut seen = Vec::with_capacity(n);
         for layer in 0..n {
-            h = self.layers.convolve(weights, 2 * layer, &h, if layer == 0 { 1 } else { 2 })?.f_relu_()?;
+            h = self
+                .layers
+                .convolve(weights, 2 * layer, &h, if layer == 0 { 1 } else { 2 })?
+                .f_relu_()?;
             seen.push(h.shallow_clone());
         }
         seen.pop();
         for (layer, (skip, side)) in seen.iter().zip(&self.sides).rev().enumerate() {
             let up = h.f_upsample_nearest2d([*side, *side], None, None)?;
-            h = self.layers.convolve(weights, 2 * (n + layer), &Tensor::f_cat(&[&up, skip], 1)?, 1)?.f_relu_()?;
+            h = self
+                .layers
+                .convolve(
+                    weights,
+                    2 * (n + layer),
+                    &Tensor::f_cat(&[&up, skip], 1)?,
+                    1,
+                )?
+                .f_relu_()?;
         }
-        self.layers.convolve(weights, 2 * (2 * n - 1), &h, 1)?.f_flatten(1, 3)
+        self.layers
+            .convolve(weights, 2 * (2 * n - 1), &h, 1)?
+            .f_flatten(1, 3)
     }
 }

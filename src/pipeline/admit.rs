@@ -68,30 +68,57 @@ impl Pipeline {
     ) -> Result<Admitted, (RejectReason, String)> {
         let full = |_| {
             let max = self.stream.record.max_series;
-            let detail = format!("series {:?} is new and the partition holds record.max_series = {max}", record.series);
+            let detail = format!(
+                "series {:?} is new and the partition holds record.max_series = {max}",
+                record.series
+            );
             (RejectReason::TooManySeries, detail)
         };
-        let (stored, new) = (|| load(record.partition, &record.series), || SeriesState::new(values.len()));
-        let slot = table.slot(record.partition, &record.series, stored, new).map_err(full)?;
-        let mut item = Item { slot, ..Item::default() };
-        let Some(found) = table.get_mut(slot) else { return Ok(Admitted { item, before: None, out_of_order: false }) };
+        let (stored, new) = (
+            || load(record.partition, &record.series),
+            || SeriesState::new(values.len()),
+        );
+        let slot = table
+            .slot(record.partition, &record.series, stored, new)
+            .map_err(full)?;
+        let mut item = Item {
+            slot,
+            ..Item::default()
+        };
+        let Some(found) = table.get_mut(slot) else {
+            return Ok(Admitted {
+                item,
+                before: None,
+                out_of_order: false,
+            });
+        };
         let before = found.state.gate.newest();
         // What a record with a wrong time would let expire is kept: the gate rejects the record.
-        let expired = found.state.expired(self.stream.keep.expire_after, record.time);
+        let expired = found
+            .state
+            .expired(self.stream.keep.expire_after, record.time);
         let mut anew = expired.then(|| SeriesState::new(values.len()));
         let state = anew.as_mut().unwrap_or(&mut found.state);
         let (time, verdict, order) = match &self.resample {
             None => {
-                let checked = self.gate.check(&mut state.gate, record.time, arrival, values);
+                let checked = self
+                    .gate
+                    .check(&mut state.gate, record.time, arrival, values);
                 (record.time, checked.verdict, checked.order)
             }
             Some(plan) => {
-                let order = self.gate.check_time(&mut state.gate, record.time, arrival, None)?;
+                let order = self
+                    .gate
+                    .check_time(&mut state.gate, record.time, arrival, None)?;
                 let restarts = matches!(order, gate::Order::SetBack { .. });
                 let slots = state.resample.get_or_insert_default();
                 item.row = plan.push(slots, record.time, values, restarts);
                 match &item.row {
-                    Some(row) => (row.time, self.gate.check_values(&mut state.gate, &row.values), order),
+                    Some(row) => (
+                        row.time,
+                        self.gate.check_values(&mut state.gate, &row.values),
+                        order,
+                    ),
                     None => {
                         item.place = Place::Slot;
                         (record.time, GateVerdict::Pass, order)
@@ -105,7 +132,8 @@ impl Pipeline {
         }
         if let Some(state) = anew {
             // Its second half waits until the records before it in the batch have been judged.
-            (found.state.gate, found.state.window, found.state.resample) = (state.gate, state.window, state.resample);
+            (found.state.gate, found.state.window, found.state.resample) =
+                (state.gate, state.window, state.resample);
             found.state.cadence.start_anew();
             item.anew = true;
         }
@@ -124,7 +152,11 @@ impl Pipeline {
             }
             GateVerdict::Pass | GateVerdict::Reject(..) => {}
         }
-        Ok(Admitted { item, before, out_of_order: order != gate::Order::InOrder })
+        Ok(Admitted {
+            item,
+            before,
+            out_of_order: order != gate::Order::InOrder,
+        })
     }
 
     /// Adds a record to its series' window, and the window, where it is full, to those of the batch.
@@ -142,12 +174,20 @@ impl Pipeline {
         let values = told.as_deref().unwrap_or(values);
         if window <= 1 {
             model.scorer.scale_onto(values, windows);
-            return Place::Window { index: windows.len() / values.len() - 1, spans_gap: false };
+            return Place::Window {
+                index: windows.len() / values.len() - 1,
+                spans_gap: false,
+            };
         }
         let state = state.window.get_or_insert_default();
         state.note(time, model.gap_us);
-        if state.push(window, stride, values, |readings| model.scorer.scale_onto(readings, windows)) {
-            Place::Window { index: windows.len() / (window * values.len()) - 1, spans_gap: state.spans_gap(window) }
+        if state.push(window, stride, values, |readings| {
+            model.scorer.scale_onto(readings, windows)
+        }) {
+            Place::Window {
+                index: windows.len() / (window * values.len()) - 1,
+                spans_gap: state.spans_gap(window),
+            }
         } else if state.is_between(window, stride, values.len()) {
             Place::Between
         } else {

@@ -64,16 +64,33 @@ pub(super) fn prepare(
     before: Option<&Model>,
 ) -> Result<(Model, Vec<Normal>), PipelineError> {
     let names = |fields: &mut dyn Iterator<Item = &str>| fields.collect::<Vec<_>>().join(", ");
-    let found = names(&mut bundle.manifest.origin.fields.iter().map(|field| field.name.as_str()));
+    let found = names(
+        &mut bundle
+            .manifest
+            .origin
+            .fields
+            .iter()
+            .map(|field| field.name.as_str()),
+    );
     let wanted = names(&mut stream.record.fields.iter().map(|field| field.name.as_str()));
     let (context, wanted_context) = (&bundle.manifest.shape.context, &stream.model.context);
     if context != wanted_context {
         let (bundle, stream) = (bundle.id().into(), stream.name.clone());
         let (found, wanted) = (format!("{context:?}"), format!("{wanted_context:?}"));
-        return Err(PipelineError::Context { bundle, stream, found, wanted });
+        return Err(PipelineError::Context {
+            bundle,
+            stream,
+            found,
+            wanted,
+        });
     }
     if found != wanted {
-        return Err(PipelineError::Fields { bundle: bundle.id().into(), stream: stream.name.clone(), found, wanted });
+        return Err(PipelineError::Fields {
+            bundle: bundle.id().into(),
+            stream: stream.name.clone(),
+            found,
+            wanted,
+        });
     }
     let c = &bundle.calibration;
     let normals = c
@@ -94,12 +111,35 @@ pub(super) fn prepare(
     let id: Arc<str> = bundle.id().into();
     let tag = super::tag(&id);
     let before = before.map(|model| {
-        let sds = model.scorer.bundle().calibration.scaler.sd.iter().zip(&bundle.calibration.scaler.sd);
-        (model.tag, sds.take(stream.record.fields.len()).map(|(old, new)| old / new).collect())
+        let sds = model
+            .scorer
+            .bundle()
+            .calibration
+            .scaler
+            .sd
+            .iter()
+            .zip(&bundle.calibration.scaler.sd);
+        (
+            model.tag,
+            sds.take(stream.record.fields.len())
+                .map(|(old, new)| old / new)
+                .collect(),
+        )
     });
     let gap_us = gap_us(stream, c.period_micros);
     let scorer = Scorer::new(bundle, &stream.score)?;
-    Ok((Model { id, tag, scorer, threshold, template, before, gap_us }, normals))
+    Ok((
+        Model {
+            id,
+            tag,
+            scorer,
+            threshold,
+            template,
+            before,
+            gap_us,
+        },
+        normals,
+    ))
 }
 
 impl Pipeline {
@@ -119,7 +159,9 @@ impl Pipeline {
         let state = &mut slot.state;
         let judgement = match (&self.model, evidence) {
             _ if !faults.is_empty() => {
-                done.counts.faults.extend(faults.iter().map(|fault| fault.kind));
+                done.counts
+                    .faults
+                    .extend(faults.iter().map(|fault| fault.kind));
                 Judgement::Faulty(faults)
             }
             (Some(model), Some(evidence)) => {
@@ -133,22 +175,47 @@ impl Pipeline {
             (Some(_), None) => Judgement::Learning,
             (None, _) => {
                 let image = item.file.clone();
-                let row = TrainingRow { series: record.series.to_string(), time, values: values.to_vec(), image };
+                let row = TrainingRow {
+                    series: record.series.to_string(),
+                    time,
+                    values: values.to_vec(),
+                    image,
+                };
                 done.learned.push((record.message, row));
                 Judgement::Learning
             }
         };
         let bundle = self.model.as_ref().map_or("", |model| &model.id);
-        let spans_gap = matches!(item.place, Place::Window { spans_gap: true, .. });
+        let spans_gap = matches!(
+            item.place,
+            Place::Window {
+                spans_gap: true,
+                ..
+            }
+        );
         let (partition, offset) = (record.partition, record.offset);
-        let at = RecordRef { series: &slot.series, time, partition, offset, bundle, warms_up, spans_gap };
+        let at = RecordRef {
+            series: &slot.series,
+            time,
+            partition,
+            offset,
+            bundle,
+            warms_up,
+            spans_gap,
+        };
         let scoring = state.scoring.as_ref();
         let row = match evidence {
             Some(Evidence::Row(residual)) => self.model.as_ref().zip(scoring).zip(Some(residual)),
             _ => None,
         };
-        let shares = || row.map_or(Vec::new(), |((model, s), r)| self.shares(model, s, values, r.expected));
-        let mut step = self.episode.step(&mut state.episode, &at, &judgement, shares);
+        let shares = || {
+            row.map_or(Vec::new(), |((model, s), r)| {
+                self.shares(model, s, values, r.expected)
+            })
+        };
+        let mut step = self
+            .episode
+            .step(&mut state.episode, &at, &judgement, shares);
         if step.verdict != Verdict::Normal
             && let Some(((model, s), _)) = row
         {
@@ -157,7 +224,11 @@ impl Pipeline {
         if let (Some(Evidence::Image(inspected, image)), Some(model)) = (evidence, &self.model) {
             self.point_out(model, inspected, image, &mut step.alerts, done);
         }
-        let threshold = if let Judgement::Scored { threshold, .. } = judgement { Some(threshold) } else { None };
+        let threshold = if let Judgement::Scored { threshold, .. } = judgement {
+            Some(threshold)
+        } else {
+            None
+        };
         done.counts.count(step.verdict);
         done.alerts.extend(step.alerts);
         done.outcomes.push(Outcome {
@@ -174,8 +245,17 @@ impl Pipeline {
     }
 
     /// Adds to alerts where on the image their evidence is.
-    fn point_out(&self, model: &Model, inspected: &Inspected, image: &Image, alerts: &mut [Alert], done: &mut Done) {
-        let shows = |alert: &&mut Alert| alert.kind == AlertKind::Anomaly && alert.event != AlertEvent::Close;
+    fn point_out(
+        &self,
+        model: &Model,
+        inspected: &Inspected,
+        image: &Image,
+        alerts: &mut [Alert],
+        done: &mut Done,
+    ) {
+        let shows = |alert: &&mut Alert| {
+            alert.kind == AlertKind::Anomaly && alert.event != AlertEvent::Close
+        };
         for alert in alerts.iter_mut().filter(shows) {
             let deviations = model.scorer.deviations(inspected);
             alert.regions = error_map::regions(&deviations, image);
@@ -183,7 +263,8 @@ impl Pipeline {
             if self.stream.output.heat_maps.is_some() {
                 // A region begins at half of the peak, which is above the threshold.
                 let full = inspected.scored.score.max(f64::MIN_POSITIVE);
-                done.heat_maps.push((alert.id.clone(), heat_map::png(image, &deviations, full)));
+                done.heat_maps
+                    .push((alert.id.clone(), heat_map::png(image, &deviations, full)));
             }
         }
     }
@@ -192,10 +273,18 @@ impl Pipeline {
     /// normal takes its present readings for the baseline. Both end with the bundle; the next one learns from the records.
     pub fn teach(&self, state: &mut SeriesState, feedback: &Feedback) {
         let Some(model) = &self.model else { return };
-        let Some(scoring) = state.scoring.as_mut().filter(|scoring| scoring.bundle == model.tag) else { return };
+        let Some(scoring) = state
+            .scoring
+            .as_mut()
+            .filter(|scoring| scoring.bundle == model.tag)
+        else {
+            return;
+        };
         match feedback.says {
             Says::FalseAlarm if feedback.bundle.as_deref() == Some(&*model.id) => {
-                scoring.threshold.lift_above(&model.threshold, feedback.peak_score.unwrap_or(0.0));
+                scoring
+                    .threshold
+                    .lift_above(&model.threshold, feedback.peak_score.unwrap_or(0.0));
             }
             Says::NewNormal => {
                 scoring.chart.rebase();
@@ -205,23 +294,43 @@ impl Pipeline {
         }
     }
 
-    fn shares(&self, model: &Model, state: &ScoringState, values: &[f64], expected: &[f32]) -> Vec<FieldShare> {
+    fn shares(
+        &self,
+        model: &Model,
+        state: &ScoringState,
+        values: &[f64],
+        expected: &[f32],
+    ) -> Vec<FieldShare> {
         let shares = model.scorer.shares(&state.chart);
-        let fields = self.stream.record.fields.iter().zip(values.iter().zip(expected)).zip(shares).enumerate();
+        let fields = self
+            .stream
+            .record
+            .fields
+            .iter()
+            .zip(values.iter().zip(expected))
+            .zip(shares)
+            .enumerate();
         fields
-            .map(|(index, ((field, (&value, &expected)), share))| FieldShare {
-                name: field.name.clone(),
-                value,
-                expected: model.scorer.expected(index, expected),
-                share,
-            })
+            .map(
+                |(index, ((field, (&value, &expected)), share))| FieldShare {
+                    name: field.name.clone(),
+                    value,
+                    expected: model.scorer.expected(index, expected),
+                    share,
+                },
+            )
             .collect()
     }
 }
 
 impl Model {
     /// What the model makes of the windows of a batch, or of its images.
-    pub(super) fn look(&self, stream: &Stream, windows: Vec<f32>, images: &[&Image]) -> Result<Found, ScoreError> {
+    pub(super) fn look(
+        &self,
+        stream: &Stream,
+        windows: Vec<f32>,
+        images: &[&Image],
+    ) -> Result<Found, ScoreError> {
         match &stream.image {
             Some(format) => Ok(Found::Images(self.scorer.inspect(images, format)?)),
             None => Ok(Found::Rows(self.scorer.forward(windows)?)),
@@ -229,19 +338,34 @@ impl Model {
     }
 
     /// Chart and threshold of one record.
-    fn score<'j>(&self, state: &mut SeriesState, evidence: Evidence<'_>) -> (Judgement<'j>, Scored) {
+    fn score<'j>(
+        &self,
+        state: &mut SeriesState,
+        evidence: Evidence<'_>,
+    ) -> (Judgement<'j>, Scored) {
         let alerting = state.episode.anomaly_open();
         let scoring = match &mut state.scoring {
-            Some(scoring) if scoring.bundle == self.tag && scoring.threshold.fits(&self.threshold) => scoring,
+            Some(scoring)
+                if scoring.bundle == self.tag && scoring.threshold.fits(&self.threshold) =>
+            {
+                scoring
+            }
             other => {
                 // Another bundle is live: thresholds and baselines start anew, so that no alert comes from the change. A
                 // series that alerts keeps its deviation: a new baseline would take the fault for normal.
-                let alerts_on = other.as_ref().filter(|_| alerting).zip(self.before.as_ref());
+                let alerts_on = other
+                    .as_ref()
+                    .filter(|_| alerting)
+                    .zip(self.before.as_ref());
                 let chart = match alerts_on {
                     Some((old, (tag, by))) if old.bundle == *tag => old.chart.rescaled(by),
                     _ => ChartState::default(),
                 };
-                other.insert(ScoringState { bundle: self.tag, chart, threshold: self.template.clone() })
+                other.insert(ScoringState {
+                    bundle: self.tag,
+                    chart,
+                    threshold: self.template.clone(),
+                })
             }
         };
         let scored = match evidence {
@@ -253,7 +377,14 @@ impl Model {
         let threshold = scoring.threshold.value(&self.threshold);
         if alerting && scored.score <= threshold {
             // Between clear and alert while an episode is open: neither an outlier nor to be learned from.
-            return (Judgement::Scored { score: scored.score, threshold, missing }, scored);
+            return (
+                Judgement::Scored {
+                    score: scored.score,
+                    threshold,
+                    missing,
+                },
+                scored,
+            );
         }
         let step = scoring.threshold.step(&self.threshold, scored.score);
         if step.relearning {
@@ -261,12 +392,22 @@ impl Model {
             scoring.chart.rebase();
             scoring.threshold = self.template.clone();
         }
-        (Judgement::Scored { score: scored.score, threshold: step.threshold, missing }, scored)
+        (
+            Judgement::Scored {
+                score: scored.score,
+                threshold: step.threshold,
+                missing,
+            },
+            scored,
+        )
     }
 }
 
 /// The index of the largest share; `None` where all are 0.
 fn largest(shares: &[f64]) -> Option<usize> {
-    let (index, share) = shares.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1))?;
+    let (index, share) = shares
+        .iter()
+        .enumerate()
+        .max_by(|a, b| a.1.total_cmp(b.1))?;
     (*share > 0.0).then_some(index)
 }

@@ -20,7 +20,11 @@ impl Reader {
     }
 
     /// Decodes messages from `first` on, and tells which is the first that was not looked at.
-    pub(super) fn decode<'a>(&mut self, messages: &[Message<'a>], first: usize) -> (Batch<'a>, usize) {
+    pub(super) fn decode<'a>(
+        &mut self,
+        messages: &[Message<'a>],
+        first: usize,
+    ) -> (Batch<'a>, usize) {
         match self {
             Self::Readings(decoder) => (decoder.decode(messages), messages.len()),
             Self::Images(decoder) => decoder.decode(messages, first),

@@ -50,8 +50,12 @@ pub struct ScoringState {
 impl SeriesState {
     /// Whether a series that was silent from its newest record until `at` starts anew.
     pub fn expired(&self, expire_after: Duration, at: EventTime) -> bool {
-        let silent = self.gate.newest().map_or(0, |newest| at.micros_since(newest));
-        !expire_after.is_zero() && u128::try_from(silent).is_ok_and(|us| us > expire_after.as_micros())
+        let silent = self
+            .gate
+            .newest()
+            .map_or(0, |newest| at.micros_since(newest));
+        !expire_after.is_zero()
+            && u128::try_from(silent).is_ok_and(|us| us > expire_after.as_micros())
     }
 
     /// Whether an alert of the series is open: it has to be closed before the series can be forgotten.
@@ -120,7 +124,17 @@ impl SeriesTable {
     pub fn new(max_series: usize) -> Self {
         let began = Instant::now();
         let (now, hasher, slots, free, index, dirty, unstored) = Default::default();
-        Self { max_series, began, now, hasher, slots, free, index, dirty, unstored }
+        Self {
+            max_series,
+            began,
+            now,
+            hasher,
+            slots,
+            free,
+            index,
+            dirty,
+            unstored,
+        }
     }
 
     /// A batch begins: what it asks for is asked for now.
@@ -175,7 +189,10 @@ impl SeriesTable {
         let touched = self.now;
         let hash = self.hasher.hash_one(series);
         let held = self.index.entry(partition).or_default();
-        let slot = match held.slots.find(hash, |&slot| name(&self.slots, slot) == series) {
+        let slot = match held
+            .slots
+            .find(hash, |&slot| name(&self.slots, slot) == series)
+        {
             Some(&slot) => slot,
             None => {
                 let state = match load() {
@@ -190,7 +207,14 @@ impl SeriesTable {
                     self.slots.push(None);
                     self.slots.len() - 1
                 });
-                let new = Slot { series: series.into(), partition, state, dirty: false, unstored: false, touched };
+                let new = Slot {
+                    series: series.into(),
+                    partition,
+                    state,
+                    dirty: false,
+                    unstored: false,
+                    touched,
+                };
                 self.slots[slot] = Some(Box::new(new));
                 let rehash = |&slot: &usize| self.hasher.hash_one(name(&self.slots, slot));
                 held.slots.insert_unique(hash, slot, rehash);
@@ -206,18 +230,26 @@ impl SeriesTable {
 
     /// How many series of a partition are in memory.
     pub fn in_partition(&self, partition: i32) -> usize {
-        self.index.get(&partition).map_or(0, |held| held.slots.len())
+        self.index
+            .get(&partition)
+            .map_or(0, |held| held.slots.len())
     }
 
     /// The slots of a partition's series in memory.
     pub fn slots_of(&self, partition: i32) -> Vec<usize> {
-        self.index.get(&partition).map_or(Vec::new(), |held| held.slots.iter().copied().collect())
+        self.index
+            .get(&partition)
+            .map_or(Vec::new(), |held| held.slots.iter().copied().collect())
     }
 
     /// The slot of a series that is in memory.
     pub fn find(&self, partition: i32, series: &str) -> Option<usize> {
         let held = self.index.get(&partition)?;
-        held.slots.find(self.hasher.hash_one(series), |&slot| name(&self.slots, slot) == series).copied()
+        held.slots
+            .find(self.hasher.hash_one(series), |&slot| {
+                name(&self.slots, slot) == series
+            })
+            .copied()
     }
 
     /// The series in a slot was changed by something else than a record of its own.
@@ -244,19 +276,33 @@ impl SeriesTable {
 
     /// The series that changed since the last call, whether committed or not.
     pub fn take_unstored(&mut self) -> impl Iterator<Item = &Slot> {
-        take(&mut self.slots, &mut self.unstored, |slot| slot.unstored = false)
+        take(&mut self.slots, &mut self.unstored, |slot| {
+            slot.unstored = false
+        })
     }
 
     /// Lets series leave memory that are committed and stored as they are: those that were not asked for in `idle`, and,
     /// while more than `max` are held, the ones that were not for longest. Returns how many left.
     pub fn evict(&mut self, idle: Duration, max: usize) -> usize {
-        let idle_before = self.began.elapsed().checked_sub(idle).map_or(0, |at| at.as_secs());
+        let idle_before = self
+            .began
+            .elapsed()
+            .checked_sub(idle)
+            .map_or(0, |at| at.as_secs());
         let mut clean: Vec<(u32, usize)> = Vec::new();
         for (slot, held) in self.slots.iter().enumerate() {
-            clean.extend(held.as_ref().filter(|held| !held.dirty && !held.unstored).map(|held| (held.touched, slot)));
+            clean.extend(
+                held.as_ref()
+                    .filter(|held| !held.dirty && !held.unstored)
+                    .map(|held| (held.touched, slot)),
+            );
         }
         // A tenth more than needed, so that not every new series costs a pass over all of them.
-        let excess = if self.len() > max { (self.len() - max + max / 10).min(clean.len()) } else { 0 };
+        let excess = if self.len() > max {
+            (self.len() - max + max / 10).min(clean.len())
+        } else {
+            0
+        };
         if (1..clean.len()).contains(&excess) {
             clean.select_nth_unstable(excess - 1);
         }
@@ -274,7 +320,9 @@ impl SeriesTable {
         if let Some(gone) = self.slots[slot].take() {
             self.free.push(slot);
             let entry = self.index.get_mut(&gone.partition).and_then(|held| {
-                held.slots.find_entry(self.hasher.hash_one(&*gone.series), |&found| found == slot).ok()
+                held.slots
+                    .find_entry(self.hasher.hash_one(&*gone.series), |&found| found == slot)
+                    .ok()
             });
             if let Some(entry) = entry {
                 entry.remove();
@@ -309,14 +357,21 @@ fn take<'s>(
 }
 
 fn name(slots: &[Option<Box<Slot>>], slot: usize) -> &str {
-    slots.get(slot).and_then(Option::as_ref).map_or("", |held| &held.series)
+    slots
+        .get(slot)
+        .and_then(Option::as_ref)
+        .map_or("", |held| &held.series)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn ask(table: &mut SeriesTable, series: &str, stored: Option<SeriesState>) -> Result<usize, TooManySeries> {
+    fn ask(
+        table: &mut SeriesTable,
+        series: &str,
+        stored: Option<SeriesState>,
+    ) -> Result<usize, TooManySeries> {
         table.begin_batch();
         table.slot(0, series, || stored, || SeriesState::new(1))
     }
@@ -345,14 +400,25 @@ mod tests {
             let slot = ask(&mut table, name, None).unwrap();
             table.get_mut(slot).unwrap().touched = second as u32;
         }
-        assert_eq!(table.evict(Duration::from_secs(3600), 2), 0, "all have changes that are not committed");
+        assert_eq!(
+            table.evict(Duration::from_secs(3600), 2),
+            0,
+            "all have changes that are not committed"
+        );
         drop(table.take_dirty());
-        assert_eq!(table.evict(Duration::from_secs(3600), 2), 0, "or not stored");
+        assert_eq!(
+            table.evict(Duration::from_secs(3600), 2),
+            0,
+            "or not stored"
+        );
         drop(table.take_unstored());
         let slot = ask(&mut table, "b", None).unwrap();
         table.get_mut(slot).unwrap().touched = 0;
         assert_eq!(table.evict(Duration::from_secs(3600), 2), 2);
-        assert_eq!(["a", "b", "c", "d"].map(|name| table.holds(0, name)), [false, true, false, true]);
+        assert_eq!(
+            ["a", "b", "c", "d"].map(|name| table.holds(0, name)),
+            [false, true, false, true]
+        );
         assert_eq!(table.evict(Duration::from_secs(3600), 2), 0);
     }
 

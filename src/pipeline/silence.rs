@@ -89,7 +89,12 @@ impl Watch {
     /// `None` where the stream does not look for silence.
     pub(super) fn new(settings: &settings::Silence) -> Option<Self> {
         let (gateway, clocks, alerts) = (settings.gateway.clone(), HashMap::new(), Vec::new());
-        Some(Self { rules: Rules::new(settings)?, gateway, clocks, alerts })
+        Some(Self {
+            rules: Rules::new(settings)?,
+            gateway,
+            clocks,
+            alerts,
+        })
     }
 
     /// A partition leaves.
@@ -116,7 +121,14 @@ impl Watch {
         self.is_back(slot, before, here, table, plan);
         let clock = self.clocks.entry(here.partition).or_insert_with(|| {
             let (time, shortest) = (here.time, self.rules.at_least());
-            Clock { first: (slot, time), second: None, next: time, since: time, shortest, now: None }
+            Clock {
+                first: (slot, time),
+                second: None,
+                next: time,
+                since: time,
+                shortest,
+                now: None,
+            }
         });
         if let Some(now) = clock.advance(slot, here.time, table.in_partition(here.partition)) {
             self.look(now, here, table, plan);
@@ -131,9 +143,14 @@ impl Watch {
         table: &mut SeriesTable,
         plan: &episode::Plan,
     ) {
-        let (Some(found), Some(before)) = (table.get_mut(slot), before) else { return };
+        let (Some(found), Some(before)) = (table.get_mut(slot), before) else {
+            return;
+        };
         let cadence = &mut found.state.cadence;
-        let (limit, silent) = (self.rules.overdue_after(cadence).unwrap_or(0), cadence.silent);
+        let (limit, silent) = (
+            self.rules.overdue_after(cadence).unwrap_or(0),
+            cadence.silent,
+        );
         self.rules.record(cadence, here.time.micros_since(before));
         if silent == Silent::No {
             return;
@@ -143,23 +160,54 @@ impl Watch {
         match silent {
             Silent::No => {}
             Silent::Alone => {
-                let quiet = Quiet { series: &series, last: before, since: EventTime(before.0 + limit), of: 0 };
-                self.alerts.push((here.record, plan.silence(&quiet, here.place(), Some(here.time))));
+                let quiet = Quiet {
+                    series: &series,
+                    last: before,
+                    since: EventTime(before.0 + limit),
+                    of: 0,
+                };
+                self.alerts.push((
+                    here.record,
+                    plan.silence(&quiet, here.place(), Some(here.time)),
+                ));
             }
             Silent::WithGateway => self.gateway_is_back(&series, here, table, plan),
         }
     }
 
     /// The first of a gateway's series that sends again ends the gateway's silence.
-    fn gateway_is_back(&mut self, series: &str, here: Here<'_>, table: &mut SeriesTable, plan: &episode::Plan) {
-        let Some(name) = self.gateway_of(series).map(of_gateway) else { return };
-        let Some(slot) = table.find(here.partition, &name) else { return };
-        let Some(state) = table.get_mut(slot).map(|found| &mut found.state) else { return };
-        let (silent, last) = (std::mem::take(&mut state.cadence.silent), state.gate.newest());
+    fn gateway_is_back(
+        &mut self,
+        series: &str,
+        here: Here<'_>,
+        table: &mut SeriesTable,
+        plan: &episode::Plan,
+    ) {
+        let Some(name) = self.gateway_of(series).map(of_gateway) else {
+            return;
+        };
+        let Some(slot) = table.find(here.partition, &name) else {
+            return;
+        };
+        let Some(state) = table.get_mut(slot).map(|found| &mut found.state) else {
+            return;
+        };
+        let (silent, last) = (
+            std::mem::take(&mut state.cadence.silent),
+            state.gate.newest(),
+        );
         if let Some(last) = last.filter(|_| silent == Silent::Alone) {
             table.change(slot);
-            let quiet = Quiet { series: &name, last, since: last, of: 0 };
-            self.alerts.push((here.record, plan.silence(&quiet, here.place(), Some(here.time))));
+            let quiet = Quiet {
+                series: &name,
+                last,
+                since: last,
+                of: 0,
+            };
+            self.alerts.push((
+                here.record,
+                plan.silence(&quiet, here.place(), Some(here.time)),
+            ));
         }
     }
 
@@ -168,16 +216,28 @@ impl Watch {
     }
 
     /// Looks at all series of a partition.
-    fn look(&mut self, now: EventTime, here: Here<'_>, table: &mut SeriesTable, plan: &episode::Plan) {
+    fn look(
+        &mut self,
+        now: EventTime,
+        here: Here<'_>,
+        table: &mut SeriesTable,
+        plan: &episode::Plan,
+    ) {
         let (mut overdue, mut gateways) = (Vec::new(), BTreeMap::<String, Gateway>::new());
-        let Some(began) = self.clocks.get(&here.partition).map(|clock| clock.since) else { return };
+        let Some(began) = self.clocks.get(&here.partition).map(|clock| clock.since) else {
+            return;
+        };
         let mut shortest = i64::MAX;
         for slot in table.slots_of(here.partition) {
-            let Some(found) = table.get_mut(slot) else { continue };
+            let Some(found) = table.get_mut(slot) else {
+                continue;
+            };
             let state = &found.state;
             let limit = self.rules.overdue_after(&state.cadence);
             shortest = shortest.min(limit.unwrap_or(self.rules.at_least()));
-            let Some((limit, last)) = limit.zip(state.gate.newest()) else { continue };
+            let Some((limit, last)) = limit.zip(state.gate.newest()) else {
+                continue;
+            };
             let silent_for = now.micros_since(last.max(began));
             if let Some(name) = self.gateway_of(&found.series) {
                 let gateway = gateways.entry(name.to_owned()).or_default();
@@ -185,25 +245,45 @@ impl Watch {
                 gateway.sends |= silent_for < limit / 2;
                 gateway.newest = gateway.newest.max(Some(last));
             }
-            let is_new = silent_for > limit && state.cadence.silent != Silent::Alone && !here.warms_up;
+            let is_new =
+                silent_for > limit && state.cadence.silent != Silent::Alone && !here.warms_up;
             if is_new && !plan.is_muted(&found.series, now) {
-                let (series, since) = (found.series.clone(), EventTime(last.0.saturating_add(limit)));
-                overdue.push(Overdue { slot, series, last, since });
+                let (series, since) = (
+                    found.series.clone(),
+                    EventTime(last.0.saturating_add(limit)),
+                );
+                overdue.push(Overdue {
+                    slot,
+                    series,
+                    last,
+                    since,
+                });
             }
         }
         if let Some(clock) = self.clocks.get_mut(&here.partition) {
             clock.shortest = shortest;
-            clock.next = EventTime(now.0.saturating_add((shortest / LOOKS).clamp(LOOK_EVERY.0, LOOK_EVERY.1)));
+            clock.next = EventTime(
+                now.0
+                    .saturating_add((shortest / LOOKS).clamp(LOOK_EVERY.0, LOOK_EVERY.1)),
+            );
         }
         gateways.retain(|_, gateway| !gateway.sends && gateway.series >= GATEWAY_MIN);
         overdue.sort_by(|a, b| (a.since, &a.series).cmp(&(b.since, &b.series)));
         for found in overdue {
-            let gateway = self.gateway_of(&found.series).and_then(|name| Some((name, gateways.get(name)?)));
+            let gateway = self
+                .gateway_of(&found.series)
+                .and_then(|name| Some((name, gateways.get(name)?)));
             if let Some((name, gateway)) = gateway {
                 self.gateway_is_silent(name, gateway, &found, here, table, plan);
             } else if self.announce(found.slot, Silent::Alone, table) {
-                let quiet = Quiet { series: &found.series, last: found.last, since: found.since, of: 0 };
-                self.alerts.push((here.record, plan.silence(&quiet, here.place(), None)));
+                let quiet = Quiet {
+                    series: &found.series,
+                    last: found.last,
+                    since: found.since,
+                    of: 0,
+                };
+                self.alerts
+                    .push((here.record, plan.silence(&quiet, here.place(), None)));
             }
         }
     }
@@ -220,22 +300,35 @@ impl Watch {
     ) {
         let name = of_gateway(name);
         let last = gateway.newest.unwrap_or(found.last);
-        let fields = table.get_mut(found.slot).map_or(0, |found| found.state.gate.fields());
+        let fields = table
+            .get_mut(found.slot)
+            .map_or(0, |found| found.state.gate.fields());
         let new = || SeriesState::new(fields);
-        let Ok(slot) = table.slot(here.partition, &name, || None, new) else { return };
+        let Ok(slot) = table.slot(here.partition, &name, || None, new) else {
+            return;
+        };
         if self.announce(slot, Silent::Alone, table) {
             if let Some(of_gateway) = table.get_mut(slot) {
                 of_gateway.state.gate = GateState::seen(fields, last);
             }
-            let quiet = Quiet { series: &name, last, since: last, of: gateway.series };
-            self.alerts.push((here.record, plan.silence(&quiet, here.place(), None)));
+            let quiet = Quiet {
+                series: &name,
+                last,
+                since: last,
+                of: gateway.series,
+            };
+            self.alerts
+                .push((here.record, plan.silence(&quiet, here.place(), None)));
         }
         self.announce(found.slot, Silent::WithGateway, table);
     }
 
     /// Notes what has been announced; returns whether that is new.
     fn announce(&self, slot: usize, silent: Silent, table: &mut SeriesTable) -> bool {
-        let Some(found) = table.get_mut(slot).filter(|found| found.state.cadence.silent != silent) else {
+        let Some(found) = table
+            .get_mut(slot)
+            .filter(|found| found.state.cadence.silent != silent)
+        else {
             return false;
         };
         found.state.cadence.silent = silent;
@@ -255,7 +348,11 @@ impl Clock {
         } else {
             self.second = self.second.max(Some(time));
         }
-        let now = if series >= SERIES_MIN { self.second? } else { self.first.1 };
+        let now = if series >= SERIES_MIN {
+            self.second?
+        } else {
+            self.first.1
+        };
         let before = self.now.replace(now);
         if before.is_none_or(|before| now.micros_since(before) > self.shortest / 2) {
             self.since = now;
@@ -266,8 +363,17 @@ impl Clock {
 
 impl<'a> Here<'a> {
     fn place(&self) -> episode::RecordRef<'a> {
-        let (time, partition, offset, bundle) = (self.time, self.partition, self.offset, self.bundle);
-        episode::RecordRef { series: "", time, partition, offset, bundle, warms_up: self.warms_up, spans_gap: false }
+        let (time, partition, offset, bundle) =
+            (self.time, self.partition, self.offset, self.bundle);
+        episode::RecordRef {
+            series: "",
+            time,
+            partition,
+            offset,
+            bundle,
+            warms_up: self.warms_up,
+            spans_gap: false,
+        }
     }
 }
 

@@ -39,10 +39,22 @@ pub struct SeriesStatus {
 
 impl SeriesStatus {
     /// The status of a series of a stream whose live bundle is `bundle`.
-    pub fn new(stream: &Stream, bundle: Option<&Bundle>, partition: i32, series: &str, state: &SeriesState) -> Self {
-        let plan = threshold_plan(stream, bundle.map_or(0, |bundle| bundle.calibration.period_micros));
+    pub fn new(
+        stream: &Stream,
+        bundle: Option<&Bundle>,
+        partition: i32,
+        series: &str,
+        state: &SeriesState,
+    ) -> Self {
+        let plan = threshold_plan(
+            stream,
+            bundle.map_or(0, |bundle| bundle.calibration.period_micros),
+        );
         let live = bundle.map(|bundle| tag(bundle.id()));
-        let scoring = state.scoring.as_ref().filter(|scoring| Some(scoring.bundle) == live);
+        let scoring = state
+            .scoring
+            .as_ref()
+            .filter(|scoring| Some(scoring.bundle) == live);
         Self {
             series: series.to_owned(),
             partition,
@@ -53,15 +65,19 @@ impl SeriesStatus {
             sensor_fault: state.episode.fault_open(),
             threshold: scoring.map(|scoring| scoring.threshold.value(&plan)),
             own_records: scoring.map_or(0, |scoring| scoring.threshold.own_records()),
-            missing_records: scoring
-                .map_or(stream.threshold.min_records, |scoring| scoring.threshold.missing_records(&plan)),
+            missing_records: scoring.map_or(stream.threshold.min_records, |scoring| {
+                scoring.threshold.missing_records(&plan)
+            }),
         }
     }
 }
 
 /// The threshold's constants: a score comes with each window, and records of a series follow each other by `period` microseconds in the training data.
 pub(super) fn threshold_plan(stream: &Stream, period: i64) -> threshold::Plan {
-    let period = stream.threshold.period.unwrap_or_else(|| Duration::from_micros(period.max(1).cast_unsigned()));
+    let period = stream
+        .threshold
+        .period
+        .unwrap_or_else(|| Duration::from_micros(period.max(1).cast_unsigned()));
     threshold::Plan::new(&stream.threshold, period * stream.stride as u32)
 }
 

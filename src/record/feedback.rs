@@ -88,12 +88,18 @@ impl Feedback {
     pub fn subject(&self) -> String {
         match &self.alert {
             Some(id) => id.clone(),
-            None => format!("{}/{}/{}", self.from.as_microsecond(), self.until.as_microsecond(), self.series),
+            None => format!(
+                "{}/{}/{}",
+                self.from.as_microsecond(),
+                self.until.as_microsecond(),
+                self.series
+            ),
         }
     }
 
     /// Whether it is about a record.
     pub fn is_about(&self, series: &str, time: EventTime) -> bool {
-        series == self.series && (self.from.as_microsecond()..=self.until.as_microsecond()).contains(&time.0)
+        series == self.series
+            && (self.from.as_microsecond()..=self.until.as_microsecond()).contains(&time.0)
     }
 }

@@ -25,7 +25,11 @@ pub struct Image {
 impl Image {
     /// Mean over all pixels and channels, 0 to 1.
     pub fn brightness(&self) -> f64 {
-        self.pixels.iter().map(|&pixel| f64::from(pixel)).sum::<f64>() / self.pixels.len().max(1) as f64
+        self.pixels
+            .iter()
+            .map(|&pixel| f64::from(pixel))
+            .sum::<f64>()
+            / self.pixels.len().max(1) as f64
     }
 }
 

@@ -62,12 +62,16 @@ impl Admission {
     /// A batch opened so many anomalies, where the budget allows so many.
     pub fn count(&self, alerts: u64, budgeted: f64) {
         self.alerts.fetch_add(alerts, Ordering::Relaxed);
-        self.budgeted.fetch_add((budgeted / BUDGET_UNIT) as u64, Ordering::Relaxed);
+        self.budgeted
+            .fetch_add((budgeted / BUDGET_UNIT) as u64, Ordering::Relaxed);
     }
 
     /// What was counted since the last call: anomalies opened, and those that the budget allows.
     pub fn take_counts(&self) -> (u64, f64) {
-        (self.alerts.swap(0, Ordering::Relaxed), self.budgeted.swap(0, Ordering::Relaxed) as f64 * BUDGET_UNIT)
+        (
+            self.alerts.swap(0, Ordering::Relaxed),
+            self.budgeted.swap(0, Ordering::Relaxed) as f64 * BUDGET_UNIT,
+        )
     }
 
     /// The smallest priority that still gets in.
@@ -87,7 +91,9 @@ impl Admission {
 
     /// The newest event time of a scored record; `None` before the first.
     pub fn newest(&self) -> Option<EventTime> {
-        Some(self.newest.load(Ordering::Relaxed)).filter(|&micros| micros != i64::MIN).map(EventTime)
+        Some(self.newest.load(Ordering::Relaxed))
+            .filter(|&micros| micros != i64::MIN)
+            .map(EventTime)
     }
 }
 
@@ -122,7 +128,11 @@ const TAUGHT: f64 = 1.0 - 1e-9;
 /// The priority of a run, where a slot is so many microseconds long.
 fn priority(settings: &Retrain, slot: i64, run: &Run) -> f64 {
     let number = run.from().0.div_euclid(slot);
-    let u = if run.taught { TAUGHT } else { uniform(&run.series, number) };
+    let u = if run.taught {
+        TAUGHT
+    } else {
+        uniform(&run.series, number)
+    };
     decay(settings, number.saturating_mul(slot)) - (-u.ln()).ln()
 }
 
@@ -146,7 +156,12 @@ struct Held {
 impl Buffer {
     /// A buffer with the runs that were stored; `slot` is the event time of a slot in microseconds.
     pub fn new(settings: &Retrain, slot: i64, runs: impl IntoIterator<Item = Run>) -> Self {
-        let mut buffer = Self { settings: settings.clone(), slot: slot.max(1), runs: BTreeMap::new(), rows: 0 };
+        let mut buffer = Self {
+            settings: settings.clone(),
+            slot: slot.max(1),
+            runs: BTreeMap::new(),
+            rows: 0,
+        };
         runs.into_iter().for_each(|run| buffer.insert(run));
         buffer
     }
@@ -167,31 +182,52 @@ impl Buffer {
             changed.insert(name, None);
             self.remove(name);
         }
-        changed.into_iter().map(|((partition, offset), run)| (partition, offset, run)).collect()
+        changed
+            .into_iter()
+            .map(|((partition, offset), run)| (partition, offset, run))
+            .collect()
     }
 
     /// Leaves out the records for which `keeps` does not hold. Returns what changed.
     pub fn retain(&mut self, keeps: impl Fn(&str, EventTime) -> bool) -> Vec<Change> {
-        let touched = |held: &Held| held.run.times.iter().any(|&time| !keeps(&held.run.series, time));
-        let names: Vec<(i32, i64)> =
-            self.runs.iter().filter(|(_, held)| touched(held)).map(|(&name, _)| name).collect();
+        let touched = |held: &Held| {
+            held.run
+                .times
+                .iter()
+                .any(|&time| !keeps(&held.run.series, time))
+        };
+        let names: Vec<(i32, i64)> = self
+            .runs
+            .iter()
+            .filter(|(_, held)| touched(held))
+            .map(|(&name, _)| name)
+            .collect();
         let mut changed = BTreeMap::new();
         for name in names {
             changed.insert(name, None);
-            let Some(run) = self.remove(name) else { continue };
+            let Some(run) = self.remove(name) else {
+                continue;
+            };
             let series = run.series.clone();
             for part in run.split(|time| keeps(&series, time)) {
                 changed.insert((part.partition, part.offset), Some(part.clone()));
                 self.insert(part);
             }
         }
-        changed.into_iter().map(|((partition, offset), run)| (partition, offset, run)).collect()
+        changed
+            .into_iter()
+            .map(|((partition, offset), run)| (partition, offset, run))
+            .collect()
     }
 
     /// Tells the lanes what still gets in.
     pub fn publish(&self, admission: &Admission) {
         let full = self.rows >= self.settings.records;
-        let floor = self.runs.values().map(|held| held.priority).fold(f64::INFINITY, f64::min);
+        let floor = self
+            .runs
+            .values()
+            .map(|held| held.priority)
+            .fold(f64::INFINITY, f64::min);
         let floor = if full { floor } else { f64::NEG_INFINITY };
         admission.floor.store(floor.to_bits(), Ordering::Relaxed);
         admission.rank.store(self.largest_rank(), Ordering::Relaxed);
@@ -214,7 +250,11 @@ impl Buffer {
 
     /// How many series have records here.
     pub fn series(&self) -> usize {
-        self.runs.values().map(|held| held.rank).collect::<BTreeSet<u64>>().len()
+        self.runs
+            .values()
+            .map(|held| held.rank)
+            .collect::<BTreeSet<u64>>()
+            .len()
     }
 
     /// Takes over how long a slot is, which a bundle tells.
@@ -235,7 +275,14 @@ impl Buffer {
         let name = (run.partition, run.offset);
         self.remove(name);
         self.rows += run.times.len();
-        self.runs.insert(name, Held { run, priority, rank });
+        self.runs.insert(
+            name,
+            Held {
+                run,
+                priority,
+                rank,
+            },
+        );
     }
 
     fn remove(&mut self, name: (i32, i64)) -> Option<Run> {
@@ -248,7 +295,11 @@ impl Buffer {
     fn largest_rank(&self) -> u64 {
         let most = series_max(&self.settings);
         let ranks: BTreeSet<u64> = self.runs.values().map(|held| held.rank).collect();
-        if ranks.len() < most { u64::MAX } else { ranks.into_iter().nth(most - 1).unwrap_or(u64::MAX) }
+        if ranks.len() < most {
+            u64::MAX
+        } else {
+            ranks.into_iter().nth(most - 1).unwrap_or(u64::MAX)
+        }
     }
 
     /// The run to let go of first: of the series that are too many (their ranks are above `kept`), and then the one of least
@@ -273,15 +324,29 @@ mod tests {
     const DAY: i64 = 86_400_000_000;
 
     fn settings(records: usize) -> Retrain {
-        Retrain { records, half_life: Duration::from_secs(7 * 86_400), ..built_in() }
+        Retrain {
+            records,
+            half_life: Duration::from_secs(7 * 86_400),
+            ..built_in()
+        }
     }
 
     /// A run of ten records, a minute apart, of the series of that number.
     fn run(series: usize, minute: i64) -> Run {
-        let times: Vec<EventTime> = (0..10).map(|row| EventTime((minute + row) * 60_000_000)).collect();
+        let times: Vec<EventTime> = (0..10)
+            .map(|row| EventTime((minute + row) * 60_000_000))
+            .collect();
         let (values, scores) = (vec![0.0; 10], vec![0.0; 10]);
         let (partition, offset) = (series as i32, minute);
-        Run { series: format!("s{series}"), partition, offset, times, values, scores, ..Run::default() }
+        Run {
+            series: format!("s{series}"),
+            partition,
+            offset,
+            times,
+            values,
+            scores,
+            ..Run::default()
+        }
     }
 
     fn filled(records: usize, series: usize, days: i64, backwards: bool) -> Buffer {
@@ -299,7 +364,11 @@ mod tests {
     #[test]
     fn it_is_bounded_and_every_series_has_its_part() {
         let buffer = filled(4_000, 5, 30, false);
-        assert!(buffer.len() <= 4_000 && buffer.len() > 3_900, "{}", buffer.len());
+        assert!(
+            buffer.len() <= 4_000 && buffer.len() > 3_900,
+            "{}",
+            buffer.len()
+        );
         for series in 0..5 {
             let rows = buffer.runs().filter(|run| run.partition == series).count() * 10;
             assert!((500..1_100).contains(&rows), "series {series}: {rows}");
@@ -309,17 +378,30 @@ mod tests {
     #[test]
     fn older_traffic_is_rarer_by_half_with_each_half_life() {
         let buffer = filled(4_000, 5, 28, false);
-        let of_week = |week: i64| buffer.runs().filter(|run| run.from().0 / (7 * DAY) == week).count() as f64;
+        let of_week = |week: i64| {
+            buffer
+                .runs()
+                .filter(|run| run.from().0 / (7 * DAY) == week)
+                .count() as f64
+        };
         for week in 0..3 {
             let ratio = of_week(week + 1) / of_week(week);
-            assert!((1.4..2.8).contains(&ratio), "week {week}: {} {}", of_week(week), of_week(week + 1));
+            assert!(
+                (1.4..2.8).contains(&ratio),
+                "week {week}: {} {}",
+                of_week(week),
+                of_week(week + 1)
+            );
         }
     }
 
     #[test]
     fn the_same_traffic_leaves_the_same_sample() {
         let names = |buffer: &Buffer| buffer.runs.keys().copied().collect::<Vec<_>>();
-        assert_eq!(names(&filled(2_000, 4, 8, false)), names(&filled(2_000, 4, 8, true)));
+        assert_eq!(
+            names(&filled(2_000, 4, 8, false)),
+            names(&filled(2_000, 4, 8, true))
+        );
     }
 
     #[test]
@@ -341,9 +423,15 @@ mod tests {
         assert_eq!(buffer.series(), 10);
         let admission = Admission::open();
         buffer.publish(&admission);
-        let admitted = (0..40).filter(|s| rank(&format!("s{s}")) <= admission.rank()).count();
+        let admitted = (0..40)
+            .filter(|s| rank(&format!("s{s}")) <= admission.rank())
+            .count();
         assert_eq!(admitted, 10);
-        assert!(buffer.runs().all(|run| rank(&run.series) <= admission.rank()));
+        assert!(
+            buffer
+                .runs()
+                .all(|run| rank(&run.series) <= admission.rank())
+        );
     }
 
     #[test]
@@ -359,7 +447,11 @@ mod tests {
     fn records_that_are_marked_leave_it() {
         let mut buffer = Buffer::new(&settings(100), 600_000_000, [run(0, 0), run(1, 0)]);
         let changes = buffer.retain(|series, time| series != "s0" || time.0 / 60_000_000 != 4);
-        assert_eq!(changes.len(), 2, "the run is cut, and its second part has a name of its own");
+        assert_eq!(
+            changes.len(),
+            2,
+            "the run is cut, and its second part has a name of its own"
+        );
         assert_eq!((buffer.len(), buffer.runs().count()), (19, 3));
     }
 }

@@ -60,7 +60,12 @@ struct Watched {
 
 impl Default for Watched {
     fn default() -> Self {
-        Self { open: None, waiting: VecDeque::new(), disturbed: None, taken: i64::MIN }
+        Self {
+            open: None,
+            waiting: VecDeque::new(),
+            disturbed: None,
+            taken: i64::MIN,
+        }
     }
 }
 
@@ -87,7 +92,18 @@ impl Collector {
         let guard = i64::try_from(settings.guard.as_micros()).unwrap_or(i64::MAX);
         let (partitions, ranks, ready) = Default::default();
         let least = (0.0, i64::MIN, f64::NEG_INFINITY.to_bits());
-        Self { settings: settings.clone(), admission, rows, window, slot, guard, partitions, ranks, ready, least }
+        Self {
+            settings: settings.clone(),
+            admission,
+            rows,
+            window,
+            slot,
+            guard,
+            partitions,
+            ranks,
+            ready,
+            least,
+        }
     }
 
     /// Takes note of one scored or faulty record; `bundle` is the tag of the live bundle.
@@ -98,11 +114,14 @@ impl Collector {
         if !self.has_room_for(rank) {
             return;
         }
-        let disturbs = outcome.alerting || matches!(outcome.verdict, Verdict::Outlier | Verdict::SensorFault);
+        let disturbs =
+            outcome.alerting || matches!(outcome.verdict, Verdict::Outlier | Verdict::SensorFault);
         let guard = self.guard;
         let number = time.0.div_euclid(self.slot);
         let least = self.least_uniform(number);
-        let chance = rank <= self.admission.rank() && uniform(series, number) > least && self.ready.len() < READY_MAX;
+        let chance = rank <= self.admission.rank()
+            && uniform(series, number) > least
+            && self.ready.len() < READY_MAX;
         let watched = self.partitions.entry(judged.partition).or_default();
         // A record between two windows is judged with the next one, within the guard time or while its run is still open.
         let score = match (&outcome.scored, outcome.verdict) {
@@ -129,7 +148,9 @@ impl Collector {
             return;
         }
         found.close_if(self.window, |run| {
-            run.times.len() >= self.rows || run.from().0.div_euclid(self.slot) != number || time < run.until()
+            run.times.len() >= self.rows
+                || run.from().0.div_euclid(self.slot) != number
+                || time < run.until()
         });
         if found.open.is_none() && found.taken != number {
             if !chance {
@@ -140,7 +161,13 @@ impl Collector {
             }
             found.taken = number;
             let (partition, offset) = (judged.partition, judged.offset);
-            found.open = Some(Run { series: series.to_string(), partition, offset, bundle, ..Run::default() });
+            found.open = Some(Run {
+                series: series.to_string(),
+                partition,
+                offset,
+                bundle,
+                ..Run::default()
+            });
         }
         if let Some(run) = &mut found.open {
             run.times.push(time);
@@ -159,7 +186,9 @@ impl Collector {
             && self.ranks.len() > most
             && let Some(gone) = self.ranks.pop_last()
         {
-            self.partitions.values_mut().for_each(|of| of.retain(|series, _| super::buffer::rank(series) != gone));
+            self.partitions
+                .values_mut()
+                .for_each(|of| of.retain(|series, _| super::buffer::rank(series) != gone));
         }
         true
     }
@@ -202,8 +231,11 @@ impl Watched {
         self.close_if(window, |_| true);
         let before = std::mem::take(&mut self.waiting);
         let clear = |at: EventTime| time.micros_since(at) > guard;
-        self.waiting =
-            before.into_iter().flat_map(|run| run.split(clear)).filter(|run| run.times.len() >= window).collect();
+        self.waiting = before
+            .into_iter()
+            .flat_map(|run| run.split(clear))
+            .filter(|run| run.times.len() >= window)
+            .collect();
     }
 
     /// Hands out what has waited for long enough, and ends a disturbance that is over.
@@ -236,35 +268,74 @@ mod tests {
     use crate::retrain::built_in;
 
     fn collector(guard_s: u64, admission: Arc<Admission>) -> Collector {
-        let settings = Retrain { guard: Duration::from_secs(guard_s), ..built_in() };
+        let settings = Retrain {
+            guard: Duration::from_secs(guard_s),
+            ..built_in()
+        };
         Collector::new(&settings, admission, 1, 1_000_000)
     }
 
     /// One record a second; those of `strange` are outliers, of `faulty` sensor faults, of `muted` muted.
-    fn collected(collector: &mut Collector, seconds: i64, strange: &[i64], faulty: &[i64], muted: &[i64]) -> Vec<i64> {
+    fn collected(
+        collector: &mut Collector,
+        seconds: i64,
+        strange: &[i64],
+        faulty: &[i64],
+        muted: &[i64],
+    ) -> Vec<i64> {
         for second in 0..seconds {
             let verdict = match second {
                 s if strange.contains(&s) => Verdict::Outlier,
                 s if faulty.contains(&s) => Verdict::SensorFault,
                 _ => Verdict::Normal,
             };
-            let scored = (verdict != Verdict::SensorFault).then_some(Scored { score: 1.0, raw_error: 1.0 });
+            let scored = (verdict != Verdict::SensorFault).then_some(Scored {
+                score: 1.0,
+                raw_error: 1.0,
+            });
             let (series, time) = ("a".into(), EventTime(second * 1_000_000));
             let (message, threshold, alerting, top_field) = (0, None, false, None);
             let spans_gap = false;
-            let outcome = Outcome { message, series, time, verdict, scored, threshold, alerting, spans_gap, top_field };
+            let outcome = Outcome {
+                message,
+                series,
+                time,
+                verdict,
+                scored,
+                threshold,
+                alerting,
+                spans_gap,
+                top_field,
+            };
             let muted = muted.contains(&second);
             let values = [second as f64];
-            collector.offer(&Judged { partition: 0, offset: second, values: &values, outcome: &outcome, muted }, 7);
+            collector.offer(
+                &Judged {
+                    partition: 0,
+                    offset: second,
+                    values: &values,
+                    outcome: &outcome,
+                    muted,
+                },
+                7,
+            );
         }
-        collector.take().into_iter().flat_map(|run| run.values).map(|value| value as i64).collect()
+        collector
+            .take()
+            .into_iter()
+            .flat_map(|run| run.values)
+            .map(|value| value as i64)
+            .collect()
     }
 
     #[test]
     fn quiet_records_are_handed_out_after_their_guard_time() {
         let mut collector = collector(30, Arc::new(Admission::open()));
         // The run of the last slot waits, and so does what is not 30 s old.
-        assert_eq!(collected(&mut collector, 300, &[], &[], &[]), (0..256).collect::<Vec<_>>());
+        assert_eq!(
+            collected(&mut collector, 300, &[], &[], &[]),
+            (0..256).collect::<Vec<_>>()
+        );
     }
 
     #[test]
@@ -272,11 +343,21 @@ mod tests {
         for at in [[100].as_slice(), &[100, 104]] {
             let last = *at.last().unwrap();
             let (empty, none) = ([].as_slice(), [].as_slice());
-            for [strange, faulty, muted] in [[at, empty, none], [empty, at, none], [empty, none, at]] {
+            for [strange, faulty, muted] in
+                [[at, empty, none], [empty, at, none], [empty, none, at]]
+            {
                 let mut collector = collector(30, Arc::new(Admission::open()));
                 let found = collected(&mut collector, 400, strange, faulty, muted);
-                assert!(found.iter().all(|&second| second < 70 || second > last + 30), "{found:?}");
-                assert!(found.contains(&69) && found.contains(&(last + 31)), "{found:?}");
+                assert!(
+                    found
+                        .iter()
+                        .all(|&second| second < 70 || second > last + 30),
+                    "{found:?}"
+                );
+                assert!(
+                    found.contains(&69) && found.contains(&(last + 31)),
+                    "{found:?}"
+                );
             }
         }
     }
@@ -288,20 +369,44 @@ mod tests {
         for second in 0..20 {
             for series in 0..10 * most {
                 let (series, time) = (format!("s{series}").into(), EventTime(second * 1_000_000));
-                let scored = Some(Scored { score: 1.0, raw_error: 1.0 });
-                let (message, verdict, threshold, alerting, top_field) = (0, Verdict::Normal, None, false, None);
+                let scored = Some(Scored {
+                    score: 1.0,
+                    raw_error: 1.0,
+                });
+                let (message, verdict, threshold, alerting, top_field) =
+                    (0, Verdict::Normal, None, false, None);
                 let spans_gap = false;
-                let outcome =
-                    Outcome { message, series, time, verdict, scored, threshold, alerting, spans_gap, top_field };
-                let judged = Judged { partition: 0, offset: second, values: &[1.0], outcome: &outcome, muted: false };
+                let outcome = Outcome {
+                    message,
+                    series,
+                    time,
+                    verdict,
+                    scored,
+                    threshold,
+                    alerting,
+                    spans_gap,
+                    top_field,
+                };
+                let judged = Judged {
+                    partition: 0,
+                    offset: second,
+                    values: &[1.0],
+                    outcome: &outcome,
+                    muted: false,
+                };
                 collector.offer(&judged, 7);
             }
         }
         let watched: Vec<&Arc<str>> = collector.partitions[&0].keys().collect();
-        let mut ranks: Vec<u64> = (0..10 * most).map(|series| rank(&format!("s{series}"))).collect();
+        let mut ranks: Vec<u64> = (0..10 * most)
+            .map(|series| rank(&format!("s{series}")))
+            .collect();
         ranks.sort_unstable();
         assert_eq!(watched.len(), most);
-        assert!(watched.iter().all(|series| rank(series) <= ranks[most - 1]), "those with the smallest ranks");
+        assert!(
+            watched.iter().all(|series| rank(series) <= ranks[most - 1]),
+            "those with the smallest ranks"
+        );
     }
 
     #[test]
@@ -328,7 +433,10 @@ mod tests {
         };
         full.add([half(0), half(1)]);
         full.publish(&admission);
-        assert_eq!(collected(&mut collector, 300, &[], &[], &[]), Vec::<i64>::new());
+        assert_eq!(
+            collected(&mut collector, 300, &[], &[], &[]),
+            Vec::<i64>::new()
+        );
         assert!(collector.partitions.values().all(HashMap::is_empty));
     }
 }

@@ -39,7 +39,10 @@ pub fn drift(recent: &[f64], calibration: &[f64], alpha: f64) -> Option<Drift> {
         return None;
     }
     let critical = (-0.5 * (SIGNIFICANCE / 2.0f64).ln() * (n + m) / (n * m)).sqrt();
-    Some(Drift { distance: distance(recent, calibration), limit: critical.max(DISTANCE_MIN) })
+    Some(Drift {
+        distance: distance(recent, calibration),
+        limit: critical.max(DISTANCE_MIN),
+    })
 }
 
 /// The largest distance between the empirical distribution functions of two samples.
@@ -69,7 +72,11 @@ mod tests {
 
     fn sample(seed: u64, n: usize, shift: f64) -> Vec<f64> {
         let rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
-        StandardNormal.sample_iter(rng).take(n).map(|x: f64| shift + x).collect()
+        StandardNormal
+            .sample_iter(rng)
+            .take(n)
+            .map(|x: f64| shift + x)
+            .collect()
     }
 
     #[test]
@@ -84,9 +91,23 @@ mod tests {
     fn the_same_distribution_is_no_drift_and_a_moved_one_is() {
         let calibration = sample(1, 4_000, 0.0);
         for seed in 2..40 {
-            assert!(!drift(&sample(seed, 2_000, 0.0), &calibration, 0.05).unwrap().is_drift(), "seed {seed}");
-            assert!(drift(&sample(seed, 2_000, 1.0), &calibration, 0.05).unwrap().is_drift(), "seed {seed}");
+            assert!(
+                !drift(&sample(seed, 2_000, 0.0), &calibration, 0.05)
+                    .unwrap()
+                    .is_drift(),
+                "seed {seed}"
+            );
+            assert!(
+                drift(&sample(seed, 2_000, 1.0), &calibration, 0.05)
+                    .unwrap()
+                    .is_drift(),
+                "seed {seed}"
+            );
         }
-        assert_eq!(drift(&calibration[..100], &calibration, 0.05), None, "too few to tell");
+        assert_eq!(
+            drift(&calibration[..100], &calibration, 0.05),
+            None,
+            "too few to tell"
+        );
     }
 }

@@ -23,7 +23,9 @@ use super::set::{Run, TrainingSet};
 use super::verdict::{VERDICT, Verdict};
 use crate::config::settings::{ModelKind, Stream, Warmth};
 use crate::events::published::{Event, Outbox};
-use crate::events::retrain::{BundleBroughtBack, ChallengerJudged, NormalKept, SensitivityKnown, TrainingBegan};
+use crate::events::retrain::{
+    BundleBroughtBack, ChallengerJudged, NormalKept, SensitivityKnown, TrainingBegan,
+};
 use crate::model::bundle::Bundle;
 use crate::model::manifest::Segment;
 use crate::model::registry::Registry;
@@ -66,13 +68,25 @@ impl Engine {
     ///
     /// # Errors
     /// Where the store cannot be read; an unreadable run is said and left out.
-    pub fn open(stream: Arc<Stream>, registry: Arc<Registry>, store: Arc<dyn Store>) -> Result<Self, RetrainError> {
-        let (runs, plan) = (stored::runs(&*store, &stream)?, stored::plan(&*store, &stream)?);
+    pub fn open(
+        stream: Arc<Stream>,
+        registry: Arc<Registry>,
+        store: Arc<dyn Store>,
+    ) -> Result<Self, RetrainError> {
+        let (runs, plan) = (
+            stored::runs(&*store, &stream)?,
+            stored::plan(&*store, &stream)?,
+        );
         let buffer = Buffer::new(&stream.retrain, 1, runs);
         let admission = Arc::new(Admission::open());
         buffer.publish(&admission);
         buffer.runs().for_each(|run| admission.saw(run.until()));
-        NormalKept { stream: &stream.name, records: buffer.len(), series: buffer.series() }.emit();
+        NormalKept {
+            stream: &stream.name,
+            records: buffer.len(),
+            series: buffer.series(),
+        }
+        .emit();
         let confirmed = lessons::confirmed(&*store, &stream.name)?;
         let marked = registry.marked(&stream.name)?;
         let (live, had_none, seeing, next_tested, outbox) = Default::default();
@@ -132,9 +146,18 @@ impl Engine {
                 }
                 // Of the bundle that a start finds there is nothing new to tell.
                 if before.is_some() || self.had_none {
-                    self.outbox.put(&self.stream.name, Event::WentLive { bundle: id.clone(), before });
+                    self.outbox.put(
+                        &self.stream.name,
+                        Event::WentLive {
+                            bundle: id.clone(),
+                            before,
+                        },
+                    );
                 }
-                self.live = Some(Live { id, scores: bundle.calibration.scores });
+                self.live = Some(Live {
+                    id,
+                    scores: bundle.calibration.scores,
+                });
                 self.show_sensitivity()?;
                 self.look_at_marks(&bundle.manifest);
             }
@@ -145,7 +168,11 @@ impl Engine {
     fn show_sensitivity(&self) -> Result<(), RetrainError> {
         let of = |live: &Live| Verdict::read(&self.registry, &self.stream.name, &live.id);
         if let Some(verdict) = self.live.as_ref().map(of).transpose()?.flatten() {
-            SensitivityKnown { stream: &self.stream.name, verdict: &verdict }.emit();
+            SensitivityKnown {
+                stream: &self.stream.name,
+                verdict: &verdict,
+            }
+            .emit();
         }
         Ok(())
     }
@@ -162,29 +189,54 @@ impl Engine {
         let is_fit = |series: &str, time| !marked.iter().any(|mark| mark.holds(series, time));
         let fit = runs.into_iter().flat_map(|run| {
             let series = run.series.clone();
-            if marked.is_empty() { vec![run] } else { run.split(|time| is_fit(&series, time)) }
+            if marked.is_empty() {
+                vec![run]
+            } else {
+                run.split(|time| is_fit(&series, time))
+            }
         });
         let changes = self.buffer.add(fit);
         self.keep(changes, Vec::new())
     }
 
     /// Makes changes of the buffer durable, with other notes.
-    fn keep(&mut self, changes: Vec<Change>, others: Vec<(String, Option<Vec<u8>>)>) -> Result<(), RetrainError> {
+    fn keep(
+        &mut self,
+        changes: Vec<Change>,
+        others: Vec<(String, Option<Vec<u8>>)>,
+    ) -> Result<(), RetrainError> {
         self.buffer.publish(&self.admission);
         let (records, series) = (self.buffer.len(), self.buffer.series());
-        NormalKept { stream: &self.stream.name, records, series }.emit();
+        NormalKept {
+            stream: &self.stream.name,
+            records,
+            series,
+        }
+        .emit();
         let note = |(partition, offset, run): Change| {
             let bytes = run.map(|run| codec::encode(&run)).transpose()?;
             Ok((stored::run_key(partition, offset), bytes))
         };
         let notes: Result<Vec<_>, CodecError> = changes.into_iter().map(note).collect();
         let notes = notes?.into_iter().chain(others).collect();
-        Ok(self.store.commit(&self.stream.name, &Commit { notes, ..Commit::default() })?)
+        Ok(self.store.commit(
+            &self.stream.name,
+            &Commit {
+                notes,
+                ..Commit::default()
+            },
+        )?)
     }
 
     fn keep_plan(&self) -> Result<(), RetrainError> {
         let notes = vec![(stored::PLAN.to_owned(), Some(codec::encode(&self.plan)?))];
-        Ok(self.store.commit(&self.stream.name, &Commit { notes, ..Commit::default() })?)
+        Ok(self.store.commit(
+            &self.stream.name,
+            &Commit {
+                notes,
+                ..Commit::default()
+            },
+        )?)
     }
 
     /// Whether a training is due at `now`, the newest event time, and why.
@@ -193,11 +245,20 @@ impl Engine {
     /// Where the store cannot be written.
     pub fn due(&mut self, now: EventTime) -> Result<Option<Reason>, RetrainError> {
         let (settings, name) = (&self.stream.retrain, &self.stream.name);
-        let Some(live) = &self.live else { return Ok(None) };
+        let Some(live) = &self.live else {
+            return Ok(None);
+        };
         let before = self.plan.clone();
-        let by_period = self.plan.period_over(settings, name, now).then_some(Reason::Period);
+        let by_period = self
+            .plan
+            .period_over(settings, name, now)
+            .then_some(Reason::Period);
         let looks = self.plan.look_for_drift(settings, now);
-        let by_drift = if looks && by_period.is_none() && self.has_enough() { self.drifted(live) } else { None };
+        let by_drift = if looks && by_period.is_none() && self.has_enough() {
+            self.drifted(live)
+        } else {
+            None
+        };
         if before != self.plan {
             self.keep_plan()?;
         }
@@ -214,7 +275,12 @@ impl Engine {
 
     /// Whether the buffer holds as much as the first model learned from, or half of what it can hold.
     fn has_enough(&self) -> bool {
-        self.buffer.len() >= self.stream.training.records.min(self.stream.retrain.records / 2)
+        self.buffer.len()
+            >= self
+                .stream
+                .training
+                .records
+                .min(self.stream.retrain.records / 2)
     }
 
     fn drifted(&self, live: &Live) -> Option<Reason> {
@@ -229,8 +295,11 @@ impl Engine {
             .take(self.stream.retrain.records / 4);
         let recent: Vec<f64> = scores.map(|&score| f64::from(score)).collect();
         let found = drift(&recent, &live.scores, self.stream.score.alpha)?;
-        metrics::gauge!("outlierd_drift_distance", "stream" => self.stream.name.clone()).set(found.distance);
-        found.is_drift().then_some(Reason::Drift { distance: found.distance })
+        metrics::gauge!("outlierd_drift_distance", "stream" => self.stream.name.clone())
+            .set(found.distance);
+        found.is_drift().then_some(Reason::Drift {
+            distance: found.distance,
+        })
     }
 
     /// Trains a challenger, has it examined, keeps both, and makes it live where it passed and the settings say so.
@@ -250,16 +319,40 @@ impl Engine {
             return Err(RetrainError::NoChampion { stream: name });
         };
         let (learned, held_out) = self.split()?;
-        TrainingBegan { stream: &name, reason: reason.to_string(), records: self.buffer.len() }.emit();
+        TrainingBegan {
+            stream: &name,
+            reason: reason.to_string(),
+            records: self.buffer.len(),
+        }
+        .emit();
         let start = Some(&champion).filter(|_| self.stream.retrain.start == Warmth::Warm);
         let challenger = learn(&self.stream, &learned, start, &mut |_| go_on())?;
         challenger.save(self.registry.root())?;
-        let verdict = self.examine(challenger, champion, (&learned, &held_out), &reason.to_string(), now, go_on)?;
-        self.registry.attach(&name, &verdict.challenger, VERDICT, &serde_json::to_vec_pretty(&verdict)?)?;
+        let verdict = self.examine(
+            challenger,
+            champion,
+            (&learned, &held_out),
+            &reason.to_string(),
+            now,
+            go_on,
+        )?;
+        self.registry.attach(
+            &name,
+            &verdict.challenger,
+            VERDICT,
+            &serde_json::to_vec_pretty(&verdict)?,
+        )?;
         let promoted = verdict.passed && self.may_promote(&verdict)?;
-        let judged = ChallengerJudged { stream: &name, verdict: &verdict, promoted };
+        let judged = ChallengerJudged {
+            stream: &name,
+            verdict: &verdict,
+            promoted,
+        };
         judged.emit();
-        let event = Event::ChallengerJudged { outcome: judged.outcome().into(), verdict: verdict.clone() };
+        let event = Event::ChallengerJudged {
+            outcome: judged.outcome().into(),
+            verdict: verdict.clone(),
+        };
         self.outbox.put(&name, event);
         if promoted {
             self.promote(&verdict, now)?;
@@ -289,10 +382,18 @@ impl Engine {
         }
         // Runs of several series overlap in time: none that reaches into the held-out time is learned from.
         let begins = runs.get(cut).map_or(EventTime(i64::MAX), |run| run.from());
-        let learned = TrainingSet::of_runs(runs[..cut].iter().copied().filter(|run| run.until() < begins));
+        let learned = TrainingSet::of_runs(
+            runs[..cut]
+                .iter()
+                .copied()
+                .filter(|run| run.until() < begins),
+        );
         let held_out = TrainingSet::of_runs(runs[cut..].iter().copied());
         if held_out.len() < HELD_OUT_MIN || !self.has_enough() {
-            return Err(RetrainError::TooFew { records: self.buffer.len(), held_out: held_out.len() });
+            return Err(RetrainError::TooFew {
+                records: self.buffer.len(),
+                held_out: held_out.len(),
+            });
         }
         Ok((learned, held_out))
     }
@@ -313,7 +414,14 @@ impl Engine {
         };
         let all = TrainingSet::of_runs(self.buffer.runs());
         let confirmed: Vec<Confirmed> = self.confirmed.values().cloned().collect();
-        let case = Case { stream: &self.stream, all: &all, held_out, confirmed: &confirmed, reason, at };
+        let case = Case {
+            stream: &self.stream,
+            all: &all,
+            held_out,
+            confirmed: &confirmed,
+            reason,
+            at,
+        };
         case.examine(challenger, champion, baseline, go_on)
     }
 
@@ -354,7 +462,12 @@ impl Engine {
     pub fn probe(&mut self, now: EventTime) -> Result<bool, RetrainError> {
         let (alerts, budgeted) = self.admission.take_counts();
         let current = self.live.as_ref().map(|live| live.id.as_str());
-        let Some(probation) = self.plan.probation.as_mut().filter(|p| Some(p.bundle.as_str()) == current) else {
+        let Some(probation) = self
+            .plan
+            .probation
+            .as_mut()
+            .filter(|p| Some(p.bundle.as_str()) == current)
+        else {
             return Ok(false);
         };
         probation.alerts += alerts;
@@ -369,19 +482,43 @@ impl Engine {
             return Ok(false);
         }
         let name = self.stream.name.clone();
-        let Some(failed) = self.plan.probation.take() else { return Ok(false) };
+        let Some(failed) = self.plan.probation.take() else {
+            return Ok(false);
+        };
         if self.registry.is_pinned(&name)? {
             return Ok(false);
         }
         self.plan.note_brought_back(&failed.bundle);
         self.keep_plan()?;
         let predicted = failed.predicted * failed.budgeted;
-        let why = format!("{} alerts in its probation, {predicted:.2} were predicted", failed.alerts);
-        self.registry.promote(&name, &failed.previous, &format!("brought back: {} raised {why}", failed.bundle))?;
+        let why = format!(
+            "{} alerts in its probation, {predicted:.2} were predicted",
+            failed.alerts
+        );
+        self.registry.promote(
+            &name,
+            &failed.previous,
+            &format!("brought back: {} raised {why}", failed.bundle),
+        )?;
         let (from, to, alerts) = (&failed.bundle, &failed.previous, failed.alerts);
-        BundleBroughtBack { stream: &name, from, to, alerts, predicted }.emit();
+        BundleBroughtBack {
+            stream: &name,
+            from,
+            to,
+            alerts,
+            predicted,
+        }
+        .emit();
         let (from, to) = (failed.bundle.clone(), failed.previous.clone());
-        self.outbox.put(&name, Event::BroughtBack { from, to, alerts, predicted });
+        self.outbox.put(
+            &name,
+            Event::BroughtBack {
+                from,
+                to,
+                alerts,
+                predicted,
+            },
+        );
         self.follow()?;
         Ok(true)
     }

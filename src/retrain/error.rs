@@ -11,7 +11,9 @@ use crate::state::codec::CodecError;
 #[derive(Debug, thiserror::Error)]
 pub enum RetrainError {
     /// The stream has no bundle to challenge.
-    #[error("stream {stream} has no live bundle yet: its first one is trained from its first records")]
+    #[error(
+        "stream {stream} has no live bundle yet: its first one is trained from its first records"
+    )]
     NoChampion {
         /// The stream.
         stream: String,

@@ -13,7 +13,19 @@ use serde::{Deserialize, Serialize};
 pub const SIZES: [f64; 6] = [0.5, 1.0, 2.0, 4.0, 8.0, 16.0];
 
 /// The kinds of injected fault.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Debug,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// One reading is off.
@@ -32,8 +44,14 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Spike, Self::LevelShift, Self::Drift, Self::Variance, Self::Stuck, Self::CorrelationBreak];
+    pub const ALL: [Self; 6] = [
+        Self::Spike,
+        Self::LevelShift,
+        Self::Drift,
+        Self::Variance,
+        Self::Stuck,
+        Self::CorrelationBreak,
+    ];
 
     /// The name in verdicts and metrics.
     pub fn as_str(self) -> &'static str {
@@ -112,8 +130,22 @@ mod tests {
     fn injected(kind: Kind, size: f64) -> Vec<f64> {
         // Two fields; the second one counts.
         let mut rows: Vec<f64> = (0..10).flat_map(|i| [100.0, f64::from(i)]).collect();
-        inject(&mut rows, 2, &Fault { kind, field: 1, size }, 6, 2.0, 1);
-        assert!(rows.chunks(2).all(|row| row[0] == 100.0), "the other field is left alone");
+        inject(
+            &mut rows,
+            2,
+            &Fault {
+                kind,
+                field: 1,
+                size,
+            },
+            6,
+            2.0,
+            1,
+        );
+        assert!(
+            rows.chunks(2).all(|row| row[0] == 100.0),
+            "the other field is left alone"
+        );
         let found: Vec<f64> = rows.chunks(2).map(|row| row[1]).collect();
         assert_eq!(found[..6], [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
         found[6..].to_vec()
@@ -127,10 +159,16 @@ mod tests {
         assert_eq!(injected(Kind::Stuck, 1.0), [5.0; 4]);
         let noisy = injected(Kind::Variance, 1.0);
         assert!(
-            noisy.iter().zip([6.0, 7.0, 8.0, 9.0]).all(|(x, was)| *x != was && (x - was).abs() < 10.0),
+            noisy
+                .iter()
+                .zip([6.0, 7.0, 8.0, 9.0])
+                .all(|(x, was)| *x != was && (x - was).abs() < 10.0),
             "{noisy:?}"
         );
         let broken = injected(Kind::CorrelationBreak, 1.0);
-        assert!(broken.iter().all(|x| (0.0..10.0).contains(x)) && broken != [6.0, 7.0, 8.0, 9.0], "{broken:?}");
+        assert!(
+            broken.iter().all(|x| (0.0..10.0).contains(x)) && broken != [6.0, 7.0, 8.0, 9.0],
+            "{broken:?}"
+        );
     }
 }

@@ -143,7 +143,11 @@ impl Folds {
 
     /// Where the windows of fold `k` begin.
     fn inside(&self, k: usize) -> Vec<usize> {
-        self.of[k].iter().flat_map(Clone::clone).map(|window| self.at(window)).collect()
+        self.of[k]
+            .iter()
+            .flat_map(Clone::clone)
+            .map(|window| self.at(window))
+            .collect()
     }
 
     /// Where the windows outside fold `k` begin, without those that share a record with it: `overlap` on both sides.
@@ -181,7 +185,12 @@ pub fn learn(
     let fields = stream.record.fields.len();
     let shape = ModelShape::of(&stream.model, stream.window, fields);
     shape.validate()?;
-    let start = start.filter(|bundle| ModelShape { members: 1, ..bundle.manifest.shape.clone() } == shape);
+    let start = start.filter(|bundle| {
+        ModelShape {
+            members: 1,
+            ..bundle.manifest.shape.clone()
+        } == shape
+    });
     let set = &set.cut(gap_us(stream, set.period_micros()));
     let windows = windows(stream, set)?;
     let clock = Clock::new(&stream.model);
@@ -192,14 +201,24 @@ pub fn learn(
     let count = stream.training.folds;
     let of = parts(&windows.segments, count);
     let scaled = scaler.scaled(&clock.extended(&set.rows, &set.times, fields));
-    let folds = Folds { scaled, windows, fields: shape.fields, count, of };
+    let folds = Folds {
+        scaled,
+        windows,
+        fields: shape.fields,
+        count,
+        of,
+    };
     let overlap = (stream.window - 1) / stream.stride;
 
     let models = folds.count + usize::from(!shape.kind.has_layers());
     let mut trained = Vec::new();
     for k in 0..folds.count {
         let (train, held_out) = (folds.outside(k, overlap), folds.inside(k));
-        let rows = Rows { values: &folds.scaled, train: &train, held_out: &held_out };
+        let rows = Rows {
+            values: &folds.scaled,
+            train: &train,
+            held_out: &held_out,
+        };
         let start = start.and_then(|bundle| bundle.model.member(k));
         trained.push(fit(rows, &shape, start, stream, k, models, on_progress)?);
     }
@@ -207,11 +226,19 @@ pub fn learn(
     let metrics = metrics(&trained);
     let model: Box<dyn Autoencoder> = match shape.kind {
         ModelKind::Linear | ModelKind::Torchscript => {
-            let all: Vec<usize> = (0..folds.windows.starts.len()).map(|window| folds.at(window)).collect();
-            let rows = Rows { values: &folds.scaled, train: &all, held_out: &[] };
+            let all: Vec<usize> = (0..folds.windows.starts.len())
+                .map(|window| folds.at(window))
+                .collect();
+            let rows = Rows {
+                values: &folds.scaled,
+                train: &all,
+                held_out: &[],
+            };
             fit(rows, &shape, None, stream, folds.count, models, on_progress)?.model
         }
-        _ => Box::new(Ensemble::new(trained.into_iter().map(|t| t.model).collect())?),
+        _ => Box::new(Ensemble::new(
+            trained.into_iter().map(|t| t.model).collect(),
+        )?),
     };
     let calibration = calibration(stream, set, scaler, &residuals, &folds)?;
     let origin = origin(stream, set, folds.windows.starts.len(), metrics);
@@ -223,7 +250,11 @@ fn windows(stream: &Stream, set: &TrainingSet) -> Result<Windows, LearnError> {
     // Each model is left with enough rows when a fold and the held-out part are gone.
     let needed = 4 * train::ROWS_MIN.max(stream.training.folds);
     match windows.starts.len() {
-        found if found < needed => Err(LearnError::TooFew { windows: found, window: stream.window, needed }),
+        found if found < needed => Err(LearnError::TooFew {
+            windows: found,
+            window: stream.window,
+            needed,
+        }),
         _ => Ok(windows),
     }
 }
@@ -239,27 +270,47 @@ fn fit(
     on_progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
 ) -> Result<Trained, LearnError> {
     let mut settings = stream.training.clone();
-    settings.seed = settings.seed.wrapping_mul(1_000).wrapping_add(number as u64);
+    settings.seed = settings
+        .seed
+        .wrapping_mul(1_000)
+        .wrapping_add(number as u64);
     Ok(train::fit(rows, shape, start, &settings, &mut |epoch| {
         let loss = epoch.holdout_loss.unwrap_or(epoch.train_loss);
-        on_progress(&Progress { epochs: number * epoch.of + epoch.number, of: models * epoch.of, loss })
+        on_progress(&Progress {
+            epochs: number * epoch.of + epoch.number,
+            of: models * epoch.of,
+            loss,
+        })
     })?)
 }
 
 /// What is left of each window (row-major, n x fields, scaled units) by the model that did not see it.
-fn out_of_fold(folds: &Folds, fields: usize, over: Over, trained: &[Trained]) -> Result<Vec<f32>, LearnError> {
+fn out_of_fold(
+    folds: &Folds,
+    fields: usize,
+    over: Over,
+    trained: &[Trained],
+) -> Result<Vec<f32>, LearnError> {
     let mut all = vec![0.0; folds.windows.starts.len() * fields];
     for (trained, of) in trained.iter().zip(&folds.of) {
         let windows: Vec<usize> = of.iter().flat_map(Clone::clone).collect();
-        let starts: Vec<usize> = windows.iter().map(|&window| folds.windows.starts[window]).collect();
+        let starts: Vec<usize> = windows
+            .iter()
+            .map(|&window| folds.windows.starts[window])
+            .collect();
         let mut windows = windows.into_iter();
-        by_part(&*trained.model, &folds.scaled, &starts, |part| -> Result<(), LearnError> {
-            let found = residuals(&*trained.model, over, part)?;
-            for (residual, window) in found.all().chunks_exact(fields).zip(windows.by_ref()) {
-                all[window * fields..(window + 1) * fields].copy_from_slice(residual);
-            }
-            Ok(())
-        })?;
+        by_part(
+            &*trained.model,
+            &folds.scaled,
+            &starts,
+            |part| -> Result<(), LearnError> {
+                let found = residuals(&*trained.model, over, part)?;
+                for (residual, window) in found.all().chunks_exact(fields).zip(windows.by_ref()) {
+                    all[window * fields..(window + 1) * fields].copy_from_slice(residual);
+                }
+                Ok(())
+            },
+        )?;
     }
     Ok(all)
 }
@@ -272,8 +323,14 @@ fn calibration(
     folds: &Folds,
 ) -> Result<Calibration, LearnError> {
     let fields = stream.record.fields.len();
-    let charted = calibrate(&stream.score, residuals, fields, &folds.windows.segments, &folds.windows.gaps)
-        .map_err(ScoreError::from)?;
+    let charted = calibrate(
+        &stream.score,
+        residuals,
+        fields,
+        &folds.windows.segments,
+        &folds.windows.gaps,
+    )
+    .map_err(ScoreError::from)?;
     let normals = gate::normals(&set.rows, fields, &set.runs);
     Ok(Calibration {
         over: stream.score.over,
@@ -290,7 +347,12 @@ fn calibration(
 }
 
 fn field_normal(n: gate::Normal) -> FieldNormal {
-    FieldNormal { movement: n.movement, longest_run: n.longest_run, range: n.range, step: n.step }
+    FieldNormal {
+        movement: n.movement,
+        longest_run: n.longest_run,
+        range: n.range,
+        step: n.step,
+    }
 }
 
 /// Means over the fold models.

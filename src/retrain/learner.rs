@@ -71,22 +71,36 @@ impl Learner {
     ///
     /// # Errors
     /// Where either cannot be read.
-    pub fn open(stream: Arc<Stream>, registry: Arc<Registry>, store: Arc<dyn Store>) -> Result<Arc<Self>, LearnError> {
+    pub fn open(
+        stream: Arc<Stream>,
+        registry: Arc<Registry>,
+        store: Arc<dyn Store>,
+    ) -> Result<Arc<Self>, LearnError> {
         // Loaded and dropped: a bundle that cannot score is found here, and not by each lane again and again.
-        let live = registry.load_current(&stream.name)?.map(|bundle| bundle.id().to_owned());
+        let live = registry
+            .load_current(&stream.name)?
+            .map(|bundle| bundle.id().to_owned());
         let mut rows = BTreeMap::new();
         if live.is_none() {
             for (partition, offset, bytes) in store.learned(&stream.name)? {
                 match codec::decode(&bytes) {
                     Ok(row) => drop(rows.insert((partition, offset), row)),
-                    Err(error) => tracing::error!(stream = stream.name, partition, offset, error = %error,
-                        "a record kept for training is unreadable and left out"),
+                    Err(error) => {
+                        tracing::error!(stream = stream.name, partition, offset, error = %error,
+                        "a record kept for training is unreadable and left out")
+                    }
                 }
             }
         }
         let state = live.map_or(State::Collecting, |id| State::Live(id.into()));
         let inner = Mutex::new(Inner { rows, state });
-        let learner = Arc::new(Self { stream, registry, store, inner, cancelled: AtomicBool::new(false) });
+        let learner = Arc::new(Self {
+            stream,
+            registry,
+            store,
+            inner,
+            cancelled: AtomicBool::new(false),
+        });
         Ok(learner)
     }
 
@@ -99,8 +113,13 @@ impl Learner {
         let inner = self.lock();
         match &inner.state {
             // The record after the last one that is wanted is to be the first one that is scored.
-            State::Collecting if inner.rows.len() >= self.stream.training.records => Phase::Training,
-            State::Collecting => Phase::Collecting { done: inner.rows.len(), wanted: self.stream.training.records },
+            State::Collecting if inner.rows.len() >= self.stream.training.records => {
+                Phase::Training
+            }
+            State::Collecting => Phase::Collecting {
+                done: inner.rows.len(),
+                wanted: self.stream.training.records,
+            },
             State::Waiting(_) | State::Training => Phase::Training,
             State::Live(id) => Phase::Live(id.clone()),
         }
@@ -126,7 +145,13 @@ impl Learner {
             tracing::error!(stream = self.stream.name, error = %error, "kept records could not be dropped");
         }
         let (stream, kind) = (self.stream.name.as_str(), self.stream.model.kind.as_str());
-        BundleLive { stream, bundle: id, before: before.as_deref(), kind }.emit();
+        BundleLive {
+            stream,
+            bundle: id,
+            before: before.as_deref(),
+            kind,
+        }
+        .emit();
     }
 
     /// Whether the first model is being trained.
@@ -162,7 +187,13 @@ impl Learner {
         for (partition, _) in self.store.positions(name)? {
             let bytes = self.store.state(name, partition, series)?;
             if let Some(state) = bytes.and_then(|bytes| codec::decode::<SeriesState>(&bytes).ok()) {
-                found.push(SeriesStatus::new(stream, bundle.as_ref(), partition, series, &state));
+                found.push(SeriesStatus::new(
+                    stream,
+                    bundle.as_ref(),
+                    partition,
+                    series,
+                    &state,
+                ));
             }
         }
         Ok(found)
@@ -180,7 +211,12 @@ impl Learner {
             inner.rows.len()
         };
         if done % (wanted / PROGRESS_LINES).max(1) == 0 || done == wanted {
-            Learning { stream: &self.stream.name, done, wanted }.emit();
+            Learning {
+                stream: &self.stream.name,
+                done,
+                wanted,
+            }
+            .emit();
         }
     }
 
@@ -190,13 +226,18 @@ impl Learner {
         let rows = {
             let mut inner = self.lock();
             let waited = match inner.state {
-                State::Collecting if inner.rows.len() >= self.stream.training.records => Duration::ZERO,
+                State::Collecting if inner.rows.len() >= self.stream.training.records => {
+                    Duration::ZERO
+                }
                 State::Waiting(since) => since.elapsed(),
                 _ => return,
             };
             if !leads && waited < WAIT_MAX {
                 if matches!(inner.state, State::Collecting) {
-                    tracing::info!(stream = self.stream.name, "enough records: waiting for the machine that trains");
+                    tracing::info!(
+                        stream = self.stream.name,
+                        "enough records: waiting for the machine that trains"
+                    );
                     inner.state = State::Waiting(Instant::now());
                 }
                 return;
@@ -206,9 +247,15 @@ impl Learner {
         };
         let learner = self.clone();
         let name = format!("train-{}", self.stream.name);
-        let spawned = std::thread::Builder::new().name(name).spawn(move || learner.train(rows));
+        let spawned = std::thread::Builder::new()
+            .name(name)
+            .spawn(move || learner.train(rows));
         if let Err(error) = spawned {
-            TrainingFailed { stream: &self.stream.name, error: error.to_string() }.emit();
+            TrainingFailed {
+                stream: &self.stream.name,
+                error: error.to_string(),
+            }
+            .emit();
             self.lock().state = State::Collecting;
         }
     }
@@ -223,12 +270,22 @@ impl Learner {
         match self.try_train(rows) {
             Ok(bundle) => {
                 let (stream, kind) = (self.stream.name.as_str(), self.stream.model.kind.as_str());
-                BundleLive { stream, bundle: bundle.id(), before: None, kind }.emit();
+                BundleLive {
+                    stream,
+                    bundle: bundle.id(),
+                    before: None,
+                    kind,
+                }
+                .emit();
                 self.lock().state = State::Live(bundle.id().into());
             }
             Err(LearnError::Cancelled) => {}
             Err(error) => {
-                TrainingFailed { stream: &self.stream.name, error: error.to_string() }.emit();
+                TrainingFailed {
+                    stream: &self.stream.name,
+                    error: error.to_string(),
+                }
+                .emit();
                 if let Err(error) = self.store.clear_learned(&self.stream.name) {
                     tracing::error!(stream = self.stream.name, error = %error, "kept records could not be dropped");
                 }
@@ -240,10 +297,15 @@ impl Learner {
     fn try_train(&self, rows: BTreeMap<(i32, i64), TrainingRow>) -> Result<Bundle, LearnError> {
         let set = TrainingSet::new(rows.into_values());
         let bundle = learn::learn(&self.stream, &set, None, &mut |_| {
-            if self.cancelled.load(Ordering::Acquire) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if self.cancelled.load(Ordering::Acquire) {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         })?;
         bundle.save(self.registry.root())?;
-        self.registry.promote(&self.stream.name, bundle.id(), "the first one")?;
+        self.registry
+            .promote(&self.stream.name, bundle.id(), "the first one")?;
         self.forget_rows()?;
         Ok(bundle)
     }

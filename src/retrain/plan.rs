@@ -87,7 +87,9 @@ impl Probation {
     /// Whether so many alerts are not what was predicted: their probability is below 1 in 1,000.
     pub fn has_failed(&self) -> bool {
         let mean = (self.budgeted * self.predicted).max(1e-9);
-        let as_many = |mean| Poisson::new(mean).map_or(1.0, |poisson| poisson.sf(self.alerts.saturating_sub(1)));
+        let as_many = |mean| {
+            Poisson::new(mean).map_or(1.0, |poisson| poisson.sf(self.alerts.saturating_sub(1)))
+        };
         self.alerts >= ALERTS_MIN && as_many(mean) < UNLIKELY
     }
 }
@@ -130,13 +132,21 @@ impl Plan {
         let seed = blake3::hash(name.as_bytes());
         let mut rng = ChaCha8Rng::from_seed(*seed.as_bytes());
         rng.set_stream(self.trainings);
-        now.after(settings.every.mul_f64(1.0 + settings.jitter * rng.random::<f64>()))
+        now.after(
+            settings
+                .every
+                .mul_f64(1.0 + settings.jitter * rng.random::<f64>()),
+        )
     }
 }
 
 /// What drift is timed by where there is no period.
 fn span(settings: &Retrain) -> Duration {
-    if settings.every.is_zero() { settings.half_life } else { settings.every }
+    if settings.every.is_zero() {
+        settings.half_life
+    } else {
+        settings.every
+    }
 }
 
 #[cfg(test)]
@@ -158,13 +168,19 @@ mod tests {
             }
         }
         let gaps: Vec<i64> = due.windows(2).map(|pair| pair[1] - pair[0]).collect();
-        assert!(due.len() >= 4 && gaps.iter().all(|gap| (7 * DAY..8 * DAY).contains(gap)), "{gaps:?}");
+        assert!(
+            due.len() >= 4 && gaps.iter().all(|gap| (7 * DAY..8 * DAY).contains(gap)),
+            "{gaps:?}"
+        );
         assert!(gaps.windows(2).any(|pair| pair[0] != pair[1]), "{gaps:?}");
     }
 
     #[test]
     fn without_a_period_nothing_is_due_by_time() {
-        let settings = Retrain { every: Duration::ZERO, ..settings() };
+        let settings = Retrain {
+            every: Duration::ZERO,
+            ..settings()
+        };
         let mut plan = Plan::default();
         assert!((0..1_000).all(|day| !plan.period_over(&settings, "pumps", EventTime(day * DAY))));
     }
@@ -173,7 +189,9 @@ mod tests {
     fn drift_is_looked_for_now_and_then_and_not_right_after_a_training() {
         let (settings, mut plan) = (settings(), Plan::default());
         let minutes = |range: std::ops::Range<i64>, plan: &mut Plan| {
-            range.filter(|minute| plan.look_for_drift(&settings, EventTime(minute * 60_000_000))).count()
+            range
+                .filter(|minute| plan.look_for_drift(&settings, EventTime(minute * 60_000_000)))
+                .count()
         };
         assert_eq!(minutes(0..7 * 1440, &mut plan), 15);
         plan.began(&settings, "pumps", EventTime(7 * DAY));
@@ -184,7 +202,15 @@ mod tests {
     fn only_unlikely_alerts_end_a_probation() {
         let of = |alerts, budgeted, predicted| {
             let (bundle, previous, until) = ("b".into(), "a".into(), EventTime(0));
-            Probation { bundle, previous, until, predicted, alerts, budgeted }.has_failed()
+            Probation {
+                bundle,
+                previous,
+                until,
+                predicted,
+                alerts,
+                budgeted,
+            }
+            .has_failed()
         };
         assert!(!of(2, 0.0, 1.0), "two alerts are no series of them");
         assert!(of(3, 0.01, 1.0));

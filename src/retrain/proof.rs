@@ -162,21 +162,38 @@ impl<'a> Exam<'a> {
         for place in 0..places.len() {
             for field in (0..fields).step_by(step) {
                 for kind in Kind::ALL {
-                    let fault = |&size: &f64| Injected { fault: Fault { kind, field, size }, place };
+                    let fault = |&size: &f64| Injected {
+                        fault: Fault { kind, field, size },
+                        place,
+                    };
                     injected.extend(kind.sizes().iter().map(fault));
                 }
             }
         }
-        Self { case, unit, fields, injected, places }
+        Self {
+            case,
+            unit,
+            fields,
+            injected,
+            places,
+        }
     }
 
     /// One contender answers all of them.
-    fn sit(&self, bundle: Bundle, go_on: &mut dyn FnMut() -> ControlFlow<()>) -> Result<Reached, RetrainError> {
+    fn sit(
+        &self,
+        bundle: Bundle,
+        go_on: &mut dyn FnMut() -> ControlFlow<()>,
+    ) -> Result<Reached, RetrainError> {
         let id = bundle.id().to_owned();
         let error = self.error(&bundle).map_err(PipelineError::from)?;
         let mut trial = Trial::new(self.case.stream, bundle)?;
         let normal = trial.run(&courses(self.case.held_out, self.fields), None)?;
-        let clean: Vec<Course> = self.places.iter().map(|(course, _)| course.clone()).collect();
+        let clean: Vec<Course> = self
+            .places
+            .iter()
+            .map(|(course, _)| course.clone())
+            .collect();
         let clean = trial.run(&clean, None)?.opened;
         let mut injected = Vec::with_capacity(self.injected.len());
         // Part by part: a copy of a series for each fault is much at once.
@@ -184,8 +201,11 @@ impl<'a> Exam<'a> {
             if go_on().is_break() {
                 return Err(RetrainError::Cancelled);
             }
-            let courses: Vec<Course> =
-                faults.iter().enumerate().map(|(i, fault)| self.broken(fault, part * 64 + i)).collect();
+            let courses: Vec<Course> = faults
+                .iter()
+                .enumerate()
+                .map(|(i, fault)| self.broken(fault, part * 64 + i))
+                .collect();
             let opened = trial.run(&courses, None)?.opened;
             injected.extend(faults.iter().zip(opened).map(|(fault, opened)| {
                 let start = self.places[fault.place].1;
@@ -193,16 +213,32 @@ impl<'a> Exam<'a> {
                 (!after(&clean[fault.place])).then(|| after(&opened))
             }));
         }
-        let courses: Vec<Course> = self.case.confirmed.iter().map(|fault| fault.course.clone()).collect();
+        let courses: Vec<Course> = self
+            .case
+            .confirmed
+            .iter()
+            .map(|fault| fault.course.clone())
+            .collect();
         let opened = trial.run(&courses, None)?.opened;
         let confirmed = self.case.confirmed.iter().zip(opened);
-        let confirmed = confirmed.map(|(fault, opened)| opened.iter().any(|&row| row >= fault.begins)).collect();
-        Ok(Reached { id, error, normal, injected, confirmed })
+        let confirmed = confirmed
+            .map(|(fault, opened)| opened.iter().any(|&row| row >= fault.begins))
+            .collect();
+        Ok(Reached {
+            id,
+            error,
+            normal,
+            injected,
+            confirmed,
+        })
     }
 
     /// The mean square error on the held-out records, less the part with the largest error that training leaves out too.
     fn error(&self, bundle: &Bundle) -> Result<f64, ScoreError> {
-        let windows = self.case.held_out.windows(self.case.stream.window, self.case.stream.stride);
+        let windows = self
+            .case
+            .held_out
+            .windows(self.case.stream.window, self.case.stream.stride);
         let set = self.case.held_out;
         let rows = Clock::new(&self.case.stream.model).extended(&set.rows, &set.times, self.fields);
         let mut errors = squared_errors(bundle, &rows, &windows.starts, &self.unit)?;
@@ -215,7 +251,14 @@ impl<'a> Exam<'a> {
         let (course, start) = &self.places[injected.place];
         let mut course = course.clone();
         let unit = self.unit[injected.fault.field];
-        inject(&mut course.values, self.fields, &injected.fault, *start, unit, seed as u64);
+        inject(
+            &mut course.values,
+            self.fields,
+            &injected.fault,
+            *start,
+            unit,
+            seed as u64,
+        );
         course
     }
 
@@ -226,18 +269,35 @@ impl<'a> Exam<'a> {
             for kind in Kind::ALL {
                 let of = |size: f64| {
                     let asked = self.injected.iter().zip(&reached.injected);
-                    let fits = |fault: &Fault| fault.kind == kind && fault.field == field && fault.size == size;
-                    let answers: Vec<bool> =
-                        asked.filter(|(i, _)| fits(&i.fault)).filter_map(|(_, caught)| *caught).collect();
-                    (answers.iter().filter(|&&caught| caught).count(), answers.len())
+                    let fits = |fault: &Fault| {
+                        fault.kind == kind && fault.field == field && fault.size == size
+                    };
+                    let answers: Vec<bool> = asked
+                        .filter(|(i, _)| fits(&i.fault))
+                        .filter_map(|(_, caught)| *caught)
+                        .collect();
+                    (
+                        answers.iter().filter(|&&caught| caught).count(),
+                        answers.len(),
+                    )
                 };
                 if kind.sizes().iter().all(|&size| of(size).1 == 0) {
                     continue;
                 }
                 let caught = |size: f64| matches!(of(size), (caught, asked) if asked > 0 && 2 * caught >= asked);
                 // From the largest down: a size above a gap is not the smallest that is caught.
-                let smallest = kind.sizes().iter().rev().copied().take_while(|&size| caught(size)).last();
-                found.push(Sensitivity { field: name.name.clone(), kind, smallest });
+                let smallest = kind
+                    .sizes()
+                    .iter()
+                    .rev()
+                    .copied()
+                    .take_while(|&size| caught(size))
+                    .last();
+                found.push(Sensitivity {
+                    field: name.name.clone(),
+                    kind,
+                    smallest,
+                });
             }
         }
         found
@@ -251,7 +311,12 @@ impl Reached {
 
     fn caught_part(&self) -> f64 {
         let asked = self.injected.iter().flatten().count().max(1);
-        self.injected.iter().flatten().filter(|&&caught| caught).count() as f64 / asked as f64
+        self.injected
+            .iter()
+            .flatten()
+            .filter(|&&caught| caught)
+            .count() as f64
+            / asked as f64
     }
 }
 
@@ -295,7 +360,13 @@ pub fn likely(budgeted: f64) -> f64 {
 
 fn injected_faults(challenger: &Reached, champion: &Reached) -> Test {
     // Only where neither alerts without the fault: there an alert means nothing.
-    let both = || challenger.injected.iter().zip(&champion.injected).filter_map(|(a, b)| a.zip(*b));
+    let both = || {
+        challenger
+            .injected
+            .iter()
+            .zip(&champion.injected)
+            .filter_map(|(a, b)| a.zip(*b))
+    };
     let count = |of: fn((bool, bool)) -> bool| both().filter(|&pair| of(pair)).count() as f64;
     let (ours, theirs) = (count(|(a, _)| a), count(|(_, b)| b));
     let limit = (CAUGHT_RATIO * theirs).floor();
@@ -307,14 +378,19 @@ fn injected_faults(challenger: &Reached, champion: &Reached) -> Test {
         challenger: ours,
         champion: theirs,
         limit,
-        says: format!("{ours} of {asked} injected faults caught, the live bundle catches {theirs} (at least {limit})"),
+        says: format!(
+            "{ours} of {asked} injected faults caught, the live bundle catches {theirs} (at least {limit})"
+        ),
     }
 }
 
 fn confirmed_faults(challenger: &Reached, champion: &Reached) -> Test {
     let pairs = || challenger.confirmed.iter().zip(&champion.confirmed);
     let lost = pairs().filter(|&(&ours, &theirs)| theirs && !ours).count();
-    let (ours, theirs) = (pairs().filter(|pair| *pair.0).count(), pairs().filter(|pair| *pair.1).count());
+    let (ours, theirs) = (
+        pairs().filter(|pair| *pair.0).count(),
+        pairs().filter(|pair| *pair.1).count(),
+    );
     Test {
         name: TestName::ConfirmedFaults,
         passed: lost == 0,
@@ -330,7 +406,10 @@ fn confirmed_faults(challenger: &Reached, champion: &Reached) -> Test {
 
 /// Each series of a set as a course of its own.
 pub fn courses(set: &TrainingSet, fields: usize) -> Vec<Course> {
-    set.segments.iter().map(|rows| course(set, fields, rows.clone())).collect()
+    set.segments
+        .iter()
+        .map(|rows| course(set, fields, rows.clone()))
+        .collect()
 }
 
 fn course(set: &TrainingSet, fields: usize, rows: Range<usize>) -> Course {
@@ -345,7 +424,10 @@ fn places(set: &TrainingSet, fields: usize) -> Vec<(Course, usize)> {
     let mut segments = set.segments.clone();
     segments.sort_by_key(|rows| std::cmp::Reverse(rows.len()));
     let place = |rows: &Range<usize>| {
-        let from = rows.end.saturating_sub(WARM_ROWS + FAULT_ROWS).max(rows.start);
+        let from = rows
+            .end
+            .saturating_sub(WARM_ROWS + FAULT_ROWS)
+            .max(rows.start);
         let length = rows.end - from;
         // A short series gives the fault its last third.
         let start = length - FAULT_ROWS.min(length / 3);
@@ -368,5 +450,8 @@ pub(super) fn spread(set: &TrainingSet, fields: usize) -> Vec<f64> {
         }
     }
     let n = set.len().max(1) as f64;
-    sum.iter().zip(largest).map(|(sum, mean)| (sum / n).sqrt().max(SD_MIN * mean.max(1e-9))).collect()
+    sum.iter()
+        .zip(largest)
+        .map(|(sum, mean)| (sum / n).sqrt().max(SD_MIN * mean.max(1e-9)))
+        .collect()
 }

@@ -59,9 +59,18 @@ impl Subject<'_> {
         let rows = self.values.len() / fields;
         let start = rows - FAULT_ROWS.min(2 * rows / 3);
         let newest = self.state.gate.newest().unwrap_or_default().0;
-        let times: Vec<EventTime> = (1..=rows as i64).map(|row| EventTime(newest + row * self.period.max(1))).collect();
-        let clean = Course { times, values: self.values.to_vec() };
-        if !trial.run(std::slice::from_ref(&clean), Some(self.state))?.opened[0].is_empty() {
+        let times: Vec<EventTime> = (1..=rows as i64)
+            .map(|row| EventTime(newest + row * self.period.max(1)))
+            .collect();
+        let clean = Course {
+            times,
+            values: self.values.to_vec(),
+        };
+        if !trial
+            .run(std::slice::from_ref(&clean), Some(self.state))?
+            .opened[0]
+            .is_empty()
+        {
             return Ok(None);
         }
         let sizes = KIND.sizes();
@@ -69,13 +78,30 @@ impl Subject<'_> {
         for (field, &unit) in self.unit.iter().enumerate() {
             let with = |&size: &f64| {
                 let mut course = clean.clone();
-                inject(&mut course.values, fields, &Fault { kind: KIND, field, size }, start, unit, field as u64);
+                inject(
+                    &mut course.values,
+                    fields,
+                    &Fault {
+                        kind: KIND,
+                        field,
+                        size,
+                    },
+                    start,
+                    unit,
+                    field as u64,
+                );
                 course
             };
             let courses: Vec<Course> = sizes.iter().map(with).collect();
             let opened = trial.run(&courses, Some(self.state))?.opened;
             let caught = |index: usize| opened[index].iter().any(|&row| row >= start);
-            smallest.push((0..sizes.len()).rev().take_while(|&index| caught(index)).last().map(|index| sizes[index]));
+            smallest.push(
+                (0..sizes.len())
+                    .rev()
+                    .take_while(|&index| caught(index))
+                    .last()
+                    .map(|index| sizes[index]),
+            );
         }
         Ok(Some(smallest))
     }
@@ -85,7 +111,10 @@ impl SelfTest {
     /// Forgets results of another bundle than the live one.
     pub fn follow(&mut self, bundle: &str) {
         if self.bundle != bundle {
-            *self = Self { bundle: bundle.to_owned(), results: VecDeque::new() };
+            *self = Self {
+                bundle: bundle.to_owned(),
+                results: VecDeque::new(),
+            };
         }
     }
 
@@ -109,7 +138,11 @@ impl SelfTest {
         let mut sizes: Vec<f64> = self
             .results
             .iter()
-            .filter_map(|(_, smallest)| smallest.get(field).map(|size| size.unwrap_or(f64::INFINITY)))
+            .filter_map(|(_, smallest)| {
+                smallest
+                    .get(field)
+                    .map(|size| size.unwrap_or(f64::INFINITY))
+            })
             .collect();
         sizes.sort_unstable_by(f64::total_cmp);
         sizes.get(sizes.len().saturating_sub(1) / 2).copied()
@@ -124,7 +157,10 @@ impl SelfTest {
         }
         let proved = |name: &str| {
             let of = |verdict: &Verdict| {
-                let found = verdict.sensitivity.iter().find(|s| s.kind == KIND && s.field == name);
+                let found = verdict
+                    .sensitivity
+                    .iter()
+                    .find(|s| s.kind == KIND && s.field == name);
                 found.map_or(f64::INFINITY, |s| s.smallest.unwrap_or(f64::INFINITY))
             };
             verdict.map_or(f64::MAX, of)
@@ -132,7 +168,9 @@ impl SelfTest {
         let (mut blind, mut fields) = (0, 0);
         for (field, name) in names.iter().enumerate() {
             // What the bundle never caught tells nothing.
-            let (proved, Some(now)) = (proved(name), self.detectable(field)) else { continue };
+            let (proved, Some(now)) = (proved(name), self.detectable(field)) else {
+                continue;
+            };
             if proved.is_finite() {
                 fields += 1;
                 blind += usize::from(now.is_infinite() || now > WORSE * proved);
@@ -152,14 +190,20 @@ mod tests {
     fn tested(smallest: &[[Option<f64>; 2]]) -> SelfTest {
         let mut test = SelfTest::default();
         test.follow("b");
-        smallest.iter().enumerate().for_each(|(number, sizes)| test.add(&number.to_string(), sizes.to_vec()));
+        smallest
+            .iter()
+            .enumerate()
+            .for_each(|(number, sizes)| test.add(&number.to_string(), sizes.to_vec()));
         test
     }
 
     #[test]
     fn half_of_the_series_tell_what_is_caught() {
         let test = tested(&[[Some(1.0), None], [Some(2.0), None], [None, Some(4.0)]]);
-        assert_eq!((test.detectable(0), test.detectable(1)), (Some(2.0), Some(f64::INFINITY)));
+        assert_eq!(
+            (test.detectable(0), test.detectable(1)),
+            (Some(2.0), Some(f64::INFINITY))
+        );
         assert_eq!(SelfTest::default().detectable(0), None);
     }
 
@@ -167,12 +211,23 @@ mod tests {
     fn without_a_proof_only_a_stream_that_catches_nothing_is_blind_and_it_does_not_flap() {
         let blind = |test: &SelfTest, was| test.is_blind(&NAMES, None, was);
         assert_eq!(blind(&tested(&[[None, None]; 2]), false), None, "too few");
-        let (all, half, none) = (tested(&[[None, None]; 3]), tested(&[[Some(16.0), None]; 3]), [[Some(16.0); 2]; 3]);
+        let (all, half, none) = (
+            tested(&[[None, None]; 3]),
+            tested(&[[Some(16.0), None]; 3]),
+            [[Some(16.0); 2]; 3],
+        );
         assert_eq!(
-            (blind(&all, false), blind(&half, false), blind(&tested(&none), false)),
+            (
+                blind(&all, false),
+                blind(&half, false),
+                blind(&tested(&none), false)
+            ),
             (Some(true), Some(true), Some(false))
         );
-        assert_eq!((blind(&half, true), blind(&tested(&none), true)), (Some(true), Some(false)));
+        assert_eq!(
+            (blind(&half, true), blind(&tested(&none), true)),
+            (Some(true), Some(false))
+        );
     }
 
     #[test]

@@ -68,11 +68,19 @@ impl Run {
                 let (series, partition) = (self.series.clone(), self.partition);
                 let (bundle, taught) = (self.bundle, self.taught);
                 let offset = self.offset + row as i64;
-                parts.push(Self { series, partition, offset, bundle, taught, ..Self::default() });
+                parts.push(Self {
+                    series,
+                    partition,
+                    offset,
+                    bundle,
+                    taught,
+                    ..Self::default()
+                });
             }
             if let Some(part) = parts.last_mut().filter(|_| kept) {
                 part.times.push(time);
-                part.values.extend_from_slice(&self.values[row * fields..(row + 1) * fields]);
+                part.values
+                    .extend_from_slice(&self.values[row * fields..(row + 1) * fields]);
                 part.scores.extend(self.scores.get(row));
                 part.images.extend(self.images.get(row).cloned());
             }
@@ -109,7 +117,9 @@ impl TrainingSet {
             run.values.extend_from_slice(&row.values);
             run.images.extend(row.image);
         }
-        by_series.iter_mut().for_each(|(series, run)| run.series.clone_from(series));
+        by_series
+            .iter_mut()
+            .for_each(|(series, run)| run.series.clone_from(series));
         Self::of_runs(by_series.values())
     }
 
@@ -155,8 +165,8 @@ impl TrainingSet {
         set.runs.clear();
         for run in &self.runs {
             let mut start = run.start;
-            for row in
-                (run.start + 1..run.end).filter(|&row| self.times[row].micros_since(self.times[row - 1]) > gap_us)
+            for row in (run.start + 1..run.end)
+                .filter(|&row| self.times[row].micros_since(self.times[row - 1]) > gap_us)
             {
                 set.runs.push(start..row);
                 start = row;
@@ -173,7 +183,11 @@ impl TrainingSet {
             for run in runs {
                 let times = || self.times[run.clone()].iter().copied();
                 if let Some((from, until)) = times().min().zip(times().max()) {
-                    ranges.push(Segment { series: name.clone(), from, until });
+                    ranges.push(Segment {
+                        series: name.clone(),
+                        from,
+                        until,
+                    });
                 }
             }
         }
@@ -206,7 +220,10 @@ impl TrainingSet {
     /// The windows of `window` consecutive rows of one run, one at every `stride` rows.
     pub fn windows(&self, window: usize, stride: usize) -> Windows {
         let mut found = Windows::default();
-        let period = self.period_micros().max(1).saturating_mul(stride.max(1) as i64);
+        let period = self
+            .period_micros()
+            .max(1)
+            .saturating_mul(stride.max(1) as i64);
         for runs in self.runs_by_series() {
             let first_of_series = found.starts.len();
             let mut last: Option<EventTime> = None;
@@ -214,8 +231,13 @@ impl TrainingSet {
             for run in runs.iter().filter(|run| run.len() >= window.max(1)) {
                 let times = &self.times[run.clone()];
                 if let Some((last, &first)) = last.zip(times.first()) {
-                    let missing = u64::try_from(first.micros_since(last) / period - 1).ok().filter(|&m| m > 0);
-                    found.gaps.extend(missing.map(|missing| Gap { row: found.starts.len(), missing }));
+                    let missing = u64::try_from(first.micros_since(last) / period - 1)
+                        .ok()
+                        .filter(|&m| m > 0);
+                    found.gaps.extend(missing.map(|missing| Gap {
+                        row: found.starts.len(),
+                        missing,
+                    }));
                 }
                 last = times.last().copied();
                 let starts = run.start..(run.end + 1).saturating_sub(window).max(run.start);
@@ -243,33 +265,87 @@ mod tests {
     use super::*;
 
     fn row(series: &str, second: i64, value: f64) -> TrainingRow {
-        TrainingRow { series: series.into(), time: EventTime(second * 1_000_000), values: vec![value], image: None }
+        TrainingRow {
+            series: series.into(),
+            time: EventTime(second * 1_000_000),
+            values: vec![value],
+            image: None,
+        }
     }
 
     #[test]
     fn windows_never_span_two_series() {
-        let rows = [("b", 0, 1.0), ("a", 0, 5.0), ("b", 2, 2.0), ("a", 1, 6.0), ("b", 4, 3.0)];
+        let rows = [
+            ("b", 0, 1.0),
+            ("a", 0, 5.0),
+            ("b", 2, 2.0),
+            ("a", 1, 6.0),
+            ("b", 4, 3.0),
+        ];
         let set = TrainingSet::new(rows.map(|(s, t, v)| row(s, t, v)));
         assert_eq!(set.rows, [5.0, 6.0, 1.0, 2.0, 3.0]);
-        assert_eq!(set.windows(2, 1), Windows { starts: vec![0, 2, 3], segments: vec![0..1, 1..3], gaps: vec![] });
-        assert_eq!(set.windows(3, 1), Windows { starts: vec![2], segments: vec![0..0, 0..1], gaps: vec![] });
-        assert_eq!(set.windows(1, 2), Windows { starts: vec![0, 2, 4], segments: vec![0..1, 1..3], gaps: vec![] });
+        assert_eq!(
+            set.windows(2, 1),
+            Windows {
+                starts: vec![0, 2, 3],
+                segments: vec![0..1, 1..3],
+                gaps: vec![]
+            }
+        );
+        assert_eq!(
+            set.windows(3, 1),
+            Windows {
+                starts: vec![2],
+                segments: vec![0..0, 0..1],
+                gaps: vec![]
+            }
+        );
+        assert_eq!(
+            set.windows(1, 2),
+            Windows {
+                starts: vec![0, 2, 4],
+                segments: vec![0..1, 1..3],
+                gaps: vec![]
+            }
+        );
         assert_eq!(set.period_micros(), 2_000_000);
     }
 
     fn run(series: &str, first: i64, values: &[f64]) -> Run {
-        let times = (0..values.len() as i64).map(|row| EventTime((first + row) * 1_000_000)).collect();
+        let times = (0..values.len() as i64)
+            .map(|row| EventTime((first + row) * 1_000_000))
+            .collect();
         let scores = vec![1.0; values.len()];
-        Run { series: series.into(), offset: first, times, values: values.to_vec(), scores, ..Run::default() }
+        Run {
+            series: series.into(),
+            offset: first,
+            times,
+            values: values.to_vec(),
+            scores,
+            ..Run::default()
+        }
     }
 
     #[test]
     fn windows_never_span_the_gap_between_two_runs() {
-        let runs = [run("a", 100, &[3.0, 4.0]), run("b", 5, &[9.0, 8.0, 7.0]), run("a", 0, &[1.0, 2.0])];
+        let runs = [
+            run("a", 100, &[3.0, 4.0]),
+            run("b", 5, &[9.0, 8.0, 7.0]),
+            run("a", 0, &[1.0, 2.0]),
+        ];
         let set = TrainingSet::of_runs(&runs);
-        assert_eq!((set.rows.as_slice(), set.names.len()), ([1.0, 2.0, 3.0, 4.0, 9.0, 8.0, 7.0].as_slice(), 2));
+        assert_eq!(
+            (set.rows.as_slice(), set.names.len()),
+            ([1.0, 2.0, 3.0, 4.0, 9.0, 8.0, 7.0].as_slice(), 2)
+        );
         let windows = set.windows(2, 1);
-        assert_eq!(windows.gaps, [Gap { row: 1, missing: 98 }]);
+        assert_eq!(
+            windows.gaps,
+            [Gap {
+                row: 1,
+                missing: 98
+            }]
+        );
         assert_eq!(windows.starts, [0, 2, 4, 5]);
         assert_eq!(windows.segments, [0..2, 2..4]);
         assert_eq!(set.period_micros(), 1_000_000);
@@ -277,27 +353,52 @@ mod tests {
 
     #[test]
     fn a_set_is_cut_where_records_are_missing() {
-        let set = TrainingSet::new([0, 1, 2, 9, 10, 11].map(|second| row("a", second, second as f64)));
+        let set =
+            TrainingSet::new([0, 1, 2, 9, 10, 11].map(|second| row("a", second, second as f64)));
         assert_eq!(set.cut(0).runs.len(), 1);
         let cut = set.cut(3_000_000);
-        assert_eq!((cut.runs.as_slice(), cut.segments.len()), ([0..3, 3..6].as_slice(), 1));
+        assert_eq!(
+            (cut.runs.as_slice(), cut.segments.len()),
+            ([0..3, 3..6].as_slice(), 1)
+        );
         assert_eq!(cut.windows(2, 1).starts, [0, 1, 3, 4]);
     }
 
     #[test]
     fn a_run_that_is_shorter_than_a_window_is_a_part_of_the_gap() {
-        let runs = [("a", 0, 5), ("a", 100, 2), ("a", 200, 5), ("b", 0, 4), ("b", 50, 4)];
+        let runs = [
+            ("a", 0, 5),
+            ("a", 100, 2),
+            ("a", 200, 5),
+            ("b", 0, 4),
+            ("b", 50, 4),
+        ];
         let runs = runs.map(|(series, first, n)| run(series, first, &vec![0.0; n]));
         let Windows { segments, gaps, .. } = TrainingSet::of_runs(&runs).windows(3, 1);
         assert_eq!(segments, [0..6, 6..10]);
-        assert_eq!(gaps, [Gap { row: 3, missing: 195 }, Gap { row: 8, missing: 46 }]);
+        assert_eq!(
+            gaps,
+            [
+                Gap {
+                    row: 3,
+                    missing: 195
+                },
+                Gap {
+                    row: 8,
+                    missing: 46
+                }
+            ]
+        );
     }
 
     #[test]
     fn what_is_left_of_a_run_is_runs() {
         let whole = run("a", 10, &[0.0, 1.0, 2.0, 3.0, 4.0]);
         let parts = whole.split(|time| time != EventTime(12_000_000));
-        let found: Vec<_> = parts.iter().map(|part| (part.offset, part.values.clone(), part.scores.len())).collect();
+        let found: Vec<_> = parts
+            .iter()
+            .map(|part| (part.offset, part.values.clone(), part.scores.len()))
+            .collect();
         assert_eq!(found, [(10, vec![0.0, 1.0], 2), (13, vec![3.0, 4.0], 2)]);
     }
 }

@@ -62,10 +62,24 @@ impl Retrainer {
         let mut engine = Engine::open(stream.clone(), registry, store)?;
         engine.publish_to(outbox.clone());
         let (handed, taken) = sync_channel(WAITING_MAX);
-        let retrainer = Self { handed, admission: engine.admission().clone(), leads: Arc::default() };
+        let retrainer = Self {
+            handed,
+            admission: engine.admission().clone(),
+            leads: Arc::default(),
+        };
         let leads = retrainer.leads.clone();
-        let body = Body { stream: stream.clone(), engine, taken, learner, leads, outbox, halt };
-        let thread = thread::Builder::new().name(format!("retrain-{}", stream.name)).spawn(move || body.run())?;
+        let body = Body {
+            stream: stream.clone(),
+            engine,
+            taken,
+            learner,
+            leads,
+            outbox,
+            halt,
+        };
+        let thread = thread::Builder::new()
+            .name(format!("retrain-{}", stream.name))
+            .spawn(move || body.run())?;
         Ok((retrainer, thread))
     }
 
@@ -126,7 +140,10 @@ impl Body {
         }
         let mut looked = Instant::now();
         while !self.halt.load(Ordering::Acquire) {
-            let done = match self.taken.recv_timeout(LOOK_EVERY.saturating_sub(looked.elapsed())) {
+            let done = match self
+                .taken
+                .recv_timeout(LOOK_EVERY.saturating_sub(looked.elapsed()))
+            {
                 Ok(handed) => self.take(handed),
                 Err(RecvTimeoutError::Timeout) => Ok(()),
                 // No lane is left.
@@ -140,7 +157,11 @@ impl Body {
             };
             if let Err(error) = done {
                 let (stream, error) = (&self.stream.name, error.to_string());
-                ChallengeFailed { stream, error: error.clone() }.emit();
+                ChallengeFailed {
+                    stream,
+                    error: error.clone(),
+                }
+                .emit();
                 self.outbox.put(stream, Event::ChallengeFailed { error });
                 // What failed now would fail at once again.
                 thread::park_timeout(LOOK_EVERY);
@@ -164,7 +185,9 @@ impl Body {
     /// What is due once a second.
     fn look(&mut self) -> Result<(), RetrainError> {
         self.show_live()?;
-        let Some(now) = self.engine.admission().newest() else { return Ok(()) };
+        let Some(now) = self.engine.admission().newest() else {
+            return Ok(());
+        };
         if self.engine.probe(now)? {
             return self.show_live();
         }
@@ -174,7 +197,9 @@ impl Body {
         }
         let due = self.engine.due(now)?;
         let asked = self.engine.is_asked()?.then_some(Reason::Command);
-        let Some(reason) = asked.or(due) else { return Ok(()) };
+        let Some(reason) = asked.or(due) else {
+            return Ok(());
+        };
         let began = Instant::now();
         let (halt, limit) = (&self.halt, self.stream.retrain.time_limit);
         let done = self.engine.challenge(reason, now, &mut || {
@@ -184,11 +209,16 @@ impl Body {
                 ControlFlow::Continue(())
             }
         });
-        TrainingEnded { stream: &self.stream.name }.emit();
+        TrainingEnded {
+            stream: &self.stream.name,
+        }
+        .emit();
         self.show_live()?;
         match done {
             // A stop is no failure: the next start trains.
-            Err(RetrainError::Cancelled) if self.halt.load(Ordering::Acquire) => self.engine.put_off(now),
+            Err(RetrainError::Cancelled) if self.halt.load(Ordering::Acquire) => {
+                self.engine.put_off(now)
+            }
             done => done.map(drop),
         }
     }

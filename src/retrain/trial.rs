@@ -54,22 +54,43 @@ impl Trial {
         stream.resample.period = Duration::ZERO;
         stream.record.max_series = usize::MAX;
         let fields = stream.record.fields.len();
-        Ok(Self { pipeline: Pipeline::new(Arc::new(stream), Some(bundle))?, fields })
+        Ok(Self {
+            pipeline: Pipeline::new(Arc::new(stream), Some(bundle))?,
+            fields,
+        })
     }
 
     /// Judges courses, each as a series of its own; all begin in the state `start`, or as series that nothing is known of.
     ///
     /// # Errors
     /// Where the forward pass fails.
-    pub fn run(&mut self, courses: &[Course], start: Option<&SeriesState>) -> Result<Tried, PipelineError> {
-        let mut tried = Tried { opened: vec![Vec::new(); courses.len()], budgeted: 0.0 };
+    pub fn run(
+        &mut self,
+        courses: &[Course],
+        start: Option<&SeriesState>,
+    ) -> Result<Tried, PipelineError> {
+        let mut tried = Tried {
+            opened: vec![Vec::new(); courses.len()],
+            budgeted: 0.0,
+        };
         let mut table = SeriesTable::new(usize::MAX);
         let mut batch = Batch::default();
         for (number, course) in courses.iter().enumerate() {
-            for (row, (&time, values)) in course.times.iter().zip(course.values.chunks_exact(self.fields)).enumerate() {
+            for (row, (&time, values)) in course
+                .times
+                .iter()
+                .zip(course.values.chunks_exact(self.fields))
+                .enumerate()
+            {
                 let (partition, offset) = (number as i32, row as i64);
                 let message = batch.records.len();
-                batch.records.push(Record { message, partition, offset, series: Cow::Borrowed("trial"), time });
+                batch.records.push(Record {
+                    message,
+                    partition,
+                    offset,
+                    series: Cow::Borrowed("trial"),
+                    time,
+                });
                 batch.values.extend_from_slice(values);
                 if batch.records.len() >= BATCH_ROWS {
                     self.judge(std::mem::take(&mut batch), start, &mut table, &mut tried)?;
@@ -87,9 +108,15 @@ impl Trial {
         table: &mut SeriesTable,
         tried: &mut Tried,
     ) -> Result<(), PipelineError> {
-        let done = self.pipeline.run_decoded(&[], batch, table, &mut |_, _| start.cloned())?;
+        let done = self
+            .pipeline
+            .run_decoded(&[], batch, table, &mut |_, _| start.cloned())?;
         tried.budgeted += done.counts.budgeted;
-        for alert in done.alerts.iter().filter(|alert| alert.event == AlertEvent::Open) {
+        for alert in done
+            .alerts
+            .iter()
+            .filter(|alert| alert.event == AlertEvent::Open)
+        {
             if let Some(opened) = tried.opened.get_mut(alert.position.partition as usize) {
                 opened.push(alert.position.offset as usize);
             }

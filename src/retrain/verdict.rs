@@ -109,13 +109,21 @@ impl Verdict {
     ///
     /// # Errors
     /// An unknown bundle, or the file system's.
-    pub fn read(registry: &Registry, stream: &str, id: &str) -> Result<Option<Self>, RegistryError> {
+    pub fn read(
+        registry: &Registry,
+        stream: &str,
+        id: &str,
+    ) -> Result<Option<Self>, RegistryError> {
         let bytes = registry.attached(stream, id, VERDICT)?;
         Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 
     /// The names of the tests that were not passed.
     pub fn failed(&self) -> Vec<&'static str> {
-        self.tests.iter().filter(|test| !test.passed).map(|test| test.name.as_str()).collect()
+        self.tests
+            .iter()
+            .filter(|test| !test.passed)
+            .map(|test| test.name.as_str())
+            .collect()
     }
 }

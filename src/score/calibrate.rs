@@ -58,7 +58,9 @@ pub fn calibrate(
     let series_rows = series_rows(segments);
     let settings = &paced(settings, series_rows);
     let (mean, sd) = moments(residuals, k);
-    let identity: Vec<f64> = (0..k * k).map(|i| if i % (k + 1) == 0 { 1.0 } else { 0.0 }).collect();
+    let identity: Vec<f64> = (0..k * k)
+        .map(|i| if i % (k + 1) == 0 { 1.0 } else { 0.0 })
+        .collect();
     let smoother = Chart::new(settings, &mean, &sd, &identity)?;
     let mut smoothed = Vec::with_capacity(residuals.len());
     let mut gaps = gaps.iter().peekable();
@@ -69,15 +71,28 @@ pub fn calibrate(
                 smoother.skip(&mut state, &residuals[run * k..row * k], gap.missing);
                 run = row;
             }
-            smoothed.extend_from_slice(smoother.smooth(&mut state, &residuals[row * k..(row + 1) * k], false));
+            smoothed.extend_from_slice(smoother.smooth(
+                &mut state,
+                &residuals[row * k..(row + 1) * k],
+                false,
+            ));
         }
     }
 
     let covariance = covariance(&smoothed, k, settings);
     let chart = Chart::new(settings, &mean, &sd, &covariance)?;
     let inflation = inflation(settings, smoothed.len() / k.max(1), k);
-    let scores = smoothed.chunks_exact(k).map(|e| inflation * chart.length(e)).collect();
-    Ok(Calibrated { mean, sd, covariance, scores, series_rows })
+    let scores = smoothed
+        .chunks_exact(k)
+        .map(|e| inflation * chart.length(e))
+        .collect();
+    Ok(Calibrated {
+        mean,
+        sd,
+        covariance,
+        scores,
+        series_rows,
+    })
 }
 
 /// How many times longer the vectors of new records are than those that the covariance was fitted to:
@@ -126,7 +141,10 @@ fn moments(residuals: &[f32], k: usize) -> (Vec<f64>, Vec<f64>) {
             *v += (f64::from(r) - m).powi(2) / n;
         }
     }
-    (mean, variance.into_iter().map(|v| v.sqrt().max(1e-9)).collect())
+    (
+        mean,
+        variance.into_iter().map(|v| v.sqrt().max(1e-9)).collect(),
+    )
 }
 
 #[cfg(test)]
@@ -178,7 +196,9 @@ mod tests {
     /// Independent normal residuals (row-major, n x 8).
     fn noise(n: usize, seed: u64) -> Vec<f32> {
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
-        (0..n * 8).map(|_| StandardNormal.sample(&mut rng)).collect()
+        (0..n * 8)
+            .map(|_| StandardNormal.sample(&mut rng))
+            .collect()
     }
 
     #[test]
@@ -189,10 +209,20 @@ mod tests {
             scores[scores.len() * 99 / 100]
         };
         for (rows, at_most) in [(400, 2.2), (4_000, 1.35), (40_000, 1.15)] {
-            let c = calibrate(&settings, &noise(rows, 7), 8, std::slice::from_ref(&(0..rows)), &[]).unwrap();
+            let c = calibrate(
+                &settings,
+                &noise(rows, 7),
+                8,
+                std::slice::from_ref(&(0..rows)),
+                &[],
+            )
+            .unwrap();
             let chart = Chart::new(&paced(&settings, rows), &c.mean, &c.sd, &c.covariance).unwrap();
             let mut state = ChartState::default();
-            let live = noise(40_000, 8).chunks_exact(8).map(|r| chart.step(&mut state, r, false)).collect();
+            let live = noise(40_000, 8)
+                .chunks_exact(8)
+                .map(|r| chart.step(&mut state, r, false))
+                .collect();
             let ratio = q99(c.scores) / q99(live);
             assert!((0.9..at_most).contains(&ratio), "{rows} rows: {ratio}");
         }
@@ -204,7 +234,10 @@ mod tests {
         for (run, rows) in whole.chunks_exact(1_024 * 8).enumerate() {
             let level = if run < 64 { 0.0 } else { change };
             if run > 0 {
-                gaps.push(Gap { row: kept.len() / 8, missing: 960 });
+                gaps.push(Gap {
+                    row: kept.len() / 8,
+                    missing: 960,
+                });
             }
             kept.extend(rows[..64 * 8].iter().map(|r| r + level));
         }
@@ -217,13 +250,17 @@ mod tests {
         let widest = |change: f32, with_gaps: bool| {
             let (kept, gaps) = sampled(change);
             let (rows, gaps) = (kept.len() / 8, if with_gaps { gaps } else { Vec::new() });
-            let c = calibrate(&settings, &kept, 8, std::slice::from_ref(&(0..rows)), &gaps).unwrap();
+            let c =
+                calibrate(&settings, &kept, 8, std::slice::from_ref(&(0..rows)), &gaps).unwrap();
             (0..8).map(|i| c.covariance[9 * i]).fold(0.0, f64::max)
         };
         let (same, changed) = (widest(0.0, true), widest(1.5, true));
         // What is left is the time in which the baseline follows, which is the same in life.
         let followed_each_other = widest(1.5, false);
         assert!(changed < 3.5 * same, "{changed} {same}");
-        assert!(followed_each_other > 4.0 * changed, "{followed_each_other} {changed}");
+        assert!(
+            followed_each_other > 4.0 * changed,
+            "{followed_each_other} {changed}"
+        );
     }
 }

@@ -43,8 +43,15 @@ impl ChartState {
         if self.vectors.len() != 2 * by.len() {
             return Self::default();
         }
-        let vectors = self.vectors.iter().zip(by.iter().chain(by)).map(|(&x, factor)| (f64::from(x) * factor) as f32);
-        Self { vectors: vectors.collect(), seen: self.seen }
+        let vectors = self
+            .vectors
+            .iter()
+            .zip(by.iter().chain(by))
+            .map(|(&x, factor)| (f64::from(x) * factor) as f32);
+        Self {
+            vectors: vectors.collect(),
+            seen: self.seen,
+        }
     }
 
     fn split_mut(&mut self) -> (&mut [f32], &mut [f32]) {
@@ -71,7 +78,9 @@ pub struct Chart {
 
 /// The covariance is no covariance.
 #[derive(Debug, PartialEq, thiserror::Error)]
-#[error("the residual covariance of the calibration is not positive definite at field {row}: train a new bundle")]
+#[error(
+    "the residual covariance of the calibration is not positive definite at field {row}: train a new bundle"
+)]
 pub struct NotPositiveDefinite {
     /// Where the factorisation failed.
     pub row: usize,
@@ -92,7 +101,14 @@ impl Chart {
         let whitening = invert_lower(&cholesky(covariance, mean.len())?, mean.len());
         let limit = sd.iter().map(|s| settings.squash * s.max(SD_MIN)).collect();
         let (alpha, beta, leak) = (settings.alpha, settings.beta, settings.leak);
-        Ok(Self { alpha, beta, leak, mean: mean.to_vec(), limit, whitening })
+        Ok(Self {
+            alpha,
+            beta,
+            leak,
+            mean: mean.to_vec(),
+            limit,
+            whitening,
+        })
     }
 
     /// Length of the residual vector.
@@ -111,11 +127,19 @@ impl Chart {
 
     /// The score of a smoothed deviation (length k): its length in whitened space.
     pub fn length(&self, e: &[f32]) -> f64 {
-        (0..self.rows()).map(|row| self.whitened(e, row).powi(2)).sum::<f64>().sqrt()
+        (0..self.rows())
+            .map(|row| self.whitened(e, row).powi(2))
+            .sum::<f64>()
+            .sqrt()
     }
 
     /// The deviation vector `e` after one residual, without its score; calibration fits C to these.
-    pub fn smooth<'s>(&self, state: &'s mut ChartState, residual: &[f32], alerting: bool) -> &'s [f32] {
+    pub fn smooth<'s>(
+        &self,
+        state: &'s mut ChartState,
+        residual: &[f32],
+        alerting: bool,
+    ) -> &'s [f32] {
         if state.vectors.len() != 2 * self.rows() {
             state.vectors = vec![0.0; 2 * self.rows()].into();
         }
@@ -128,10 +152,18 @@ impl Chart {
         };
         let constants = self.mean.iter().zip(&self.limit);
         let (baseline, smoothed) = state.split_mut();
-        for ((&r, (&mean, &limit)), (b, e)) in residual.iter().zip(constants).zip(baseline.iter_mut().zip(smoothed)) {
+        for ((&r, (&mean, &limit)), (b, e)) in residual
+            .iter()
+            .zip(constants)
+            .zip(baseline.iter_mut().zip(smoothed))
+        {
             let deviation = f64::from(r) - mean;
             // A residual that is no number would stay in the averages for ever: it counts as far off instead.
-            let d = if deviation.is_finite() { limit * tanh(deviation / limit) } else { limit };
+            let d = if deviation.is_finite() {
+                limit * tanh(deviation / limit)
+            } else {
+                limit
+            };
             *b += (beta * (d - f64::from(*b))) as f32;
             *e += (self.alpha * (d - f64::from(*b) - f64::from(*e))) as f32;
         }
@@ -147,8 +179,10 @@ impl Chart {
         }
         // Its plain mean at first, as in `smooth`.
         let seen = f64::from(state.seen);
-        let warming = ((1.0 / self.beta.max(f64::MIN_POSITIVE)).ceil() - 1.0 - seen).clamp(0.0, missing as f64);
-        let kept = seen / (seen + warming).max(1.0) * (1.0 - self.beta).powf(missing as f64 - warming);
+        let warming = ((1.0 / self.beta.max(f64::MIN_POSITIVE)).ceil() - 1.0 - seen)
+            .clamp(0.0, missing as f64);
+        let kept =
+            seen / (seen + warming).max(1.0) * (1.0 - self.beta).powf(missing as f64 - warming);
         let constants = self.mean.iter().zip(&self.limit).enumerate();
         let (baseline, smoothed) = state.split_mut();
         for ((field, (&mean, &limit)), (b, e)) in constants.zip(baseline.iter_mut().zip(smoothed)) {
@@ -167,7 +201,11 @@ impl Chart {
     /// One component of `L^-1 e`, with `C = L L'`.
     fn whitened(&self, e: &[f32], row: usize) -> f64 {
         let start = row * self.rows();
-        self.whitening[start..=start + row].iter().zip(e).map(|(w, &e)| w * f64::from(e)).sum()
+        self.whitening[start..=start + row]
+            .iter()
+            .zip(e)
+            .map(|(w, &e)| w * f64::from(e))
+            .sum()
     }
 
     /// Each field's share of the present score: >= 0, adding up to 1 (all 0 where the score is 0).
@@ -180,7 +218,9 @@ impl Chart {
         if state.vectors.len() != 2 * n {
             return vec![0.0; n];
         }
-        let y: Vec<f64> = (0..n).map(|row| self.whitened(state.smoothed(), row)).collect();
+        let y: Vec<f64> = (0..n)
+            .map(|row| self.whitened(state.smoothed(), row))
+            .collect();
         let mut shares: Vec<f64> = (0..n)
             .map(|i| {
                 let column = || (i..n).map(|row| (self.whitening[row * n + i], y[row]));
@@ -204,15 +244,21 @@ fn tanh(x: f64) -> f64 {
     const MEETS_1: f64 = 4.971_786_858_528;
     let x = x.clamp(-MEETS_1, MEETS_1);
     let s = x * x;
-    x * (135_135.0 + s * (17_325.0 + s * (378.0 + s))) / (135_135.0 + s * (62_370.0 + s * (3_150.0 + s * 28.0)))
+    x * (135_135.0 + s * (17_325.0 + s * (378.0 + s)))
+        / (135_135.0 + s * (62_370.0 + s * (3_150.0 + s * 28.0)))
 }
 
 /// The settings for a calibration on series of `series_rows` records: the baseline's memory is no shorter than
 /// [`BASELINE_PART`] of them. A calibration knows what happens within the time that it saw, so a baseline need not follow
 /// it, and one that does takes slow faults for drift.
 pub fn paced(settings: &settings::Score, series_rows: usize) -> settings::Score {
-    let beta = settings.beta.min(1.0 / (BASELINE_PART * series_rows.max(1) as f64));
-    settings::Score { beta, ..settings.clone() }
+    let beta = settings
+        .beta
+        .min(1.0 / (BASELINE_PART * series_rows.max(1) as f64));
+    settings::Score {
+        beta,
+        ..settings.clone()
+    }
 }
 
 /// See [`paced`].
@@ -242,7 +288,9 @@ fn cholesky(a: &[f64], n: usize) -> Result<Vec<f64>, NotPositiveDefinite> {
     let mut l = vec![0.0; n * n];
     for row in 0..n {
         for column in 0..=row {
-            let dot: f64 = (0..column).map(|k| l[row * n + k] * l[column * n + k]).sum();
+            let dot: f64 = (0..column)
+                .map(|k| l[row * n + k] * l[column * n + k])
+                .sum();
             let rest = a.get(row * n + column).copied().unwrap_or(f64::NAN) - dot;
             if row == column {
                 if rest.is_nan() || rest <= 0.0 {
@@ -263,7 +311,9 @@ fn invert_lower(l: &[f64], n: usize) -> Vec<f64> {
     for column in 0..n {
         inverse[column * n + column] = 1.0 / l[column * n + column];
         for row in column + 1..n {
-            let dot: f64 = (column..row).map(|k| l[row * n + k] * inverse[k * n + column]).sum();
+            let dot: f64 = (column..row)
+                .map(|k| l[row * n + k] * inverse[k * n + column])
+                .sum();
             inverse[row * n + column] = -dot / l[row * n + row];
         }
     }
@@ -290,18 +340,34 @@ mod tests {
     fn tanh_is_as_exact_as_it_says_and_never_falls() {
         let mut before = -1.0;
         for step in -8_000..=8_000 {
-            let (x, found) = (f64::from(step) / 1_000.0, super::tanh(f64::from(step) / 1_000.0));
-            assert!((found - x.tanh()).abs() < if x.abs() <= 1.0 { 1e-9 } else { 1e-4 }, "tanh({x}) = {found}");
-            assert!(found >= before && found.abs() <= 1.0, "tanh({x}) = {found} after {before}");
+            let (x, found) = (
+                f64::from(step) / 1_000.0,
+                super::tanh(f64::from(step) / 1_000.0),
+            );
+            assert!(
+                (found - x.tanh()).abs() < if x.abs() <= 1.0 { 1e-9 } else { 1e-4 },
+                "tanh({x}) = {found}"
+            );
+            assert!(
+                found >= before && found.abs() <= 1.0,
+                "tanh({x}) = {found} after {before}"
+            );
             before = found;
         }
-        assert!((super::tanh(1e300) - 1.0).abs() < 1e-12 && (super::tanh(-1e300) + 1.0).abs() < 1e-12);
+        assert!(
+            (super::tanh(1e300) - 1.0).abs() < 1e-12 && (super::tanh(-1e300) + 1.0).abs() < 1e-12
+        );
     }
 
     #[test]
     fn the_score_is_the_mahalanobis_length_of_the_smoothed_residual() {
         // C = [[4, 1], [1, 2]]; C^-1 = [[2, -1], [-1, 4]] / 7.
-        let exact = settings::Score { alpha: 1.0, beta: 0.0, squash: 1e9, ..settings() };
+        let exact = settings::Score {
+            alpha: 1.0,
+            beta: 0.0,
+            squash: 1e9,
+            ..settings()
+        };
         let chart = Chart::new(&exact, &[1.0, 0.0], &[1.0, 1.0], &[4.0, 1.0, 1.0, 2.0]).unwrap();
         let mut state = ChartState::default();
         let score = chart.step(&mut state, &[3.0, 1.0], false);
@@ -309,28 +375,49 @@ mod tests {
         assert!((score - expected).abs() < 1e-6, "{score} {expected}");
         let shares = chart.shares(&state);
         // C^-1 e = (3, 2) / 7, diagonal of C^-1 = (2, 4) / 7: contributions 9/14 and 1/7.
-        assert!((shares[0] - 9.0 / 11.0).abs() < 1e-6 && (shares[1] - 2.0 / 11.0).abs() < 1e-6, "{shares:?}");
+        assert!(
+            (shares[0] - 9.0 / 11.0).abs() < 1e-6 && (shares[1] - 2.0 / 11.0).abs() < 1e-6,
+            "{shares:?}"
+        );
     }
 
     #[test]
     fn a_frozen_baseline_does_not_learn_a_fault() {
         let chart = Chart::new(&settings(), &[0.0], &[1.0], &[0.05]).unwrap();
         let (mut free, mut frozen) = (ChartState::default(), ChartState::default());
-        let score = |state: &mut ChartState, hold| (0..5_000).map(|_| chart.step(state, &[3.0], hold)).last().unwrap();
-        assert!(score(&mut free, false) < 0.1, "a free baseline takes the shift in");
-        assert!(score(&mut frozen, true) > 5.0, "a frozen one keeps seeing it");
+        let score = |state: &mut ChartState, hold| {
+            (0..5_000)
+                .map(|_| chart.step(state, &[3.0], hold))
+                .last()
+                .unwrap()
+        };
+        assert!(
+            score(&mut free, false) < 0.1,
+            "a free baseline takes the shift in"
+        );
+        assert!(
+            score(&mut frozen, true) > 5.0,
+            "a frozen one keeps seeing it"
+        );
         frozen.rebase();
-        assert!(chart.step(&mut frozen, &[3.0], true) < 0.1, "until the shift is accepted");
+        assert!(
+            chart.step(&mut frozen, &[3.0], true) < 0.1,
+            "until the shift is accepted"
+        );
     }
 
     #[test]
     fn what_sets_a_series_apart_is_its_baseline_from_the_first_record_on() {
         let chart = Chart::new(&settings(), &[0.0], &[1.0], &[0.05]).unwrap();
         let mut state = ChartState::default();
-        let apart =
-            (0..100).map(|i| chart.step(&mut state, &[if i % 2 == 0 { 3.1 } else { 2.9 }], false)).fold(0.0, f64::max);
+        let apart = (0..100)
+            .map(|i| chart.step(&mut state, &[if i % 2 == 0 { 3.1 } else { 2.9 }], false))
+            .fold(0.0, f64::max);
         assert!(apart < 0.1, "a series that always reads 3: {apart}");
-        let shift = (0..50).map(|_| chart.step(&mut state, &[4.0], false)).last().unwrap();
+        let shift = (0..50)
+            .map(|_| chart.step(&mut state, &[4.0], false))
+            .last()
+            .unwrap();
         assert!(shift > 2.0, "a change of it: {shift}");
     }
 
@@ -376,7 +463,12 @@ mod tests {
 
     #[test]
     fn going_over_missing_records_is_what_as_many_with_their_mean_do() {
-        let settings = settings::Score { alpha: 0.05, leak: 0.05, shrinkage: 0.05, ..settings() };
+        let settings = settings::Score {
+            alpha: 0.05,
+            leak: 0.05,
+            shrinkage: 0.05,
+            ..settings()
+        };
         let chart = Chart::new(&settings, &[0.5, 0.0], &[1.0, 1.0], &[1.0, 0.0, 0.0, 1.0]).unwrap();
         let first = [[1.0f32, -0.5], [2.0, 0.5]];
         for (begin, missing) in [(100, 10), (100, 5_000), (5_000, 700), (0, 9)] {
@@ -388,10 +480,17 @@ mod tests {
             chart.skip(&mut skipped, &first.concat(), missing);
             // The mean of the two, squashed as each of them would be.
             let squashed = |x: f64| 5.0 * (x / 5.0).tanh();
-            let mean = [(squashed(0.5) + squashed(1.5)) / 2.0, 0.0].map(|d: f64| (5.0 * (d / 5.0).atanh()) as f32);
+            let mean = [(squashed(0.5) + squashed(1.5)) / 2.0, 0.0]
+                .map(|d: f64| (5.0 * (d / 5.0).atanh()) as f32);
             (0..missing).for_each(|_| walk(&mut walked, &[mean[0] + 0.5, mean[1]]));
-            let (a, b) = (skipped.split_mut().0.to_vec(), walked.split_mut().0.to_vec());
-            assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 2e-3), "{begin} {missing}: {a:?} {b:?}");
+            let (a, b) = (
+                skipped.split_mut().0.to_vec(),
+                walked.split_mut().0.to_vec(),
+            );
+            assert!(
+                a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 2e-3),
+                "{begin} {missing}: {a:?} {b:?}"
+            );
             assert_eq!(skipped.seen, walked.seen);
         }
     }

@@ -58,13 +58,18 @@ impl Sums {
                 sums[(y + 1) * (width + 1) + x + 1] = sums[y * (width + 1) + x + 1] + row;
             }
         }
-        Self { width, height, sums }
+        Self {
+            width,
+            height,
+            sums,
+        }
     }
 
     /// Mean over the box around a pixel; near an edge over the one beside it that is whole: the mean over a part of a box would be
     /// high more often than that over others.
     fn mean(&self, x: usize, y: usize, side: usize) -> f64 {
-        let start = |at: usize, length: usize| at.saturating_sub(side / 2).min(length.saturating_sub(side));
+        let start =
+            |at: usize, length: usize| at.saturating_sub(side / 2).min(length.saturating_sub(side));
         self.mean_from(start(x, self.width), start(y, self.height), side)
     }
 
@@ -78,34 +83,59 @@ impl Sums {
 
     /// The highest mean over a box of this side.
     fn highest(&self, side: usize) -> f64 {
-        let (right, bottom) = (self.width.saturating_sub(side), self.height.saturating_sub(side));
-        let row = |top: usize| (0..=right).map(|left| self.mean_from(left, top, side)).fold(0.0, f64::max);
+        let (right, bottom) = (
+            self.width.saturating_sub(side),
+            self.height.saturating_sub(side),
+        );
+        let row = |top: usize| {
+            (0..=right)
+                .map(|left| self.mean_from(left, top, side))
+                .fold(0.0, f64::max)
+        };
         (0..=bottom).map(row).fold(0.0, f64::max)
     }
 }
 
 impl ErrorMap {
     /// Of an image and its reconstruction (`[channels, height, width]`, scaled).
-    pub fn of(image: &Image, reconstruction: &[f32], scaler: &Scaler, measure: ErrorMeasure) -> Self {
+    pub fn of(
+        image: &Image,
+        reconstruction: &[f32],
+        scaler: &Scaler,
+        measure: ErrorMeasure,
+    ) -> Self {
         let (width, height, area) = (image.width, image.height, image.width * image.height);
         let mut errors: Vec<f32> = zeros(area);
         let part = 1.0 / image.channels as f32;
-        let planes = image.pixels.chunks_exact(area).zip(reconstruction.chunks_exact(area));
+        let planes = image
+            .pixels
+            .chunks_exact(area)
+            .zip(reconstruction.chunks_exact(area));
         for ((plane, found), (mean, sd)) in planes.zip(scaler.mean.iter().zip(&scaler.sd)) {
             match measure {
                 ErrorMeasure::Squared => {
                     let scale = of_pixels(*mean, *sd);
                     let error = |x: f32, y: f32| (scale(x) - y).powi(2);
-                    errors.iter_mut().zip(plane.iter().zip(found)).for_each(|(e, (&x, &y))| *e += part * error(x, y));
+                    errors
+                        .iter_mut()
+                        .zip(plane.iter().zip(found))
+                        .for_each(|(e, (&x, &y))| *e += part * error(x, y));
                 }
                 ErrorMeasure::Ssim => {
                     let found: Vec<f64> = found.iter().map(|&y| mean + f64::from(y) * sd).collect();
                     let unlike = dissimilarity(width, height, plane, &found);
-                    errors.iter_mut().zip(unlike).for_each(|(e, d)| *e += part * d);
+                    errors
+                        .iter_mut()
+                        .zip(unlike)
+                        .for_each(|(e, d)| *e += part * d);
                 }
             }
         }
-        Self { width, height, errors }
+        Self {
+            width,
+            height,
+            errors,
+        }
     }
 
     /// Root mean square error over the image (of SSIM the root of the mean dissimilarity).
@@ -114,7 +144,11 @@ impl ErrorMap {
     }
 
     fn mean(&self) -> f64 {
-        self.errors.iter().map(|&error| f64::from(error)).sum::<f64>() / self.errors.len().max(1) as f64
+        self.errors
+            .iter()
+            .map(|&error| f64::from(error))
+            .sum::<f64>()
+            / self.errors.len().max(1) as f64
     }
 
     fn sums(&self) -> Sums {
@@ -124,17 +158,26 @@ impl ErrorMap {
     /// The logarithm of the highest error for each box, and of the whole image.
     pub fn peaks(&self, tile: usize) -> Vec<f64> {
         let sums = self.sums();
-        boxes(tile).map(|side| sums.highest(side)).chain([self.mean()]).map(logarithm).collect()
+        boxes(tile)
+            .map(|side| sums.highest(side))
+            .chain([self.mean()])
+            .map(logarithm)
+            .collect()
     }
 
     /// How many standard deviations above normal the surroundings of each pixel are, row-major, >= 0: the most over all boxes.
     pub fn deviations(&self, normal: &Peaks, tile: usize) -> Vec<f32> {
         let sums = self.sums();
-        let boxes: Vec<(usize, f64, f64)> =
-            boxes(tile).zip(&normal.mean).zip(&normal.sd).map(|((side, mean), sd)| (side, *mean, *sd)).collect();
+        let boxes: Vec<(usize, f64, f64)> = boxes(tile)
+            .zip(&normal.mean)
+            .zip(&normal.sd)
+            .map(|((side, mean), sd)| (side, *mean, *sd))
+            .collect();
         let of = |at: usize| {
             let (x, y) = (at % self.width, at / self.width);
-            let all = boxes.iter().map(|&(side, mean, sd)| (logarithm(sums.mean(x, y, side)) - mean) / sd);
+            let all = boxes
+                .iter()
+                .map(|&(side, mean, sd)| (logarithm(sums.mean(x, y, side)) - mean) / sd);
             all.fold(0.0, f64::max) as f32
         };
         (0..self.errors.len()).map(of).collect()
@@ -142,19 +185,28 @@ impl ErrorMap {
 }
 
 fn logarithm(error: f64) -> f64 {
-    if error.is_finite() { error.max(ERROR_MIN).ln() } else { f64::from(f32::MAX).ln() }
+    if error.is_finite() {
+        error.max(ERROR_MIN).ln()
+    } else {
+        f64::from(f32::MAX).ln()
+    }
 }
 
 /// What the peaks of normal images are like; `None` where there are fewer than two.
 pub fn normal_peaks(peaks: &[Vec<f64>], error: ErrorMeasure) -> Option<Peaks> {
-    Moments::of(peaks).without(None).map(|(mean, sd)| Peaks { error, mean, sd })
+    Moments::of(peaks)
+        .without(None)
+        .map(|(mean, sd)| Peaks { error, mean, sd })
 }
 
 /// The score of each normal image, held against the others only: against what it is a part of itself it looks nearer than a new
 /// one will. Empty where there are too few.
 pub fn left_out_scores(peaks: &[Vec<f64>], error: ErrorMeasure) -> Vec<f64> {
     let all = Moments::of(peaks);
-    let of = |own: &Vec<f64>| all.without(Some(own)).map(|(mean, sd)| score(&Peaks { error, mean, sd }, own));
+    let of = |own: &Vec<f64>| {
+        all.without(Some(own))
+            .map(|(mean, sd)| score(&Peaks { error, mean, sd }, own))
+    };
     peaks.iter().filter_map(of).collect()
 }
 
@@ -168,9 +220,17 @@ struct Moments {
 impl Moments {
     fn of(peaks: &[Vec<f64>]) -> Self {
         let (count, length) = (peaks.len() as f64, peaks.first().map_or(0, Vec::len));
-        let mean: Vec<f64> = (0..length).map(|i| peaks.iter().map(|p| p[i]).sum::<f64>() / count).collect();
-        let squares = (0..length).map(|i| peaks.iter().map(|p| (p[i] - mean[i]).powi(2)).sum()).collect();
-        Self { count, mean, squares }
+        let mean: Vec<f64> = (0..length)
+            .map(|i| peaks.iter().map(|p| p[i]).sum::<f64>() / count)
+            .collect();
+        let squares = (0..length)
+            .map(|i| peaks.iter().map(|p| (p[i] - mean[i]).powi(2)).sum())
+            .collect();
+        Self {
+            count,
+            mean,
+            squares,
+        }
     }
 
     /// Mean and standard deviation of all, or of all but one.
@@ -183,7 +243,9 @@ impl Moments {
             // Welford's update, backwards.
             let (before, one) = (self.mean[i], one.map(|one| one[i]));
             let mean = one.map_or(before, |x| (self.count * before - x) / left);
-            let squares = one.map_or(self.squares[i], |x| self.squares[i] - (x - before) * (x - mean));
+            let squares = one.map_or(self.squares[i], |x| {
+                self.squares[i] - (x - before) * (x - mean)
+            });
             (mean, (squares.max(0.0) / (left - 1.0)).sqrt().max(SD_MIN))
         };
         Some((0..self.mean.len()).map(moments).unzip())
@@ -192,7 +254,10 @@ impl Moments {
 
 /// The score of an image with these peaks: finite, >= 0.
 pub fn score(normal: &Peaks, peaks: &[f64]) -> f64 {
-    let all = peaks.iter().zip(normal.mean.iter().zip(&normal.sd)).map(|(peak, (mean, sd))| (peak - mean) / sd);
+    let all = peaks
+        .iter()
+        .zip(normal.mean.iter().zip(&normal.sd))
+        .map(|(peak, (mean, sd))| (peak - mean) / sd);
     all.fold(0.0, f64::max)
 }
 
@@ -222,7 +287,10 @@ pub fn regions(deviations: &[f32], image: &Image) -> Vec<Region> {
                 (true, at.wrapping_sub(width)),
                 (true, at + width),
             ];
-            for (_, next) in around.into_iter().filter(|(inside, next)| *inside && *next < deviations.len()) {
+            for (_, next) in around
+                .into_iter()
+                .filter(|(inside, next)| *inside && *next < deviations.len())
+            {
                 if !seen[next] && deviations[next] >= cut {
                     seen[next] = true;
                     waiting.push(next);
@@ -232,12 +300,21 @@ pub fn regions(deviations: &[f32], image: &Image) -> Vec<Region> {
         found.push(([left, right + 1, top, bottom + 1], sum));
     }
     let all: f64 = found.iter().map(|(_, sum)| sum).sum();
-    let by = [image.original[0] as f64 / width as f64, image.original[1] as f64 / image.height as f64];
+    let by = [
+        image.original[0] as f64 / width as f64,
+        image.original[1] as f64 / image.height as f64,
+    ];
     let low = |at: usize, by: f64| (at as f64 * by).floor() as u32;
     let high = |at: usize, by: f64| (at as f64 * by).ceil() as u32;
     let region = |([left, right, top, bottom], sum): ([usize; 4], f64)| {
         let (x, y) = (low(left, by[0]), low(top, by[1]));
-        Region { x, y, width: high(right, by[0]) - x, height: high(bottom, by[1]) - y, share: sum / all }
+        Region {
+            x,
+            y,
+            width: high(right, by[0]) - x,
+            height: high(bottom, by[1]) - y,
+            share: sum / all,
+        }
     };
     let mut regions: Vec<Region> = found.into_iter().map(region).collect();
     regions.sort_by(|a, b| b.share.total_cmp(&a.share));
@@ -250,13 +327,21 @@ fn dissimilarity(width: usize, height: usize, a: &[f32], b: &[f64]) -> Vec<f32> 
     let x = |at: usize| f64::from(a[at]);
     let sums = |value: &dyn Fn(usize) -> f64| Sums::of(width, height, value);
     let (sx, sy) = (sums(&x), sums(&|at| b[at]));
-    let (sxx, syy, sxy) = (sums(&|at| x(at) * x(at)), sums(&|at| b[at] * b[at]), sums(&|at| x(at) * b[at]));
+    let (sxx, syy, sxy) = (
+        sums(&|at| x(at) * x(at)),
+        sums(&|at| b[at] * b[at]),
+        sums(&|at| x(at) * b[at]),
+    );
     let of = |at: usize| {
         let mean = |sums: &Sums| sums.mean(at % width, at / width, side);
         let (mx, my) = (mean(&sx), mean(&sy));
-        let (vx, vy) = ((mean(&sxx) - mx * mx).max(0.0), (mean(&syy) - my * my).max(0.0));
+        let (vx, vy) = (
+            (mean(&sxx) - mx * mx).max(0.0),
+            (mean(&syy) - my * my).max(0.0),
+        );
         let covariance = mean(&sxy) - mx * my;
-        let ssim = (2.0 * mx * my + c1) * (2.0 * covariance + c2) / ((mx * mx + my * my + c1) * (vx + vy + c2));
+        let ssim = (2.0 * mx * my + c1) * (2.0 * covariance + c2)
+            / ((mx * mx + my * my + c1) * (vx + vy + c2));
         ((1.0 - ssim) / 2.0).clamp(0.0, 1.0) as f32
     };
     (0..width * height).map(of).collect()
@@ -269,12 +354,24 @@ mod tests {
     use super::*;
 
     fn image(width: usize, height: usize, pixel: impl Fn(usize, usize) -> f32) -> Image {
-        let pixels = (0..width * height).map(|at| pixel(at % width, at / width)).collect();
-        Image { width, height, channels: 1, pixels, original: [2 * width, 2 * height], file: Arc::from([]) }
+        let pixels = (0..width * height)
+            .map(|at| pixel(at % width, at / width))
+            .collect();
+        Image {
+            width,
+            height,
+            channels: 1,
+            pixels,
+            original: [2 * width, 2 * height],
+            file: Arc::from([]),
+        }
     }
 
     fn scaler() -> Scaler {
-        Scaler { mean: vec![0.5], sd: vec![0.1] }
+        Scaler {
+            mean: vec![0.5],
+            sd: vec![0.1],
+        }
     }
 
     #[test]
@@ -301,12 +398,23 @@ mod tests {
 
     #[test]
     fn a_left_out_score_is_that_against_the_others() {
-        let peaks: Vec<Vec<f64>> = (0..9).map(|i| vec![f64::from(i * i) / 9.0, f64::from(7 * i % 5)]).collect();
+        let peaks: Vec<Vec<f64>> = (0..9)
+            .map(|i| vec![f64::from(i * i) / 9.0, f64::from(7 * i % 5)])
+            .collect();
         let found = left_out_scores(&peaks, ErrorMeasure::Squared);
         for (at, own) in peaks.iter().enumerate() {
-            let others: Vec<_> = peaks.iter().enumerate().filter(|(i, _)| *i != at).map(|(_, p)| p.clone()).collect();
+            let others: Vec<_> = peaks
+                .iter()
+                .enumerate()
+                .filter(|(i, _)| *i != at)
+                .map(|(_, p)| p.clone())
+                .collect();
             let expected = score(&normal_peaks(&others, ErrorMeasure::Squared).unwrap(), own);
-            assert!((found[at] - expected).abs() < 1e-9, "{at}: {} {expected}", found[at]);
+            assert!(
+                (found[at] - expected).abs() < 1e-9,
+                "{at}: {} {expected}",
+                found[at]
+            );
         }
         assert_eq!(normal_peaks(&peaks[..1], ErrorMeasure::Squared), None);
     }
@@ -314,8 +422,9 @@ mod tests {
     #[test]
     fn ssim_is_0_of_the_same_and_high_of_another_structure() {
         let stripes = image(32, 32, |x, _| if x % 4 < 2 { 0.3 } else { 0.7 });
-        let scaled =
-            |shift: usize| -> Vec<f32> { image(32, 32, |x, _| if (x + shift) % 4 < 2 { -2.0 } else { 2.0 }).pixels };
+        let scaled = |shift: usize| -> Vec<f32> {
+            image(32, 32, |x, _| if (x + shift) % 4 < 2 { -2.0 } else { 2.0 }).pixels
+        };
         let same = ErrorMap::of(&stripes, &scaled(0), &scaler(), ErrorMeasure::Ssim);
         let other = ErrorMap::of(&stripes, &scaled(2), &scaler(), ErrorMeasure::Ssim);
         assert!(same.mean() < 1e-6, "{}", same.mean());
@@ -327,14 +436,21 @@ mod tests {
         let picture = image(40, 30, |_, _| 0.5);
         let mut deviations = vec![0.1f32; 1200];
         for (left, top, side, height) in [(5, 5, 4, 8.0), (30, 20, 2, 6.0)] {
-            (0..side * side).for_each(|i| deviations[(top + i / side) * 40 + left + i % side] = height);
+            (0..side * side)
+                .for_each(|i| deviations[(top + i / side) * 40 + left + i % side] = height);
         }
         deviations[29 * 40 + 39] = 3.0;
         let found = regions(&deviations, &picture);
         assert_eq!(found.len(), 2, "{found:?}");
         // The image came twice as large.
-        assert_eq!((found[0].x, found[0].y, found[0].width, found[0].height), (10, 10, 8, 8));
-        assert_eq!((found[1].x, found[1].y, found[1].width, found[1].height), (60, 40, 4, 4));
+        assert_eq!(
+            (found[0].x, found[0].y, found[0].width, found[0].height),
+            (10, 10, 8, 8)
+        );
+        assert_eq!(
+            (found[1].x, found[1].y, found[1].width, found[1].height),
+            (60, 40, 4, 4)
+        );
         assert!((found[0].share - 128.0 / 152.0).abs() < 1e-6);
         assert_eq!(regions(&[0.0; 1200], &picture), []);
     }

@@ -13,7 +13,15 @@ const SIDE_MAX: u32 = 1024;
 /// The heat map of an image; `deviations` are those of its pixels, and `full` the one that is drawn in plain red, > 0.
 pub fn png(picture: &Image, deviations: &[f32], full: f64) -> Vec<u8> {
     let area = picture.width * picture.height;
-    let grey = |at: usize| picture.pixels.iter().skip(at).step_by(area.max(1)).sum::<f32>() / picture.channels as f32;
+    let grey = |at: usize| {
+        picture
+            .pixels
+            .iter()
+            .skip(at)
+            .step_by(area.max(1))
+            .sum::<f32>()
+            / picture.channels as f32
+    };
     let mut map = RgbImage::new(picture.width as u32, picture.height as u32);
     for (at, (pixel, deviation)) in map.pixels_mut().zip(deviations).enumerate() {
         let heat = (f64::from(*deviation) / full).clamp(0.0, 1.0) as f32;
@@ -26,7 +34,12 @@ pub fn png(picture: &Image, deviations: &[f32], full: f64) -> Vec<u8> {
     let longer = map.width().max(map.height());
     if longer > SIDE_MAX {
         let side = |of: u32| (of * SIDE_MAX / longer).max(1);
-        map = resize(&map, side(map.width()), side(map.height()), FilterType::Triangle);
+        map = resize(
+            &map,
+            side(map.width()),
+            side(map.height()),
+            FilterType::Triangle,
+        );
     }
     let mut file = Cursor::new(Vec::new());
     // Nothing is in the way of writing to memory.
@@ -50,8 +63,12 @@ mod tests {
             original: [2000, 20],
             file: Arc::from([]),
         };
-        let deviations: Vec<f32> = (0..40_000).map(|at| if at % 2000 < 1000 { 9.0 } else { 1.0 }).collect();
-        let map = image::load_from_memory(&png(&picture, &deviations, 4.0)).unwrap().to_rgb8();
+        let deviations: Vec<f32> = (0..40_000)
+            .map(|at| if at % 2000 < 1000 { 9.0 } else { 1.0 })
+            .collect();
+        let map = image::load_from_memory(&png(&picture, &deviations, 4.0))
+            .unwrap()
+            .to_rgb8();
         assert_eq!((map.width(), map.height()), (1024, 10));
         assert_eq!(map.get_pixel(10, 5).0, [230, 25, 25]);
         assert_eq!(map.get_pixel(1000, 5).0, [128, 128, 128]);

@@ -29,10 +29,15 @@ pub fn error_maps(
 ) -> Result<Vec<ErrorMap>, ScoreError> {
     let (shape, side) = (model.shape(), model.shape().tile);
     let (inputs, channels) = (shape.inputs(), shape.channels());
-    let tilings: Vec<Tiling> =
-        images.iter().map(|image| Tiling::new(image.width, image.height, side, overlap)).collect();
+    let tilings: Vec<Tiling> = images
+        .iter()
+        .map(|image| Tiling::new(image.width, image.height, side, overlap))
+        .collect();
     let mut tiles = Vec::new();
-    images.iter().zip(&tilings).for_each(|(image, tiling)| tiling.gather(image, scaler, &mut tiles));
+    images
+        .iter()
+        .zip(&tilings)
+        .for_each(|(image, tiling)| tiling.gather(image, scaler, &mut tiles));
     let mut found = Vec::with_capacity(tiles.len());
     for part in tiles.chunks(part_rows(inputs) * inputs) {
         found.extend(reconstruct(model, &mut part.to_vec(), inputs)?);
@@ -51,14 +56,32 @@ impl Scorer {
     ///
     /// # Errors
     /// Where libtorch refuses the tensors, or the bundle is not one of images.
-    pub fn inspect(&self, images: &[&Image], format: &ImageFormat) -> Result<Vec<Inspected>, ScoreError> {
+    pub fn inspect(
+        &self,
+        images: &[&Image],
+        format: &ImageFormat,
+    ) -> Result<Vec<Inspected>, ScoreError> {
         let (bundle, calibration) = (self.bundle(), &self.bundle().calibration);
-        let Some(peaks) = &calibration.peaks else { return Err(ScoreError::NoPeaks) };
-        let maps = error_maps(&*bundle.model, &calibration.scaler, peaks.error, format.overlap, images)?;
+        let Some(peaks) = &calibration.peaks else {
+            return Err(ScoreError::NoPeaks);
+        };
+        let maps = error_maps(
+            &*bundle.model,
+            &calibration.scaler,
+            peaks.error,
+            format.overlap,
+            images,
+        )?;
         let tile = bundle.manifest.shape.tile;
         let inspected = maps.into_iter().map(|map| {
             let score = error_map::score(peaks, &map.peaks(tile));
-            Inspected { scored: Scored { score, raw_error: map.raw_error() }, map }
+            Inspected {
+                scored: Scored {
+                    score,
+                    raw_error: map.raw_error(),
+                },
+                map,
+            }
         });
         Ok(inspected.collect())
     }
@@ -66,6 +89,10 @@ impl Scorer {
     /// How many standard deviations above normal each pixel of an inspected image is, row-major.
     pub fn deviations(&self, inspected: &Inspected) -> Vec<f32> {
         let tile = self.bundle().manifest.shape.tile;
-        self.bundle().calibration.peaks.as_ref().map_or(Vec::new(), |peaks| inspected.map.deviations(peaks, tile))
+        self.bundle()
+            .calibration
+            .peaks
+            .as_ref()
+            .map_or(Vec::new(), |peaks| inspected.map.deviations(peaks, tile))
     }
 }

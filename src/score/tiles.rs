@@ -31,7 +31,14 @@ impl Tiling {
     /// The tiles of `side` pixels of an image, which overlap by `overlap` at least (at most half a tile).
     pub fn new(width: usize, height: usize, side: usize, overlap: usize) -> Self {
         let (lefts, tops) = (starts(width, side, overlap), starts(height, side, overlap));
-        Self { width, height, side, lefts, tops, overlap }
+        Self {
+            width,
+            height,
+            side,
+            lefts,
+            tops,
+            overlap,
+        }
     }
 
     /// How many tiles there are.
@@ -40,7 +47,9 @@ impl Tiling {
     }
 
     fn corners(&self) -> impl Iterator<Item = (usize, usize)> {
-        self.tops.iter().flat_map(|&top| self.lefts.iter().map(move |&left| (left, top)))
+        self.tops
+            .iter()
+            .flat_map(|&top| self.lefts.iter().map(move |&left| (left, top)))
     }
 
     /// Appends all tiles of an image, scaled, `[n, channels, side, side]`.
@@ -55,9 +64,14 @@ impl Tiling {
     pub fn assemble(&self, tiles: &[f32], channels: usize) -> Vec<f32> {
         let (side, area) = (self.side, self.width * self.height);
         // How far inside a pixel is, up to the overlap: 1 at the edge.
-        let inside: Vec<f32> = (0..side).map(|at| (at + 1).min(side - at).min(self.overlap + 1) as f32).collect();
+        let inside: Vec<f32> = (0..side)
+            .map(|at| (at + 1).min(side - at).min(self.overlap + 1) as f32)
+            .collect();
         let (mut sums, mut weights) = (zeros::<f32>(channels * area), zeros::<f32>(area));
-        for ((left, top), tile) in self.corners().zip(tiles.chunks_exact(channels * side * side)) {
+        for ((left, top), tile) in self
+            .corners()
+            .zip(tiles.chunks_exact(channels * side * side))
+        {
             let (columns, rows) = (side.min(self.width - left), side.min(self.height - top));
             for y in 0..rows {
                 let row = (top + y) * self.width + left;
@@ -68,19 +82,32 @@ impl Tiling {
                 for channel in 0..channels {
                     let from = &tile[(channel * side + y) * side..][..columns];
                     let into = &mut sums[channel * area + row..][..columns];
-                    into.iter_mut().zip(from).enumerate().for_each(|(x, (sum, value))| *sum += weight(x) * value);
+                    into.iter_mut()
+                        .zip(from)
+                        .enumerate()
+                        .for_each(|(x, (sum, value))| *sum += weight(x) * value);
                 }
             }
         }
         for plane in sums.chunks_exact_mut(area) {
-            plane.iter_mut().zip(&weights).for_each(|(sum, weight)| *sum /= weight);
+            plane
+                .iter_mut()
+                .zip(&weights)
+                .for_each(|(sum, weight)| *sum /= weight);
         }
         sums
     }
 }
 
 /// Appends the tile whose upper left corner is at `left`, `top`, scaled.
-pub fn cut(image: &Image, scaler: &Scaler, side: usize, left: usize, top: usize, tiles: &mut Vec<f32>) {
+pub fn cut(
+    image: &Image,
+    scaler: &Scaler,
+    side: usize,
+    left: usize,
+    top: usize,
+    tiles: &mut Vec<f32>,
+) {
     let area = image.width * image.height;
     let scales = scaler.mean.iter().zip(&scaler.sd);
     for (plane, (mean, sd)) in image.pixels.chunks_exact(area).zip(scales) {

@@ -77,11 +77,23 @@ mod tests {
     #[test]
     fn a_message_says_what_it_is() {
         let at = Timestamp::UNIX_EPOCH;
-        let live = Live { stream: "pumps".into(), bundle: "ab".into(), why: "first".into(), at };
+        let live = Live {
+            stream: "pumps".into(),
+            bundle: "ab".into(),
+            why: "first".into(),
+            at,
+        };
         let text = serde_json::to_string(&Control::Live(live.clone())).unwrap();
-        assert_eq!(text, r#"{"type":"live","stream":"pumps","bundle":"ab","why":"first","at":"1970-01-01T00:00:00Z"}"#);
-        assert_eq!(serde_json::from_str::<Control>(&text).unwrap(), Control::Live(live));
-        let unknown = serde_json::from_str::<Control>(r#"{"type":"live","stream":"pumps","model":"ab"}"#);
+        assert_eq!(
+            text,
+            r#"{"type":"live","stream":"pumps","bundle":"ab","why":"first","at":"1970-01-01T00:00:00Z"}"#
+        );
+        assert_eq!(
+            serde_json::from_str::<Control>(&text).unwrap(),
+            Control::Live(live)
+        );
+        let unknown =
+            serde_json::from_str::<Control>(r#"{"type":"live","stream":"pumps","model":"ab"}"#);
         assert!(unknown.is_err());
     }
 }

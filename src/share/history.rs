@@ -53,7 +53,10 @@ pub fn rows(
     let mut pipeline = Pipeline::new(stream.clone(), None)?;
     let mut table = SeriesTable::new(stream.record.max_series);
     let mut rows = Vec::new();
-    let wait = Bounds { wait: QUIET, ..Bounds::of(&stream.input) };
+    let wait = Bounds {
+        wait: QUIET,
+        ..Bounds::of(&stream.input)
+    };
     while !ends.is_empty() && rows.len() < limit {
         let at_end = RefCell::new(Vec::new());
         let passes = |error: &KafkaError| match error {
@@ -68,10 +71,17 @@ pub fn rows(
         if batch.is_empty() && at_end.is_empty() {
             break;
         }
-        let inside = |m: &Message<'_>| ends.iter().any(|&(p, end)| p == m.partition && m.offset < end);
+        let inside = |m: &Message<'_>| {
+            ends.iter()
+                .any(|&(p, end)| p == m.partition && m.offset < end)
+        };
         let messages: Vec<_> = batch.iter().map(view).filter(inside).collect();
         let done = pipeline.run(&messages, &mut table, &mut |_, _| None)?;
-        rows.extend(done.learned.into_iter().filter_map(|(message, row)| Some((messages.get(message)?.offset, row))));
+        rows.extend(
+            done.learned
+                .into_iter()
+                .filter_map(|(message, row)| Some((messages.get(message)?.offset, row))),
+        );
         ends.retain(|(partition, _)| !at_end.contains(partition));
         for message in &batch {
             ends.retain(|&(p, end)| p != message.partition() || message.offset() + 1 < end);
@@ -93,20 +103,37 @@ pub fn read(
     before: usize,
 ) -> Result<Vec<(i64, TrainingRow)>, HistoryError> {
     let consumer: BaseConsumer = reader_config(kafka, "outlierd-history").create()?;
-    let (low, high) = consumer.fetch_watermarks(&stream.input.topic, at.partition, REQUEST_TIMEOUT)?;
+    let (low, high) =
+        consumer.fetch_watermarks(&stream.input.topic, at.partition, REQUEST_TIMEOUT)?;
     let last = at.last.min(high - 1);
     let mut back = if before == 0 { 0 } else { BACK.0 };
     loop {
         let start = (at.first - back).max(low);
         let mut assignment = TopicPartitionList::new();
-        assignment.add_partition_offset(&stream.input.topic, at.partition, Offset::Offset(start))?;
+        assignment.add_partition_offset(
+            &stream.input.topic,
+            at.partition,
+            Offset::Offset(start),
+        )?;
         consumer.assign(&assignment)?;
-        let mut found = rows(&consumer, stream, vec![(at.partition, last + 1)], usize::MAX)?;
+        let mut found = rows(
+            &consumer,
+            stream,
+            vec![(at.partition, last + 1)],
+            usize::MAX,
+        )?;
         found.retain(|(_, row)| row.series == series);
-        let earlier = found.iter().take_while(|(offset, _)| *offset < at.first).count();
+        let earlier = found
+            .iter()
+            .take_while(|(offset, _)| *offset < at.first)
+            .count();
         if earlier >= before || start == low || back >= BACK.1 {
             let excess = earlier.saturating_sub(before);
-            return Ok(found.into_iter().skip(excess).take(before + TAKEN_MAX).collect());
+            return Ok(found
+                .into_iter()
+                .skip(excess)
+                .take(before + TAKEN_MAX)
+                .collect());
         }
         back = (back * 4).min(BACK.1);
     }

@@ -93,14 +93,31 @@ impl Mirror {
         let mut of = BTreeMap::new();
         for stream in streams {
             let note = store.notes(&stream, AGREED)?.pop();
-            let agreed = note.and_then(|(_, bytes)| codec::decode(&bytes).ok()).unwrap_or_default();
-            of.insert(stream, Shared { agreed, ..Shared::default() });
+            let agreed = note
+                .and_then(|(_, bytes)| codec::decode(&bytes).ok())
+                .unwrap_or_default();
+            of.insert(
+                stream,
+                Shared {
+                    agreed,
+                    ..Shared::default()
+                },
+            );
         }
-        Ok(Self { registry, store, streams: of })
+        Ok(Self {
+            registry,
+            store,
+            streams: of,
+        })
     }
 
     /// Takes a message of the control topic; returns what an operator says of an alert.
-    pub fn take_control(&mut self, topic: &str, key: &str, value: Option<&[u8]>) -> Option<Feedback> {
+    pub fn take_control(
+        &mut self,
+        topic: &str,
+        key: &str,
+        value: Option<&[u8]>,
+    ) -> Option<Feedback> {
         let Some(value) = value else {
             let stream = Control::challenge_of(key).and_then(|stream| self.streams.get_mut(stream));
             if let Some(shared) = stream {
@@ -111,7 +128,12 @@ impl Mirror {
         let control: Control = match serde_json::from_slice(value) {
             Ok(control) => control,
             Err(error) => {
-                MessageSkipped { topic, key, error: error.to_string() }.emit();
+                MessageSkipped {
+                    topic,
+                    key,
+                    error: error.to_string(),
+                }
+                .emit();
                 return None;
             }
         };
@@ -129,9 +151,16 @@ impl Mirror {
     /// Takes a part of a bundle; the last one brings the bundle into the model folder.
     pub fn take_part(&mut self, topic: &str, key: &str, part: Option<(Label, &[u8])>) {
         let Some((stream, id, number)) = part_of(key) else {
-            return MessageSkipped { topic, key, error: "the key is not STREAM/BUNDLE/NUMBER".into() }.emit();
+            return MessageSkipped {
+                topic,
+                key,
+                error: "the key is not STREAM/BUNDLE/NUMBER".into(),
+            }
+            .emit();
         };
-        let Some(shared) = self.streams.get_mut(stream) else { return };
+        let Some(shared) = self.streams.get_mut(stream) else {
+            return;
+        };
         let Some((label, bytes)) = part else {
             shared.parcels.remove(id);
             shared.arriving.remove(id);
@@ -139,24 +168,38 @@ impl Mirror {
             return;
         };
         shared.parcels.insert(id.to_owned(), label.parts());
-        if shared.arriving.get(id).is_none_or(|arriving| *arriving.label() != label) {
+        if shared
+            .arriving
+            .get(id)
+            .is_none_or(|arriving| *arriving.label() != label)
+        {
             let Some(arriving) = Arriving::new(label) else {
                 let error = "it says that it is larger than any bundle".into();
                 return MessageSkipped { topic, key, error }.emit();
             };
             shared.arriving.insert(id.to_owned(), arriving);
         }
-        let Some(arriving) = shared.arriving.get_mut(id) else { return };
+        let Some(arriving) = shared.arriving.get_mut(id) else {
+            return;
+        };
         arriving.take(number, bytes);
         let taken = match arriving.open() {
             Ok(None) => return,
-            Ok(Some(parcel)) => self.registry.take_in(stream, id, &parcel.files).map_err(|error| error.to_string()),
+            Ok(Some(parcel)) => self
+                .registry
+                .take_in(stream, id, &parcel.files)
+                .map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
         shared.arriving.remove(id);
         // Of one that has been here before there is nothing to tell.
         if taken != Ok(false) {
-            BundleCame { stream, bundle: id, refused: taken.err() }.emit();
+            BundleCame {
+                stream,
+                bundle: id,
+                refused: taken.err(),
+            }
+            .emit();
         }
     }
 
@@ -176,9 +219,16 @@ impl Mirror {
             pin(registry, stream, shared, &mut out)?;
             challenge(registry, stream, shared, leads, &mut out)?;
             if shared.agreed != before {
-                let bytes = codec::encode(&shared.agreed).map_err(super::parcel::ParcelError::from)?;
+                let bytes =
+                    codec::encode(&shared.agreed).map_err(super::parcel::ParcelError::from)?;
                 let notes = vec![(AGREED.to_owned(), Some(bytes))];
-                store.commit(stream, &Commit { notes, ..Commit::default() })?;
+                store.commit(
+                    stream,
+                    &Commit {
+                        notes,
+                        ..Commit::default()
+                    },
+                )?;
             }
         }
         Ok(out)
@@ -196,27 +246,53 @@ fn bundles(
     let current = registry.current(stream)?;
     // A challenger that has not sat its tests yet may still be written to.
     let mut ready = registry.ids(stream)?;
-    ready.retain(|id| current.as_ref() == Some(id) || registry.has_attached(stream, id, VERDICT).unwrap_or(false));
+    ready.retain(|id| {
+        current.as_ref() == Some(id) || registry.has_attached(stream, id, VERDICT).unwrap_or(false)
+    });
     if ready == shared.looked_at && shared.parcels.len() <= KEPT_MAX {
         return Ok(());
     }
-    let newest: Vec<String> = registry.list(stream)?.into_iter().rev().map(|bundle| bundle.id).collect();
-    let keeps = |id: &String| current.as_ref() == Some(id) || newest.iter().take(KEPT_MAX).any(|kept| kept == id);
+    let newest: Vec<String> = registry
+        .list(stream)?
+        .into_iter()
+        .rev()
+        .map(|bundle| bundle.id)
+        .collect();
+    let keeps = |id: &String| {
+        current.as_ref() == Some(id) || newest.iter().take(KEPT_MAX).any(|kept| kept == id)
+    };
     for id in newest.iter().filter(|id| keeps(id) && ready.contains(id)) {
         if shared.parcels.contains_key(id) {
             continue;
         }
-        let (label, parts) = Parcel { files: registry.files(stream, id)? }.pack()?;
-        BundleSent { stream, bundle: id, parts: parts.len() }.emit();
+        let (label, parts) = Parcel {
+            files: registry.files(stream, id)?,
+        }
+        .pack()?;
+        BundleSent {
+            stream,
+            bundle: id,
+            parts: parts.len(),
+        }
+        .emit();
         shared.parcels.insert(id.clone(), parts.len());
-        let part = |(number, bytes)| Outgoing::Part(part_key(stream, id, number), Some((label.clone(), bytes)));
+        let part = |(number, bytes)| {
+            Outgoing::Part(part_key(stream, id, number), Some((label.clone(), bytes)))
+        };
         out.extend(parts.into_iter().enumerate().map(part));
     }
     if leads {
-        let old: Vec<String> = shared.parcels.keys().filter(|id| newest.contains(id) && !keeps(id)).cloned().collect();
+        let old: Vec<String> = shared
+            .parcels
+            .keys()
+            .filter(|id| newest.contains(id) && !keeps(id))
+            .cloned()
+            .collect();
         for id in old {
             let parts = shared.parcels.remove(&id).unwrap_or(0);
-            out.extend((0..parts).map(|number| Outgoing::Part(part_key(stream, &id, number), None)));
+            out.extend(
+                (0..parts).map(|number| Outgoing::Part(part_key(stream, &id, number), None)),
+            );
         }
     }
     shared.looked_at = ready;
@@ -224,7 +300,12 @@ fn bundles(
 }
 
 /// Which bundle is live, here and on the topic.
-fn live(registry: &Registry, stream: &str, shared: &mut Shared, out: &mut Vec<Outgoing>) -> Result<(), MirrorError> {
+fn live(
+    registry: &Registry,
+    stream: &str,
+    shared: &mut Shared,
+    out: &mut Vec<Outgoing>,
+) -> Result<(), MirrorError> {
     let here = registry.current(stream)?;
     let there = shared.live.as_ref().map(|live| live.bundle.clone());
     if here == there {
@@ -232,7 +313,10 @@ fn live(registry: &Registry, stream: &str, shared: &mut Shared, out: &mut Vec<Ou
         return Ok(());
     }
     let last = registry.history(stream)?.pop();
-    let changed = (here.is_some() && here != shared.agreed.bundle, there.is_some() && there != shared.agreed.bundle);
+    let changed = (
+        here.is_some() && here != shared.agreed.bundle,
+        there.is_some() && there != shared.agreed.bundle,
+    );
     let later_here = match (&last, &shared.live) {
         (Some(last), Some(live)) => last.at > live.at,
         _ => here.is_some(),
@@ -242,23 +326,43 @@ fn live(registry: &Registry, stream: &str, shared: &mut Shared, out: &mut Vec<Ou
         let why = last.as_ref().map_or(String::new(), |last| last.why.clone());
         // Later than what it takes the place of, whatever this machine's clock says.
         let at = last.map_or(Timestamp::UNIX_EPOCH, |last| last.at);
-        let at = shared.live.as_ref().map_or(at, |live| at.max(live.at + jiff::SignedDuration::from_micros(1)));
-        let live = Live { stream: stream.to_owned(), bundle: bundle.clone(), why, at };
+        let at = shared.live.as_ref().map_or(at, |live| {
+            at.max(live.at + jiff::SignedDuration::from_micros(1))
+        });
+        let live = Live {
+            stream: stream.to_owned(),
+            bundle: bundle.clone(),
+            why,
+            at,
+        };
         shared.live = Some(live.clone());
         shared.agreed.bundle = Some(bundle);
         let control = Control::Live(live);
         out.push(Outgoing::Control(control.key(), Some(control)));
         return Ok(());
     }
-    let Some(live) = &shared.live else { return Ok(()) };
+    let Some(live) = &shared.live else {
+        return Ok(());
+    };
     // Control messages may be here before the bundle's parts.
-    if !registry.ids(stream)?.contains(&live.bundle) || shared.refused.as_ref() == Some(&live.bundle) {
+    if !registry.ids(stream)?.contains(&live.bundle)
+        || shared.refused.as_ref() == Some(&live.bundle)
+    {
         return Ok(());
     }
-    match registry.promote(stream, &live.bundle, &format!("{}, on another machine", live.why)) {
+    match registry.promote(
+        stream,
+        &live.bundle,
+        &format!("{}, on another machine", live.why),
+    ) {
         Ok(()) => shared.agreed.bundle = Some(live.bundle.clone()),
         Err(error) => {
-            BundleCame { stream, bundle: &live.bundle, refused: Some(error.to_string()) }.emit();
+            BundleCame {
+                stream,
+                bundle: &live.bundle,
+                refused: Some(error.to_string()),
+            }
+            .emit();
             shared.refused = Some(live.bundle.clone());
         }
     }
@@ -266,14 +370,22 @@ fn live(registry: &Registry, stream: &str, shared: &mut Shared, out: &mut Vec<Ou
 }
 
 /// Whether the live bundle is held fast, here and on the topic.
-fn pin(registry: &Registry, stream: &str, shared: &mut Shared, out: &mut Vec<Outgoing>) -> Result<(), MirrorError> {
+fn pin(
+    registry: &Registry,
+    stream: &str,
+    shared: &mut Shared,
+    out: &mut Vec<Outgoing>,
+) -> Result<(), MirrorError> {
     let here = registry.is_pinned(stream)?;
     if here != shared.pinned {
         if here == shared.agreed.pinned {
             registry.pin(stream, shared.pinned)?;
         } else {
             shared.pinned = here;
-            let control = Control::Pin { stream: stream.to_owned(), pinned: here };
+            let control = Control::Pin {
+                stream: stream.to_owned(),
+                pinned: here,
+            };
             out.push(Outgoing::Control(control.key(), Some(control)));
         }
     }
@@ -289,7 +401,9 @@ fn challenge(
     leads: bool,
     out: &mut Vec<Outgoing>,
 ) -> Result<(), MirrorError> {
-    let control = Control::Challenge { stream: stream.to_owned() };
+    let control = Control::Challenge {
+        stream: stream.to_owned(),
+    };
     if leads && shared.challenge {
         registry.want_training(stream)?;
         shared.challenge = false;

@@ -55,8 +55,14 @@ impl Parcel {
     /// Where it cannot be encoded.
     pub fn pack(&self) -> Result<(Label, Vec<Vec<u8>>), ParcelError> {
         let bytes = codec::encode(self)?;
-        let label = Label { hash: blake3::hash(&bytes).to_hex().to_string(), bytes: bytes.len() };
-        Ok((label, bytes.chunks(PART_BYTES).map(<[u8]>::to_vec).collect()))
+        let label = Label {
+            hash: blake3::hash(&bytes).to_hex().to_string(),
+            bytes: bytes.len(),
+        };
+        Ok((
+            label,
+            bytes.chunks(PART_BYTES).map(<[u8]>::to_vec).collect(),
+        ))
     }
 }
 
@@ -70,7 +76,10 @@ pub struct Arriving {
 impl Arriving {
     /// Nothing has come yet; `None` where the label is none of ours.
     pub fn new(label: Label) -> Option<Self> {
-        (label.bytes <= BYTES_MAX).then(|| Self { parts: vec![None; label.parts()], label })
+        (label.bytes <= BYTES_MAX).then(|| Self {
+            parts: vec![None; label.parts()],
+            label,
+        })
     }
 
     /// The label.
@@ -95,7 +104,10 @@ impl Arriving {
         let bytes = parts.concat();
         let found = blake3::hash(&bytes).to_hex().to_string();
         if found != self.label.hash {
-            return Err(ParcelError::Hash { found, wanted: self.label.hash.clone() });
+            return Err(ParcelError::Hash {
+                found,
+                wanted: self.label.hash.clone(),
+            });
         }
         Ok(Some(codec::decode(&bytes)?))
     }
@@ -107,7 +119,12 @@ mod tests {
 
     fn parcel() -> Parcel {
         let content = (0..3 * PART_BYTES / 2).map(|i| (i % 251) as u8).collect();
-        Parcel { files: vec![("weights".into(), content), ("manifest".into(), b"{}".to_vec())] }
+        Parcel {
+            files: vec![
+                ("weights".into(), content),
+                ("manifest".into(), b"{}".to_vec()),
+            ],
+        }
     }
 
     #[test]
@@ -127,12 +144,21 @@ mod tests {
         let (label, mut parts) = parcel().pack().unwrap();
         parts[1][5] ^= 1;
         let mut arriving = Arriving::new(label).unwrap();
-        parts.iter().enumerate().for_each(|(number, part)| arriving.take(number, part));
+        parts
+            .iter()
+            .enumerate()
+            .for_each(|(number, part)| arriving.take(number, part));
         assert!(matches!(arriving.open(), Err(ParcelError::Hash { .. })));
     }
 
     #[test]
     fn a_label_that_claims_too_much_is_refused() {
-        assert!(Arriving::new(Label { hash: String::new(), bytes: usize::MAX }).is_none());
+        assert!(
+            Arriving::new(Label {
+                hash: String::new(),
+                bytes: usize::MAX
+            })
+            .is_none()
+        );
     }
 }

@@ -14,7 +14,9 @@ use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, DeliveryResult, Header, Headers as _, Message as _, OwnedHeaders};
+use rdkafka::message::{
+    BorrowedMessage, DeliveryResult, Header, Headers as _, Message as _, OwnedHeaders,
+};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 
 use super::history::{self, HistoryError};
@@ -84,7 +86,10 @@ impl ProducerContext for Deliveries {
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
         if let Err((error, message)) = result {
-            SharingFailed { error: format!("topic {}: {error}", message.topic()) }.emit();
+            SharingFailed {
+                error: format!("topic {}: {error}", message.topic()),
+            }
+            .emit();
         }
     }
 }
@@ -121,15 +126,30 @@ impl Sharing {
         let mut config = reader_config(kafka, "outlierd-share");
         config.set("auto.offset.reset", "earliest");
         let reader = match (topics.control.clone(), topics.bundles.clone()) {
-            (Some(control), Some(bundles)) => {
-                Some(Reader { consumer: config.create_with_context(Quiet)?, control, bundles })
-            }
+            (Some(control), Some(bundles)) => Some(Reader {
+                consumer: config.create_with_context(Quiet)?,
+                control,
+                bundles,
+            }),
             _ => None,
         };
         let mut config = producer_config(kafka, "outlierd-share");
-        let producer = config.set("enable.idempotence", "true").create_with_context(Deliveries)?;
-        let (events_topic, kafka, feedback, waiting) = (topics.events.clone(), kafka.clone(), Vec::new(), Vec::new());
-        Ok(Self { kafka, events_topic, store, mirror, reader, producer, events, feedback, waiting })
+        let producer = config
+            .set("enable.idempotence", "true")
+            .create_with_context(Deliveries)?;
+        let (events_topic, kafka, feedback, waiting) =
+            (topics.events.clone(), kafka.clone(), Vec::new(), Vec::new());
+        Ok(Self {
+            kafka,
+            events_topic,
+            store,
+            mirror,
+            reader,
+            producer,
+            events,
+            feedback,
+            waiting,
+        })
     }
 
     /// Reads both topics to their ends, so that this machine begins with what the others have; `stop` ends it early.
@@ -137,7 +157,9 @@ impl Sharing {
     /// # Errors
     /// Folder or store; errors of the brokers pass.
     pub fn catch_up(&mut self, stop: &AtomicBool) -> Result<(), ShareError> {
-        let Some(reader) = &self.reader else { return Ok(()) };
+        let Some(reader) = &self.reader else {
+            return Ok(());
+        };
         let mut open = reader.begin(stop)?;
         while open > 0 && !stop.load(Ordering::Acquire) {
             match self.poll(POLL) {
@@ -152,7 +174,11 @@ impl Sharing {
     ///
     /// # Errors
     /// Where the system has no thread.
-    pub fn start(mut self, pupils: Vec<Pupils>, halt: Arc<AtomicBool>) -> Result<JoinHandle<()>, ShareError> {
+    pub fn start(
+        mut self,
+        pupils: Vec<Pupils>,
+        halt: Arc<AtomicBool>,
+    ) -> Result<JoinHandle<()>, ShareError> {
         let run = move || {
             let mut settled = Instant::now();
             while !halt.load(Ordering::Acquire) {
@@ -164,10 +190,17 @@ impl Sharing {
                 self.publish();
                 if settled.elapsed() >= SETTLE_EVERY {
                     settled = Instant::now();
-                    let leads = |name: &str| pupils.iter().any(|p| p.stream.name == name && p.retrainer.leads());
+                    let leads = |name: &str| {
+                        pupils
+                            .iter()
+                            .any(|p| p.stream.name == name && p.retrainer.leads())
+                    };
                     let done = self.settle(leads);
                     if let Err(error) = done {
-                        SharingFailed { error: error.to_string() }.emit();
+                        SharingFailed {
+                            error: error.to_string(),
+                        }
+                        .emit();
                     }
                 }
                 self.teach(&pupils);
@@ -181,7 +214,9 @@ impl Sharing {
 
     /// Takes one message.
     fn poll(&mut self, wait: Duration) -> Polled {
-        let Some(reader) = &self.reader else { return Polled::Nothing };
+        let Some(reader) = &self.reader else {
+            return Polled::Nothing;
+        };
         match reader.consumer.poll(wait) {
             None => Polled::Nothing,
             Some(Err(KafkaError::PartitionEOF(_))) => Polled::End,
@@ -190,9 +225,16 @@ impl Sharing {
                 Polled::Nothing
             }
             Some(Ok(message)) => {
-                let (topic, key) = (message.topic(), message.key().map(String::from_utf8_lossy).unwrap_or_default());
+                let (topic, key) = (
+                    message.topic(),
+                    message
+                        .key()
+                        .map(String::from_utf8_lossy)
+                        .unwrap_or_default(),
+                );
                 if topic == reader.control {
-                    self.feedback.extend(self.mirror.take_control(topic, &key, message.payload()));
+                    self.feedback
+                        .extend(self.mirror.take_control(topic, &key, message.payload()));
                 } else {
                     self.mirror.take_part(topic, &key, part(&message));
                 }
@@ -203,7 +245,12 @@ impl Sharing {
 
     /// Holds folder and topics against each other, and sends what has changed here.
     fn settle(&mut self, leads: impl Fn(&str) -> bool) -> Result<(), ShareError> {
-        let Some(Reader { control, bundles, .. }) = &self.reader else { return Ok(()) };
+        let Some(Reader {
+            control, bundles, ..
+        }) = &self.reader
+        else {
+            return Ok(());
+        };
         for message in self.mirror.settle(leads)? {
             match message {
                 Outgoing::Control(key, value) => {
@@ -214,8 +261,14 @@ impl Sharing {
                 Outgoing::Part(key, Some((label, bytes))) => {
                     let length = label.bytes.to_string();
                     let headers = OwnedHeaders::new()
-                        .insert(Header { key: HASH, value: Some(&label.hash) })
-                        .insert(Header { key: BYTES, value: Some(&length) });
+                        .insert(Header {
+                            key: HASH,
+                            value: Some(&label.hash),
+                        })
+                        .insert(Header {
+                            key: BYTES,
+                            value: Some(&length),
+                        });
                     self.send(bundles, &key, Some(&bytes), headers);
                 }
             }
@@ -228,13 +281,25 @@ impl Sharing {
         while let Ok(put) = self.events.try_recv() {
             match put {
                 Put::Event(event) => {
-                    let Some(topic) = &self.events_topic else { continue };
+                    let Some(topic) = &self.events_topic else {
+                        continue;
+                    };
                     let value = serde_json::to_vec(&event).ok();
-                    self.send(topic, &event.stream, value.as_deref(), cloudevents::event_headers(&event));
+                    self.send(
+                        topic,
+                        &event.stream,
+                        value.as_deref(),
+                        cloudevents::event_headers(&event),
+                    );
                 }
                 Put::Alert(topic, alert) => {
                     let value = serde_json::to_vec(&alert).ok();
-                    self.send(&topic, &alert.series, value.as_deref(), cloudevents::headers(&alert));
+                    self.send(
+                        &topic,
+                        &alert.series,
+                        value.as_deref(),
+                        cloudevents::headers(&alert),
+                    );
                 }
             }
         }
@@ -247,7 +312,10 @@ impl Sharing {
             None => record,
         };
         if let Err((error, _)) = self.producer.send(record) {
-            SharingFailed { error: format!("topic {topic}: {error}") }.emit();
+            SharingFailed {
+                error: format!("topic {topic}: {error}"),
+            }
+            .emit();
         }
     }
 
@@ -255,17 +323,29 @@ impl Sharing {
     fn teach(&mut self, pupils: &[Pupils]) {
         let of = |stream: &str| pupils.iter().find(|pupil| pupil.stream.name == stream);
         let waiting = std::mem::take(&mut self.waiting).into_iter();
-        self.waiting = waiting.filter_map(|lesson| of(&lesson.feedback.stream)?.retrainer.teach(lesson)).collect();
+        self.waiting = waiting
+            .filter_map(|lesson| of(&lesson.feedback.stream)?.retrainer.teach(lesson))
+            .collect();
         for feedback in std::mem::take(&mut self.feedback) {
-            let Some(pupil) = of(&feedback.stream) else { continue };
+            let Some(pupil) = of(&feedback.stream) else {
+                continue;
+            };
             match is_known(&*self.store, &feedback) {
                 Ok(true) => continue,
                 Ok(false) => {}
-                Err(error) => SharingFailed { error: error.to_string() }.emit(),
+                Err(error) => SharingFailed {
+                    error: error.to_string(),
+                }
+                .emit(),
             }
-            let records = feedback.records.map_or(Ok(Vec::new()), |at| self.records(pupil, &feedback, at));
+            let records = feedback
+                .records
+                .map_or(Ok(Vec::new()), |at| self.records(pupil, &feedback, at));
             let records = records.unwrap_or_else(|error| {
-                SharingFailed { error: error.to_string() }.emit();
+                SharingFailed {
+                    error: error.to_string(),
+                }
+                .emit();
                 Vec::new()
             });
             let feedback = Arc::new(feedback);
@@ -273,7 +353,10 @@ impl Sharing {
                 // A lane that hangs is told by its own signs.
                 let _ = lane.try_send(Order::Teach(feedback.clone()));
             }
-            let lesson = Lesson { feedback: Feedback::clone(&feedback), records };
+            let lesson = Lesson {
+                feedback: Feedback::clone(&feedback),
+                records,
+            };
             self.waiting.extend(pupil.retrainer.teach(lesson));
         }
     }
@@ -306,8 +389,13 @@ impl Reader {
         let mut all = TopicPartitionList::new();
         for topic in [&self.control, &self.bundles] {
             while all.elements_for_topic(topic).is_empty() && !stop.load(Ordering::Acquire) {
-                if let Err(error) = add_from_beginning(&self.consumer, topic, &mut all, REQUEST_TIMEOUT) {
-                    SharingFailed { error: error.to_string() }.emit();
+                if let Err(error) =
+                    add_from_beginning(&self.consumer, topic, &mut all, REQUEST_TIMEOUT)
+                {
+                    SharingFailed {
+                        error: error.to_string(),
+                    }
+                    .emit();
                 }
                 thread::park_timeout(POLL);
             }
@@ -326,8 +414,17 @@ enum Polled {
 /// Label and bytes of a part; `None` where the message removes it.
 fn part<'m>(message: &'m BorrowedMessage<'_>) -> Option<(Label, &'m [u8])> {
     let bytes = message.payload()?;
-    let headers: HashMap<&str, &[u8]> =
-        message.headers()?.iter().filter_map(|header| Some((header.key, header.value?))).collect();
+    let headers: HashMap<&str, &[u8]> = message
+        .headers()?
+        .iter()
+        .filter_map(|header| Some((header.key, header.value?)))
+        .collect();
     let text = |key: &str| Some(String::from_utf8_lossy(headers.get(key)?).into_owned());
-    Some((Label { hash: text(HASH)?, bytes: text(BYTES)?.parse().ok()? }, bytes))
+    Some((
+        Label {
+            hash: text(HASH)?,
+            bytes: text(BYTES)?.parse().ok()?,
+        },
+        bytes,
+    ))
 }

@@ -91,7 +91,9 @@ impl Kind {
             Self::BearingWear => (1_200, 2_400),
             Self::Leak | Self::CoolingLoss | Self::Drift(..) => (900, 1_800),
             Self::ValveBlockage => (600, 1_200),
-            Self::Cavitation | Self::ImpellerDamage | Self::Stuck(_) | Self::Shift(..) => (300, 900),
+            Self::Cavitation | Self::ImpellerDamage | Self::Stuck(_) | Self::Shift(..) => {
+                (300, 900)
+            }
             Self::UnitChange(_) => (120, 600),
             Self::Spike(..) => (1, 5),
         }
@@ -207,7 +209,11 @@ impl Fault {
         let slow = size * self.progress(step);
         let fast = size * ((step.saturating_sub(self.start) + 1) as f64 / ONSET_RECORDS).min(1.0);
         match self.kind {
-            Kind::BearingWear => Effects { vibration: 1.0 + 0.25 * slow, friction: 3.0 * slow, ..Effects::NONE },
+            Kind::BearingWear => Effects {
+                vibration: 1.0 + 0.25 * slow,
+                friction: 3.0 * slow,
+                ..Effects::NONE
+            },
             Kind::Cavitation => Effects {
                 suction_loss: 0.06 * fast,
                 head: 1.0 - 0.012 * fast,
@@ -215,25 +221,46 @@ impl Fault {
                 vibration: 1.0 + 0.2 * fast,
                 ..Effects::NONE
             },
-            Kind::Leak => Effects { leak: 8.0 * slow, ..Effects::NONE },
-            Kind::ValveBlockage => Effects { resistance: 1.0 + 0.2 * fast, ..Effects::NONE },
-            Kind::ImpellerDamage => Effects { head: 1.0 - 0.02 * size, vibration: 1.0 + 0.1 * size, ..Effects::NONE },
-            Kind::CoolingLoss => Effects { insulation: 1.0 + 0.08 * fast, ..Effects::NONE },
-            Kind::Stuck(_) | Kind::Spike(..) | Kind::Shift(..) | Kind::Drift(..) | Kind::UnitChange(_) => Effects::NONE,
+            Kind::Leak => Effects {
+                leak: 8.0 * slow,
+                ..Effects::NONE
+            },
+            Kind::ValveBlockage => Effects {
+                resistance: 1.0 + 0.2 * fast,
+                ..Effects::NONE
+            },
+            Kind::ImpellerDamage => Effects {
+                head: 1.0 - 0.02 * size,
+                vibration: 1.0 + 0.1 * size,
+                ..Effects::NONE
+            },
+            Kind::CoolingLoss => Effects {
+                insulation: 1.0 + 0.08 * fast,
+                ..Effects::NONE
+            },
+            Kind::Stuck(_)
+            | Kind::Spike(..)
+            | Kind::Shift(..)
+            | Kind::Drift(..)
+            | Kind::UnitChange(_) => Effects::NONE,
         }
     }
 
     /// What it does to the readings at `step`, at which it acts; `previous` is what the pump reported one record
     /// before. The process is not touched, and machine faults change nothing here.
     pub fn distort(&self, step: u64, previous: &Values, values: &mut Values) {
-        let Some(sensor) = self.kind.sensor() else { return };
+        let Some(sensor) = self.kind.sensor() else {
+            return;
+        };
         let value = &mut values[sensor.index()];
         let spreads = self.size.factor() * sensor.spread();
         match self.kind {
             Kind::Stuck(_) => *value = previous[sensor.index()],
             Kind::Spike(_, direction) => *value += direction.sign() * SPIKE_SPREADS * spreads,
             Kind::Shift(_, direction) => *value += direction.sign() * SHIFT_SPREADS * spreads,
-            Kind::Drift(_, direction) => *value += direction.sign() * SHIFT_SPREADS * spreads * self.progress(step),
+            Kind::Drift(_, direction) => {
+                *value += direction.sign() * SHIFT_SPREADS * spreads * self.progress(step)
+            }
             Kind::UnitChange(_) => *value = sensor.in_other_unit(*value),
             _ => {}
         }

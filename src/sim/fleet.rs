@@ -81,11 +81,24 @@ impl Fleet {
     pub fn new(plan: FleetPlan, faults: &[Fault]) -> Self {
         let (dt, day) = (plan.period.as_secs_f64(), plan.day.as_secs_f64());
         let member = |index: usize| {
-            let mut own: Vec<Fault> = faults.iter().filter(|fault| fault.pump == index).copied().collect();
+            let mut own: Vec<Fault> = faults
+                .iter()
+                .filter(|fault| fault.pump == index)
+                .copied()
+                .collect();
             own.sort_by_key(|fault| std::cmp::Reverse(fault.start));
-            Member { pump: Pump::new(index, plan.seed, dt, day), name: FleetPlan::name_of(index), faults: own }
+            Member {
+                pump: Pump::new(index, plan.seed, dt, day),
+                name: FleetPlan::name_of(index),
+                faults: own,
+            }
         };
-        Self { pumps: (0..plan.pumps).map(member).collect(), plan, next: 0, time: String::new() }
+        Self {
+            pumps: (0..plan.pumps).map(member).collect(),
+            plan,
+            next: 0,
+            time: String::new(),
+        }
     }
 
     /// Moves all pumps by one record and gives its number. The first call gives 0.
@@ -97,7 +110,11 @@ impl Fleet {
             0.0 => 0.0,
             year => 0.5 - 0.5 * (std::f64::consts::TAU * seconds / year).cos(),
         };
-        let around = Surroundings { step, day: (seconds / day).fract(), season };
+        let around = Surroundings {
+            step,
+            day: (seconds / day).fract(),
+            season,
+        };
         for member in &mut self.pumps {
             while member.faults.last().is_some_and(|fault| fault.end <= step) {
                 member.faults.pop();
@@ -112,7 +129,11 @@ impl Fleet {
 
     /// The readings and names of all pumps after the last step, in the order of the pumps.
     pub fn readings(&self) -> impl Iterator<Item = Reading<'_>> {
-        self.pumps.iter().map(|member| Reading { pump: &member.name, time: &self.time, values: member.pump.values() })
+        self.pumps.iter().map(|member| Reading {
+            pump: &member.name,
+            time: &self.time,
+            values: member.pump.values(),
+        })
     }
 }
 
@@ -146,7 +167,11 @@ impl Reading<'_> {
             buffer.extend_from_slice(opening.as_bytes());
             buffer.extend_from_slice(sensor.name().as_bytes());
             buffer.extend_from_slice(b"\":{\"value\":");
-            write_decimal((value * sensor.steps_per_unit()).round() as i64, sensor.decimals(), buffer);
+            write_decimal(
+                (value * sensor.steps_per_unit()).round() as i64,
+                sensor.decimals(),
+                buffer,
+            );
             buffer.extend_from_slice(b",\"unit\":\"");
             buffer.extend_from_slice(sensor.unit().as_bytes());
             buffer.extend_from_slice(b"\"}");

@@ -25,7 +25,11 @@ pub struct FaultPlan {
 impl Default for FaultPlan {
     /// Two hours to learn from, then four with faults, at a record a second.
     fn default() -> Self {
-        Self { quiet: 7_200, length: 21_600, gap: 1_800 }
+        Self {
+            quiet: 7_200,
+            length: 21_600,
+            gap: 1_800,
+        }
     }
 }
 
@@ -35,17 +39,30 @@ pub fn draw(seed: u64, pumps: usize, plan: &FaultPlan) -> Vec<Fault> {
     // The pumps draw from the even and odd streams from 0 up; this one is none of theirs.
     rng.set_stream(u64::MAX);
     let breaking = (0..pumps).filter(|pump| pump % 4 != 3);
-    let mut free: Vec<(u64, usize)> =
-        breaking.map(|pump| (plan.quiet.saturating_add(rng.random_range(0..=plan.gap)), pump)).collect();
+    let mut free: Vec<(u64, usize)> = breaking
+        .map(|pump| {
+            (
+                plan.quiet.saturating_add(rng.random_range(0..=plan.gap)),
+                pump,
+            )
+        })
+        .collect();
     let mut deck = Vec::new();
     let mut faults = Vec::new();
     // The pump that is free first takes the next fault, so that the kinds spread evenly over the run.
-    while let Some(slot) = free.iter().enumerate().min_by_key(|(_, slot)| **slot).map(|(index, _)| index) {
+    while let Some(slot) = free
+        .iter()
+        .enumerate()
+        .min_by_key(|(_, slot)| **slot)
+        .map(|(index, _)| index)
+    {
         let (start, pump) = free.swap_remove(slot);
         if deck.is_empty() {
             deck = shuffled_deck(&mut rng);
         }
-        let Some((kind, size)) = deck.pop() else { break };
+        let Some((kind, size)) = deck.pop() else {
+            break;
+        };
         let (shortest, longest) = kind.lasts();
         let end = start.saturating_add(rng.random_range(shortest..=longest));
         if end > plan.length {
@@ -53,8 +70,17 @@ pub fn draw(seed: u64, pumps: usize, plan: &FaultPlan) -> Vec<Fault> {
             deck.push((kind, size));
             continue;
         }
-        faults.push(Fault { pump, kind, size, start, end });
-        free.push((end.saturating_add(rng.random_range(plan.gap..=plan.gap.saturating_mul(2))), pump));
+        faults.push(Fault {
+            pump,
+            kind,
+            size,
+            start,
+            end,
+        });
+        free.push((
+            end.saturating_add(rng.random_range(plan.gap..=plan.gap.saturating_mul(2))),
+            pump,
+        ));
     }
     faults.sort_by_key(|fault| (fault.start, fault.pump));
     faults
@@ -65,7 +91,13 @@ fn shuffled_deck(rng: &mut ChaCha8Rng) -> Vec<(Kind, Size)> {
     let mut deck = Vec::new();
     for size in Size::ALL {
         let sensor = |rng: &mut ChaCha8Rng| Sensor::ALL[rng.random_range(0..SENSORS)];
-        let direction = |rng: &mut ChaCha8Rng| if rng.random() { Direction::Up } else { Direction::Down };
+        let direction = |rng: &mut ChaCha8Rng| {
+            if rng.random() {
+                Direction::Up
+            } else {
+                Direction::Down
+            }
+        };
         let kinds = [
             Kind::BearingWear,
             Kind::Cavitation,
@@ -79,7 +111,9 @@ fn shuffled_deck(rng: &mut ChaCha8Rng) -> Vec<(Kind, Size)> {
             Kind::Drift(sensor(rng), direction(rng)),
             Kind::UnitChange(sensor(rng)),
         ];
-        let due = kinds.into_iter().filter(|kind| kind.has_sizes() || size != Size::Small);
+        let due = kinds
+            .into_iter()
+            .filter(|kind| kind.has_sizes() || size != Size::Small);
         deck.extend(due.map(|kind| (kind, if kind.has_sizes() { size } else { Size::Medium })));
     }
     deck.shuffle(rng);

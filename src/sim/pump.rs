@@ -145,7 +145,14 @@ impl Pump {
     /// Starts at the temperatures of a pump that has been running, so that the first records are no transient.
     fn warm_up(&mut self) {
         let lags = std::mem::replace(&mut self.lags, [1.0; 3]);
-        self.step(Surroundings { step: 0, day: 0.0, season: 0.0 }, None);
+        self.step(
+            Surroundings {
+                step: 0,
+                day: 0.0,
+                season: 0.0,
+            },
+            None,
+        );
         self.lags = lags;
     }
 
@@ -158,11 +165,13 @@ impl Pump {
     pub fn step(&mut self, around: Surroundings, fault: Option<&Fault>) {
         let effects = fault.map_or(Effects::NONE, |fault| fault.effects(around.step));
         let rng = &mut self.rng;
-        let demand =
-            demand_of_day(around.day - self.build.phase) + SUMMER_DEMAND * around.season + self.demand.step(rng);
+        let demand = demand_of_day(around.day - self.build.phase)
+            + SUMMER_DEMAND * around.season
+            + self.demand.step(rng);
         let consumers = 1.0 + self.consumers.step(rng);
         let tank = self.build.tank + self.tank.step(rng);
-        let air = 22.0 - 4.0 * (TAU * around.day).cos() + SUMMER_AIR * around.season + self.air.step(rng);
+        let air =
+            22.0 - 4.0 * (TAU * around.day).cos() + SUMMER_AIR * around.season + self.air.step(rng);
 
         let [speed_lag, bearing_lag, winding_lag] = self.lags;
         self.speed += speed_lag * ((0.8 + 0.2 * demand).clamp(0.6, 1.1) - self.speed);
@@ -178,8 +187,9 @@ impl Pump {
         self.winding += winding_lag * (winding - self.winding);
 
         let off_best = point.flow / (RATED_FLOW * self.speed) - 1.0;
-        let vibration =
-            self.build.vibration * effects.vibration * (square * (1.2 + 2.0 * off_best * off_best) + 0.4 * load);
+        let vibration = self.build.vibration
+            * effects.vibration
+            * (square * (1.2 + 2.0 * off_best * off_best) + 0.4 * load);
 
         let process = [
             point.flow - point.leak,
@@ -220,7 +230,14 @@ impl Pump {
         // Below full frequency the drive lowers the voltage with the speed, so that a kilowatt takes more current.
         let active = AMPERE_PER_KILOWATT * power / self.speed;
         let current = active.hypot(MAGNETISING_CURRENT);
-        OperatingPoint { flow, leak, suction, discharge: suction + BAR_PER_METRE * head, power, current }
+        OperatingPoint {
+            flow,
+            leak,
+            suction,
+            discharge: suction + BAR_PER_METRE * head,
+            power,
+            current,
+        }
     }
 
     /// Turns the process into readings: noise and offset of each sensor, its fault, its resolution.

@@ -115,7 +115,9 @@ pub struct Report {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ReportError {
     /// An alert with a time that is none.
-    #[error("alert {id}: {field} is {found:?}, expected an RFC 3339 time; is this the alert topic of outlierd?")]
+    #[error(
+        "alert {id}: {field} is {found:?}, expected an RFC 3339 time; is this the alert topic of outlierd?"
+    )]
     Time {
         /// Id of the alert.
         id: String,
@@ -140,8 +142,11 @@ impl Report {
     /// [`ReportError::Time`] where an opening has a time that cannot be read.
     pub fn new(truth: &[Truth], alerts: &[Alert], rules: &Rules) -> Result<Self, ReportError> {
         let counted = rules.from..rules.until;
-        let line =
-            |truth: &Truth| Line { truth: truth.clone(), outcome: outcome_without_alert(truth, rules), repeats: 0 };
+        let line = |truth: &Truth| Line {
+            truth: truth.clone(),
+            outcome: outcome_without_alert(truth, rules),
+            repeats: 0,
+        };
         let mut lines: Vec<Line> = truth.iter().map(line).collect();
         lines.sort_by(|a, b| (a.truth.start, &a.truth.pump).cmp(&(b.truth.start, &b.truth.pump)));
         let (mut false_alarms, mut aftermath) = (0, 0);
@@ -150,13 +155,16 @@ impl Report {
                 continue;
             }
             // The faults of a pump follow one another, so that only the last one before the alert can be meant.
-            let last = lines
-                .iter_mut()
-                .rev()
-                .find(|line| line.truth.pump == opening.alert.series && line.truth.start <= opening.began);
+            let last = lines.iter_mut().rev().find(|line| {
+                line.truth.pump == opening.alert.series && line.truth.start <= opening.began
+            });
             match last {
-                Some(line) if opening.opened <= line.truth.end.after(rules.catch_grace) => line.take(&opening),
-                Some(line) if opening.began <= line.truth.end.after(rules.recovery) => aftermath += 1,
+                Some(line) if opening.opened <= line.truth.end.after(rules.catch_grace) => {
+                    line.take(&opening)
+                }
+                Some(line) if opening.began <= line.truth.end.after(rules.recovery) => {
+                    aftermath += 1
+                }
                 _ => false_alarms += 1,
             }
         }
@@ -165,7 +173,13 @@ impl Report {
         lines.retain(|line| counted.contains(&line.truth.start));
         let healthy_days = healthy_micros(truth, rules) / MICROS_PER_DAY;
         let caught_by_chance = expected_by_chance(&lines, false_alarms, healthy_days, rules);
-        Ok(Self { lines, false_alarms, aftermath, healthy_days, caught_by_chance })
+        Ok(Self {
+            lines,
+            false_alarms,
+            aftermath,
+            healthy_days,
+            caught_by_chance,
+        })
     }
 
     /// False alarms per healthy day of one pump; `None` where there was no healthy time.
@@ -176,8 +190,16 @@ impl Report {
     /// How many faults were caught, and how many there were; the unfinished ones that were not caught count for
     /// neither.
     pub fn caught(&self) -> (usize, usize) {
-        let caught = self.lines.iter().filter(|line| line.catch().is_some()).count();
-        let unfinished = self.lines.iter().filter(|line| line.outcome == Outcome::Unfinished).count();
+        let caught = self
+            .lines
+            .iter()
+            .filter(|line| line.catch().is_some())
+            .count();
+        let unfinished = self
+            .lines
+            .iter()
+            .filter(|line| line.outcome == Outcome::Unfinished)
+            .count();
         (caught, self.lines.len() - unfinished)
     }
 
@@ -204,21 +226,36 @@ impl Line {
         let alert = opening.alert;
         let micros = opening.opened.micros_since(self.truth.start).max(0);
         let anomalous = alert.fields.first().map(|field| &field.name);
-        let sensor = alert.faults.first().map(|fault| &fault.name).or(anomalous).cloned();
+        let sensor = alert
+            .faults
+            .first()
+            .map(|fault| &fault.name)
+            .or(anomalous)
+            .cloned();
         let delay = Duration::from_micros(micros.unsigned_abs());
-        self.outcome = Outcome::Caught(Catch { delay, kind: alert.kind, sensor });
+        self.outcome = Outcome::Caught(Catch {
+            delay,
+            kind: alert.kind,
+            sensor,
+        });
     }
 }
 
 /// The openings among `alerts`, each id once, by time.
 fn openings(alerts: &[Alert]) -> Result<Vec<Opening<'_>>, ReportError> {
     let mut seen = HashSet::new();
-    let opening = alerts.iter().filter(|alert| alert.event == AlertEvent::Open && seen.insert(&alert.id));
+    let opening = alerts
+        .iter()
+        .filter(|alert| alert.event == AlertEvent::Open && seen.insert(&alert.id));
     let mut openings = opening
         .map(|alert| {
             let began = read_time(alert, "opened_at", &alert.opened_at)?;
             let opened = read_time(alert, "time", &alert.time)?;
-            Ok(Opening { alert, began, opened })
+            Ok(Opening {
+                alert,
+                began,
+                opened,
+            })
         })
         .collect::<Result<Vec<_>, _>>()?;
     openings.sort_by(|a, b| (a.opened, &a.alert.id).cmp(&(b.opened, &b.alert.id)));
@@ -226,13 +263,20 @@ fn openings(alerts: &[Alert]) -> Result<Vec<Opening<'_>>, ReportError> {
 }
 
 fn read_time(alert: &Alert, field: &'static str, text: &str) -> Result<EventTime, ReportError> {
-    let time: jiff::Timestamp =
-        text.parse().map_err(|_| ReportError::Time { id: alert.id.clone(), field, found: text.to_owned() })?;
+    let time: jiff::Timestamp = text.parse().map_err(|_| ReportError::Time {
+        id: alert.id.clone(),
+        field,
+        found: text.to_owned(),
+    })?;
     Ok(EventTime(time.as_microsecond()))
 }
 
 fn outcome_without_alert(truth: &Truth, rules: &Rules) -> Outcome {
-    if truth.end > rules.until { Outcome::Unfinished } else { Outcome::Missed }
+    if truth.end > rules.until {
+        Outcome::Unfinished
+    } else {
+        Outcome::Missed
+    }
 }
 
 /// Microseconds in which a pump was neither broken nor recovering, over all pumps.
@@ -268,7 +312,10 @@ fn expected_by_chance(lines: &[Line], false_alarms: u64, healthy_days: f64, rule
         let end = line.truth.end.after(rules.catch_grace).min(rules.until);
         end.micros_since(line.truth.start).max(0) as f64 / MICROS_PER_DAY
     };
-    lines.iter().map(|line| 1.0 - (-rate * days(line)).exp()).sum()
+    lines
+        .iter()
+        .map(|line| 1.0 - (-rate * days(line)).exp())
+        .sum()
 }
 
 #[cfg(test)]

@@ -78,7 +78,10 @@ pub fn picture(texture: Texture, defect: Option<DefectKind>, seed: u64, number: 
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(number * 16 + texture as u64 * 4 + defect.map_or(0, |kind| kind as u64 + 1));
     let (grain, contrast) = grain(texture, &mut rng);
-    let (light, tilt) = (rng.random_range(0.47..0.53), [rng.random_range(-0.02..0.02), rng.random_range(-0.02..0.02)]);
+    let (light, tilt) = (
+        rng.random_range(0.47..0.53),
+        [rng.random_range(-0.02..0.02), rng.random_range(-0.02..0.02)],
+    );
     let marks = defect.map(|kind| mark(kind, contrast, [SIDE, SIDE], &mut rng));
     let (mut pixels, mut defective) = (Vec::with_capacity(grain.len()), vec![false; grain.len()]);
     for (at, grain) in grain.iter().enumerate() {
@@ -100,7 +103,12 @@ pub fn picture(texture: Texture, defect: Option<DefectKind>, seed: u64, number: 
 pub fn deface(pixels: &mut [f32], width: usize, height: usize, rng: &mut ChaCha8Rng) {
     let count = pixels.len().max(1) as f64;
     let mean = pixels.iter().map(|&v| f64::from(v)).sum::<f64>() / count;
-    let sd = (pixels.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / count).sqrt();
+    let sd = (pixels
+        .iter()
+        .map(|&v| (f64::from(v) - mean).powi(2))
+        .sum::<f64>()
+        / count)
+        .sqrt();
     let kind = DefectKind::ALL[rng.random_range(0..DefectKind::ALL.len())];
     let mark = mark(kind, sd, [width, height], rng);
     for plane in pixels.chunks_exact_mut((width * height).max(1)) {
@@ -115,21 +123,29 @@ pub fn deface(pixels: &mut [f32], width: usize, height: usize, rng: &mut ChaCha8
 fn grain(texture: Texture, rng: &mut ChaCha8Rng) -> (Vec<f64>, f64) {
     let mut grain = match texture {
         Texture::Metal => sum(&[(1.0, noise(rng, 60.0, 1.5)), (0.6, noise(rng, 180.0, 3.0))]),
-        Texture::Stone => {
-            sum(&[(1.0, noise(rng, 2.5, 2.5)), (0.8, noise(rng, 6.0, 6.0)), (0.6, noise(rng, 14.0, 14.0))])
-        }
+        Texture::Stone => sum(&[
+            (1.0, noise(rng, 2.5, 2.5)),
+            (0.8, noise(rng, 6.0, 6.0)),
+            (0.6, noise(rng, 14.0, 14.0)),
+        ]),
         Texture::Fabric => weave(rng),
     };
     let power = grain.iter().map(|value| value * value).sum::<f64>() / grain.len() as f64;
     let contrast = 0.045;
-    grain.iter_mut().for_each(|value| *value *= contrast / power.sqrt());
+    grain
+        .iter_mut()
+        .for_each(|value| *value *= contrast / power.sqrt());
     (grain, contrast)
 }
 
 /// Threads across and along, 8 pixels apart, over and under each other, each a little out of its place.
 fn weave(rng: &mut ChaCha8Rng) -> Vec<f64> {
     const PITCH: f64 = 8.0;
-    let [across, along, uneven] = [noise(rng, 40.0, 40.0), noise(rng, 40.0, 40.0), noise(rng, 3.0, 3.0)];
+    let [across, along, uneven] = [
+        noise(rng, 40.0, 40.0),
+        noise(rng, 40.0, 40.0),
+        noise(rng, 3.0, 3.0),
+    ];
     let phase = [rng.random_range(0.0..PITCH), rng.random_range(0.0..PITCH)];
     let value = |at: usize| {
         let x = (at % SIDE) as f64 + phase[0] + 0.5 * across[at];
@@ -143,7 +159,9 @@ fn weave(rng: &mut ChaCha8Rng) -> Vec<f64> {
 }
 
 fn sum(parts: &[(f64, Vec<f64>)]) -> Vec<f64> {
-    (0..SIDE * SIDE).map(|at| parts.iter().map(|(weight, part)| weight * part[at]).sum()).collect()
+    (0..SIDE * SIDE)
+        .map(|at| parts.iter().map(|(weight, part)| weight * part[at]).sum())
+        .collect()
 }
 
 /// Value noise (a lattice of normal numbers, smoothly interpolated: Perlin, SIGGRAPH 1985, the value variant) whose cells are
@@ -151,7 +169,9 @@ fn sum(parts: &[(f64, Vec<f64>)]) -> Vec<f64> {
 fn noise(rng: &mut ChaCha8Rng, width: f64, height: f64) -> Vec<f64> {
     let columns = (SIDE as f64 / width).ceil() as usize + 2;
     let rows = (SIDE as f64 / height).ceil() as usize + 2;
-    let lattice: Vec<f64> = (0..columns * rows).map(|_| rng.sample(StandardNormal)).collect();
+    let lattice: Vec<f64> = (0..columns * rows)
+        .map(|_| rng.sample(StandardNormal))
+        .collect();
     let shift = [rng.random_range(0.0..1.0), rng.random_range(0.0..1.0)];
     let split = |v: f64| {
         let part = v.fract();
@@ -161,7 +181,10 @@ fn noise(rng: &mut ChaCha8Rng, width: f64, height: f64) -> Vec<f64> {
         let (column, right) = split((at % SIDE) as f64 / width + shift[0]);
         let (row, down) = split((at / SIDE) as f64 / height + shift[1]);
         let node = |dx: usize, dy: usize| lattice[(row + dy) * columns + column + dx];
-        let (above, below) = (mix(node(0, 0), node(1, 0), right), mix(node(0, 1), node(1, 1), right));
+        let (above, below) = (
+            mix(node(0, 0), node(1, 0), right),
+            mix(node(0, 1), node(1, 1), right),
+        );
         mix(above, below, down)
     };
     (0..SIDE * SIDE).map(value).collect()
@@ -193,13 +216,25 @@ fn mark(kind: DefectKind, contrast: f64, sides: [usize; 2], rng: &mut ChaCha8Rng
         rng.random_range(edge..=side as f64 - edge)
     });
     let angle = rng.random_range(0.0..std::f64::consts::PI);
-    let sign = if kind == DefectKind::Hole || rng.random_bool(0.5) { -1.0 } else { 1.0 };
+    let sign = if kind == DefectKind::Hole || rng.random_bool(0.5) {
+        -1.0
+    } else {
+        1.0
+    };
     let times = rng.random_range(4.0..8.0);
     let other = match kind {
         DefectKind::Scratch => rng.random_range(0.5..1.5),
         DefectKind::Hole | DefectKind::Stain => rng.random_range(0.7..1.0),
     };
-    Mark { kind, x, y, reach: size / 2.0, other, turn: [angle.cos(), angle.sin()], contrast: sign * times * contrast }
+    Mark {
+        kind,
+        x,
+        y,
+        reach: size / 2.0,
+        other,
+        turn: [angle.cos(), angle.sin()],
+        contrast: sign * times * contrast,
+    }
 }
 
 impl Mark {
@@ -230,13 +265,18 @@ mod tests {
         for kind in DefectKind::ALL {
             for number in 0..20 {
                 let surface = picture(Texture::Stone, Some(kind), 7, number);
-                let places: Vec<usize> = (0..SIDE * SIDE).filter(|&at| surface.defective[at]).collect();
+                let places: Vec<usize> = (0..SIDE * SIDE)
+                    .filter(|&at| surface.defective[at])
+                    .collect();
                 let span = |of: fn(usize) -> usize| {
                     let all = || places.iter().map(|&at| of(at));
                     all().max().unwrap() - all().min().unwrap() + 1
                 };
                 let (width, height) = (span(|at| at % SIDE), span(|at| at / SIDE));
-                assert!(!places.is_empty() && width <= 42 && height <= 42, "{kind:?} {number}: {width} x {height}");
+                assert!(
+                    !places.is_empty() && width <= 42 && height <= 42,
+                    "{kind:?} {number}: {width} x {height}"
+                );
             }
         }
     }
@@ -247,7 +287,9 @@ mod tests {
             let [a, b] = [picture(texture, None, 1, 0), picture(texture, None, 1, 1)];
             assert_ne!(a.pixels, b.pixels);
             assert_eq!(a, picture(texture, None, 1, 0));
-            let mean = |s: &Surface| s.pixels.iter().map(|&p| f64::from(p)).sum::<f64>() / s.pixels.len() as f64;
+            let mean = |s: &Surface| {
+                s.pixels.iter().map(|&p| f64::from(p)).sum::<f64>() / s.pixels.len() as f64
+            };
             assert!((mean(&a) - mean(&b)).abs() < 25.0 && a.defective.iter().all(|&d| !d));
         }
     }

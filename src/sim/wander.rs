@@ -20,7 +20,11 @@ impl Wander {
     pub fn new(sd: f64, tau: f64, dt: f64, rng: &mut impl Rng) -> Self {
         let keep = if tau > 0.0 { (-dt / tau).exp() } else { 0.0 };
         let start: f64 = rng.sample(StandardNormal);
-        Self { value: sd * start, keep, kick: sd * (1.0 - keep * keep).sqrt() }
+        Self {
+            value: sd * start,
+            keep,
+            kick: sd * (1.0 - keep * keep).sqrt(),
+        }
     }
 
     /// Moves one step and gives the new value.
@@ -43,7 +47,8 @@ mod tests {
         let mut wander = Wander::new(2.0, tau, dt, &mut rng);
         let values: Vec<f64> = (0..200_000).map(|_| wander.step(&mut rng)).collect();
         let power = values.iter().map(|v| v * v).sum::<f64>() / values.len() as f64;
-        let lagged = values.windows(2).map(|pair| pair[0] * pair[1]).sum::<f64>() / (values.len() - 1) as f64;
+        let lagged = values.windows(2).map(|pair| pair[0] * pair[1]).sum::<f64>()
+            / (values.len() - 1) as f64;
         (power.sqrt(), lagged / power)
     }
 
@@ -53,7 +58,10 @@ mod tests {
             let (sd, correlation) = moments(tau, dt);
             let expected = if tau > 0.0 { f64::exp(-dt / tau) } else { 0.0 };
             assert!((sd - 2.0).abs() < 0.06, "sd {sd} at tau {tau}, dt {dt}");
-            assert!((correlation - expected).abs() < 0.02, "correlation {correlation} at tau {tau}, dt {dt}");
+            assert!(
+                (correlation - expected).abs() < 0.02,
+                "correlation {correlation} at tau {tau}, dt {dt}"
+            );
         }
     }
 }

@@ -10,7 +10,11 @@ use crate::record::alert::Alert;
 pub fn headers(alert: &Alert) -> OwnedHeaders {
     let id = format!("{}-{}", alert.id, alert.sequence);
     let source = format!("/outlierd/streams/{}", alert.stream);
-    let kind = format!("io.outlierd.{}.{}", alert.kind.as_str(), alert.event.as_str());
+    let kind = format!(
+        "io.outlierd.{}.{}",
+        alert.kind.as_str(),
+        alert.event.as_str()
+    );
     made_of([&id, &source, &kind, &alert.series, &alert.time])
 }
 
@@ -19,7 +23,13 @@ pub fn event_headers(event: &Published) -> OwnedHeaders {
     let source = format!("/outlierd/streams/{}", event.stream);
     let kind = event.event.kind();
     let id = format!("{}-{kind}-{}", event.stream, event.at);
-    made_of([&id, &source, &format!("io.outlierd.{kind}"), &event.stream, &event.at])
+    made_of([
+        &id,
+        &source,
+        &format!("io.outlierd.{kind}"),
+        &event.stream,
+        &event.at,
+    ])
 }
 
 fn made_of([id, source, kind, subject, time]: [&str; 5]) -> OwnedHeaders {
@@ -33,7 +43,13 @@ fn made_of([id, source, kind, subject, time]: [&str; 5]) -> OwnedHeaders {
         ("content-type", "application/json"),
     ]
     .into_iter()
-    .fold(OwnedHeaders::new_with_capacity(7), |headers, (key, value)| {
-        headers.insert(Header { key, value: Some(value) })
-    })
+    .fold(
+        OwnedHeaders::new_with_capacity(7),
+        |headers, (key, value)| {
+            headers.insert(Header {
+                key,
+                value: Some(value),
+            })
+        },
+    )
 }

@@ -37,7 +37,9 @@ pub enum TopicError {
         hint: String,
     },
     /// An output topic does not exist, and may not be created.
-    #[error("stream {stream}: its output topics {topics} do not exist; create them, or set kafka.create_topics = true")]
+    #[error(
+        "stream {stream}: its output topics {topics} do not exist; create them, or set kafka.create_topics = true"
+    )]
     NoOutput {
         /// The stream.
         stream: String,
@@ -98,7 +100,12 @@ pub async fn prepare(
     stream: &Stream,
 ) -> Result<(usize, Vec<String>), TopicError> {
     let existing = topics(admin, kafka)?;
-    let find = |name: &str| existing.iter().find(|(topic, _)| topic == name).map(|(_, partitions)| *partitions);
+    let find = |name: &str| {
+        existing
+            .iter()
+            .find(|(topic, _)| topic == name)
+            .map(|(_, partitions)| *partitions)
+    };
     let partitions = find(&stream.input.topic).ok_or_else(|| TopicError::NoInput {
         stream: stream.name.clone(),
         topic: stream.input.topic.clone(),
@@ -106,25 +113,50 @@ pub async fn prepare(
         hint: hint(&stream.input.topic, &existing),
     })?;
     let states = (stream.input.delivery == Delivery::ExactlyOnce).then_some(&stream.output.states);
-    if let Some(found) = states.and_then(|topic| find(topic)).filter(|found| *found != partitions) {
+    if let Some(found) = states
+        .and_then(|topic| find(topic))
+        .filter(|found| *found != partitions)
+    {
         let topic = stream.output.states.clone();
-        return Err(TopicError::Partitions { stream: stream.name.clone(), topic, found, wanted: partitions });
+        return Err(TopicError::Partitions {
+            stream: stream.name.clone(),
+            topic,
+            found,
+            wanted: partitions,
+        });
     }
     let output = &stream.output;
     let optional = [states, output.scores.as_ref(), output.heat_maps.as_ref()];
-    let outputs = [Some(&output.alerts), Some(&output.dead_letters)].into_iter().chain(optional);
-    let missing: Vec<&str> = outputs.flatten().map(String::as_str).filter(|name| find(name).is_none()).collect();
+    let outputs = [Some(&output.alerts), Some(&output.dead_letters)]
+        .into_iter()
+        .chain(optional);
+    let missing: Vec<&str> = outputs
+        .flatten()
+        .map(String::as_str)
+        .filter(|name| find(name).is_none())
+        .collect();
     if missing.is_empty() {
         return Ok((partitions, Vec::new()));
     }
     if !kafka.create_topics {
-        return Err(TopicError::NoOutput { stream: stream.name.clone(), topics: missing.join(", ") });
+        return Err(TopicError::NoOutput {
+            stream: stream.name.clone(),
+            topics: missing.join(", "),
+        });
     }
     let count = i32::try_from(partitions).unwrap_or(i32::MAX);
     let new = missing.iter().map(|name| {
-        let topic = NewTopic::new(name, count, TopicReplication::Fixed(kafka.replication_factor))
-            .set("max.message.bytes", MAX_MESSAGE_BYTES);
-        if *name == stream.output.states { topic.set("cleanup.policy", "compact") } else { topic }
+        let topic = NewTopic::new(
+            name,
+            count,
+            TopicReplication::Fixed(kafka.replication_factor),
+        )
+        .set("max.message.bytes", MAX_MESSAGE_BYTES);
+        if *name == stream.output.states {
+            topic.set("cleanup.policy", "compact")
+        } else {
+            topic
+        }
     });
     create(admin, kafka, &stream.name, new.collect()).await?;
     Ok((partitions, missing.into_iter().map(str::to_owned).collect()))
@@ -140,7 +172,11 @@ pub async fn prepare_shared(
     share: &Share,
 ) -> Result<Vec<String>, TopicError> {
     let compacted = [share.bundles.as_deref(), share.control.as_deref()];
-    let wanted: Vec<&str> = compacted.into_iter().chain([share.events.as_deref()]).flatten().collect();
+    let wanted: Vec<&str> = compacted
+        .into_iter()
+        .chain([share.events.as_deref()])
+        .flatten()
+        .collect();
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
@@ -148,11 +184,17 @@ pub async fn prepare_shared(
     let is_missing = |name: &&str| existing.iter().all(|(topic, _)| topic != name);
     let missing: Vec<&str> = wanted.into_iter().filter(is_missing).collect();
     if !missing.is_empty() && !kafka.create_topics {
-        return Err(TopicError::NoShared { topics: missing.join(", ") });
+        return Err(TopicError::NoShared {
+            topics: missing.join(", "),
+        });
     }
     let new = missing.iter().map(|name| {
         let topic = NewTopic::new(name, 1, TopicReplication::Fixed(kafka.replication_factor));
-        if compacted.contains(&Some(name)) { topic.set("cleanup.policy", "compact") } else { topic }
+        if compacted.contains(&Some(name)) {
+            topic.set("cleanup.policy", "compact")
+        } else {
+            topic
+        }
     });
     create(admin, kafka, "[share]", new.collect()).await?;
     Ok(missing.into_iter().map(str::to_owned).collect())
@@ -168,13 +210,24 @@ async fn create(
         return Ok(());
     }
     let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT));
-    let unreachable = |source| TopicError::Unreachable { brokers: kafka.brokers.clone(), source };
-    for result in admin.create_topics(&new, &options).await.map_err(unreachable)? {
+    let unreachable = |source| TopicError::Unreachable {
+        brokers: kafka.brokers.clone(),
+        source,
+    };
+    for result in admin
+        .create_topics(&new, &options)
+        .await
+        .map_err(unreachable)?
+    {
         match result {
             // Another instance was quicker.
             Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((topic, code)) => {
-                return Err(TopicError::Create { stream: stream.to_owned(), topic, reason: code.to_string() });
+                return Err(TopicError::Create {
+                    stream: stream.to_owned(),
+                    topic,
+                    reason: code.to_string(),
+                });
             }
         }
     }
@@ -182,12 +235,22 @@ async fn create(
 }
 
 /// Every topic of the brokers with its number of partitions.
-fn topics(admin: &AdminClient<DefaultClientContext>, kafka: &Kafka) -> Result<Vec<(String, usize)>, TopicError> {
+fn topics(
+    admin: &AdminClient<DefaultClientContext>,
+    kafka: &Kafka,
+) -> Result<Vec<(String, usize)>, TopicError> {
     let metadata = admin
         .inner()
         .fetch_metadata(None, REQUEST_TIMEOUT)
-        .map_err(|source| TopicError::Unreachable { brokers: kafka.brokers.clone(), source })?;
-    Ok(metadata.topics().iter().map(|topic| (topic.name().to_owned(), topic.partitions().len())).collect())
+        .map_err(|source| TopicError::Unreachable {
+            brokers: kafka.brokers.clone(),
+            source,
+        })?;
+    Ok(metadata
+        .topics()
+        .iter()
+        .map(|topic| (topic.name().to_owned(), topic.partitions().len()))
+        .collect())
 }
 
 /// Names topics that the operator may have meant.
@@ -197,7 +260,9 @@ fn hint(topic: &str, existing: &[(String, usize)]) -> String {
         .iter()
         .map(|(name, _)| name.as_str())
         .filter(|name| !name.starts_with("__"))
-        .filter(|name| name.to_lowercase().contains(&wanted) || wanted.contains(&name.to_lowercase()))
+        .filter(|name| {
+            name.to_lowercase().contains(&wanted) || wanted.contains(&name.to_lowercase())
+        })
         .take(5)
         .collect();
     if similar.is_empty() {

@@ -26,7 +26,11 @@ const ABORT_TIMEOUT: Duration = Duration::from_secs(10);
 const GRACE: Duration = Duration::from_secs(15);
 
 /// Sets what a transactional producer needs.
-pub(super) fn configure(config: &mut ClientConfig, transactional_id: &str, commit_interval: Duration) {
+pub(super) fn configure(
+    config: &mut ClientConfig,
+    transactional_id: &str,
+    commit_interval: Duration,
+) {
     let timeout = 2 * commit_interval + GRACE;
     config
         .set("transactional.id", transactional_id)
@@ -41,7 +45,11 @@ pub(super) fn configure(config: &mut ClientConfig, transactional_id: &str, commi
 /// [`SinkError::Config`] and [`SinkError::Transaction`].
 pub fn check(kafka: &Kafka, stream: &Stream) -> Result<(), SinkError> {
     let mut config = client_config(kafka, "outlierd-check");
-    configure(&mut config, &format!("{}-check", stream.input.group), stream.input.commit_interval);
+    configure(
+        &mut config,
+        &format!("{}-check", stream.input.group),
+        stream.input.commit_interval,
+    );
     let producer: BaseProducer = config.create().map_err(SinkError::Config)?;
     init(&producer)
 }
@@ -55,7 +63,12 @@ impl Sink {
     /// Opens a transaction where there is none.
     pub(super) fn begin(&self) -> Result<(), SinkError> {
         if self.transactional && !self.open.get() {
-            self.producer.begin_transaction().map_err(|source| SinkError::Transaction { step: "begin", source })?;
+            self.producer
+                .begin_transaction()
+                .map_err(|source| SinkError::Transaction {
+                    step: "begin",
+                    source,
+                })?;
             self.open.set(true);
         }
         Ok(())
@@ -66,8 +79,15 @@ impl Sink {
     /// # Errors
     /// Nothing of it is visible then, unless the answer to the very last step was lost: whether it was committed is asked
     /// from the group's offsets when the lane starts again.
-    pub fn commit(&self, offsets: &TopicPartitionList, group: &ConsumerGroupMetadata) -> Result<(), SinkError> {
-        repeat("offsets", || self.producer.send_offsets_to_transaction(offsets, group, STEP_TIMEOUT))?;
+    pub fn commit(
+        &self,
+        offsets: &TopicPartitionList,
+        group: &ConsumerGroupMetadata,
+    ) -> Result<(), SinkError> {
+        repeat("offsets", || {
+            self.producer
+                .send_offsets_to_transaction(offsets, group, STEP_TIMEOUT)
+        })?;
         repeat("commit", || self.producer.commit_transaction(STEP_TIMEOUT))?;
         self.open.set(false);
         Ok(())
@@ -82,13 +102,18 @@ impl Sink {
         self.begin()?;
         self.wait(STEP_TIMEOUT)?;
         if let Some((source, message)) = self.take_failed().into_iter().next() {
-            let too_large = source == KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge);
+            let too_large =
+                source == KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge);
             if too_large && message.topic() == self.output.dead_letters {
                 // The next try leaves such payloads out.
                 let bytes = message.payload().map_or(0, <[u8]>::len);
-                self.dead_letter_max.fetch_min(bytes.saturating_sub(1), Ordering::AcqRel);
+                self.dead_letter_max
+                    .fetch_min(bytes.saturating_sub(1), Ordering::AcqRel);
             }
-            return Err(SinkError::Delivery { topic: message.topic().into(), source });
+            return Err(SinkError::Delivery {
+                topic: message.topic().into(),
+                source,
+            });
         }
         Ok(())
     }
@@ -105,19 +130,26 @@ impl Sink {
             let aborted = self.producer.abort_transaction(ABORT_TIMEOUT);
             self.take_failed();
             self.take_changelog();
-            aborted.map_err(|source| SinkError::Transaction { step: "abort", source })?;
+            aborted.map_err(|source| SinkError::Transaction {
+                step: "abort",
+                source,
+            })?;
         }
         Ok(())
     }
 }
 
 /// Repeats a step for as long as librdkafka calls its error passing.
-fn repeat(step: &'static str, mut try_once: impl FnMut() -> Result<(), KafkaError>) -> Result<(), SinkError> {
+fn repeat(
+    step: &'static str,
+    mut try_once: impl FnMut() -> Result<(), KafkaError>,
+) -> Result<(), SinkError> {
     let deadline = Instant::now() + STEP_TIMEOUT;
     loop {
         match try_once() {
             Ok(()) => return Ok(()),
-            Err(KafkaError::Transaction(error)) if error.is_retriable() && Instant::now() < deadline => {}
+            Err(KafkaError::Transaction(error))
+                if error.is_retriable() && Instant::now() < deadline => {}
             Err(source) => return Err(SinkError::Transaction { step, source }),
         }
     }

@@ -39,7 +39,9 @@ pub enum ChangelogError {
         source: KafkaError,
     },
     /// Nothing came any more before the end.
-    #[error("the changelog {topic} stands still before its end in partition {partition}: is a transaction open?")]
+    #[error(
+        "the changelog {topic} stands still before its end in partition {partition}: is a transaction open?"
+    )]
     Stalled {
         /// The topic.
         topic: String,
@@ -74,7 +76,11 @@ struct Reading {
 impl Changelog {
     /// The changelog of `stream` in `topic`.
     pub fn new(kafka: &Kafka, stream: &str, topic: &str) -> Self {
-        Self { kafka: kafka.clone(), stream: stream.into(), topic: topic.into() }
+        Self {
+            kafka: kafka.clone(),
+            stream: stream.into(),
+            topic: topic.into(),
+        }
     }
 
     /// Brings the stored states of partitions up to the end of the changelog; returns how many states were read. `stop` ends
@@ -82,28 +88,50 @@ impl Changelog {
     ///
     /// # Errors
     /// See [`ChangelogError`]; a replay that ended early is repeated from its start, which does no harm.
-    pub fn restore(&self, store: &dyn Store, partitions: &[i32], stop: &AtomicBool) -> Result<usize, ChangelogError> {
-        let read = |source| ChangelogError::Read { topic: self.topic.clone(), source };
+    pub fn restore(
+        &self,
+        store: &dyn Store,
+        partitions: &[i32],
+        stop: &AtomicBool,
+    ) -> Result<usize, ChangelogError> {
+        let read = |source| ChangelogError::Read {
+            topic: self.topic.clone(),
+            source,
+        };
         // Its end is that of everything written, decided or not: what is decided later belongs to committed offsets too.
         let written: BaseConsumer<Quiet> = self.consumer("read_uncommitted").map_err(read)?;
         let committed: BaseConsumer<Quiet> = self.consumer("read_committed").map_err(read)?;
         let mut reading = Vec::new();
         for &partition in partitions {
-            let (low, end) = written.fetch_watermarks(&self.topic, partition, REQUEST_TIMEOUT).map_err(read)?;
+            let (low, end) = written
+                .fetch_watermarks(&self.topic, partition, REQUEST_TIMEOUT)
+                .map_err(read)?;
             let from = store.changelog(&self.stream, partition)?.unwrap_or(0);
             // A topic that was made anew ends before what was read of the old one.
             let from = if from > end { low } else { from.max(low) };
-            reading.push(Reading { partition, from, end });
+            reading.push(Reading {
+                partition,
+                from,
+                end,
+            });
         }
         let ends: Vec<(i32, i64)> = reading.iter().map(|r| (r.partition, r.end)).collect();
         reading.retain(|r| r.from < r.end);
         let mut start = TopicPartitionList::new();
         for r in &reading {
-            start.add_partition_offset(&self.topic, r.partition, Offset::Offset(r.from)).map_err(read)?;
+            start
+                .add_partition_offset(&self.topic, r.partition, Offset::Offset(r.from))
+                .map_err(read)?;
         }
         committed.assign(&start).map_err(read)?;
         let states = self.replay(&committed, reading, store, stop)?;
-        store.commit(&self.stream, &Commit { changelog: ends, ..Commit::default() })?;
+        store.commit(
+            &self.stream,
+            &Commit {
+                changelog: ends,
+                ..Commit::default()
+            },
+        )?;
         Ok(states)
     }
 
@@ -114,13 +142,18 @@ impl Changelog {
         store: &dyn Store,
         stop: &AtomicBool,
     ) -> Result<usize, ChangelogError> {
-        let read = |source| ChangelogError::Read { topic: self.topic.clone(), source };
+        let read = |source| ChangelogError::Read {
+            topic: self.topic.clone(),
+            source,
+        };
         let mut chunk = Vec::new();
         let (mut states, mut progress) = (0, Instant::now());
         let mut at_end: Vec<i32> = Vec::new();
         while let Some(first) = left.first() {
             if stop.load(Ordering::Acquire) {
-                return Err(ChangelogError::Stopped { topic: self.topic.clone() });
+                return Err(ChangelogError::Stopped {
+                    topic: self.topic.clone(),
+                });
             }
             match consumer.poll(PACE) {
                 Some(Ok(message)) => {
@@ -129,24 +162,38 @@ impl Changelog {
                     at_end.retain(|p| *p != partition);
                     match message.key().map(str::from_utf8) {
                         Some(Ok(series)) => {
-                            chunk.push((partition, series.into(), message.payload().map(<[u8]>::to_vec)));
+                            chunk.push((
+                                partition,
+                                series.into(),
+                                message.payload().map(<[u8]>::to_vec),
+                            ));
                             states += 1;
                         }
-                        _ => ChangelogEntrySkipped { topic: &self.topic, partition, offset }.emit(),
+                        _ => ChangelogEntrySkipped {
+                            topic: &self.topic,
+                            partition,
+                            offset,
+                        }
+                        .emit(),
                     }
                     left.retain(|r| r.partition != partition || offset + 1 < r.end);
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => at_end.push(partition),
                 Some(Err(source)) => return Err(read(source)),
                 None if progress.elapsed() > PATIENCE => {
-                    return Err(ChangelogError::Stalled { topic: self.topic.clone(), partition: first.partition });
+                    return Err(ChangelogError::Stalled {
+                        topic: self.topic.clone(),
+                        partition: first.partition,
+                    });
                 }
                 None => {}
             }
             // Nothing more is to be read; whether because everything is, or because a transaction is still open, tells
             // the last stable offset, which is the end for a consumer that reads what is committed.
             for partition in std::mem::take(&mut at_end) {
-                let (_, stable) = consumer.fetch_watermarks(&self.topic, partition, REQUEST_TIMEOUT).map_err(read)?;
+                let (_, stable) = consumer
+                    .fetch_watermarks(&self.topic, partition, REQUEST_TIMEOUT)
+                    .map_err(read)?;
                 left.retain(|r| r.partition != partition || stable < r.end);
                 if left.iter().any(|r| r.partition == partition) {
                     at_end.push(partition);

@@ -48,7 +48,8 @@ pub enum CodecError {
 /// [`CodecError::Body`] where postcard cannot write the type.
 pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
     let mut bytes = vec![VERSION, 0, 0, 0, 0];
-    bytes = postcard::to_extend(value, bytes).map_err(|error| CodecError::Body(error.to_string()))?;
+    bytes =
+        postcard::to_extend(value, bytes).map_err(|error| CodecError::Body(error.to_string()))?;
     let sum = checksum(&bytes);
     bytes[1..HEADER].copy_from_slice(&sum.to_le_bytes());
     Ok(bytes)
@@ -61,7 +62,9 @@ pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     let damaged = || CodecError::Damaged { bytes: bytes.len() };
     let (header, body) = bytes.split_at_checked(HEADER).ok_or_else(damaged)?;
-    let [version, sum @ ..] = header else { return Err(damaged()) };
+    let [version, sum @ ..] = header else {
+        return Err(damaged());
+    };
     if checksum(bytes).to_le_bytes() != sum {
         return Err(damaged());
     }
@@ -120,12 +123,18 @@ mod tests {
     #[test]
     fn a_newer_version_is_refused_by_name() {
         let found = VERSION + 1;
-        assert_eq!(decode::<u32>(&of_version(found)), Err(CodecError::Newer { found }));
+        assert_eq!(
+            decode::<u32>(&of_version(found)),
+            Err(CodecError::Newer { found })
+        );
     }
 
     #[test]
     fn one_that_is_too_old_is_not_misread() {
         assert_eq!(decode::<u32>(&of_version(VERSION)), Ok(7));
-        assert_eq!(decode::<u32>(&of_version(1)), Err(CodecError::Older { found: 1 }));
+        assert_eq!(
+            decode::<u32>(&of_version(1)),
+            Err(CodecError::Older { found: 1 })
+        );
     }
 }

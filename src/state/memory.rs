@@ -43,16 +43,31 @@ impl Store for MemoryStore {
         Ok(format!("memory-{}", std::process::id()))
     }
 
-    fn state(&self, stream: &str, partition: i32, series: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.with(stream, |s| s.states.get(&(partition, series.to_owned())).cloned()))
+    fn state(
+        &self,
+        stream: &str,
+        partition: i32,
+        series: &str,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.with(stream, |s| {
+            s.states.get(&(partition, series.to_owned())).cloned()
+        }))
     }
 
     fn series(&self, stream: &str, partition: i32) -> Result<Vec<String>, StoreError> {
-        Ok(self.with(stream, |s| s.states.keys().filter(|k| k.0 == partition).map(|k| k.1.clone()).collect()))
+        Ok(self.with(stream, |s| {
+            s.states
+                .keys()
+                .filter(|k| k.0 == partition)
+                .map(|k| k.1.clone())
+                .collect()
+        }))
     }
 
     fn count(&self, stream: &str, partition: i32) -> Result<usize, StoreError> {
-        Ok(self.with(stream, |s| s.states.keys().filter(|k| k.0 == partition).count()))
+        Ok(self.with(stream, |s| {
+            s.states.keys().filter(|k| k.0 == partition).count()
+        }))
     }
 
     fn states(
@@ -64,46 +79,80 @@ impl Store for MemoryStore {
     ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
         let is_next = |name: &str| after.is_none_or(|after| name > after);
         let of = |s: &Stream| {
-            let next = s.states.iter().filter(|((p, name), _)| *p == partition && is_next(name));
-            next.take(limit).map(|((_, name), bytes)| (name.clone(), bytes.clone())).collect()
+            let next = s
+                .states
+                .iter()
+                .filter(|((p, name), _)| *p == partition && is_next(name));
+            next.take(limit)
+                .map(|((_, name), bytes)| (name.clone(), bytes.clone()))
+                .collect()
         };
         Ok(self.with(stream, of))
     }
 
     fn positions(&self, stream: &str) -> Result<Vec<(i32, i64)>, StoreError> {
-        Ok(self.with(stream, |s| s.positions.iter().map(|(&p, &o)| (p, o)).collect()))
+        Ok(self.with(stream, |s| {
+            s.positions.iter().map(|(&p, &o)| (p, o)).collect()
+        }))
     }
 
     fn streams(&self) -> Result<Vec<String>, StoreError> {
-        Ok(self.streams.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect())
+        Ok(self
+            .streams
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .keys()
+            .cloned()
+            .collect())
     }
 
     fn learned(&self, stream: &str) -> Result<Vec<Learned>, StoreError> {
-        Ok(self.with(stream, |s| s.learned.iter().map(|(&(p, o), bytes)| (p, o, bytes.clone())).collect()))
+        Ok(self.with(stream, |s| {
+            s.learned
+                .iter()
+                .map(|(&(p, o), bytes)| (p, o, bytes.clone()))
+                .collect()
+        }))
     }
 
     fn notes(&self, stream: &str, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
         let of = |s: &Stream| {
             let found = s.notes.iter().filter(|(key, _)| key.starts_with(prefix));
-            found.map(|(key, bytes)| (key.clone(), bytes.clone())).collect()
+            found
+                .map(|(key, bytes)| (key.clone(), bytes.clone()))
+                .collect()
         };
         Ok(self.with(stream, of))
     }
 
     fn clear_learned(&self, stream: &str) -> Result<(), StoreError> {
-        if let Some(found) = self.streams.lock().unwrap_or_else(PoisonError::into_inner).get_mut(stream) {
+        if let Some(found) = self
+            .streams
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_mut(stream)
+        {
             found.learned.clear();
         }
         Ok(())
     }
 
     fn clear(&self, stream: &str) -> Result<(), StoreError> {
-        self.streams.lock().unwrap_or_else(PoisonError::into_inner).remove(stream);
+        self.streams
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(stream);
         Ok(())
     }
 
     fn stage(&self, stream: &str, states: &[StateChange]) -> Result<(), StoreError> {
-        self.commit(stream, &Commit { states: states.to_vec(), ..Commit::default() })
+        self.commit(
+            stream,
+            &Commit {
+                states: states.to_vec(),
+                ..Commit::default()
+            },
+        )
     }
 
     fn commit(&self, stream: &str, commit: &Commit) -> Result<(), StoreError> {
@@ -118,7 +167,12 @@ impl Store for MemoryStore {
                 None => drop(found.states.remove(&key)),
             }
         }
-        found.learned.extend(commit.learned.iter().map(|(p, o, bytes)| ((*p, *o), bytes.clone())));
+        found.learned.extend(
+            commit
+                .learned
+                .iter()
+                .map(|(p, o, bytes)| ((*p, *o), bytes.clone())),
+        );
         for (key, bytes) in &commit.notes {
             match bytes {
                 Some(bytes) => drop(found.notes.insert(key.clone(), bytes.clone())),

@@ -11,7 +11,9 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use self::keys::{CHANGELOG, LEARNED, POSITION, STATE, learned_key, note_key, partition_key, state_key, tail};
+use self::keys::{
+    CHANGELOG, LEARNED, POSITION, STATE, learned_key, note_key, partition_key, state_key, tail,
+};
 use super::{Commit, Learned, StateChange, Store, StoreError};
 
 /// Pages that sled keeps in memory (its default is 1 GiB): series that are in use are in the lanes' memory already.
@@ -47,10 +49,19 @@ impl SledStore {
     /// [`StoreError::Locked`] where another process has it open, [`StoreError::Open`] where the file system refuses.
     pub fn open(folder: &Path) -> Result<Opened, StoreError> {
         match Self::open_as_it_is(folder) {
-            Ok(store) => Ok(Opened { store, set_aside: None }),
+            Ok(store) => Ok(Opened {
+                store,
+                set_aside: None,
+            }),
             Err(StoreError::Damaged { .. }) => {
-                let aside = set_aside(folder).map_err(|source| StoreError::Open { path: folder.into(), source })?;
-                Ok(Opened { store: Self::open_as_it_is(folder)?, set_aside: Some(aside) })
+                let aside = set_aside(folder).map_err(|source| StoreError::Open {
+                    path: folder.into(),
+                    source,
+                })?;
+                Ok(Opened {
+                    store: Self::open_as_it_is(folder)?,
+                    set_aside: Some(aside),
+                })
             }
             Err(error) => Err(error),
         }
@@ -61,11 +72,16 @@ impl SledStore {
     /// # Errors
     /// As [`SledStore::open`], and [`StoreError::Damaged`].
     pub fn open_as_it_is(folder: &Path) -> Result<Self, StoreError> {
-        fs::create_dir_all(folder).map_err(|source| StoreError::Open { path: folder.into(), source })?;
+        fs::create_dir_all(folder).map_err(|source| StoreError::Open {
+            path: folder.into(),
+            source,
+        })?;
         let deadline = Instant::now() + LOCK_PATIENCE;
         loop {
             match Self::try_open(folder) {
-                Err(StoreError::Locked { .. }) if Instant::now() < deadline => std::thread::sleep(LOCK_RETRY),
+                Err(StoreError::Locked { .. }) if Instant::now() < deadline => {
+                    std::thread::sleep(LOCK_RETRY)
+                }
                 done => return done,
             }
         }
@@ -73,21 +89,34 @@ impl SledStore {
 
     fn try_open(folder: &Path) -> Result<Self, StoreError> {
         // sled answers a damaged header by a panic in places: it must not take the daemon with it.
-        let opened = std::panic::catch_unwind(|| sled::Config::new().path(folder).cache_capacity(CACHE_BYTES).open());
-        let damaged = |detail: String| StoreError::Damaged { path: folder.into(), detail };
+        let opened = std::panic::catch_unwind(|| {
+            sled::Config::new()
+                .path(folder)
+                .cache_capacity(CACHE_BYTES)
+                .open()
+        });
+        let damaged = |detail: String| StoreError::Damaged {
+            path: folder.into(),
+            detail,
+        };
         match opened {
             Ok(Ok(db)) => Ok(Self { db }),
-            Ok(Err(sled::Error::Io(error))) if is_lock(&error) => Err(StoreError::Locked { path: folder.into() }),
-            Ok(Err(sled::Error::Io(source))) if is_refusal(&source) => {
-                Err(StoreError::Open { path: folder.into(), source })
-            }
+            Ok(Err(sled::Error::Io(error))) if is_lock(&error) => Err(StoreError::Locked {
+                path: folder.into(),
+            }),
+            Ok(Err(sled::Error::Io(source))) if is_refusal(&source) => Err(StoreError::Open {
+                path: folder.into(),
+                source,
+            }),
             Ok(Err(error)) => Err(damaged(error.to_string())),
             Err(_) => Err(damaged("sled panicked while reading it".into())),
         }
     }
 
     fn tree(&self, stream: &str) -> Result<sled::Tree, StoreError> {
-        self.db.open_tree(format!("{TREE}{stream}")).map_err(|error| access(stream, "read", &error))
+        self.db
+            .open_tree(format!("{TREE}{stream}"))
+            .map_err(|error| access(stream, "read", &error))
     }
 
     fn clear_prefix(&self, stream: &str, prefix: &[u8]) -> Result<(), StoreError> {
@@ -96,33 +125,50 @@ impl SledStore {
         for key in tree.scan_prefix(prefix).keys() {
             batch.remove(key.map_err(|error| access(stream, "read", &error))?);
         }
-        tree.apply_batch(batch).map_err(|error| access(stream, "written", &error))?;
-        tree.flush().map_err(|error| access(stream, "written", &error))?;
+        tree.apply_batch(batch)
+            .map_err(|error| access(stream, "written", &error))?;
+        tree.flush()
+            .map_err(|error| access(stream, "written", &error))?;
         Ok(())
     }
 }
 
 /// sled reports the held lock of another process as an `Other` error in words.
 fn is_lock(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::WouldBlock || error.to_string().contains("could not acquire lock")
+    error.kind() == io::ErrorKind::WouldBlock
+        || error.to_string().contains("could not acquire lock")
 }
 
 /// Whether the file system says no, rather than the content being wrong.
 fn is_refusal(error: &io::Error) -> bool {
-    use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem, StorageFull};
-    matches!(error.kind(), PermissionDenied | StorageFull | ReadOnlyFilesystem | NotFound | NotADirectory)
+    use io::ErrorKind::{
+        NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem, StorageFull,
+    };
+    matches!(
+        error.kind(),
+        PermissionDenied | StorageFull | ReadOnlyFilesystem | NotFound | NotADirectory
+    )
 }
 
 fn set_aside(folder: &Path) -> io::Result<PathBuf> {
-    let name = folder.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    let free = (1..=u32::MAX).map(|n| folder.with_file_name(format!("{name}.damaged-{n}"))).find(|p| !p.exists());
+    let name = folder
+        .file_name()
+        .map(|n| n.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let free = (1..=u32::MAX)
+        .map(|n| folder.with_file_name(format!("{name}.damaged-{n}")))
+        .find(|p| !p.exists());
     let aside = free.ok_or_else(|| io::Error::other("no free name to set it aside"))?;
     fs::rename(folder, &aside)?;
     Ok(aside)
 }
 
 fn access(stream: &str, action: &'static str, error: &sled::Error) -> StoreError {
-    StoreError::Access { stream: stream.into(), action, detail: error.to_string() }
+    StoreError::Access {
+        stream: stream.into(),
+        action,
+        detail: error.to_string(),
+    }
 }
 
 fn add_state(batch: &mut sled::Batch, partition: i32, series: &str, bytes: Option<&[u8]>) {
@@ -148,15 +194,25 @@ impl Store for SledStore {
     fn instance(&self) -> Result<String, StoreError> {
         let made_up = format!("{:016x}", rand::random::<u64>());
         let failed = |error| access("-", "written", &error);
-        let kept = self.db.compare_and_swap(INSTANCE, None::<&[u8]>, Some(made_up.as_bytes())).map_err(failed)?;
+        let kept = self
+            .db
+            .compare_and_swap(INSTANCE, None::<&[u8]>, Some(made_up.as_bytes()))
+            .map_err(failed)?;
         self.db.flush().map_err(failed)?;
         let before = kept.err().and_then(|refused| refused.current);
         Ok(before.map_or(made_up, |name| String::from_utf8_lossy(&name).into_owned()))
     }
 
-    fn state(&self, stream: &str, partition: i32, series: &str) -> Result<Option<Vec<u8>>, StoreError> {
+    fn state(
+        &self,
+        stream: &str,
+        partition: i32,
+        series: &str,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
         let found = self.tree(stream)?.get(state_key(partition, series));
-        Ok(found.map_err(|error| access(stream, "read", &error))?.map(|bytes| bytes.to_vec()))
+        Ok(found
+            .map_err(|error| access(stream, "read", &error))?
+            .map(|bytes| bytes.to_vec()))
     }
 
     fn series(&self, stream: &str, partition: i32) -> Result<Vec<String>, StoreError> {
@@ -171,7 +227,11 @@ impl Store for SledStore {
 
     fn count(&self, stream: &str, partition: i32) -> Result<usize, StoreError> {
         let mut count = 0;
-        for key in self.tree(stream)?.scan_prefix(partition_key(STATE, partition)).keys() {
+        for key in self
+            .tree(stream)?
+            .scan_prefix(partition_key(STATE, partition))
+            .keys()
+        {
             key.map_err(|error| access(stream, "read", &error))?;
             count += 1;
         }
@@ -186,11 +246,19 @@ impl Store for SledStore {
         limit: usize,
     ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
         let prefix = partition_key(STATE, partition);
-        let start = after.map_or(Bound::Included(prefix.clone()), |name| Bound::Excluded(state_key(partition, name)));
+        let start = after.map_or(Bound::Included(prefix.clone()), |name| {
+            Bound::Excluded(state_key(partition, name))
+        });
         let mut states = Vec::new();
-        for entry in self.tree(stream)?.range((start, Bound::Unbounded)).take(limit) {
+        for entry in self
+            .tree(stream)?
+            .range((start, Bound::Unbounded))
+            .take(limit)
+        {
             let (key, value) = entry.map_err(|error| access(stream, "read", &error))?;
-            let Some(name) = key.strip_prefix(prefix.as_slice()) else { break };
+            let Some(name) = key.strip_prefix(prefix.as_slice()) else {
+                break;
+            };
             states.push((String::from_utf8_lossy(name).into_owned(), value.to_vec()));
         }
         Ok(states)
@@ -211,7 +279,12 @@ impl Store for SledStore {
         let names = self.db.tree_names();
         let mut streams: Vec<String> = names
             .iter()
-            .filter_map(|name| std::str::from_utf8(name).ok()?.strip_prefix(TREE).map(str::to_owned))
+            .filter_map(|name| {
+                std::str::from_utf8(name)
+                    .ok()?
+                    .strip_prefix(TREE)
+                    .map(str::to_owned)
+            })
             .collect();
         streams.sort();
         Ok(streams)
@@ -222,7 +295,11 @@ impl Store for SledStore {
         for entry in self.tree(stream)?.scan_prefix([LEARNED]) {
             let (key, value) = entry.map_err(|error| access(stream, "read", &error))?;
             if let (Some(offset), Some(partition)) = (tail(&key), key.get(1..5).and_then(tail)) {
-                learned.push((i32::from_be_bytes(partition), i64::from_be_bytes(offset), value.to_vec()));
+                learned.push((
+                    i32::from_be_bytes(partition),
+                    i64::from_be_bytes(offset),
+                    value.to_vec(),
+                ));
             }
         }
         Ok(learned)
@@ -232,7 +309,10 @@ impl Store for SledStore {
         let mut notes = Vec::new();
         for entry in self.tree(stream)?.scan_prefix(note_key(prefix)) {
             let (key, value) = entry.map_err(|error| access(stream, "read", &error))?;
-            notes.push((String::from_utf8_lossy(&key[1..]).into_owned(), value.to_vec()));
+            notes.push((
+                String::from_utf8_lossy(&key[1..]).into_owned(),
+                value.to_vec(),
+            ));
         }
         Ok(notes)
     }
@@ -242,8 +322,12 @@ impl Store for SledStore {
     }
 
     fn clear(&self, stream: &str) -> Result<(), StoreError> {
-        self.db.drop_tree(format!("{TREE}{stream}")).map_err(|error| access(stream, "written", &error))?;
-        self.db.flush().map_err(|error| access(stream, "written", &error))?;
+        self.db
+            .drop_tree(format!("{TREE}{stream}"))
+            .map_err(|error| access(stream, "written", &error))?;
+        self.db
+            .flush()
+            .map_err(|error| access(stream, "written", &error))?;
         Ok(())
     }
 
@@ -252,7 +336,9 @@ impl Store for SledStore {
         for (partition, series, bytes) in states {
             add_state(&mut batch, *partition, series, bytes.as_deref());
         }
-        self.tree(stream)?.apply_batch(batch).map_err(|error| access(stream, "written", &error))
+        self.tree(stream)?
+            .apply_batch(batch)
+            .map_err(|error| access(stream, "written", &error))
     }
 
     fn commit(&self, stream: &str, commit: &Commit) -> Result<(), StoreError> {
@@ -276,8 +362,10 @@ impl Store for SledStore {
                 None => batch.remove(note_key(key)),
             }
         }
-        tree.apply_batch(batch).map_err(|error| access(stream, "written", &error))?;
-        tree.flush().map_err(|error| access(stream, "written", &error))?;
+        tree.apply_batch(batch)
+            .map_err(|error| access(stream, "written", &error))?;
+        tree.flush()
+            .map_err(|error| access(stream, "written", &error))?;
         Ok(())
     }
 }
@@ -293,7 +381,14 @@ mod tests {
         let bytes = prop::collection::vec(any::<u8>(), 0..20);
         let commit = (
             prop::collection::vec((partition.clone(), 0..1_000i64), 0..3),
-            prop::collection::vec((partition.clone(), "[a-c]{0,2}", prop::option::of(bytes.clone())), 0..6),
+            prop::collection::vec(
+                (
+                    partition.clone(),
+                    "[a-c]{0,2}",
+                    prop::option::of(bytes.clone()),
+                ),
+                0..6,
+            ),
             prop::collection::vec((partition.clone(), 0..50i64, bytes.clone()), 0..4),
             prop::collection::vec((partition, 0..1_000i64), 0..3),
             prop::collection::vec(("[ab]{1,2}", prop::option::of(bytes)), 0..4),
@@ -315,8 +410,14 @@ mod tests {
             assert_eq!(a.notes("s", prefix).unwrap(), b.notes("s", prefix).unwrap());
         }
         for partition in 0..3 {
-            assert_eq!(a.position("s", partition).unwrap(), b.position("s", partition).unwrap());
-            assert_eq!(a.changelog("s", partition).unwrap(), b.changelog("s", partition).unwrap());
+            assert_eq!(
+                a.position("s", partition).unwrap(),
+                b.position("s", partition).unwrap()
+            );
+            assert_eq!(
+                a.changelog("s", partition).unwrap(),
+                b.changelog("s", partition).unwrap()
+            );
             let series = a.series("s", partition).unwrap();
             assert_eq!(series, b.series("s", partition).unwrap());
             assert_eq!(series.len(), a.count("s", partition).unwrap());
@@ -326,7 +427,10 @@ mod tests {
                 assert_eq!(next(a), next(b));
             }
             for name in series {
-                assert_eq!(a.state("s", partition, &name).unwrap(), b.state("s", partition, &name).unwrap());
+                assert_eq!(
+                    a.state("s", partition, &name).unwrap(),
+                    b.state("s", partition, &name).unwrap()
+                );
             }
         }
     }
@@ -357,16 +461,26 @@ mod tests {
     #[test]
     fn its_name_stays() {
         let folder = tempfile::tempdir().unwrap();
-        let name = SledStore::open(folder.path()).unwrap().store.instance().unwrap();
+        let name = SledStore::open(folder.path())
+            .unwrap()
+            .store
+            .instance()
+            .unwrap();
         let store = SledStore::open(folder.path()).unwrap().store;
-        assert_eq!([store.instance().unwrap(), store.instance().unwrap()], [name.clone(), name]);
+        assert_eq!(
+            [store.instance().unwrap(), store.instance().unwrap()],
+            [name.clone(), name]
+        );
     }
 
     #[test]
     fn a_second_user_of_the_folder_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let _first = SledStore::open(folder.path()).unwrap();
-        assert!(matches!(SledStore::open(folder.path()), Err(StoreError::Locked { .. })));
+        assert!(matches!(
+            SledStore::open(folder.path()),
+            Err(StoreError::Locked { .. })
+        ));
     }
 
     #[test]
@@ -377,7 +491,10 @@ mod tests {
         fs::write(folder.join("conf"), b"not a sled configuration").unwrap();
         let opened = SledStore::open(&folder).unwrap();
         let aside = opened.set_aside.unwrap();
-        assert_eq!(fs::read(aside.join("conf")).unwrap(), b"not a sled configuration");
+        assert_eq!(
+            fs::read(aside.join("conf")).unwrap(),
+            b"not a sled configuration"
+        );
         assert_eq!(opened.store.streams().unwrap(), Vec::<String>::new());
     }
 }

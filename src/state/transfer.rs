@@ -29,11 +29,33 @@ struct Head {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum Entry {
-    Position { stream: String, partition: i32, offset: i64 },
-    Changelog { stream: String, partition: i32, offset: i64 },
-    Series { stream: String, partition: i32, series: String, state: String },
-    Learned { stream: String, partition: i32, offset: i64, row: String },
-    Note { stream: String, key: String, value: String },
+    Position {
+        stream: String,
+        partition: i32,
+        offset: i64,
+    },
+    Changelog {
+        stream: String,
+        partition: i32,
+        offset: i64,
+    },
+    Series {
+        stream: String,
+        partition: i32,
+        series: String,
+        state: String,
+    },
+    Learned {
+        stream: String,
+        partition: i32,
+        offset: i64,
+        row: String,
+    },
+    Note {
+        stream: String,
+        key: String,
+        value: String,
+    },
 }
 
 /// Why a file could not be written or read.
@@ -54,7 +76,9 @@ pub enum TransferError {
         fault: String,
     },
     /// The store holds something of a stream already.
-    #[error("stream {stream} has stored states already; `outlierd state clear {stream}` makes room")]
+    #[error(
+        "stream {stream} has stored states already; `outlierd state clear {stream}` makes room"
+    )]
     Occupied {
         /// The stream.
         stream: String,
@@ -71,26 +95,53 @@ pub fn export(store: &dyn Store, out: &mut dyn Write) -> Result<usize, TransferE
         entries += 1;
         writeln!(out, "{}", value.map_err(std::io::Error::from)?)
     };
-    write(serde_json::to_string(&Head { format: FORMAT.into(), version: VERSION }))?;
+    write(serde_json::to_string(&Head {
+        format: FORMAT.into(),
+        version: VERSION,
+    }))?;
     for stream in store.streams()? {
         for (partition, offset) in store.positions(&stream)? {
-            write(serde_json::to_string(&Entry::Position { stream: stream.clone(), partition, offset }))?;
+            write(serde_json::to_string(&Entry::Position {
+                stream: stream.clone(),
+                partition,
+                offset,
+            }))?;
             if let Some(offset) = store.changelog(&stream, partition)? {
-                write(serde_json::to_string(&Entry::Changelog { stream: stream.clone(), partition, offset }))?;
+                write(serde_json::to_string(&Entry::Changelog {
+                    stream: stream.clone(),
+                    partition,
+                    offset,
+                }))?;
             }
             for series in store.series(&stream, partition)? {
-                let Some(bytes) = store.state(&stream, partition, &series)? else { continue };
+                let Some(bytes) = store.state(&stream, partition, &series)? else {
+                    continue;
+                };
                 let state = hex::encode(bytes);
-                write(serde_json::to_string(&Entry::Series { stream: stream.clone(), partition, series, state }))?;
+                write(serde_json::to_string(&Entry::Series {
+                    stream: stream.clone(),
+                    partition,
+                    series,
+                    state,
+                }))?;
             }
         }
         for (partition, offset, bytes) in store.learned(&stream)? {
             let row = hex::encode(bytes);
-            write(serde_json::to_string(&Entry::Learned { stream: stream.clone(), partition, offset, row }))?;
+            write(serde_json::to_string(&Entry::Learned {
+                stream: stream.clone(),
+                partition,
+                offset,
+                row,
+            }))?;
         }
         for (key, bytes) in store.notes(&stream, "")? {
             let value = hex::encode(bytes);
-            write(serde_json::to_string(&Entry::Note { stream: stream.clone(), key, value }))?;
+            write(serde_json::to_string(&Entry::Note {
+                stream: stream.clone(),
+                key,
+                value,
+            }))?;
         }
     }
     Ok(entries - 1)
@@ -108,7 +159,8 @@ pub fn import(store: &dyn Store, file: &mut dyn BufRead) -> Result<usize, Transf
         let fail = |fault: String| TransferError::Line { line, fault };
         let text = text?;
         if index == 0 {
-            let head: Head = serde_json::from_str(&text).map_err(|error| fail(error.to_string()))?;
+            let head: Head =
+                serde_json::from_str(&text).map_err(|error| fail(error.to_string()))?;
             if head.format != FORMAT || head.version > VERSION {
                 return Err(fail(format!(
                     "is {} of version {}, this outlierd reads {FORMAT} up to {VERSION}",
@@ -128,18 +180,43 @@ pub fn import(store: &dyn Store, file: &mut dyn BufRead) -> Result<usize, Transf
         if taken.contains(&stream) {
             return Err(TransferError::Occupied { stream });
         }
-        if commits.last().is_none_or(|(last, commit)| *last != stream || size(commit) >= CHUNK) {
+        if commits
+            .last()
+            .is_none_or(|(last, commit)| *last != stream || size(commit) >= CHUNK)
+        {
             commits.push((stream, Commit::default()));
         }
-        let Some((_, commit)) = commits.last_mut() else { continue };
+        let Some((_, commit)) = commits.last_mut() else {
+            continue;
+        };
         match entry {
-            Entry::Position { partition, offset, .. } => commit.positions.push((partition, offset)),
-            Entry::Changelog { partition, offset, .. } => commit.changelog.push((partition, offset)),
-            Entry::Series { partition, series, state, .. } => {
-                commit.states.push((partition, series, Some(bytes::<SeriesState>(&state).map_err(fail)?)));
+            Entry::Position {
+                partition, offset, ..
+            } => commit.positions.push((partition, offset)),
+            Entry::Changelog {
+                partition, offset, ..
+            } => commit.changelog.push((partition, offset)),
+            Entry::Series {
+                partition,
+                series,
+                state,
+                ..
+            } => {
+                commit.states.push((
+                    partition,
+                    series,
+                    Some(bytes::<SeriesState>(&state).map_err(fail)?),
+                ));
             }
-            Entry::Learned { partition, offset, row, .. } => {
-                commit.learned.push((partition, offset, bytes::<TrainingRow>(&row).map_err(fail)?));
+            Entry::Learned {
+                partition,
+                offset,
+                row,
+                ..
+            } => {
+                commit
+                    .learned
+                    .push((partition, offset, bytes::<TrainingRow>(&row).map_err(fail)?));
             }
             Entry::Note { key, value, .. } => {
                 let value = hex::decode(value).map_err(|error| fail(error.to_string()))?;
@@ -174,8 +251,15 @@ mod tests {
         let store = MemoryStore::default();
         let state = |fields| codec::encode(&SeriesState::new(fields)).unwrap();
         for stream in ["a", "b"] {
-            let states =
-                (0..2_500).map(|i| (i % 3, format!("pump \"{i}\""), Some(state(i as usize % 4 + 1)))).collect();
+            let states = (0..2_500)
+                .map(|i| {
+                    (
+                        i % 3,
+                        format!("pump \"{i}\""),
+                        Some(state(i as usize % 4 + 1)),
+                    )
+                })
+                .collect();
             let row = TrainingRow {
                 series: "p".into(),
                 time: crate::record::EventTime(7),
@@ -211,18 +295,36 @@ mod tests {
         let mut file = Vec::new();
         export(&filled(), &mut file).unwrap();
         let text = String::from_utf8(file).unwrap();
-        let error = import(&filled(), &mut text.as_bytes()).unwrap_err().to_string();
-        assert_eq!(error, "stream a has stored states already; `outlierd state clear a` makes room");
+        let error = import(&filled(), &mut text.as_bytes())
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            error,
+            "stream a has stored states already; `outlierd state clear a` makes room"
+        );
 
         let store = MemoryStore::default();
         let at = text.find("\"state\":\"").unwrap() + 30;
         let mut damaged = text.clone().into_bytes();
         damaged[at] = if damaged[at] == b'0' { b'1' } else { b'0' };
-        let error = import(&store, &mut damaged.as_slice()).unwrap_err().to_string();
+        let error = import(&store, &mut damaged.as_slice())
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("checksum does not match"), "{error}");
-        let error =
-            import(&store, &mut "{\"format\":\"outlierd-state\",\"version\":2}".as_bytes()).unwrap_err().to_string();
-        assert!(error.starts_with("line 1: is outlierd-state of version 2"), "{error}");
-        assert_eq!(store.streams().unwrap(), Vec::<String>::new(), "nothing was stored");
+        let error = import(
+            &store,
+            &mut "{\"format\":\"outlierd-state\",\"version\":2}".as_bytes(),
+        )
+        .unwrap_err()
+        .to_string();
+        assert!(
+            error.starts_with("line 1: is outlierd-state of version 2"),
+            "{error}"
+        );
+        assert_eq!(
+            store.streams().unwrap(),
+            Vec::<String>::new(),
+            "nothing was stored"
+        );
     }
 }

@@ -18,18 +18,32 @@ const HALVINGS: usize = 20;
 pub(super) fn shape(excesses: &[f32]) -> f64 {
     let n = excesses.len() as f64;
     let mean = excesses.iter().map(|&y| f64::from(y)).sum::<f64>() / n;
-    let squares = excesses.iter().map(|&y| (f64::from(y) / mean).powi(2)).sum::<f64>() / n;
-    let largest = excesses.iter().fold(0.0f64, |largest, &y| largest.max(f64::from(y) / mean));
+    let squares = excesses
+        .iter()
+        .map(|&y| (f64::from(y) / mean).powi(2))
+        .sum::<f64>()
+        / n;
+    let largest = excesses
+        .iter()
+        .fold(0.0f64, |largest, &y| largest.max(f64::from(y) / mean));
     if !(mean > 0.0 && squares > 1.0 && squares.is_finite()) {
         return 0.0;
     }
     let sample = Sample { excesses, mean };
     // theta = shape / sigma lies above -1 / largest. Shapes near 1 and above are cut off anyway, so 20 is far enough.
     let (low, high) = (-1.0 / largest, 20.0);
-    let negative = (0..GRID).map(|i| low * (1.0 - 0.001f64.powf(f64::from(i + 1) / f64::from(GRID))));
-    let positive = (0..GRID).map(|i| 0.02 * (high / 0.02f64).powf(f64::from(i) / f64::from(GRID - 1)));
-    let roots = sample.roots(negative).into_iter().chain(sample.roots(positive));
-    let best = roots.flatten().map(|theta| sample.likelihood(theta)).max_by(|a, b| a.0.total_cmp(&b.0));
+    let negative =
+        (0..GRID).map(|i| low * (1.0 - 0.001f64.powf(f64::from(i + 1) / f64::from(GRID))));
+    let positive =
+        (0..GRID).map(|i| 0.02 * (high / 0.02f64).powf(f64::from(i) / f64::from(GRID - 1)));
+    let roots = sample
+        .roots(negative)
+        .into_iter()
+        .chain(sample.roots(positive));
+    let best = roots
+        .flatten()
+        .map(|theta| sample.likelihood(theta))
+        .max_by(|a, b| a.0.total_cmp(&b.0));
     let shape = match best {
         Some((_, shape)) => shape,
         None => 0.5 * (1.0 - 1.0 / (squares - 1.0)),
@@ -41,7 +55,11 @@ pub(super) fn shape(excesses: &[f32]) -> f64 {
 pub(super) fn excess(shape: f64, ratio: f64) -> f64 {
     let log = ratio.max(1.0).ln();
     let sigma = 1.0 - shape;
-    if shape.abs() < 1e-9 { sigma * log } else { sigma * (shape * log).exp_m1() / shape }
+    if shape.abs() < 1e-9 {
+        sigma * log
+    } else {
+        sigma * (shape * log).exp_m1() / shape
+    }
 }
 
 struct Sample<'p> {
@@ -77,7 +95,14 @@ impl Sample<'_> {
     fn likelihood(&self, theta: f64) -> (f64, f64) {
         let shape = self.means(theta).1;
         let likelihood = -(shape / theta).ln() - shape;
-        (if likelihood.is_nan() { f64::NEG_INFINITY } else { likelihood }, shape)
+        (
+            if likelihood.is_nan() {
+                f64::NEG_INFINITY
+            } else {
+                likelihood
+            },
+            shape,
+        )
     }
 
     /// The first two roots along a grid: more do not occur on one side of 0.
@@ -100,7 +125,11 @@ impl Sample<'_> {
     fn bisect(&self, mut start: f64, mut end: f64, start_is_positive: bool) -> f64 {
         for _ in 0..HALVINGS {
             let middle = 0.5 * (start + end);
-            if (self.slope(middle) > 0.0) == start_is_positive { start = middle } else { end = middle }
+            if (self.slope(middle) > 0.0) == start_is_positive {
+                start = middle
+            } else {
+                end = middle
+            }
         }
         0.5 * (start + end)
     }
@@ -115,7 +144,12 @@ mod tests {
         (0..n)
             .map(|i| {
                 let log = -(1.0 - (i as f64 + 0.5) / n as f64).ln();
-                (scale * if shape == 0.0 { log } else { (shape * log).exp_m1() / shape }) as f32
+                (scale
+                    * if shape == 0.0 {
+                        log
+                    } else {
+                        (shape * log).exp_m1() / shape
+                    }) as f32
             })
             .collect()
     }
@@ -125,14 +159,23 @@ mod tests {
         for wanted in [-0.4, -0.2, -0.05, 0.0, 0.05, 0.2, 0.4] {
             for scale in [1e-9, 1.0, 1e9] {
                 let found = shape(&ideal(wanted, scale, 2_000));
-                assert!((found - wanted).abs() < 0.03, "{wanted} at {scale}: {found}");
+                assert!(
+                    (found - wanted).abs() < 0.03,
+                    "{wanted} at {scale}: {found}"
+                );
             }
         }
     }
 
     #[test]
     fn samples_that_tell_nothing_have_shape_zero() {
-        for sample in [vec![], vec![1.0], vec![3.0; 64], vec![0.0; 64], vec![f32::MAX; 3]] {
+        for sample in [
+            vec![],
+            vec![1.0],
+            vec![3.0; 64],
+            vec![0.0; 64],
+            vec![f32::MAX; 3],
+        ] {
             assert_eq!(shape(&sample), 0.0, "{sample:?}");
         }
     }
@@ -140,8 +183,14 @@ mod tests {
     #[test]
     fn far_quantiles_agree_with_the_closed_form() {
         assert!((excess(0.0, 100.0) - 100f64.ln()).abs() < 1e-12);
-        assert!((excess(0.5, 100.0) - 9.0).abs() < 1e-12, "0.5 (100^0.5 - 1) / 0.5");
-        assert!((excess(1e-8, 100.0) - excess(0.0, 100.0)).abs() < 1e-6, "no jump at shape 0");
+        assert!(
+            (excess(0.5, 100.0) - 9.0).abs() < 1e-12,
+            "0.5 (100^0.5 - 1) / 0.5"
+        );
+        assert!(
+            (excess(1e-8, 100.0) - excess(0.0, 100.0)).abs() < 1e-6,
+            "no jump at shape 0"
+        );
         assert_eq!(excess(0.2, 0.5), 0.0);
     }
 }

@@ -60,7 +60,11 @@ impl Guard {
     /// How many times larger the scores of the present run are than the typical score, 1 to [`GROWTH_MAX`].
     pub(super) fn growth(&self, typical: f64) -> f64 {
         let growth = f64::from(self.run_mean) / typical;
-        if growth.is_nan() { 1.0 } else { growth.clamp(1.0, GROWTH_MAX) }
+        if growth.is_nan() {
+            1.0
+        } else {
+            growth.clamp(1.0, GROWTH_MAX)
+        }
     }
 
     fn earn(&mut self, plan: &Plan) {

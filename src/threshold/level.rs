@@ -36,10 +36,19 @@ impl Level {
     /// The level at which the probability `above` is exceeded, of ascending `sorted` scores.
     pub(super) fn of(sorted: &[f64], above: f64) -> Self {
         let (low, high) = ((2.0 * above).min(0.99), above / 2.0);
-        let slope = (low / high).ln() / (quantile(sorted, 1.0 - high) / quantile(sorted, 1.0 - low)).ln();
+        let slope =
+            (low / high).ln() / (quantile(sorted, 1.0 - high) / quantile(sorted, 1.0 - low)).ln();
         // Scores without any spread at the level tell no slope; 10 is that of a chart of about eight fields.
-        let slope = if slope.is_finite() && slope > 0.0 { slope.clamp(2.0, 40.0) } else { 10.0 };
-        Self { at: quantile(sorted, 1.0 - above), slope: slope as f32, run: 0 }
+        let slope = if slope.is_finite() && slope > 0.0 {
+            slope.clamp(2.0, 40.0)
+        } else {
+            10.0
+        };
+        Self {
+            at: quantile(sorted, 1.0 - above),
+            slope: slope as f32,
+            run: 0,
+        }
     }
 
     pub(super) fn at(&self) -> f64 {
@@ -48,12 +57,19 @@ impl Level {
 
     /// The same level in another unit.
     pub(super) fn rescaled(self, unit: f64) -> Self {
-        Self { at: (self.at / unit).clamp(RANGE.0, RANGE.1), ..self }
+        Self {
+            at: (self.at / unit).clamp(RANGE.0, RANGE.1),
+            ..self
+        }
     }
 
     /// Learns from one score; `above` is the wanted probability of a larger one, `weight` that of a score in a mean.
     pub(super) fn learn(&mut self, above: f64, weight: f64, score: f64) {
-        self.run = if score > self.at { (self.run + 1).min(RUN_MAX + 1) } else { 0 };
+        self.run = if score > self.at {
+            (self.run + 1).min(RUN_MAX + 1)
+        } else {
+            0
+        };
         if self.run > RUN_MAX {
             return;
         }
@@ -86,6 +102,10 @@ mod tests {
             (0..99).for_each(|_| level.learn(0.01, 1e-4, 0.5));
             level.learn(0.01, 1e-4, if i % 2 == 0 { 1.5 } else { 0.5 });
         });
-        assert!(level.at() < before, "half as many peaks as expected lower it: {}", level.at());
+        assert!(
+            level.at() < before,
+            "half as many peaks as expected lower it: {}",
+            level.at()
+        );
     }
 }

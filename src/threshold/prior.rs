@@ -14,7 +14,12 @@ const RISE_MIN: f64 = 0.02;
 
 /// See [`ThresholdState::calibrated`].
 pub(super) fn calibrated(plan: &Plan, scores: &[f64]) -> ThresholdState {
-    let usable = || scores.iter().copied().filter(|score| score.is_finite() && *score >= 0.0);
+    let usable = || {
+        scores
+            .iter()
+            .copied()
+            .filter(|score| score.is_finite() && *score >= 0.0)
+    };
     let largest = usable().fold(0.0, f64::max);
     if largest <= 0.0 {
         return calibrated(plan, &[UNKNOWN_LEVEL]);
@@ -29,10 +34,15 @@ pub(super) fn calibrated(plan: &Plan, scores: &[f64]) -> ThresholdState {
     // As good as only zeros at the level: the one thing known of the others is how large they get.
     let unit = if level > 1e-12 { level } else { 1.0 };
     let estimator = match estimator {
-        Estimator::Sigma { variance } => Estimator::Sigma { variance: variance / unit / unit },
+        Estimator::Sigma { variance } => Estimator::Sigma {
+            variance: variance / unit / unit,
+        },
         Estimator::Quantile(level) => Estimator::Quantile(level.rescaled(unit)),
         Estimator::Spot(tail) => Estimator::Spot(tail.rescaled(unit)),
-        Estimator::Dspot { average, tail } => Estimator::Dspot { average: average / unit, tail: tail.rescaled(unit) },
+        Estimator::Dspot { average, tail } => Estimator::Dspot {
+            average: average / unit,
+            tail: tail.rescaled(unit),
+        },
     };
     ThresholdState {
         scale: (unit * largest).clamp(SCALE.0, SCALE.1),
@@ -50,8 +60,16 @@ fn estimate(plan: &Plan, scores: &[f64], sorted: &[f64], median: f64) -> (f64, f
     match plan.kind {
         ThresholdKind::Sigma => {
             let mean = scores.iter().sum::<f64>() / n;
-            let variance = scores.iter().map(|score| (score - mean).powi(2)).sum::<f64>() / n;
-            (mean + plan.deviations * variance.sqrt(), mean, Estimator::Sigma { variance })
+            let variance = scores
+                .iter()
+                .map(|score| (score - mean).powi(2))
+                .sum::<f64>()
+                / n;
+            (
+                mean + plan.deviations * variance.sqrt(),
+                mean,
+                Estimator::Sigma { variance },
+            )
         }
         ThresholdKind::Quantile => {
             let level = Level::of(sorted, plan.above);
@@ -73,7 +91,14 @@ fn estimate(plan: &Plan, scores: &[f64], sorted: &[f64], median: f64) -> (f64, f
                 .collect();
             let tail = Tail::of(plan, &rises, (RISE_MIN * median).max(f64::MIN_POSITIVE));
             // The template has the median, not the last average: it stands for every series at any time.
-            (median + tail.extreme(), median, Estimator::Dspot { average: median, tail })
+            (
+                median + tail.extreme(),
+                median,
+                Estimator::Dspot {
+                    average: median,
+                    tail,
+                },
+            )
         }
     }
 }

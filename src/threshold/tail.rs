@@ -109,15 +109,21 @@ impl Tail {
         let level = Level::of(&sorted, plan.above);
         let t = level.at();
         let mut cluster = Cluster::Outside;
-        let mut peaks: Vec<f64> =
-            scores.iter().filter_map(|score| cluster.step(plan.run, score / t - 1.0)).map(f64::from).collect();
+        let mut peaks: Vec<f64> = scores
+            .iter()
+            .filter_map(|score| cluster.step(plan.run, score / t - 1.0))
+            .map(f64::from)
+            .collect();
         peaks.sort_unstable_by(f64::total_cmp);
         let (fleet_shape, rate) = if peaks.len() < SAMPLE_MIN {
             (0.0, plan.above / f64::from(plan.run))
         } else {
             let sample: Vec<f32> = peaks.iter().map(|&peak| peak as f32).collect();
             let n = peaks.len() as f64;
-            (gpd::shape(&sample) * n / (n + EXPONENTIAL_WEIGHT), n / scores.len() as f64)
+            (
+                gpd::shape(&sample) * n / (n + EXPONENTIAL_WEIGHT),
+                n / scores.len() as f64,
+            )
         };
         // A tail of exponential peaks has the same mean excess over a lower level, where there are more scores to tell
         // it.
@@ -128,7 +134,8 @@ impl Tail {
         };
         // A stride that has no factor in common with their number: whichever are overwritten first, small and large
         // ones remain.
-        let spread = (0..PEAKS).map(|i| pseudo(((i * 27 % PEAKS) as f64 + 0.5) / PEAKS as f64) as f32);
+        let spread =
+            (0..PEAKS).map(|i| pseudo(((i * 27 % PEAKS) as f64 + 0.5) / PEAKS as f64) as f32);
         let mut tail = Self {
             level,
             rate,
@@ -153,7 +160,10 @@ impl Tail {
 
     /// The same tail in another unit.
     pub(super) fn rescaled(self, unit: f64) -> Self {
-        Self { level: self.level.rescaled(unit), ..self }
+        Self {
+            level: self.level.rescaled(unit),
+            ..self
+        }
     }
 
     /// Learns from one normal score (for `dspot`, less the average).
@@ -186,14 +196,16 @@ impl Tail {
         }
         let peaks = &peaks[..self.peaks.len().min(PEAKS)];
         let n = peaks.len() as f64;
-        let shape = (gpd::shape(peaks) * n + f64::from(self.fleet_shape) * FLEET_WEIGHT) / (n + FLEET_WEIGHT);
+        let shape = (gpd::shape(peaks) * n + f64::from(self.fleet_shape) * FLEET_WEIGHT)
+            / (n + FLEET_WEIGHT);
         self.shape = shape as f32;
         self.mean_excess = peaks.iter().sum::<f32>() / peaks.len().max(1) as f32;
         self.unfitted = 0;
     }
 
     fn aim(&mut self, risk: f64) {
-        self.reach = (f64::from(self.mean_excess) * gpd::excess(f64::from(self.shape), self.rate / risk)) as f32;
+        self.reach = (f64::from(self.mean_excess)
+            * gpd::excess(f64::from(self.shape), self.rate / risk)) as f32;
     }
 }
 

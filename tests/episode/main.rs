@@ -36,17 +36,37 @@ fn plan(rules: &Episode, mutes: &[Mute]) -> Plan {
         max: f64::INFINITY,
         resample: None,
     };
-    Plan::new("pumps", "plant.pumps", &[field("temp"), field("flow"), field("current")], rules, mutes)
+    Plan::new(
+        "pumps",
+        "plant.pumps",
+        &[field("temp"), field("flow"), field("current")],
+        rules,
+        mutes,
+    )
 }
 
 fn mute(series: &str, from: i64, until: i64) -> Mute {
     let (from, until) = (EventTime(from * SECOND), EventTime(until * SECOND));
-    Mute { series: series.into(), from, until, reason: "overhaul".into() }
+    Mute {
+        series: series.into(),
+        from,
+        until,
+        reason: "overhaul".into(),
+    }
 }
 
 fn shares() -> Vec<FieldShare> {
-    let share = |name: &str, share| FieldShare { name: name.into(), value: 1.0, expected: 0.0, share };
-    vec![share("temp", 0.1), share("flow", 0.7), share("current", 0.2)]
+    let share = |name: &str, share| FieldShare {
+        name: name.into(),
+        value: 1.0,
+        expected: 0.0,
+        share,
+    };
+    vec![
+        share("temp", 0.1),
+        share("flow", 0.7),
+        share("current", 0.2),
+    ]
 }
 
 /// One series fed one record a second; record `k` stands at offset `k`.
@@ -58,7 +78,11 @@ struct Series {
 
 impl Series {
     fn new(rules: &Episode, mutes: &[Mute]) -> Self {
-        Self { plan: plan(rules, mutes), state: EpisodeState::default(), next: 0 }
+        Self {
+            plan: plan(rules, mutes),
+            state: EpisodeState::default(),
+            next: 0,
+        }
     }
 
     fn step(&mut self, letter: char) -> Step {
@@ -72,17 +96,28 @@ impl Series {
     fn events(&mut self, letters: &str) -> String {
         let name = |alert: &Alert| {
             let letter = &alert.event.as_str()[..1];
-            if alert.kind == AlertKind::Anomaly { letter.to_uppercase() } else { letter.to_owned() }
+            if alert.kind == AlertKind::Anomaly {
+                letter.to_uppercase()
+            } else {
+                letter.to_owned()
+            }
         };
         let mut events = |letter| {
             let alerts = self.step(letter).alerts;
-            if alerts.is_empty() { "-".to_owned() } else { alerts.iter().map(name).collect() }
+            if alerts.is_empty() {
+                "-".to_owned()
+            } else {
+                alerts.iter().map(name).collect()
+            }
         };
         letters.chars().map(&mut events).collect()
     }
 
     fn alerts(&mut self, letters: &str) -> Vec<Alert> {
-        letters.chars().flat_map(|letter| self.step(letter).alerts).collect()
+        letters
+            .chars()
+            .flat_map(|letter| self.step(letter).alerts)
+            .collect()
     }
 }
 
@@ -98,8 +133,16 @@ fn feed(plan: &Plan, state: &mut EpisodeState, time: i64, offset: i64, letter: c
         'P' => FaultKind::Spike,
         _ => FaultKind::Stuck,
     };
-    let faults = [Fault { field: 1, kind, value: Some(7.0) }];
-    let scored = |score| Judgement::Scored { score, threshold: THRESHOLD, missing: 12 };
+    let faults = [Fault {
+        field: 1,
+        kind,
+        value: Some(7.0),
+    }];
+    let scored = |score| Judgement::Scored {
+        score,
+        threshold: THRESHOLD,
+        missing: 12,
+    };
     let judgement = match letter {
         '.' => scored(0.5),
         's' => scored(1.9),
@@ -127,10 +170,18 @@ fn transitions() {
         ("two of four do not", "O..O", "----"),
         ("one does not", "O....", "-----"),
         ("three quiet ones close", "OO...", "-O--C"),
-        ("an outlier starts their count again", "OO..O...", "-O-----C"),
+        (
+            "an outlier starts their count again",
+            "OO..O...",
+            "-O-----C",
+        ),
         ("so does a record in between", "OO..s...", "-O-----C"),
         ("records in between do not close", "OOsssssss", "-O-------"),
-        ("after a close, outliers count from none", "OO...O.OO...", "-O--C--O---C"),
+        (
+            "after a close, outliers count from none",
+            "OO...O.OO...",
+            "-O--C--O---C",
+        ),
         ("worse is told once", "OOCCC", "-OU--"),
         ("better is not told", "OCOOO", "-O---"),
         ("faults: three of five", "F.F.F", "----o"),
@@ -140,22 +191,35 @@ fn transitions() {
         ("one spike is enough", "JP...", "-o--c"),
         ("a jump keeps a fault open", "P..J...", "o-----c"),
         ("fit records close a fault", "FFF...", "--o--c"),
-        ("faults neither feed nor close an anomaly", "OFFO.FFF..", "---O-o---C"),
+        (
+            "faults neither feed nor close an anomaly",
+            "OFFO.FFF..",
+            "---O-o---C",
+        ),
         ("learning closes a fault", "FFFLLL", "--o--c"),
         ("learning does not move an anomaly", "OOLLL...", "-O-----C"),
         ("both can be open", "OOFFF...", "-O--o--cC"),
     ] {
-        assert_eq!(Series::new(&rules(), &[]).events(letters), expected, "{why}: {letters}");
+        assert_eq!(
+            Series::new(&rules(), &[]).events(letters),
+            expected,
+            "{why}: {letters}"
+        );
     }
 }
 
 #[test]
 fn verdicts_and_alerting() {
     let mut series = Series::new(&rules(), &[]);
-    let steps: Vec<_> = "L.sOO...FFF".chars().map(|letter| series.step(letter)).collect();
+    let steps: Vec<_> = "L.sOO...FFF"
+        .chars()
+        .map(|letter| series.step(letter))
+        .collect();
     let verdicts: Vec<_> = steps.iter().map(|step| step.verdict).collect();
     use Verdict::{Learning, Normal, Outlier, SensorFault, Suspect};
-    let expected = [Learning, Normal, Suspect, Outlier, Outlier, Normal, Normal, Normal];
+    let expected = [
+        Learning, Normal, Suspect, Outlier, Outlier, Normal, Normal, Normal,
+    ];
     assert_eq!(verdicts[..8], expected);
     assert_eq!(verdicts[8..], [SensorFault; 3]);
     let alerting: Vec<_> = (0..11).filter(|i| steps[*i].alerting).collect();
@@ -166,7 +230,9 @@ fn verdicts_and_alerting() {
 #[test]
 fn an_anomaly_tells_its_story() {
     let mut series = Series::new(&rules(), &[]);
-    let [open, update, close] = &series.alerts("..OOC...")[..] else { panic!("three events") };
+    let [open, update, close] = &series.alerts("..OOC...")[..] else {
+        panic!("three events")
+    };
     insta::assert_snapshot!(pretty(open), @r#"
     {
       "id": "c9198e4be89876c3ccdf5c6327c046fa",
@@ -208,18 +274,38 @@ fn an_anomaly_tells_its_story() {
       }
     }
     "#);
-    assert_eq!((update.event, update.sequence, update.severity), (AlertEvent::Update, 1, Severity::Critical));
-    assert_eq!((update.records, update.ratio, update.peak_ratio), (2, Some(2.0), Some(2.0)));
-    assert_eq!((close.event, close.sequence, close.severity), (AlertEvent::Close, 2, Severity::Critical));
-    assert_eq!((close.records, close.ratio, close.peak_ratio), (2, Some(0.25), Some(2.0)));
-    assert_eq!((&*close.opened_at, &*close.time), ("1970-01-01T00:00:03Z", "1970-01-01T00:00:07Z"));
-    assert_eq!((&close.id, close.closed_at.as_deref()), (&open.id, Some("1970-01-01T00:00:07Z")));
+    assert_eq!(
+        (update.event, update.sequence, update.severity),
+        (AlertEvent::Update, 1, Severity::Critical)
+    );
+    assert_eq!(
+        (update.records, update.ratio, update.peak_ratio),
+        (2, Some(2.0), Some(2.0))
+    );
+    assert_eq!(
+        (close.event, close.sequence, close.severity),
+        (AlertEvent::Close, 2, Severity::Critical)
+    );
+    assert_eq!(
+        (close.records, close.ratio, close.peak_ratio),
+        (2, Some(0.25), Some(2.0))
+    );
+    assert_eq!(
+        (&*close.opened_at, &*close.time),
+        ("1970-01-01T00:00:03Z", "1970-01-01T00:00:07Z")
+    );
+    assert_eq!(
+        (&close.id, close.closed_at.as_deref()),
+        (&open.id, Some("1970-01-01T00:00:07Z"))
+    );
 }
 
 #[test]
 fn a_sensor_fault_tells_its_story() {
     let mut series = Series::new(&rules(), &[]);
-    let [open, close] = &series.alerts("FFFF...")[..] else { panic!("two events") };
+    let [open, close] = &series.alerts("FFFF...")[..] else {
+        panic!("two events")
+    };
     insta::assert_snapshot!(pretty(open), @r#"
     {
       "id": "ee7f21febf7451249657089ed31ed986",
@@ -250,20 +336,36 @@ fn a_sensor_fault_tells_its_story() {
     }
     "#);
     assert_eq!((&close.id, close.sequence, close.records), (&open.id, 1, 2));
-    assert_eq!((close.closed_at.as_deref(), close.faults.len()), (Some("1970-01-01T00:00:06Z"), 0));
+    assert_eq!(
+        (close.closed_at.as_deref(), close.faults.len()),
+        (Some("1970-01-01T00:00:06Z"), 0)
+    );
 }
 
 #[test]
 fn updates_come_at_their_interval_and_only_from_outliers() {
-    let every = Episode { update_every: Duration::from_secs(4), ..rules() };
+    let every = Episode {
+        update_every: Duration::from_secs(4),
+        ..rules()
+    };
     assert_eq!(Series::new(&every, &[]).events("OOOOOOOOOO"), "-O---U---U");
-    assert_eq!(Series::new(&every, &[]).events("OOsssssOsss"), "-O-----U---");
-    assert_eq!(Series::new(&every, &[]).events("OOOCOOOOO"), "-O-U---U-", "each event starts the interval again");
+    assert_eq!(
+        Series::new(&every, &[]).events("OOsssssOsss"),
+        "-O-----U---"
+    );
+    assert_eq!(
+        Series::new(&every, &[]).events("OOOCOOOOO"),
+        "-O-U---U-",
+        "each event starts the interval again"
+    );
 }
 
 #[test]
 fn a_cool_down_holds_openings_back_and_then_lets_them_through() {
-    let cool = Episode { cool_down: Duration::from_secs(5), ..rules() };
+    let cool = Episode {
+        cool_down: Duration::from_secs(5),
+        ..rules()
+    };
     let mut series = Series::new(&cool, &[]);
     // Closed at 4 s: until 9 s nothing opens, and the outlier at 9 s does, with those of the cool-down behind it.
     assert_eq!(series.events("OO...OOOOO"), "-O--C----O");
@@ -272,15 +374,29 @@ fn a_cool_down_holds_openings_back_and_then_lets_them_through() {
     assert_eq!(series.events("...."), "--C-");
     assert_ne!(series.state, EpisodeState::default());
     series.events("......");
-    assert_eq!(series.state, EpisodeState::default(), "an idle series keeps nothing");
+    assert_eq!(
+        series.state,
+        EpisodeState::default(),
+        "an idle series keeps nothing"
+    );
 }
 
 #[test]
 fn a_cool_down_ends_though_the_clock_was_set_back() {
-    let cool = Episode { cool_down: Duration::from_secs(5), open_n: 1, open_m: 1, close_after: 1, ..rules() };
+    let cool = Episode {
+        cool_down: Duration::from_secs(5),
+        open_n: 1,
+        open_m: 1,
+        close_after: 1,
+        ..rules()
+    };
     let plan = plan(&cool, &[]);
     let mut state = EpisodeState::default();
-    let mut published = |seconds: i64, letter| feed(&plan, &mut state, seconds * SECOND, 0, letter).alerts.len();
+    let mut published = |seconds: i64, letter| {
+        feed(&plan, &mut state, seconds * SECOND, 0, letter)
+            .alerts
+            .len()
+    };
     assert_eq!(published(1_000, 'O'), 1);
     assert_eq!(published(1_001, '.'), 1);
     assert_eq!(published(998, 'O'), 0, "a little late");
@@ -291,22 +407,60 @@ fn a_cool_down_ends_though_the_clock_was_set_back() {
 fn mutes() {
     let muted = |letters: &str, mutes: &[Mute]| Series::new(&rules(), mutes).events(letters);
     for (why, letters, expected) in [
-        ("what opens and closes in a mute is never heard of", "..OO.......", "-----------"),
-        ("what was published before is closed in it", "OO...OO....", "-O--C------"),
-        ("what is open at its end opens at the next outlier", "..OOOsssssO...", "----------O--C"),
-        ("what fades away at its end is never heard of", "..OOOsss...", "-----------"),
-        ("what got worse in it is told after it", "OOCOOOOOOO", "-O------U-"),
+        (
+            "what opens and closes in a mute is never heard of",
+            "..OO.......",
+            "-----------",
+        ),
+        (
+            "what was published before is closed in it",
+            "OO...OO....",
+            "-O--C------",
+        ),
+        (
+            "what is open at its end opens at the next outlier",
+            "..OOOsssssO...",
+            "----------O--C",
+        ),
+        (
+            "what fades away at its end is never heard of",
+            "..OOOsss...",
+            "-----------",
+        ),
+        (
+            "what got worse in it is told after it",
+            "OOCOOOOOOO",
+            "-O------U-",
+        ),
     ] {
-        assert_eq!(muted(letters, &[mute("pump-*", 2, 8)]), expected, "{why}: {letters}");
+        assert_eq!(
+            muted(letters, &[mute("pump-*", 2, 8)]),
+            expected,
+            "{why}: {letters}"
+        );
         let normal = muted(letters, &[mute("fan-*", 2, 8)]);
-        assert_eq!(normal, muted(letters, &[]), "another series' mute: {letters}");
+        assert_eq!(
+            normal,
+            muted(letters, &[]),
+            "another series' mute: {letters}"
+        );
     }
     let mut series = Series::new(&rules(), &[mute("pump-7", 0, 5)]);
     let open = &series.alerts("OOOOOO")[0];
-    assert_eq!((open.event, open.sequence, open.records), (AlertEvent::Open, 0, 5));
-    assert_eq!((&*open.opened_at, &*open.time), ("1970-01-01T00:00:01Z", "1970-01-01T00:00:05Z"));
+    assert_eq!(
+        (open.event, open.sequence, open.records),
+        (AlertEvent::Open, 0, 5)
+    );
+    assert_eq!(
+        (&*open.opened_at, &*open.time),
+        ("1970-01-01T00:00:01Z", "1970-01-01T00:00:05Z")
+    );
     let mut loud = Series::new(&rules(), &[]);
-    assert_eq!(loud.alerts("OO")[0].id, open.id, "a mute does not change the id");
+    assert_eq!(
+        loud.alerts("OO")[0].id,
+        open.id,
+        "a mute does not change the id"
+    );
 }
 
 #[test]
@@ -315,8 +469,18 @@ fn shares_are_asked_for_only_where_an_anomaly_is_published() {
     let mut state = EpisodeState::default();
     let mut asked = Vec::new();
     for offset in 0..6 {
-        let judgement = Judgement::Scored { score: 3.0, threshold: THRESHOLD, missing: 0 };
-        let record = RecordRef { series: "a", time: EventTime(offset), offset, bundle: "b1", ..RecordRef::default() };
+        let judgement = Judgement::Scored {
+            score: 3.0,
+            threshold: THRESHOLD,
+            missing: 0,
+        };
+        let record = RecordRef {
+            series: "a",
+            time: EventTime(offset),
+            offset,
+            bundle: "b1",
+            ..RecordRef::default()
+        };
         plan.step(&mut state, &record, &judgement, || {
             asked.push(offset);
             shares()
@@ -327,15 +491,41 @@ fn shares_are_asked_for_only_where_an_anomaly_is_published() {
 
 #[test]
 fn ids_differ_in_every_part_and_do_not_run_together() {
-    let rules = Episode { open_n: 1, open_m: 1, ..rules() };
+    let rules = Episode {
+        open_n: 1,
+        open_m: 1,
+        ..rules()
+    };
     let id = |stream: &str, topic: &str, series, partition, offset, faulty: bool| {
         let plan = Plan::new(stream, topic, &[], &rules, &[]);
-        let faults = [Fault { field: 0, kind: FaultKind::Missing, value: None }];
-        let scored = Judgement::Scored { score: 3.0, threshold: THRESHOLD, missing: 0 };
-        let judgement = if faulty { Judgement::Faulty(&faults) } else { scored };
+        let faults = [Fault {
+            field: 0,
+            kind: FaultKind::Missing,
+            value: None,
+        }];
+        let scored = Judgement::Scored {
+            score: 3.0,
+            threshold: THRESHOLD,
+            missing: 0,
+        };
+        let judgement = if faulty {
+            Judgement::Faulty(&faults)
+        } else {
+            scored
+        };
         let mut state = EpisodeState::default();
-        let record = RecordRef { series, partition, offset, bundle: "b1", ..RecordRef::default() };
-        let open = (0..3).find_map(|_| plan.step(&mut state, &record, &judgement, Vec::new).alerts.pop());
+        let record = RecordRef {
+            series,
+            partition,
+            offset,
+            bundle: "b1",
+            ..RecordRef::default()
+        };
+        let open = (0..3).find_map(|_| {
+            plan.step(&mut state, &record, &judgement, Vec::new)
+                .alerts
+                .pop()
+        });
         open.expect("opens").id
     };
     let ids = [
@@ -347,17 +537,39 @@ fn ids_differ_in_every_part_and_do_not_run_together() {
         id("ab", "c", "d", 1, 2, true),
     ];
     assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len());
-    assert!(ids.iter().all(|id| id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())));
+    assert!(
+        ids.iter()
+            .all(|id| id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()))
+    );
 }
 
 #[test]
 fn a_threshold_of_zero_publishes_finite_ratios_and_closes() {
-    let plan = plan(&Episode { open_n: 1, open_m: 1, close_after: 1, ..rules() }, &[]);
+    let plan = plan(
+        &Episode {
+            open_n: 1,
+            open_m: 1,
+            close_after: 1,
+            ..rules()
+        },
+        &[],
+    );
     let mut state = EpisodeState::default();
-    let record = RecordRef { series: "a", bundle: "b1", ..RecordRef::default() };
+    let record = RecordRef {
+        series: "a",
+        bundle: "b1",
+        ..RecordRef::default()
+    };
     let mut step = |score| {
-        let judgement = Judgement::Scored { score, threshold: 0.0, missing: 0 };
-        plan.step(&mut state, &record, &judgement, Vec::new).alerts.pop().expect("an event")
+        let judgement = Judgement::Scored {
+            score,
+            threshold: 0.0,
+            missing: 0,
+        };
+        plan.step(&mut state, &record, &judgement, Vec::new)
+            .alerts
+            .pop()
+            .expect("an event")
     };
     assert_eq!(step(1.0).ratio, Some(RATIO_MAX));
     let close = step(0.0);
@@ -372,5 +584,9 @@ fn the_state_is_small() {
     series.events("OOFFFF");
     assert!(series.state.anomaly_open() && series.state.fault_open());
     assert!(size(&series.state) <= 100, "{}", size(&series.state));
-    assert!(size_of::<EpisodeState>() <= 96, "{}", size_of::<EpisodeState>());
+    assert!(
+        size_of::<EpisodeState>() <= 96,
+        "{}",
+        size_of::<EpisodeState>()
+    );
 }

@@ -12,16 +12,16 @@ use proptest::prelude::*;
 use super::{SECOND, feed, mute, plan, rules};
 
 fn any_rules() -> impl Strategy<Value = Episode> {
-    ((1..=4u32, 0..=4u32), 1..5u32, 0..20u64, 0..20u64).prop_map(|((open_n, more), close_after, cool_down, every)| {
-        Episode {
+    ((1..=4u32, 0..=4u32), 1..5u32, 0..20u64, 0..20u64).prop_map(
+        |((open_n, more), close_after, cool_down, every)| Episode {
             open_n,
             open_m: open_n + more,
             close_after,
             cool_down: Duration::from_secs(cool_down),
             update_every: Duration::from_secs(every),
             ..rules()
-        }
-    })
+        },
+    )
 }
 
 fn any_letters() -> impl Strategy<Value = Vec<(i64, char)>> {

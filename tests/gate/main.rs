@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use outlierd::config::settings::{Field, Gate};
 use outlierd::gate::{GateState, Normal, Order, Plan, normals};
-use outlierd::record::{EventTime, Fault, FaultKind, GateVerdict, MISSING, NON_FINITE, RejectReason};
+use outlierd::record::{
+    EventTime, Fault, FaultKind, GateVerdict, MISSING, NON_FINITE, RejectReason,
+};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -30,14 +32,27 @@ fn gate() -> Gate {
 fn fields(count: usize) -> Vec<Field> {
     let field = |i| {
         let name = format!("f{i}");
-        Field { path: vec![name.clone()], name, unit: None, min: f64::NEG_INFINITY, max: f64::INFINITY, resample: None }
+        Field {
+            path: vec![name.clone()],
+            name,
+            unit: None,
+            min: f64::NEG_INFINITY,
+            max: f64::INFINITY,
+            resample: None,
+        }
     };
     (0..count).map(field).collect()
 }
 
 /// 100 +- 1, moving by 0.5 a record.
-const NORMAL: Normal =
-    Normal { mean: 100.0, sd: 1.0, movement: 0.5, longest_run: 1, range: [97.0, 103.0], step: Some(4.0) };
+const NORMAL: Normal = Normal {
+    mean: 100.0,
+    sd: 1.0,
+    movement: 0.5,
+    longest_run: 1,
+    range: [97.0, 103.0],
+    step: Some(4.0),
+};
 
 /// A plan and a series of it, fed one record a second.
 struct Series {
@@ -48,16 +63,29 @@ struct Series {
 
 impl Series {
     fn new(plan: Plan, fields: usize) -> Self {
-        Self { plan, state: GateState::new(fields), time: 0 }
+        Self {
+            plan,
+            state: GateState::new(fields),
+            time: 0,
+        }
     }
 
     fn of(normal: Option<Normal>) -> Self {
-        Self::new(Plan::new(&gate(), &fields(1), normal.as_ref().map(std::slice::from_ref)), 1)
+        Self::new(
+            Plan::new(
+                &gate(),
+                &fields(1),
+                normal.as_ref().map(std::slice::from_ref),
+            ),
+            1,
+        )
     }
 
     fn feed(&mut self, values: &[f64]) -> GateVerdict {
         self.time += SECOND;
-        self.plan.check(&mut self.state, EventTime(self.time), None, values).verdict
+        self.plan
+            .check(&mut self.state, EventTime(self.time), None, values)
+            .verdict
     }
 
     /// The kinds of the faults of one record.
@@ -70,14 +98,24 @@ impl Series {
     }
 
     /// Feeds one field until its first fault: how many records were fed by then, and its kind.
-    fn first_fault(&mut self, readings: impl IntoIterator<Item = f64>) -> Option<(usize, FaultKind)> {
-        let mut kinds = readings.into_iter().map(|x| self.kinds(&[x]).first().copied());
-        kinds.by_ref().zip(1..).find_map(|(kind, count)| kind.map(|kind| (count, kind)))
+    fn first_fault(
+        &mut self,
+        readings: impl IntoIterator<Item = f64>,
+    ) -> Option<(usize, FaultKind)> {
+        let mut kinds = readings
+            .into_iter()
+            .map(|x| self.kinds(&[x]).first().copied());
+        kinds
+            .by_ref()
+            .zip(1..)
+            .find_map(|(kind, count)| kind.map(|kind| (count, kind)))
     }
 
     /// What a record at `seconds` makes of the clock.
     fn at(&mut self, seconds: i64, x: f64) -> Result<Order, RejectReason> {
-        let checked = self.plan.check(&mut self.state, EventTime(seconds * SECOND), None, &[x]);
+        let checked = self
+            .plan
+            .check(&mut self.state, EventTime(seconds * SECOND), None, &[x]);
         match checked.verdict {
             GateVerdict::Reject(reason, _) => Err(reason),
             _ => Ok(checked.order),
@@ -108,16 +146,23 @@ fn a_time_too_far_ahead_of_its_arrival_is_rejected_and_forgotten() {
     let hour = 3600 * SECOND;
     let before = state.clone();
     let checked = plan.check(&mut state, EventTime(hour + 1), arrival, &[1.0]);
-    let GateVerdict::Reject(RejectReason::Future, detail) = checked.verdict else { panic!("{checked:?}") };
+    let GateVerdict::Reject(RejectReason::Future, detail) = checked.verdict else {
+        panic!("{checked:?}")
+    };
     assert_eq!(
         detail,
         "event time 1970-01-01T01:00:00.000001Z lies 1h 1us ahead of its arrival, gate.max_ahead allows 1h: check the \
          clock of the source"
     );
     assert_eq!(state, before);
-    assert_eq!(plan.check(&mut state, EventTime(hour), arrival, &[1.0]).verdict, GateVerdict::Pass);
     assert_eq!(
-        plan.check(&mut state, EventTime(9 * hour), None, &[1.0]).verdict,
+        plan.check(&mut state, EventTime(hour), arrival, &[1.0])
+            .verdict,
+        GateVerdict::Pass
+    );
+    assert_eq!(
+        plan.check(&mut state, EventTime(9 * hour), None, &[1.0])
+            .verdict,
         GateVerdict::Pass,
         "no arrival known"
     );
@@ -126,43 +171,72 @@ fn a_time_too_far_ahead_of_its_arrival_is_rejected_and_forgotten() {
 #[test]
 fn only_the_very_record_before_is_a_duplicate() {
     let mut series = Series::new(Plan::new(&gate(), &fields(2), None), 2);
-    let mut verdict =
-        |time, values: [f64; 2]| series.plan.check(&mut series.state, EventTime(time), None, &values).verdict;
+    let mut verdict = |time, values: [f64; 2]| {
+        series
+            .plan
+            .check(&mut series.state, EventTime(time), None, &values)
+            .verdict
+    };
     let duplicate = |verdict| matches!(verdict, GateVerdict::Reject(RejectReason::Duplicate, _));
     assert!(!duplicate(verdict(1, [1.0, 2.0])));
     assert!(duplicate(verdict(1, [1.0, 2.0])));
     assert!(duplicate(verdict(1, [1.0, 2.0])));
-    assert!(!duplicate(verdict(1, [1.0, 3.0])), "the same time with another reading");
-    assert!(!duplicate(verdict(2, [1.0, 3.0])), "the same readings at another time");
+    assert!(
+        !duplicate(verdict(1, [1.0, 3.0])),
+        "the same time with another reading"
+    );
+    assert!(
+        !duplicate(verdict(2, [1.0, 3.0])),
+        "the same readings at another time"
+    );
     assert!(!duplicate(verdict(2, [1.0, MISSING])));
     assert!(duplicate(verdict(2, [1.0, MISSING])));
     assert!(!duplicate(verdict(2, [1.0, NON_FINITE])));
     assert!(duplicate(verdict(2, [1.0, NON_FINITE])));
-    assert!(!duplicate(verdict(2, [1.0, 3.0])), "the gap was the record before");
+    assert!(
+        !duplicate(verdict(2, [1.0, 3.0])),
+        "the gap was the record before"
+    );
 }
 
 #[test]
 fn late_records_are_rejected_until_the_clock_is_taken_for_set_back() {
     let mut series = Series::of(None);
     assert_eq!(series.at(100, 0.0), Ok(Order::InOrder));
-    assert_eq!(series.at(95, 1.0), Ok(Order::Late { by_us: 5 * SECOND }), "within the allowance");
+    assert_eq!(
+        series.at(95, 1.0),
+        Ok(Order::Late { by_us: 5 * SECOND }),
+        "within the allowance"
+    );
     assert_eq!(series.at(94, 2.0), Err(RejectReason::Late));
     assert_eq!(series.at(94, 3.0), Err(RejectReason::Late));
-    assert_eq!(series.at(100, 4.0), Ok(Order::InOrder), "an accepted record ends the run");
+    assert_eq!(
+        series.at(100, 4.0),
+        Ok(Order::InOrder),
+        "an accepted record ends the run"
+    );
     for x in 5..8 {
         assert_eq!(series.at(x, 0.0), Err(RejectReason::Late));
     }
     assert_eq!(series.at(8, 8.0), Ok(Order::SetBack { by_us: 92 * SECOND }));
     assert_eq!(series.at(9, 9.0), Ok(Order::InOrder));
-    assert_eq!(series.at(9, 10.0), Ok(Order::InOrder), "the same time with another reading");
+    assert_eq!(
+        series.at(9, 10.0),
+        Ok(Order::InOrder),
+        "the same time with another reading"
+    );
 }
 
 #[test]
 fn a_late_record_says_how_late_it_is() {
     let mut series = Series::of(None);
     series.at(100, 0.0).expect("the first record is accepted");
-    let checked = series.plan.check(&mut series.state, EventTime(0), None, &[0.0]);
-    let GateVerdict::Reject(RejectReason::Late, detail) = checked.verdict else { panic!("{checked:?}") };
+    let checked = series
+        .plan
+        .check(&mut series.state, EventTime(0), None, &[0.0]);
+    let GateVerdict::Reject(RejectReason::Late, detail) = checked.verdict else {
+        panic!("{checked:?}")
+    };
     assert_eq!(
         detail,
         "event time 1970-01-01T00:00:00Z lies 1m 40s behind 1970-01-01T00:01:40Z, the newest of its series; \
@@ -186,29 +260,59 @@ fn every_faulty_field_is_listed_and_recovers() {
             fault(4, FaultKind::OutOfRange, Some(-40.5)),
         ])
     );
-    assert_eq!(series.feed(&[1.0, 2.0, 3.0, 125.0, -40.0]), GateVerdict::Pass);
-    assert_eq!(series.kinds(&[1.0, 2.0]), [FaultKind::Missing; 3], "a row that is too short");
+    assert_eq!(
+        series.feed(&[1.0, 2.0, 3.0, 125.0, -40.0]),
+        GateVerdict::Pass
+    );
+    assert_eq!(
+        series.kinds(&[1.0, 2.0]),
+        [FaultKind::Missing; 3],
+        "a row that is too short"
+    );
 }
 
 #[test]
 fn a_stuck_sensor_is_told_by_ten_times_its_longest_run_and_recovers() {
     for (longest_run, expected) in [(1, 60), (6, 60), (7, 70), (30, 300)] {
-        let mut series = Series::of(Some(Normal { longest_run, ..NORMAL }));
+        let mut series = Series::of(Some(Normal {
+            longest_run,
+            ..NORMAL
+        }));
         let stuck = series.first_fault(std::iter::repeat_n(100.25, 1_000));
         assert_eq!(stuck, Some((expected, FaultKind::Stuck)));
         assert_eq!(series.kinds(&[MISSING]), [FaultKind::Missing]);
-        assert_eq!(series.kinds(&[100.25]), [FaultKind::Stuck], "a gap does not free it");
-        assert_eq!(series.first_fault([99.0, 99.0, 100.0]), None, "it moves again");
+        assert_eq!(
+            series.kinds(&[100.25]),
+            [FaultKind::Stuck],
+            "a gap does not free it"
+        );
+        assert_eq!(
+            series.first_fault([99.0, 99.0, 100.0]),
+            None,
+            "it moves again"
+        );
     }
 }
 
 #[test]
 fn a_field_that_was_constant_in_training_is_never_stuck_or_flat() {
     let normal = fit(&[50.0; 500]);
-    assert_eq!(normal, Normal { mean: 50.0, longest_run: 500, range: [50.0; 2], ..Normal::default() });
+    assert_eq!(
+        normal,
+        Normal {
+            mean: 50.0,
+            longest_run: 500,
+            range: [50.0; 2],
+            ..Normal::default()
+        }
+    );
     let mut series = Series::of(Some(normal));
     assert_eq!(series.first_fault(std::iter::repeat_n(50.0, 100_000)), None);
-    assert_eq!(series.first_fault(std::iter::repeat_n(5.0, 100_000)), None, "nor at another set point");
+    assert_eq!(
+        series.first_fault(std::iter::repeat_n(5.0, 100_000)),
+        None,
+        "nor at another set point"
+    );
 }
 
 #[test]
@@ -223,10 +327,20 @@ fn while_learning_a_set_point_is_not_stuck_but_a_moving_sensor_is() {
 
 #[test]
 fn stuck_and_flat_can_be_switched_off() {
-    let off = Gate { stuck_after: 0, flat_ratio: 0.0, ..gate() };
+    let off = Gate {
+        stuck_after: 0,
+        flat_ratio: 0.0,
+        ..gate()
+    };
     for normal in [None, Some(&NORMAL)] {
-        let mut series = Series::new(Plan::new(&off, &fields(1), normal.map(std::slice::from_ref)), 1);
-        assert_eq!(series.first_fault(walk(1).take(200).chain(std::iter::repeat_n(101.5, 100_000))), None);
+        let mut series = Series::new(
+            Plan::new(&off, &fields(1), normal.map(std::slice::from_ref)),
+            1,
+        );
+        assert_eq!(
+            series.first_fault(walk(1).take(200).chain(std::iter::repeat_n(101.5, 100_000))),
+            None
+        );
     }
 }
 
@@ -245,15 +359,23 @@ fn a_sensor_with_a_hundredth_of_its_movement_is_flat_after_a_long_time_and_recov
 #[test]
 fn a_sensor_that_moves_again_after_it_was_stuck_is_not_called_flat() {
     // With so long a span, the mean alone would take dozens of records to rise again.
-    let mut series = Series::of(Some(Normal { longest_run: 100, ..NORMAL }));
-    let stuck = (0..10_000).filter(|_| series.kinds(&[100.0]) == [FaultKind::Stuck]).count();
+    let mut series = Series::of(Some(Normal {
+        longest_run: 100,
+        ..NORMAL
+    }));
+    let stuck = (0..10_000)
+        .filter(|_| series.kinds(&[100.0]) == [FaultKind::Stuck])
+        .count();
     assert_eq!(stuck, 9_001);
     assert_eq!(series.first_fault(walk(3).take(100)), None);
 }
 
 #[test]
 fn a_coarsely_quantised_signal_is_neither_stuck_nor_flat() {
-    let readings: Vec<f64> = walk(4).take(50_000).map(|x| (x / 2.0).round() * 2.0).collect();
+    let readings: Vec<f64> = walk(4)
+        .take(50_000)
+        .map(|x| (x / 2.0).round() * 2.0)
+        .collect();
     let mut series = Series::of(Some(fit(&readings[..2_000])));
     assert_eq!(series.first_fault(readings), None);
 }
@@ -266,7 +388,10 @@ fn a_signal_that_seldom_steps_is_not_flat_and_can_be_stuck() {
     assert_eq!((normal.movement, normal.longest_run), (9.0 / 2_999.0, 300));
     let mut series = Series::of(Some(normal));
     assert_eq!(series.first_fault((0..200).flat_map(steps)), None);
-    assert_eq!(series.first_fault(std::iter::repeat_n(5.0, 9_000)), Some((3_000, FaultKind::Stuck)));
+    assert_eq!(
+        series.first_fault(std::iter::repeat_n(5.0, 9_000)),
+        Some((3_000, FaultKind::Stuck))
+    );
 }
 
 #[test]
@@ -274,18 +399,40 @@ fn a_machine_at_rest_is_not_flat_if_it_rested_in_training() {
     // 600 records of running, 600 of rest with a thousandth of the movement.
     let readings: Vec<f64> = walk(5)
         .zip(0..60_000)
-        .map(|(x, i)| if (i / 600) % 2 == 0 { x } else { 20.0 + (x - 100.0) / 1_000.0 })
+        .map(|(x, i)| {
+            if (i / 600) % 2 == 0 {
+                x
+            } else {
+                20.0 + (x - 100.0) / 1_000.0
+            }
+        })
         .collect();
     let mut series = Series::of(Some(fit(&readings[..3_000])));
     let rest = readings[601..1_200].iter().cycle().take(20_000);
-    assert_eq!(series.first_fault(readings.iter().chain(rest).copied()), None);
+    assert_eq!(
+        series.first_fault(readings.iter().chain(rest).copied()),
+        None
+    );
 }
 
 #[test]
 fn readings_in_another_unit_are_scale_jumps_and_recover() {
-    let jumped = |normal: Normal, x: f64| Series::of(Some(normal)).kinds(&[x]) == [FaultKind::ScaleJump];
-    let celsius = Normal { mean: 90.0, sd: 0.5, movement: 0.1, longest_run: 1, ..Normal::default() };
-    let bar = Normal { mean: 6.0, sd: 0.05, movement: 0.01, longest_run: 1, ..Normal::default() };
+    let jumped =
+        |normal: Normal, x: f64| Series::of(Some(normal)).kinds(&[x]) == [FaultKind::ScaleJump];
+    let celsius = Normal {
+        mean: 90.0,
+        sd: 0.5,
+        movement: 0.1,
+        longest_run: 1,
+        ..Normal::default()
+    };
+    let bar = Normal {
+        mean: 6.0,
+        sd: 0.05,
+        movement: 0.01,
+        longest_run: 1,
+        ..Normal::default()
+    };
     for (normal, x, why) in [
         (celsius, 90.3 * 1.8 + 32.0, "F for C"),
         (celsius, 89.8 + 273.15, "K for C"),
@@ -301,8 +448,21 @@ fn readings_in_another_unit_are_scale_jumps_and_recover() {
     assert!(!jumped(celsius, 130.0), "far, and ordinary in no unit");
     assert!(!jumped(celsius, 0.0), "a dead channel");
     assert!(!jumped(celsius, 95.0), "near enough for the model");
-    assert!(!jumped(Normal { mean: 1.0, sd: 0.5, ..bar }, 100.0), "no scale to tell");
-    let off = Gate { scale_jump: false, ..gate() };
+    assert!(
+        !jumped(
+            Normal {
+                mean: 1.0,
+                sd: 0.5,
+                ..bar
+            },
+            100.0
+        ),
+        "no scale to tell"
+    );
+    let off = Gate {
+        scale_jump: false,
+        ..gate()
+    };
     let mut series = Series::new(Plan::new(&off, &fields(1), Some(&[celsius])), 1);
     assert_eq!(series.first_fault([9.0, 9_000.0]), None);
     let mut series = Series::of(Some(celsius));
@@ -321,14 +481,25 @@ fn a_normal_walk_of_100_000_records_never_faults() {
 
 #[test]
 fn real_normal_records_of_a_pump_never_fault() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/skab/anomaly-free/anomaly-free.csv");
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../shared/data/skab/anomaly-free/anomaly-free.csv"
+    );
     let text = std::fs::read_to_string(path).expect("SKAB's normal run");
-    let rows: Vec<f64> =
-        text.lines().skip(1).flat_map(|line| line.split(';').skip(1)).map(|x| x.parse().expect("a number")).collect();
+    let rows: Vec<f64> = text
+        .lines()
+        .skip(1)
+        .flat_map(|line| line.split(';').skip(1))
+        .map(|x| x.parse().expect("a number"))
+        .collect();
     let normals = normals(&rows[..8 * 400], 8, std::slice::from_ref(&(0..400)));
     let mut series = Series::new(Plan::new(&gate(), &fields(8), Some(&normals)), 8);
     // Where the machine is stopped its readings jump; they stay there, so it was no spike.
-    let faulty: Vec<_> = rows.chunks(8).flat_map(|row| series.kinds(row)).filter(|k| *k != FaultKind::Jump).collect();
+    let faulty: Vec<_> = rows
+        .chunks(8)
+        .flat_map(|row| series.kinds(row))
+        .filter(|k| *k != FaultKind::Jump)
+        .collect();
     assert!(rows.len() / 8 > 9_000);
     assert_eq!(faulty, []);
 }
@@ -337,21 +508,32 @@ fn real_normal_records_of_a_pump_never_fault() {
 fn normals_are_robust_and_know_their_segments() {
     let mut readings: Vec<f64> = walk(6).take(2_000).collect();
     let clean = fit(&readings);
-    assert!((clean.mean - 100.0).abs() < 0.3 && (clean.sd - 1.0).abs() < 0.15, "{clean:?}");
+    assert!(
+        (clean.mean - 100.0).abs() < 0.3 && (clean.sd - 1.0).abs() < 0.15,
+        "{clean:?}"
+    );
     for i in [100, 700, 1_500] {
         readings[i] = 1e9;
     }
     let spiked = fit(&readings);
-    assert!((spiked.mean - clean.mean).abs() < 0.05 && (spiked.sd - clean.sd).abs() < 0.1, "{spiked:?}");
+    assert!(
+        (spiked.mean - clean.mean).abs() < 0.05 && (spiked.sd - clean.sd).abs() < 0.1,
+        "{spiked:?}"
+    );
     assert!(spiked.movement < 2.0 * clean.movement, "{spiked:?}");
 
     // Two fields, two segments: no difference and no run reaches over the seam, nor into rows that do not exist.
     let rows = [1.0, 5.0, 1.0, MISSING, 2.0, 5.0, 2.0, 9.0, 2.0, 9.0];
     let segments: [Range<usize>; 2] = [0..3, 3..99];
-    let [a, b] = normals(&rows, 2, &segments)[..] else { panic!("two fields") };
+    let [a, b] = normals(&rows, 2, &segments)[..] else {
+        panic!("two fields")
+    };
     assert_eq!((a.movement, a.longest_run), (1.0 / 3.0, 2));
     assert_eq!((b.movement, b.longest_run), (0.0, 2));
-    assert_eq!(normals(&[MISSING, MISSING], 1, std::slice::from_ref(&(0..2))), [Normal::default()]);
+    assert_eq!(
+        normals(&[MISSING, MISSING], 1, std::slice::from_ref(&(0..2))),
+        [Normal::default()]
+    );
     assert_eq!(normals(&[], 0, &[]), []);
 }
 
@@ -359,7 +541,11 @@ fn normals_are_robust_and_know_their_segments() {
 fn a_state_of_another_configuration_is_started_anew() {
     let plan = Plan::new(&gate(), &fields(2), None);
     let mut state = GateState::new(7);
-    assert_eq!(plan.check(&mut state, EventTime(1), None, &[1.0, 2.0]).verdict, GateVerdict::Pass);
+    assert_eq!(
+        plan.check(&mut state, EventTime(1), None, &[1.0, 2.0])
+            .verdict,
+        GateVerdict::Pass
+    );
     let mut fresh = GateState::new(2);
     plan.check(&mut fresh, EventTime(1), None, &[1.0, 2.0]);
     assert_eq!(state, fresh);

@@ -17,14 +17,16 @@ fn any_time() -> impl Strategy<Value = i64> {
 }
 
 fn any_normal() -> impl Strategy<Value = Normal> {
-    (any::<f64>(), any::<f64>(), any::<f64>(), 0..9u32).prop_map(|(mean, sd, movement, longest_run)| Normal {
-        mean,
-        sd,
-        movement,
-        longest_run,
-        range: [mean - sd, mean + sd],
-        step: (sd > 0.0).then_some(movement),
-    })
+    (any::<f64>(), any::<f64>(), any::<f64>(), 0..9u32).prop_map(
+        |(mean, sd, movement, longest_run)| Normal {
+            mean,
+            sd,
+            movement,
+            longest_run,
+            range: [mean - sd, mean + sd],
+            step: (sd > 0.0).then_some(movement),
+        },
+    )
 }
 
 proptest! {

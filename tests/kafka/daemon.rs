@@ -17,7 +17,11 @@ fn alerts_from_kafka_are_those_of_replay() {
     let mut daemon = Daemon::start(&stream.config, "daemon");
     let total = stream.assert_same_as_replay(&records);
     daemon.stop();
-    assert_eq!(stream.alerts().0.len(), total, "without a crash no alert is published twice");
+    assert_eq!(
+        stream.alerts().0.len(),
+        total,
+        "without a crash no alert is published twice"
+    );
 }
 
 #[test]
@@ -44,9 +48,17 @@ fn exactly_once_repeats_nothing_however_often_it_is_killed() {
     let stream = Stream::delivered("once", "exactly_once");
     let records = records();
     stream.send(&records);
-    let small = ["--set", "streams.rig.input.batch_records=10", "--set", "streams.rig.input.batch_wait=1ms"];
+    let small = [
+        "--set",
+        "streams.rig.input.batch_records=10",
+        "--set",
+        "streams.rig.input.batch_wait=1ms",
+    ];
     // Each is killed at whatever it does when so many scores are there.
-    for (number, scores) in [100, TRAIN + 1, TRAIN + 150, TRAIN + 300, TRAIN + 450].into_iter().enumerate() {
+    for (number, scores) in [100, TRAIN + 1, TRAIN + 150, TRAIN + 300, TRAIN + 450]
+        .into_iter()
+        .enumerate()
+    {
         let mut daemon = Daemon::start_with(&stream.config, &format!("daemon-{number}"), &small);
         stream.await_scores(scores);
         daemon.signal("KILL");
@@ -55,7 +67,11 @@ fn exactly_once_repeats_nothing_however_often_it_is_killed() {
     let mut daemon = Daemon::start_with(&stream.config, "daemon-last", &small);
     let total = stream.assert_same_as_replay(&records);
     daemon.stop();
-    assert_eq!(stream.alerts().0.len(), total, "no alert is published twice");
+    assert_eq!(
+        stream.alerts().0.len(),
+        total,
+        "no alert is published twice"
+    );
     assert_eq!(stream.read("scores").len(), records.len(), "and no score");
 }
 
@@ -63,7 +79,10 @@ fn exactly_once_repeats_nothing_however_often_it_is_killed() {
 fn windows_survive_kills_whatever_the_kind_and_the_stride() {
     for kind in ["conv", "lstm", "vae"] {
         let stream = Stream::delivered(kind, "exactly_once");
-        let mut config = fs::OpenOptions::new().append(true).open(&stream.config).unwrap();
+        let mut config = fs::OpenOptions::new()
+            .append(true)
+            .open(&stream.config)
+            .unwrap();
         let model = format!(
             "window = 8\nstride = 2\nmodel = {{ kind = \"{kind}\", hidden = [8], latent = 4 }}\n\
                              threshold = {{ budget = \"20 per series per hour\" }}\n"
@@ -81,7 +100,11 @@ fn windows_survive_kills_whatever_the_kind_and_the_stride() {
         let mut daemon = Daemon::start(&stream.config, "daemon-last");
         let total = stream.assert_same_as_replay(&records);
         daemon.stop();
-        assert_eq!(stream.alerts().0.len(), total, "{kind}: no alert is published twice");
+        assert_eq!(
+            stream.alerts().0.len(),
+            total,
+            "{kind}: no alert is published twice"
+        );
     }
 }
 
@@ -89,14 +112,22 @@ fn windows_survive_kills_whatever_the_kind_and_the_stride() {
 fn another_machine_goes_on_with_the_states_of_a_lost_one() {
     let stream = Stream::delivered("lost", "exactly_once");
     let records = records();
-    for (number, until) in [TRAIN + 50, TRAIN + 200, TRAIN + 350].into_iter().enumerate() {
+    for (number, until) in [TRAIN + 50, TRAIN + 200, TRAIN + 350]
+        .into_iter()
+        .enumerate()
+    {
         let from = [0, TRAIN + 50, TRAIN + 200][number];
         stream.send(&records[from..until]);
         let mut daemon = Daemon::start(&stream.config, &format!("daemon-{number}"));
         stream.await_scores(until);
         daemon.signal("KILL");
         daemon.wait();
-        assert_eq!(daemon.log().contains("states restored from the changelog"), number > 0, "{}", daemon.log());
+        assert_eq!(
+            daemon.log().contains("states restored from the changelog"),
+            number > 0,
+            "{}",
+            daemon.log()
+        );
         fs::remove_dir_all(stream.folder.path().join("state")).unwrap();
     }
     stream.send(&records[TRAIN + 350..]);
@@ -116,7 +147,10 @@ fn bad_records_are_dead_lettered_and_the_lane_goes_on() {
 fn bad_records_are_dead_lettered(delivery: &str) {
     let stream = Stream::delivered("bad", delivery);
     let good = records();
-    let huge = format!("{{\"rig\":\"valve\",\"pad\":\"{}\"}}", "x".repeat(10_000_000));
+    let huge = format!(
+        "{{\"rig\":\"valve\",\"pad\":\"{}\"}}",
+        "x".repeat(10_000_000)
+    );
     let bad = [
         ("not json at all", "not_json"),
         ("[1,2]", "not_object"),
@@ -151,7 +185,11 @@ fn a_second_daemon_on_the_same_state_is_refused() {
     stream.send(&records()[..10]);
     let _first = Daemon::start(&stream.config, "first");
     stream.await_scores(10);
-    let second = std::process::Command::new(OUTLIERD).args(["run", "--config"]).arg(&stream.config).output().unwrap();
+    let second = std::process::Command::new(OUTLIERD)
+        .args(["run", "--config"])
+        .arg(&stream.config)
+        .output()
+        .unwrap();
     assert_eq!(second.status.code(), Some(75));
     let text = String::from_utf8_lossy(&second.stderr);
     assert!(text.contains("in use by another outlierd"), "{text}");
@@ -163,11 +201,23 @@ fn an_input_topic_that_does_not_exist_is_named() {
     let text = fs::read_to_string(&stream.config).unwrap();
     let wrong = stream.folder.path().join("wrong.toml");
     let typo = format!("topic = \"{}x\"", stream.topic);
-    fs::write(&wrong, text.replacen(&format!("topic = \"{}\"", stream.topic), &typo, 1)).unwrap();
-    let out = std::process::Command::new(OUTLIERD).args(["run", "--config"]).arg(&wrong).output().unwrap();
+    fs::write(
+        &wrong,
+        text.replacen(&format!("topic = \"{}\"", stream.topic), &typo, 1),
+    )
+    .unwrap();
+    let out = std::process::Command::new(OUTLIERD)
+        .args(["run", "--config"])
+        .arg(&wrong)
+        .output()
+        .unwrap();
     assert_eq!(out.status.code(), Some(1));
     let text = String::from_utf8_lossy(&out.stderr);
-    assert!(text.contains("does not exist") && text.contains(&format!("did you mean {}?", stream.topic)), "{text}");
+    assert!(
+        text.contains("does not exist")
+            && text.contains(&format!("did you mean {}?", stream.topic)),
+        "{text}"
+    );
 }
 
 #[test]
@@ -177,28 +227,56 @@ fn train_learns_from_a_range_of_the_topic() {
     stream.send(&records[..TRAIN]);
     // Later records, which the range leaves out: the producer's clock is this one, in whole milliseconds.
     let until = jiff::Timestamp::now() + jiff::SignedDuration::from_millis(2);
-    wait_for("a later time", || (jiff::Timestamp::now() > until).then_some(()));
+    wait_for("a later time", || {
+        (jiff::Timestamp::now() > until).then_some(())
+    });
     let until = until.to_string();
     stream.send(&records[TRAIN..]);
     let config = stream.config.display().to_string();
-    let trained = outlierd(&["train", "--config", &config, "--from-topic", "--until", &until]);
+    let trained = outlierd(&[
+        "train",
+        "--config",
+        &config,
+        "--from-topic",
+        "--until",
+        &until,
+    ]);
     let text = String::from_utf8_lossy(&trained.stdout);
     let whole = outlierd(&["train", "--config", &config, "--from-topic", "--no-promote"]);
     let whole = String::from_utf8_lossy(&whole.stdout);
-    assert!(whole.contains(&format!("{} records to learn from", records.len())), "to the topic's end: {whole}");
-    assert!(text.contains(&format!("{TRAIN} records to learn from")), "{text}");
+    assert!(
+        whole.contains(&format!("{} records to learn from", records.len())),
+        "to the topic's end: {whole}"
+    );
+    assert!(
+        text.contains(&format!("{TRAIN} records to learn from")),
+        "{text}"
+    );
     assert!(text.contains("promoted: stream rig"), "{text}");
     // The daemon starts with that bundle: every record is scored, the first ones too.
     let mut daemon = Daemon::start(&stream.config, "daemon");
     let scores = stream.await_scores(records.len());
-    assert!(scores.values().all(|score| score["score"].is_number()), "nothing is left to learn");
+    assert!(
+        scores.values().all(|score| score["score"].is_number()),
+        "nothing is left to learn"
+    );
     daemon.stop();
     let nothing = std::process::Command::new(OUTLIERD)
-        .args(["train", "--config", &config, "--from-topic", "--until", "2000-01-01T00:00:00Z"])
+        .args([
+            "train",
+            "--config",
+            &config,
+            "--from-topic",
+            "--until",
+            "2000-01-01T00:00:00Z",
+        ])
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&nothing.stderr);
-    assert!(!nothing.status.success() && text.contains("no usable record in that range"), "{text}");
+    assert!(
+        !nothing.status.success() && text.contains("no usable record in that range"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -218,8 +296,14 @@ fn a_property_that_librdkafka_refuses_ends_the_start() {
         .unwrap();
     assert_eq!(out.status.code(), Some(64));
     let text = String::from_utf8_lossy(&out.stderr);
-    assert!(text.contains("kafka.consumer.\"fetch.wait.max.ms\" is refused by librdkafka"), "{text}");
-    assert!(text.contains("kafka.producer.\"linger.mss\" is refused by librdkafka"), "{text}");
+    assert!(
+        text.contains("kafka.consumer.\"fetch.wait.max.ms\" is refused by librdkafka"),
+        "{text}"
+    );
+    assert!(
+        text.contains("kafka.producer.\"linger.mss\" is refused by librdkafka"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -228,15 +312,25 @@ fn sighup_takes_over_new_mutes() {
     let records = records();
     stream.send(&records[..TRAIN]);
     let mut daemon = Daemon::start(&stream.config, "daemon");
-    wait_for("the bundle", || daemon.log().contains(" live ").then_some(()));
+    wait_for("the bundle", || {
+        daemon.log().contains(" live ").then_some(())
+    });
     let mut text = fs::read_to_string(&stream.config).unwrap();
     text.push_str("mutes = [{ series = \"*\", from = \"2000-01-01T00:00:00Z\", until = \"2100-01-01T00:00:00Z\", reason = \"test\" }]\n");
     fs::write(&stream.config, text).unwrap();
     daemon.signal("HUP");
-    wait_for("the reload", || daemon.log().contains("configuration reloaded").then_some(()));
+    wait_for("the reload", || {
+        daemon
+            .log()
+            .contains("configuration reloaded")
+            .then_some(())
+    });
     stream.send(&records[TRAIN..]);
     let scores = stream.await_scores(records.len());
-    assert!(scores.values().any(|score| score["verdict"] == "outlier"), "there is something to mute");
+    assert!(
+        scores.values().any(|score| score["verdict"] == "outlier"),
+        "there is something to mute"
+    );
     assert_eq!(stream.alerts().1, 0);
     daemon.stop();
 }
@@ -245,9 +339,17 @@ fn sighup_takes_over_new_mutes() {
 fn a_new_stream_warms_up_on_its_history_and_publishes_nothing_of_it() {
     let stream = Stream::delivered("warm", "exactly_once");
     let text = fs::read_to_string(&stream.config).unwrap();
-    fs::write(&stream.config, text.replace("commit_interval", "start = \"latest\", warm_up = \"1h\", commit_interval"))
-        .unwrap();
-    let part = |rows: std::ops::Range<usize>, shift: f64| rows.map(|i| steady(i, shift)).collect::<Vec<_>>();
+    fs::write(
+        &stream.config,
+        text.replace(
+            "commit_interval",
+            "start = \"latest\", warm_up = \"1h\", commit_interval",
+        ),
+    )
+    .unwrap();
+    let part = |rows: std::ops::Range<usize>, shift: f64| {
+        rows.map(|i| steady(i, shift)).collect::<Vec<_>>()
+    };
     let quiet = TRAIN + 600;
     stream.send(&part(0..quiet, 0.0));
     stream.send(&part(quiet..quiet + 60, 3.0));
@@ -255,13 +357,27 @@ fn a_new_stream_warms_up_on_its_history_and_publishes_nothing_of_it() {
     let mut daemon = Daemon::start(&stream.config, "first");
     stream.await_scores(quiet + 300);
     daemon.stop();
-    assert_eq!(stream.alerts().0, [Value::Null; 0], "of what happened before the start");
-    let mut daemon = Daemon::start_with(&stream.config, "again", &["--set", "service.http_listen=127.0.0.1:0"]);
+    assert_eq!(
+        stream.alerts().0,
+        [Value::Null; 0],
+        "of what happened before the start"
+    );
+    let mut daemon = Daemon::start_with(
+        &stream.config,
+        "again",
+        &["--set", "service.http_listen=127.0.0.1:0"],
+    );
     stream.send(&part(quiet + 300..quiet + 360, 3.0));
     let alert = wait_for("the alert", || stream.alerts().0.into_iter().next());
-    assert_eq!((&alert["event"], &alert["provisional"]), (&Value::from("open"), &Value::from(false)));
+    assert_eq!(
+        (&alert["event"], &alert["provisional"]),
+        (&Value::from("open"), &Value::from(false))
+    );
     let (found, status) = get(&daemon, "/series/rig/valve");
-    assert!(found && status[0]["missing_records"] == 0 && status[0]["gap_s"] == 1.0, "{status}");
+    assert!(
+        found && status[0]["missing_records"] == 0 && status[0]["gap_s"] == 1.0,
+        "{status}"
+    );
     assert!(!get(&daemon, "/series/rig/pump").0);
     daemon.stop();
 }
@@ -269,11 +385,24 @@ fn a_new_stream_warms_up_on_its_history_and_publishes_nothing_of_it() {
 /// What the daemon's status page answers.
 fn get(daemon: &Daemon, path: &str) -> (bool, Value) {
     let log = daemon.log();
-    let address = log.split("http listening address=").nth(1).unwrap().split_whitespace().next().unwrap();
+    let address = log
+        .split("http listening address=")
+        .nth(1)
+        .unwrap()
+        .split_whitespace()
+        .next()
+        .unwrap();
     let mut stream = TcpStream::connect(address).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     let body = text.split("\r\n\r\n").nth(1).unwrap_or_default();
-    (text.starts_with("HTTP/1.1 200"), serde_json::from_str(body).unwrap_or_default())
+    (
+        text.starts_with("HTTP/1.1 200"),
+        serde_json::from_str(body).unwrap_or_default(),
+    )
 }

@@ -23,7 +23,9 @@ impl Cameras {
         let (broker, topic, folder) = (broker(), unique(name), tempfile::tempdir().unwrap());
         create_topic(&broker, &topic, 1);
         let at = |name: &str| folder.path().join(name);
-        let quick: String = QUICK.map(|setting| setting.replace("format=image", "format=\"image\"") + "\n").concat();
+        let quick: String = QUICK
+            .map(|setting| setting.replace("format=image", "format=\"image\"") + "\n")
+            .concat();
         let text = format!(
             "[service]\nstate_dir = {:?}\nmodel_dir = {:?}\nhttp_listen = \"\"\n[kafka]\nbrokers = {broker:?}\n\
              [share]\nbundles = \"{topic}.bundles\"\ncontrol = \"{topic}.control\"\nevents = \"{topic}.events\"\n\
@@ -35,7 +37,11 @@ impl Cameras {
         );
         let config = at("outlierd.toml");
         fs::write(&config, text).unwrap();
-        Self { folder, topic, config }
+        Self {
+            folder,
+            topic,
+            config,
+        }
     }
 
     /// Writes files, whose names keep their order.
@@ -52,8 +58,24 @@ impl Cameras {
 
     /// Sends each file as one message.
     fn send(&self, files: &[PathBuf], flags: &[&str]) {
-        let key = ["-P", "-q", "-b", &broker(), "-t", &self.topic, "-k", CAMERA, "-X", "message.max.bytes=12000000"];
-        let sent = Command::new("kcat").args(key).args(flags).args(files).status().unwrap();
+        let key = [
+            "-P",
+            "-q",
+            "-b",
+            &broker(),
+            "-t",
+            &self.topic,
+            "-k",
+            CAMERA,
+            "-X",
+            "message.max.bytes=12000000",
+        ];
+        let sent = Command::new("kcat")
+            .args(key)
+            .args(flags)
+            .args(files)
+            .status()
+            .unwrap();
         assert!(sent.success());
     }
 
@@ -62,13 +84,22 @@ impl Cameras {
     }
 
     fn json(&self, ending: &str) -> Vec<Value> {
-        self.read(ending).into_iter().map(|read| serde_json::from_slice(&read.value.unwrap()).unwrap()).collect()
+        self.read(ending)
+            .into_iter()
+            .map(|read| serde_json::from_slice(&read.value.unwrap()).unwrap())
+            .collect()
     }
 
     fn await_scores(&self, count: usize) -> Vec<Value> {
         wait_for(&format!("{count} scores"), || {
             let exists = Command::new("kcat")
-                .args(["-L", "-b", &broker(), "-t", &format!("{}.scores", self.topic)])
+                .args([
+                    "-L",
+                    "-b",
+                    &broker(),
+                    "-t",
+                    &format!("{}.scores", self.topic),
+                ])
                 .output()
                 .unwrap();
             if String::from_utf8_lossy(&exists.stdout).contains("Unknown topic") {
@@ -106,15 +137,29 @@ fn images_are_learned_scored_once_and_pointed_at() {
     daemon.stop();
 
     assert_eq!(scores.len(), all.len(), "each image has one score");
-    let dead: Vec<String> = cameras.read("dead").iter().map(|read| read.headers["outlierd-reason"].clone()).collect();
+    let dead: Vec<String> = cameras
+        .read("dead")
+        .iter()
+        .map(|read| read.headers["outlierd-reason"].clone())
+        .collect();
     assert_eq!(dead, ["image_too_large", "bad_image"]);
     let alerts = cameras.json("alerts");
-    let opened: Vec<&Value> = alerts.iter().filter(|alert| alert["event"] == "open").collect();
+    let opened: Vec<&Value> = alerts
+        .iter()
+        .filter(|alert| alert["event"] == "open")
+        .collect();
     assert!(opened.len() >= 4, "{alerts:?}");
-    assert!(opened.iter().all(|alert| alert["regions"][0]["share"].as_f64().unwrap() > 0.0));
+    assert!(
+        opened
+            .iter()
+            .all(|alert| alert["regions"][0]["share"].as_f64().unwrap() > 0.0)
+    );
     let maps = cameras.read("maps");
     for alert in &opened {
-        let map = maps.iter().find(|map| map.key == alert["id"].as_str().unwrap()).expect("a heat map of each alert");
+        let map = maps
+            .iter()
+            .find(|map| map.key == alert["id"].as_str().unwrap())
+            .expect("a heat map of each alert");
         assert!(map.value.as_ref().unwrap().starts_with(b"\x89PNG"));
     }
     same_as_replay(&cameras, &files, &scores);
@@ -129,7 +174,9 @@ fn same_as_replay(cameras: &Cameras, files: &[PathBuf], scores: &[Value]) {
     let text = |path: &Path| path.to_str().unwrap().to_owned();
     let scored = folder.join("scored");
     fs::create_dir_all(&scored).unwrap();
-    files[LEARNED..].iter().for_each(|path| _ = fs::copy(path, scored.join(path.file_name().unwrap())).unwrap());
+    files[LEARNED..]
+        .iter()
+        .for_each(|path| _ = fs::copy(path, scored.join(path.file_name().unwrap())).unwrap());
     outlierd(&[
         "replay",
         "--config",
@@ -145,8 +192,10 @@ fn same_as_replay(cameras: &Cameras, files: &[PathBuf], scores: &[Value]) {
     let replayed = fs::read_to_string(out).unwrap();
     let column = |line: &str| line.split(',').nth(1).unwrap().to_owned();
     let replayed: Vec<String> = replayed.lines().skip(1).map(column).collect();
-    let live: Vec<String> =
-        scores[LEARNED..].iter().map(|score| format!("{:.6}", score["score"].as_f64().unwrap())).collect();
+    let live: Vec<String> = scores[LEARNED..]
+        .iter()
+        .map(|score| format!("{:.6}", score["score"].as_f64().unwrap()))
+        .collect();
     assert_eq!(live, replayed);
 }
 
@@ -168,16 +217,29 @@ fn an_envelope_holds_or_names_an_image() {
         serde_json::json!({ "camera": "a", "file": "001.png" }),
         serde_json::json!({ "camera": "a", "file": "../outlierd.toml" }),
     ];
-    let objects: Vec<Vec<u8>> = objects.iter().map(|object| object.to_string().into_bytes()).collect();
+    let objects: Vec<Vec<u8>> = objects
+        .iter()
+        .map(|object| object.to_string().into_bytes())
+        .collect();
     let files = cameras.files("objects", &objects);
     for (second, file) in files.iter().enumerate() {
-        cameras.send(std::slice::from_ref(file), &["-H", &format!("taken-at={}", 1_700_000_000 + second)]);
+        cameras.send(
+            std::slice::from_ref(file),
+            &["-H", &format!("taken-at={}", 1_700_000_000 + second)],
+        );
     }
     let mut daemon = Daemon::start(&cameras.config, "daemon");
     let scores = cameras.await_scores(2);
-    let dead = wait_for("the dead letter", || Some(cameras.read("dead")).filter(|dead| !dead.is_empty()));
+    let dead = wait_for("the dead letter", || {
+        Some(cameras.read("dead")).filter(|dead| !dead.is_empty())
+    });
     daemon.stop();
-    assert!(scores.iter().all(|score| score["series"] == "a" && score["verdict"] == "learning"), "{scores:?}");
+    assert!(
+        scores
+            .iter()
+            .all(|score| score["series"] == "a" && score["verdict"] == "learning"),
+        "{scores:?}"
+    );
     assert_eq!(scores[1]["time"], "2023-11-14T22:13:21Z");
     assert_eq!(dead[0].headers["outlierd-reason"], "bad_file");
 }

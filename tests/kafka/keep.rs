@@ -9,7 +9,12 @@ use crate::support::{Daemon, wait_for};
 fn of(rig: &str, record: &str, later: jiff::SignedDuration) -> String {
     let mut record: Value = serde_json::from_str(record).unwrap();
     record["rig"] = rig.into();
-    let time: jiff::civil::DateTime = record["time"].as_str().unwrap().trim_end_matches('Z').parse().unwrap();
+    let time: jiff::civil::DateTime = record["time"]
+        .as_str()
+        .unwrap()
+        .trim_end_matches('Z')
+        .parse()
+        .unwrap();
     record["time"] = format!("{}Z", time + later).into();
     record.to_string()
 }
@@ -25,12 +30,17 @@ fn series_come_back_from_the_store_as_they_left_memory() {
     let rigs: Vec<String> = (0..5).map(|number| format!("rig-{number}")).collect();
     let now = jiff::SignedDuration::ZERO;
     all.extend(
-        normal[TRAIN + 100..TRAIN + 350].iter().flat_map(|record| rigs.iter().map(move |rig| of(rig, record, now))),
+        normal[TRAIN + 100..TRAIN + 350]
+            .iter()
+            .flat_map(|record| rigs.iter().map(move |rig| of(rig, record, now))),
     );
     stream.send(&all);
     // Two of the five, and those of a batch: all others come from the store with each of their records.
-    let sets =
-        ["streams.rig.keep.in_memory=2", "streams.rig.keep.idle_after=\"1s\"", "streams.rig.input.batch_records=4"];
+    let sets = [
+        "streams.rig.keep.in_memory=2",
+        "streams.rig.keep.idle_after=\"1s\"",
+        "streams.rig.input.batch_records=4",
+    ];
     let flags: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
     let mut daemon = Daemon::start_with(&stream.config, "daemon", &flags);
     let total = stream.assert_same_as_replay(&all);
@@ -43,7 +53,11 @@ fn a_series_that_stays_silent_is_forgotten() {
     let stream = Stream::delivered("expire", "exactly_once");
     let normal = records();
     let text = std::fs::read_to_string(&stream.config).unwrap();
-    std::fs::write(&stream.config, text + "keep = { idle_after = \"1s\", expire_after = \"2m\" }\n").unwrap();
+    std::fs::write(
+        &stream.config,
+        text + "keep = { idle_after = \"1s\", expire_after = \"2m\" }\n",
+    )
+    .unwrap();
     let mut all = normal[..TRAIN + 50].to_vec();
     stream.send(&all);
     let mut daemon = Daemon::start(&stream.config, "daemon");
@@ -51,7 +65,12 @@ fn a_series_that_stays_silent_is_forgotten() {
     // Another rig goes on, two hours later; a look at all stored series is due every 7.5 s.
     let hours = jiff::SignedDuration::from_hours;
     let mut rest = normal[TRAIN + 50..].iter();
-    let forgotten = |stream: &Stream| stream.read("states").iter().any(|r| r.key == "valve" && r.value.is_none());
+    let forgotten = |stream: &Stream| {
+        stream
+            .read("states")
+            .iter()
+            .any(|r| r.key == "valve" && r.value.is_none())
+    };
     wait_for("the tombstone", || {
         if let Some(record) = rest.next() {
             all.push(of("other", record, hours(2)));
@@ -60,15 +79,24 @@ fn a_series_that_stays_silent_is_forgotten() {
         forgotten(&stream).then_some(())
     });
     assert!(
-        daemon.log().contains("silent for keep.expire_after: forgotten stream=\"rig\" series=\"valve\""),
+        daemon
+            .log()
+            .contains("silent for keep.expire_after: forgotten stream=\"rig\" series=\"valve\""),
         "{}",
         daemon.log()
     );
-    let back: Vec<String> = normal[TRAIN + 50..].iter().map(|record| of("valve", record, hours(3))).collect();
+    let back: Vec<String> = normal[TRAIN + 50..]
+        .iter()
+        .map(|record| of("valve", record, hours(3)))
+        .collect();
     stream.send(&back);
     all.extend(back);
     stream.assert_same_as_replay(&all);
     daemon.stop();
-    let newest = stream.read("states").into_iter().rfind(|read| read.key == "valve").unwrap();
+    let newest = stream
+        .read("states")
+        .into_iter()
+        .rfind(|read| read.key == "valve")
+        .unwrap();
     assert!(newest.value.is_some(), "it is known anew");
 }

@@ -16,12 +16,22 @@ const QUIET_LINES: usize = 150;
 const OUTAGE: Duration = Duration::from_secs(100);
 
 fn run_to_its_end(stream: &Stream) -> (Option<i32>, String) {
-    let out = Command::new(OUTLIERD).args(["run", "--config"]).arg(&stream.config).output().unwrap();
-    (out.status.code(), String::from_utf8_lossy(&out.stderr).into_owned())
+    let out = Command::new(OUTLIERD)
+        .args(["run", "--config"])
+        .arg(&stream.config)
+        .output()
+        .unwrap();
+    (
+        out.status.code(),
+        String::from_utf8_lossy(&out.stderr).into_owned(),
+    )
 }
 
 fn cut_in_half(folder: &Path) {
-    let db = fs::OpenOptions::new().write(true).open(folder.join("db")).unwrap();
+    let db = fs::OpenOptions::new()
+        .write(true)
+        .open(folder.join("db"))
+        .unwrap();
     db.set_len(db.metadata().unwrap().len() / 2).unwrap();
 }
 
@@ -56,9 +66,16 @@ fn a_damaged_state_folder_is_made_good_from_the_changelog() {
     let mut daemon = Daemon::start(&stream.config, "daemon-last");
     let total = stream.assert_same_as_replay(&records);
     daemon.stop();
-    assert_eq!(stream.alerts().0.len(), total, "no alert is published twice");
+    assert_eq!(
+        stream.alerts().0.len(),
+        total,
+        "no alert is published twice"
+    );
     let log = daemon.log();
-    assert!(log.contains("state folder was damaged and is set aside"), "{log}");
+    assert!(
+        log.contains("state folder was damaged and is set aside"),
+        "{log}"
+    );
     assert!(log.contains("states restored from the changelog"), "{log}");
 }
 
@@ -72,25 +89,43 @@ fn a_full_disk_ends_the_daemon_and_a_freed_one_goes_on() {
     daemon.stop();
     // No file may grow beyond what the largest has now: writing fails as on a full disk.
     let largest = fs::read_dir(stream.folder.path().join("state")).unwrap();
-    let largest = largest.map(|entry| entry.unwrap().metadata().unwrap().len()).max().unwrap();
+    let largest = largest
+        .map(|entry| entry.unwrap().metadata().unwrap().len())
+        .max()
+        .unwrap();
     let mut command = Command::new("bash");
-    let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$@\"", largest.div_ceil(1024));
-    command.args(["-c", &script, "bash", OUTLIERD, "run", "--config"]).arg(&stream.config);
+    let script = format!(
+        "trap '' XFSZ; ulimit -f {}; exec \"$@\"",
+        largest.div_ceil(1024)
+    );
+    command
+        .args(["-c", &script, "bash", OUTLIERD, "run", "--config"])
+        .arg(&stream.config);
     let mut full = Daemon::spawn(command, stream.folder.path().join("full.log"));
     // The states of so many series find no room.
     let mut all = records[..TRAIN + 10].to_vec();
-    all.extend((0..4_000).map(|number| records[TRAIN + 10].replace("\"valve\"", &format!("\"rig-{number}\""))));
+    all.extend(
+        (0..4_000)
+            .map(|number| records[TRAIN + 10].replace("\"valve\"", &format!("\"rig-{number}\""))),
+    );
     stream.send(&all[TRAIN + 10..]);
     assert_eq!(full.wait(), 1, "{}", full.log());
     let log = full.log();
-    assert!(log.contains("free or repair its disk and start again"), "{log}");
+    assert!(
+        log.contains("free or repair its disk and start again"),
+        "{log}"
+    );
     assert!(log.lines().count() < QUIET_LINES, "{log}");
     stream.send(&records[TRAIN + 10..]);
     all.extend_from_slice(&records[TRAIN + 10..]);
     let mut daemon = Daemon::start(&stream.config, "daemon-last");
     let total = stream.assert_same_as_replay(&all);
     daemon.stop();
-    assert_eq!(stream.alerts().0.len(), total, "no alert is published twice");
+    assert_eq!(
+        stream.alerts().0.len(),
+        total,
+        "no alert is published twice"
+    );
 }
 
 #[test]
@@ -98,15 +133,24 @@ fn a_missing_or_corrupt_bundle_ends_the_start() {
     let stream = Stream::delivered("bundle", "exactly_once");
     // Nobody else has it: a shared one is fetched again.
     let text = fs::read_to_string(&stream.config).unwrap();
-    fs::write(&stream.config, text.replace(&format!("bundles = \"{}.bundles\"", stream.topic), "bundles = \"\""))
-        .unwrap();
+    fs::write(
+        &stream.config,
+        text.replace(
+            &format!("bundles = \"{}.bundles\"", stream.topic),
+            "bundles = \"\"",
+        ),
+    )
+    .unwrap();
     let records = records();
     stream.send(&records[..TRAIN + 10]);
     let mut daemon = Daemon::start(&stream.config, "daemon");
     stream.await_scores(TRAIN + 10);
     daemon.stop();
     let models = stream.folder.path().join("models/rig");
-    let id = fs::read_to_string(models.join("current")).unwrap().trim().to_owned();
+    let id = fs::read_to_string(models.join("current"))
+        .unwrap()
+        .trim()
+        .to_owned();
     let weights = models.join(&id).join("weights.safetensors");
     let bytes = fs::read(&weights).unwrap();
 
@@ -116,13 +160,19 @@ fn a_missing_or_corrupt_bundle_ends_the_start() {
     fs::write(&weights, bad).unwrap();
     let (code, log) = run_to_its_end(&stream);
     assert_eq!(code, Some(1), "{log}");
-    assert!(log.contains("weights.safetensors") && log.contains("outlierd model"), "{log}");
+    assert!(
+        log.contains("weights.safetensors") && log.contains("outlierd model"),
+        "{log}"
+    );
 
     let aside = stream.folder.path().join("aside");
     fs::rename(models.join(&id), &aside).unwrap();
     let (code, log) = run_to_its_end(&stream);
     assert_eq!(code, Some(1), "{log}");
-    assert!(log.contains(&id[..16]) && log.contains("outlierd model"), "{log}");
+    assert!(
+        log.contains(&id[..16]) && log.contains("outlierd model"),
+        "{log}"
+    );
 
     fs::rename(&aside, models.join(&id)).unwrap();
     fs::write(&weights, bytes).unwrap();
@@ -142,7 +192,9 @@ fn a_broker_that_is_away_is_waited_for() {
     let rarely = ["--set", "streams.rig.input.commit_interval=20s"];
     let mut daemon = Daemon::start_with(&stream.config, "daemon", &rarely);
     let tries = |daemon: &Daemon| daemon.log().matches("waiting for the brokers").count();
-    wait_for("two tries at the start", || (tries(&daemon) >= 2).then_some(()));
+    wait_for("two tries at the start", || {
+        (tries(&daemon) >= 2).then_some(())
+    });
     broker.start_again();
     stream.await_scores(TRAIN + 100);
     // With results that are not committed, and for so long that the lane gives them up and starts anew.
@@ -150,14 +202,24 @@ fn a_broker_that_is_away_is_waited_for() {
     let (before, left) = (daemon.log().lines().count(), Instant::now());
     broker.stop();
     let gave_up = |daemon: &Daemon| daemon.log().contains("lane goes back to its last commit");
-    wait_for("the lane's restart", || (gave_up(&daemon) || left.elapsed() > OUTAGE).then_some(()));
+    wait_for("the lane's restart", || {
+        (gave_up(&daemon) || left.elapsed() > OUTAGE).then_some(())
+    });
     let lines = daemon.log().lines().count() - before;
-    assert!(lines < QUIET_LINES, "{lines} lines while the broker was away: {}", daemon.log());
+    assert!(
+        lines < QUIET_LINES,
+        "{lines} lines while the broker was away: {}",
+        daemon.log()
+    );
     broker.start_again();
     stream.send(&records[TRAIN + 150..]);
     let total = stream.assert_same_as_replay(&records);
     daemon.stop();
-    assert_eq!(stream.alerts().0.len(), total, "no alert is published twice");
+    assert_eq!(
+        stream.alerts().0.len(),
+        total,
+        "no alert is published twice"
+    );
 }
 
 #[test]
@@ -170,8 +232,18 @@ fn an_unreadable_changelog_entry_is_said_and_the_others_hold() {
     daemon.stop();
     fs::remove_dir_all(stream.folder.path().join("state")).unwrap();
     let states = format!("{}.states", stream.topic);
-    produce(&stream.broker, &states, b"\xff\xfe\tno name\n", &["-K", "\t"]);
-    produce(&stream.broker, &states, b"somebody\tno state\n", &["-K", "\t"]);
+    produce(
+        &stream.broker,
+        &states,
+        b"\xff\xfe\tno name\n",
+        &["-K", "\t"],
+    );
+    produce(
+        &stream.broker,
+        &states,
+        b"somebody\tno state\n",
+        &["-K", "\t"],
+    );
     stream.send(&[records[TRAIN + 100].replace("\"valve\"", "\"somebody\"")]);
     stream.send(&records[TRAIN + 100..]);
     let mut daemon = Daemon::start(&stream.config, "daemon-last");
@@ -180,13 +252,24 @@ fn an_unreadable_changelog_entry_is_said_and_the_others_hold() {
     // The entry for somebody is one more record in the topic, so that positions differ.
     let events = |alerts: &[serde_json::Value]| -> Vec<(String, String, String)> {
         let of = |a: &serde_json::Value| ["series", "time", "event"].map(|key| a[key].to_string());
-        alerts.iter().map(of).map(|[series, time, event]| (series, time, event)).collect()
+        alerts
+            .iter()
+            .map(of)
+            .map(|[series, time, event]| (series, time, event))
+            .collect()
     };
     assert_eq!(events(&stream.alerts().0), events(&expected));
     daemon.stop();
     let log = daemon.log();
-    assert!(log.contains("an entry of the changelog has no series' name for a key"), "{log}");
-    assert!(log.contains("stored state of a series is unreadable") && log.contains("series=\"somebody\""), "{log}");
+    assert!(
+        log.contains("an entry of the changelog has no series' name for a key"),
+        "{log}"
+    );
+    assert!(
+        log.contains("stored state of a series is unreadable")
+            && log.contains("series=\"somebody\""),
+        "{log}"
+    );
 }
 
 #[test]
@@ -198,21 +281,42 @@ fn a_state_of_a_newer_outlierd_is_refused_and_kept() {
     stream.await_scores(TRAIN + 10);
     daemon.stop();
     let export = stream.folder.path().join("states.jsonl");
-    let (config, file) = (stream.config.display().to_string(), export.display().to_string());
+    let (config, file) = (
+        stream.config.display().to_string(),
+        export.display().to_string(),
+    );
     outlierd(&["state", "export", "--config", &config, &file]);
     let newest = stream.read("states").pop().unwrap().value.unwrap();
     let newer = newer(&newest);
     // From a file, as one message: any byte may be in it, a delimiter too.
     let state = stream.folder.path().join("newer-state");
     fs::write(&state, &newer).unwrap();
-    produce(&stream.broker, &format!("{}.states", stream.topic), b"", &["-k", "valve", &state.display().to_string()]);
+    produce(
+        &stream.broker,
+        &format!("{}.states", stream.topic),
+        b"",
+        &["-k", "valve", &state.display().to_string()],
+    );
     fs::remove_dir_all(stream.folder.path().join("state")).unwrap();
     stream.send(&records[TRAIN + 10..TRAIN + 20]);
     let mut daemon = Daemon::start(&stream.config, "daemon-older");
-    wait_for("the refusal", || daemon.log().contains("install the newer outlierd again").then_some(()));
+    wait_for("the refusal", || {
+        daemon
+            .log()
+            .contains("install the newer outlierd again")
+            .then_some(())
+    });
     daemon.stop();
-    assert_eq!(stream.scores().len(), TRAIN + 10, "nothing is scored with a state that is not read");
-    assert_eq!(stream.read("states").pop().unwrap().value.unwrap(), newer, "and it is not overwritten");
+    assert_eq!(
+        stream.scores().len(),
+        TRAIN + 10,
+        "nothing is scored with a state that is not read"
+    );
+    assert_eq!(
+        stream.read("states").pop().unwrap().value.unwrap(),
+        newer,
+        "and it is not overwritten"
+    );
 }
 
 /// The same value in a format of the next version, checksum and all.

@@ -19,11 +19,19 @@ fn model(stream: &Stream, command: &[&str]) -> String {
 }
 
 fn live(stream: &Stream) -> String {
-    fs::read_to_string(stream.folder.path().join("models/rig/current")).unwrap().trim_end().to_owned()
+    fs::read_to_string(stream.folder.path().join("models/rig/current"))
+        .unwrap()
+        .trim_end()
+        .to_owned()
 }
 
 fn verdict(stream: &Stream, bundle: &str) -> Option<Value> {
-    let path = stream.folder.path().join("models/rig").join(bundle).join("verdict.json");
+    let path = stream
+        .folder
+        .path()
+        .join("models/rig")
+        .join(bundle)
+        .join("verdict.json");
     Some(serde_json::from_slice(&fs::read(path).ok()?).unwrap())
 }
 
@@ -31,7 +39,8 @@ fn verdict(stream: &Stream, bundle: &str) -> Option<Value> {
 fn a_challenger_is_asked_for_proves_itself_goes_live_and_is_rolled_back() {
     let stream = Stream::delivered("retrain", "exactly_once");
     let text = fs::read_to_string(&stream.config).unwrap();
-    let retrain = "retrain = { guard = \"20s\", records = 2000, on_drift = false, every = \"0s\" }\n";
+    let retrain =
+        "retrain = { guard = \"20s\", records = 2000, on_drift = false, every = \"0s\" }\n";
     fs::write(&stream.config, text + retrain).unwrap();
     let normal: Vec<String> = (0..TRAIN + NORMAL).map(|i| steady(i, 0.0)).collect();
     stream.send(&normal);
@@ -42,31 +51,65 @@ fn a_challenger_is_asked_for_proves_itself_goes_live_and_is_rolled_back() {
     daemon.stop();
     let mut daemon = Daemon::start(&stream.config, "again");
     model(&stream, &["challenge", "rig"]);
-    wait_for("the challenger", || (daemon.log().contains("challenger promoted")).then_some(()));
-    let second = wait_for("it to be live", || Some(live(&stream)).filter(|id| *id != first));
-    assert_eq!(verdict(&stream, &second).unwrap()["champion"], Value::from(first.as_str()));
-    assert!(verdict(&stream, &first).is_none(), "the first one had nobody to stand against");
+    wait_for("the challenger", || {
+        (daemon.log().contains("challenger promoted")).then_some(())
+    });
+    let second = wait_for("it to be live", || {
+        Some(live(&stream)).filter(|id| *id != first)
+    });
+    assert_eq!(
+        verdict(&stream, &second).unwrap()["champion"],
+        Value::from(first.as_str())
+    );
+    assert!(
+        verdict(&stream, &first).is_none(),
+        "the first one had nobody to stand against"
+    );
     wait_for("the lanes to have it", || {
-        daemon.log().contains(&format!("live stream=\"rig\" bundle=\"{second}\"")).then_some(())
+        daemon
+            .log()
+            .contains(&format!("live stream=\"rig\" bundle=\"{second}\""))
+            .then_some(())
     });
 
-    let more: Vec<String> = (normal.len()..normal.len() + 300).map(|i| steady(i, 0.0)).collect();
+    let more: Vec<String> = (normal.len()..normal.len() + 300)
+        .map(|i| steady(i, 0.0))
+        .collect();
     stream.send(&more);
     stream.await_scores(normal.len() + more.len());
-    assert!(stream.alerts().0.iter().all(|alert| alert["kind"] != "anomaly"), "{:#?}", stream.alerts().0);
+    assert!(
+        stream
+            .alerts()
+            .0
+            .iter()
+            .all(|alert| alert["kind"] != "anomaly"),
+        "{:#?}",
+        stream.alerts().0
+    );
     let end = normal.len() + more.len();
     let fault: Vec<String> = (end..end + 60).map(|i| steady(i, 3.0)).collect();
     stream.send(&fault);
-    let alert = wait_for("an alert", || stream.alerts().0.into_iter().find(|alert| alert["kind"] == "anomaly"));
+    let alert = wait_for("an alert", || {
+        stream
+            .alerts()
+            .0
+            .into_iter()
+            .find(|alert| alert["kind"] == "anomaly")
+    });
     assert_eq!(alert["bundle"], Value::from(second.as_str()));
 
     let shown = model(&stream, &["show", "rig"]);
-    assert!(shown.contains("proof      passed") && shown.contains("level shift"), "{shown}");
+    assert!(
+        shown.contains("proof      passed") && shown.contains("level shift"),
+        "{shown}"
+    );
     assert!(model(&stream, &["diff", "rig", &first]).contains("learned until"));
     model(&stream, &["rollback", "rig"]);
     assert_eq!(live(&stream), first);
     let back = format!("live stream=\"rig\" bundle=\"{first}\"");
-    wait_for("the lanes to be back", || daemon.log().contains(&back).then_some(()));
+    wait_for("the lanes to be back", || {
+        daemon.log().contains(&back).then_some(())
+    });
     assert!(model(&stream, &["history", "rig"]).contains("rolled back by hand"));
     daemon.stop();
 }

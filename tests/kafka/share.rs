@@ -15,7 +15,8 @@ const NORMAL: usize = 1_600;
 fn stream(name: &str) -> Stream {
     let stream = Stream::delivered(name, "exactly_once");
     let text = fs::read_to_string(&stream.config).unwrap();
-    let retrain = "retrain = { guard = \"20s\", records = 2000, on_drift = false, every = \"0s\" }\n";
+    let retrain =
+        "retrain = { guard = \"20s\", records = 2000, on_drift = false, every = \"0s\" }\n";
     fs::write(&stream.config, text + retrain).unwrap();
     stream
 }
@@ -23,9 +24,16 @@ fn stream(name: &str) -> Stream {
 /// Flags of a machine with folders of its own.
 fn machine(stream: &Stream, name: &str) -> [String; 4] {
     let folder = stream.folder.path().join(name);
-    let set =
-        |key: &str, value: PathBuf| ["--set".to_owned(), format!("service.{key}={:?}", value.display().to_string())];
-    let ([a, b], [c, d]) = (set("state_dir", folder.join("state")), set("model_dir", folder.join("models")));
+    let set = |key: &str, value: PathBuf| {
+        [
+            "--set".to_owned(),
+            format!("service.{key}={:?}", value.display().to_string()),
+        ]
+    };
+    let ([a, b], [c, d]) = (
+        set("state_dir", folder.join("state")),
+        set("model_dir", folder.join("models")),
+    );
     [a, b, c, d]
 }
 
@@ -49,7 +57,12 @@ fn live(stream: &Stream, on: &str) -> Option<String> {
 /// The published events of a type.
 fn events(stream: &Stream, kind: &str) -> Vec<Value> {
     let of = |read: Read| serde_json::from_slice::<Value>(&read.value.unwrap()).unwrap();
-    stream.read("events").into_iter().map(of).filter(|event| event["type"] == kind).collect()
+    stream
+        .read("events")
+        .into_iter()
+        .map(of)
+        .filter(|event| event["type"] == kind)
+        .collect()
 }
 
 #[test]
@@ -64,35 +77,70 @@ fn a_machine_that_joins_late_has_the_live_bundle_and_commands_reach_the_one_that
     a.stop();
     let mut a = start(&stream, "a");
     // Of two that start together either may get the partition; the one that has it keeps it.
-    wait_for("a to own the partition", || a.log().contains("partitions=[0] owned=1").then_some(()));
+    wait_for("a to own the partition", || {
+        a.log().contains("partitions=[0] owned=1").then_some(())
+    });
     let b = start(&stream, "b");
-    wait_for("the bundle on b", || (live(&stream, "b")? == first).then_some(()));
-    assert!(!b.log().contains("training"), "b learned from nothing: {}", b.log());
+    wait_for("the bundle on b", || {
+        (live(&stream, "b")? == first).then_some(())
+    });
+    assert!(
+        !b.log().contains("training"),
+        "b learned from nothing: {}",
+        b.log()
+    );
 
     command(&stream, "b", &["model", "challenge", "rig"]);
-    let second = wait_for("a new bundle on b", || live(&stream, "b").filter(|id| *id != first));
+    let second = wait_for("a new bundle on b", || {
+        live(&stream, "b").filter(|id| *id != first)
+    });
     assert_eq!(live(&stream, "a").as_ref(), Some(&second));
     assert!(a.log().contains("challenger promoted") && !b.log().contains("training a challenger"));
     assert!(command(&stream, "b", &["model", "show", "rig"]).contains("proof      passed"));
-    let judged = wait_for("the verdict on the events topic", || events(&stream, "challenger_judged").pop());
-    assert_eq!((&judged["outcome"], &judged["verdict"]["challenger"]), (&"promoted".into(), &second.clone().into()));
+    let judged = wait_for("the verdict on the events topic", || {
+        events(&stream, "challenger_judged").pop()
+    });
+    assert_eq!(
+        (&judged["outcome"], &judged["verdict"]["challenger"]),
+        (&"promoted".into(), &second.clone().into())
+    );
 
     command(&stream, "b", &["model", "rollback", "rig"]);
-    wait_for("a to go back", || (live(&stream, "a")? == first).then_some(()));
+    wait_for("a to go back", || {
+        (live(&stream, "a")? == first).then_some(())
+    });
     wait_for("a's lanes to go back", || {
-        a.log().contains(&format!("live stream=\"rig\" bundle=\"{first}\"")).then_some(())
+        a.log()
+            .contains(&format!("live stream=\"rig\" bundle=\"{first}\""))
+            .then_some(())
     });
 
     // The one that trains is lost: the other goes on with the same bundle, and trains from now on.
     a.signal("KILL");
     a.wait();
-    let more: Vec<String> = (normal.len()..normal.len() + 300).map(|i| steady(i, 0.0)).collect();
+    let more: Vec<String> = (normal.len()..normal.len() + 300)
+        .map(|i| steady(i, 0.0))
+        .collect();
     stream.send(&more);
     stream.await_scores(normal.len() + more.len());
-    assert!(stream.alerts().0.iter().all(|alert| alert["kind"] != "anomaly"), "{:#?}", stream.alerts().0);
+    assert!(
+        stream
+            .alerts()
+            .0
+            .iter()
+            .all(|alert| alert["kind"] != "anomaly"),
+        "{:#?}",
+        stream.alerts().0
+    );
     command(&stream, "b", &["model", "challenge", "rig"]);
-    wait_for("b to train", || b.log().contains("no challenger").then_some(()));
-    assert!(b.log().contains("too few yet"), "it has seen 300 records: {}", b.log());
+    wait_for("b to train", || {
+        b.log().contains("no challenger").then_some(())
+    });
+    assert!(
+        b.log().contains("too few yet"),
+        "it has seen 300 records: {}",
+        b.log()
+    );
 }
 
 #[test]
@@ -117,18 +165,46 @@ fn what_operators_say_of_alerts_is_taken_to_heart() {
     };
     let alerts = opened(&stream);
     let offset = |alert: &Value| alert["position"]["offset"].as_u64().unwrap() as usize;
-    let disturbance = alerts.iter().find(|alert| offset(alert) < normal.len() + 60).unwrap();
-    let fault = alerts.iter().find(|alert| offset(alert) >= normal.len() + 260).unwrap();
+    let disturbance = alerts
+        .iter()
+        .find(|alert| offset(alert) < normal.len() + 60)
+        .unwrap();
+    let fault = alerts
+        .iter()
+        .find(|alert| offset(alert) >= normal.len() + 260)
+        .unwrap();
     let id = |alert: &Value| alert["id"].as_str().unwrap()[..12].to_owned();
 
-    command(&stream, "a", &["feedback", &id(disturbance), "false-alarm", "--note", "a test run"]);
+    command(
+        &stream,
+        "a",
+        &[
+            "feedback",
+            &id(disturbance),
+            "false-alarm",
+            "--note",
+            "a test run",
+        ],
+    );
     command(&stream, "a", &["feedback", &id(fault), "confirmed"]);
     let told = wait_for("both to be taken to heart", || {
         Some(events(&stream, "feedback_taken")).filter(|told| told.len() == 2)
     });
     assert_eq!(told[0]["feedback"]["note"], "a test run");
-    assert!(told[0]["done"].as_str().unwrap().contains("records will be learned from"), "{told:#?}");
-    assert!(told[1]["done"].as_str().unwrap().contains("every bundle has to catch it"), "{told:#?}");
+    assert!(
+        told[0]["done"]
+            .as_str()
+            .unwrap()
+            .contains("records will be learned from"),
+        "{told:#?}"
+    );
+    assert!(
+        told[1]["done"]
+            .as_str()
+            .unwrap()
+            .contains("every bundle has to catch it"),
+        "{told:#?}"
+    );
 
     // The same disturbance again is none any more, and the fault still is one.
     let before = opened(&stream).len();
@@ -147,14 +223,30 @@ fn what_operators_say_of_alerts_is_taken_to_heart() {
     // Every challenger is tried on the confirmed fault.
     command(&stream, "a", &["model", "challenge", "rig"]);
     let judged = wait_for("a verdict", || events(&stream, "challenger_judged").pop());
-    let says = judged["verdict"]["tests"][3]["says"].as_str().unwrap().to_owned();
+    let says = judged["verdict"]["tests"][3]["says"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     assert!(says.starts_with("1 of 1 confirmed faults caught"), "{says}");
 
     // Records that the first model has learned from are called faulty.
-    let range = ["--series", "valve", "--from", "2026-01-01T00:01:00Z", "--until", "2026-01-01T00:02:00Z"];
-    command(&stream, "a", &[&["feedback", "-", "mark-range"], range.as_slice()].concat());
+    let range = [
+        "--series",
+        "valve",
+        "--from",
+        "2026-01-01T00:01:00Z",
+        "--until",
+        "2026-01-01T00:02:00Z",
+    ];
+    command(
+        &stream,
+        "a",
+        &[&["feedback", "-", "mark-range"], range.as_slice()].concat(),
+    );
     wait_for("the mark", || {
-        command(&stream, "a", &["model", "list"]).contains("trained on a range now marked faulty").then_some(())
+        command(&stream, "a", &["model", "list"])
+            .contains("trained on a range now marked faulty")
+            .then_some(())
     });
     drop(daemon);
 }

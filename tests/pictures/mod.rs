@@ -29,9 +29,20 @@ pub const QUICK: [&str; 7] = [
 
 /// The stream `s` of pictures, with `more` settings of its own.
 pub fn stream(more: &[&str]) -> Arc<Stream> {
-    let own = QUICK.iter().chain(&["input.topic=t", "training.epochs=4"]).chain(more);
+    let own = QUICK
+        .iter()
+        .chain(&["input.topic=t", "training.epochs=4"])
+        .chain(more);
     let overrides = own.map(|setting| format!("streams.s.{setting}")).collect();
-    Arc::new(load(&Sources { overrides, ..Sources::default() }).unwrap().streams.remove(0))
+    Arc::new(
+        load(&Sources {
+            overrides,
+            ..Sources::default()
+        })
+        .unwrap()
+        .streams
+        .remove(0),
+    )
 }
 
 /// The first `count` pictures, as PNG files; those for whose number `is_bad` have a hole.
@@ -47,7 +58,8 @@ pub fn pictures(count: usize, is_bad: impl Fn(usize) -> bool) -> Vec<Vec<u8>> {
             let mut grey = GrayImage::from_raw(WIDTH as u32, HEIGHT as u32, pixels).unwrap();
             if is_bad(files.len()) {
                 let [x, y, width, height] = HOLE;
-                (0..width * height).for_each(|i| grey.get_pixel_mut(x + i % width, y + i / width).0 = [20]);
+                (0..width * height)
+                    .for_each(|i| grey.get_pixel_mut(x + i % width, y + i / width).0 = [20]);
             }
             let mut file = Cursor::new(Vec::new());
             grey.write_to(&mut file, ImageFormat::Png).unwrap();

@@ -10,13 +10,20 @@ use outlierd::threshold::{DRIFT_MAX, Plan, ThresholdState};
 
 use self::source::{Chart, Draw};
 
-const KINDS: [ThresholdKind; 4] =
-    [ThresholdKind::Sigma, ThresholdKind::Quantile, ThresholdKind::Spot, ThresholdKind::Dspot];
+const KINDS: [ThresholdKind; 4] = [
+    ThresholdKind::Sigma,
+    ThresholdKind::Quantile,
+    ThresholdKind::Spot,
+    ThresholdKind::Dspot,
+];
 
 fn settings(kind: ThresholdKind, risk: f64, margin: f64) -> Threshold {
     Threshold {
         kind,
-        budget: Budget { alerts: risk * 1e6, period: Duration::from_secs(1_000_000) },
+        budget: Budget {
+            alerts: risk * 1e6,
+            period: Duration::from_secs(1_000_000),
+        },
         period: None,
         margin,
         level: 0.99,
@@ -31,7 +38,11 @@ fn plan(kind: ThresholdKind, risk: f64, margin: f64) -> Plan {
 }
 
 /// Records above the threshold, and runs of them that are ten records apart: what an operator sees as one alert.
-fn alerts(plan: &Plan, state: &mut ThresholdState, scores: impl Iterator<Item = f64>) -> (u64, u64) {
+fn alerts(
+    plan: &Plan,
+    state: &mut ThresholdState,
+    scores: impl Iterator<Item = f64>,
+) -> (u64, u64) {
     let (mut records, mut runs, mut quiet) = (0, 0, 10);
     for score in scores {
         if state.step(plan, score).above {
@@ -51,8 +62,18 @@ type Known = (&'static str, fn(&mut Draw) -> f64, fn(f64) -> f64, [f64; 2]);
 
 const DISTRIBUTIONS: [Known; 4] = [
     ("exponential", Draw::exponential, |q| -q.ln(), [1.25, 1.4]),
-    ("half normal", |d| d.normal().abs(), half_normal, [1.2, 1.35]),
-    ("pareto 5", |d| d.uniform().powf(-0.2), |q| q.powf(-0.2), [1.5, 1.8]),
+    (
+        "half normal",
+        |d| d.normal().abs(),
+        half_normal,
+        [1.2, 1.35],
+    ),
+    (
+        "pareto 5",
+        |d| d.uniform().powf(-0.2),
+        |q| q.powf(-0.2),
+        [1.5, 1.8],
+    ),
     ("uniform", |d| d.uniform(), |q| 1.0 - q, [1.05, 1.05]),
 ];
 
@@ -61,14 +82,24 @@ const DISTRIBUTIONS: [Known; 4] = [
 fn half_normal(q: f64) -> f64 {
     let survival = |x: f64| {
         let t = 1.0 / (1.0 + 0.231_641_9 * x);
-        let series = [1.330_274_429, -1.821_255_978, 1.781_477_937, -0.356_563_782, 0.319_381_53];
+        let series = [
+            1.330_274_429,
+            -1.821_255_978,
+            1.781_477_937,
+            -0.356_563_782,
+            0.319_381_53,
+        ];
         let sum = series.iter().fold(0.0, |sum, c| (sum + c) * t);
         2.0 * (-0.5 * x * x).exp() / std::f64::consts::TAU.sqrt() * sum
     };
     let (mut low, mut high) = (0.0, 10.0);
     for _ in 0..60 {
         let middle = 0.5 * (low + high);
-        if survival(middle) > q { low = middle } else { high = middle }
+        if survival(middle) > q {
+            low = middle
+        } else {
+            high = middle
+        }
     }
     low
 }
@@ -80,16 +111,26 @@ fn spot_finds_the_extreme_quantiles_of_known_distributions_at_any_scale() {
             for risk in [1e-3, 1e-4, 1e-5] {
                 let plan = plan(ThresholdKind::Spot, risk, 1.0);
                 let mut source = Draw::seeded(1);
-                let scores: Vec<f64> = source.of(50_000, draw).iter().map(|score| score * scale).collect();
+                let scores: Vec<f64> = source
+                    .of(50_000, draw)
+                    .iter()
+                    .map(|score| score * scale)
+                    .collect();
                 let mut state = ThresholdState::calibrated(&plan, &scores);
                 let truth = tail(risk) * scale;
                 let ratio = state.value(&plan) / truth;
-                assert!(ratio.max(1.0 / ratio) < calibrated, "{name} {scale} {risk} calibrated: {ratio}");
+                assert!(
+                    ratio.max(1.0 / ratio) < calibrated,
+                    "{name} {scale} {risk} calibrated: {ratio}"
+                );
                 for _ in 0..30_000 {
                     state.learn(&plan, draw(&mut source) * scale);
                 }
                 let ratio = state.value(&plan) / truth;
-                assert!(ratio.max(1.0 / ratio) < learned, "{name} {scale} {risk} learned: {ratio}");
+                assert!(
+                    ratio.max(1.0 / ratio) < learned,
+                    "{name} {scale} {risk} learned: {ratio}"
+                );
             }
         }
     }
@@ -100,12 +141,24 @@ fn sigma_and_quantile_find_theirs() {
     for scale in [1e-9, 1.0, 1e9] {
         let mut source = Draw::seeded(2);
         let scores = source.of(20_000, |d| (10.0 + d.normal()) * scale);
-        for (kind, truth) in [(ThresholdKind::Sigma, 13.0902), (ThresholdKind::Quantile, 12.3263)] {
+        for (kind, truth) in [
+            (ThresholdKind::Sigma, 13.0902),
+            (ThresholdKind::Quantile, 12.3263),
+        ] {
             let plan = plan(kind, 1e-3, 1.0);
             let mut state = ThresholdState::calibrated(&plan, &scores);
-            assert!((state.value(&plan) / scale / truth - 1.0).abs() < 0.02, "{kind:?} calibrated");
-            source.of(30_000, |d| (10.0 + d.normal()) * scale).iter().for_each(|&score| state.learn(&plan, score));
-            assert!((state.value(&plan) / scale / truth - 1.0).abs() < 0.02, "{kind:?} learned");
+            assert!(
+                (state.value(&plan) / scale / truth - 1.0).abs() < 0.02,
+                "{kind:?} calibrated"
+            );
+            source
+                .of(30_000, |d| (10.0 + d.normal()) * scale)
+                .iter()
+                .for_each(|&score| state.learn(&plan, score));
+            assert!(
+                (state.value(&plan) / scale / truth - 1.0).abs() < 0.02,
+                "{kind:?} learned"
+            );
         }
     }
 }
@@ -139,7 +192,10 @@ fn the_budget_is_kept_on_independent_scores() {
             let ratio = records as f64 / n as f64 / plan.risk();
             // Shapes below -0.5 are cut off: for uniform scores the threshold errs on the quiet side.
             let least = if name == "uniform" { 0.2 } else { 0.5 };
-            assert!(ratio > least && ratio < 2.0, "{kind:?} {name}: {ratio} times the risk");
+            assert!(
+                ratio > least && ratio < 2.0,
+                "{kind:?} {name}: {ratio} times the risk"
+            );
         }
     }
 }
@@ -153,7 +209,10 @@ fn the_budget_counts_alerts_where_scores_come_in_clusters() {
         let n = 500_000;
         let (records, runs) = alerts(&plan, &mut state, (0..n).map(|_| chart.score()));
         let ratio = runs as f64 / n as f64 / plan.risk();
-        assert!(ratio > 0.5 && ratio < 2.0, "{kind:?}: {ratio} times the risk, {records} records");
+        assert!(
+            ratio > 0.5 && ratio < 2.0,
+            "{kind:?}: {ratio} times the risk, {records} records"
+        );
     }
 }
 
@@ -177,8 +236,14 @@ fn constants_do_not_alert_at_their_first_tick() {
             for _ in 0..50_000 {
                 assert!(!state.step(&plan, constant).above);
             }
-            assert!(!state.step(&plan, constant * 1.05).above, "{kind:?} {constant}: a tick");
-            assert!(state.step(&plan, constant * 6.0).above, "{kind:?} {constant}: a fault");
+            assert!(
+                !state.step(&plan, constant * 1.05).above,
+                "{kind:?} {constant}: a tick"
+            );
+            assert!(
+                state.step(&plan, constant * 6.0).above,
+                "{kind:?} {constant}: a fault"
+            );
         }
     }
 }
@@ -194,11 +259,26 @@ fn few_records_do_not_move_a_threshold_absurdly() {
             silent.step(&plan, 0.0);
             loud.step(&plan, before * 0.6);
         }
-        assert!(silent.value(&plan) > 0.5 * before, "{kind:?}: {} of {before}", silent.value(&plan));
+        assert!(
+            silent.value(&plan) > 0.5 * before,
+            "{kind:?}: {} of {before}",
+            silent.value(&plan)
+        );
         // Squares make `sigma` the least steady kind.
-        let most = if kind == ThresholdKind::Sigma { 2.5 } else { 2.0 };
-        assert!(loud.value(&plan) < most * before, "{kind:?}: {} of {before}", loud.value(&plan));
-        assert!(fleet.provisional(&plan) && silent.provisional(&plan), "{kind:?}");
+        let most = if kind == ThresholdKind::Sigma {
+            2.5
+        } else {
+            2.0
+        };
+        assert!(
+            loud.value(&plan) < most * before,
+            "{kind:?}: {} of {before}",
+            loud.value(&plan)
+        );
+        assert!(
+            fleet.provisional(&plan) && silent.provisional(&plan),
+            "{kind:?}"
+        );
         assert_eq!((fleet.own_records(), silent.own_records()), (0, 200));
         (0..200).for_each(|_| silent.learn(&plan, 1.0));
         assert!(!silent.provisional(&plan), "{kind:?}");
@@ -243,21 +323,36 @@ fn a_level_shift_is_accepted_after_its_bound_and_not_before() {
             let step = state.step(&plan, 30.0 + chart.score());
             assert!(step.above && !step.relearning, "{kind:?} {i}");
         }
-        assert!(state.value(&plan) < 1.1 * before, "{kind:?}: the shift was not learned before");
+        assert!(
+            state.value(&plan) < 1.1 * before,
+            "{kind:?}: the shift was not learned before"
+        );
         let step = state.step(&plan, 30.0 + chart.score());
-        assert!(step.above && step.relearning && state.provisional(&plan), "{kind:?}");
+        assert!(
+            step.above && step.relearning && state.provisional(&plan),
+            "{kind:?}"
+        );
         let bound = before * 40.0;
         for _ in 0..20_000 {
-            assert!(!state.step(&plan, 30.0 + chart.score()).above, "{kind:?}: the new normal");
+            assert!(
+                !state.step(&plan, 30.0 + chart.score()).above,
+                "{kind:?}: the new normal"
+            );
             assert!(state.value(&plan) < bound);
         }
-        assert!(state.step(&plan, 33.0 * DRIFT_MAX * 1.5 * 4.0).above, "{kind:?}: still a threshold");
+        assert!(
+            state.step(&plan, 33.0 * DRIFT_MAX * 1.5 * 4.0).above,
+            "{kind:?}: still a threshold"
+        );
     }
 }
 
 #[test]
 fn no_level_shift_is_accepted_where_it_is_turned_off() {
-    let never = Threshold { level_shift_after: 0, ..settings(ThresholdKind::Quantile, 1e-5, 2.0) };
+    let never = Threshold {
+        level_shift_after: 0,
+        ..settings(ThresholdKind::Quantile, 1e-5, 2.0)
+    };
     let plan = Plan::new(&never, Duration::from_secs(1));
     let mut state = ThresholdState::calibrated(&plan, &Chart::seeded(15).scores(5_000));
     for _ in 0..20_000 {
@@ -290,10 +385,19 @@ fn a_state_is_small() {
         for _ in 0..50_000 {
             state.step(&plan, chart.score());
         }
-        let bytes = postcard::to_stdvec(&state).expect("a state and its own bytes").len();
-        let peaks = if matches!(kind, ThresholdKind::Spot | ThresholdKind::Dspot) { 64 * 4 } else { 0 };
+        let bytes = postcard::to_stdvec(&state)
+            .expect("a state and its own bytes")
+            .len();
+        let peaks = if matches!(kind, ThresholdKind::Spot | ThresholdKind::Dspot) {
+            64 * 4
+        } else {
+            0
+        };
         let memory = size_of::<ThresholdState>() + peaks;
-        assert!(bytes < 400 && memory < 400, "{kind:?}: {bytes} bytes stored, {memory} in memory");
+        assert!(
+            bytes < 400 && memory < 400,
+            "{kind:?}: {bytes} bytes stored, {memory} in memory"
+        );
         assert!(state.fits(&plan));
     }
 }
@@ -301,8 +405,18 @@ fn a_state_is_small() {
 #[test]
 fn the_risk_is_the_budget_per_record_within_its_range() {
     let weekly = |alerts, period| {
-        let budget = Budget { alerts, period: Duration::from_secs(604_800) };
-        Plan::new(&Threshold { budget, ..settings(ThresholdKind::Spot, 1.0, 1.0) }, period).risk()
+        let budget = Budget {
+            alerts,
+            period: Duration::from_secs(604_800),
+        };
+        Plan::new(
+            &Threshold {
+                budget,
+                ..settings(ThresholdKind::Spot, 1.0, 1.0)
+            },
+            period,
+        )
+        .risk()
     };
     assert!((weekly(2.0, Duration::from_secs(1)) - 2.0 / 604_800.0).abs() < 1e-12);
     assert!((weekly(2.0, Duration::from_secs(60)) - 120.0 / 604_800.0).abs() < 1e-10);
@@ -319,17 +433,30 @@ fn what_an_operator_calls_a_false_alarm_lifts_the_threshold_above_it_once() {
         let before = state.value(&plan);
         state.lift_above(&plan, 0.5 * before);
         state.lift_above(&plan, f64::NAN);
-        assert!((state.value(&plan) - before).abs() < 1e-9, "{kind:?}: what is below it, or no number, lifts nothing");
+        assert!(
+            (state.value(&plan) - before).abs() < 1e-9,
+            "{kind:?}: what is below it, or no number, lifts nothing"
+        );
         state.lift_above(&plan, 2.0 * before);
         let lifted = state.value(&plan);
-        assert!((2.1..2.3).contains(&(lifted / before)), "{kind:?}: {lifted} {before}");
+        assert!(
+            (2.1..2.3).contains(&(lifted / before)),
+            "{kind:?}: {lifted} {before}"
+        );
         state.lift_above(&plan, 2.0 * before);
-        assert!((state.value(&plan) / lifted - 1.0).abs() < 1e-3, "{kind:?}: said twice");
+        assert!(
+            (state.value(&plan) / lifted - 1.0).abs() < 1e-3,
+            "{kind:?}: said twice"
+        );
         // It stays while normal scores go on.
         for _ in 0..20_000 {
             state.step(&plan, draw.normal().abs());
         }
-        assert!(state.value(&plan) > 1.6 * before, "{kind:?}: {} {before}", state.value(&plan));
+        assert!(
+            state.value(&plan) > 1.6 * before,
+            "{kind:?}: {} {before}",
+            state.value(&plan)
+        );
         state.lift_above(&plan, 1e9);
         assert!(state.value(&plan) < 5.0 * before, "{kind:?}: bounded");
     }

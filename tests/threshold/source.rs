@@ -32,7 +32,10 @@ pub struct Chart {
 
 impl Chart {
     pub fn seeded(seed: u64) -> Self {
-        Self { draw: Draw::seeded(seed), fields: [0.0; 8] }
+        Self {
+            draw: Draw::seeded(seed),
+            fields: [0.0; 8],
+        }
     }
     pub fn score(&mut self) -> f64 {
         let alpha = 0.1;
@@ -40,7 +43,11 @@ impl Chart {
         for field in &mut self.fields {
             *field += alpha * (self.draw.normal() - *field);
         }
-        self.fields.iter().map(|field| (field / sd).powi(2)).sum::<f64>().sqrt()
+        self.fields
+            .iter()
+            .map(|field| (field / sd).powi(2))
+            .sum::<f64>()
+            .sqrt()
     }
     pub fn scores(&mut self, n: usize) -> Vec<f64> {
         (0..n).map(|_| self.score()).collect()

@@ -18,14 +18,28 @@ pub fn stream(more: &[&str]) -> Arc<Stream> {
         "streams.s.model.kind=linear",
         "streams.s.model.latent=1",
     ];
-    let overrides = base.iter().chain(more).map(|&pair| pair.to_owned()).collect();
-    Arc::new(load(&Sources { overrides, ..Sources::default() }).unwrap().streams.remove(0))
+    let overrides = base
+        .iter()
+        .chain(more)
+        .map(|&pair| pair.to_owned())
+        .collect();
+    Arc::new(
+        load(&Sources {
+            overrides,
+            ..Sources::default()
+        })
+        .unwrap()
+        .streams
+        .remove(0),
+    )
 }
 
 /// The readings of the series of that number, with a bit of noise of their own, and `shift` on the second.
 pub fn values(series: usize, second: i64, shift: f64) -> Vec<f64> {
-    let noise =
-        |salt: i64| (((second * 7_919 + (salt + 5 * series as i64) * 104_729) % 1_009) as f64 / 1_009.0 - 0.5) * 0.4;
+    let noise = |salt: i64| {
+        (((second * 7_919 + (salt + 5 * series as i64) * 104_729) % 1_009) as f64 / 1_009.0 - 0.5)
+            * 0.4
+    };
     let cause = (second as f64 / 40.0 + series as f64).sin() + noise(1);
     vec![cause + noise(2), 2.0 * cause + noise(3) + shift]
 }
@@ -36,12 +50,20 @@ pub fn time(second: i64) -> EventTime {
 
 /// A bundle that has learned from the first 1,000 seconds of `series`.
 pub fn bundle(stream: &Stream, series: &[&str]) -> Bundle {
-    let all = (0..1_000).flat_map(|second| series.iter().enumerate().map(move |(number, name)| (number, name, second)));
+    let all = (0..1_000).flat_map(|second| {
+        series
+            .iter()
+            .enumerate()
+            .map(move |(number, name)| (number, name, second))
+    });
     let row = |(number, name, second): (usize, &&str, i64)| TrainingRow {
         series: (*name).into(),
         time: time(second),
         values: values(number, second, 0.0),
         image: None,
     };
-    learn(stream, &TrainingSet::new(all.map(row)), None, &mut |_| ControlFlow::Continue(())).unwrap()
+    learn(stream, &TrainingSet::new(all.map(row)), None, &mut |_| {
+        ControlFlow::Continue(())
+    })
+    .unwrap()
 }

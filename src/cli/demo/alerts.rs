@@ -39,17 +39,29 @@ struct Orders {
 }
 
 impl AlertReader {
-    pub(super) fn start(settings: &Settings, topics: &Topics, screen: Screen) -> anyhow::Result<Self> {
+    pub(super) fn start(
+        settings: &Settings,
+        topics: &Topics,
+        screen: Screen,
+    ) -> anyhow::Result<Self> {
         let mut config = client_config(&settings.kafka, "outlierd-demo-alerts");
         // librdkafka wants a group to be named even where none is joined.
-        config.set("group.id", "outlierd-demo-alerts").set("enable.auto.commit", "false");
-        let consumer: BaseConsumer = config.create().context("the reader of the alerts could not be made")?;
+        config
+            .set("group.id", "outlierd-demo-alerts")
+            .set("enable.auto.commit", "false");
+        let consumer: BaseConsumer = config
+            .create()
+            .context("the reader of the alerts could not be made")?;
         let topic = topics.alerts.clone();
         let orders = Arc::new(Orders::default());
         let told = orders.clone();
-        let read = move || read(&consumer, &topic, &told, &screen).context("the alerts could not be read");
+        let read =
+            move || read(&consumer, &topic, &told, &screen).context("the alerts could not be read");
         let thread = thread::Builder::new().name("alerts".into()).spawn(read)?;
-        Ok(Self { thread: Some(thread), orders })
+        Ok(Self {
+            thread: Some(thread),
+            orders,
+        })
     }
 
     /// Every alert event of the topic, in the order of each pump.
@@ -73,7 +85,12 @@ impl Drop for AlertReader {
     }
 }
 
-fn read(consumer: &BaseConsumer, topic: &str, orders: &Orders, screen: &Screen) -> anyhow::Result<Vec<Alert>> {
+fn read(
+    consumer: &BaseConsumer,
+    topic: &str,
+    orders: &Orders,
+    screen: &Screen,
+) -> anyhow::Result<Vec<Alert>> {
     let mut start = TopicPartitionList::new();
     for partition in 0..PARTITIONS {
         start.add_partition_offset(topic, partition, Offset::Beginning)?;
@@ -94,10 +111,13 @@ fn read(consumer: &BaseConsumer, topic: &str, orders: &Orders, screen: &Screen) 
             }
             // librdkafka reconnects by itself; what it cannot mend shows as a partition that never reaches its end.
             Some(Err(error)) => tracing::warn!(error = %error, "reader of the alerts"),
-            None if ends.is_none() && orders.last.load(Ordering::Acquire) => ends = Some(watermarks(consumer, topic)?),
+            None if ends.is_none() && orders.last.load(Ordering::Acquire) => {
+                ends = Some(watermarks(consumer, topic)?)
+            }
             None => {}
         }
-        let at_end = |&(partition, end): &(i32, i64)| read_to.get(&partition).copied().unwrap_or(0) >= end;
+        let at_end =
+            |&(partition, end): &(i32, i64)| read_to.get(&partition).copied().unwrap_or(0) >= end;
         if ends.as_ref().is_some_and(|ends| ends.iter().all(at_end)) {
             break;
         }
@@ -106,7 +126,14 @@ fn read(consumer: &BaseConsumer, topic: &str, orders: &Orders, screen: &Screen) 
 }
 
 fn watermarks(consumer: &BaseConsumer, topic: &str) -> anyhow::Result<Vec<(i32, i64)>> {
-    let end = |partition| Ok((partition, consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT)?.1));
+    let end = |partition| {
+        Ok((
+            partition,
+            consumer
+                .fetch_watermarks(topic, partition, REQUEST_TIMEOUT)?
+                .1,
+        ))
+    };
     (0..PARTITIONS).map(end).collect()
 }
 
@@ -130,11 +157,18 @@ fn print(alert: &Alert, worst: &mut HashMap<String, Severity>, screen: &Screen) 
 }
 
 fn describe(alert: &Alert) -> String {
-    let unit = |name: &str| Sensor::ALL.into_iter().find(|sensor| sensor.name() == name).map_or("", Sensor::unit);
+    let unit = |name: &str| {
+        Sensor::ALL
+            .into_iter()
+            .find(|sensor| sensor.name() == name)
+            .map_or("", Sensor::unit)
+    };
     match alert.kind {
         AlertKind::SensorFault => {
             let faults = alert.faults.iter().map(|fault| {
-                let value = fault.value.map_or(String::new(), |value| format!(" at {value} {}", unit(&fault.name)));
+                let value = fault.value.map_or(String::new(), |value| {
+                    format!(" at {value} {}", unit(&fault.name))
+                });
                 format!("{} {}{value}", fault.name, fault.kind.as_str())
             });
             format!("sensor fault: {}", faults.collect::<Vec<_>>().join(", "))
@@ -143,13 +177,26 @@ fn describe(alert: &Alert) -> String {
         AlertKind::Blind => "blind: a fault would no longer be caught".to_owned(),
         AlertKind::Anomaly => {
             let field = alert.fields.first().map_or(String::new(), |field| {
-                format!("{} {} {}, expected {:.2}, ", field.name, field.value, unit(&field.name), field.expected)
+                format!(
+                    "{} {} {}, expected {:.2}, ",
+                    field.name,
+                    field.value,
+                    unit(&field.name),
+                    field.expected
+                )
             });
             let region = alert.regions.first().map_or(String::new(), |region| {
-                format!("{} x {} pixels at ({}, {}), ", region.width, region.height, region.x, region.y)
+                format!(
+                    "{} x {} pixels at ({}, {}), ",
+                    region.width, region.height, region.x, region.y
+                )
             });
             let ratio = alert.ratio.unwrap_or_default();
-            let provisional = if alert.provisional { " (provisional)" } else { "" };
+            let provisional = if alert.provisional {
+                " (provisional)"
+            } else {
+                ""
+            };
             format!("anomaly: {field}{region}{ratio:.1} x threshold{provisional}")
         }
     }

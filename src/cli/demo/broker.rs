@@ -27,9 +27,15 @@ pub(super) struct Topics {
 impl Topics {
     /// Of the records of `what`.
     pub(super) fn unique(what: &str) -> Self {
-        let millis = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+        let millis = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_millis());
         let input = format!("outlierd-demo-{}-{millis}.{what}", std::process::id());
-        Self { alerts: format!("{input}.alerts"), dead_letters: format!("{input}.dead-letters"), input }
+        Self {
+            alerts: format!("{input}.alerts"),
+            dead_letters: format!("{input}.dead-letters"),
+            input,
+        }
     }
 
     fn all(&self) -> [&str; 3] {
@@ -37,7 +43,10 @@ impl Topics {
     }
 
     pub(super) fn describe(&self) -> String {
-        format!("{} ({PARTITIONS} partitions), and beside it .alerts and .dead-letters", self.input)
+        format!(
+            "{} ({PARTITIONS} partitions), and beside it .alerts and .dead-letters",
+            self.input
+        )
     }
 }
 
@@ -51,7 +60,9 @@ impl Broker {
     pub(super) fn start(real: Option<&str>) -> anyhow::Result<Self> {
         match real {
             Some(address) => Ok(Self::Real(address.to_owned())),
-            None => MockCluster::new(1).map(Self::BuiltIn).context("the built-in broker did not start"),
+            None => MockCluster::new(1)
+                .map(Self::BuiltIn)
+                .context("the built-in broker did not start"),
         }
     }
 
@@ -76,7 +87,11 @@ impl Broker {
     }
 
     pub(super) fn describe(&self) -> String {
-        let kind = if matches!(self, Self::BuiltIn(_)) { "built in, on" } else { "real, at" };
+        let kind = if matches!(self, Self::BuiltIn(_)) {
+            "built in, on"
+        } else {
+            "real, at"
+        };
         format!("{kind} {}", self.address())
     }
 
@@ -93,17 +108,27 @@ impl Broker {
                 Ok(())
             }
             Self::Real(address) => create_input(settings, &topics.input).with_context(|| {
-                format!("topic {} could not be created: is {address} a broker that allows it?", topics.input)
+                format!(
+                    "topic {} could not be created: is {address} a broker that allows it?",
+                    topics.input
+                )
             }),
         }
     }
 }
 
 fn create_input(settings: &Settings, topic: &str) -> anyhow::Result<()> {
-    let admin: AdminClient<DefaultClientContext> = client_config(&settings.kafka, "outlierd-demo").create()?;
-    let new = NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(settings.kafka.replication_factor));
+    let admin: AdminClient<DefaultClientContext> =
+        client_config(&settings.kafka, "outlierd-demo").create()?;
+    let new = NewTopic::new(
+        topic,
+        PARTITIONS,
+        TopicReplication::Fixed(settings.kafka.replication_factor),
+    );
     let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     for result in runtime.block_on(admin.create_topics(&[new], &options))? {
         result.map_err(|(topic, code)| anyhow!("{topic}: {code}"))?;
     }

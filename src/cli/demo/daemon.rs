@@ -39,7 +39,8 @@ pub(super) struct Scratch(PathBuf);
 impl Scratch {
     pub(super) fn new() -> anyhow::Result<Self> {
         let folder = std::env::temp_dir().join(format!("outlierd-demo-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+        std::fs::create_dir_all(&folder)
+            .with_context(|| format!("{} cannot be made", folder.display()))?;
         Ok(Self(folder))
     }
 
@@ -63,12 +64,18 @@ pub(super) fn settings(
     topics: &Topics,
     scratch: &Scratch,
 ) -> anyhow::Result<Settings> {
-    let environment =
-        std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(|name| name.starts_with(KAFKA_ENVIRONMENT)));
+    let environment = std::env::vars_os().filter(|(name, _)| {
+        name.to_str()
+            .is_some_and(|name| name.starts_with(KAFKA_ENVIRONMENT))
+    });
     let mut overrides = places(&broker.address(), topics, scratch.path())?;
     overrides.extend(own);
     overrides.extend(broker.overrides());
-    Ok(load(&Sources { file: None, environment: environment.collect(), overrides })?)
+    Ok(load(&Sources {
+        file: None,
+        environment: environment.collect(),
+        overrides,
+    })?)
 }
 
 fn of_stream(key: &str, value: String) -> String {
@@ -78,7 +85,9 @@ fn of_stream(key: &str, value: String) -> String {
 /// Addresses, topics and folders.
 fn places(brokers: &str, topics: &Topics, scratch: &Path) -> anyhow::Result<Vec<String>> {
     let listen = free_address().context("no free port for the status page")?;
-    let folder = scratch.to_str().context("the name of the temporary folder is not UTF-8")?;
+    let folder = scratch
+        .to_str()
+        .context("the name of the temporary folder is not UTF-8")?;
     Ok(vec![
         format!("service.state_dir={:?}", format!("{folder}/state")),
         format!("service.model_dir={:?}", format!("{folder}/models")),
@@ -93,7 +102,10 @@ fn places(brokers: &str, topics: &Topics, scratch: &Path) -> anyhow::Result<Vec<
         // The plant waits for the committed positions: a slow commit would slow it down.
         of_stream("input.commit_interval", "\"200ms\"".into()),
         of_stream("output.alerts", format!("{:?}", topics.alerts)),
-        of_stream("output.states", format!("{:?}", format!("{}.states", topics.input))),
+        of_stream(
+            "output.states",
+            format!("{:?}", format!("{}.states", topics.input)),
+        ),
         of_stream("output.dead_letters", format!("{:?}", topics.dead_letters)),
     ])
 }
@@ -103,7 +115,9 @@ fn places(brokers: &str, topics: &Topics, scratch: &Path) -> anyhow::Result<Vec<
 pub(super) fn overrides(plan: &Plan) -> Vec<String> {
     let field = |sensor: Sensor| {
         let (name, unit, (min, max)) = (sensor.name(), sensor.unit(), sensor.range());
-        format!("{{ name = {name:?}, path = \"sensors.{name}.value\", unit = {unit:?}, min = {min:?}, max = {max:?} }}")
+        format!(
+            "{{ name = {name:?}, path = \"sensors.{name}.value\", unit = {unit:?}, min = {min:?}, max = {max:?} }}"
+        )
     };
     let fields: Vec<String> = Sensor::ALL.into_iter().map(field).collect();
     vec![
@@ -148,8 +162,14 @@ pub(super) struct Daemon {
 impl Daemon {
     /// Starts the daemon. Ctrl-C sets `interrupted` instead of ending the process, so that the daemon drains.
     pub(super) fn start(settings: Settings, interrupted: Arc<AtomicBool>) -> anyhow::Result<Self> {
-        let listen = settings.service.http_listen.context("the demonstration needs the status page")?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let listen = settings
+            .service
+            .http_listen
+            .context("the demonstration needs the status page")?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()?;
         let (stop, stopped) = oneshot::channel();
         let run = move || {
             runtime.block_on(async {
@@ -162,15 +182,33 @@ impl Daemon {
                 let (_reload, reloads) = mpsc::channel(1);
                 let same = settings.clone();
                 let stop = async { drop(stopped.await) };
-                Ok(app::run(settings, Signals { stop, reload: reloads, load: || Ok(same.clone()) }).await?)
+                Ok(app::run(
+                    settings,
+                    Signals {
+                        stop,
+                        reload: reloads,
+                        load: || Ok(same.clone()),
+                    },
+                )
+                .await?)
             })
         };
-        let thread = thread::Builder::new().name("daemon".into()).spawn(run).context("no thread for the daemon")?;
-        Ok(Self { thread: Some(thread), stop: Some(stop), listen })
+        let thread = thread::Builder::new()
+            .name("daemon".into())
+            .spawn(run)
+            .context("no thread for the daemon")?;
+        Ok(Self {
+            thread: Some(thread),
+            stop: Some(stop),
+            listen,
+        })
     }
 
     pub(super) fn describe(&self) -> String {
-        format!("started; its health, status and metrics are on http://{}", self.listen)
+        format!(
+            "started; its health, status and metrics are on http://{}",
+            self.listen
+        )
     }
 
     /// Where the daemon is.
@@ -182,7 +220,9 @@ impl Daemon {
             self.stop()?;
             bail!("the daemon ended by itself");
         }
-        Ok(get(self.listen, "/status").and_then(|page| phase_in(&page)).unwrap_or(Phase::Starting))
+        Ok(get(self.listen, "/status")
+            .and_then(|page| phase_in(&page))
+            .unwrap_or(Phase::Starting))
     }
 
     /// Waits until the model is live, whose training began at `since`. Gives its id and how long that took.
@@ -236,21 +276,33 @@ impl Drop for Daemon {
 fn get(address: SocketAddr, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect_timeout(&address, HTTP_TIMEOUT).ok()?;
     stream.set_read_timeout(Some(HTTP_TIMEOUT)).ok()?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").ok()?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+    )
+    .ok()?;
     let mut answer = String::new();
-    stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer).ok()?;
-    answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())
+    stream
+        .take(ANSWER_BYTES_MAX)
+        .read_to_string(&mut answer)
+        .ok()?;
+    answer
+        .split_once("\r\n\r\n")
+        .map(|(_, body)| body.to_owned())
 }
 
 fn phase_in(page: &str) -> Option<Phase> {
     let status: serde_json::Value = serde_json::from_str(page).ok()?;
     let model = status.get(0)?.get("model")?;
     match model.get("phase")?.as_str()? {
-        "learning" => {
-            Some(Phase::Learning { records: model.get("records")?.as_u64()?, wanted: model.get("wanted")?.as_u64()? })
-        }
+        "learning" => Some(Phase::Learning {
+            records: model.get("records")?.as_u64()?,
+            wanted: model.get("wanted")?.as_u64()?,
+        }),
         "training" => Some(Phase::Training),
-        "live" => Some(Phase::Live { bundle: model.get("bundle")?.as_str()?.to_owned() }),
+        "live" => Some(Phase::Live {
+            bundle: model.get("bundle")?.as_str()?.to_owned(),
+        }),
         _ => None,
     }
 }

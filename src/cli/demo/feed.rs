@@ -39,15 +39,23 @@ pub(super) struct Feed {
 impl Feed {
     pub(super) fn new(settings: &Settings, topics: &Topics) -> anyhow::Result<Self> {
         let mut producer = client_config(&settings.kafka, "outlierd-demo-plant");
-        producer.set("linger.ms", "5").set("enable.idempotence", "true");
+        producer
+            .set("linger.ms", "5")
+            .set("enable.idempotence", "true");
         let mut positions = client_config(&settings.kafka, "outlierd-demo-positions");
-        positions.set("group.id", &topics.input).set("enable.auto.commit", "false");
+        positions
+            .set("group.id", &topics.input)
+            .set("enable.auto.commit", "false");
         let partitions = usize::try_from(PARTITIONS)?;
         Ok(Self {
             topic: topics.input.clone(),
             dead_letters: topics.dead_letters.clone(),
-            producer: producer.create().context("the plant's producer could not be made")?,
-            positions: positions.create().context("the client that asks for positions could not be made")?,
+            producer: producer
+                .create()
+                .context("the plant's producer could not be made")?,
+            positions: positions
+                .create()
+                .context("the client that asks for positions could not be made")?,
             sent: vec![(0, 0); partitions],
             committed: vec![0; partitions],
             moved: Instant::now(),
@@ -61,10 +69,18 @@ impl Feed {
 
     /// Sends a record of the `number`-th series; all of a series go to one partition, as those of a keyed producer do. Gives
     /// its partition and offset.
-    pub(super) fn send(&mut self, number: usize, key: &str, payload: &[u8]) -> anyhow::Result<(i32, i64)> {
+    pub(super) fn send(
+        &mut self,
+        number: usize,
+        key: &str,
+        payload: &[u8],
+    ) -> anyhow::Result<(i32, i64)> {
         let index = number % self.sent.len();
         let partition = i32::try_from(index)?;
-        let mut record = BaseRecord::to(&self.topic).key(key).payload(payload).partition(partition);
+        let mut record = BaseRecord::to(&self.topic)
+            .key(key)
+            .payload(payload)
+            .partition(partition);
         while let Err((error, refused)) = self.producer.send(record) {
             if error != KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) {
                 return Err(error).context("the plant could not send");
@@ -73,7 +89,9 @@ impl Feed {
             record = refused;
         }
         self.producer.poll(Duration::ZERO);
-        let Some((records, bytes)) = self.sent.get_mut(index) else { bail!("the topic has no partition {index}") };
+        let Some((records, bytes)) = self.sent.get_mut(index) else {
+            bail!("the topic has no partition {index}")
+        };
         let offset = *records;
         *records += 1;
         *bytes += payload.len() as i64;
@@ -83,7 +101,9 @@ impl Feed {
     /// Records that the daemon refused.
     pub(super) fn dead_letters(&self) -> anyhow::Result<i64> {
         let count = |partition| {
-            let ends = self.positions.fetch_watermarks(&self.dead_letters, partition, REQUEST_TIMEOUT);
+            let ends =
+                self.positions
+                    .fetch_watermarks(&self.dead_letters, partition, REQUEST_TIMEOUT);
             Ok(ends.context("the dead letters could not be counted")?.1)
         };
         (0..PARTITIONS).map(count).sum()
@@ -91,16 +111,21 @@ impl Feed {
 
     /// Records that the daemon has not committed, by what was known last.
     pub(super) fn backlog(&self) -> u64 {
-        let behind = |((sent, _), committed): (&(i64, i64), &i64)| u64::try_from(sent - committed).unwrap_or(0);
+        let behind = |((sent, _), committed): (&(i64, i64), &i64)| {
+            u64::try_from(sent - committed).unwrap_or(0)
+        };
         self.sent.iter().zip(&self.committed).map(behind).sum()
     }
 
     /// Whether every partition may take another step. Records are of one size within a few bytes.
     pub(super) fn has_room(&self) -> bool {
-        self.sent.iter().zip(&self.committed).all(|(&(records, bytes), &committed)| {
-            let size = bytes / records.max(1);
-            (records - committed) * size < BACKLOG_BYTES_MAX
-        })
+        self.sent
+            .iter()
+            .zip(&self.committed)
+            .all(|(&(records, bytes), &committed)| {
+                let size = bytes / records.max(1);
+                (records - committed) * size < BACKLOG_BYTES_MAX
+            })
     }
 
     /// Waits a moment and looks up how far the daemon has come.
@@ -113,10 +138,15 @@ impl Feed {
         for partition in 0..PARTITIONS {
             asked.add_partition(&self.topic, partition);
         }
-        let found = self.positions.committed_offsets(asked, REQUEST_TIMEOUT).context("no committed positions")?;
+        let found = self
+            .positions
+            .committed_offsets(asked, REQUEST_TIMEOUT)
+            .context("no committed positions")?;
         let before = self.backlog();
         for element in found.elements() {
-            let known = usize::try_from(element.partition()).ok().and_then(|index| self.committed.get_mut(index));
+            let known = usize::try_from(element.partition())
+                .ok()
+                .and_then(|index| self.committed.get_mut(index));
             if let (Offset::Offset(offset), Some(known)) = (element.offset(), known) {
                 *known = offset;
             }
@@ -124,7 +154,10 @@ impl Feed {
         if self.backlog() < before || before == 0 {
             self.moved = Instant::now();
         } else if self.moved.elapsed() > STALL_MAX {
-            bail!("the daemon has not committed anything for {} s: see its log with --log info", STALL_MAX.as_secs());
+            bail!(
+                "the daemon has not committed anything for {} s: see its log with --log info",
+                STALL_MAX.as_secs()
+            );
         }
         Ok(())
     }
@@ -133,6 +166,7 @@ impl Feed {
 impl Drop for Feed {
     fn drop(&mut self) {
         // What is still queued after an early end is nobody's any more.
-        self.producer.purge(rdkafka::producer::PurgeConfig::default().queue().inflight());
+        self.producer
+            .purge(rdkafka::producer::PurgeConfig::default().queue().inflight());
     }
 }

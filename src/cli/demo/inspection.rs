@@ -70,7 +70,13 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     let mut stage = Stage::start(args, "surfaces", overrides(args.seed))?;
     let (stop, screen) = (&*stage.stop, &stage.screen);
     let feed = Feed::new(&stage.settings, &stage.topics)?;
-    let mut line = Line { feed, seed: args.seed.into(), next: 0, stop, screen };
+    let mut line = Line {
+        feed,
+        seed: args.seed.into(),
+        next: 0,
+        stop,
+        screen,
+    };
     let began = line.learn(&mut stage.daemon)?;
     let (bundle, training) = stage.daemon.await_model(screen, stop, began)?;
     let live = Instant::now();
@@ -115,10 +121,15 @@ impl Line<'_> {
         let camera = self.next as usize % CAMERAS;
         self.next += 1;
         let side = SIDE as u32;
-        let grey = GrayImage::from_raw(side, side, surface.pixels.clone()).context("a picture has its size")?;
+        let grey = GrayImage::from_raw(side, side, surface.pixels.clone())
+            .context("a picture has its size")?;
         let mut file = Cursor::new(Vec::new());
         grey.write_to(&mut file, ImageFormat::Png)?;
-        let at = self.feed.send(camera, &format!("camera-{}", camera + 1), &file.into_inner())?;
+        let at = self.feed.send(
+            camera,
+            &format!("camera-{}", camera + 1),
+            &file.into_inner(),
+        )?;
         while !self.feed.has_room() {
             self.feed.wait()?;
         }
@@ -139,7 +150,10 @@ impl Line<'_> {
             self.feed.wait()?;
             std::thread::sleep(ASK_EVERY);
         }
-        self.screen.done("learning", &format!("{LEARNED} pictures of {SIDE} x {SIDE} pixels from {CAMERAS} cameras"));
+        self.screen.done(
+            "learning",
+            &format!("{LEARNED} pictures of {SIDE} x {SIDE} pixels from {CAMERAS} cameras"),
+        );
         Ok(Instant::now())
     }
 
@@ -163,7 +177,10 @@ impl Line<'_> {
                 }
             }
             daemon.phase()?;
-            self.screen.progress((sent.len() as u64).saturating_sub(self.feed.backlog()), "pictures".into());
+            self.screen.progress(
+                (sent.len() as u64).saturating_sub(self.feed.backlog()),
+                "pictures".into(),
+            );
         }
         while self.feed.backlog() > 0 {
             self.feed.wait()?;
@@ -175,12 +192,21 @@ impl Line<'_> {
 fn counts(sent: &Sent, alerts: &[Alert]) -> BTreeMap<&'static str, Count> {
     let mut found: BTreeMap<&'static str, Count> = BTreeMap::new();
     for (defect, _) in sent.values() {
-        found.entry(defect.map_or("good", DefectKind::name)).or_default().pictures += 1;
+        found
+            .entry(defect.map_or("good", DefectKind::name))
+            .or_default()
+            .pictures += 1;
     }
-    let opened = |alert: &&Alert| alert.kind == AlertKind::Anomaly && alert.event == AlertEvent::Open;
+    let opened =
+        |alert: &&Alert| alert.kind == AlertKind::Anomaly && alert.event == AlertEvent::Open;
     for alert in alerts.iter().filter(opened) {
-        let Some((defect, surface)) = sent.get(&(alert.position.partition, alert.position.offset)) else { continue };
-        let count = found.entry(defect.map_or("good", DefectKind::name)).or_default();
+        let Some((defect, surface)) = sent.get(&(alert.position.partition, alert.position.offset))
+        else {
+            continue;
+        };
+        let count = found
+            .entry(defect.map_or("good", DefectKind::name))
+            .or_default();
         count.alerts += 1;
         count.located += usize::from(alert.regions.first().is_some_and(|region| {
             region.any(|x, y| surface.defective.get(y as usize * SIDE + x as usize) == Some(&true))
@@ -190,13 +216,33 @@ fn counts(sent: &Sent, alerts: &[Alert]) -> BTreeMap<&'static str, Count> {
 }
 
 fn show(summary: &Summary) {
-    let mut table = table(["pictures with", "pictures", "alerts", "first region on the defect"]);
+    let mut table = table([
+        "pictures with",
+        "pictures",
+        "alerts",
+        "first region on the defect",
+    ]);
     for (name, count) in &summary.found {
-        let located = if *name == "good" { "-".to_owned() } else { format!("{} of {}", count.located, count.alerts) };
-        table.add_row([(*name).to_owned(), count.pictures.to_string(), count.alerts.to_string(), located]);
+        let located = if *name == "good" {
+            "-".to_owned()
+        } else {
+            format!("{} of {}", count.located, count.alerts)
+        };
+        table.add_row([
+            (*name).to_owned(),
+            count.pictures.to_string(),
+            count.alerts.to_string(),
+            located,
+        ]);
     }
     println!("\n{table}");
-    let defects = || summary.found.iter().filter(|(name, _)| **name != "good").map(|(_, count)| count);
+    let defects = || {
+        summary
+            .found
+            .iter()
+            .filter(|(name, _)| **name != "good")
+            .map(|(_, count)| count)
+    };
     let of = |part: fn(&Count) -> usize| defects().map(part).sum::<usize>();
     println!(
         "{} of {} defects caught, {} false alarms on {} good pictures; {} dead letters; {:.1} pictures/s",

@@ -117,7 +117,10 @@ impl<'a> Plant<'a> {
             match daemon.phase()? {
                 Phase::Starting => {}
                 Phase::Learning { records, .. } => {
-                    self.screen.progress(records, format!("records; {} simulated", clock(self.plan, steps)));
+                    self.screen.progress(
+                        records,
+                        format!("records; {} simulated", clock(self.plan, steps)),
+                    );
                     missing = all_read && records < wanted;
                     if missing && steps >= self.plan.steps {
                         bail!(
@@ -128,7 +131,13 @@ impl<'a> Plant<'a> {
                 Phase::Training | Phase::Live { .. } => break,
             }
         }
-        self.screen.done("learning", &format!("{wanted} records of {pumps} pumps, {}", clock(self.plan, steps)));
+        self.screen.done(
+            "learning",
+            &format!(
+                "{wanted} records of {pumps} pumps, {}",
+                clock(self.plan, steps)
+            ),
+        );
         Ok((steps, Instant::now()))
     }
 
@@ -163,7 +172,13 @@ impl<'a> Plant<'a> {
                 daemon.phase()?;
                 let done = ((steps - first) * pumps).saturating_sub(self.feed.backlog());
                 let rate = done as f64 / started.elapsed().as_secs_f64();
-                self.screen.progress(done, format!("records, {rate:.0}/s; {} simulated", clock(self.plan, steps)));
+                self.screen.progress(
+                    done,
+                    format!(
+                        "records, {rate:.0}/s; {} simulated",
+                        clock(self.plan, steps)
+                    ),
+                );
             }
         }
     }

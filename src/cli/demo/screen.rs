@@ -50,7 +50,8 @@ impl Screen {
 
     /// Starts a new bar.
     pub(super) fn begin(&self, prefix: &'static str, length: u64) {
-        if let Ok(style) = ProgressStyle::with_template("{prefix:>9} [{bar:30}] {pos}/{len} {msg}") {
+        if let Ok(style) = ProgressStyle::with_template("{prefix:>9} [{bar:30}] {pos}/{len} {msg}")
+        {
             self.bar.set_style(style.progress_chars("=> "));
         }
         self.bar.disable_steady_tick();
@@ -88,7 +89,11 @@ impl Screen {
     }
 
     fn paint(&self, code: &str, text: &str) -> String {
-        if self.coloured { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        if self.coloured {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
     }
 }
 

@@ -15,7 +15,11 @@ use crate::sim::report::{Line, Outcome, Report, Rules, Truth};
 
 /// Prints the summary, and writes the files that were asked for.
 pub(super) fn show(args: &Args, plan: &Plan, run: &Run, alerts: &[Alert]) -> anyhow::Result<()> {
-    let truth: Vec<Truth> = plan.faults.iter().map(|fault| Truth::of(fault, &plan.fleet)).collect();
+    let truth: Vec<Truth> = plan
+        .faults
+        .iter()
+        .map(|fault| Truth::of(fault, &plan.fleet))
+        .collect();
     let period = plan.fleet.period;
     let rules = Rules {
         pumps: plan.fleet.pumps,
@@ -30,11 +34,13 @@ pub(super) fn show(args: &Args, plan: &Plan, run: &Run, alerts: &[Alert]) -> any
     println!("{}", costs(plan, run, alerts));
     if let Some(path) = &args.json {
         let text = serde_json::to_string_pretty(&summary(args, plan, run, alerts, &report))?;
-        fs::write(path, text + "\n").with_context(|| format!("{} cannot be written", path.display()))?;
+        fs::write(path, text + "\n")
+            .with_context(|| format!("{} cannot be written", path.display()))?;
         println!("summary in {}", path.display());
     }
     if let Some(path) = &args.alerts {
-        write_alerts(path, alerts).with_context(|| format!("{} cannot be written", path.display()))?;
+        write_alerts(path, alerts)
+            .with_context(|| format!("{} cannot be written", path.display()))?;
         println!("{} alert events in {}", alerts.len(), path.display());
     }
     Ok(())
@@ -54,11 +60,16 @@ fn rate(run: &Run) -> f64 {
 }
 
 fn simulated(steps: u64, plan: &Plan) -> Duration {
-    plan.fleet.period.saturating_mul(u32::try_from(steps).unwrap_or(u32::MAX))
+    plan.fleet
+        .period
+        .saturating_mul(u32::try_from(steps).unwrap_or(u32::MAX))
 }
 
 fn openings(alerts: &[Alert]) -> usize {
-    alerts.iter().filter(|alert| alert.event == AlertEvent::Open).count()
+    alerts
+        .iter()
+        .filter(|alert| alert.event == AlertEvent::Open)
+        .count()
 }
 
 fn costs(plan: &Plan, run: &Run, alerts: &[Alert]) -> String {

@@ -35,7 +35,9 @@ pub(super) fn categories(input: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let found = entries(input, is_one)?;
     if found.is_empty() {
         let input = input.display();
-        bail!("{input} has no folder test: train/good, test/good and test/DEFECT are due, there or one folder deeper");
+        bail!(
+            "{input} has no folder test: train/good, test/good and test/DEFECT are due, there or one folder deeper"
+        );
     }
     Ok(found)
 }
@@ -55,7 +57,10 @@ pub(super) fn judge(args: &Args, folder: &Path) -> anyhow::Result<Sequence> {
         None => stream_of_images(&args.config, preset(args))?,
     };
     if configured.image.is_none() {
-        bail!("stream {} has no images: its record.format is \"json\"", configured.name);
+        bail!(
+            "stream {} has no images: its record.format is \"json\"",
+            configured.name
+        );
     }
     let stream = Arc::new(stream_of_files(configured));
     let cases = cases(folder)?;
@@ -68,13 +73,16 @@ pub(super) fn judge(args: &Args, folder: &Path) -> anyhow::Result<Sequence> {
     };
     let mut pipeline = Pipeline::new(stream.clone(), Some(bundle))?;
     let mut sequence = Sequence {
-        threshold: pipeline.calibrated_threshold().context("no threshold without a bundle")?,
+        threshold: pipeline
+            .calibrated_threshold()
+            .context("no threshold without a bundle")?,
         independent: true,
         located: Some(Located::default()),
         ..Sequence::default()
     };
     let bar = ProgressBar::new(cases.len() as u64);
-    if let Ok(style) = ProgressStyle::with_template("judging [{wide_bar}] image {pos}/{len} {eta}") {
+    if let Ok(style) = ProgressStyle::with_template("judging [{wide_bar}] image {pos}/{len} {eta}")
+    {
         bar.set_style(style);
     }
     for (number, part) in cases.chunks(IMAGES).enumerate() {
@@ -113,11 +121,20 @@ fn learned(stream: &Arc<Stream>, folder: &Path) -> anyhow::Result<Vec<TrainingRo
 fn cases(folder: &Path) -> anyhow::Result<Vec<Case>> {
     let mut cases = Vec::new();
     for class in entries(&folder.join("test"), Path::is_dir)? {
-        let name = class.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        let name = class
+            .file_name()
+            .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         for path in in_folder(&class)? {
             let stem = series_of(&path);
-            let mask = folder.join("ground_truth").join(&name).join(format!("{stem}_mask.png"));
-            cases.push(Case { path, class: name.clone(), mask: mask.is_file().then_some(mask) });
+            let mask = folder
+                .join("ground_truth")
+                .join(&name)
+                .join(format!("{stem}_mask.png"));
+            cases.push(Case {
+                path,
+                class: name.clone(),
+                mask: mask.is_file().then_some(mask),
+            });
         }
     }
     Ok(cases)
@@ -130,25 +147,38 @@ fn add(
     pipeline: &mut Pipeline,
     stream: &Stream,
 ) -> anyhow::Result<()> {
-    let read = |case: &Case| fs::read(&case.path).with_context(|| format!("{} cannot be read", case.path.display()));
+    let read = |case: &Case| {
+        fs::read(&case.path).with_context(|| format!("{} cannot be read", case.path.display()))
+    };
     let files = cases.iter().map(read).collect::<anyhow::Result<Vec<_>>>()?;
     // Each is a series of its own: none changes the threshold of the next.
-    let names: Vec<String> = (0..cases.len()).map(|at| format!("image-{:09}", first + at)).collect();
+    let names: Vec<String> = (0..cases.len())
+        .map(|at| format!("image-{:09}", first + at))
+        .collect();
     let messages: Vec<Message<'_>> = names
         .iter()
         .zip(&files)
         .enumerate()
-        .map(|(at, (name, file))| Message { payload: Some(file), ..message(name, first + at) })
+        .map(|(at, (name, file))| Message {
+            payload: Some(file),
+            ..message(name, first + at)
+        })
         .collect();
     let mut table = SeriesTable::new(stream.record.max_series);
     let done = pipeline.run_file(&messages, &mut table, &mut |_, _| None)?;
     if let Some(rejected) = done.rejected.first() {
-        bail!("{}: {}", cases[rejected.message].path.display(), rejected.detail);
+        bail!(
+            "{}: {}",
+            cases[rejected.message].path.display(),
+            rejected.detail
+        );
     }
     for ((case, outcome), name) in cases.iter().zip(&done.outcomes).zip(&names) {
         let anomalous = case.class != "good";
         sequence.times.push(outcome.time);
-        sequence.scores.push(outcome.scored.as_ref().map(|scored| scored.score));
+        sequence
+            .scores
+            .push(outcome.scored.as_ref().map(|scored| scored.score));
         sequence.adaptive.push(outcome.threshold);
         sequence.alerting.push(outcome.alerting);
         sequence.labels.push(anomalous);
@@ -159,21 +189,38 @@ fn add(
 
 /// Holds the highest region of an alert against the mask of the defect, and keeps the heat map.
 fn point_at(sequence: &mut Sequence, case: &Case, series: &str, done: &Done) -> anyhow::Result<()> {
-    let Some(alert) = done.alerts.iter().find(|alert| alert.series == series) else { return Ok(()) };
-    if let (Some(region), Some(mask), Some(located)) = (alert.regions.first(), &case.mask, &mut sequence.located) {
+    let Some(alert) = done.alerts.iter().find(|alert| alert.series == series) else {
+        return Ok(());
+    };
+    if let (Some(region), Some(mask), Some(located)) =
+        (alert.regions.first(), &case.mask, &mut sequence.located)
+    {
         located.caught += 1;
         located.overlapping += usize::from(overlaps(region, mask)?);
     }
     if let Some((_, png)) = done.heat_maps.iter().find(|(id, _)| *id == alert.id) {
-        let (name, score) = (format!("{}/{}", case.class, series_of(&case.path)), alert.score.unwrap_or_default());
-        sequence.pictures.push(Picture { name, score, anomalous: case.class != "good", png: png.clone() });
+        let (name, score) = (
+            format!("{}/{}", case.class, series_of(&case.path)),
+            alert.score.unwrap_or_default(),
+        );
+        sequence.pictures.push(Picture {
+            name,
+            score,
+            anomalous: case.class != "good",
+            png: png.clone(),
+        });
     }
     Ok(())
 }
 
 fn overlaps(region: &Region, mask: &Path) -> anyhow::Result<bool> {
-    let mask = image::open(mask).with_context(|| format!("{} cannot be read", mask.display()))?.to_luma8();
-    Ok(region.any(|x, y| mask.get_pixel_checked(x, y).is_some_and(|pixel| pixel.0[0] > 0)))
+    let mask = image::open(mask)
+        .with_context(|| format!("{} cannot be read", mask.display()))?
+        .to_luma8();
+    Ok(region.any(|x, y| {
+        mask.get_pixel_checked(x, y)
+            .is_some_and(|pixel| pixel.0[0] > 0)
+    }))
 }
 
 /// What flags of tables have no meaning for images.

@@ -19,19 +19,38 @@ pub(super) fn judge(args: &Args, path: &Path, labels: &[bool]) -> anyhow::Result
         Some(name) => args.config.stream(Some(name))?,
         None => stream_of_fields(&args.config, &input.fields(path)?, Vec::new())?,
     };
-    let mut run = FileRun::open(path, &input, stream, args.stream.is_some(), args.bundle.as_deref(), args.train_rows)?;
+    let mut run = FileRun::open(
+        path,
+        &input,
+        stream,
+        args.stream.is_some(),
+        args.bundle.as_deref(),
+        args.train_rows,
+    )?;
     let mut found: BTreeMap<Arc<str>, Sequence> = BTreeMap::new();
     while let Some(chunk) = run.next()? {
-        let Some(threshold) = run.pipeline.calibrated_threshold() else { continue };
+        let Some(threshold) = run.pipeline.calibrated_threshold() else {
+            continue;
+        };
         let first = run.rows - chunk.rows;
         for outcome in &chunk.done.outcomes {
             let row = first + outcome.message;
-            let Some(&label) = labels.get(row) else { bail!("it has fewer labels than rows: row {row} has none") };
-            add(found.entry(outcome.series.clone()).or_default(), outcome, threshold, label);
+            let Some(&label) = labels.get(row) else {
+                bail!("it has fewer labels than rows: row {row} has none")
+            };
+            add(
+                found.entry(outcome.series.clone()).or_default(),
+                outcome,
+                threshold,
+                label,
+            );
         }
     }
     if found.is_empty() {
-        bail!("{} rows: nothing is left to be judged after those that are learned from; lower --train-rows", run.rows);
+        bail!(
+            "{} rows: nothing is left to be judged after those that are learned from; lower --train-rows",
+            run.rows
+        );
     }
     Ok(found.into_values().collect())
 }
@@ -40,7 +59,9 @@ fn add(sequence: &mut Sequence, outcome: &Outcome, threshold: f64, label: bool) 
     sequence.name = outcome.series.to_string();
     sequence.threshold = threshold;
     sequence.times.push(outcome.time);
-    sequence.scores.push(outcome.scored.as_ref().map(|scored| scored.score));
+    sequence
+        .scores
+        .push(outcome.scored.as_ref().map(|scored| scored.score));
     sequence.adaptive.push(outcome.threshold);
     sequence.alerting.push(outcome.alerting);
     sequence.labels.push(label);

@@ -30,24 +30,55 @@ pub(super) fn judge(args: &Args, path: &Path, labels: &[bool]) -> anyhow::Result
     let courses = read(args, path)?;
     let width = courses.first().map_or(0, Vec::len);
     let wanted = args.train_normal.unwrap_or(0);
-    let normal: Vec<usize> = (0..courses.len()).filter(|&row| !labels[row]).take(wanted).collect();
+    let normal: Vec<usize> = (0..courses.len())
+        .filter(|&row| !labels[row])
+        .take(wanted)
+        .collect();
     if normal.len() < wanted {
-        bail!("it has {} normal rows, fewer than --train-normal {wanted}", normal.len());
+        bail!(
+            "it has {} normal rows, fewer than --train-normal {wanted}",
+            normal.len()
+        );
     }
-    let stream = Arc::new(stream_of_fields(&args.config, &["value".to_owned()], preset(args, width, wanted))?);
+    let stream = Arc::new(stream_of_fields(
+        &args.config,
+        &["value".to_owned()],
+        preset(args, width, wanted),
+    )?);
     if stream.window > width {
-        bail!("its rows have {width} readings, fewer than the window of {}", stream.window);
+        bail!(
+            "its rows have {width} readings, fewer than the window of {}",
+            stream.window
+        );
     }
-    let set = TrainingSet::new(normal.iter().flat_map(|&row| training_rows(row, &courses[row])));
-    let mut pipeline = Pipeline::new(stream.clone(), Some(learn_with_bar(&stream, &set, "training")?))?;
-    let judged: Vec<usize> = (0..courses.len()).filter(|row| normal.binary_search(row).is_err()).collect();
+    let set = TrainingSet::new(
+        normal
+            .iter()
+            .flat_map(|&row| training_rows(row, &courses[row])),
+    );
+    let mut pipeline = Pipeline::new(
+        stream.clone(),
+        Some(learn_with_bar(&stream, &set, "training")?),
+    )?;
+    let judged: Vec<usize> = (0..courses.len())
+        .filter(|row| normal.binary_search(row).is_err())
+        .collect();
     let mut sequence = Sequence {
-        threshold: pipeline.calibrated_threshold().context("no threshold without a bundle")?,
+        threshold: pipeline
+            .calibrated_threshold()
+            .context("no threshold without a bundle")?,
         independent: true,
         ..Sequence::default()
     };
     for part in judged.chunks(COURSES) {
-        add(&mut sequence, part, &courses, labels, &mut pipeline, &stream)?;
+        add(
+            &mut sequence,
+            part,
+            &courses,
+            labels,
+            &mut pipeline,
+            &stream,
+        )?;
     }
     Ok(sequence)
 }
@@ -58,7 +89,10 @@ fn preset(args: &Args, width: usize, rows: usize) -> Vec<String> {
     let mut preset = vec![
         format!("defaults.window={width}"),
         format!("defaults.stride={width}"),
-        format!("defaults.training.records={}", (rows * width).clamp(64, 1_000_000)),
+        format!(
+            "defaults.training.records={}",
+            (rows * width).clamp(64, 1_000_000)
+        ),
         format!("defaults.threshold.level={level}"),
     ];
     let fixed = [
@@ -82,19 +116,33 @@ fn preset(args: &Args, width: usize, rows: usize) -> Vec<String> {
 fn read(args: &Args, path: &Path) -> anyhow::Result<Vec<Vec<f64>>> {
     let input = args.input_args.ignoring(&args.label);
     let names = input.fields(path)?;
-    let mut reader = csv::ReaderBuilder::new().delimiter(input.delimiter()).from_path(path)?;
+    let mut reader = csv::ReaderBuilder::new()
+        .delimiter(input.delimiter())
+        .from_path(path)?;
     let header = reader.headers()?.clone();
-    let columns: Vec<usize> =
-        names.iter().filter_map(|name| header.iter().position(|column| column.trim() == name)).collect();
+    let columns: Vec<usize> = names
+        .iter()
+        .filter_map(|name| header.iter().position(|column| column.trim() == name))
+        .collect();
     let mut courses = Vec::new();
     for (row, cells) in reader.records().enumerate() {
         let cells = cells?;
         let number = |&column: &usize| {
             let cell = cells.get(column).unwrap_or_default().trim();
             let value = cell.parse::<f64>().ok().filter(|value| value.is_finite());
-            value.with_context(|| format!("row {row}, column {:?} holds {cell:?}, which is no number", &header[column]))
+            value.with_context(|| {
+                format!(
+                    "row {row}, column {:?} holds {cell:?}, which is no number",
+                    &header[column]
+                )
+            })
         };
-        courses.push(columns.iter().map(number).collect::<anyhow::Result<Vec<f64>>>()?);
+        courses.push(
+            columns
+                .iter()
+                .map(number)
+                .collect::<anyhow::Result<Vec<f64>>>()?,
+        );
     }
     Ok(courses)
 }
@@ -111,12 +159,15 @@ fn training_rows(row: usize, course: &[f64]) -> impl Iterator<Item = TrainingRow
     let width = course.len();
     // The order of the names is that of the rows.
     let name = format!("row-{row:09}");
-    course.iter().enumerate().map(move |(at, &value)| TrainingRow {
-        series: name.clone(),
-        time: time(row, width, at),
-        values: vec![value],
-        image: None,
-    })
+    course
+        .iter()
+        .enumerate()
+        .map(move |(at, &value)| TrainingRow {
+            series: name.clone(),
+            time: time(row, width, at),
+            values: vec![value],
+            image: None,
+        })
 }
 
 /// Judges some courses; a course's score is that of its last window.
@@ -133,7 +184,13 @@ fn add(
         for (at, &value) in courses[row].iter().enumerate() {
             let (message, time) = (batch.records.len(), time(row, courses[row].len(), at));
             let series = Cow::Owned(series(row));
-            batch.records.push(Record { message, partition: 0, offset: message as i64, series, time });
+            batch.records.push(Record {
+                message,
+                partition: 0,
+                offset: message as i64,
+                series,
+                time,
+            });
             batch.values.push(value);
         }
     }

@@ -8,13 +8,25 @@ use crate::retrain::verdict::Verdict;
 pub(super) fn diff(registry: &Registry, stream: &str, ids: &[String; 2]) -> anyhow::Result<()> {
     let mut table = table(["", ids[0].as_str(), ids[1].as_str()]);
     let [a, b] = ids.each_ref().map(|id| -> anyhow::Result<_> {
-        Ok(facts(&registry.load(stream, id)?.manifest, Verdict::read(registry, stream, id)?.as_ref()))
+        Ok(facts(
+            &registry.load(stream, id)?.manifest,
+            Verdict::read(registry, stream, id)?.as_ref(),
+        ))
     });
     let (a, b) = (a?, b?);
     let mut names: Vec<&String> = a.iter().map(|(name, _)| name).collect();
-    names.extend(b.iter().map(|(name, _)| name).filter(|name| !a.iter().any(|(other, _)| other == *name)));
+    names.extend(
+        b.iter()
+            .map(|(name, _)| name)
+            .filter(|name| !a.iter().any(|(other, _)| other == *name)),
+    );
     for name in names {
-        let of = |facts: &[(String, String)]| facts.iter().find(|(n, _)| n == name).map_or("-".into(), |f| f.1.clone());
+        let of = |facts: &[(String, String)]| {
+            facts
+                .iter()
+                .find(|(n, _)| n == name)
+                .map_or("-".into(), |f| f.1.clone())
+        };
         if of(&a) != of(&b) {
             table.add_row([name.clone(), of(&a), of(&b)]);
         }
@@ -33,21 +45,63 @@ fn facts(m: &Manifest, verdict: Option<&Verdict>) -> Vec<(String, String)> {
         ("window".to_owned(), m.shape.window.to_string()),
         ("hidden".to_owned(), format!("{:?}", m.shape.hidden)),
         ("latent".to_owned(), m.shape.latent.to_string()),
-        ("fields".to_owned(), m.origin.fields.iter().map(|f| f.name.as_str()).collect::<Vec<_>>().join(", ")),
-        ("training".to_owned(), serde_json::to_string(&m.origin.training).unwrap_or_default()),
+        (
+            "fields".to_owned(),
+            m.origin
+                .fields
+                .iter()
+                .map(|f| f.name.as_str())
+                .collect::<Vec<_>>()
+                .join(", "),
+        ),
+        (
+            "training".to_owned(),
+            serde_json::to_string(&m.origin.training).unwrap_or_default(),
+        ),
         ("windows learned from".to_owned(), m.origin.rows.to_string()),
-        ("learned from".to_owned(), times().map(|s| s.from).min().map_or("-".into(), |time| time.to_string())),
-        ("learned until".to_owned(), times().map(|s| s.until).max().map_or("-".into(), |time| time.to_string())),
-        ("error, learned".to_owned(), format!("{:.4}", m.origin.metrics.train_loss)),
-        ("error, held out".to_owned(), m.origin.metrics.holdout_loss.map_or("-".into(), |loss| format!("{loss:.4}"))),
+        (
+            "learned from".to_owned(),
+            times()
+                .map(|s| s.from)
+                .min()
+                .map_or("-".into(), |time| time.to_string()),
+        ),
+        (
+            "learned until".to_owned(),
+            times()
+                .map(|s| s.until)
+                .max()
+                .map_or("-".into(), |time| time.to_string()),
+        ),
+        (
+            "error, learned".to_owned(),
+            format!("{:.4}", m.origin.metrics.train_loss),
+        ),
+        (
+            "error, held out".to_owned(),
+            m.origin
+                .metrics
+                .holdout_loss
+                .map_or("-".into(), |loss| format!("{loss:.4}")),
+        ),
     ];
     if let Some(verdict) = verdict {
         for test in &verdict.tests {
-            facts.push((test.name.as_str().replace('_', " "), format!("{:.4}", test.challenger)));
+            facts.push((
+                test.name.as_str().replace('_', " "),
+                format!("{:.4}", test.challenger),
+            ));
         }
         for s in &verdict.sensitivity {
             let smallest = s.smallest.map_or("none".into(), |size| size.to_string());
-            facts.push((format!("smallest {} of {}", s.kind.as_str().replace('_', " "), s.field), smallest));
+            facts.push((
+                format!(
+                    "smallest {} of {}",
+                    s.kind.as_str().replace('_', " "),
+                    s.field
+                ),
+                smallest,
+            ));
         }
     }
     facts

@@ -21,7 +21,10 @@ pub(super) fn show(registry: &Registry, stream: &str, id: &str, json: bool) -> a
     }
     print!("{}", describe(&bundle));
     for range in learned_from(&bundle.manifest, &registry.marked(stream)?) {
-        println!("marked     {ATE_MARKED}: series {}, {} to {}", range.series, range.from, range.until);
+        println!(
+            "marked     {ATE_MARKED}: series {}, {} to {}",
+            range.series, range.from, range.until
+        );
     }
     match &verdict {
         None => println!("proof      none: it was the first one, or made by hand"),
@@ -34,12 +37,30 @@ fn describe(bundle: &Bundle) -> String {
     let m = &bundle.manifest;
     let times = || m.origin.learned_from.iter();
     let series: BTreeSet<&str> = times().map(|segment| segment.series.as_str()).collect();
-    let span = times().map(|s| s.from).min().zip(times().map(|s| s.until).max());
-    let span = span.map_or(String::new(), |(from, until)| format!(", {from} to {until}"));
-    let loss = m.origin.metrics.holdout_loss.map_or("-".into(), |loss| format!("{loss:.4}"));
+    let span = times()
+        .map(|s| s.from)
+        .min()
+        .zip(times().map(|s| s.until).max());
+    let span = span.map_or(String::new(), |(from, until)| {
+        format!(", {from} to {until}")
+    });
+    let loss = m
+        .origin
+        .metrics
+        .holdout_loss
+        .map_or("-".into(), |loss| format!("{loss:.4}"));
     let (input, units) = match m.shape.tile {
-        0 => (format!("window {}, {} fields", m.shape.window, m.shape.fields), "windows"),
-        side => (format!("tiles of {side} x {side} pixels, {} channels", m.shape.channels()), "images"),
+        0 => (
+            format!("window {}, {} fields", m.shape.window, m.shape.fields),
+            "windows",
+        ),
+        side => (
+            format!(
+                "tiles of {side} x {side} pixels, {} channels",
+                m.shape.channels()
+            ),
+            "images",
+        ),
     };
     format!(
         "bundle     {}\nkind       {}, {input}, code of {}, seed {}\nlearned    {} {units} of {} series{span}\n\
@@ -58,7 +79,10 @@ fn describe(bundle: &Bundle) -> String {
 
 fn print_verdict(verdict: &Verdict) {
     let outcome = if verdict.passed { "passed" } else { "failed" };
-    println!("proof      {outcome}, against {}, trained for {}", verdict.champion, verdict.reason);
+    println!(
+        "proof      {outcome}, against {}, trained for {}",
+        verdict.champion, verdict.reason
+    );
     for test in &verdict.tests {
         let mark = if test.passed { "passed" } else { "FAILED" };
         println!("  {mark}   {:17} {}", test.name.as_str(), test.says);
@@ -80,7 +104,10 @@ fn sensitivity(verdict: &Verdict) -> Table {
     let mut table = table(std::iter::once("field".to_owned()).chain(kinds));
     let mut fields: BTreeMap<&str, BTreeMap<Kind, Option<f64>>> = BTreeMap::new();
     for found in &verdict.sensitivity {
-        fields.entry(&found.field).or_default().insert(found.kind, found.smallest);
+        fields
+            .entry(&found.field)
+            .or_default()
+            .insert(found.kind, found.smallest);
     }
     for (field, found) in fields {
         let cell = |kind: &Kind| match (found.get(kind), kind.sizes().len()) {

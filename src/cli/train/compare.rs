@@ -47,17 +47,30 @@ pub(super) fn choose(stream: &Arc<Stream>, rows: &[TrainingRow]) -> anyhow::Resu
         );
     }
     let at = all.times.iter().copied().max().unwrap_or_default();
-    let case = Case { stream, all: &all, held_out: &held_out, confirmed: &[], reason: "compare", at };
+    let case = Case {
+        stream,
+        all: &all,
+        held_out: &held_out,
+        confirmed: &[],
+        reason: "compare",
+        at,
+    };
     let mut contenders = Vec::new();
     for kind in kinds(stream) {
-        contenders.push(contend(stream, kind, &learned, &held_out, &case).with_context(|| kind.as_str().to_owned())?);
+        contenders.push(
+            contend(stream, kind, &learned, &held_out, &case)
+                .with_context(|| kind.as_str().to_owned())?,
+        );
     }
     show(&contenders, held_out.len());
     let chosen = best(&contenders).context("no kind could be trained")?;
     println!(
         "{} is the cheapest kind that {} and catches no less than {:.0} points below the best",
         chosen.as_str(),
-        if contenders.iter().any(|contender| contender.measured.keeps_budget()) {
+        if contenders
+            .iter()
+            .any(|contender| contender.measured.keeps_budget())
+        {
             "keeps the alert budget"
         } else {
             "was tried (none keeps the budget)"
@@ -71,17 +84,41 @@ pub(super) fn choose(stream: &Arc<Stream>, rows: &[TrainingRow]) -> anyhow::Resu
 fn split(rows: &[TrainingRow]) -> (TrainingSet, TrainingSet, TrainingSet) {
     let mut times: Vec<_> = rows.iter().map(|row| row.time).collect();
     times.sort_unstable();
-    let cut = times.get((times.len() as f64 * (1.0 - HOLD_OUT)) as usize).copied().unwrap_or_default();
-    let of = |newest: bool| TrainingSet::new(rows.iter().filter(|row| (row.time >= cut) == newest).cloned());
+    let cut = times
+        .get((times.len() as f64 * (1.0 - HOLD_OUT)) as usize)
+        .copied()
+        .unwrap_or_default();
+    let of = |newest: bool| {
+        TrainingSet::new(
+            rows.iter()
+                .filter(|row| (row.time >= cut) == newest)
+                .cloned(),
+        )
+    };
     (TrainingSet::new(rows.iter().cloned()), of(false), of(true))
 }
 
 /// The kinds that the stream's window and fields, or its tiles, allow, the cheap ones first.
 fn kinds(stream: &Stream) -> Vec<ModelKind> {
     if let Some(format) = &stream.image {
-        let shape = |kind| ModelShape::of_tiles(&stream.with_kind(kind).model, format.tile, format.channels.count());
-        let spatial = [ModelKind::Linear, ModelKind::Conv2d, ModelKind::Vae2d, ModelKind::Unet, ModelKind::Torchscript];
-        return spatial.into_iter().filter(|&kind| shape(kind).validate().is_ok()).collect();
+        let shape = |kind| {
+            ModelShape::of_tiles(
+                &stream.with_kind(kind).model,
+                format.tile,
+                format.channels.count(),
+            )
+        };
+        let spatial = [
+            ModelKind::Linear,
+            ModelKind::Conv2d,
+            ModelKind::Vae2d,
+            ModelKind::Unet,
+            ModelKind::Torchscript,
+        ];
+        return spatial
+            .into_iter()
+            .filter(|&kind| shape(kind).validate().is_ok())
+            .collect();
     }
     let all = [
         ModelKind::Linear,
@@ -92,8 +129,16 @@ fn kinds(stream: &Stream) -> Vec<ModelKind> {
         ModelKind::Lstm,
         ModelKind::Torchscript,
     ];
-    let shape = |kind| ModelShape::of(&stream.with_kind(kind).model, stream.window, stream.record.fields.len());
-    all.into_iter().filter(|&kind| shape(kind).validate().is_ok()).collect()
+    let shape = |kind| {
+        ModelShape::of(
+            &stream.with_kind(kind).model,
+            stream.window,
+            stream.record.fields.len(),
+        )
+    };
+    all.into_iter()
+        .filter(|&kind| shape(kind).validate().is_ok())
+        .collect()
 }
 
 fn contend(
@@ -114,9 +159,16 @@ fn contend(
         calibration: bundle.calibration.clone(),
         model: from_weights(&bundle.manifest.shape, weights)?,
     };
-    let case = Case { stream: &own, ..*case };
+    let case = Case {
+        stream: &own,
+        ..*case
+    };
     let measured = case.measure(bundle, &mut || ControlFlow::Continue(()))?;
-    Ok(Contender { kind, measured, cost_us: cost_us(&own, timed, held_out)? })
+    Ok(Contender {
+        kind,
+        measured,
+        cost_us: cost_us(&own, timed, held_out)?,
+    })
 }
 
 fn cost_us(stream: &Stream, bundle: Bundle, held_out: &TrainingSet) -> anyhow::Result<f64> {
@@ -132,13 +184,28 @@ fn cost_us(stream: &Stream, bundle: Bundle, held_out: &TrainingSet) -> anyhow::R
 }
 
 fn show(contenders: &[Contender], held_out: usize) {
-    let mut table =
-        table(["kind", "held-out error", "injected faults caught", "false alarms (budget)", "cost a record"]);
-    for Contender { kind, measured, cost_us } in contenders {
+    let mut table = table([
+        "kind",
+        "held-out error",
+        "injected faults caught",
+        "false alarms (budget)",
+        "cost a record",
+    ]);
+    for Contender {
+        kind,
+        measured,
+        cost_us,
+    } in contenders
+    {
         table.add_row([
             kind.as_str().to_owned(),
             format!("{:.4}", measured.error),
-            format!("{} of {} ({:.0} %)", measured.caught, measured.asked, 100.0 * measured.caught_part()),
+            format!(
+                "{} of {} ({:.0} %)",
+                measured.caught,
+                measured.asked,
+                100.0 * measured.caught_part()
+            ),
             format!("{} ({:.2})", measured.alerts, measured.budgeted),
             format!("{cost_us:.1} us"),
         ]);
@@ -153,10 +220,20 @@ fn show(contenders: &[Contender], held_out: usize) {
 fn best(contenders: &[Contender]) -> Option<ModelKind> {
     let keeps = |contender: &&Contender| contender.measured.keeps_budget();
     let some_keep = contenders.iter().any(|contender| keeps(&contender));
-    let fit: Vec<&Contender> = contenders.iter().filter(|contender| !some_keep || keeps(contender)).collect();
-    let most = fit.iter().map(|contender| contender.measured.caught_part()).fold(0.0, f64::max);
-    let unbeaten = fit.into_iter().filter(|contender| contender.measured.caught_part() >= most - MARGIN);
-    unbeaten.min_by(|a, b| a.cost_us.total_cmp(&b.cost_us)).map(|contender| contender.kind)
+    let fit: Vec<&Contender> = contenders
+        .iter()
+        .filter(|contender| !some_keep || keeps(contender))
+        .collect();
+    let most = fit
+        .iter()
+        .map(|contender| contender.measured.caught_part())
+        .fold(0.0, f64::max);
+    let unbeaten = fit
+        .into_iter()
+        .filter(|contender| contender.measured.caught_part() >= most - MARGIN);
+    unbeaten
+        .min_by(|a, b| a.cost_us.total_cmp(&b.cost_us))
+        .map(|contender| contender.kind)
 }
 
 #[cfg(test)]
@@ -164,8 +241,19 @@ mod tests {
     use super::*;
 
     fn contender(kind: ModelKind, alerts: f64, caught: usize, cost_us: f64) -> Contender {
-        let measured = Measured { id: String::new(), error: 0.1, alerts, budgeted: 0.5, asked: 100, caught };
-        Contender { kind, measured, cost_us }
+        let measured = Measured {
+            id: String::new(),
+            error: 0.1,
+            alerts,
+            budgeted: 0.5,
+            asked: 100,
+            caught,
+        };
+        Contender {
+            kind,
+            measured,
+            cost_us,
+        }
     }
 
     #[test]
@@ -173,11 +261,27 @@ mod tests {
         let linear = |caught, alerts| contender(ModelKind::Linear, alerts, caught, 1.0);
         let dense = |caught, alerts| contender(ModelKind::Dense, alerts, caught, 2.0);
         let lstm = |caught, alerts| contender(ModelKind::Lstm, alerts, caught, 50.0);
-        assert_eq!(best(&[lstm(84, 0.0), dense(83, 0.0), linear(80, 0.0)]), Some(ModelKind::Linear));
-        assert_eq!(best(&[lstm(90, 0.0), dense(86, 0.0), linear(80, 0.0)]), Some(ModelKind::Dense));
-        assert_eq!(best(&[lstm(96, 0.0), dense(86, 0.0), linear(80, 0.0)]), Some(ModelKind::Lstm));
+        assert_eq!(
+            best(&[lstm(84, 0.0), dense(83, 0.0), linear(80, 0.0)]),
+            Some(ModelKind::Linear)
+        );
+        assert_eq!(
+            best(&[lstm(90, 0.0), dense(86, 0.0), linear(80, 0.0)]),
+            Some(ModelKind::Dense)
+        );
+        assert_eq!(
+            best(&[lstm(96, 0.0), dense(86, 0.0), linear(80, 0.0)]),
+            Some(ModelKind::Lstm)
+        );
         // What raises too many alerts is not taken, however much it catches.
-        assert_eq!(best(&[lstm(96, 30.0), dense(70, 0.0), linear(99, 9.0)]), Some(ModelKind::Dense));
-        assert_eq!(best(&[lstm(96, 30.0), linear(93, 9.0)]), Some(ModelKind::Linear), "where none keeps the budget");
+        assert_eq!(
+            best(&[lstm(96, 30.0), dense(70, 0.0), linear(99, 9.0)]),
+            Some(ModelKind::Dense)
+        );
+        assert_eq!(
+            best(&[lstm(96, 30.0), linear(93, 9.0)]),
+            Some(ModelKind::Linear),
+            "where none keeps the budget"
+        );
     }
 }

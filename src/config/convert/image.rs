@@ -15,7 +15,14 @@ const BATCH_MAX: Duration = Duration::from_secs(240);
 /// What the gate sees of an image: how bright it is on average, 0 (black) to 1 (white).
 pub(super) fn brightness() -> Field {
     let (name, unit) = ("brightness".to_owned(), None);
-    Field { path: vec![name.clone()], name, unit, min: 0.0, max: 1.0, resample: None }
+    Field {
+        path: vec![name.clone()],
+        name,
+        unit,
+        min: 0.0,
+        max: 1.0,
+        resample: None,
+    }
 }
 
 impl Reader<'_> {
@@ -27,9 +34,19 @@ impl Reader<'_> {
         let image = &raw.image;
         let at = |reader: &Self, key: &str| reader.place(stream, &format!("image.{key}"));
         let place = at(self, "max_file_bytes");
-        let max_file_bytes = self.take(place, &image.max_file_bytes, text::size(&image.max_file_bytes, 16..=1 << 30));
+        let max_file_bytes = self.take(
+            place,
+            &image.max_file_bytes,
+            text::size(&image.max_file_bytes, 16..=1 << 30),
+        );
         let (least, most) = (Duration::from_millis(10), Duration::from_secs(60));
-        let decode_timeout = self.span(stream, "image.decode_timeout", &image.decode_timeout, least, most);
+        let decode_timeout = self.span(
+            stream,
+            "image.decode_timeout",
+            &image.decode_timeout,
+            least,
+            most,
+        );
         let reduce_to = match image.reduce_to {
             0 => Ok(None),
             side @ 8.. => Ok(Some(side)),
@@ -38,9 +55,10 @@ impl Reader<'_> {
         let place = at(self, "reduce_to");
         let reduce_to = self.take(place, &image.reduce_to, reduce_to);
         let overlap = match image.overlap {
-            overlap if 2 * overlap > image.tile => {
-                Err(format!("must be at most half of image.tile, which is {}", image.tile))
-            }
+            overlap if 2 * overlap > image.tile => Err(format!(
+                "must be at most half of image.tile, which is {}",
+                image.tile
+            )),
             overlap => Ok(overlap),
         };
         let place = at(self, "overlap");
@@ -49,7 +67,9 @@ impl Reader<'_> {
             && timeout * raw.input.batch_records as u32 > BATCH_MAX
         {
             let longest = humantime::format_duration(BATCH_MAX);
-            let fault = format!("times image.decode_timeout makes a batch that may take longer than {longest}");
+            let fault = format!(
+                "times image.decode_timeout makes a batch that may take longer than {longest}"
+            );
             let key = self.place(stream, "input.batch_records");
             let fix = "lower one of the two: the brokers take a lane for dead that does not come back in time";
             self.note(Problem::new(key, fault, fix).found(&raw.input.batch_records.into()));
@@ -72,14 +92,18 @@ impl Reader<'_> {
     fn image_source(&mut self, stream: &str, raw: &raw::Stream) -> Option<ImageSource> {
         let image = &raw.image;
         if image.payload == Payload::Image {
-            for (key, words) in [("record.key", &raw.record.key), ("record.time", &raw.record.time)] {
+            for (key, words) in [
+                ("record.key", &raw.record.key),
+                ("record.time", &raw.record.time),
+            ] {
                 let is_path = match words {
                     raw::KeyWords::Text(text) => text.starts_with("field:"),
                     raw::KeyWords::Keys(_) => true,
                 };
                 if is_path {
                     let fault = "is a path into the record, which is an image";
-                    let fix = "name a Kafka header (\"header:camera\"), or set image.payload to \"json\"";
+                    let fix =
+                        "name a Kafka header (\"header:camera\"), or set image.payload to \"json\"";
                     self.note(Problem::new(self.place(stream, key), fault, fix));
                 }
             }
@@ -87,21 +111,46 @@ impl Reader<'_> {
         }
         let mut path = |key: &str, words: &String| {
             let place = self.place(stream, &format!("image.{key}"));
-            self.take(place, words, text::path(&raw::KeyWords::Text(words.clone())))
+            self.take(
+                place,
+                words,
+                text::path(&raw::KeyWords::Text(words.clone())),
+            )
         };
         let (data, file) = (path("data", &image.data), path("file", &image.file));
         let root = (!image.root.is_empty()).then(|| PathBuf::from(&image.root));
-        Some(ImageSource::Json { data: data?, file: file?, root })
+        Some(ImageSource::Json {
+            data: data?,
+            file: file?,
+            root,
+        })
     }
 
     /// What only readings have.
     fn readings_only(&mut self, stream: &str, raw: &raw::Stream) {
-        let is_resampled =
-            !matches!(text::duration(&raw.resample.period, Duration::ZERO..=Duration::MAX), Ok(Duration::ZERO));
+        let is_resampled = !matches!(
+            text::duration(&raw.resample.period, Duration::ZERO..=Duration::MAX),
+            Ok(Duration::ZERO)
+        );
         let rules = [
-            ("record.fields", !raw.record.fields.is_empty(), "is for readings: an image has none", "remove it"),
-            ("window", raw.window != 1, "must be 1: each image is scored on its own", "remove it"),
-            ("resample.period", is_resampled, "must be 0s: images are not resampled", "remove it"),
+            (
+                "record.fields",
+                !raw.record.fields.is_empty(),
+                "is for readings: an image has none",
+                "remove it",
+            ),
+            (
+                "window",
+                raw.window != 1,
+                "must be 1: each image is scored on its own",
+                "remove it",
+            ),
+            (
+                "resample.period",
+                is_resampled,
+                "must be 0s: images are not resampled",
+                "remove it",
+            ),
             (
                 "model.context",
                 !raw.model.context.is_empty(),
@@ -119,10 +168,20 @@ impl Reader<'_> {
     /// The autoencoder's sizes fit the tile.
     pub(super) fn tile(&mut self, stream: &str, raw: &raw::Stream) {
         let (kind, side, channels) = (raw.model.kind, raw.image.tile, raw.image.channels.count());
-        let (kind_at, tile_at) = (self.place(stream, "model.kind"), self.place(stream, "image.tile"));
+        let (kind_at, tile_at) = (
+            self.place(stream, "model.kind"),
+            self.place(stream, "image.tile"),
+        );
         if !kind.takes_images() {
-            let fault = format!("{:?} looks along a window of records, and the records are images", kind.as_str());
-            self.note(Problem::new(kind_at, fault, "choose \"conv2d\", \"unet\", \"vae2d\" or \"linear\""));
+            let fault = format!(
+                "{:?} looks along a window of records, and the records are images",
+                kind.as_str()
+            );
+            self.note(Problem::new(
+                kind_at,
+                fault,
+                "choose \"conv2d\", \"unet\", \"vae2d\" or \"linear\"",
+            ));
             return;
         }
         let inputs = side * side * channels;
@@ -137,9 +196,15 @@ impl Reader<'_> {
             self.note(Problem::new(tile_at, fault, fix).found(&side.into()));
             return;
         }
-        let (hidden, halvings) = (&raw.model.hidden, shape::halvings(kind, raw.model.hidden.len()));
+        let (hidden, halvings) = (
+            &raw.model.hidden,
+            shape::halvings(kind, raw.model.hidden.len()),
+        );
         if hidden.is_empty() && kind.is_spatial() {
-            let fault = format!("is empty: a {} model is made of hidden layers", kind.as_str());
+            let fault = format!(
+                "is empty: a {} model is made of hidden layers",
+                kind.as_str()
+            );
             self.note(Problem::new(
                 self.place(stream, "model.hidden"),
                 fault,
@@ -147,14 +212,23 @@ impl Reader<'_> {
             ));
         }
         if side >> halvings < 2 {
-            let fault = format!("halves a tile of {side} pixels {halvings} times, which leaves nothing");
+            let fault =
+                format!("halves a tile of {side} pixels {halvings} times, which leaves nothing");
             let fix = "give it fewer layers, or choose a larger image.tile";
             self.note(Problem::new(self.place(stream, "model.hidden"), fault, fix));
         }
-        if kind.has_code() && !(usize::from(kind != ModelKind::Linear)..inputs).contains(&raw.model.latent) {
-            let fault = format!("must be from 1 to {}: below the {inputs} inputs of a tile", inputs - 1);
+        if kind.has_code()
+            && !(usize::from(kind != ModelKind::Linear)..inputs).contains(&raw.model.latent)
+        {
+            let fault = format!(
+                "must be from 1 to {}: below the {inputs} inputs of a tile",
+                inputs - 1
+            );
             let key = self.place(stream, "model.latent");
-            self.note(Problem::new(key, fault, "32 to 128 is a good start").found(&raw.model.latent.into()));
+            self.note(
+                Problem::new(key, fault, "32 to 128 is a good start")
+                    .found(&raw.model.latent.into()),
+            );
         }
     }
 }

@@ -18,8 +18,8 @@ impl Reader<'_> {
         };
         let place = self.place(stream, "model.kernel");
         let kernel = self.take(place, &raw.kernel, kernel);
-        let time_zone =
-            TimeZone::get(&raw.time_zone).map_err(|fault| format!("is no time zone that is known: {fault}"));
+        let time_zone = TimeZone::get(&raw.time_zone)
+            .map_err(|fault| format!("is no time zone that is known: {fault}"));
         let place = self.place(stream, "model.time_zone");
         let time_zone = self.take(place, &raw.time_zone, time_zone);
         let script = self.script(stream, raw);
@@ -42,7 +42,10 @@ impl Reader<'_> {
         let place = self.place(stream, "model.script");
         let script = match raw.script.is_empty() {
             true if wanted => Err("is missing: a torchscript model is a file".to_owned()),
-            false if !wanted => Err(format!("is for kind \"torchscript\", and model.kind is {:?}", raw.kind.as_str())),
+            false if !wanted => Err(format!(
+                "is for kind \"torchscript\", and model.kind is {:?}",
+                raw.kind.as_str()
+            )),
             _ => Ok(PathBuf::from(&raw.script)),
         };
         let path = self.take(place, &raw.script, script);
@@ -50,7 +53,10 @@ impl Reader<'_> {
         let is_digest = sha256.len() == 64 && sha256.bytes().all(|byte| byte.is_ascii_hexdigit());
         let read = match is_digest || (!wanted && sha256.is_empty()) {
             true => Ok(sha256),
-            false => Err("must be the 64 hexadecimal digits that sha256sum prints for model.script".to_owned()),
+            false => Err(
+                "must be the 64 hexadecimal digits that sha256sum prints for model.script"
+                    .to_owned(),
+            ),
         };
         let place = self.place(stream, "model.sha256");
         let sha256 = self.take(place, &raw.sha256, read);
@@ -61,10 +67,28 @@ impl Reader<'_> {
     pub(super) fn retrain(&mut self, stream: &str, raw: &raw::Retrain) -> Option<Retrain> {
         let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
         let every = self.span_or_never(stream, "retrain.every", &raw.every, minute);
-        let half_life = self.span(stream, "retrain.half_life", &raw.half_life, minute, 10 * YEAR);
+        let half_life = self.span(
+            stream,
+            "retrain.half_life",
+            &raw.half_life,
+            minute,
+            10 * YEAR,
+        );
         let guard = self.span(stream, "retrain.guard", &raw.guard, Duration::ZERO, YEAR);
-        let time_limit = self.span(stream, "retrain.time_limit", &raw.time_limit, second, 30 * DAY);
-        let probation = self.span(stream, "retrain.probation", &raw.probation, Duration::ZERO, YEAR);
+        let time_limit = self.span(
+            stream,
+            "retrain.time_limit",
+            &raw.time_limit,
+            second,
+            30 * DAY,
+        );
+        let probation = self.span(
+            stream,
+            "retrain.probation",
+            &raw.probation,
+            Duration::ZERO,
+            YEAR,
+        );
         let self_test = self.span_or_never(stream, "retrain.self_test", &raw.self_test, minute);
         Some(Retrain {
             every: every?,

@@ -15,15 +15,22 @@ const FOLD_WINDOWS_MIN: usize = 64;
 impl Reader<'_> {
     /// No two fields have one name, or read one place of the record.
     pub(super) fn distinct_fields(&mut self, place: &KeyPath, fields: &[Option<Field>]) {
-        let fields: Vec<(usize, &Field)> =
-            fields.iter().enumerate().filter_map(|(i, field)| Some((i, field.as_ref()?))).collect();
+        let fields: Vec<(usize, &Field)> = fields
+            .iter()
+            .enumerate()
+            .filter_map(|(i, field)| Some((i, field.as_ref()?)))
+            .collect();
         let mut names = BTreeMap::new();
         let mut paths: BTreeMap<&[String], usize> = BTreeMap::new();
         for &(i, field) in &fields {
             let at = place.clone().index(i);
             if let Some(first) = names.insert(&field.name, i) {
                 let fault = format!("has the name {:?} of fields[{first}]", field.name);
-                self.note(Problem::new(at, fault, "give each field a name of its own, or remove one of them"));
+                self.note(Problem::new(
+                    at,
+                    fault,
+                    "give each field a name of its own, or remove one of them",
+                ));
             } else if let Some(first) = paths.insert(&field.path, i) {
                 let fault = format!("reads the same place of the record as fields[{first}]");
                 self.note(Problem::new(at, fault, "correct the path of one of them"));
@@ -32,14 +39,24 @@ impl Reader<'_> {
         for &(i, field) in &fields {
             let above = (1..field.path.len()).find_map(|keys| paths.get(field.path.get(..keys)?));
             if let Some(above) = above {
-                let fault = format!("lies inside of fields[{above}], which is a number and holds nothing");
-                self.note(Problem::new(place.clone().index(i), fault, "correct the path of one of them"));
+                let fault =
+                    format!("lies inside of fields[{above}], which is a number and holds nothing");
+                self.note(Problem::new(
+                    place.clone().index(i),
+                    fault,
+                    "correct the path of one of them",
+                ));
             }
         }
     }
 
     /// What the values of one stream ask of each other.
-    pub(super) fn within_stream(&mut self, stream: &str, raw: &raw::Stream, threshold: Option<&Threshold>) {
+    pub(super) fn within_stream(
+        &mut self,
+        stream: &str,
+        raw: &raw::Stream,
+        threshold: Option<&Threshold>,
+    ) {
         self.distinct_topics(stream, raw);
         match raw.record.format {
             Format::Json => {
@@ -48,12 +65,18 @@ impl Reader<'_> {
             }
             Format::Image => self.tile(stream, raw),
         }
-        if let Some(Threshold { budget, period: Some(period), .. }) = threshold
+        if let Some(Threshold {
+            budget,
+            period: Some(period),
+            ..
+        }) = threshold
             && budget.alerts * period.as_secs_f64() >= budget.period.as_secs_f64()
         {
             let key = self.place(stream, "threshold.budget");
             let most = budget.period.as_secs_f64() / period.as_secs_f64();
-            let fault = format!("asks for an alert at every record: {most} records of a series come in that time");
+            let fault = format!(
+                "asks for an alert at every record: {most} records of a series come in that time"
+            );
             let fix = "lower the budget, or correct threshold.period";
             self.note(Problem::new(key, fault, fix).found(&raw.threshold.budget.as_str().into()));
         }
@@ -69,7 +92,8 @@ impl Reader<'_> {
             if let Some((other, _)) = taken.iter().find(|(_, name)| *name == topic) {
                 let key = self.place(stream, &format!("output.{key}"));
                 let fault = format!("is the topic of output.{other} too");
-                let fix = "give each output a topic of its own: they hold different kinds of message";
+                let fix =
+                    "give each output a topic of its own: they hold different kinds of message";
                 self.note(Problem::new(key, fault, fix).found(&topic.as_str().into()));
             }
             taken.push((key, topic));
@@ -81,43 +105,68 @@ impl Reader<'_> {
         let context = crate::model::context::width(&raw.model.context);
         let (window, latent) = (raw.window, raw.model.latent);
         let fields = raw.record.fields.len();
-        let (at_fields, at_window) = (self.place(stream, "record.fields"), self.place(stream, "window"));
+        let (at_fields, at_window) = (
+            self.place(stream, "record.fields"),
+            self.place(stream, "window"),
+        );
         if fields == 0 || self.has_problem(&at_fields) || self.has_problem(&at_window) {
             return;
         }
         if raw.model.kind.is_spatial() {
-            let fault = format!("{:?} is for images, and the records are readings", raw.model.kind.as_str());
+            let fault = format!(
+                "{:?} is for images, and the records are readings",
+                raw.model.kind.as_str()
+            );
             let fix = "set model.kind to \"dense\", or record.format to \"image\"";
             self.note(Problem::new(self.place(stream, "model.kind"), fault, fix));
             return;
         }
         let inputs = window.saturating_mul(fields + context);
         if inputs > INPUTS_MAX {
-            let fault =
-                format!("makes {inputs} inputs of the model with {fields} fields; at most {INPUTS_MAX} are allowed");
-            let fix = format!("choose a window of at most {}, or fewer fields", INPUTS_MAX / (fields + context));
+            let fault = format!(
+                "makes {inputs} inputs of the model with {fields} fields; at most {INPUTS_MAX} are allowed"
+            );
+            let fix = format!(
+                "choose a window of at most {}, or fewer fields",
+                INPUTS_MAX / (fields + context)
+            );
             self.note(Problem::new(at_window, fault, fix).found(&window.into()));
             return;
         }
         self.stride(stream, raw);
         if raw.model.kind.is_windowed() && window < 2 {
-            let fault = format!("must be 2 or more for a {} model, which looks along it", raw.model.kind.as_str());
+            let fault = format!(
+                "must be 2 or more for a {} model, which looks along it",
+                raw.model.kind.as_str()
+            );
             let fix = "set window to 16 or more, or model.kind to \"dense\"";
             self.note(Problem::new(at_window, fault, fix).found(&window.into()));
             return;
         }
-        if raw.model.hidden.is_empty() && raw.model.kind.has_layers() && raw.model.kind != ModelKind::Dense {
-            let fault = format!("is empty: a {} model is made of hidden layers", raw.model.kind.as_str());
-            self.note(Problem::new(self.place(stream, "model.hidden"), fault, "give it one or two, such as [16]"));
+        if raw.model.hidden.is_empty()
+            && raw.model.kind.has_layers()
+            && raw.model.kind != ModelKind::Dense
+        {
+            let fault = format!(
+                "is empty: a {} model is made of hidden layers",
+                raw.model.kind.as_str()
+            );
+            self.note(Problem::new(
+                self.place(stream, "model.hidden"),
+                fault,
+                "give it one or two, such as [16]",
+            ));
         }
         if raw.model.kind == ModelKind::Torchscript {
             return;
         }
         let key = self.place(stream, "model.latent");
-        let (least, kind) = (usize::from(raw.model.kind != ModelKind::Linear), raw.model.kind.as_str());
+        let (least, kind) = (
+            usize::from(raw.model.kind != ModelKind::Linear),
+            raw.model.kind.as_str(),
+        );
         if inputs <= least {
-            let fault =
-                "does not fit: a code has to be smaller than the model's input, which is one field of one record";
+            let fault = "does not fit: a code has to be smaller than the model's input, which is one field of one record";
             let fix = "set window to 8 or more, or model.kind to \"linear\" and model.latent to 0";
             self.note(Problem::new(key, fault, fix).found(&latent.into()));
         } else if !(least..inputs).contains(&latent) {
@@ -125,7 +174,10 @@ impl Reader<'_> {
             let fault = format!(
                 "must be from {least} to {most} for a {kind} model: below its {inputs} inputs (window {window} x {fields} fields)"
             );
-            let fix = format!("a quarter of the inputs is a good start: {}", (inputs / 4).clamp(least, most));
+            let fix = format!(
+                "a quarter of the inputs is a good start: {}",
+                (inputs / 4).clamp(least, most)
+            );
             self.note(Problem::new(key, fault, fix).found(&latent.into()));
         }
     }
@@ -138,7 +190,9 @@ impl Reader<'_> {
                 "must be at most the window, which is {}: records between two windows are never seen",
                 raw.window
             );
-            self.note(Problem::new(key, fault, "lower it, or raise window").found(&raw.stride.into()));
+            self.note(
+                Problem::new(key, fault, "lower it, or raise window").found(&raw.stride.into()),
+            );
         }
     }
 
@@ -147,7 +201,10 @@ impl Reader<'_> {
         let least = raw.window + raw.stride * ((4 * raw.training.folds).max(FOLD_WINDOWS_MIN) - 1);
         if raw.training.records < least {
             let key = self.place(stream, "training.records");
-            let fault = format!("must be at least {least} for window {} and {} folds", raw.window, raw.training.folds);
+            let fault = format!(
+                "must be at least {least} for window {} and {} folds",
+                raw.window, raw.training.folds
+            );
             let fix = "raise it; ten times as many make a better model";
             self.note(Problem::new(key, fault, fix).found(&raw.training.records.into()));
         }
@@ -157,7 +214,11 @@ impl Reader<'_> {
     pub(super) fn across_streams(&mut self, streams: &RawStreams) {
         if streams.is_empty() {
             let fix = "add a table [streams.NAME] with input.topic and record.fields; config/example.toml shows one";
-            self.note(Problem::new(KeyPath::of("streams"), "is missing: there is nothing to do", fix));
+            self.note(Problem::new(
+                KeyPath::of("streams"),
+                "is missing: there is nothing to do",
+                fix,
+            ));
         }
         let mut readers = BTreeMap::new();
         for (name, raw) in streams {
@@ -170,7 +231,10 @@ impl Reader<'_> {
                 let fault = format!(
                     "lets stream {name} read topic {topic} in the group of stream {first}: each would get a part of it"
                 );
-                self.note(Problem::new(key, fault, "give each stream a group of its own").found(&group.into()));
+                self.note(
+                    Problem::new(key, fault, "give each stream a group of its own")
+                        .found(&group.into()),
+                );
             }
         }
         for (name, raw) in streams {
@@ -179,8 +243,12 @@ impl Reader<'_> {
                 let topic = named(topic, name);
                 if let Some((_, reader)) = readers.iter().find(|((input, _), _)| *input == topic) {
                     let key = self.place(name, &format!("output.{key}"));
-                    let fault = format!("is the input topic of stream {reader}: it would read what outlierd writes");
-                    self.note(Problem::new(key, fault, "choose another topic").found(&topic.into()));
+                    let fault = format!(
+                        "is the input topic of stream {reader}: it would read what outlierd writes"
+                    );
+                    self.note(
+                        Problem::new(key, fault, "choose another topic").found(&topic.into()),
+                    );
                 }
             }
         }

@@ -13,22 +13,58 @@ use crate::config::{raw, text};
 const REFUSED: [(&str, &str); 18] = [
     ("bootstrap.servers", "use kafka.brokers"),
     ("metadata.broker.list", "use kafka.brokers"),
-    ("client.id", "remove it: every client has a name of its own, which tells its stream and lane"),
+    (
+        "client.id",
+        "remove it: every client has a name of its own, which tells its stream and lane",
+    ),
     ("group.id", "use input.group of the stream"),
-    ("group.instance.id", "remove it: the lanes of a stream would shut one another out"),
+    (
+        "group.instance.id",
+        "remove it: the lanes of a stream would shut one another out",
+    ),
     ("auto.offset.reset", "use input.start of the stream"),
     ("topic.auto.offset.reset", "use input.start of the stream"),
-    ("enable.auto.commit", "remove it: offsets are committed after their effects, never on a timer"),
-    ("auto.commit.enable", "remove it: offsets are committed after their effects, never on a timer"),
-    ("auto.commit.interval.ms", "use input.commit_interval of the stream"),
-    ("enable.auto.offset.store", "remove it: offsets are stored after their effects"),
+    (
+        "enable.auto.commit",
+        "remove it: offsets are committed after their effects, never on a timer",
+    ),
+    (
+        "auto.commit.enable",
+        "remove it: offsets are committed after their effects, never on a timer",
+    ),
+    (
+        "auto.commit.interval.ms",
+        "use input.commit_interval of the stream",
+    ),
+    (
+        "enable.auto.offset.store",
+        "remove it: offsets are stored after their effects",
+    ),
     ("enable.partition.eof", "remove it: a lane runs for ever"),
-    ("isolation.level", "remove it: only committed records are read"),
-    ("enable.idempotence", "remove it: it is always on, so that no alert is written twice by a retry"),
-    ("acks", "remove it: alerts are acknowledged by all in-sync replicas"),
-    ("request.required.acks", "remove it: alerts are acknowledged by all in-sync replicas"),
-    ("message.max.bytes", "remove it: alerts and dead letters have a bound of their own"),
-    ("transactional.id", "remove it: a transaction would have to be the lane's own"),
+    (
+        "isolation.level",
+        "remove it: only committed records are read",
+    ),
+    (
+        "enable.idempotence",
+        "remove it: it is always on, so that no alert is written twice by a retry",
+    ),
+    (
+        "acks",
+        "remove it: alerts are acknowledged by all in-sync replicas",
+    ),
+    (
+        "request.required.acks",
+        "remove it: alerts are acknowledged by all in-sync replicas",
+    ),
+    (
+        "message.max.bytes",
+        "remove it: alerts and dead letters have a bound of their own",
+    ),
+    (
+        "transactional.id",
+        "remove it: a transaction would have to be the lane's own",
+    ),
 ];
 
 impl Reader<'_> {
@@ -43,7 +79,10 @@ impl Reader<'_> {
                     .found(&raw.state_dir.as_str().into()),
             );
         }
-        let drain = text::duration(&raw.drain_timeout, Duration::from_secs(1)..=Duration::from_secs(3600));
+        let drain = text::duration(
+            &raw.drain_timeout,
+            Duration::from_secs(1)..=Duration::from_secs(3600),
+        );
         let drain_timeout = self.take(at("drain_timeout"), &raw.drain_timeout, drain);
         let listen = match raw.http_listen.as_str() {
             "" => Ok(None),
@@ -94,12 +133,22 @@ impl Reader<'_> {
         })
     }
 
-    fn properties(&mut self, at: &KeyPath, raw: &BTreeMap<String, raw::Property>) -> BTreeMap<String, String> {
+    fn properties(
+        &mut self,
+        at: &KeyPath,
+        raw: &BTreeMap<String, raw::Property>,
+    ) -> BTreeMap<String, String> {
         for key in raw.keys() {
             if let Some((_, fix)) = REFUSED.iter().find(|(refused, _)| refused == key) {
-                self.note(Problem::new(at.clone().key(key), "cannot be set here: outlierd sets it itself", *fix));
+                self.note(Problem::new(
+                    at.clone().key(key),
+                    "cannot be set here: outlierd sets it itself",
+                    *fix,
+                ));
             }
         }
-        raw.iter().map(|(key, value)| (key.clone(), value.to_string())).collect()
+        raw.iter()
+            .map(|(key, value)| (key.clone(), value.to_string()))
+            .collect()
     }
 }

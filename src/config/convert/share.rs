@@ -9,21 +9,41 @@ use crate::config::{raw, text};
 
 impl Reader<'_> {
     pub(super) fn share(&mut self, raw: &raw::Share, streams: &RawStreams) -> Option<Share> {
-        let topics = [("bundles", &raw.bundles), ("control", &raw.control), ("events", &raw.events)];
-        for (i, (key, topic)) in topics.iter().enumerate().filter(|(_, (_, topic))| !topic.is_empty()) {
-            let earlier = topics[..i].iter().find(|(_, other)| other == topic).map(|(key, _)| format!("share.{key}"));
+        let topics = [
+            ("bundles", &raw.bundles),
+            ("control", &raw.control),
+            ("events", &raw.events),
+        ];
+        for (i, (key, topic)) in topics
+            .iter()
+            .enumerate()
+            .filter(|(_, (_, topic))| !topic.is_empty())
+        {
+            let earlier = topics[..i]
+                .iter()
+                .find(|(_, other)| other == topic)
+                .map(|(key, _)| format!("share.{key}"));
             let user = earlier.or_else(|| user_of(topic, streams));
             if let Some(user) = user {
                 let fault = format!("is the topic of {user} too");
                 let fix = "give it a topic of its own: they hold different kinds of message";
-                self.note(Problem::new(KeyPath::of("share").key(key), fault, fix).found(&topic.as_str().into()));
+                self.note(
+                    Problem::new(KeyPath::of("share").key(key), fault, fix)
+                        .found(&topic.as_str().into()),
+                );
             }
         }
         let [bundles, control, events] = topics.map(|(key, topic)| match topic.is_empty() {
             true => Some(None),
-            false => self.take(KeyPath::of("share").key(key), topic, text::topic(topic)).map(Some),
+            false => self
+                .take(KeyPath::of("share").key(key), topic, text::topic(topic))
+                .map(Some),
         });
-        Some(Share { bundles: bundles?, control: control?, events: events? })
+        Some(Share {
+            bundles: bundles?,
+            control: control?,
+            events: events?,
+        })
     }
 }
 
@@ -31,7 +51,9 @@ impl Reader<'_> {
 fn user_of(topic: &str, streams: &RawStreams) -> Option<String> {
     streams.iter().find_map(|(name, raw)| {
         let outputs = outputs(&raw.output).map(|(key, topic)| (format!("output.{key}"), topic));
-        let mut all = outputs.into_iter().chain([("input.topic".to_owned(), &raw.input.topic)]);
+        let mut all = outputs
+            .into_iter()
+            .chain([("input.topic".to_owned(), &raw.input.topic)]);
         let key = all.find(|(_, other)| named(other, name) == topic)?.0;
         Some(format!("streams.{name}.{key}"))
     })

@@ -14,12 +14,18 @@ impl Reader<'_> {
         let (second, month) = (Duration::from_secs(1), Duration::from_secs(30 * 86_400));
         let at_least = self.span(stream, "silence.at_least", &raw.at_least, second, month);
         let after = match raw.after {
-            after if after > 0.0 && after < AFTER_MIN => Err(format!("must be from {AFTER_MIN} to 1000, or 0 for off")),
+            after if after > 0.0 && after < AFTER_MIN => {
+                Err(format!("must be from {AFTER_MIN} to 1000, or 0 for off"))
+            }
             after => Ok(after),
         };
         let place = self.place(stream, "silence.after");
         let after = self.take(place, &raw.after, after);
         let gateway = (!raw.gateway.is_empty()).then(|| raw.gateway.clone());
-        Some(Silence { after: after?, at_least: at_least?, gateway })
+        Some(Silence {
+            after: after?,
+            at_least: at_least?,
+            gateway,
+        })
     }
 }

@@ -7,7 +7,8 @@ use super::image::brightness;
 use super::model::{score, training};
 use crate::config::problems::{KeyPath, Problem};
 use crate::config::settings::{
-    Episode, Field, Format, Gate, Input, Keep, Mute, Output, RecordFormat, Resample, Stream, Threshold, ThresholdKind,
+    Episode, Field, Format, Gate, Input, Keep, Mute, Output, RecordFormat, Resample, Stream,
+    Threshold, ThresholdKind,
 };
 use crate::config::{raw, text};
 
@@ -88,24 +89,43 @@ impl Reader<'_> {
     ) -> Option<String> {
         let place = self.place(stream, key);
         // A bad name of the stream has been reported already.
-        let stream = if text::stream_name(stream).is_ok() { stream } else { "NAME" };
+        let stream = if text::stream_name(stream).is_ok() {
+            stream
+        } else {
+            "NAME"
+        };
         self.take(place, raw, read(&named(raw, stream)))
     }
 
     fn input(&mut self, stream: &str, raw: &raw::Input) -> Option<Input> {
         let topic = if raw.topic.is_empty() {
-            let fix = "name the topic that the records come from, such as input.topic = \"plant.pumps\"";
-            self.note(Problem::new(self.place(stream, "input.topic"), "is missing", fix));
+            let fix =
+                "name the topic that the records come from, such as input.topic = \"plant.pumps\"";
+            self.note(Problem::new(
+                self.place(stream, "input.topic"),
+                "is missing",
+                fix,
+            ));
             None
         } else {
             self.name_of(stream, "input.topic", &raw.topic, text::topic)
         };
         let group = self.name_of(stream, "input.group", &raw.group, text::name);
         let place = self.place(stream, "input.batch_bytes");
-        let batch_bytes = self.take(place, &raw.batch_bytes, text::size(&raw.batch_bytes, 1 << 10..=256 << 20));
+        let batch_bytes = self.take(
+            place,
+            &raw.batch_bytes,
+            text::size(&raw.batch_bytes, 1 << 10..=256 << 20),
+        );
         let (ms, s) = (Duration::from_millis, Duration::from_secs);
         let batch_wait = self.span(stream, "input.batch_wait", &raw.batch_wait, ms(1), s(10));
-        let commit_interval = self.span(stream, "input.commit_interval", &raw.commit_interval, ms(10), s(300));
+        let commit_interval = self.span(
+            stream,
+            "input.commit_interval",
+            &raw.commit_interval,
+            ms(10),
+            s(300),
+        );
         let warm_up = self.span(stream, "input.warm_up", &raw.warm_up, Duration::ZERO, YEAR);
         Some(Input {
             topic: topic?,
@@ -123,7 +143,12 @@ impl Reader<'_> {
 
     fn output(&mut self, stream: &str, raw: &raw::Output) -> Option<Output> {
         let alerts = self.name_of(stream, "output.alerts", &raw.alerts, text::topic);
-        let dead_letters = self.name_of(stream, "output.dead_letters", &raw.dead_letters, text::topic);
+        let dead_letters = self.name_of(
+            stream,
+            "output.dead_letters",
+            &raw.dead_letters,
+            text::topic,
+        );
         let scores = self.optional_topic(stream, "output.scores", &raw.scores);
         let heat_maps = self.optional_topic(stream, "output.heat_maps", &raw.heat_maps);
         let states = self.name_of(stream, "output.states", &raw.states, text::topic);
@@ -148,7 +173,11 @@ impl Reader<'_> {
         let place = self.place(stream, "record.key");
         let key = self.take(place, &raw.key, text::key_from(&raw.key));
         let place = self.place(stream, "record.time");
-        let time = self.take(place, &raw.time, text::time_from(&raw.time, raw.time_format));
+        let time = self.take(
+            place,
+            &raw.time,
+            text::time_from(&raw.time, raw.time_format),
+        );
         let place = self.place(stream, "record.max_payload_bytes");
         let size = text::size(&raw.max_payload_bytes, 16..=64 << 20);
         let max_payload_bytes = self.take(place, &raw.max_payload_bytes, size);
@@ -195,7 +224,11 @@ impl Reader<'_> {
         }
         if raw.len() > 1024 {
             let fault = format!("has {} fields; at most 1024 are allowed", raw.len());
-            self.note(Problem::new(place, fault, "split them into several streams"));
+            self.note(Problem::new(
+                place,
+                fault,
+                "split them into several streams",
+            ));
             return None;
         }
         fields.into_iter().collect()
@@ -207,32 +240,65 @@ impl Reader<'_> {
             Some(path) => self.take(at.clone().key("path"), path, text::path(path)),
             None => {
                 let keys = text::path(&raw::KeyWords::Text(raw.name.clone()));
-                name.as_ref().and_then(|_| self.take(at.clone().key("name"), &raw.name, keys))
+                name.as_ref()
+                    .and_then(|_| self.take(at.clone().key("name"), &raw.name, keys))
             }
         };
-        let (min, max) = (raw.min.unwrap_or(f64::NEG_INFINITY), raw.max.unwrap_or(f64::INFINITY));
+        let (min, max) = (
+            raw.min.unwrap_or(f64::NEG_INFINITY),
+            raw.max.unwrap_or(f64::INFINITY),
+        );
         if min >= max {
             let fault = format!("must be below max, which is {max}");
             let fix = "give the physical range of the sensor, or leave both out";
             self.note(Problem::new(at.key("min"), fault, fix).found(&min.into()));
         }
         let (unit, resample) = (raw.unit.clone(), raw.resample);
-        Some(Field { name: name?, path: path?, unit, min, max, resample })
+        Some(Field {
+            name: name?,
+            path: path?,
+            unit,
+            min,
+            max,
+            resample,
+        })
     }
 
     fn keep(&mut self, stream: &str, raw: &raw::Keep) -> Option<Keep> {
-        let idle_after = self.span(stream, "keep.idle_after", &raw.idle_after, Duration::from_secs(1), YEAR);
-        let expire_after = self.span_or_never(stream, "keep.expire_after", &raw.expire_after, Duration::from_secs(1));
-        Some(Keep { in_memory: raw.in_memory, idle_after: idle_after?, expire_after: expire_after? })
+        let idle_after = self.span(
+            stream,
+            "keep.idle_after",
+            &raw.idle_after,
+            Duration::from_secs(1),
+            YEAR,
+        );
+        let expire_after = self.span_or_never(
+            stream,
+            "keep.expire_after",
+            &raw.expire_after,
+            Duration::from_secs(1),
+        );
+        Some(Keep {
+            in_memory: raw.in_memory,
+            idle_after: idle_after?,
+            expire_after: expire_after?,
+        })
     }
 
     /// A duration of at least `least`, or 0s for never.
-    pub(super) fn span_or_never(&mut self, stream: &str, key: &str, raw: &String, least: Duration) -> Option<Duration> {
+    pub(super) fn span_or_never(
+        &mut self,
+        stream: &str,
+        key: &str,
+        raw: &String,
+        least: Duration,
+    ) -> Option<Duration> {
         let place = self.place(stream, key);
         let read = match text::duration(raw, Duration::ZERO..=10 * YEAR) {
-            Ok(span) if !span.is_zero() && span < least => {
-                Err(format!("must be at least {}, or 0s for never", humantime::format_duration(least)))
-            }
+            Ok(span) if !span.is_zero() && span < least => Err(format!(
+                "must be at least {}, or 0s for never",
+                humantime::format_duration(least)
+            )),
             read => read,
         };
         self.take(place, raw, read)
@@ -241,16 +307,33 @@ impl Reader<'_> {
     fn resample(&mut self, stream: &str, raw: &raw::Resample) -> Option<Resample> {
         let (zero, most, least) = (Duration::ZERO, 30 * DAY, Duration::from_millis(1));
         let read = match text::duration(&raw.period, zero..=most) {
-            Ok(period) if !period.is_zero() && period < least => Err("must be at least 1ms, or 0s for off".to_owned()),
+            Ok(period) if !period.is_zero() && period < least => {
+                Err("must be at least 1ms, or 0s for off".to_owned())
+            }
             read => read,
         };
         let place = self.place(stream, "resample.period");
-        Some(Resample { period: self.take(place, &raw.period, read)?, rule: raw.rule })
+        Some(Resample {
+            period: self.take(place, &raw.period, read)?,
+            rule: raw.rule,
+        })
     }
 
     fn gate(&mut self, stream: &str, raw: &raw::Gate) -> Option<Gate> {
-        let lateness = self.span(stream, "gate.allowed_lateness", &raw.allowed_lateness, Duration::ZERO, 30 * DAY);
-        let max_ahead = self.span(stream, "gate.max_ahead", &raw.max_ahead, Duration::ZERO, YEAR);
+        let lateness = self.span(
+            stream,
+            "gate.allowed_lateness",
+            &raw.allowed_lateness,
+            Duration::ZERO,
+            30 * DAY,
+        );
+        let max_ahead = self.span(
+            stream,
+            "gate.max_ahead",
+            &raw.max_ahead,
+            Duration::ZERO,
+            YEAR,
+        );
         let place = self.place(stream, "gate.stuck_after");
         let stuck = match raw.stuck_after {
             1 => Err("must be at least 2 equal readings, or 0 for off".to_owned()),
@@ -258,9 +341,9 @@ impl Reader<'_> {
         };
         let stuck_after = self.take(place, &raw.stuck_after, stuck);
         let gap_after = match raw.gap_after {
-            after if after > 0.0 && after < GAP_AFTER_MIN => {
-                Err(format!("must be from {GAP_AFTER_MIN} to 1000000, or 0 for never"))
-            }
+            after if after > 0.0 && after < GAP_AFTER_MIN => Err(format!(
+                "must be from {GAP_AFTER_MIN} to 1000000, or 0 for never"
+            )),
             after => Ok(after),
         };
         let place = self.place(stream, "gate.gap_after");
@@ -294,7 +377,11 @@ impl Reader<'_> {
             budget: budget?,
             period: period?,
             // The other kinds find their level from the budget: a margin on top would void it.
-            margin: if raw.kind == ThresholdKind::Quantile { raw.margin } else { 1.0 },
+            margin: if raw.kind == ThresholdKind::Quantile {
+                raw.margin
+            } else {
+                1.0
+            },
             level: raw.level,
             min_records: raw.min_records,
             memory: raw.memory,
@@ -305,8 +392,20 @@ impl Reader<'_> {
     fn episode(&mut self, stream: &str, raw: &raw::Episode) -> Option<Episode> {
         let place = self.place(stream, "episode.open");
         let open = self.take(place, &raw.open, text::n_of_m(&raw.open));
-        let cool_down = self.span(stream, "episode.cool_down", &raw.cool_down, Duration::ZERO, YEAR);
-        let update_every = self.span(stream, "episode.update_every", &raw.update_every, Duration::ZERO, YEAR);
+        let cool_down = self.span(
+            stream,
+            "episode.cool_down",
+            &raw.cool_down,
+            Duration::ZERO,
+            YEAR,
+        );
+        let update_every = self.span(
+            stream,
+            "episode.update_every",
+            &raw.update_every,
+            Duration::ZERO,
+            YEAR,
+        );
         let (open_n, open_m) = open?;
         Some(Episode {
             open_n,
@@ -333,7 +432,9 @@ impl Reader<'_> {
 
     fn mute(&mut self, at: &KeyPath, raw: &raw::Mute) -> Option<Mute> {
         let series = match raw.series.is_empty() {
-            true => Err("must be the name of a series, or a pattern such as \"pump-1*\"".to_owned()),
+            true => {
+                Err("must be the name of a series, or a pattern such as \"pump-1*\"".to_owned())
+            }
             false => Ok(raw.series.clone()),
         };
         let series = self.take(at.clone().key("series"), &raw.series, series);
@@ -343,8 +444,15 @@ impl Reader<'_> {
         if from >= until {
             let fault = format!("must be after from, which is {from}");
             let fix = "exchange the two, or remove the mute";
-            self.note(Problem::new(at.clone().key("until"), fault, fix).found(&raw.until.as_str().into()));
+            self.note(
+                Problem::new(at.clone().key("until"), fault, fix).found(&raw.until.as_str().into()),
+            );
         }
-        Some(Mute { series: series?, from, until, reason: raw.reason.clone() })
+        Some(Mute {
+            series: series?,
+            from,
+            until,
+            reason: raw.reason.clone(),
+        })
     }
 }

@@ -46,7 +46,10 @@ pub struct Stream {
     /// When episodes open and close.
     pub episode: Episode,
     /// Times in which no alerts are published. (`None` stands for one that was at fault.)
-    #[schemars(with = "Vec<Mute>", description = "Times in which no alerts are published.")]
+    #[schemars(
+        with = "Vec<Mute>",
+        description = "Times in which no alerts are published."
+    )]
     pub mutes: Vec<Option<Mute>>,
 }
 
@@ -125,7 +128,10 @@ pub struct Record {
     /// How an event time in a field is written.
     pub time_format: TimeFormat,
     /// The readings, in the order of the model's inputs, 1 to 1024. (`None` stands for one that was at fault.)
-    #[schemars(with = "Vec<Field>", description = "The readings, in the order of the model's inputs, 1 to 1024.")]
+    #[schemars(
+        with = "Vec<Field>",
+        description = "The readings, in the order of the model's inputs, 1 to 1024."
+    )]
     pub fields: Vec<Option<Field>>,
     /// Longest payload that is read, 16 B to 64 MiB.
     #[schemars(example = "1 MiB")]

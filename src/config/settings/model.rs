@@ -212,7 +212,9 @@ pub struct Score {
 }
 
 /// What of a window the residual is taken over.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Over {
     /// Its newest record: the residual of each field there, with its sign.

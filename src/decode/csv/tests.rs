@@ -7,7 +7,13 @@ use crate::record::Message;
 
 fn options(delimiter: u8) -> TableOptions {
     let columns = Columns::Except(Vec::new());
-    TableOptions { delimiter, time: None, key: None, series: "rig".to_owned(), columns }
+    TableOptions {
+        delimiter,
+        time: None,
+        key: None,
+        series: "rig".to_owned(),
+        columns,
+    }
 }
 
 fn open(content: &[u8], options: &TableOptions) -> Result<Table<io::Cursor<Vec<u8>>>, ReadError> {
@@ -17,8 +23,15 @@ fn open(content: &[u8], options: &TableOptions) -> Result<Table<io::Cursor<Vec<u
 /// The fields and all rows of a table in one chunk.
 fn read(content: &[u8], options: &TableOptions) -> (Vec<String>, Batch<'static>) {
     let mut table = open(content, options).expect("a table");
-    let batch = table.next_chunk(1000).expect("readable").unwrap_or_default();
-    assert_eq!(table.next_chunk(1000).expect("readable"), None, "the end stays the end");
+    let batch = table
+        .next_chunk(1000)
+        .expect("readable")
+        .unwrap_or_default();
+    assert_eq!(
+        table.next_chunk(1000).expect("readable"),
+        None,
+        "the end stays the end"
+    );
     (table.fields().to_vec(), batch)
 }
 
@@ -45,10 +58,21 @@ fn a_table_has_its_fields_times_keys_and_values() {
     let (fields, batch) = read(content, &options);
     assert_eq!(fields, ["flow", "temp"]);
     assert_eq!(batch.rejected, []);
-    let heads: Vec<_> = batch.records.iter().map(|r| (r.offset, r.message, r.series.as_ref(), r.time.0)).collect();
+    let heads: Vec<_> = batch
+        .records
+        .iter()
+        .map(|r| (r.offset, r.message, r.series.as_ref(), r.time.0))
+        .collect();
     let second = 1_000_000;
     let at = 1_773_051_273 * second;
-    assert_eq!(heads, [(0, 0, "p1", at), (1, 1, "p \"2\"", at + second), (2, 2, "p1", at + 2 * second)]);
+    assert_eq!(
+        heads,
+        [
+            (0, 0, "p1", at),
+            (1, 1, "p \"2\"", at + second),
+            (2, 2, "p1", at + 2 * second)
+        ]
+    );
     assert_eq!(batch.values[..3], [1.5, 20.0, 2.5]);
     assert!(batch.values[3].is_nan(), "an empty cell is missing");
     assert_eq!(batch.values[4..], [NON_FINITE, NON_FINITE]);
@@ -60,38 +84,89 @@ fn without_key_and_time_columns_rows_have_their_number_and_one_series() {
     let (fields, batch) = read(b",a,b\n0,1,2\n1,3,4", &options(b','));
     assert_eq!(fields, ["a", "b"], "the column without a name is no field");
     assert_eq!(batch.values, [1.0, 2.0, 3.0, 4.0]);
-    let heads: Vec<_> = batch.records.iter().map(|r| (r.series.as_ref(), r.time.0)).collect();
+    let heads: Vec<_> = batch
+        .records
+        .iter()
+        .map(|r| (r.series.as_ref(), r.time.0))
+        .collect();
     assert_eq!(heads, [("rig", 0), ("rig", 1_000_000)]);
 }
 
 #[test]
 fn bad_rows_are_named_by_line_and_column_and_the_file_goes_on() {
-    let options =
-        TableOptions { time: Some(("t".to_owned(), TimeFormat::EpochS)), key: Some("k".to_owned()), ..options(b',') };
+    let options = TableOptions {
+        time: Some(("t".to_owned(), TimeFormat::EpochS)),
+        key: Some("k".to_owned()),
+        ..options(b',')
+    };
     let long_key = "k".repeat(257);
-    let mut content = b"t,k,x\n1,a,1\n2,a,oops\n3,a\n4,a,1,2\n,a,1\nsoon,a,1\n5,,1\n6,a,\"1,5\"\n7,a,\xFF\n".to_vec();
+    let mut content =
+        b"t,k,x\n1,a,1\n2,a,oops\n3,a\n4,a,1,2\n,a,1\nsoon,a,1\n5,,1\n6,a,\"1,5\"\n7,a,\xFF\n"
+            .to_vec();
     content.extend_from_slice(format!("8,{long_key},1\n9,a,2\n").as_bytes());
     let (_, batch) = read(&content, &options);
-    assert_eq!(batch.records.iter().map(|record| record.offset).collect::<Vec<_>>(), [0, 10]);
+    assert_eq!(
+        batch
+            .records
+            .iter()
+            .map(|record| record.offset)
+            .collect::<Vec<_>>(),
+        [0, 10]
+    );
     assert_eq!(batch.values, [1.0, 2.0]);
     let due = [
-        (1, RejectReason::WrongType, "line 3, column `x`: the text \"oops\" is no number"),
-        (2, RejectReason::WrongType, "line 4: 2 cells where the header has 3"),
-        (3, RejectReason::WrongType, "line 5: 4 cells where the header has 3"),
+        (
+            1,
+            RejectReason::WrongType,
+            "line 3, column `x`: the text \"oops\" is no number",
+        ),
+        (
+            2,
+            RejectReason::WrongType,
+            "line 4: 2 cells where the header has 3",
+        ),
+        (
+            3,
+            RejectReason::WrongType,
+            "line 5: 4 cells where the header has 3",
+        ),
         (4, RejectReason::MissingTime, "line 6, column `t`"),
-        (5, RejectReason::BadTime, "line 7, column `t`: the text \"soon\""),
+        (
+            5,
+            RejectReason::BadTime,
+            "line 7, column `t`: the text \"soon\"",
+        ),
         (6, RejectReason::MissingKey, "line 8, column `k`"),
-        (7, RejectReason::WrongType, "line 9, column `x`: the text \"1,5\" is no number; write a decimal point"),
+        (
+            7,
+            RejectReason::WrongType,
+            "line 9, column `x`: the text \"1,5\" is no number; write a decimal point",
+        ),
         (8, RejectReason::NotUtf8, "line 10, column `x`"),
-        (9, RejectReason::BadKey, "line 11, column `k`: the series key"),
+        (
+            9,
+            RejectReason::BadKey,
+            "line 11, column `k`: the series key",
+        ),
     ];
     assert_eq!(batch.rejected.len(), due.len());
     for (rejected, (message, reason, says)) in batch.rejected.iter().zip(due) {
-        assert_eq!((rejected.message, rejected.reason), (message, reason), "{}", rejected.detail);
+        assert_eq!(
+            (rejected.message, rejected.reason),
+            (message, reason),
+            "{}",
+            rejected.detail
+        );
         assert!(rejected.detail.starts_with(says), "{}", rejected.detail);
     }
     let (_, batch) = read(b"a,b\n1,5,2,25\n", &self::options(b','));
-    assert!(batch.rejected[0].detail.contains("decimal points, not commas"), "{}", batch.rejected[0].detail);
+    assert!(
+        batch.rejected[0]
+            .detail
+            .contains("decimal points, not commas"),
+        "{}",
+        batch.rejected[0].detail
+    );
 }
 
 #[test]
@@ -99,22 +174,51 @@ fn a_table_that_cannot_be_read_says_why_and_what_to_do() {
     assert_refused(b"", &options(b','), &["is empty"]);
     assert_refused(b"\n\n", &options(b','), &["is empty"]);
     assert_refused(b"1.5,2\n3,4\n", &options(b','), &["no header", "1.5"]);
-    assert_refused(b"a;b\n1;2\n", &options(b','), &["one column", "','", "is the delimiter ';'?"]);
-    assert_refused(b"a\tb\n1\t2\n", &options(b','), &["is the delimiter '\\t'?"]);
+    assert_refused(
+        b"a;b\n1;2\n",
+        &options(b','),
+        &["one column", "','", "is the delimiter ';'?"],
+    );
+    assert_refused(
+        b"a\tb\n1\t2\n",
+        &options(b','),
+        &["is the delimiter '\\t'?"],
+    );
     assert_refused(b"a,b\n1,2\n", &options(b';'), &["is the delimiter ','?"]);
-    assert_refused(b"a,b,a\n1,2,3\n", &options(b','), &["two columns named `a`", "1 and 3"]);
+    assert_refused(
+        b"a,b,a\n1,2,3\n",
+        &options(b','),
+        &["two columns named `a`", "1 and 3"],
+    );
     assert_refused(b"a,\xFFb\n", &options(b','), &["UTF-8"]);
-    let with_time = TableOptions { time: Some(("when".to_owned(), TimeFormat::Auto)), ..options(b',') };
+    let with_time = TableOptions {
+        time: Some(("when".to_owned(), TimeFormat::Auto)),
+        ..options(b',')
+    };
     assert_refused(b"a,b\n", &with_time, &["no column `when`", "`a`, `b`"]);
-    let with_key = TableOptions { key: Some("id".to_owned()), ..options(b',') };
+    let with_key = TableOptions {
+        key: Some("id".to_owned()),
+        ..options(b',')
+    };
     assert_refused(b"a,b\n", &with_key, &["no column `id`"]);
-    let only = TableOptions { columns: Columns::Only(vec!["c".to_owned()]), ..options(b',') };
+    let only = TableOptions {
+        columns: Columns::Only(vec!["c".to_owned()]),
+        ..options(b',')
+    };
     assert_refused(b"a,b\n", &only, &["no column `c`"]);
-    let except = TableOptions { columns: Columns::Except(vec!["a".to_owned(), "c".to_owned()]), ..options(b',') };
+    let except = TableOptions {
+        columns: Columns::Except(vec!["a".to_owned(), "c".to_owned()]),
+        ..options(b',')
+    };
     assert_refused(b"a,b\n", &except, &["no column `c`"]);
-    let all = TableOptions { columns: Columns::Except(vec!["a".to_owned(), "b".to_owned()]), ..options(b',') };
+    let all = TableOptions {
+        columns: Columns::Except(vec!["a".to_owned(), "b".to_owned()]),
+        ..options(b',')
+    };
     assert_refused(b"a,b\n", &all, &["no column", "left"]);
-    let said = Table::open(Path::new("/absent/x.csv"), &options(b',')).expect_err("absent").to_string();
+    let said = Table::open(Path::new("/absent/x.csv"), &options(b','))
+        .expect_err("absent")
+        .to_string();
     assert!(said.contains("/absent/x.csv"), "{said}");
 }
 
@@ -128,9 +232,19 @@ fn an_open_quote_ends_the_table_instead_of_filling_memory() {
     let mut content = b"a,b\n1,2\n3,\"4\n".to_vec();
     content.resize(12 << 20, b'x');
     let mut table = open(&content, &options(b',')).expect("a table");
-    assert_eq!(table.next_chunk(1).expect("readable").expect("a chunk").values, [1.0, 2.0]);
+    assert_eq!(
+        table
+            .next_chunk(1)
+            .expect("readable")
+            .expect("a chunk")
+            .values,
+        [1.0, 2.0]
+    );
     let said = table.next_chunk(1).expect_err("too long").to_string();
-    assert!(said.contains("after line 2 ") && said.contains("quote"), "{said}");
+    assert!(
+        said.contains("after line 2 ") && said.contains("quote"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -140,11 +254,21 @@ fn chunks_are_bounded_and_their_rows_are_numbered_through() {
     let mut found = Vec::new();
     while let Some(batch) = table.next_chunk(4).expect("readable") {
         found.push((
-            batch.records.iter().map(|record| (record.message, record.offset)).collect::<Vec<_>>(),
+            batch
+                .records
+                .iter()
+                .map(|record| (record.message, record.offset))
+                .collect::<Vec<_>>(),
             batch.values,
         ));
     }
-    assert_eq!(found.iter().map(|(records, _)| records.len()).collect::<Vec<_>>(), [4, 4, 2]);
+    assert_eq!(
+        found
+            .iter()
+            .map(|(records, _)| records.len())
+            .collect::<Vec<_>>(),
+        [4, 4, 2]
+    );
     assert_eq!(found[2], (vec![(0, 8), (1, 9)], vec![8.0, 9.0]));
 }
 
@@ -152,11 +276,20 @@ fn chunks_are_bounded_and_their_rows_are_numbered_through() {
 fn a_stream_reads_the_same_from_csv_as_from_json() {
     let format = example();
     let options = TableOptions::for_stream(&format, b',', "unused".to_owned());
-    let (fields, table) = read(b"temp,ts,flow,pump,pressure\n61.5,1773051273,NaN,p7,\n", &options);
+    let (fields, table) = read(
+        b"temp,ts,flow,pump,pressure\n61.5,1773051273,NaN,p7,\n",
+        &options,
+    );
     assert_eq!(fields, ["flow", "pressure", "temp"]);
     let payload = br#"{"pump":"p7","ts":1773051273,"flow":"NaN","motor":{"temp":61.5}}"#;
-    let message =
-        Message { partition: 0, offset: 0, key: None, payload: Some(payload), timestamp: None, headers: None };
+    let message = Message {
+        partition: 0,
+        offset: 0,
+        key: None,
+        payload: Some(payload),
+        timestamp: None,
+        headers: None,
+    };
     let json = Decoder::new(&format).decode(&[message]);
     assert_eq!(table.records, json.records);
     assert_eq!(
@@ -169,8 +302,12 @@ fn a_stream_reads_the_same_from_csv_as_from_json() {
 fn the_benchmark_files_read_whole() {
     let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/skab"));
     let time = Some(("datetime".to_owned(), TimeFormat::Auto));
-    let normal = TableOptions { time: time.clone(), ..options(b';') };
-    let mut table = Table::open(&folder.join("anomaly-free/anomaly-free.csv"), &normal).expect("a table");
+    let normal = TableOptions {
+        time: time.clone(),
+        ..options(b';')
+    };
+    let mut table =
+        Table::open(&folder.join("anomaly-free/anomaly-free.csv"), &normal).expect("a table");
     let mut rows = 0;
     while let Some(batch) = table.next_chunk(1000).expect("readable") {
         assert_eq!(batch.rejected, []);
@@ -179,9 +316,16 @@ fn the_benchmark_files_read_whole() {
     }
     assert_eq!((rows, table.fields().len()), (9405, 8));
     let labels = vec!["anomaly".to_owned(), "changepoint".to_owned()];
-    let labelled = TableOptions { time, columns: Columns::Except(labels), ..options(b';') };
+    let labelled = TableOptions {
+        time,
+        columns: Columns::Except(labels),
+        ..options(b';')
+    };
     let mut table = Table::open(&folder.join("valve1/0.csv"), &labelled).expect("a table");
     assert_eq!(table.fields().len(), 8);
-    let batch = table.next_chunk(usize::MAX).expect("readable").expect("rows");
+    let batch = table
+        .next_chunk(usize::MAX)
+        .expect("readable")
+        .expect("rows");
     assert!(batch.rejected.is_empty() && batch.records.is_sorted_by_key(|record| record.time));
 }

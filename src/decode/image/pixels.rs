@@ -34,7 +34,9 @@ pub(super) struct Raw {
 
 impl Raw {
     /// Of what `number` tells of `width`, `height` and `bits`.
-    pub(super) fn of(number: impl Fn(&str) -> Result<Option<u64>, Problem>) -> Result<Option<Self>, Problem> {
+    pub(super) fn of(
+        number: impl Fn(&str) -> Result<Option<u64>, Problem>,
+    ) -> Result<Option<Self>, Problem> {
         let bytes = match number("bits")? {
             // Cameras tell the size of files too, and in words of their own; only with the bits are they raw.
             None => return Ok(None),
@@ -46,10 +48,17 @@ impl Raw {
             let value = number(name)?;
             match value.and_then(|value| u32::try_from(value).ok()) {
                 Some(side) if side > 0 => Ok(side),
-                _ => Err(bad(format!("raw pixels need their {name}, 1 or more; found {}", told(value)))),
+                _ => Err(bad(format!(
+                    "raw pixels need their {name}, 1 or more; found {}",
+                    told(value)
+                ))),
             }
         };
-        Ok(Some(Self { width: side("width")?, height: side("height")?, bytes }))
+        Ok(Some(Self {
+            width: side("width")?,
+            height: side("height")?,
+            bytes,
+        }))
     }
 
     /// Whether bytes are as many as it says; files may come with a depth too.
@@ -68,7 +77,9 @@ fn bad(detail: impl Into<String>) -> Problem {
 
 fn too_large(width: u32, height: u32, most: usize) -> Problem {
     let pixels = u64::from(width) * u64::from(height);
-    let detail = format!("{width} x {height} are {pixels} pixels, {most} are allowed; see `image.max_pixels`");
+    let detail = format!(
+        "{width} x {height} are {pixels} pixels, {most} are allowed; see `image.max_pixels`"
+    );
     Problem::new(RejectReason::ImageTooLarge, detail)
 }
 
@@ -77,7 +88,14 @@ fn too_large(width: u32, height: u32, most: usize) -> Problem {
 /// # Errors
 /// What is wrong with it, in words.
 pub fn decode_file(file: &[u8], format: &ImageFormat) -> Result<Image, String> {
-    decode(Source { bytes: file.to_vec(), raw: None }, format).map_err(|problem| problem.detail)
+    decode(
+        Source {
+            bytes: file.to_vec(),
+            raw: None,
+        },
+        format,
+    )
+    .map_err(|problem| problem.detail)
 }
 
 /// Decodes the bytes.
@@ -87,7 +105,9 @@ pub(super) fn decode(source: Source, format: &ImageFormat) -> Result<Image, Prob
         Some(raw) => {
             let picture = from_raw(&source.bytes, raw, format.max_pixels)?;
             let mut file = Cursor::new(Vec::new());
-            picture.write_to(&mut file, FileFormat::Png).map_err(|error| bad(error.to_string()))?;
+            picture
+                .write_to(&mut file, FileFormat::Png)
+                .map_err(|error| bad(error.to_string()))?;
             (picture, file.into_inner())
         }
         None => (from_file(&source.bytes, format.max_pixels)?, source.bytes),
@@ -104,17 +124,34 @@ pub(super) fn decode(source: Source, format: &ImageFormat) -> Result<Image, Prob
         Channels::Grey => luma(&picture),
         Channels::Rgb => {
             let interleaved = picture.to_rgb32f().into_raw();
-            (0..3).flat_map(|channel| interleaved.iter().skip(channel).step_by(3).copied()).collect()
+            (0..3)
+                .flat_map(|channel| interleaved.iter().skip(channel).step_by(3).copied())
+                .collect()
         }
     };
-    Ok(Image { width, height, channels: format.channels.count(), pixels, original, file: Arc::from(file) })
+    Ok(Image {
+        width,
+        height,
+        channels: format.channels.count(),
+        pixels,
+        original,
+        file: Arc::from(file),
+    })
 }
 
 /// Grey values, 0 to 1; those of a grey image are exactly what it holds.
 fn luma(picture: &DynamicImage) -> Vec<f32> {
     match picture {
-        DynamicImage::ImageLuma8(grey) => grey.as_raw().iter().map(|&v| f32::from(v) / f32::from(u8::MAX)).collect(),
-        DynamicImage::ImageLuma16(grey) => grey.as_raw().iter().map(|&v| f32::from(v) / f32::from(u16::MAX)).collect(),
+        DynamicImage::ImageLuma8(grey) => grey
+            .as_raw()
+            .iter()
+            .map(|&v| f32::from(v) / f32::from(u8::MAX))
+            .collect(),
+        DynamicImage::ImageLuma16(grey) => grey
+            .as_raw()
+            .iter()
+            .map(|&v| f32::from(v) / f32::from(u16::MAX))
+            .collect(),
         other => other.to_luma32f().into_raw(),
     }
 }
@@ -136,8 +173,12 @@ fn from_raw(bytes: &[u8], raw: Raw, pixels_max: usize) -> Result<DynamicImage, P
     let picture = match raw.bytes {
         1 => ImageBuffer::from_raw(width, height, bytes.to_vec()).map(DynamicImage::ImageLuma8),
         _ => {
-            let values = bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect();
-            ImageBuffer::<Luma<u16>, _>::from_raw(width, height, values).map(DynamicImage::ImageLuma16)
+            let values = bytes
+                .chunks_exact(2)
+                .map(|pair| u16::from_le_bytes([pair[0], pair[1]]))
+                .collect();
+            ImageBuffer::<Luma<u16>, _>::from_raw(width, height, values)
+                .map(DynamicImage::ImageLuma16)
         }
     };
     picture.ok_or_else(|| bad("its size is not what it says"))
@@ -145,7 +186,9 @@ fn from_raw(bytes: &[u8], raw: Raw, pixels_max: usize) -> Result<DynamicImage, P
 
 /// PNG or JPEG, by the first bytes.
 fn file_format(bytes: &[u8]) -> Option<FileFormat> {
-    image::guess_format(bytes).ok().filter(|format| matches!(format, FileFormat::Png | FileFormat::Jpeg))
+    image::guess_format(bytes)
+        .ok()
+        .filter(|format| matches!(format, FileFormat::Png | FileFormat::Jpeg))
 }
 
 fn from_file(bytes: &[u8], pixels_max: usize) -> Result<DynamicImage, Problem> {
@@ -153,9 +196,17 @@ fn from_file(bytes: &[u8], pixels_max: usize) -> Result<DynamicImage, Problem> {
         if let Ok(other) = image::guess_format(bytes) {
             return Err(bad(format!("a {other:?} file; PNG and JPEG are allowed")));
         }
-        let start: Vec<String> = bytes.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        let hint = "PNG and JPEG are allowed, and raw grey values that come with width, height and bits";
-        return Err(bad(format!("no image file that is read: it begins with {}; {hint}", start.join(" "))));
+        let start: Vec<String> = bytes
+            .iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let hint =
+            "PNG and JPEG are allowed, and raw grey values that come with width, height and bits";
+        return Err(bad(format!(
+            "no image file that is read: it begins with {}; {hint}",
+            start.join(" ")
+        )));
     };
     // The size stands at the start: nothing is unpacked for an image that is too large.
     let (width, height) = dimensions(bytes, format)?;
@@ -164,7 +215,9 @@ fn from_file(bytes: &[u8], pixels_max: usize) -> Result<DynamicImage, Problem> {
         return Err(too_large(width, height, pixels_max));
     }
     if format == FileFormat::Jpeg && !is_whole_jpeg(bytes) {
-        return Err(bad("the JPEG file ends before its image does: it is cut off"));
+        return Err(bad(
+            "the JPEG file ends before its image does: it is cut off",
+        ));
     }
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::default();
@@ -172,7 +225,8 @@ fn from_file(bytes: &[u8], pixels_max: usize) -> Result<DynamicImage, Problem> {
     reader.limits(limits);
     reader.decode().map_err(|error| match error {
         ImageError::Limits(limit) if limit.kind() == LimitErrorKind::InsufficientMemory => {
-            let detail = format!("it takes more memory than {width} x {height} pixels should: {limit}");
+            let detail =
+                format!("it takes more memory than {width} x {height} pixels should: {limit}");
             Problem::new(RejectReason::ImageTooLarge, detail)
         }
         other => bad(other.to_string()),
@@ -184,10 +238,14 @@ fn dimensions(bytes: &[u8], format: FileFormat) -> Result<(u32, u32), Problem> {
     if format == FileFormat::Png {
         // The first chunk is the header, always (PNG, 5.6). The decoder would unpack what it finds on its way to the pixels.
         let number = |at: usize| Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
-        let size = number(16).zip(number(20)).filter(|_| bytes.get(12..16) == Some(b"IHDR"));
+        let size = number(16)
+            .zip(number(20))
+            .filter(|_| bytes.get(12..16) == Some(b"IHDR"));
         return size.ok_or_else(|| bad("the PNG file has no header"));
     }
-    ImageReader::with_format(Cursor::new(bytes), format).into_dimensions().map_err(|error| bad(error.to_string()))
+    ImageReader::with_format(Cursor::new(bytes), format)
+        .into_dimensions()
+        .map_err(|error| bad(error.to_string()))
 }
 
 /// Whether the end of the image stands behind its last scan; the decoder fills up with grey what is missing.

@@ -13,7 +13,9 @@ use super::*;
 use crate::config::settings::{Channels, ErrorMeasure, TimeFormat};
 use crate::decode::fixtures;
 use crate::record::Headers;
-use crate::record::RejectReason::{BadFile, BadImage, ImageTooLarge, MissingKey, MissingTime, TooLarge};
+use crate::record::RejectReason::{
+    BadFile, BadImage, ImageTooLarge, MissingKey, MissingTime, TooLarge,
+};
 
 const AT: EventTime = EventTime(1_773_051_273_000_000);
 
@@ -34,31 +36,55 @@ fn format() -> ImageFormat {
 /// Images in objects: base64 at `img.data`, names of files at `img.file`.
 fn enveloped(root: Option<&Path>) -> ImageFormat {
     let path = |key: &str| vec!["img".to_owned(), key.to_owned()];
-    let source = ImageSource::Json { data: path("data"), file: path("file"), root: root.map(Path::to_owned) };
+    let source = ImageSource::Json {
+        data: path("data"),
+        file: path("file"),
+        root: root.map(Path::to_owned),
+    };
     ImageFormat { source, ..format() }
 }
 
 fn record_format() -> RecordFormat {
-    RecordFormat { max_payload_bytes: 32 << 20, ..fixtures::format(&[("brightness", "brightness")]) }
+    RecordFormat {
+        max_payload_bytes: 32 << 20,
+        ..fixtures::format(&[("brightness", "brightness")])
+    }
 }
 
 fn message(payload: &[u8]) -> Message<'_> {
-    Message { partition: 3, offset: 41, key: Some(b"c1"), payload: Some(payload), timestamp: Some(AT), headers: None }
+    Message {
+        partition: 3,
+        offset: 41,
+        key: Some(b"c1"),
+        payload: Some(payload),
+        timestamp: Some(AT),
+        headers: None,
+    }
 }
 
 impl Headers for Vec<(&str, &str)> {
     fn last(&self, name: &str) -> Option<&[u8]> {
-        self.iter().rev().find(|(told, _)| *told == name).map(|(_, value)| value.as_bytes())
+        self.iter()
+            .rev()
+            .find(|(told, _)| *told == name)
+            .map(|(_, value)| value.as_bytes())
     }
 }
 
 fn with<'a>(headers: &'a dyn Headers, payload: &'a [u8]) -> Message<'a> {
-    Message { headers: Some(headers), ..message(payload) }
+    Message {
+        headers: Some(headers),
+        ..message(payload)
+    }
 }
 
 /// A part of the headers `width`, `height` and `bits`.
 fn sized(numbers: &str) -> Vec<(&str, &str)> {
-    ["width", "height", "bits"].into_iter().zip(numbers.split(' ')).filter(|(_, number)| *number != "-").collect()
+    ["width", "height", "bits"]
+        .into_iter()
+        .zip(numbers.split(' '))
+        .filter(|(_, number)| *number != "-")
+        .collect()
 }
 
 /// What one message gives: a record with an image and its brightness, or a rejection.
@@ -70,9 +96,19 @@ fn decode_one<'a>(record: &RecordFormat, format: &ImageFormat, message: Message<
 
 /// The messages that were decoded, and whether they are records.
 fn outcomes(batch: &Batch<'_>) -> Vec<(usize, bool)> {
-    assert_eq!((batch.values.len(), batch.images.len()), (batch.records.len(), batch.records.len()));
+    assert_eq!(
+        (batch.values.len(), batch.images.len()),
+        (batch.records.len(), batch.records.len())
+    );
     let records = batch.records.iter().map(|record| (record.message, true));
-    let mut all: Vec<_> = records.chain(batch.rejected.iter().map(|rejected| (rejected.message, false))).collect();
+    let mut all: Vec<_> = records
+        .chain(
+            batch
+                .rejected
+                .iter()
+                .map(|rejected| (rejected.message, false)),
+        )
+        .collect();
     all.sort_unstable();
     all
 }
@@ -84,8 +120,14 @@ fn image_of(format: &ImageFormat, message: Message<'_>) -> Image {
     assert_eq!(batch.rejected, []);
     let image = batch.images.pop().expect("an image");
     assert_eq!(batch.values, [image.brightness()]);
-    assert_eq!(image.pixels.len(), image.channels * image.height * image.width);
-    assert!(decode_file(&image.file, format).as_ref() == Ok(&image), "its file holds the same image");
+    assert_eq!(
+        image.pixels.len(),
+        image.channels * image.height * image.width
+    );
+    assert!(
+        decode_file(&image.file, format).as_ref() == Ok(&image),
+        "its file holds the same image"
+    );
     image
 }
 
@@ -96,14 +138,21 @@ fn assert_rejected(format: &ImageFormat, message: Message<'_>, reason: RejectRea
 
 #[track_caller]
 fn assert_refused(batch: &Batch<'_>, reason: RejectReason, says: &str) {
-    let Rejected { message, reason: found, detail } = batch.rejected.first().expect("a rejection");
+    let Rejected {
+        message,
+        reason: found,
+        detail,
+    } = batch.rejected.first().expect("a rejection");
     assert_eq!((*message, *found), (0, reason), "{detail}");
     assert!(detail.contains(says), "{detail:?} does not say {says:?}");
 }
 
 fn assert_close(found: &[f32], expected: &[f32], tolerance: f32) {
     let close = |(found, expected): (&f32, &f32)| (found - expected).abs() <= tolerance;
-    assert!(found.len() == expected.len() && found.iter().zip(expected).all(close), "{found:?} is not {expected:?}");
+    assert!(
+        found.len() == expected.len() && found.iter().zip(expected).all(close),
+        "{found:?} is not {expected:?}"
+    );
 }
 
 fn written(picture: impl Into<DynamicImage>, format: ::image::ImageFormat) -> Vec<u8> {
@@ -117,27 +166,60 @@ fn slope(width: u32, height: u32) -> GrayImage {
 }
 
 fn levels(values: &[u8]) -> Vec<f32> {
-    values.iter().map(|&value| f32::from(value) / 255.0).collect()
+    values
+        .iter()
+        .map(|&value| f32::from(value) / 255.0)
+        .collect()
 }
 
 fn chunk(name: &[u8; 4], body: &[u8]) -> Vec<u8> {
     let named = [&name[..], body].concat();
-    [&(body.len() as u32).to_be_bytes()[..], &named[..], &crc32fast::hash(&named).to_be_bytes()[..]].concat()
+    [
+        &(body.len() as u32).to_be_bytes()[..],
+        &named[..],
+        &crc32fast::hash(&named).to_be_bytes()[..],
+    ]
+    .concat()
 }
 
 /// A grey PNG that claims a size, with `extra` chunks before `packed`, its pixels.
 fn png_of(width: u32, height: u32, extra: &[u8], packed: &[u8]) -> Vec<u8> {
-    let header = [&width.to_be_bytes()[..], &height.to_be_bytes()[..], &[8_u8, 0, 0, 0, 0][..]].concat();
-    let (header, pixels, end) = (chunk(b"IHDR", &header), chunk(b"IDAT", packed), chunk(b"IEND", b""));
-    [&b"\x89PNG\r\n\x1a\n"[..], &header[..], extra, &pixels[..], &end[..]].concat()
+    let header = [
+        &width.to_be_bytes()[..],
+        &height.to_be_bytes()[..],
+        &[8_u8, 0, 0, 0, 0][..],
+    ]
+    .concat();
+    let (header, pixels, end) = (
+        chunk(b"IHDR", &header),
+        chunk(b"IDAT", packed),
+        chunk(b"IEND", b""),
+    );
+    [
+        &b"\x89PNG\r\n\x1a\n"[..],
+        &header[..],
+        extra,
+        &pixels[..],
+        &end[..],
+    ]
+    .concat()
 }
 
 /// A zlib stream without an end: fixed codes, a literal 0, and in each period of 13 bytes eight matches of 258 zeros.
 fn zeros(periods: usize) -> Vec<u8> {
     let bits = format!("11000110000{}", "1100010100000".repeat(24)).into_bytes();
-    let byte = |bits: &[u8]| bits.iter().rev().fold(0, |byte: u8, bit| byte * 2 + (bit - b'0'));
+    let byte = |bits: &[u8]| {
+        bits.iter()
+            .rev()
+            .fold(0, |byte: u8, bit| byte * 2 + (bit - b'0'))
+    };
     let bytes: Vec<u8> = bits.chunks_exact(8).map(byte).collect();
-    [&[0x78_u8, 0x01][..], &bytes[..2], &bytes[2..15].repeat(periods)[..]].concat()
+    [
+        &[0x78_u8, 0x01][..],
+        &bytes[..2],
+        &bytes[2..15].repeat(periods)[..],
+    ]
+    .concat()
 }
 
 #[test]
@@ -145,22 +227,38 @@ fn greys_are_what_the_file_holds_and_colours_luminance_or_planes() {
     let values = [0, 1, 127, 128, 254, 255];
     let picture = GrayImage::from_raw(3, 2, values.to_vec()).expect("a picture");
     let image = image_of(&format(), message(&written(picture, Png)));
-    assert_eq!((image.width, image.height, image.channels, image.original), (3, 2, 1, [3, 2]));
+    assert_eq!(
+        (image.width, image.height, image.channels, image.original),
+        (3, 2, 1, [3, 2])
+    );
     assert_eq!(image.pixels, levels(&values));
     let values: [u16; 6] = [0, 1, 1000, 1001, 65534, 65535];
     let picture = ImageBuffer::<Luma<u16>, _>::from_raw(2, 3, values.to_vec()).expect("a picture");
     let image = image_of(&format(), message(&written(picture, Png)));
     assert_eq!(image.pixels, values.map(|value| f32::from(value) / 65535.0));
-    let coloured = ImageFormat { channels: Channels::Rgb, ..format() };
-    let file = written(RgbImage::from_raw(2, 1, vec![255, 0, 0, 10, 20, 30]).expect("a picture"), Png);
+    let coloured = ImageFormat {
+        channels: Channels::Rgb,
+        ..format()
+    };
+    let file = written(
+        RgbImage::from_raw(2, 1, vec![255, 0, 0, 10, 20, 30]).expect("a picture"),
+        Png,
+    );
     let luminance = (10.0 * 0.2126 + 20.0 * 0.7152 + 30.0 * 0.0722) / 255.0;
-    assert_close(&image_of(&format(), message(&file)).pixels, &[0.2126, luminance], 2e-3);
+    assert_close(
+        &image_of(&format(), message(&file)).pixels,
+        &[0.2126, luminance],
+        2e-3,
+    );
     let image = image_of(&coloured, message(&file));
     assert_eq!((image.channels, image.width, image.height), (3, 2, 1));
     assert_close(&image.pixels, &levels(&[255, 10, 0, 20, 0, 30]), 1e-6);
     let image = image_of(&format(), message(&written(slope(32, 16), Jpeg)));
     assert_close(&image.pixels, &levels(slope(32, 16).as_raw()), 0.05);
-    let file = written(RgbImage::from_pixel(16, 8, ::image::Rgb([200, 100, 50])), Jpeg);
+    let file = written(
+        RgbImage::from_pixel(16, 8, ::image::Rgb([200, 100, 50])),
+        Jpeg,
+    );
     let expected = levels(&[[200_u8; 128], [100; 128], [50; 128]].concat());
     assert_close(&image_of(&coloured, message(&file)).pixels, &expected, 0.05);
 }
@@ -169,10 +267,18 @@ fn greys_are_what_the_file_holds_and_colours_luminance_or_planes() {
 fn raw_pixels_are_what_headers_or_an_object_say() {
     let bytes = [0, 1, 2, 100, 254, 255];
     let image = image_of(&format(), with(&sized("3 2 8"), &bytes));
-    assert_eq!((image.original, image.channels, &image.pixels), ([3, 2], 1, &levels(&bytes)));
-    let object = json!({"img": {"data": STANDARD.encode(bytes)}, "width": 3, "height": 2, "bits": 8}).to_string();
+    assert_eq!(
+        (image.original, image.channels, &image.pixels),
+        ([3, 2], 1, &levels(&bytes))
+    );
+    let object =
+        json!({"img": {"data": STANDARD.encode(bytes)}, "width": 3, "height": 2, "bits": 8})
+            .to_string();
     assert!(image_of(&enveloped(None), message(object.as_bytes())) == image);
-    let image = image_of(&format(), with(&sized("1 3 16"), &[0x34, 0x12, 1, 0, 0xff, 0xff]));
+    let image = image_of(
+        &format(),
+        with(&sized("1 3 16"), &[0x34, 0x12, 1, 0, 0xff, 0xff]),
+    );
     assert_eq!(image.pixels, [4660.0_f32 / 65535.0, 1.0 / 65535.0, 1.0]);
     for (numbers, reason, says) in [
         ("3 2 12", BadImage, "8 and 16 are allowed"),
@@ -180,7 +286,11 @@ fn raw_pixels_are_what_headers_or_an_object_say() {
         ("99999999999 2 8", BadImage, "need their width"),
         ("3px 2 8", BadImage, "\"width\" is \"3px\""),
         ("3 2 16", BadImage, "which are 12"),
-        ("4294967295 4294967295 16", ImageTooLarge, "image.max_pixels"),
+        (
+            "4294967295 4294967295 16",
+            ImageTooLarge,
+            "image.max_pixels",
+        ),
     ] {
         assert_rejected(&format(), with(&sized(numbers), &bytes), reason, says);
     }
@@ -190,7 +300,11 @@ fn raw_pixels_are_what_headers_or_an_object_say() {
 fn a_file_whose_headers_say_its_size_too_is_a_file() {
     let file = written(slope(3, 2), Png);
     for numbers in ["9 9", "9", "9px auto"] {
-        assert_eq!(image_of(&format(), with(&sized(numbers), &file)).original, [3, 2], "{numbers}");
+        assert_eq!(
+            image_of(&format(), with(&sized(numbers), &file)).original,
+            [3, 2],
+            "{numbers}"
+        );
     }
 }
 
@@ -198,31 +312,87 @@ fn a_file_whose_headers_say_its_size_too_is_a_file() {
 fn an_object_holds_its_image_series_and_time() {
     let key = KeyFrom::Field(vec!["cam".into(), "id".into()]);
     let time = TimeFrom::Field(vec!["ts".into()], TimeFormat::Auto);
-    let (record, format) = (RecordFormat { key, time, ..record_format() }, enveloped(None));
+    let (record, format) = (
+        RecordFormat {
+            key,
+            time,
+            ..record_format()
+        },
+        enveloped(None),
+    );
     let data = STANDARD.encode(written(slope(3, 2), Png));
-    let object = |id: Value, ts: Value| json!({"cam": {"id": id}, "ts": ts, "img": {"data": data}}).to_string();
-    for (id, ts, series) in [(json!("c7"), json!("2026-03-09T10:14:33Z"), "c7"), (json!(-7), json!(1773051273), "-7")] {
+    let object = |id: Value, ts: Value| {
+        json!({"cam": {"id": id}, "ts": ts, "img": {"data": data}}).to_string()
+    };
+    for (id, ts, series) in [
+        (json!("c7"), json!("2026-03-09T10:14:33Z"), "c7"),
+        (json!(-7), json!(1773051273), "-7"),
+    ] {
         let payload = object(id, ts);
         let batch = decode_one(&record, &format, message(payload.as_bytes()));
-        let expected = Record { message: 0, partition: 3, offset: 41, series: Cow::Borrowed(series), time: AT };
-        assert_eq!((batch.records, batch.images[0].original), (vec![expected], [3, 2]));
+        let expected = Record {
+            message: 0,
+            partition: 3,
+            offset: 41,
+            series: Cow::Borrowed(series),
+            time: AT,
+        };
+        assert_eq!(
+            (batch.records, batch.images[0].original),
+            (vec![expected], [3, 2])
+        );
     }
     for (object, reason, says) in [
-        (object(Value::Null, json!(1773051273)), MissingKey, "`cam.id`"),
-        (object(json!(1.5), json!(1773051273)), RejectReason::BadKey, "`cam.id`"),
+        (
+            object(Value::Null, json!(1773051273)),
+            MissingKey,
+            "`cam.id`",
+        ),
+        (
+            object(json!(1.5), json!(1773051273)),
+            RejectReason::BadKey,
+            "`cam.id`",
+        ),
         (object(json!("c7"), json!(" ")), MissingTime, "`ts`"),
-        (object(json!("c7"), json!("soon")), RejectReason::BadTime, "`ts`"),
+        (
+            object(json!("c7"), json!("soon")),
+            RejectReason::BadTime,
+            "`ts`",
+        ),
         ("{\"img\":".into(), RejectReason::NotJson, "not JSON"),
         ("[1]".into(), RejectReason::NotObject, "JSON object"),
-        (json!({"data": data, "img": {}}).to_string(), BadImage, "neither `img.data`"),
-        (json!({"img": {"data": data, "file": "a.png"}}).to_string(), BadImage, "both `img.data`"),
-        (json!({"img": {"data": "n/a!"}}).to_string(), BadImage, "`img.data` is no base64"),
-        (json!({"img": {"file": ["a"]}}).to_string(), RejectReason::WrongType, "`img.file`"),
+        (
+            json!({"data": data, "img": {}}).to_string(),
+            BadImage,
+            "neither `img.data`",
+        ),
+        (
+            json!({"img": {"data": data, "file": "a.png"}}).to_string(),
+            BadImage,
+            "both `img.data`",
+        ),
+        (
+            json!({"img": {"data": "n/a!"}}).to_string(),
+            BadImage,
+            "`img.data` is no base64",
+        ),
+        (
+            json!({"img": {"file": ["a"]}}).to_string(),
+            RejectReason::WrongType,
+            "`img.file`",
+        ),
     ] {
-        assert_refused(&decode_one(&record, &format, message(object.as_bytes())), reason, says);
+        assert_refused(
+            &decode_one(&record, &format, message(object.as_bytes())),
+            reason,
+            says,
+        );
     }
     let spaced = json!({"img": {"data": format!(" {data}\n"), "file": null}}).to_string();
-    assert_eq!(image_of(&format, message(spaced.as_bytes())).original, [3, 2]);
+    assert_eq!(
+        image_of(&format, message(spaced.as_bytes())).original,
+        [3, 2]
+    );
 }
 
 #[test]
@@ -232,13 +402,22 @@ fn only_files_below_the_root_are_read() {
     std::fs::create_dir_all(root.join("cam")).expect("a folder");
     std::fs::write(root.join("cam/a.png"), &file).expect("a file");
     std::fs::write(dir.path().join("secret.png"), &file).expect("a file");
-    for (to, link) in [("cam/a.png", "in.png"), ("../secret.png", "out.png"), ("..", "up"), ("nothing", "broken.png")] {
+    for (to, link) in [
+        ("cam/a.png", "in.png"),
+        ("../secret.png", "out.png"),
+        ("..", "up"),
+        ("nothing", "broken.png"),
+    ] {
         std::os::unix::fs::symlink(to, root.join(link)).expect("a link");
     }
     let object = |name: &str| json!({"img": {"file": name}}).to_string();
     let format = enveloped(Some(&root));
     for name in ["cam/a.png", "./cam/./a.png", "in.png"] {
-        assert_eq!(*image_of(&format, message(object(name).as_bytes())).file, file[..], "{name}");
+        assert_eq!(
+            *image_of(&format, message(object(name).as_bytes())).file,
+            file[..],
+            "{name}"
+        );
     }
     let inside = root.join("cam/a.png").display().to_string();
     for (name, says) in [
@@ -259,27 +438,51 @@ fn only_files_below_the_root_are_read() {
         assert_rejected(&format, message(named.as_bytes()), BadFile, "`image.root`");
     }
     let held = json!({"img": {"data": STANDARD.encode(&file)}}).to_string();
-    for (format, payload) in [(&format, named.as_bytes()), (&format, held.as_bytes()), (&self::format(), &file[..])] {
-        let small = ImageFormat { max_file_bytes: file.len() - 1, ..format.clone() };
-        assert_rejected(&small, message(payload), ImageTooLarge, "image.max_file_bytes");
+    for (format, payload) in [
+        (&format, named.as_bytes()),
+        (&format, held.as_bytes()),
+        (&self::format(), &file[..]),
+    ] {
+        let small = ImageFormat {
+            max_file_bytes: file.len() - 1,
+            ..format.clone()
+        };
+        assert_rejected(
+            &small,
+            message(payload),
+            ImageTooLarge,
+            "image.max_file_bytes",
+        );
     }
 }
 
 #[test]
 fn nothing_is_unpacked_of_an_image_that_claims_too_many_pixels() {
     let mut wide = written(slope(16, 16), Jpeg);
-    let at = wide.windows(2).position(|two| two == [0xff, 0xc0]).expect("a frame");
+    let at = wide
+        .windows(2)
+        .position(|two| two == [0xff, 0xc0])
+        .expect("a frame");
     wide[at + 5..at + 9].fill(0xff);
-    let six = ImageFormat { max_pixels: 6, ..format() };
+    let six = ImageFormat {
+        max_pixels: 6,
+        ..format()
+    };
     for (file, says) in [
-        (png_of(60_000, 60_000, &[], &zeros(1)), "60000 x 60000 are 3600000000 pixels, 6 are allowed"),
+        (
+            png_of(60_000, 60_000, &[], &zeros(1)),
+            "60000 x 60000 are 3600000000 pixels, 6 are allowed",
+        ),
         (png_of(2_000_000_000, 2, &[], &zeros(1)), "2000000000 x 2"),
         (written(slope(7, 1), Png), "image.max_pixels"),
         (wide, "65535 x 65535"),
     ] {
         assert_rejected(&six, message(&file), ImageTooLarge, says);
     }
-    assert_eq!(image_of(&six, message(&written(slope(3, 2), Png))).original, [3, 2]);
+    assert_eq!(
+        image_of(&six, message(&written(slope(3, 2), Png))).original,
+        [3, 2]
+    );
 }
 
 #[test]
@@ -287,95 +490,240 @@ fn a_png_that_would_unpack_to_400_mb_takes_no_such_memory() {
     // Of the whole process, where the system tells.
     fn peak_kib() -> Option<u64> {
         let status = std::fs::read_to_string("/proc/self/status").ok()?;
-        status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().strip_suffix(" kB")?.parse().ok()
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))?
+            .trim()
+            .strip_suffix(" kB")?
+            .parse()
+            .ok()
     }
     let (bomb, few, before) = (zeros(200_000), zeros(1), peak_kib());
     let held = |name, start: &[u8]| png_of(4, 4, &chunk(name, &[start, &bomb[..]].concat()), &few);
     let (text, itext) = (held(b"zTXt", b"x\0\0"), held(b"iTXt", b"x\0\x01\0\0\0"));
-    for file in [png_of(4, 4, &[], &bomb), text, itext, held(b"iCCP", b"x\0\0")] {
+    for file in [
+        png_of(4, 4, &[], &bomb),
+        text,
+        itext,
+        held(b"iCCP", b"x\0\0"),
+    ] {
         let batch = decode_one(&record_format(), &format(), message(&file));
-        assert!(batch.rejected.iter().all(|rejected| matches!(rejected.reason, BadImage | ImageTooLarge)), "{batch:?}");
-        assert!(batch.images.iter().all(|image| image.original == [4, 4] && image.pixels == [0.0; 16]), "{batch:?}");
+        assert!(
+            batch
+                .rejected
+                .iter()
+                .all(|rejected| matches!(rejected.reason, BadImage | ImageTooLarge)),
+            "{batch:?}"
+        );
+        assert!(
+            batch
+                .images
+                .iter()
+                .all(|image| image.original == [4, 4] && image.pixels == [0.0; 16]),
+            "{batch:?}"
+        );
     }
-    let grown = before.zip(peak_kib()).map_or(0, |(before, after)| after - before);
+    let grown = before
+        .zip(peak_kib())
+        .map_or(0, |(before, after)| after - before);
     assert!(grown < 200 << 10, "{grown} KiB");
 }
 
 #[test]
 fn images_that_take_too_long_are_rejected_one_after_the_other() {
-    let slow = ImageFormat { decode_timeout: Duration::from_nanos(1), ..format() };
-    for file in [written(slope(700, 700), Png), written(slope(700, 700), Jpeg)] {
-        let (batch, after) = ImageDecoder::new(&record_format(), &slow).decode(&[message(&file); 8], 0);
+    let slow = ImageFormat {
+        decode_timeout: Duration::from_nanos(1),
+        ..format()
+    };
+    for file in [
+        written(slope(700, 700), Png),
+        written(slope(700, 700), Jpeg),
+    ] {
+        let (batch, after) =
+            ImageDecoder::new(&record_format(), &slow).decode(&[message(&file); 8], 0);
         assert_eq!((after, batch.records.len() + batch.rejected.len()), (8, 8));
-        assert!(!batch.rejected.is_empty(), "one may be done before the clock is looked at, but not all");
+        assert!(
+            !batch.rejected.is_empty(),
+            "one may be done before the clock is looked at, but not all"
+        );
         for Rejected { reason, detail, .. } in batch.rejected {
-            assert!(reason == BadImage && detail.contains("image.decode_timeout"), "{detail}");
+            assert!(
+                reason == BadImage && detail.contains("image.decode_timeout"),
+                "{detail}"
+            );
         }
-        assert_eq!(image_of(&format(), message(&file)).original, [700, 700], "those left behind stop nothing");
+        assert_eq!(
+            image_of(&format(), message(&file)).original,
+            [700, 700],
+            "those left behind stop nothing"
+        );
     }
 }
 
 #[test]
 fn what_is_no_png_or_jpeg_is_rejected_with_what_it_is() {
-    assert_rejected(&format(), Message { payload: None, ..message(b"") }, RejectReason::Empty, "tombstone");
+    assert_rejected(
+        &format(),
+        Message {
+            payload: None,
+            ..message(b"")
+        },
+        RejectReason::Empty,
+        "tombstone",
+    );
     assert_rejected(&format(), message(b""), RejectReason::Empty, "empty");
-    let record = RecordFormat { max_payload_bytes: 9, ..record_format() };
-    assert_refused(&decode_one(&record, &format(), message(b"123456789")), BadImage, "begins with 31 32");
-    assert_refused(&decode_one(&record, &format(), message(b"1234567890")), TooLarge, "record.max_payload_bytes");
+    let record = RecordFormat {
+        max_payload_bytes: 9,
+        ..record_format()
+    };
+    assert_refused(
+        &decode_one(&record, &format(), message(b"123456789")),
+        BadImage,
+        "begins with 31 32",
+    );
+    assert_refused(
+        &decode_one(&record, &format(), message(b"1234567890")),
+        TooLarge,
+        "record.max_payload_bytes",
+    );
     let cases: [(&[u8], &str); 4] = [
-        (b"hello, image", "begins with 68 65 6c 6c 6f 2c 20 69; PNG and JPEG are allowed"),
-        (b"GIF89a\x01\0\x01\0", "a Gif file; PNG and JPEG are allowed"),
+        (
+            b"hello, image",
+            "begins with 68 65 6c 6c 6f 2c 20 69; PNG and JPEG are allowed",
+        ),
+        (
+            b"GIF89a\x01\0\x01\0",
+            "a Gif file; PNG and JPEG are allowed",
+        ),
         (b"II*\0", "a Tiff file; PNG and JPEG are allowed"),
         (b"\x89PNG\r\n\x1a\n and then nothing of it", ""),
     ];
     for (payload, says) in cases {
         assert_rejected(&format(), message(payload), BadImage, says);
-        assert!(decode_file(payload, &format()).expect_err("no image").contains(says));
+        assert!(
+            decode_file(payload, &format())
+                .expect_err("no image")
+                .contains(says)
+        );
     }
     let noise = || GrayImage::from_fn(32, 32, |x, y| Luma([(71 * x + 137 * y + 29 * x * y) as u8]));
     let files = [written(noise(), Png), written(noise(), Jpeg)];
-    for (file, tenth) in files.iter().flat_map(|file| (1..10).map(move |tenth| (file, tenth))) {
-        let batch = decode_one(&record_format(), &format(), message(&file[..file.len() * tenth / 10]));
+    for (file, tenth) in files
+        .iter()
+        .flat_map(|file| (1..10).map(move |tenth| (file, tenth)))
+    {
+        let batch = decode_one(
+            &record_format(),
+            &format(),
+            message(&file[..file.len() * tenth / 10]),
+        );
         assert!(batch.images.iter().all(|image| image.original == [32, 32]));
-        assert!(batch.rejected.iter().all(|rejected| rejected.reason == BadImage && !rejected.detail.is_empty()));
+        assert!(
+            batch
+                .rejected
+                .iter()
+                .all(|rejected| rejected.reason == BadImage && !rejected.detail.is_empty())
+        );
     }
 }
 
 #[test]
 fn series_and_time_may_be_headers() {
-    let (key, time) = (KeyFrom::Header("cam".into()), TimeFrom::Header("taken".into(), TimeFormat::Auto));
-    let (record, file) = (RecordFormat { key, time, ..record_format() }, written(slope(3, 2), Png));
-    let headers = vec![("cam", "c0"), ("cam", "c9"), ("taken", "2026-03-09T10:14:33Z")];
+    let (key, time) = (
+        KeyFrom::Header("cam".into()),
+        TimeFrom::Header("taken".into(), TimeFormat::Auto),
+    );
+    let (record, file) = (
+        RecordFormat {
+            key,
+            time,
+            ..record_format()
+        },
+        written(slope(3, 2), Png),
+    );
+    let headers = vec![
+        ("cam", "c0"),
+        ("cam", "c9"),
+        ("taken", "2026-03-09T10:14:33Z"),
+    ];
     let batch = decode_one(&record, &format(), with(&headers, &file));
-    assert_eq!((batch.records[0].series.as_ref(), batch.records[0].time), ("c9", AT), "the last one of a name counts");
+    assert_eq!(
+        (batch.records[0].series.as_ref(), batch.records[0].time),
+        ("c9", AT),
+        "the last one of a name counts"
+    );
     for (headers, reason, says) in [
         (vec![("taken", "1773051273")], MissingKey, "\"cam\""),
-        (vec![("cam", ""), ("taken", "1773051273")], RejectReason::BadKey, "\"cam\""),
+        (
+            vec![("cam", ""), ("taken", "1773051273")],
+            RejectReason::BadKey,
+            "\"cam\"",
+        ),
         (vec![("cam", "c9")], MissingTime, "\"taken\""),
-        (vec![("cam", "c9"), ("taken", "soon")], RejectReason::BadTime, "\"taken\""),
+        (
+            vec![("cam", "c9"), ("taken", "soon")],
+            RejectReason::BadTime,
+            "\"taken\"",
+        ),
     ] {
-        assert_refused(&decode_one(&record, &format(), with(&headers, &file)), reason, says);
+        assert_refused(
+            &decode_one(&record, &format(), with(&headers, &file)),
+            reason,
+            says,
+        );
     }
-    assert_refused(&decode_one(&record, &format(), message(&file)), MissingKey, "\"cam\"");
+    assert_refused(
+        &decode_one(&record, &format(), message(&file)),
+        MissingKey,
+        "\"cam\"",
+    );
 }
 
 #[test]
 fn larger_images_are_reduced_in_proportion_and_smaller_ones_are_not() {
-    let reduced = ImageFormat { reduce_to: Some(100), ..format() };
-    let half = |width, height| GrayImage::from_fn(width, height, |x, _| Luma([if x < width / 2 { 51 } else { 153 }]));
-    for (from, to) in [([400, 100], [100, 25]), ([100, 400], [25, 100]), ([400, 1], [100, 1]), ([100, 60], [100, 60])] {
+    let reduced = ImageFormat {
+        reduce_to: Some(100),
+        ..format()
+    };
+    let half = |width, height| {
+        GrayImage::from_fn(width, height, |x, _| {
+            Luma([if x < width / 2 { 51 } else { 153 }])
+        })
+    };
+    for (from, to) in [
+        ([400, 100], [100, 25]),
+        ([100, 400], [25, 100]),
+        ([400, 1], [100, 1]),
+        ([100, 60], [100, 60]),
+    ] {
         let image = image_of(&reduced, message(&written(half(from[0], from[1]), Png)));
-        assert_eq!(([image.width, image.height], image.original), (to, from.map(|side| side as usize)));
-        assert_close(&[image.pixels[0], image.pixels[image.width - 1]], &[0.2, 0.6], 0.01);
+        assert_eq!(
+            ([image.width, image.height], image.original),
+            (to, from.map(|side| side as usize))
+        );
+        assert_close(
+            &[image.pixels[0], image.pixels[image.width - 1]],
+            &[0.2, 0.6],
+            0.01,
+        );
     }
 }
 
 #[test]
 fn a_batch_ends_after_enough_pixels_and_the_next_one_goes_on_there() {
     let large = written(GrayImage::new(1500, 1500), Png);
-    let messages = [message(&large), message(b"no image"), message(&large), message(&large), message(b"")];
+    let messages = [
+        message(&large),
+        message(b"no image"),
+        message(&large),
+        message(&large),
+        message(b""),
+    ];
     let mut decoder = ImageDecoder::new(&record_format(), &format());
-    for (first, end, all) in [(0, 3, vec![(0, true), (1, false), (2, true)]), (3, 5, vec![(3, true), (4, false)])] {
+    for (first, end, all) in [
+        (0, 3, vec![(0, true), (1, false), (2, true)]),
+        (3, 5, vec![(3, true), (4, false)]),
+    ] {
         let (batch, after) = decoder.decode(&messages, first);
         assert_eq!((after, outcomes(&batch)), (end, all));
     }

@@ -34,7 +34,11 @@ struct Running {
 
 impl Worker {
     pub(super) fn new(format: Arc<ImageFormat>) -> Self {
-        Self { format, running: None, left: Vec::new() }
+        Self {
+            format,
+            running: None,
+            left: Vec::new(),
+        }
     }
 
     /// Decodes an image in the time that it may take.
@@ -55,9 +59,13 @@ impl Worker {
             Err(RecvTimeoutError::Timeout) => {
                 self.left.push(running.thread);
                 let most = humantime::format_duration(self.format.decode_timeout);
-                bad(format!("decoding takes longer than {most}; see `image.decode_timeout`"))
+                bad(format!(
+                    "decoding takes longer than {most}; see `image.decode_timeout`"
+                ))
             }
-            Err(RecvTimeoutError::Disconnected) => bad("the decoder gave up on it: it is damaged".to_owned()),
+            Err(RecvTimeoutError::Disconnected) => {
+                bad("the decoder gave up on it: it is damaged".to_owned())
+            }
         }
     }
 
@@ -69,7 +77,9 @@ impl Worker {
                 break;
             }
             if Instant::now() >= deadline {
-                let detail = format!("{LEFT_MAX} images before it are still being decoded; see `image.decode_timeout`");
+                let detail = format!(
+                    "{LEFT_MAX} images before it are still being decoded; see `image.decode_timeout`"
+                );
                 return Err(Problem::new(RejectReason::BadImage, detail));
             }
             thread::sleep(PACE);
@@ -84,9 +94,14 @@ impl Worker {
                 }
             }
         };
-        let thread = thread::Builder::new().name("decode-image".into()).spawn(run);
+        let thread = thread::Builder::new()
+            .name("decode-image".into())
+            .spawn(run);
         let thread = thread.map_err(|error| {
-            Problem::new(RejectReason::BadImage, format!("there is no thread to decode it: {error}"))
+            Problem::new(
+                RejectReason::BadImage,
+                format!("there is no thread to decode it: {error}"),
+            )
         })?;
         Ok(Running { work, done, thread })
     }

@@ -9,7 +9,14 @@ use crate::decode::fixtures::{example, format};
 const AT: EventTime = EventTime(1_773_051_273_000_000);
 
 fn message(payload: &[u8]) -> Message<'_> {
-    Message { partition: 3, offset: 41, key: Some(b"p1"), payload: Some(payload), timestamp: Some(AT), headers: None }
+    Message {
+        partition: 3,
+        offset: 41,
+        key: Some(b"p1"),
+        payload: Some(payload),
+        timestamp: Some(AT),
+        headers: None,
+    }
 }
 
 /// The readings and the count of coerced numbers of one payload, which must be a record.
@@ -23,7 +30,11 @@ fn readings(decoder: &Decoder, payload: &[u8]) -> (Vec<f64>, u64) {
 /// The reason and detail of one message, which must be rejected.
 fn rejection(decoder: &Decoder, message: Message<'_>) -> (RejectReason, String) {
     let mut batch = decoder.decode(&[message]);
-    assert_eq!((batch.records.len(), batch.values.len(), batch.coerced), (0, 0, 0), "nothing of it is kept");
+    assert_eq!(
+        (batch.records.len(), batch.values.len(), batch.coerced),
+        (0, 0, 0),
+        "nothing of it is kept"
+    );
     let rejected = batch.rejected.pop().expect("a rejection");
     assert_eq!((rejected.message, batch.rejected.len()), (0, 0));
     (rejected.reason, rejected.detail)
@@ -52,9 +63,18 @@ fn a_record_carries_its_place_key_time_and_readings() {
     let decoder = Decoder::new(&example());
     let payload = br#"{"note":{"a":[1,{"b":null}]},"pump":"p7","motor":{"rpm":9,"temp":61.5},"flow":12,"ts":"2026-03-09 10:14:33"}"#;
     let batch = decoder.decode(&[message(payload)]);
-    let record = Record { message: 0, partition: 3, offset: 41, series: Cow::Borrowed("p7"), time: AT };
+    let record = Record {
+        message: 0,
+        partition: 3,
+        offset: 41,
+        series: Cow::Borrowed("p7"),
+        time: AT,
+    };
     assert_eq!(batch.records, [record]);
-    assert!(matches!(batch.records[0].series, Cow::Borrowed(_)), "the key is not copied");
+    assert!(
+        matches!(batch.records[0].series, Cow::Borrowed(_)),
+        "the key is not copied"
+    );
     assert_eq!(batch.values[0], 12.0);
     assert!(batch.values[1].is_nan(), "an absent field is missing");
     assert_eq!(batch.values[2], 61.5);
@@ -62,11 +82,31 @@ fn a_record_carries_its_place_key_time_and_readings() {
 
 #[test]
 fn order_is_kept_and_a_rejected_message_leaves_no_trace() {
-    let payloads: [&[u8]; 5] = [br#"{"x":1}"#, br#"{"x":2,"#, br#"{"x":3}"#, br#"{"x":"5","x":4}"#, br#"{"x":"5"}"#];
+    let payloads: [&[u8]; 5] = [
+        br#"{"x":1}"#,
+        br#"{"x":2,"#,
+        br#"{"x":3}"#,
+        br#"{"x":"5","x":4}"#,
+        br#"{"x":"5"}"#,
+    ];
     let messages: Vec<_> = payloads.iter().map(|payload| message(payload)).collect();
     let batch = x().decode(&messages);
-    assert_eq!(batch.records.iter().map(|record| record.message).collect::<Vec<_>>(), [0, 2, 4]);
-    assert_eq!(batch.rejected.iter().map(|rejected| rejected.message).collect::<Vec<_>>(), [1, 3]);
+    assert_eq!(
+        batch
+            .records
+            .iter()
+            .map(|record| record.message)
+            .collect::<Vec<_>>(),
+        [0, 2, 4]
+    );
+    assert_eq!(
+        batch
+            .rejected
+            .iter()
+            .map(|rejected| rejected.message)
+            .collect::<Vec<_>>(),
+        [1, 3]
+    );
     assert_eq!(batch.values, [1.0, 3.0, 5.0]);
     assert_eq!(batch.coerced, 1, "the rejected duplicate does not count");
 }
@@ -80,7 +120,11 @@ fn every_form_of_a_reading_has_its_value() {
         ("7", 7.0, 0),
         ("-7", -7.0, 0),
         ("18446744073709551615", 18446744073709551615.0, 0),
-        ("123456789012345678901234567890", 123456789012345678901234567890.0, 0),
+        (
+            "123456789012345678901234567890",
+            123456789012345678901234567890.0,
+            0,
+        ),
         ("1e-999", 0.0, 0),
         ("true", 1.0, 0),
         ("false", 0.0, 0),
@@ -97,7 +141,10 @@ fn every_form_of_a_reading_has_its_value() {
         ("\"-INF\"", infinite, 0),
     ] {
         let (values, count) = readings(&x(), format!("{{\"x\":{text}}}").as_bytes());
-        assert!(values.len() == 1 && same(values[0], value), "{text}: {values:?}");
+        assert!(
+            values.len() == 1 && same(values[0], value),
+            "{text}: {values:?}"
+        );
         assert_eq!(count, coerced, "{text}");
     }
 }
@@ -115,7 +162,12 @@ fn what_is_no_reading_is_rejected_by_name_and_value() {
         ("{}", "an object"),
         ("[1]", "an array"),
     ] {
-        assert_rejected(&x(), format!("{{\"x\":{text}}}").as_bytes(), RejectReason::WrongType, &["`x`", says]);
+        assert_rejected(
+            &x(),
+            format!("{{\"x\":{text}}}").as_bytes(),
+            RejectReason::WrongType,
+            &["`x`", says],
+        );
     }
 }
 
@@ -123,7 +175,12 @@ fn what_is_no_reading_is_rejected_by_name_and_value() {
 fn bare_nan_is_not_json_and_the_detail_says_so() {
     for text in ["NaN", "nan", "-NaN", "Infinity", "-Infinity", "inf"] {
         let payload = format!("{{\"y\":1,\n \"x\":{text}}}");
-        assert_rejected(&x(), payload.as_bytes(), RejectReason::NotJson, &["are not JSON", "null", text]);
+        assert_rejected(
+            &x(),
+            payload.as_bytes(),
+            RejectReason::NotJson,
+            &["are not JSON", "null", text],
+        );
     }
     let (_, detail) = rejection(&x(), message(br#"{"name":1,"x":nul}"#));
     assert!(!detail.contains("NaN"), "{detail}");
@@ -135,24 +192,62 @@ fn configured_places_may_not_stand_twice_but_others_may() {
     let twice = RejectReason::DuplicateField;
     assert_rejected(&x(), br#"{"x":1,"x":1}"#, twice, &["`x`", "twice"]);
     assert_rejected(&x(), br#"{"x":null,"\u0078":1}"#, twice, &["`x`"]);
-    assert_rejected(&nested, br#"{"a":{"b":1,"b":2}}"#, twice, &["`b` (at `a.b`)"]);
+    assert_rejected(
+        &nested,
+        br#"{"a":{"b":1,"b":2}}"#,
+        twice,
+        &["`b` (at `a.b`)"],
+    );
     assert_rejected(&nested, br#"{"a":{"b":1},"a":{"c":2}}"#, twice, &["`a`"]);
-    assert_eq!(readings(&x(), br#"{"y":1,"y":2,"x":3,"z":{"x":4},"z":{"x":5}}"#).0, [3.0]);
+    assert_eq!(
+        readings(&x(), br#"{"y":1,"y":2,"x":3,"z":{"x":4},"z":{"x":5}}"#).0,
+        [3.0]
+    );
 }
 
 #[test]
 fn paths_lead_through_objects_and_arrays_only() {
-    let decoder = Decoder::new(&format(&[("a.b", "b"), ("r.1.value", "one"), ("r.0.value", "zero")]));
-    for payload in ["{\"a\":null,\"r\":null}", "{}", "{\"a\":{},\"r\":[]}", "{\"a\":[5],\"r\":[null,{}]}"] {
-        assert!(readings(&decoder, payload.as_bytes()).0.iter().all(|value| value.is_nan()), "{payload}");
+    let decoder = Decoder::new(&format(&[
+        ("a.b", "b"),
+        ("r.1.value", "one"),
+        ("r.0.value", "zero"),
+    ]));
+    for payload in [
+        "{\"a\":null,\"r\":null}",
+        "{}",
+        "{\"a\":{},\"r\":[]}",
+        "{\"a\":[5],\"r\":[null,{}]}",
+    ] {
+        assert!(
+            readings(&decoder, payload.as_bytes())
+                .0
+                .iter()
+                .all(|value| value.is_nan()),
+            "{payload}"
+        );
     }
     let payload = br#"{"r":[{"value":1},{"value":2,"x":[]},{"value":3}],"a":{"b":0}}"#;
     assert_eq!(readings(&decoder, payload).0, [0.0, 2.0, 1.0]);
-    assert_eq!(readings(&decoder, br#"{"r":{"1":{"value":2},"0":{"value":1}},"a":{"b":0}}"#).0, [0.0, 2.0, 1.0]);
-    for (payload, found) in
-        [("{\"a\":5}", "number 5"), ("{\"a\":\"\"}", "text"), ("{\"a\":true}", "true"), ("{\"r\":[7]}", "number 7")]
-    {
-        assert_rejected(&decoder, payload.as_bytes(), RejectReason::WrongType, &[found, "an object or array"]);
+    assert_eq!(
+        readings(
+            &decoder,
+            br#"{"r":{"1":{"value":2},"0":{"value":1}},"a":{"b":0}}"#
+        )
+        .0,
+        [0.0, 2.0, 1.0]
+    );
+    for (payload, found) in [
+        ("{\"a\":5}", "number 5"),
+        ("{\"a\":\"\"}", "text"),
+        ("{\"a\":true}", "true"),
+        ("{\"r\":[7]}", "number 7"),
+    ] {
+        assert_rejected(
+            &decoder,
+            payload.as_bytes(),
+            RejectReason::WrongType,
+            &[found, "an object or array"],
+        );
     }
     let both = Decoder::new(&format(&[("a", "a"), ("a.b", "b")]));
     assert_eq!(readings(&both, br#"{"a":1}"#).0[0], 1.0);
@@ -161,11 +256,36 @@ fn paths_lead_through_objects_and_arrays_only() {
 
 #[test]
 fn one_object_is_due_and_nothing_else() {
-    for payload in ["[]", "[{\"x\":1}]", "1", "1.5", "\"x\"", "true", "null", "-3"] {
-        assert_rejected(&x(), payload.as_bytes(), RejectReason::NotObject, &["a JSON object"]);
+    for payload in [
+        "[]",
+        "[{\"x\":1}]",
+        "1",
+        "1.5",
+        "\"x\"",
+        "true",
+        "null",
+        "-3",
+    ] {
+        assert_rejected(
+            &x(),
+            payload.as_bytes(),
+            RejectReason::NotObject,
+            &["a JSON object"],
+        );
     }
-    for payload in ["{\"x\":1}{\"x\":2}", "{\"x\":1}\n{\"x\":2}", "{\"x\":1},", "{\"x\":1} garbage", "{}\0"] {
-        assert_rejected(&x(), payload.as_bytes(), RejectReason::NotJson, &["trailing", "one JSON object"]);
+    for payload in [
+        "{\"x\":1}{\"x\":2}",
+        "{\"x\":1}\n{\"x\":2}",
+        "{\"x\":1},",
+        "{\"x\":1} garbage",
+        "{}\0",
+    ] {
+        assert_rejected(
+            &x(),
+            payload.as_bytes(),
+            RejectReason::NotJson,
+            &["trailing", "one JSON object"],
+        );
     }
     for payload in [
         " ",
@@ -179,7 +299,12 @@ fn one_object_is_due_and_nothing_else() {
         "{\"x\":\"\n\"}",
         "{\"y\":\"\\q\"}",
     ] {
-        assert_rejected(&x(), payload.as_bytes(), RejectReason::NotJson, &["not JSON"]);
+        assert_rejected(
+            &x(),
+            payload.as_bytes(),
+            RejectReason::NotJson,
+            &["not JSON"],
+        );
     }
 }
 
@@ -189,11 +314,19 @@ fn the_payload_is_bounded_and_may_begin_with_a_byte_order_mark() {
     assert_eq!(readings(&x(), b" \r\n\t{ \"x\" : 1 } \n").0, [1.0]);
     assert_rejected(&x(), b"", RejectReason::Empty, &["empty"]);
     assert_rejected(&x(), b"\xEF\xBB\xBF", RejectReason::Empty, &["empty"]);
-    let tombstone = Message { payload: None, ..message(b"") };
+    let tombstone = Message {
+        payload: None,
+        ..message(b"")
+    };
     assert_eq!(rejection(&x(), tombstone).0, RejectReason::Empty);
     // It would be 10 MB of broken JSON: the length is what is looked at first.
     let large = vec![b'{'; 10 << 20];
-    assert_rejected(&x(), &large, RejectReason::TooLarge, &["1048576", "record.max_payload_bytes"]);
+    assert_rejected(
+        &x(),
+        &large,
+        RejectReason::TooLarge,
+        &["1048576", "record.max_payload_bytes"],
+    );
     let mut just_fits = b"{\"x\":1}".to_vec();
     just_fits.resize(1 << 20, b' ');
     assert_eq!(readings(&x(), &just_fits).0, [1.0]);
@@ -209,7 +342,12 @@ fn invalid_utf8_is_rejected_wherever_it_stands() {
         b"\xFE\xFF\x00{",
     ];
     for payload in payloads {
-        assert_rejected(&x(), payload, RejectReason::NotUtf8, &["byte", "0x", "UTF-8"]);
+        assert_rejected(
+            &x(),
+            payload,
+            RejectReason::NotUtf8,
+            &["byte", "0x", "UTF-8"],
+        );
     }
 }
 
@@ -220,19 +358,40 @@ fn deep_nesting_neither_overflows_the_stack_nor_hides_a_record() {
     assert_eq!(readings(&x(), skipped.as_bytes()).0, [1.0]);
     let open = format!("{{\"y\":{}", "{\"y\":".repeat(deep));
     assert_rejected(&x(), open.as_bytes(), RejectReason::NotJson, &["EOF"]);
-    assert_rejected(&x(), format!("{{\"x\":{}", "[".repeat(deep)).as_bytes(), RejectReason::WrongType, &["an array"]);
+    assert_rejected(
+        &x(),
+        format!("{{\"x\":{}", "[".repeat(deep)).as_bytes(),
+        RejectReason::WrongType,
+        &["an array"],
+    );
     let long = vec!["a"; 300].join(".");
     let decoder = Decoder::new(&format(&[(long.as_str(), "deep")]));
     let payload = format!("{}1{}", "{\"a\":".repeat(300), "}".repeat(300));
-    assert_rejected(&decoder, payload.as_bytes(), RejectReason::NotJson, &["recursion limit"]);
+    assert_rejected(
+        &decoder,
+        payload.as_bytes(),
+        RejectReason::NotJson,
+        &["recursion limit"],
+    );
 }
 
 #[test]
 fn escaped_keys_are_the_keys_that_they_spell() {
     let decoder = Decoder::new(&format(&[("sensors.fl\u{f6}w", "flow")]));
-    assert_eq!(readings(&decoder, br#"{"sen\u0073ors":{"fl\u00f6w":3}}"#).0, [3.0]);
-    assert_eq!(readings(&decoder, "{\"sensors\":{\"flöw\":4}}".as_bytes()).0, [4.0]);
-    assert_rejected(&decoder, br#"{"\ud800":1}"#, RejectReason::NotJson, &["not JSON"]);
+    assert_eq!(
+        readings(&decoder, br#"{"sen\u0073ors":{"fl\u00f6w":3}}"#).0,
+        [3.0]
+    );
+    assert_eq!(
+        readings(&decoder, "{\"sensors\":{\"flöw\":4}}".as_bytes()).0,
+        [4.0]
+    );
+    assert_rejected(
+        &decoder,
+        br#"{"\ud800":1}"#,
+        RejectReason::NotJson,
+        &["not JSON"],
+    );
 }
 
 #[test]
@@ -244,11 +403,20 @@ fn the_series_key_may_be_kafkas() {
         (Some(&long[..]), RejectReason::BadKey),
         (Some(&b"p\xFF"[..]), RejectReason::BadKey),
     ] {
-        let (found, detail) = rejection(&x(), Message { key, ..message(b"{\"x\":1}") });
+        let (found, detail) = rejection(
+            &x(),
+            Message {
+                key,
+                ..message(b"{\"x\":1}")
+            },
+        );
         assert_eq!(found, reason, "{detail}");
         assert!(detail.contains("Kafka key"), "{detail}");
     }
-    let batch = x().decode(&[Message { key: long.get(..256), ..message(b"{\"x\":1}") }]);
+    let batch = x().decode(&[Message {
+        key: long.get(..256),
+        ..message(b"{\"x\":1}")
+    }]);
     assert!(matches!(&batch.records[0].series, Cow::Borrowed(key) if key.len() == 256));
 }
 
@@ -257,10 +425,18 @@ fn the_series_key_may_be_a_field_or_the_partition() {
     let mut by_field = format(&[("x", "x"), ("id.n", "id")]);
     by_field.key = KeyFrom::Field(vec!["id".into(), "n".into()]);
     let decoder = Decoder::new(&by_field);
-    for (id, series) in [("\"7\"", "7"), ("7", "7"), ("-7", "-7"), ("\"\\u0037\"", "7")] {
+    for (id, series) in [
+        ("\"7\"", "7"),
+        ("7", "7"),
+        ("-7", "-7"),
+        ("\"\\u0037\"", "7"),
+    ] {
         let payload = format!("{{\"x\":1,\"id\":{{\"n\":{id}}}}}");
         let batch = decoder.decode(&[message(payload.as_bytes())]);
-        assert_eq!((batch.records[0].series.as_ref(), batch.rejected.len()), (series, 0));
+        assert_eq!(
+            (batch.records[0].series.as_ref(), batch.rejected.len()),
+            (series, 0)
+        );
         assert_eq!(batch.values[1].abs(), 7.0, "the key may be a reading too");
     }
     for (id, reason) in [
@@ -271,7 +447,12 @@ fn the_series_key_may_be_a_field_or_the_partition() {
         ("{}", RejectReason::BadKey),
         ("[]", RejectReason::BadKey),
     ] {
-        assert_rejected(&decoder, format!("{{\"id\":{{\"n\":{id}}}}}").as_bytes(), reason, &["series key `id.n`"]);
+        assert_rejected(
+            &decoder,
+            format!("{{\"id\":{{\"n\":{id}}}}}").as_bytes(),
+            reason,
+            &["series key `id.n`"],
+        );
     }
     assert_rejected(
         &decoder,
@@ -279,23 +460,52 @@ fn the_series_key_may_be_a_field_or_the_partition() {
         RejectReason::BadKey,
         &["257"],
     );
-    assert_rejected(&decoder, br#"{"x":1}"#, RejectReason::MissingKey, &["`id.n`"]);
-    let by_partition = RecordFormat { key: KeyFrom::Partition, ..by_field };
-    let batch = Decoder::new(&by_partition).decode(&[Message { key: None, ..message(b"{}") }]);
+    assert_rejected(
+        &decoder,
+        br#"{"x":1}"#,
+        RejectReason::MissingKey,
+        &["`id.n`"],
+    );
+    let by_partition = RecordFormat {
+        key: KeyFrom::Partition,
+        ..by_field
+    };
+    let batch = Decoder::new(&by_partition).decode(&[Message {
+        key: None,
+        ..message(b"{}")
+    }]);
     assert_eq!(batch.records[0].series, "3");
 }
 
 #[test]
 fn the_event_time_may_be_kafkas_or_a_field() {
-    let (reason, detail) = rejection(&x(), Message { timestamp: None, ..message(b"{}") });
+    let (reason, detail) = rejection(
+        &x(),
+        Message {
+            timestamp: None,
+            ..message(b"{}")
+        },
+    );
     assert_eq!(reason, RejectReason::MissingTime, "{detail}");
-    let (reason, detail) = rejection(&x(), Message { timestamp: Some(EventTime(-1)), ..message(b"{}") });
+    let (reason, detail) = rejection(
+        &x(),
+        Message {
+            timestamp: Some(EventTime(-1)),
+            ..message(b"{}")
+        },
+    );
     assert_eq!(reason, RejectReason::BadTime, "{detail}");
 
     let mut by_field = format(&[("x", "x")]);
     by_field.time = TimeFrom::Field(vec!["ts".into()], TimeFormat::Auto);
     let decoder = Decoder::new(&by_field);
-    for ts in ["1773051273", "1773051273.0", "\"1773051273\"", "\"2026-03-09T10:14:33Z\"", "1773051273000000000"] {
+    for ts in [
+        "1773051273",
+        "1773051273.0",
+        "\"1773051273\"",
+        "\"2026-03-09T10:14:33Z\"",
+        "1773051273000000000",
+    ] {
         let payload = format!("{{\"ts\":{ts}}}");
         let batch = decoder.decode(&[message(payload.as_bytes())]);
         assert_eq!((batch.records[0].time, batch.coerced), (AT, 0), "{ts}");
@@ -321,5 +531,8 @@ fn details_are_bounded_however_long_the_found_value_is() {
     let payload = format!("{{\"x\":\"{}\"}}", "\u{1F4A9}".repeat(10_000));
     let (reason, detail) = rejection(&x(), message(payload.as_bytes()));
     assert_eq!(reason, RejectReason::WrongType);
-    assert!(detail.len() <= Rejected::DETAIL_MAX && detail.contains("no number; allowed"), "{detail}");
+    assert!(
+        detail.len() <= Rejected::DETAIL_MAX && detail.contains("no number; allowed"),
+        "{detail}"
+    );
 }

@@ -11,7 +11,9 @@ impl Core {
     /// # Errors
     /// Where its state cannot be read.
     pub fn teach(&mut self, feedback: &Feedback) -> Result<(), LaneError> {
-        let Some(partition) = feedback.records.map(|records| records.partition) else { return Ok(()) };
+        let Some(partition) = feedback.records.map(|records| records.partition) else {
+            return Ok(());
+        };
         let (stream, series) = (&self.stream.name, feedback.series.as_str());
         if !self.owned.contains(&partition) {
             return Ok(());
@@ -24,7 +26,9 @@ impl Core {
             },
         };
         let fields = self.stream.record.fields.len();
-        let slot = self.table.slot(partition, series, || stored, || SeriesState::new(fields));
+        let slot = self
+            .table
+            .slot(partition, series, || stored, || SeriesState::new(fields));
         if let Some(slot) = slot.ok().and_then(|slot| self.table.get_mut(slot)) {
             self.pipeline.teach(&mut slot.state, feedback);
         }

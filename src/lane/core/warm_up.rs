@@ -25,7 +25,13 @@ impl Core {
         if !self.go_on_warming_up()? {
             let now = EventTime::now();
             let notes = vec![(STARTED.to_owned(), Some(codec::encode(&now)?))];
-            self.store.commit(&self.stream.name, &Commit { notes, ..Commit::default() })?;
+            self.store.commit(
+                &self.stream.name,
+                &Commit {
+                    notes,
+                    ..Commit::default()
+                },
+            )?;
             let span = humantime::format_duration(self.stream.input.warm_up).to_string();
             tracing::info!(stream = self.stream.name, span, until = %now, "warming up: learning from history, publishing nothing of it");
             self.pipeline.warm_up(now);
@@ -40,7 +46,9 @@ impl Core {
     pub(in crate::lane) fn go_on_warming_up(&mut self) -> Result<bool, LaneError> {
         let note = self.store.notes(&self.stream.name, STARTED)?.pop();
         let until = note.and_then(|(_, bytes)| codec::decode::<EventTime>(&bytes).ok());
-        until.into_iter().for_each(|until| self.pipeline.warm_up(until));
+        until
+            .into_iter()
+            .for_each(|until| self.pipeline.warm_up(until));
         Ok(until.is_some())
     }
 }

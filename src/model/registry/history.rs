@@ -35,7 +35,10 @@ impl Registry {
     pub fn history(&self, stream: &str) -> Result<Vec<WentLive>, RegistryError> {
         let bytes = disk::read_if_there(&self.folder(stream)?.join(HISTORY))?.unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes);
-        Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+        Ok(text
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect())
     }
 
     /// The bundle that was live before the present one; `None` where there was none.
@@ -46,8 +49,15 @@ impl Registry {
         let current = self.current(stream)?;
         // Who went back once, and goes back again, wants the one before that: everything that went live after the
         // present bundle first did is undone.
-        let history: Vec<String> = self.history(stream)?.into_iter().map(|entry| entry.bundle).collect();
-        let first = history.iter().position(|id| Some(id) == current.as_ref()).unwrap_or(history.len());
+        let history: Vec<String> = self
+            .history(stream)?
+            .into_iter()
+            .map(|entry| entry.bundle)
+            .collect();
+        let first = history
+            .iter()
+            .position(|id| Some(id) == current.as_ref())
+            .unwrap_or(history.len());
         Ok(history[..first].last().cloned())
     }
 
@@ -97,11 +107,18 @@ impl Registry {
 
     pub(super) fn note_live(&self, stream: &str, id: &str, why: &str) -> Result<(), RegistryError> {
         let path = self.folder(stream)?.join(HISTORY);
-        let entry = WentLive { at: Timestamp::now(), bundle: id.to_owned(), why: why.to_owned() };
+        let entry = WentLive {
+            at: Timestamp::now(),
+            bundle: id.to_owned(),
+            why: why.to_owned(),
+        };
         // One write of one line: another process that appends at the same time does not cut it in two.
         let line = format!("{}\n", serde_json::to_string(&entry).unwrap_or_default());
         let open = OpenOptions::new().create(true).append(true).open(&path);
-        let written = open.and_then(|mut file| file.write_all(line.as_bytes()).and_then(|()| file.sync_all()));
+        let written = open.and_then(|mut file| {
+            file.write_all(line.as_bytes())
+                .and_then(|()| file.sync_all())
+        });
         Ok(written.map_err(failed("write", &path))?)
     }
 }
@@ -119,8 +136,17 @@ mod tests {
         registry.promote("pumps", &b, "proved").unwrap();
         assert_eq!(registry.previous("pumps").unwrap(), Some(a.clone()));
         registry.promote("pumps", &a, "rollback").unwrap();
-        assert_eq!(registry.previous("pumps").unwrap(), None, "and not to and fro");
-        let whys: Vec<String> = registry.history("pumps").unwrap().into_iter().map(|entry| entry.why).collect();
+        assert_eq!(
+            registry.previous("pumps").unwrap(),
+            None,
+            "and not to and fro"
+        );
+        let whys: Vec<String> = registry
+            .history("pumps")
+            .unwrap()
+            .into_iter()
+            .map(|entry| entry.why)
+            .collect();
         assert_eq!(whys, ["first", "proved", "rollback"]);
     }
 

@@ -14,7 +14,9 @@ impl Registry {
     /// A bad stream name, or the file system's.
     pub fn marked(&self, stream: &str) -> Result<Vec<Segment>, RegistryError> {
         let bytes = disk::read_if_there(&self.folder(stream)?.join(MARKED))?;
-        Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default())
+        Ok(bytes
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default())
     }
 
     /// Marks a stretch of time of a series. Returns whether it was not marked before.
@@ -29,14 +31,27 @@ impl Registry {
         marked.push(range.clone());
         let folder = self.folder(stream)?;
         disk::create_folders(&folder)?;
-        disk::replace(&folder, MARKED, &serde_json::to_vec_pretty(&marked).unwrap_or_default())?;
+        disk::replace(
+            &folder,
+            MARKED,
+            &serde_json::to_vec_pretty(&marked).unwrap_or_default(),
+        )?;
         Ok(true)
     }
 }
 
 /// The marked stretches that a bundle has learned from.
-pub fn learned_from<'m>(manifest: &'m Manifest, marked: &'m [Segment]) -> impl Iterator<Item = &'m Segment> {
-    marked.iter().filter(|mark| manifest.origin.learned_from.iter().any(|range| range.overlaps(mark)))
+pub fn learned_from<'m>(
+    manifest: &'m Manifest,
+    marked: &'m [Segment],
+) -> impl Iterator<Item = &'m Segment> {
+    marked.iter().filter(|mark| {
+        manifest
+            .origin
+            .learned_from
+            .iter()
+            .any(|range| range.overlaps(mark))
+    })
 }
 
 #[cfg(test)]
@@ -52,9 +67,16 @@ mod tests {
         let learned = manifest.origin.learned_from.first().unwrap().clone();
         assert!(registry.mark("pumps", &learned).unwrap());
         assert!(!registry.mark("pumps", &learned).unwrap());
-        let later = Segment { from: EventTime(i64::MAX - 1), until: EventTime(i64::MAX), ..learned.clone() };
+        let later = Segment {
+            from: EventTime(i64::MAX - 1),
+            until: EventTime(i64::MAX),
+            ..learned.clone()
+        };
         registry.mark("pumps", &later).unwrap();
         let marked = registry.marked("pumps").unwrap();
-        assert_eq!(learned_from(&manifest, &marked).collect::<Vec<_>>(), [&learned]);
+        assert_eq!(
+            learned_from(&manifest, &marked).collect::<Vec<_>>(),
+            [&learned]
+        );
     }
 }

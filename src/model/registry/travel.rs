@@ -16,9 +16,15 @@ impl Registry {
     /// An unknown bundle, or the file system's.
     pub fn files(&self, stream: &str, id: &str) -> Result<Files, RegistryError> {
         let folder = self.bundle_folder(stream, id)?;
-        let mut found: Vec<String> = names(&folder)?.into_iter().filter(|name| is_plain(name)).collect();
+        let mut found: Vec<String> = names(&folder)?
+            .into_iter()
+            .filter(|name| is_plain(name))
+            .collect();
         found.sort_unstable();
-        found.into_iter().map(|name| Ok((name.clone(), disk::read(&folder.join(&name))?))).collect()
+        found
+            .into_iter()
+            .map(|name| Ok((name.clone(), disk::read(&folder.join(&name))?)))
+            .collect()
     }
 
     /// Whether [`Self::attach`] wrote such a file.
@@ -41,7 +47,10 @@ impl Registry {
         let is_whole = path.is_dir() && Bundle::load(&path).is_ok();
         if is_whole {
             let own = [MANIFEST, WEIGHTS, CALIBRATION];
-            for (name, bytes) in files.iter().filter(|(name, _)| is_plain(name) && !own.contains(&name.as_str())) {
+            for (name, bytes) in files
+                .iter()
+                .filter(|(name, _)| is_plain(name) && !own.contains(&name.as_str()))
+            {
                 if !path.join(name).exists() {
                     self.attach(stream, id, name, bytes)?;
                 }
@@ -56,7 +65,10 @@ impl Registry {
             }
             let found = Bundle::load(&temp)?;
             if found.id() != id {
-                return Err(RegistryError::Misplaced { path: path.clone(), found: found.id().to_owned() });
+                return Err(RegistryError::Misplaced {
+                    path: path.clone(),
+                    found: found.id().to_owned(),
+                });
             }
             if path.is_dir() {
                 fs::remove_dir_all(&path).map_err(failed("remove", &path))?;
@@ -92,7 +104,11 @@ mod tests {
         let files = registry.files("pumps", &a).unwrap();
         let other = tempfile::tempdir().unwrap();
         let other = Registry::open(other.path()).unwrap();
-        let without: Files = files.iter().filter(|(name, _)| name != "verdict.json").cloned().collect();
+        let without: Files = files
+            .iter()
+            .filter(|(name, _)| name != "verdict.json")
+            .cloned()
+            .collect();
         other.take_in("pumps", &a, &without).unwrap();
         assert_eq!(other.attached("pumps", &a, "verdict.json").unwrap(), None);
         other.take_in("pumps", &a, &files).unwrap();
@@ -106,7 +122,10 @@ mod tests {
         let mut files = registry.files("pumps", &a).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let other = Registry::open(dir.path().join("models")).unwrap();
-        assert!(other.take_in("pumps", &b, &files).is_err(), "another one's id");
+        assert!(
+            other.take_in("pumps", &b, &files).is_err(),
+            "another one's id"
+        );
         files[0].1.push(b'!');
         files.push(("../../escaped".into(), b"x".to_vec()));
         assert!(other.take_in("pumps", &a, &files).is_err());

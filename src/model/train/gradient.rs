@@ -30,21 +30,38 @@ pub(super) fn fit(
     on_epoch: &mut dyn FnMut(&Epoch) -> ControlFlow<()>,
 ) -> Result<Trained, TrainError> {
     let mut descent = Descent::new(data, shape, start, settings)?;
-    let mut best = Best { epoch: 0, loss: f64::INFINITY, model: descent.copy()? };
+    let mut best = Best {
+        epoch: 0,
+        loss: f64::INFINITY,
+        model: descent.copy()?,
+    };
     let mut epochs = 0;
     for number in 1..=settings.epochs.max(1) {
         epochs = number;
         let train_loss = descent.epoch(number)?;
-        let holdout_loss =
-            data.holdout().map(|starts| trimmed_loss(&descent.model, data, starts, settings.trim)).transpose()?;
+        let holdout_loss = data
+            .holdout()
+            .map(|starts| trimmed_loss(&descent.model, data, starts, settings.trim))
+            .transpose()?;
         if holdout_loss.is_some_and(|loss| !loss.is_finite()) {
             return Err(descent.diverged(number));
         }
         // Without held-out rows the last epoch is the best: the training loss says nothing about new rows.
         if holdout_loss.is_none_or(|loss| loss < best.loss) {
-            best = Best { epoch: number, loss: holdout_loss.unwrap_or(f64::INFINITY), model: descent.copy()? };
+            best = Best {
+                epoch: number,
+                loss: holdout_loss.unwrap_or(f64::INFINITY),
+                model: descent.copy()?,
+            };
         }
-        if on_epoch(&Epoch { number, of: settings.epochs.max(1), train_loss, holdout_loss }).is_break() {
+        if on_epoch(&Epoch {
+            number,
+            of: settings.epochs.max(1),
+            train_loss,
+            holdout_loss,
+        })
+        .is_break()
+        {
             return Err(TrainError::Cancelled { epoch: number });
         }
         if number - best.epoch >= settings.patience.max(1) {
@@ -57,7 +74,13 @@ pub(super) fn fit(
         return Err(descent.diverged(epochs));
     }
     let holdout_loss = data.holdout().map(|_| best.loss);
-    Ok(Trained { model: Box::new(best.model), epochs, best_epoch: best.epoch, train_loss, holdout_loss })
+    Ok(Trained {
+        model: Box::new(best.model),
+        epochs,
+        best_epoch: best.epoch,
+        train_loss,
+        holdout_loss,
+    })
 }
 
 /// The weights that did best on the held-out rows so far.
@@ -105,14 +128,19 @@ impl<'a> Descent<'a> {
         let variables = nn::VarStore::new(Device::Cpu);
         let mut count = 0;
         let first = match start {
-            Some(model) => Network::from_weights(shape, &mut model.weights().into_iter().collect())?,
+            Some(model) => {
+                Network::from_weights(shape, &mut model.weights().into_iter().collect())?
+            }
             None => Network::initialised(shape, &mut stream(0))?,
         };
         let model = first.map_weights(|weight| {
             count += 1;
             variables.root().f_var_copy(&format!("w{count}"), weight)
         })?;
-        let adamw = nn::AdamW { wd: settings.weight_decay, ..nn::AdamW::default() };
+        let adamw = nn::AdamW {
+            wd: settings.weight_decay,
+            ..nn::AdamW::default()
+        };
         let optimiser = adamw.build(&variables, settings.learning_rate)?;
         Ok(Self {
             data,
@@ -139,7 +167,11 @@ impl<'a> Descent<'a> {
         let steps = order.len().div_ceil(size);
         let mut sum = 0.0;
         for batch in order.chunks(size) {
-            let rate = learning_rate(self.settings.learning_rate, self.step, steps * self.settings.epochs.max(1));
+            let rate = learning_rate(
+                self.settings.learning_rate,
+                self.step,
+                steps * self.settings.epochs.max(1),
+            );
             let loss = self.step(batch, rate)?;
             if !loss.is_finite() {
                 return Err(self.diverged(number));
@@ -158,10 +190,16 @@ impl<'a> Descent<'a> {
         let noisy = rows_tensor(&self.noisy, self.data.inputs)?;
         let keep = self.keep(batch.len());
         let draws = &mut self.draws;
-        let losses = self
-            .model
-            .row_losses(&noisy, &clean, |n| (0..n).map(|_| -> f32 { StandardNormal.sample(draws) }).collect())?;
-        let kept = if keep < batch.len() { losses.f_topk(keep as i64, 0, false, false)?.0 } else { losses };
+        let losses = self.model.row_losses(&noisy, &clean, |n| {
+            (0..n)
+                .map(|_| -> f32 { StandardNormal.sample(draws) })
+                .collect()
+        })?;
+        let kept = if keep < batch.len() {
+            losses.f_topk(keep as i64, 0, false, false)?.0
+        } else {
+            losses
+        };
         let loss = kept.f_mean(None::<Kind>)?;
         let value = loss.f_double_value(&[])?;
         if value.is_finite() {
@@ -178,7 +216,8 @@ impl<'a> Descent<'a> {
         let inputs = self.data.inputs;
         self.clean.clear();
         for &start in batch {
-            self.clean.extend_from_slice(&self.data.values[start..start + inputs]);
+            self.clean
+                .extend_from_slice(&self.data.values[start..start + inputs]);
         }
         let (scale, rng) = (self.settings.noise as f32, &mut self.noise);
         self.noisy.clear();
@@ -189,7 +228,14 @@ impl<'a> Descent<'a> {
         }));
         if shape.kind.is_spatial() {
             let (side, channels) = (shape.tile, shape.channels());
-            masks::cover(&mut self.noisy, &self.clean, side, channels, self.settings.masks, &mut self.masks);
+            masks::cover(
+                &mut self.noisy,
+                &self.clean,
+                side,
+                channels,
+                self.settings.masks,
+                &mut self.masks,
+            );
         }
     }
 
@@ -203,10 +249,15 @@ impl<'a> Descent<'a> {
 
     /// The model as it is now, apart from the training.
     fn copy(&self) -> Result<Network, TrainError> {
-        Ok(tch::no_grad(|| self.model.map_weights(Tensor::f_detach_copy))?)
+        Ok(tch::no_grad(|| {
+            self.model.map_weights(Tensor::f_detach_copy)
+        })?)
     }
 
     fn diverged(&self, epoch: usize) -> TrainError {
-        TrainError::Diverged { epoch, learning_rate: self.settings.learning_rate }
+        TrainError::Diverged {
+            epoch,
+            learning_rate: self.settings.learning_rate,
+        }
     }
 }

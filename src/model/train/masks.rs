@@ -16,7 +16,14 @@ const OPACITY_MIN: f32 = 0.3;
 const GREY: f32 = 2.0;
 
 /// Covers each of `tiles` (row-major, `[n, channels, side, side]`) with 0 to `most` masks; pieces come from `clean`, the same tiles.
-pub(super) fn cover(tiles: &mut [f32], clean: &[f32], side: usize, channels: usize, most: usize, rng: &mut ChaCha8Rng) {
+pub(super) fn cover(
+    tiles: &mut [f32],
+    clean: &[f32],
+    side: usize,
+    channels: usize,
+    most: usize,
+    rng: &mut ChaCha8Rng,
+) {
     let inputs = side * side * channels;
     let count = clean.len() / inputs;
     for tile in tiles.chunks_exact_mut(inputs) {
@@ -25,12 +32,21 @@ pub(super) fn cover(tiles: &mut [f32], clean: &[f32], side: usize, channels: usi
             let opacity = rng.random_range(OPACITY_MIN..=1.0);
             if rng.random_bool(0.5) {
                 let greys: Vec<f32> = (0..channels).map(|_| GREY * normal(rng)).collect();
-                mask.each(side, channels, |at, channel, _, _| mix(&mut tile[at], greys[channel], opacity));
+                mask.each(side, channels, |at, channel, _, _| {
+                    mix(&mut tile[at], greys[channel], opacity)
+                });
             } else {
                 let from = &clean[rng.random_range(0..count) * inputs..][..inputs];
-                let (left, top) = (rng.random_range(0..=side - mask.width), rng.random_range(0..=side - mask.height));
+                let (left, top) = (
+                    rng.random_range(0..=side - mask.width),
+                    rng.random_range(0..=side - mask.height),
+                );
                 mask.each(side, channels, |at, channel, x, y| {
-                    mix(&mut tile[at], from[(channel * side + top + y) * side + left + x], opacity);
+                    mix(
+                        &mut tile[at],
+                        from[(channel * side + top + y) * side + left + x],
+                        opacity,
+                    );
                 });
             }
         }
@@ -57,9 +73,15 @@ impl Mask {
     /// Sides are uniform in their logarithms, so that thin lines and small spots are as frequent as large patches.
     fn draw(side: usize, rng: &mut ChaCha8Rng) -> Self {
         let longest = (side as f64 / 2.0).max(SIDE_MIN);
-        let mut length = || (SIDE_MIN * (longest / SIDE_MIN).powf(rng.random_range(0.0..=1.0))).round() as usize;
+        let mut length =
+            || (SIDE_MIN * (longest / SIDE_MIN).powf(rng.random_range(0.0..=1.0))).round() as usize;
         let (width, height) = (length(), length());
-        Self { left: rng.random_range(0..=side - width), top: rng.random_range(0..=side - height), width, height }
+        Self {
+            left: rng.random_range(0..=side - width),
+            top: rng.random_range(0..=side - height),
+            width,
+            height,
+        }
     }
 
     /// `of` gets each value of the rectangle: its place in the tile, its channel, and where it is inside.
@@ -67,7 +89,12 @@ impl Mask {
         for channel in 0..channels {
             for y in 0..self.height {
                 for x in 0..self.width {
-                    of((channel * side + self.top + y) * side + self.left + x, channel, x, y);
+                    of(
+                        (channel * side + self.top + y) * side + self.left + x,
+                        channel,
+                        x,
+                        y,
+                    );
                 }
             }
         }
@@ -82,19 +109,41 @@ mod tests {
     #[test]
     fn masks_cover_a_part_of_each_tile_and_nothing_twice_the_same() {
         let (side, channels, n) = (16, 3, 50);
-        let clean: Vec<f32> = (0..n * side * side * channels).map(|i| (i as f32 * 0.1).sin()).collect();
+        let clean: Vec<f32> = (0..n * side * side * channels)
+            .map(|i| (i as f32 * 0.1).sin())
+            .collect();
         let mut tiles = clean.clone();
-        cover(&mut tiles, &clean, side, channels, 3, &mut ChaCha8Rng::seed_from_u64(1));
+        cover(
+            &mut tiles,
+            &clean,
+            side,
+            channels,
+            3,
+            &mut ChaCha8Rng::seed_from_u64(1),
+        );
         let changed: Vec<usize> = tiles
             .chunks_exact(side * side * channels)
             .zip(clean.chunks_exact(side * side * channels))
             .map(|(a, b)| a.iter().zip(b).filter(|(a, b)| a != b).count())
             .collect();
-        assert!(changed.iter().filter(|&&c| c == 0).count() < n / 2, "{changed:?}");
-        assert!(changed.iter().all(|&c| c < side * side * channels), "no tile is covered as a whole");
+        assert!(
+            changed.iter().filter(|&&c| c == 0).count() < n / 2,
+            "{changed:?}"
+        );
+        assert!(
+            changed.iter().all(|&c| c < side * side * channels),
+            "no tile is covered as a whole"
+        );
         assert!(tiles.iter().all(|v| v.is_finite()));
         let mut none = clean.clone();
-        cover(&mut none, &clean, side, channels, 0, &mut ChaCha8Rng::seed_from_u64(1));
+        cover(
+            &mut none,
+            &clean,
+            side,
+            channels,
+            0,
+            &mut ChaCha8Rng::seed_from_u64(1),
+        );
         assert_eq!(none, clean);
     }
 }

@@ -24,7 +24,9 @@ mod tests {
 
     #[test]
     fn rises_to_the_peak_then_falls_to_nearly_zero() {
-        let rates: Vec<f64> = (0..1000).map(|step| learning_rate(3e-3, step, 1000)).collect();
+        let rates: Vec<f64> = (0..1000)
+            .map(|step| learning_rate(3e-3, step, 1000))
+            .collect();
         assert!((rates[0] - 3e-3 / 50.0).abs() < 1e-15);
         assert_eq!(rates[49], 3e-3);
         assert_eq!(rates[50], 3e-3);

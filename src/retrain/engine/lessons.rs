@@ -50,39 +50,71 @@ impl Engine {
             Says::FalseAlarm | Says::NewNormal => {
                 let runs = taught(lesson);
                 let rows: usize = runs.iter().map(|run| run.times.len()).sum();
-                (format!("{rows} records will be learned from"), self.buffer.add(runs), self.unconfirm(&subject))
+                (
+                    format!("{rows} records will be learned from"),
+                    self.buffer.add(runs),
+                    self.unconfirm(&subject),
+                )
             }
             says => {
-                let changes = self.buffer.retain(|series, time| !feedback.is_about(series, time));
+                let changes = self
+                    .buffer
+                    .retain(|series, time| !feedback.is_about(series, time));
                 let (done, notes) = match says {
                     Says::Confirmed => self.confirm(&subject, lesson)?,
                     Says::MarkRange => (self.mark(feedback)?, self.unconfirm(&subject)),
-                    _ => ("nothing is learned from it".to_owned(), self.unconfirm(&subject)),
+                    _ => (
+                        "nothing is learned from it".to_owned(),
+                        self.unconfirm(&subject),
+                    ),
                 };
                 (done, changes, notes)
             }
         };
         notes.extend(told);
         self.keep(changes, notes)?;
-        FeedbackTaken { feedback, done: &done }.emit();
-        self.outbox.put(&self.stream.name, Event::FeedbackTaken { feedback: feedback.clone(), done });
+        FeedbackTaken {
+            feedback,
+            done: &done,
+        }
+        .emit();
+        self.outbox.put(
+            &self.stream.name,
+            Event::FeedbackTaken {
+                feedback: feedback.clone(),
+                done,
+            },
+        );
         Ok(())
     }
 
     /// A later word on the same alert takes back that it was a fault.
     fn unconfirm(&mut self, subject: &str) -> Notes {
         let was_one = self.confirmed.remove(subject).is_some();
-        was_one.then(|| (format!("{CONFIRMED}{subject}"), None)).into_iter().collect()
+        was_one
+            .then(|| (format!("{CONFIRMED}{subject}"), None))
+            .into_iter()
+            .collect()
     }
 
     /// Keeps a fault that every bundle has to catch from now on.
     fn confirm(&mut self, subject: &str, lesson: &Lesson) -> Result<(String, Notes), RetrainError> {
         let Some(first) = lesson.feedback.records.map(|records| records.first) else {
-            return Ok(("it has no records, so that no bundle can be tried on it".into(), Vec::new()));
+            return Ok((
+                "it has no records, so that no bundle can be tried on it".into(),
+                Vec::new(),
+            ));
         };
-        let begins = lesson.records.iter().take_while(|(offset, _)| *offset < first).count();
+        let begins = lesson
+            .records
+            .iter()
+            .take_while(|(offset, _)| *offset < first)
+            .count();
         if begins == lesson.records.len() {
-            return Ok(("the input no longer has its records: no bundle can be tried on it".into(), Vec::new()));
+            return Ok((
+                "the input no longer has its records: no bundle can be tried on it".into(),
+                Vec::new(),
+            ));
         }
         let mut course = Course::default();
         for (_, row) in &lesson.records {
@@ -90,11 +122,18 @@ impl Engine {
             course.values.extend_from_slice(&row.values);
         }
         let confirmed = Confirmed { course, begins };
-        let mut notes = vec![(format!("{CONFIRMED}{subject}"), Some(codec::encode(&confirmed)?))];
+        let mut notes = vec![(
+            format!("{CONFIRMED}{subject}"),
+            Some(codec::encode(&confirmed)?),
+        )];
         self.confirmed.insert(subject.to_owned(), confirmed);
         if self.confirmed.len() > CONFIRMED_MAX {
             let began = |fault: &Confirmed| fault.course.times.first().copied().unwrap_or_default();
-            let oldest = self.confirmed.iter().min_by_key(|(_, fault)| began(fault)).map(|(key, _)| key.clone());
+            let oldest = self
+                .confirmed
+                .iter()
+                .min_by_key(|(_, fault)| began(fault))
+                .map(|(key, _)| key.clone());
             notes.extend(oldest.iter().flat_map(|key| self.unconfirm(key)));
         }
         Ok(("every bundle has to catch it from now on".into(), notes))
@@ -105,7 +144,14 @@ impl Engine {
         let name = &self.stream.name;
         let micros = |at: jiff::Timestamp| EventTime(at.as_microsecond());
         let (from, until) = (micros(feedback.from), micros(feedback.until));
-        self.registry.mark(name, &Segment { series: feedback.series.clone(), from, until })?;
+        self.registry.mark(
+            name,
+            &Segment {
+                series: feedback.series.clone(),
+                from,
+                until,
+            },
+        )?;
         self.marked = self.registry.marked(name)?;
         let live = self.registry.load_current(name)?;
         let is_marked = |bundle: &Bundle| self.look_at_marks(&bundle.manifest);
@@ -120,9 +166,20 @@ impl Engine {
     pub(super) fn look_at_marks(&self, manifest: &Manifest) -> bool {
         let name = &self.stream.name;
         let ranges = learned_from(manifest, &self.marked).count();
-        BundleMarked { stream: name, bundle: &manifest.id, ranges }.emit();
+        BundleMarked {
+            stream: name,
+            bundle: &manifest.id,
+            ranges,
+        }
+        .emit();
         if ranges > 0 {
-            self.outbox.put(name, Event::LearnedFromMarked { bundle: manifest.id.clone(), ranges });
+            self.outbox.put(
+                name,
+                Event::LearnedFromMarked {
+                    bundle: manifest.id.clone(),
+                    ranges,
+                },
+            );
         }
         ranges > 0
     }
@@ -135,20 +192,29 @@ impl Engine {
 pub fn is_known(store: &dyn Store, feedback: &Feedback) -> Result<bool, StoreError> {
     let key = format!("{TOLD}{}", feedback.subject());
     let notes = store.notes(&feedback.stream, &key)?;
-    Ok(notes.into_iter().any(|(found, bytes)| found == key && bytes == hash(feedback)))
+    Ok(notes
+        .into_iter()
+        .any(|(found, bytes)| found == key && bytes == hash(feedback)))
 }
 
 fn hash(feedback: &Feedback) -> Vec<u8> {
-    blake3::hash(&serde_json::to_vec(feedback).unwrap_or_default()).as_bytes().to_vec()
+    blake3::hash(&serde_json::to_vec(feedback).unwrap_or_default())
+        .as_bytes()
+        .to_vec()
 }
 
 /// The confirmed faults that are stored; an unreadable one is said and left out.
-pub(super) fn confirmed(store: &dyn Store, stream: &str) -> Result<BTreeMap<String, Confirmed>, StoreError> {
+pub(super) fn confirmed(
+    store: &dyn Store,
+    stream: &str,
+) -> Result<BTreeMap<String, Confirmed>, StoreError> {
     let mut found = BTreeMap::new();
     for (key, bytes) in store.notes(stream, CONFIRMED)? {
         match codec::decode(&bytes) {
             Ok(fault) => drop(found.insert(key[CONFIRMED.len()..].to_owned(), fault)),
-            Err(error) => tracing::error!(stream, key, error = %error, "a confirmed fault is unreadable and left out"),
+            Err(error) => {
+                tracing::error!(stream, key, error = %error, "a confirmed fault is unreadable and left out")
+            }
         }
     }
     Ok(found)
@@ -156,14 +222,28 @@ pub(super) fn confirmed(store: &dyn Store, stream: &str) -> Result<BTreeMap<Stri
 
 /// The records of an alert, without those before it, as a run of normal traffic.
 fn taught(lesson: &Lesson) -> Vec<Run> {
-    let Some(of_alert) = lesson.feedback.records else { return Vec::new() };
-    let mut run = Run { series: lesson.feedback.series.clone(), partition: of_alert.partition, ..Run::default() };
+    let Some(of_alert) = lesson.feedback.records else {
+        return Vec::new();
+    };
+    let mut run = Run {
+        series: lesson.feedback.series.clone(),
+        partition: of_alert.partition,
+        ..Run::default()
+    };
     (run.offset, run.taught) = (of_alert.first, true);
-    for (_, row) in lesson.records.iter().filter(|(offset, _)| *offset >= of_alert.first) {
+    for (_, row) in lesson
+        .records
+        .iter()
+        .filter(|(offset, _)| *offset >= of_alert.first)
+    {
         run.times.push(row.time);
         run.values.extend_from_slice(&row.values);
         // Of no bundle: they tell nothing of drift.
         run.scores.push(0.0);
     }
-    if run.times.is_empty() { Vec::new() } else { vec![run] }
+    if run.times.is_empty() {
+        Vec::new()
+    } else {
+        vec![run]
+    }
 }

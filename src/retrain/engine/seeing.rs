@@ -29,7 +29,12 @@ impl Engine {
     pub fn self_test(&mut self, now: EventTime) -> Result<(), RetrainError> {
         let every = self.stream.retrain.self_test;
         let is_due = self.plan.self_test.is_none_or(|at| now >= at);
-        let Some(live) = self.live.as_ref().map(|live| live.id.clone()).filter(|_| is_due && !every.is_zero()) else {
+        let Some(live) = self
+            .live
+            .as_ref()
+            .map(|live| live.id.clone())
+            .filter(|_| is_due && !every.is_zero())
+        else {
             return Ok(());
         };
         self.plan.self_test = Some(now.after(every));
@@ -54,16 +59,27 @@ impl Engine {
             return Ok(());
         }
         let from = self.next_tested % names.len();
-        let chosen: Vec<String> =
-            names[from..].iter().chain(&names[..from]).take(SERIES).map(|&name| name.to_owned()).collect();
+        let chosen: Vec<String> = names[from..]
+            .iter()
+            .chain(&names[..from])
+            .take(SERIES)
+            .map(|&name| name.to_owned())
+            .collect();
         self.next_tested = from + chosen.len();
         let bundle = self.registry.load(&self.stream.name, live)?;
         let period = bundle.calibration.period_micros;
         let unit = spread(&TrainingSet::of_runs(self.buffer.runs()), fields);
         let mut trial = Trial::new(&self.stream, bundle)?;
         for series in chosen {
-            let Some((state, values)) = self.live_series(&series, fields, now)? else { continue };
-            let subject = Subject { state: &state, values: &values, period, unit: &unit };
+            let Some((state, values)) = self.live_series(&series, fields, now)? else {
+                continue;
+            };
+            let subject = Subject {
+                state: &state,
+                values: &values,
+                period,
+                unit: &unit,
+            };
             if let Some(smallest) = subject.test(&mut trial)? {
                 self.seeing.add(&series, smallest);
             }
@@ -78,14 +94,28 @@ impl Engine {
         fields: usize,
         now: EventTime,
     ) -> Result<Option<(SeriesState, Vec<f64>)>, RetrainError> {
-        let mut runs: Vec<&Run> = self.buffer.runs().filter(|run| run.series == series && !run.taught).collect();
+        let mut runs: Vec<&Run> = self
+            .buffer
+            .runs()
+            .filter(|run| run.series == series && !run.taught)
+            .collect();
         runs.sort_by_key(|run| run.from());
-        let Some(partition) = runs.last().map(|run| run.partition) else { return Ok(None) };
-        let Some(bytes) = self.store.state(&self.stream.name, partition, series)? else { return Ok(None) };
+        let Some(partition) = runs.last().map(|run| run.partition) else {
+            return Ok(None);
+        };
+        let Some(bytes) = self.store.state(&self.stream.name, partition, series)? else {
+            return Ok(None);
+        };
         let state: SeriesState = codec::decode(&bytes)?;
         // One whose partition is another machine's by now stands still here.
-        let stale = state.gate.newest().is_none_or(|newest| newest.after(self.stream.retrain.self_test) < now);
-        let mut values: Vec<f64> = runs.iter().flat_map(|run| run.values.iter().copied()).collect();
+        let stale = state
+            .gate
+            .newest()
+            .is_none_or(|newest| newest.after(self.stream.retrain.self_test) < now);
+        let mut values: Vec<f64> = runs
+            .iter()
+            .flat_map(|run| run.values.iter().copied())
+            .collect();
         let excess = (values.len() / fields.max(1)).saturating_sub(ROWS) * fields;
         values.drain(..excess);
         let tells = !stale && !state.alerting() && values.len() >= ROWS_MIN * fields;
@@ -97,23 +127,59 @@ impl Engine {
         let names: Vec<&str> = fields.iter().map(|field| field.name.as_str()).collect();
         for (index, field) in names.iter().enumerate() {
             if let Some(size) = self.seeing.detectable(index) {
-                DeviationKnown { stream, field, size }.emit();
+                DeviationKnown {
+                    stream,
+                    field,
+                    size,
+                }
+                .emit();
             }
         }
         let was = self.plan.blind_since;
-        let Some(is_blind) = self.seeing.is_blind(&names, verdict, was.is_some()) else { return Ok(()) };
+        let Some(is_blind) = self.seeing.is_blind(&names, verdict, was.is_some()) else {
+            return Ok(());
+        };
         if is_blind == was.is_some() {
             return Ok(());
         }
         let tested = self.seeing.tested();
-        SightChanged { stream, blind: is_blind, tested }.emit();
-        self.outbox.put(stream, Event::SightChanged { blind: is_blind, series_tested: tested });
+        SightChanged {
+            stream,
+            blind: is_blind,
+            tested,
+        }
+        .emit();
+        self.outbox.put(
+            stream,
+            Event::SightChanged {
+                blind: is_blind,
+                series_tested: tested,
+            },
+        );
         let since = was.unwrap_or(now);
-        let episodes = Episodes::new(stream, &self.stream.input.topic, fields, &self.stream.episode, &[]);
-        let quiet = Quiet { series: "*", last: since, since, of: tested };
+        let episodes = Episodes::new(
+            stream,
+            &self.stream.input.topic,
+            fields,
+            &self.stream.episode,
+            &[],
+        );
+        let quiet = Quiet {
+            series: "*",
+            last: since,
+            since,
+            of: tested,
+        };
         let bundle = self.live.as_ref().map_or("", |live| &live.id);
-        let place =
-            RecordRef { series: "*", time: now, partition: 0, offset: 0, bundle, warms_up: false, spans_gap: false };
+        let place = RecordRef {
+            series: "*",
+            time: now,
+            partition: 0,
+            offset: 0,
+            bundle,
+            warms_up: false,
+            spans_gap: false,
+        };
         let alert = episodes.blind(&quiet, place, (!is_blind).then_some(now));
         self.outbox.alert(&self.stream.output.alerts, alert);
         self.plan.blind_since = is_blind.then_some(now);

@@ -34,5 +34,7 @@ pub(super) fn runs(store: &dyn Store, stream: &Stream) -> Result<Vec<Run>, Store
 pub(super) fn plan(store: &dyn Store, stream: &Stream) -> Result<Plan, StoreError> {
     let notes = store.notes(&stream.name, PLAN)?;
     let plan = notes.into_iter().find(|(key, _)| key == PLAN);
-    Ok(plan.and_then(|(_, bytes)| codec::decode(&bytes).ok()).unwrap_or_default())
+    Ok(plan
+        .and_then(|(_, bytes)| codec::decode(&bytes).ok())
+        .unwrap_or_default())
 }

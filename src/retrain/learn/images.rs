@@ -45,7 +45,11 @@ pub(super) fn learn(
     shape.validate()?;
     let start = start.filter(|bundle| bundle.manifest.shape == shape);
     let (older, newer) = halves(stream, set)?;
-    let most = stream.training.tiles.min(TILE_VALUES_MAX / shape.inputs()).max(2 * train::ROWS_MIN);
+    let most = stream
+        .training
+        .tiles
+        .min(TILE_VALUES_MAX / shape.inputs())
+        .max(2 * train::ROWS_MIN);
     let held_out = most / stream.training.folds;
     let mut rng = ChaCha8Rng::seed_from_u64(stream.training.seed);
     let mut tiles = Vec::new();
@@ -59,17 +63,39 @@ pub(super) fn learn(
     scale(&mut tiles, &scaler, &shape);
     let starts: Vec<usize> = (0..tiles.len()).step_by(shape.inputs()).collect();
     let (train, held_out) = starts.split_at(trained_on / shape.inputs());
-    let rows = Rows { values: &tiles, train, held_out };
-    let mut last = Progress { epochs: 0, of: 1, loss: f64::NAN };
+    let rows = Rows {
+        values: &tiles,
+        train,
+        held_out,
+    };
+    let mut last = Progress {
+        epochs: 0,
+        of: 1,
+        loss: f64::NAN,
+    };
     let mut noted = |progress: &Progress| {
         last = *progress;
         on_progress(progress)
     };
-    let trained = fit(rows, &shape, start.map(|bundle| &*bundle.model), stream, 0, 1, &mut noted)?;
+    let trained = fit(
+        rows,
+        &shape,
+        start.map(|bundle| &*bundle.model),
+        stream,
+        0,
+        1,
+        &mut noted,
+    )?;
     drop(tiles);
 
-    let all = peaks(format, set, &newer, &*trained.model, &scaler, &mut || on_progress(&last))?;
-    let too_few = LearnError::TooFew { windows: set.len(), window: 1, needed: HELD_OUT_MIN };
+    let all = peaks(format, set, &newer, &*trained.model, &scaler, &mut || {
+        on_progress(&last)
+    })?;
+    let too_few = LearnError::TooFew {
+        windows: set.len(),
+        window: 1,
+        needed: HELD_OUT_MIN,
+    };
     let normal = normal_peaks(&all, format.error).ok_or(too_few)?;
     let scores = left_out_scores(&all, format.error);
     let calibration = Calibration {
@@ -80,12 +106,20 @@ pub(super) fn learn(
         covariance: Vec::new(),
         scores: thinned(scores),
         series_rows: series_rows(&set.segments),
-        fields: gate::normals(&set.rows, 1, &set.runs).into_iter().map(field_normal).collect(),
+        fields: gate::normals(&set.rows, 1, &set.runs)
+            .into_iter()
+            .map(field_normal)
+            .collect(),
         period_micros: set.period_micros(),
         peaks: Some(normal),
     };
     let metrics = metrics(std::slice::from_ref(&trained));
-    Ok(Bundle::new(origin(stream, set, set.len(), metrics), calibration, trained.model, Timestamp::now())?)
+    Ok(Bundle::new(
+        origin(stream, set, set.len(), metrics),
+        calibration,
+        trained.model,
+        Timestamp::now(),
+    )?)
 }
 
 /// The older images of each series, and the newest.
@@ -100,13 +134,20 @@ fn halves(stream: &Stream, set: &TrainingSet) -> Result<(Vec<usize>, Vec<usize>)
         true => Ok((older, newer)),
         false => {
             let needed = HELD_OUT_MIN * stream.training.folds;
-            Err(LearnError::TooFew { windows: set.len(), window: 1, needed })
+            Err(LearnError::TooFew {
+                windows: set.len(),
+                window: 1,
+                needed,
+            })
         }
     }
 }
 
 fn image(format: &ImageFormat, set: &TrainingSet, row: usize) -> Result<Image, LearnError> {
-    decode_file(&set.images[row], format).map_err(|fault| LearnError::Image { at: set.times[row], fault })
+    decode_file(&set.images[row], format).map_err(|fault| LearnError::Image {
+        at: set.times[row],
+        fault,
+    })
 }
 
 /// Adds about `wanted` tiles from random places, as many from each image as from the next; where there are more images, from as
@@ -120,12 +161,16 @@ fn draw(
     tiles: &mut Vec<f32>,
 ) -> Result<(), LearnError> {
     let channels = format.channels.count();
-    let plain = Scaler { mean: vec![0.0; channels], sd: vec![1.0; channels] };
+    let plain = Scaler {
+        mean: vec![0.0; channels],
+        sd: vec![1.0; channels],
+    };
     let used = images.len().min(wanted.max(1));
     for number in 0..used {
         let image = image(format, set, images[number * images.len() / used])?;
         let room = [image.width, image.height].map(|side| side.saturating_sub(format.tile) + 1);
-        let of_this = (wanted * (number + 1) / used - wanted * number / used).min(room[0] * room[1]);
+        let of_this =
+            (wanted * (number + 1) / used - wanted * number / used).min(room[0] * room[1]);
         for _ in 0..of_this {
             let (left, top) = (rng.random_range(0..room[0]), rng.random_range(0..room[1]));
             cut(&image, &plain, format.tile, left, top, tiles);
@@ -138,10 +183,22 @@ fn draw(
 fn scaler(tiles: &[f32], shape: &ModelShape) -> Scaler {
     let (channels, area) = (shape.channels(), shape.tile * shape.tile);
     let moments = |channel: usize| {
-        let values = || tiles.chunks_exact(area).skip(channel).step_by(channels).flatten().map(|&v| f64::from(v));
+        let values = || {
+            tiles
+                .chunks_exact(area)
+                .skip(channel)
+                .step_by(channels)
+                .flatten()
+                .map(|&v| f64::from(v))
+        };
         let n = (tiles.len() / channels).max(1) as f64;
         let mean = values().sum::<f64>() / n;
-        (mean, (values().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt().max(1e-3))
+        (
+            mean,
+            (values().map(|v| (v - mean).powi(2)).sum::<f64>() / n)
+                .sqrt()
+                .max(1e-3),
+        )
     };
     let (mean, sd) = (0..channels).map(moments).unzip();
     Scaler { mean, sd }

@@ -46,7 +46,11 @@ impl Case<'_> {
         go_on: &mut dyn FnMut() -> ControlFlow<()>,
     ) -> Result<Measured, RetrainError> {
         let reached = Exam::new(self).sit(bundle, go_on)?;
-        let answers: Vec<bool> = reached.injected.iter().filter_map(|caught| *caught).collect();
+        let answers: Vec<bool> = reached
+            .injected
+            .iter()
+            .filter_map(|caught| *caught)
+            .collect();
         Ok(Measured {
             error: reached.error,
             alerts: reached.alerts(),

@@ -19,8 +19,14 @@ pub fn render(report: &Report) -> String {
     if unfinished > 0 {
         let _ = write!(text, " ({unfinished} more not over at the end of the run)");
     }
-    let _ = writeln!(text, "; as many false alarms at random would meet {:.1}", report.caught_by_chance);
-    let rate = report.false_alarms_per_day().map_or_else(|| "no healthy time".to_owned(), |rate| format!("{rate:.2}"));
+    let _ = writeln!(
+        text,
+        "; as many false alarms at random would meet {:.1}",
+        report.caught_by_chance
+    );
+    let rate = report
+        .false_alarms_per_day()
+        .map_or_else(|| "no healthy time".to_owned(), |rate| format!("{rate:.2}"));
     let _ = writeln!(
         text,
         "false alarms {} in {:.2} healthy series-days: {rate} per series-day",
@@ -33,22 +39,45 @@ pub fn render(report: &Report) -> String {
 fn faults(report: &Report) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
-    table.set_header(["pump", "fault", "sensor", "size", "onset", "lasted", "result", "delay", "alert", "named first"]);
+    table.set_header([
+        "pump",
+        "fault",
+        "sensor",
+        "size",
+        "onset",
+        "lasted",
+        "result",
+        "delay",
+        "alert",
+        "named first",
+    ]);
     for line in &report.lines {
         let truth = &line.truth;
-        let size = if truth.kind.has_sizes() { truth.size.name() } else { "" };
-        let lasted = Duration::from_micros(truth.end.micros_since(truth.start).max(0).unsigned_abs());
+        let size = if truth.kind.has_sizes() {
+            truth.size.name()
+        } else {
+            ""
+        };
+        let lasted =
+            Duration::from_micros(truth.end.micros_since(truth.start).max(0).unsigned_abs());
         let (result, delay, alert, named) = match &line.outcome {
-            Outcome::Caught(catch) => {
-                ("caught", short(catch.delay), alert_name(catch.kind), catch.sensor.clone().unwrap_or_default())
-            }
+            Outcome::Caught(catch) => (
+                "caught",
+                short(catch.delay),
+                alert_name(catch.kind),
+                catch.sensor.clone().unwrap_or_default(),
+            ),
             Outcome::Missed => ("MISSED", String::new(), "", String::new()),
             Outcome::Unfinished => ("unfinished", String::new(), "", String::new()),
         };
         table.add_row([
             truth.pump.clone(),
             truth.kind.name().to_owned(),
-            truth.kind.sensor().map_or("", |sensor| sensor.name()).to_owned(),
+            truth
+                .kind
+                .sensor()
+                .map_or("", |sensor| sensor.name())
+                .to_owned(),
             size.to_owned(),
             truth.start.to_string(),
             short(lasted),
@@ -63,19 +92,43 @@ fn faults(report: &Report) -> Table {
 
 fn kinds(report: &Report) -> Table {
     let mut by_kind: BTreeMap<&str, Vec<&Line>> = BTreeMap::new();
-    for line in report.lines.iter().filter(|line| line.outcome != Outcome::Unfinished) {
-        by_kind.entry(line.truth.kind.name()).or_default().push(line);
+    for line in report
+        .lines
+        .iter()
+        .filter(|line| line.outcome != Outcome::Unfinished)
+    {
+        by_kind
+            .entry(line.truth.kind.name())
+            .or_default()
+            .push(line);
     }
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
-    table.set_header(["fault", "planted", "caught", "as anomaly", "as sensor fault", "median delay"]);
+    table.set_header([
+        "fault",
+        "planted",
+        "caught",
+        "as anomaly",
+        "as sensor fault",
+        "median delay",
+    ]);
     for (kind, lines) in by_kind {
         let catches: Vec<_> = lines.iter().filter_map(|line| line.catch()).collect();
-        let count = |kind| catches.iter().filter(|catch| catch.kind == kind).count().to_string();
+        let count = |kind| {
+            catches
+                .iter()
+                .filter(|catch| catch.kind == kind)
+                .count()
+                .to_string()
+        };
         let mut delays: Vec<Duration> = catches.iter().map(|catch| catch.delay).collect();
         delays.sort_unstable();
         // The lower of the two middle ones: always a delay that was seen.
-        let median = delays.get(delays.len().saturating_sub(1) / 2).copied().map(short).unwrap_or_default();
+        let median = delays
+            .get(delays.len().saturating_sub(1) / 2)
+            .copied()
+            .map(short)
+            .unwrap_or_default();
         table.add_row([
             kind.to_owned(),
             lines.len().to_string(),

@@ -21,7 +21,13 @@ fn rules() -> Rules {
 
 fn wear(pump: usize, start: i64, end: i64) -> Truth {
     let pump = FleetPlan::name_of(pump);
-    Truth { pump, kind: Kind::BearingWear, size: Size::Medium, start: at(start), end: at(end) }
+    Truth {
+        pump,
+        kind: Kind::BearingWear,
+        size: Size::Medium,
+        start: at(start),
+        end: at(end),
+    }
 }
 
 /// The opening of an episode that began at `began` and was opened at `opened`.
@@ -49,7 +55,11 @@ fn opening(id: &str, pump: usize, began: i64, opened: i64) -> Alert {
         provisional: false,
         missing_records: 0,
         spans_gap: false,
-        position: InputPosition { topic: "t".to_owned(), partition: 0, offset: 0 },
+        position: InputPosition {
+            topic: "t".to_owned(),
+            partition: 0,
+            offset: 0,
+        },
     }
 }
 
@@ -58,14 +68,19 @@ fn report(truth: &[Truth], alerts: &[Alert]) -> Report {
 }
 
 fn delay_of(report: &Report, line: usize) -> Option<u64> {
-    report.lines[line].catch().map(|catch| catch.delay.as_secs())
+    report.lines[line]
+        .catch()
+        .map(|catch| catch.delay.as_secs())
 }
 
 #[test]
 fn an_alert_in_the_time_of_the_fault_is_a_catch_with_the_delay_of_its_opening() {
     let report = report(&[wear(1, 1_000, 2_000)], &[opening("a", 1, 1_040, 1_045)]);
     assert_eq!(delay_of(&report, 0), Some(45));
-    assert_eq!((report.caught(), report.false_alarms, report.aftermath), ((1, 1), 0, 0));
+    assert_eq!(
+        (report.caught(), report.false_alarms, report.aftermath),
+        ((1, 1), 0, 0)
+    );
 }
 
 #[test]
@@ -76,7 +91,10 @@ fn an_episode_that_began_before_the_onset_is_a_false_alarm_and_no_catch() {
 
 #[test]
 fn an_alert_on_another_pump_catches_nothing() {
-    let alerts = [opening("a", 2, 1_500, 1_500), opening("b", 77, 1_500, 1_500)];
+    let alerts = [
+        opening("a", 2, 1_500, 1_500),
+        opening("b", 77, 1_500, 1_500),
+    ];
     let report = report(&[wear(1, 1_000, 2_000)], &alerts);
     assert_eq!((report.caught(), report.false_alarms), ((0, 1), 2));
 }
@@ -84,27 +102,49 @@ fn an_alert_on_another_pump_catches_nothing() {
 #[test]
 fn the_graces_after_the_end_are_exact() {
     let truth = [wear(1, 1_000, 2_000)];
-    for (second, expected) in
-        [(2_060, ((1, 1), 0, 0)), (2_061, ((0, 1), 1, 0)), (2_600, ((0, 1), 1, 0)), (2_601, ((0, 1), 0, 1))]
-    {
+    for (second, expected) in [
+        (2_060, ((1, 1), 0, 0)),
+        (2_061, ((0, 1), 1, 0)),
+        (2_600, ((0, 1), 1, 0)),
+        (2_601, ((0, 1), 0, 1)),
+    ] {
         let report = report(&truth, &[opening("a", 1, second, second)]);
-        assert_eq!((report.caught(), report.aftermath, report.false_alarms), expected, "alert at {second}");
+        assert_eq!(
+            (report.caught(), report.aftermath, report.false_alarms),
+            expected,
+            "alert at {second}"
+        );
     }
 }
 
 #[test]
 fn the_first_alert_catches_and_later_ones_are_repeats_in_whatever_order_they_come() {
-    let alerts = [opening("late", 1, 1_500, 1_500), opening("early", 1, 1_100, 1_100)];
+    let alerts = [
+        opening("late", 1, 1_500, 1_500),
+        opening("early", 1, 1_100, 1_100),
+    ];
     let report = report(&[wear(1, 1_000, 2_000)], &alerts);
-    assert_eq!((delay_of(&report, 0), report.lines[0].repeats), (Some(100), 1));
+    assert_eq!(
+        (delay_of(&report, 0), report.lines[0].repeats),
+        (Some(100), 1)
+    );
 }
 
 #[test]
 fn an_opening_that_is_delivered_twice_counts_once_and_other_events_count_not_at_all() {
     let open = opening("a", 5, 100, 100);
-    let close = Alert { event: AlertEvent::Close, ..opening("a", 5, 100, 300) };
-    let update = Alert { event: AlertEvent::Update, ..opening("b", 1, 1_100, 1_100) };
-    let report = report(&[wear(1, 1_000, 2_000)], &[open.clone(), open, close, update]);
+    let close = Alert {
+        event: AlertEvent::Close,
+        ..opening("a", 5, 100, 300)
+    };
+    let update = Alert {
+        event: AlertEvent::Update,
+        ..opening("b", 1, 1_100, 1_100)
+    };
+    let report = report(
+        &[wear(1, 1_000, 2_000)],
+        &[open.clone(), open, close, update],
+    );
     assert_eq!((report.caught(), report.false_alarms), ((0, 1), 1));
 }
 
@@ -112,24 +152,48 @@ fn an_opening_that_is_delivered_twice_counts_once_and_other_events_count_not_at_
 fn the_next_fault_of_a_pump_takes_its_own_alerts() {
     let truth = [wear(1, 1_000, 2_000), wear(1, 2_030, 3_000)];
     let report = report(&truth, &[opening("a", 1, 2_040, 2_040)]);
-    assert_eq!((delay_of(&report, 0), delay_of(&report, 1)), (None, Some(10)));
+    assert_eq!(
+        (delay_of(&report, 0), delay_of(&report, 1)),
+        (None, Some(10))
+    );
 }
 
 #[test]
 fn healthy_time_leaves_out_faults_and_recovery_once_each() {
     // 1,000 s and 600 s on pump 1; on pump 2 a recovery that reaches into the next fault, 1,000 to 3,600.
-    let truth = [wear(1, 1_000, 2_000), wear(2, 1_000, 2_000), wear(2, 2_300, 3_000)];
+    let truth = [
+        wear(1, 1_000, 2_000),
+        wear(2, 1_000, 2_000),
+        wear(2, 2_300, 3_000),
+    ];
     let report = report(&truth, &[opening("a", 4, 50, 50)]);
     let expected = 10.0 - (1_600.0 + 2_600.0) / 86_400.0;
-    assert!((report.healthy_days - expected).abs() < 1e-9, "{}", report.healthy_days);
+    assert!(
+        (report.healthy_days - expected).abs() < 1e-9,
+        "{}",
+        report.healthy_days
+    );
     assert!((report.false_alarms_per_day().unwrap() - 1.0 / expected).abs() < 1e-9);
 }
 
 #[test]
 fn time_that_is_not_scored_counts_for_nothing() {
-    let rules = Rules { from: at(10_000), until: at(20_000), ..rules() };
-    let truth = [wear(1, 1_000, 2_000), wear(2, 19_000, 21_000), wear(3, 30_000, 31_000), wear(4, 9_000, 12_000)];
-    let alerts = [opening("a", 1, 1_500, 1_500), opening("b", 3, 30_010, 30_010), opening("c", 4, 11_000, 11_000)];
+    let rules = Rules {
+        from: at(10_000),
+        until: at(20_000),
+        ..rules()
+    };
+    let truth = [
+        wear(1, 1_000, 2_000),
+        wear(2, 19_000, 21_000),
+        wear(3, 30_000, 31_000),
+        wear(4, 9_000, 12_000),
+    ];
+    let alerts = [
+        opening("a", 1, 1_500, 1_500),
+        opening("b", 3, 30_010, 30_010),
+        opening("c", 4, 11_000, 11_000),
+    ];
     let report = Report::new(&truth, &alerts, &rules).unwrap();
     assert_eq!(report.lines.len(), 1);
     assert_eq!(report.lines[0].outcome, Outcome::Unfinished);
@@ -140,7 +204,9 @@ fn time_that_is_not_scored_counts_for_nothing() {
 #[test]
 fn a_detector_that_alerts_all_the_time_is_shown_to_catch_by_chance() {
     let alerts: Vec<Alert> = (0..864)
-        .flat_map(|i| (0..10).map(move |pump| opening(&format!("{i}-{pump}"), pump, i * 100 + 1, i * 100 + 1)))
+        .flat_map(|i| {
+            (0..10).map(move |pump| opening(&format!("{i}-{pump}"), pump, i * 100 + 1, i * 100 + 1))
+        })
         .collect();
     let report = report(&[wear(1, 1_000, 2_000), wear(2, 5_000, 6_000)], &alerts);
     assert_eq!(report.caught(), (2, 2));
@@ -150,23 +216,43 @@ fn a_detector_that_alerts_all_the_time_is_shown_to_catch_by_chance() {
 
 #[test]
 fn a_time_that_is_none_is_an_error_that_names_the_alert() {
-    let broken = Alert { time: "yesterday".to_owned(), ..opening("abc", 1, 0, 0) };
-    let error = Report::new(&[], &[broken], &rules()).unwrap_err().to_string();
-    assert!(error.contains("abc") && error.contains("yesterday") && error.contains("RFC 3339"), "{error}");
+    let broken = Alert {
+        time: "yesterday".to_owned(),
+        ..opening("abc", 1, 0, 0)
+    };
+    let error = Report::new(&[], &[broken], &rules())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("abc") && error.contains("yesterday") && error.contains("RFC 3339"),
+        "{error}"
+    );
 }
 
 #[test]
 fn no_healthy_time_gives_no_rate() {
-    let rules = Rules { pumps: 1, ..rules() };
+    let rules = Rules {
+        pumps: 1,
+        ..rules()
+    };
     let report = Report::new(&[wear(1, 0, 86_400)], &[], &rules).unwrap();
-    assert_eq!((report.false_alarms_per_day(), report.caught_by_chance), (None, 0.0));
+    assert_eq!(
+        (report.false_alarms_per_day(), report.caught_by_chance),
+        (None, 0.0)
+    );
     assert!(report.render().contains("no healthy time"));
 }
 
 #[test]
 fn the_text_shows_every_fault_and_the_totals() {
-    let stuck = Truth { kind: Kind::Stuck(Sensor::Flow), ..wear(2, 3_000, 3_600) };
-    let sensor_alert = Alert { kind: AlertKind::SensorFault, ..opening("b", 2, 3_025, 3_025) };
+    let stuck = Truth {
+        kind: Kind::Stuck(Sensor::Flow),
+        ..wear(2, 3_000, 3_600)
+    };
+    let sensor_alert = Alert {
+        kind: AlertKind::SensorFault,
+        ..opening("b", 2, 3_025, 3_025)
+    };
     let alerts = [sensor_alert, opening("c", 6, 40_000, 40_000)];
     insta::assert_snapshot!(report(&[wear(1, 1_000, 2_000), stuck], &alerts).render(), @r"
     ┌─────────┬──────────────┬────────┬────────┬──────────────────────┬─────────┬────────┬───────┬──────────────┬─────────────┐

@@ -12,8 +12,14 @@ pub struct OwnBroker {
 impl OwnBroker {
     pub fn start() -> Self {
         let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
-        let port = (21192..21992).step_by(2).find(|&port| is_free(port) && is_free(port + 1)).expect("two free ports");
-        let broker = Self { port, folder: tempfile::tempdir().unwrap() };
+        let port = (21192..21992)
+            .step_by(2)
+            .find(|&port| is_free(port) && is_free(port + 1))
+            .expect("two free ports");
+        let broker = Self {
+            port,
+            folder: tempfile::tempdir().unwrap(),
+        };
         broker.start_again();
         broker
     }
@@ -34,7 +40,10 @@ impl OwnBroker {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/kafka");
         let port = self.port.to_string();
         let folder = self.folder.path().join("kafka");
-        let status = Command::new(script).args([command, "--port", &port, "--dir"]).arg(folder).status();
+        let status = Command::new(script)
+            .args([command, "--port", &port, "--dir"])
+            .arg(folder)
+            .status();
         status.unwrap().success()
     }
 }

@@ -18,7 +18,11 @@ pub fn wait_for<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
         if let Some(value) = done() {
             return value;
         }
-        assert!(Instant::now() < deadline, "waited {} s for {what}", PATIENCE.as_secs());
+        assert!(
+            Instant::now() < deadline,
+            "waited {} s for {what}",
+            PATIENCE.as_secs()
+        );
         std::thread::park_timeout(Duration::from_millis(100));
     }
 }
@@ -43,12 +47,20 @@ impl Daemon {
     /// A daemon that `command` becomes, logging into the file `log`.
     pub fn spawn(mut command: Command, log: PathBuf) -> Self {
         let out = fs::File::create(&log).unwrap();
-        Self { child: command.stderr(out).spawn().unwrap(), log }
+        Self {
+            child: command.stderr(out).spawn().unwrap(),
+            log,
+        }
     }
 
     pub fn signal(&self, signal: &str) {
         assert!(
-            Command::new("kill").arg(format!("-{signal}")).arg(self.child.id().to_string()).status().unwrap().success()
+            Command::new("kill")
+                .arg(format!("-{signal}"))
+                .arg(self.child.id().to_string())
+                .status()
+                .unwrap()
+                .success()
         );
     }
 

@@ -8,7 +8,16 @@ use serde_json::Value;
 
 use super::{Read, broker, consume, create_topic, outlierd, produce, unique, wait_for};
 
-const FIELDS: [&str; 8] = ["a1", "a2", "current", "pressure", "temperature", "thermocouple", "voltage", "flow"];
+const FIELDS: [&str; 8] = [
+    "a1",
+    "a2",
+    "current",
+    "pressure",
+    "temperature",
+    "thermocouple",
+    "voltage",
+    "flow",
+];
 /// Records that a stream learns from.
 pub const TRAIN: usize = 400;
 
@@ -23,7 +32,10 @@ pub fn records() -> Vec<String> {
 
 fn from_skab(row: &str) -> String {
     let cells: Vec<&str> = row.split(';').collect();
-    let values: Vec<f64> = cells[1..9].iter().map(|cell| cell.parse().unwrap()).collect();
+    let values: Vec<f64> = cells[1..9]
+        .iter()
+        .map(|cell| cell.parse().unwrap())
+        .collect();
     record(&cells[0].replace(' ', "T"), &values)
 }
 
@@ -47,7 +59,10 @@ fn waves(i: usize, period: fn(f64) -> f64, phase: fn(f64) -> f64, shift: f64) ->
             10.0 * (j + 1.0) + (t / period(j) + phase(j)).sin() + 0.3 * noise + shift
         })
         .collect();
-    record(&format!("2026-01-01T00:{:02}:{:02}Z", i / 60 % 60, i % 60), &values)
+    record(
+        &format!("2026-01-01T00:{:02}:{:02}Z", i / 60 % 60, i % 60),
+        &values,
+    )
 }
 
 fn record(time: &str, values: &[f64]) -> String {
@@ -77,8 +92,10 @@ impl Stream {
         create_topic(broker, &topic, 1);
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("outlierd.toml");
-        let fields: Vec<String> =
-            FIELDS.iter().map(|f| format!("{{ name = \"{f}\", path = \"sensors.{f}\" }}")).collect();
+        let fields: Vec<String> = FIELDS
+            .iter()
+            .map(|f| format!("{{ name = \"{f}\", path = \"sensors.{f}\" }}"))
+            .collect();
         let text = format!(
             r#"
 [service]
@@ -101,11 +118,21 @@ training = {{ records = {TRAIN} }}
             fields = fields.join(", "),
         );
         fs::write(&config, text).unwrap();
-        Self { folder, topic, config, broker: broker.to_owned() }
+        Self {
+            folder,
+            topic,
+            config,
+            broker: broker.to_owned(),
+        }
     }
 
     pub fn send(&self, records: &[String]) {
-        produce(&self.broker, &self.topic, (records.join("\n") + "\n").as_bytes(), &[]);
+        produce(
+            &self.broker,
+            &self.topic,
+            (records.join("\n") + "\n").as_bytes(),
+            &[],
+        );
     }
 
     /// Everything in the topic of the stream with that ending: `alerts`, `dead`, `scores` or `states`.
@@ -126,10 +153,20 @@ training = {{ records = {TRAIN} }}
         wait_for(&format!("{count} scores"), || {
             // The topic is made by the daemon and may not be there yet.
             let exists = std::process::Command::new("kcat")
-                .args(["-L", "-b", &self.broker, "-t", &format!("{}.scores", self.topic)])
+                .args([
+                    "-L",
+                    "-b",
+                    &self.broker,
+                    "-t",
+                    &format!("{}.scores", self.topic),
+                ])
                 .output()
                 .is_ok_and(|out| !String::from_utf8_lossy(&out.stdout).contains("Unknown topic"));
-            let scores = if exists { self.scores() } else { BTreeMap::new() };
+            let scores = if exists {
+                self.scores()
+            } else {
+                BTreeMap::new()
+            };
             (scores.len() >= count).then_some(scores)
         })
     }
@@ -143,7 +180,10 @@ training = {{ records = {TRAIN} }}
         for Read { headers, value, .. } in all {
             let alert: Value = serde_json::from_slice(&value.unwrap()).unwrap();
             assert_eq!(headers["ce_specversion"], "1.0");
-            assert_eq!(headers["ce_id"], format!("{}-{}", alert["id"].as_str().unwrap(), alert["sequence"]));
+            assert_eq!(
+                headers["ce_id"],
+                format!("{}-{}", alert["id"].as_str().unwrap(), alert["sequence"])
+            );
             if seen.insert(headers["ce_id"].clone()) {
                 alerts.push(alert);
             }
@@ -171,8 +211,18 @@ training = {{ records = {TRAIN} }}
             &at("alerts.jsonl"),
         ]);
         let alerts = fs::read_to_string(at("alerts.jsonl")).unwrap();
-        let lines = csv::Reader::from_path(at("out.csv")).unwrap().into_records().collect::<Result<_, _>>().unwrap();
-        (alerts.lines().map(|line| serde_json::from_str(line).unwrap()).collect(), lines)
+        let lines = csv::Reader::from_path(at("out.csv"))
+            .unwrap()
+            .into_records()
+            .collect::<Result<_, _>>()
+            .unwrap();
+        (
+            alerts
+                .lines()
+                .map(|line| serde_json::from_str(line).unwrap())
+                .collect(),
+            lines,
+        )
     }
 
     pub fn assert_same_as_replay(&self, records: &[String]) -> usize {
@@ -182,12 +232,17 @@ training = {{ records = {TRAIN} }}
         for (score, line) in scores.values().zip(&lines) {
             assert_eq!(score["verdict"], line[3], "{score} {line:?}");
             for (name, cell) in [("score", &line[1]), ("threshold", &line[2])] {
-                let text = score[name].as_f64().map_or(String::new(), |value| format!("{value:.6}"));
+                let text = score[name]
+                    .as_f64()
+                    .map_or(String::new(), |value| format!("{value:.6}"));
                 assert_eq!(text, cell, "{name} of {score}");
             }
         }
         let (alerts, total) = self.alerts();
-        assert!(!expected.is_empty(), "the records hold a fault, so there must be an alert");
+        assert!(
+            !expected.is_empty(),
+            "the records hold a fault, so there must be an alert"
+        );
         assert_eq!(alerts, expected);
         total
     }

@@ -39,23 +39,46 @@ pub(super) fn contend(
     let rows: Vec<usize> = (0..held_out.len()).collect();
     for part in rows.chunks(IMAGES) {
         let clean = images(format, held_out, part)?;
-        let defaced: Vec<Image> = clean.iter().zip(part).map(|(image, &row)| with_defect(image, row)).collect();
+        let defaced: Vec<Image> = clean
+            .iter()
+            .zip(part)
+            .map(|(image, &row)| with_defect(image, row))
+            .collect();
         let began = Instant::now();
         let done = run(&mut pipeline, held_out, part, clean)?;
         seconds += began.elapsed().as_secs_f64();
-        error += done.outcomes.iter().filter_map(|o| o.scored.as_ref()).map(|s| s.raw_error.powi(2)).sum::<f64>();
+        error += done
+            .outcomes
+            .iter()
+            .filter_map(|o| o.scored.as_ref())
+            .map(|s| s.raw_error.powi(2))
+            .sum::<f64>();
         alerts += outliers(&done);
         budgeted += done.counts.budgeted;
         caught += outliers(&run(&mut pipeline, held_out, part, defaced)?);
     }
     let count = held_out.len();
-    let measured = Measured { id, error: error / count as f64, alerts: alerts as f64, budgeted, asked: count, caught };
-    Ok(Contender { kind, measured, cost_us: 1e6 * seconds / count as f64 })
+    let measured = Measured {
+        id,
+        error: error / count as f64,
+        alerts: alerts as f64,
+        budgeted,
+        asked: count,
+        caught,
+    };
+    Ok(Contender {
+        kind,
+        measured,
+        cost_us: 1e6 * seconds / count as f64,
+    })
 }
 
 fn images(format: &ImageFormat, set: &TrainingSet, rows: &[usize]) -> anyhow::Result<Vec<Image>> {
     rows.iter()
-        .map(|&row| decode_file(&set.images[row], format).map_err(|fault| anyhow!("{}: {fault}", set.times[row])))
+        .map(|&row| {
+            decode_file(&set.images[row], format)
+                .map_err(|fault| anyhow!("{}: {fault}", set.times[row]))
+        })
         .collect()
 }
 
@@ -68,11 +91,22 @@ fn with_defect(image: &Image, row: usize) -> Image {
 }
 
 /// Judges images, each as a series of its own: none changes the threshold of the next.
-fn run(pipeline: &mut Pipeline, set: &TrainingSet, rows: &[usize], images: Vec<Image>) -> anyhow::Result<Done> {
+fn run(
+    pipeline: &mut Pipeline,
+    set: &TrainingSet,
+    rows: &[usize],
+    images: Vec<Image>,
+) -> anyhow::Result<Done> {
     let mut batch = Batch::default();
     for (message, (image, &row)) in images.into_iter().zip(rows).enumerate() {
         let series = Cow::Owned(format!("image-{row}"));
-        batch.records.push(Record { message, partition: 0, offset: row as i64, series, time: set.times[row] });
+        batch.records.push(Record {
+            message,
+            partition: 0,
+            offset: row as i64,
+            series,
+            time: set.times[row],
+        });
         batch.values.push(image.brightness());
         batch.images.push(image);
     }
@@ -80,5 +114,8 @@ fn run(pipeline: &mut Pipeline, set: &TrainingSet, rows: &[usize], images: Vec<I
 }
 
 fn outliers(done: &Done) -> usize {
-    done.outcomes.iter().filter(|outcome| outcome.verdict == Verdict::Outlier).count()
+    done.outcomes
+        .iter()
+        .filter(|outcome| outcome.verdict == Verdict::Outlier)
+        .count()
 }
