@@ -1,8 +1,10 @@
 //! Autoencoders: one trait, its kinds, their training, and the bundles in which they are kept.
 //!
-//! Contract: a model is immutable after training, works on f32 on the CPU, and never tracks gradients in [`Autoencoder`]
-//! calls. What it gives for a row does not depend on the other rows of the call, so that a replay in other batches
-//! yields the same scores; [`Autoencoder`] tells how that is kept.
+//! Contract: a model is immutable after training, works on f32 on the CPU, and never tracks gradients in
+//! [`Autoencoder`] calls. The result of a row does not depend on the other rows of the call, so that a replay
+//! in other batches yields the same scores. The kinds over rows of readings compute with [`kernels`], whose
+//! results have the same bits on every processor. Training, the kinds over tiles of images and TorchScript modules
+//! compute with libtorch, whose results agree within a tolerance only.
 
 pub mod bundle;
 pub mod calibration;
@@ -22,6 +24,7 @@ mod conv;
 mod conv2d;
 mod dense;
 mod disk;
+mod kernels;
 mod lstm;
 mod unet;
 
@@ -38,29 +41,25 @@ use self::shape::{ModelShape, ShapeError};
 use self::weights::NamedTensors;
 use crate::config::settings::ModelKind;
 
-/// Rows go through a model in multiples of this many where there are more, and fewer are padded with zeros: at other numbers of
-/// rows libtorch's matrix products round in another way (below 4, MKL takes other kernels), and a row's result would depend on
-/// how many records happened to be polled with it.
-pub(crate) const ROWS: usize = 16;
-
 /// A trained autoencoder. It may move between threads and is used by one at a time.
 pub trait Autoencoder: Send {
     /// The sizes of the model.
     fn shape(&self) -> &ModelShape;
 
-    /// Reconstructs `x`, `[n, inputs]` f32 in scaled units, as a tensor of the same size; `n` may be 0.
+    /// Reconstructs `rows`, row-major, n x inputs, in scaled units: as many values; n may be 0.
     ///
-    /// A row's result depends on that row alone, bit for bit, as long as libtorch runs one thread ([`use_one_thread`]).
+    /// Over rows of readings the result of a row has the same bits in every batch and on every processor; over
+    /// tiles of images and of TorchScript modules they agree within a tolerance.
     ///
     /// # Errors
-    /// An `x` of another size or kind, or a failure inside libtorch.
-    fn reconstruct(&self, x: &Tensor) -> Result<Tensor, ModelError>;
+    /// Values that are not whole rows, or a failure inside libtorch.
+    fn reconstruct(&self, rows: &[f32]) -> Result<Vec<f32>, ModelError>;
 
-    /// The codes of `x`, `[n, inputs]` f32 in scaled units, as `[n, latent]` f32.
+    /// The codes of `rows`, row-major, n x latent.
     ///
     /// # Errors
-    /// As [`Self::reconstruct`].
-    fn encode(&self, x: &Tensor) -> Result<Tensor, ModelError>;
+    /// As [`Self::reconstruct`]; a kind without a code.
+    fn encode(&self, rows: &[f32]) -> Result<Vec<f32>, ModelError>;
 
     /// The weights by name; [`from_weights`] makes the same model of them.
     fn weights(&self) -> Vec<(String, Tensor)>;
@@ -157,10 +156,10 @@ pub fn use_one_thread() {
     tch::set_num_threads(1);
 }
 
-/// Rows of a call at most where many are to be gone through: bounds the memory of one call, and keeps to whole blocks of rows.
+/// Rows of a call at most where there are many: bounds the memory of one call.
 pub(crate) fn part_rows(inputs: usize) -> usize {
     const VALUES: usize = 1 << 20;
-    (VALUES / inputs.max(1)).next_multiple_of(ROWS)
+    (VALUES / inputs.max(1)).next_multiple_of(TENSOR_ROWS)
 }
 
 /// Makes a tensor `[n, inputs]` of row-major scaled values.
@@ -190,7 +189,7 @@ pub fn from_weights(
         (2.., _) => Box::new(Ensemble::from_weights(shape, &mut weights)?),
         (_, ModelKind::Linear) => Box::new(Linear::from_weights(shape, &mut weights)?),
         (_, ModelKind::Torchscript) => Box::new(Script::load(shape)?),
-        _ => Box::new(Network::from_weights(shape, &mut weights)?),
+        _ => Network::from_weights(shape, &mut weights)?.into_model()?,
     };
     match weights.pop_first() {
         Some((name, _)) => Err(ModelError::WeightUnknown {
@@ -230,29 +229,35 @@ fn take_weight(
     Ok(tensor.f_to_kind(Kind::Float)?.f_contiguous()?)
 }
 
-/// Runs `forward` on `x` without gradients, padded to [`ROWS`] rows, and gives back the rows of `x`.
-fn infer(
-    shape: &ModelShape,
-    x: &Tensor,
-    forward: impl FnOnce(&Tensor) -> Result<Tensor, TchError>,
-) -> Result<Tensor, ModelError> {
+/// Refuses values that are not whole rows of a model.
+fn whole_rows(shape: &ModelShape, rows: &[f32]) -> Result<(), ModelError> {
     let inputs = shape.inputs();
-    let rows = match x.size()[..] {
-        [rows, width] if width == inputs as i64 && x.f_kind()? == Kind::Float => rows,
-        _ => {
-            return Err(ModelError::Input {
-                inputs,
-                found: x.size(),
-                kind: x.f_kind()?,
-            });
-        }
-    };
+    if rows.len().is_multiple_of(inputs) {
+        return Ok(());
+    }
+    Err(ModelError::Rows {
+        values: rows.len(),
+        inputs,
+    })
+}
+
+/// Rows go through libtorch in multiples of this many, filled up with zeros: its matrix products choose kernels by the
+/// number of rows, so that results would differ in more digits than they have to.
+const TENSOR_ROWS: usize = 16;
+
+/// Runs `forward`, from `[n, inputs]` to a result for each row, without gradients.
+fn by_tensor(
+    shape: &ModelShape,
+    rows: &[f32],
+    forward: impl FnOnce(&Tensor) -> Result<Tensor, TchError>,
+) -> Result<Vec<f32>, ModelError> {
+    let inputs = shape.inputs();
+    let count = rows.len() / inputs;
+    let padded = count.next_multiple_of(TENSOR_ROWS).max(TENSOR_ROWS);
     tch::no_grad(|| {
-        let least = ROWS as i64;
-        if rows >= least {
-            return Ok(forward(x)?);
-        }
-        let padded = x.f_constant_pad_nd([0, 0, 0, least - rows])?;
-        Ok(forward(&padded)?.f_narrow(0, 0, rows)?)
+        let x = rows_tensor(rows, inputs)?;
+        let x = x.f_constant_pad_nd([0, 0, 0, (padded - count) as i64])?;
+        let y = forward(&x)?.f_narrow(0, 0, count as i64)?;
+        Ok(Vec::try_from(&y.f_to_kind(Kind::Float)?.f_reshape([-1])?)?)
     })
 }

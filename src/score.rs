@@ -7,12 +7,10 @@ pub mod heat_map;
 pub mod inspect;
 pub mod tiles;
 
-use tch::{Kind, Tensor};
-
 use self::chart::{Chart, ChartState, NotPositiveDefinite};
 use crate::config::settings::{self, Over};
 use crate::model::bundle::Bundle;
-use crate::model::{Autoencoder, ModelError, ROWS, part_rows};
+use crate::model::{Autoencoder, ModelError, part_rows};
 use crate::record::Scored;
 
 /// Why a bundle cannot score.
@@ -27,9 +25,6 @@ pub enum ScoreError {
     /// A bundle that was trained on readings.
     #[error("the bundle does not know images: train a new one")]
     NoPeaks,
-    /// libtorch refused a tensor.
-    #[error("libtorch: {0}")]
-    Torch(#[from] tch::TchError),
 }
 
 /// A bundle that scores: its model and its chart.
@@ -90,32 +85,6 @@ fn zeros<T: Copy + Default>(count: usize) -> Vec<T> {
     values
 }
 
-/// Reconstructs scaled windows (row-major, n x inputs): of each the last `judged` values, row-major.
-fn reconstruct(
-    model: &dyn Autoencoder,
-    scaled: &mut Vec<f32>,
-    judged: usize,
-) -> Result<Vec<f32>, ScoreError> {
-    let inputs = model.shape().inputs();
-    let rows = scaled.len() / inputs;
-    let mut found = zeros(rows * judged);
-    if rows > 0 {
-        // Filled up with zeros: a score must not depend on how the records were batched.
-        scaled.resize(rows.next_multiple_of(ROWS) * inputs, 0.0);
-        // The batch goes over in one piece: libtorch keeps its own memory, and lets no safe program write into it.
-        let x = Tensor::f_from_slice(scaled)?.f_view([-1, inputs as i64])?;
-        let y = model
-            .reconstruct(&x)?
-            .f_narrow(1, (inputs - judged) as i64, judged as i64)?
-            .f_contiguous()?;
-        let elements = found.len();
-        y.f_to_kind(Kind::Float)?
-            .f_copy_data(&mut found, elements)?;
-        scaled.truncate(rows * inputs);
-    }
-    Ok(found)
-}
-
 /// Reconstructs scaled windows (row-major, n x inputs) and returns what is left of them.
 ///
 /// # Errors
@@ -123,7 +92,7 @@ fn reconstruct(
 pub fn residuals(
     model: &dyn Autoencoder,
     over: Over,
-    mut scaled: Vec<f32>,
+    scaled: &[f32],
 ) -> Result<Residuals, ScoreError> {
     let (inputs, width, fields) = (
         model.shape().inputs(),
@@ -136,15 +105,16 @@ pub fn residuals(
     } else {
         1.0
     };
-    let found = reconstruct(model, &mut scaled, judged)?;
-    let rows = found.len() / judged;
+    let found = model.reconstruct(scaled)?;
+    let rows = found.len() / inputs;
     let (mut residual, mut expected) = (
         Vec::with_capacity(rows * fields),
         Vec::with_capacity(rows * fields),
     );
     let (mut raw_errors, mut squares) = (Vec::with_capacity(rows), vec![0.0; fields]);
-    for (window, y) in scaled.chunks_exact(inputs).zip(found.chunks_exact(judged)) {
+    for (window, y) in scaled.chunks_exact(inputs).zip(found.chunks_exact(inputs)) {
         // Record by record the fields; the context behind them is not scored.
+        let y = &y[inputs - judged..];
         let records = window[inputs - judged..]
             .chunks_exact(width)
             .zip(y.chunks_exact(width));
@@ -232,13 +202,13 @@ pub fn squared_errors(
         model,
         &scaled,
         starts,
-        |mut windows| -> Result<(), ScoreError> {
-            let found = reconstruct(model, &mut windows, judged)?;
-            for (y, start) in found.chunks_exact(judged).zip(starts_left.by_ref()) {
+        |windows| -> Result<(), ScoreError> {
+            let found = model.reconstruct(&windows)?;
+            for (y, start) in found.chunks_exact(inputs).zip(starts_left.by_ref()) {
                 let end = start * width + inputs;
                 let records = rows[end - judged..end]
                     .chunks_exact(width)
-                    .zip(y.chunks_exact(width));
+                    .zip(y[inputs - judged..].chunks_exact(width));
                 let squares = records.flat_map(|(x, y)| {
                     let error =
                         |at: usize| (x[at] - scaler.unscale(at, f64::from(y[at]))) / unit[at];
@@ -288,7 +258,7 @@ impl Scorer {
     /// # Errors
     /// Where libtorch refuses the tensors.
     pub fn forward(&self, windows: Vec<f32>) -> Result<Residuals, ScoreError> {
-        residuals(&*self.bundle.model, self.bundle.calibration.over, windows)
+        residuals(&*self.bundle.model, self.bundle.calibration.over, &windows)
     }
 
     /// Takes the residual of a series' newest record; `alerting` slows the baseline down.
@@ -337,7 +307,9 @@ mod tests {
             };
             let latent = rng.random_range(1..fields);
             let shape = ModelShape::new(kind, window, fields, &[hidden], latent);
-            let model = Network::initialised(&shape, &mut rng).unwrap();
+            let model = Network::initialised(&shape, &mut rng)
+                .and_then(Network::into_model)
+                .unwrap();
             let rows = rng.random_range(1..200);
             let windows: Vec<Vec<f32>> = (0..rows)
                 .map(|_| {
@@ -346,12 +318,12 @@ mod tests {
                         .collect()
                 })
                 .collect();
-            let whole = residuals(&model, over, windows.concat()).unwrap();
+            let whole = residuals(&*model, over, &windows.concat()).unwrap();
             let mut order: Vec<usize> = (0..rows).collect();
             order.shuffle(&mut rng);
             for part in order.chunks(rng.random_range(1..70)) {
                 let some: Vec<f32> = part.iter().flat_map(|&row| windows[row].clone()).collect();
-                let some = residuals(&model, over, some).unwrap();
+                let some = residuals(&*model, over, &some).unwrap();
                 for (window, &row) in part.iter().enumerate() {
                     assert_eq!(
                         some.row(window),
@@ -381,14 +353,15 @@ mod tests {
     #[test]
     fn what_is_left_of_a_window_is_what_the_formulas_say() {
         let shape = ModelShape::new(ModelKind::Dense, 2, 2, &[3], 1);
-        let model = Network::initialised(&shape, &mut ChaCha8Rng::seed_from_u64(1)).unwrap();
+        let model = Network::initialised(&shape, &mut ChaCha8Rng::seed_from_u64(1))
+            .and_then(Network::into_model)
+            .unwrap();
         let z = [0.5f32, -1.0, 2.0, 0.25];
-        let x = crate::model::rows_tensor(&z, 4).unwrap();
-        let y = Vec::<f32>::try_from(model.reconstruct(&x).unwrap().view(-1)).unwrap();
-        let record = residuals(&model, Over::Record, z.to_vec()).unwrap();
+        let y = model.reconstruct(&z).unwrap();
+        let record = residuals(&*model, Over::Record, &z).unwrap();
         assert_eq!(record.row(0).values, [z[2] - y[2] / 2.0, z[3] - y[3] / 2.0]);
         assert_eq!(record.row(0).expected, &y[2..]);
-        let window = residuals(&model, Over::Window, z.to_vec()).unwrap();
+        let window = residuals(&*model, Over::Window, &z).unwrap();
         let squares: Vec<f64> = z
             .iter()
             .zip(&y)

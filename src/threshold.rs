@@ -101,13 +101,15 @@ impl Plan {
         } else {
             risk
         };
-        let expected_outliers = base.powf(settings.margin);
+        let expected_outliers = libm::pow(base, settings.margin);
         let memory = settings.memory.max(PRIOR_MIN);
         let window = (memory as f64 / 20.0).clamp(20.0, 5_000.0);
         Self {
             kind: settings.kind,
             risk,
-            deviations: -Normal::standard().inverse_cdf(risk),
+            // statrs calls the C library's logarithm, whose last bit depends on the processor; in single
+            // precision it is the same everywhere.
+            deviations: f64::from(-Normal::standard().inverse_cdf(risk) as f32),
             margin: settings.margin,
             above,
             min_records: settings.min_records,

@@ -384,7 +384,7 @@ fn a_challenger_with_broken_weights_is_refused() {
     let broken = Bundle::new(
         good.manifest.origin,
         good.calibration,
-        Box::new(random),
+        random.into_model().unwrap(),
         created,
     )
     .unwrap();

@@ -17,7 +17,7 @@ use outlierd::config::settings::{Script, Stream};
 use outlierd::model::bundle::Bundle;
 use outlierd::model::script::{self, ScriptError};
 use outlierd::model::shape::ModelShape;
-use outlierd::model::{ModelError, from_weights, rows_tensor};
+use outlierd::model::{ModelError, from_weights};
 use sha2::{Digest, Sha256};
 use two_readings::{bundle, stream, values};
 
@@ -69,21 +69,14 @@ fn a_named_module_is_calibrated_saved_and_loaded_like_any_model() {
         .flat_map(|second| values(0, second, 0.0))
         .map(|x| x as f32)
         .collect();
-    let y = Vec::<f32>::try_from(
-        loaded
-            .model
-            .reconstruct(&rows_tensor(&z, 6).unwrap())
-            .unwrap()
-            .view(-1),
-    )
-    .unwrap();
+    let y = loaded.model.reconstruct(&z).unwrap();
     // Both readings become their mean: the part along (1, 1).
     for (z, y) in z.chunks(2).zip(y.chunks(2)) {
         let mean = f32::midpoint(z[0], z[1]);
         assert!(y.iter().all(|y| (y - mean).abs() < 1e-5), "{z:?} {y:?}");
     }
     assert!(matches!(
-        loaded.model.encode(&rows_tensor(&z, 6).unwrap()),
+        loaded.model.encode(&z),
         Err(ModelError::NoCode { .. })
     ));
 }

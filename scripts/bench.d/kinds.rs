@@ -15,7 +15,7 @@ use outlierd::config::settings::{ErrorMeasure, Model, ModelKind};
 use outlierd::model::network::Network;
 use outlierd::model::scaler::Scaler;
 use outlierd::model::shape::ModelShape;
-use outlierd::model::{Autoencoder as _, rows_tensor, use_one_thread};
+use outlierd::model::use_one_thread;
 use outlierd::record::Image;
 use outlierd::score::inspect::error_maps;
 use rand::SeedableRng as _;
@@ -88,13 +88,12 @@ fn lane(kind: ModelKind, length: Duration, start: &Barrier) -> anyhow::Result<f6
 /// Reconstructs a batch of windows.
 fn windows(kind: ModelKind) -> anyhow::Result<Work> {
     let shape = ModelShape::new(kind, WINDOW, FIELDS, &HIDDEN, LATENT);
-    let model = Network::initialised(&shape, &mut ChaCha8Rng::seed_from_u64(1))?;
+    let model = Network::initialised(&shape, &mut ChaCha8Rng::seed_from_u64(1))?.into_model()?;
     let values: Vec<f32> = (0..BATCH * shape.inputs())
         .map(|i| (i as f32 * 0.37).sin())
         .collect();
-    let x = rows_tensor(&values, shape.inputs())?;
     Ok(Box::new(move || {
-        drop(black_box(model.reconstruct(&x)?));
+        drop(black_box(model.reconstruct(&values)?));
         Ok(())
     }))
 }
@@ -116,7 +115,8 @@ fn image(kind: ModelKind) -> anyhow::Result<Work> {
     let model = Network::initialised(
         &ModelShape::of_tiles(&sizes, TILE, 1),
         &mut ChaCha8Rng::seed_from_u64(1),
-    )?;
+    )?
+    .into_model()?;
     let scaler = Scaler {
         mean: vec![0.5],
         sd: vec![0.25],
@@ -133,7 +133,7 @@ fn image(kind: ModelKind) -> anyhow::Result<Work> {
         file: Arc::from([]),
     };
     Ok(Box::new(move || {
-        for map in error_maps(&model, &scaler, ErrorMeasure::Squared, OVERLAP, &[&image])? {
+        for map in error_maps(&*model, &scaler, ErrorMeasure::Squared, OVERLAP, &[&image])? {
             black_box(map.peaks(TILE));
         }
         Ok(())

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::image_files::stream_of_files;
-use super::input_args::{CHUNK_ROWS, Chunk, InputArgs, Records};
+use super::input_args::{Chunk, InputArgs, Records};
 use super::train::learn_with_bar;
 use crate::config::settings::Stream;
 use crate::model::bundle::Bundle;
@@ -53,7 +53,8 @@ impl FileRun {
 
     /// The next rows: those to learn from, and then, once a bundle is trained from them, the others. `None` at the end.
     pub(super) fn next(&mut self) -> anyhow::Result<Option<Chunk>> {
-        let mut most = CHUNK_ROWS;
+        let batch = self.stream.input.batch_records;
+        let mut most = batch;
         if self.pipeline.bundle_id().is_none() {
             match self.train_rows.saturating_sub(self.rows) {
                 0 => {
@@ -61,7 +62,7 @@ impl FileRun {
                     self.pipeline
                         .swap(Some(learn_with_bar(&self.stream, &set, "training")?))?;
                 }
-                left => most = left.min(CHUNK_ROWS),
+                left => most = left.min(batch),
             }
         }
         let Some(mut chunk) = self

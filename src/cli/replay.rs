@@ -243,8 +243,8 @@ impl Run {
     }
 
     fn cells(&self, outcome: &Outcome) -> [String; 6] {
-        let number =
-            |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.6}"));
+        // All digits, so that two runs can be compared bit for bit.
+        let number = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
         let field = outcome
             .top_field
             .and_then(|index| self.0.stream.record.fields.get(index));

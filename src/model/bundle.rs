@@ -270,13 +270,10 @@ fn damaged<E: ToString>(path: &Path) -> impl FnOnce(E) -> BundleError {
 pub(super) mod tests {
     use std::ops::ControlFlow;
 
-    use tch::Tensor;
-
     use super::*;
     use crate::config::settings::{ModelKind, Over, Training};
     use crate::model::calibration::FieldNormal;
     use crate::model::manifest::{FieldInfo, Metrics, Segment};
-    use crate::model::rows_tensor;
     use crate::model::scaler::Scaler;
     use crate::model::shape::ModelShape;
     use crate::model::train;
@@ -372,15 +369,8 @@ pub(super) mod tests {
     }
 
     fn outputs(bundle: &Bundle) -> Vec<u32> {
-        let y: Tensor = bundle
-            .model
-            .reconstruct(&rows_tensor(&rows(), 3).unwrap())
-            .unwrap();
-        Vec::<f32>::try_from(y.view(-1))
-            .unwrap()
-            .into_iter()
-            .map(f32::to_bits)
-            .collect()
+        let y = bundle.model.reconstruct(&rows()).unwrap();
+        y.into_iter().map(f32::to_bits).collect()
     }
 
     fn refusal(path: &Path) -> BundleError {

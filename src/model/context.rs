@@ -55,7 +55,7 @@ impl Clock {
                 Context::DayOfWeek => (f64::from(day) + second / DAY_S) / 7.0,
             };
             let angle = std::f64::consts::TAU * turns;
-            out.extend([angle.cos(), angle.sin()]);
+            out.extend([libm::cos(angle), libm::sin(angle)]);
         }
     }
 

@@ -6,7 +6,8 @@
 
 use tch::{TchError, Tensor};
 
-use super::network::{Architecture, Parameter, affine, mean_of};
+use super::kernels::{Affine, Layer, Program};
+use super::network::{Architecture, Parameter, WeightValues, affine, mean_of};
 use super::shape::ModelShape;
 
 /// The sizes of its layers.
@@ -61,6 +62,17 @@ impl Conv {
         ]
     }
 
+    /// The convolution over records of `channels[at]` values, by the kernels.
+    fn layer(&self, weights: &mut WeightValues, at: usize, stride: usize) -> Layer {
+        let channels = self.channels[at];
+        let weight = swap_inner(&weights.one(), channels, self.kernel);
+        Layer::Convolution {
+            map: Affine::new(weight, weights.one(), channels * self.kernel),
+            channels,
+            stride,
+        }
+    }
+
     fn convolve(
         &self,
         weights: &[Tensor],
@@ -79,6 +91,13 @@ impl Conv {
     }
 }
 
+/// `[n, outer, inner]` as `[n, inner, outer]`.
+fn swap_inner(values: &[f32], outer: usize, inner: usize) -> Vec<f32> {
+    let rows = values.chunks_exact(outer * inner);
+    rows.flat_map(|row| (0..outer * inner).map(|at| row[at % outer * inner + at / outer]))
+        .collect()
+}
+
 impl Architecture for Conv {
     fn parameters(&self) -> Vec<Parameter> {
         let n = self.layers();
@@ -92,6 +111,39 @@ impl Architecture for Conv {
             all.extend(self.kernels("decoder", layer, self.channels[i + 1], self.channels[i]));
         }
         all
+    }
+
+    fn program(&self, weights: &mut WeightValues) -> Option<Program> {
+        let (n, deepest) = (self.layers(), self.deepest());
+        let mut encoder = Vec::new();
+        for i in 0..n {
+            encoder.extend([self.layer(weights, i, 2), Layer::Tanh]);
+        }
+        // libtorch flattens channel by channel, the kernels record by record.
+        let (channels, length) = (self.channels[n], self.lengths[n]);
+        let code = swap_inner(&weights.one(), channels, length);
+        encoder.push(Layer::Affine(Affine::new(code, weights.one(), deepest)));
+        let expand = weights.one();
+        let rows: Vec<&[f32]> = expand.chunks_exact(self.latent).collect();
+        let swapped = (0..deepest).map(|at| at % channels * length + at / channels);
+        let expand = swapped.clone().flat_map(|row| rows[row].to_vec()).collect();
+        let bias = weights.one();
+        let bias = swapped.map(|row| bias[row]).collect();
+        let expand = Affine::new(expand, bias, self.latent);
+        let mut decoder = vec![Layer::Affine(expand), Layer::Tanh];
+        for i in (0..n).rev() {
+            let (channels, length) = (self.channels[i + 1], self.lengths[i]);
+            decoder.push(Layer::Stretch { channels, length });
+            decoder.extend([self.layer(weights, i + 1, 1), Layer::Tanh]);
+        }
+        decoder.pop();
+        let output = decoder.split_off(decoder.len() - 2);
+        Some(Program {
+            encoder,
+            decoder,
+            output,
+            ..Program::default()
+        })
     }
 
     fn encode(&self, weights: &[Tensor], x: &Tensor) -> Result<Tensor, TchError> {

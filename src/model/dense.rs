@@ -5,7 +5,8 @@
 
 use tch::{TchError, Tensor};
 
-use super::network::{Architecture, Parameter, affine, mean_of};
+use super::kernels::{Layer, Program};
+use super::network::{Architecture, Parameter, WeightValues, affine, mean_of};
 use super::shape::ModelShape;
 
 /// The sizes of its layers.
@@ -49,6 +50,27 @@ impl Architecture for Dense {
         let mut all = named("encoder", &self.encoder);
         all.extend(named("decoder", &self.decoder));
         all
+    }
+
+    fn program(&self, weights: &mut WeightValues) -> Option<Program> {
+        let mut layers = |sizes: &[(usize, usize)]| {
+            let mut layers = Vec::with_capacity(2 * sizes.len());
+            for &(inputs, _) in sizes {
+                layers.extend([Layer::Affine(weights.affine(inputs)), Layer::Tanh]);
+            }
+            // No tangent follows the last one.
+            layers.pop();
+            layers
+        };
+        let encoder = layers(&self.encoder);
+        let mut decoder = layers(&self.decoder);
+        let output = decoder.split_off(decoder.len() - 1);
+        Some(Program {
+            encoder,
+            decoder,
+            output,
+            ..Program::default()
+        })
     }
 
     fn encode(&self, weights: &[Tensor], x: &Tensor) -> Result<Tensor, TchError> {

@@ -7,7 +7,8 @@
 
 use tch::{TchError, Tensor};
 
-use super::network::{Architecture, Parameter, affine};
+use super::kernels::{Affine, Layer, Program};
+use super::network::{Architecture, Parameter, WeightValues, affine};
 use super::shape::ModelShape;
 
 /// Weights of one layer of memory.
@@ -85,6 +86,22 @@ fn run(weights: &[Tensor], x: &Tensor, outputs: usize) -> Result<(Tensor, Tensor
     Ok((steps, last.f_squeeze_dim(0)?))
 }
 
+/// One layer by the kernels: the weights of its inputs and of its own last output side by side, and the sum of the biases.
+fn layer(weights: &mut WeightValues, inputs: usize, outputs: usize, last: bool) -> Layer {
+    let (of_inputs, of_outputs) = (weights.one(), weights.one());
+    let rows = of_inputs
+        .chunks_exact(inputs)
+        .zip(of_outputs.chunks_exact(outputs));
+    let weight = rows.flat_map(|(a, b)| [a, b].concat()).collect();
+    let (a, b) = (weights.one(), weights.one());
+    let bias = a.iter().zip(&b).map(|(a, b)| a + b).collect();
+    Layer::Lstm {
+        gates: Affine::new(weight, bias, inputs + outputs),
+        width: outputs,
+        last,
+    }
+}
+
 impl Architecture for Lstm {
     fn parameters(&self) -> Vec<Parameter> {
         let deepest = self.hidden.last().copied().unwrap_or(0);
@@ -102,6 +119,27 @@ impl Architecture for Lstm {
             self.fields,
         ));
         all
+    }
+
+    fn program(&self, weights: &mut WeightValues) -> Option<Program> {
+        let mut encoder = Vec::new();
+        let layers = self.encoder();
+        for (at, &(inputs, outputs)) in layers.iter().enumerate() {
+            encoder.push(layer(weights, inputs, outputs, at + 1 == layers.len()));
+        }
+        let deepest = self.hidden.last().copied().unwrap_or(0);
+        encoder.push(Layer::Affine(weights.affine(deepest)));
+        let mut decoder = vec![Layer::Repeat(self.window)];
+        for (inputs, outputs) in self.decoder() {
+            decoder.push(layer(weights, inputs, outputs, false));
+        }
+        let width = self.hidden.first().copied().unwrap_or(0);
+        Some(Program {
+            encoder,
+            decoder,
+            output: vec![Layer::Affine(weights.affine(width))],
+            ..Program::default()
+        })
     }
 
     fn encode(&self, weights: &[Tensor], x: &Tensor) -> Result<Tensor, TchError> {

@@ -6,25 +6,35 @@
 //! over several draws from it (as the reconstruction probability of An and Cho, SNU Data Mining Center, 2015, does). The
 //! draws are a part of the model: the same for every window and on every machine.
 
+mod trained;
+
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 use tch::{Kind, TchError, Tensor};
 
+pub(super) use self::trained::WeightValues;
 use super::conv::Conv;
 use super::conv2d::Conv2d;
 use super::dense::Dense;
+use super::kernels::{LOG_VARIANCE_MAX, Program};
 use super::lstm::Lstm;
 use super::shape::ModelShape;
 use super::unet::Unet;
 use super::weights::NamedTensors;
-use super::{Autoencoder, ModelError, ROWS, infer, take_weight};
+use super::{ModelError, TENSOR_ROWS, take_weight};
 use crate::config::settings::ModelKind;
 
 /// What sets one kind of network apart: its weights, and the way through them.
 pub(super) trait Architecture: Send + std::fmt::Debug {
     /// Its weights, in the order in which the other calls get them.
     fn parameters(&self) -> Vec<Parameter>;
+
+    /// The forward pass of a trained model over rows of readings, up to what becomes the code and from the code on;
+    /// `None` for the kinds over tiles only, which score through libtorch.
+    fn program(&self, _weights: &mut WeightValues) -> Option<Program> {
+        None
+    }
 
     /// From `x`, `[n, inputs]`, to what tanh makes a code of, `[n, codes]`; asked only of kinds with a code.
     fn encode(&self, _weights: &[Tensor], _x: &Tensor) -> Result<Tensor, TchError> {
@@ -184,8 +194,6 @@ pub struct Network {
 
 /// The name of [`Network::draws`] among the weights.
 const DRAWS: &str = "draws";
-/// The logarithm of a code's variance stays within this of 0.
-const LOG_VARIANCE_MAX: f64 = 10.0;
 /// Values of the reconstructions of a block, all draws counted: 1 MiB.
 const BLOCK_VALUES: usize = 1 << 18;
 /// The variance of the reconstruction is taken for at least this, in scaled units.
@@ -310,7 +318,7 @@ impl Network {
         );
         let log_variance = encoded
             .f_narrow(1, latent, latent)?
-            .f_clamp(-LOG_VARIANCE_MAX, LOG_VARIANCE_MAX)?;
+            .f_clamp(-f64::from(LOG_VARIANCE_MAX), f64::from(LOG_VARIANCE_MAX))?;
         Ok((encoded.f_narrow(1, 0, latent)?, log_variance))
     }
 
@@ -321,7 +329,7 @@ impl Network {
         let values = self.shape.inputs() * self.shape.samples.max(1) * channels;
         let (rows, most) = (
             x.size()[0],
-            (BLOCK_VALUES / values).max(1).next_multiple_of(ROWS) as i64,
+            (BLOCK_VALUES / values).max(1).next_multiple_of(TENSOR_ROWS) as i64,
         );
         if rows <= most {
             return self.forward(x);
@@ -354,6 +362,26 @@ impl Network {
     }
 }
 
+impl Network {
+    /// Its weights by name; [`Network::from_weights`] makes the same network of them.
+    fn named_weights(&self) -> Vec<(String, Tensor)> {
+        let names = self
+            .architecture
+            .parameters()
+            .into_iter()
+            .map(|parameter| parameter.name);
+        let mut named: Vec<(String, Tensor)> = names
+            .zip(self.weights.iter().map(Tensor::shallow_clone))
+            .collect();
+        named.extend(
+            self.draws
+                .iter()
+                .map(|draws| (DRAWS.to_owned(), draws.shallow_clone())),
+        );
+        named
+    }
+}
+
 /// Standard normal draws in pairs of opposite sign, whose mean is the middle of the distribution.
 fn draws(shape: &ModelShape, rng: &mut ChaCha8Rng) -> Result<Tensor, TchError> {
     let mut values: Vec<f32> = Vec::with_capacity(shape.samples * shape.latent);
@@ -371,46 +399,6 @@ fn draws(shape: &ModelShape, rng: &mut ChaCha8Rng) -> Result<Tensor, TchError> {
         }
     }
     Tensor::f_from_slice(&values)?.f_view([shape.samples as i64, shape.latent as i64])
-}
-
-impl Autoencoder for Network {
-    fn shape(&self) -> &ModelShape {
-        &self.shape
-    }
-
-    fn reconstruct(&self, x: &Tensor) -> Result<Tensor, ModelError> {
-        infer(&self.shape, x, |x| self.in_blocks(x))
-    }
-
-    fn encode(&self, x: &Tensor) -> Result<Tensor, ModelError> {
-        if !self.shape.kind.has_code() {
-            return Err(ModelError::NoCode {
-                kind: self.shape.kind,
-            });
-        }
-        infer(&self.shape, x, |x| self.code(x))
-    }
-
-    fn member(&self, number: usize) -> Option<&dyn Autoencoder> {
-        (number == 0).then_some(self)
-    }
-
-    fn weights(&self) -> Vec<(String, Tensor)> {
-        let names = self
-            .architecture
-            .parameters()
-            .into_iter()
-            .map(|parameter| parameter.name);
-        let mut named: Vec<(String, Tensor)> = names
-            .zip(self.weights.iter().map(Tensor::shallow_clone))
-            .collect();
-        named.extend(
-            self.draws
-                .iter()
-                .map(|draws| (DRAWS.to_owned(), draws.shallow_clone())),
-        );
-        named
-    }
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use tch::{CModule, Kind, TchError, Tensor};
 use thiserror::Error;
 
 use super::shape::ModelShape;
-use super::{Autoencoder, DiskError, ModelError, disk, infer};
+use super::{Autoencoder, DiskError, ModelError, by_tensor, disk, whole_rows};
 use crate::config::settings::Stream;
 
 /// Rows of the trial pass.
@@ -222,13 +222,14 @@ impl Autoencoder for Script {
         &self.shape
     }
 
-    fn reconstruct(&self, x: &Tensor) -> Result<Tensor, ModelError> {
-        infer(&self.shape, x, |x| self.forward(x))
+    fn reconstruct(&self, rows: &[f32]) -> Result<Vec<f32>, ModelError> {
+        whole_rows(&self.shape, rows)?;
+        by_tensor(&self.shape, rows, |x| self.forward(x))
     }
 
     /// # Errors
     /// [`ModelError::NoCode`]: what is inside of a module is its own.
-    fn encode(&self, _: &Tensor) -> Result<Tensor, ModelError> {
+    fn encode(&self, _: &[f32]) -> Result<Vec<f32>, ModelError> {
         Err(ModelError::NoCode {
             kind: self.shape.kind,
         })

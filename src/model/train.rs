@@ -10,7 +10,7 @@ mod schedule;
 
 use std::ops::ControlFlow;
 
-use tch::{Kind, TchError, Tensor};
+use tch::TchError;
 use thiserror::Error;
 
 use super::linear::Linear;
@@ -159,7 +159,11 @@ pub fn fit(
     }
     match shape.kind {
         ModelKind::Linear => {
-            let model = Linear::fit(&data.tensor(data.train)?, shape, settings.trim)?;
+            let model = Linear::fit(
+                &rows_tensor(&data.rows(data.train), inputs)?,
+                shape,
+                settings.trim,
+            )?;
             at_once(Box::new(model), &data, settings, on_epoch)
         }
         ModelKind::Torchscript => {
@@ -178,19 +182,25 @@ struct Data<'a> {
 }
 
 impl Data<'_> {
-    /// The rows that begin at `starts`, `[n, inputs]`.
-    fn tensor(&self, starts: &[usize]) -> Result<Tensor, ModelError> {
+    /// The rows that begin at `starts`, row-major.
+    fn rows(&self, starts: &[usize]) -> Vec<f32> {
         let mut values = Vec::with_capacity(starts.len() * self.inputs);
         for &start in starts {
             values.extend_from_slice(&self.values[start..start + self.inputs]);
         }
-        rows_tensor(&values, self.inputs)
+        values
     }
 
     /// `None` where no rows are held out.
     fn holdout(&self) -> Option<&[usize]> {
         (!self.held_out.is_empty()).then_some(self.held_out)
     }
+}
+
+/// Mean of the squared differences; not finite where one of them is beyond f32, as a loss in training would be.
+fn mean_square(x: &[f32], y: &[f32]) -> f64 {
+    let squares = x.iter().zip(y).map(|(x, y)| f64::from((x - y).powi(2)));
+    squares.sum::<f64>() / x.len() as f64
 }
 
 /// What is told of a model that was made without epochs.
@@ -233,13 +243,12 @@ fn trimmed_loss(
 ) -> Result<f64, ModelError> {
     let mut losses = Vec::with_capacity(starts.len());
     for part in starts.chunks(part_rows(data.inputs)) {
-        let rows = data.tensor(part)?;
-        let squares = model.reconstruct(&rows)?.f_sub(&rows)?.f_square()?;
-        losses.extend(Vec::<f64>::try_from(&squares.f_mean_dim(
-            [1i64].as_slice(),
-            false,
-            None::<Kind>,
-        )?)?);
+        let rows = data.rows(part);
+        let found = model.reconstruct(&rows)?;
+        let pairs = rows
+            .chunks_exact(data.inputs)
+            .zip(found.chunks_exact(data.inputs));
+        losses.extend(pairs.map(|(x, y)| mean_square(x, y)));
     }
     losses.sort_unstable_by(f64::total_cmp);
     let keep = (losses.len() - (trim * losses.len() as f64).floor() as usize).max(1);

@@ -304,7 +304,7 @@ fn out_of_fold(
             &folds.scaled,
             &starts,
             |part| -> Result<(), LearnError> {
-                let found = residuals(&*trained.model, over, part)?;
+                let found = residuals(&*trained.model, over, &part)?;
                 for (residual, window) in found.all().chunks_exact(fields).zip(windows.by_ref()) {
                     all[window * fields..(window + 1) * fields].copy_from_slice(residual);
                 }

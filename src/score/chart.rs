@@ -182,7 +182,7 @@ impl Chart {
         let warming = ((1.0 / self.beta.max(f64::MIN_POSITIVE)).ceil() - 1.0 - seen)
             .clamp(0.0, missing as f64);
         let kept =
-            seen / (seen + warming).max(1.0) * (1.0 - self.beta).powf(missing as f64 - warming);
+            seen / (seen + warming).max(1.0) * libm::pow(1.0 - self.beta, missing as f64 - warming);
         let constants = self.mean.iter().zip(&self.limit).enumerate();
         let (baseline, smoothed) = state.split_mut();
         for ((field, (&mean, &limit)), (b, e)) in constants.zip(baseline.iter_mut().zip(smoothed)) {

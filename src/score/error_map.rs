@@ -186,9 +186,9 @@ impl ErrorMap {
 
 fn logarithm(error: f64) -> f64 {
     if error.is_finite() {
-        error.max(ERROR_MIN).ln()
+        libm::log(error.max(ERROR_MIN))
     } else {
-        f64::from(f32::MAX).ln()
+        libm::log(f64::from(f32::MAX))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::error_map::{self, ErrorMap};
 use super::tiles::Tiling;
-use super::{ScoreError, Scorer, reconstruct};
+use super::{ScoreError, Scorer};
 use crate::config::settings::{ErrorMeasure, ImageFormat};
 use crate::model::scaler::Scaler;
 use crate::model::{Autoencoder, part_rows};
@@ -40,7 +40,7 @@ pub fn error_maps(
         .for_each(|(image, tiling)| tiling.gather(image, scaler, &mut tiles));
     let mut found = Vec::with_capacity(tiles.len());
     for part in tiles.chunks(part_rows(inputs) * inputs) {
-        found.extend(reconstruct(model, &mut part.to_vec(), inputs)?);
+        found.extend(model.reconstruct(part)?);
     }
     let mut rest = found.as_slice();
     let map = |(image, tiling): (&&Image, &Tiling)| {

@@ -33,9 +33,9 @@ pub(super) fn shape(excesses: &[f32]) -> f64 {
     // theta = shape / sigma lies above -1 / largest. Shapes near 1 and above are cut off anyway, so 20 is far enough.
     let (low, high) = (-1.0 / largest, 20.0);
     let negative =
-        (0..GRID).map(|i| low * (1.0 - 0.001f64.powf(f64::from(i + 1) / f64::from(GRID))));
+        (0..GRID).map(|i| low * (1.0 - libm::pow(0.001, f64::from(i + 1) / f64::from(GRID))));
     let positive =
-        (0..GRID).map(|i| 0.02 * (high / 0.02f64).powf(f64::from(i) / f64::from(GRID - 1)));
+        (0..GRID).map(|i| 0.02 * libm::pow(high / 0.02, f64::from(i) / f64::from(GRID - 1)));
     let roots = sample
         .roots(negative)
         .into_iter()
@@ -53,12 +53,12 @@ pub(super) fn shape(excesses: &[f32]) -> f64 {
 
 /// The excess that a peak exceeds with probability 1 / `ratio`, at a mean excess of 1; 0 where `ratio` <= 1.
 pub(super) fn excess(shape: f64, ratio: f64) -> f64 {
-    let log = ratio.max(1.0).ln();
+    let log = libm::log(ratio.max(1.0));
     let sigma = 1.0 - shape;
     if shape.abs() < 1e-9 {
         sigma * log
     } else {
-        sigma * (shape * log).exp_m1() / shape
+        sigma * libm::expm1(shape * log) / shape
     }
 }
 
@@ -80,7 +80,7 @@ impl Sample<'_> {
                 inverses += 1.0 / factor;
                 product *= factor;
             }
-            logs += product.ln();
+            logs += libm::log(product);
         }
         (inverses / n, logs / n)
     }
@@ -94,7 +94,7 @@ impl Sample<'_> {
     /// The mean log-likelihood at a root, up to a constant, and its shape.
     fn likelihood(&self, theta: f64) -> (f64, f64) {
         let shape = self.means(theta).1;
-        let likelihood = -(shape / theta).ln() - shape;
+        let likelihood = -libm::log(shape / theta) - shape;
         (
             if likelihood.is_nan() {
                 f64::NEG_INFINITY

@@ -129,7 +129,7 @@ impl Tail {
         // it.
         let mean_excess = (mean_excess(&sorted, 0.9) / t).clamp(MEAN_EXCESS.0, MEAN_EXCESS.1);
         let pseudo = |place: f64| match peaks.len() < SAMPLE_MIN {
-            true => -mean_excess * (1.0 - place).ln(),
+            true => -mean_excess * libm::log(1.0 - place),
             false => quantile(&peaks, place),
         };
         // A stride that has no factor in common with their number: whichever are overwritten first, small and large

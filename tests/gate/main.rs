@@ -11,6 +11,8 @@ use outlierd::gate::{GateState, Normal, Order, Plan, normals};
 use outlierd::record::{
     EventTime, Fault, FaultKind, GateVerdict, MISSING, NON_FINITE, RejectReason,
 };
+use outlierd::sim::fleet::{Fleet, FleetPlan};
+use outlierd::sim::sensor::Sensor;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -479,12 +481,43 @@ fn a_normal_walk_of_100_000_records_never_faults() {
     }
 }
 
+/// Runs normal readings of 8 fields past a gate that learned from the first 400 rows.
+fn faults_of_normal_rows(rows: &[f64]) -> Vec<FaultKind> {
+    let normals = normals(&rows[..8 * 400], 8, std::slice::from_ref(&(0..400)));
+    let mut series = Series::new(Plan::new(&gate(), &fields(8), Some(&normals)), 8);
+    // Where the machine is stopped its readings jump; they stay there, so it was no spike.
+    rows.chunks(8)
+        .flat_map(|row| series.kinds(row))
+        .filter(|kind| *kind != FaultKind::Jump)
+        .collect()
+}
+
 #[test]
-fn real_normal_records_of_a_pump_never_fault() {
-    let path = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../shared/data/skab/anomaly-free/anomaly-free.csv"
+fn normal_records_of_a_simulated_pump_never_fault() {
+    let mut fleet = Fleet::new(
+        FleetPlan {
+            pumps: 1,
+            ..FleetPlan::default()
+        },
+        &[],
     );
+    let mut rows: Vec<f64> = Vec::new();
+    for _ in 0..9_400 {
+        fleet.step();
+        let reading = fleet.readings().next().expect("one pump");
+        let steps = Sensor::ALL.into_iter().zip(reading.values);
+        rows.extend(steps.map(|(sensor, value)| {
+            (value * sensor.steps_per_unit()).round() / sensor.steps_per_unit()
+        }));
+    }
+    assert_eq!(faults_of_normal_rows(&rows), []);
+}
+
+#[test]
+#[ignore = "reads SKAB's normal run: OUTLIERD_TEST_DATA names the folder that holds skab"]
+fn real_normal_records_of_a_pump_never_fault() {
+    let folder = std::env::var("OUTLIERD_TEST_DATA").expect("OUTLIERD_TEST_DATA");
+    let path = std::path::Path::new(&folder).join("skab/anomaly-free/anomaly-free.csv");
     let text = std::fs::read_to_string(path).expect("SKAB's normal run");
     let rows: Vec<f64> = text
         .lines()
@@ -492,16 +525,8 @@ fn real_normal_records_of_a_pump_never_fault() {
         .flat_map(|line| line.split(';').skip(1))
         .map(|x| x.parse().expect("a number"))
         .collect();
-    let normals = normals(&rows[..8 * 400], 8, std::slice::from_ref(&(0..400)));
-    let mut series = Series::new(Plan::new(&gate(), &fields(8), Some(&normals)), 8);
-    // Where the machine is stopped its readings jump; they stay there, so it was no spike.
-    let faulty: Vec<_> = rows
-        .chunks(8)
-        .flat_map(|row| series.kinds(row))
-        .filter(|k| *k != FaultKind::Jump)
-        .collect();
     assert!(rows.len() / 8 > 9_000);
-    assert_eq!(faulty, []);
+    assert_eq!(faults_of_normal_rows(&rows), []);
 }
 
 #[test]

@@ -39,9 +39,10 @@ pub(super) fn fit(
     for number in 1..=settings.epochs.max(1) {
         epochs = number;
         let train_loss = descent.epoch(number)?;
+        let model = descent.copy()?;
         let holdout_loss = data
             .holdout()
-            .map(|starts| trimmed_loss(&descent.model, data, starts, settings.trim))
+            .map(|starts| trimmed_loss(&*model, data, starts, settings.trim))
             .transpose()?;
         if holdout_loss.is_some_and(|loss| !loss.is_finite()) {
             return Err(descent.diverged(number));
@@ -51,7 +52,7 @@ pub(super) fn fit(
             best = Best {
                 epoch: number,
                 loss: holdout_loss.unwrap_or(f64::INFINITY),
-                model: descent.copy()?,
+                model,
             };
         }
         if on_epoch(&Epoch {
@@ -68,14 +69,14 @@ pub(super) fn fit(
             break;
         }
     }
-    let train_loss = trimmed_loss(&best.model, data, data.train, settings.trim)?;
+    let train_loss = trimmed_loss(&*best.model, data, data.train, settings.trim)?;
     if !train_loss.is_finite() {
         // The last step itself went too far, and no later loss and no held-out row could tell.
         return Err(descent.diverged(epochs));
     }
     let holdout_loss = data.holdout().map(|_| best.loss);
     Ok(Trained {
-        model: Box::new(best.model),
+        model: best.model,
         epochs,
         best_epoch: best.epoch,
         train_loss,
@@ -87,12 +88,13 @@ pub(super) fn fit(
 struct Best {
     epoch: usize,
     loss: f64,
-    model: Network,
+    model: Box<dyn Autoencoder>,
 }
 
 /// A model in training, with everything that changes from step to step.
 struct Descent<'a> {
     data: &'a Data<'a>,
+    shape: &'a ModelShape,
     settings: &'a Training,
     model: Network,
     optimiser: nn::Optimizer,
@@ -115,7 +117,7 @@ struct Descent<'a> {
 impl<'a> Descent<'a> {
     fn new(
         data: &'a Data<'a>,
-        shape: &ModelShape,
+        shape: &'a ModelShape,
         start: Option<&dyn Autoencoder>,
         settings: &'a Training,
     ) -> Result<Self, TrainError> {
@@ -144,6 +146,7 @@ impl<'a> Descent<'a> {
         let optimiser = adamw.build(&variables, settings.learning_rate)?;
         Ok(Self {
             data,
+            shape,
             settings,
             model,
             optimiser,
@@ -221,7 +224,7 @@ impl<'a> Descent<'a> {
         }
         let (scale, rng) = (self.settings.noise as f32, &mut self.noise);
         self.noisy.clear();
-        let shape = self.model.shape();
+        let shape = self.shape;
         self.noisy.extend(self.clean.iter().map(|value| {
             let noise: f32 = StandardNormal.sample(rng);
             value + scale * noise
@@ -248,10 +251,9 @@ impl<'a> Descent<'a> {
     }
 
     /// The model as it is now, apart from the training.
-    fn copy(&self) -> Result<Network, TrainError> {
-        Ok(tch::no_grad(|| {
-            self.model.map_weights(Tensor::f_detach_copy)
-        })?)
+    fn copy(&self) -> Result<Box<dyn Autoencoder>, TrainError> {
+        let copy = tch::no_grad(|| self.model.map_weights(Tensor::f_detach_copy))?;
+        Ok(copy.into_model()?)
     }
 
     fn diverged(&self, epoch: usize) -> TrainError {

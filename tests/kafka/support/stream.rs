@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::Value;
 
@@ -21,22 +21,9 @@ const FIELDS: [&str; 8] = [
 /// Records that a stream learns from.
 pub const TRAIN: usize = 400;
 
-/// One series of records as JSON lines: a run of SKAB where the data is there, else a simulated one with a shift.
+/// One series of records as JSON lines, with a shift.
 pub fn records() -> Vec<String> {
-    let skab = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/skab/valve1/0.csv");
-    match fs::read_to_string(&skab) {
-        Ok(text) => text.lines().skip(1).map(from_skab).collect(),
-        Err(_) => (0..1_100).map(simulated).collect(),
-    }
-}
-
-fn from_skab(row: &str) -> String {
-    let cells: Vec<&str> = row.split(';').collect();
-    let values: Vec<f64> = cells[1..9]
-        .iter()
-        .map(|cell| cell.parse().unwrap())
-        .collect();
-    record(&cells[0].replace(' ', "T"), &values)
+    (0..1_100).map(simulated).collect()
 }
 
 /// Coupled sine waves with a level shift from record 700 on.
