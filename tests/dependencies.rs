@@ -35,7 +35,7 @@ impl Rules {
         };
         Self {
             licences: texts(&file["licenses"]["allow"], |text| text),
-            banned: texts(&file["bans"]["deny"], |entry| &entry["name"]),
+            banned: texts(&file["bans"]["deny"], |entry| &entry["crate"]),
             registries: texts(&file["sources"]["allow-registry"], |text| text),
         }
     }
