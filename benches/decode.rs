@@ -75,6 +75,7 @@ fn format(key: KeyFrom, time: TimeFrom) -> RecordFormat {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn decode(c: &mut Criterion) {
     let payloads = payloads();
     let message = |payload| Message {

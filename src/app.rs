@@ -34,7 +34,7 @@ use crate::sink::transaction;
 use crate::source::client_config;
 use crate::state::sled::SledStore;
 use crate::state::{Store, StoreError};
-use crate::web::{self, StreamStatus};
+use crate::web::{self, Server, StreamStatus};
 
 /// How long the daemon waits between two tries to reach the brokers at start.
 const BROKER_RETRY: Duration = Duration::from_secs(3);
@@ -92,11 +92,14 @@ pub enum AppError {
         /// What the store says.
         error: String,
     },
-    /// Lanes had to be left behind.
-    #[error("{lanes} lanes did not drain within {} s: what they had not committed is read again at the next start", timeout.as_secs())]
+    /// Threads still ran at the end of the grace period.
+    #[error(
+        "these threads did not stop within service.drain_timeout = {} s: {}; the next start reads again what the lanes had not committed",
+        timeout.as_secs(), threads.join(", ")
+    )]
     Drain {
-        /// How many.
-        lanes: usize,
+        /// Their names: `STREAM-N` is a lane, `retrain-STREAM` and `train-STREAM` train models, `share` syncs bundles and feedback.
+        threads: Vec<String>,
         /// `service.drain_timeout`.
         timeout: Duration,
     },
@@ -127,7 +130,9 @@ where
         streams = settings.streams.len(),
         "starting"
     );
-    crate::events::describe_metrics();
+    if settings.service.http_listen.is_some() && web::recorder().is_none() {
+        tracing::warn!("another recorder of metrics is installed: /metrics stays empty");
+    }
     let store = open_store(&settings)?;
     let registry = Arc::new(Registry::open(&settings.service.model_dir)?);
     tracing::info!(folder = %settings.service.model_dir.display(), "model folder open");
@@ -139,50 +144,26 @@ where
     let halt = Arc::new(AtomicBool::new(false));
     let (outbox, events) = Outbox::new();
     let sharing = sharing(&settings, &registry, &store, events)?;
-    let caught_up = tokio::task::spawn_blocking({
-        let (mut sharing, halt) = (sharing, halt.clone());
-        move || sharing.catch_up(&halt).map(|()| sharing)
-    });
     let sharing = tokio::select! {
-        sharing = caught_up => sharing.map_err(std::io::Error::from).map_err(ShareError::from)??,
+        sharing = catch_up(sharing, halt.clone()) => sharing?,
         () = &mut stop => {
             halt.store(true, Ordering::Release);
             return Ok(());
         }
     };
-    let (mut learners, mut retraining) = (Vec::new(), Vec::new());
-    for stream in &settings.streams {
-        let stream = Arc::new(stream.clone());
-        let learner = Learner::open(stream.clone(), registry.clone(), store.clone())?;
-        let (retrainer, thread) = Retrainer::start(
-            stream,
-            registry.clone(),
-            store.clone(),
-            learner.clone(),
-            outbox.clone(),
-            halt.clone(),
-        )?;
-        learners.push((learner, retrainer));
-        retraining.push(thread);
-    }
+    let (learners, mut others) = start_retraining(&settings, &registry, &store, &outbox, &halt)?;
     let (failed, mut failures) = mpsc::channel(1);
     let lanes = Lanes::start(&settings, &learners, &store, &outbox, &halt, &failed);
-    let pupil = |(stream, (_, retrainer)): (&Stream, &(Arc<Learner>, Retrainer))| Pupils {
+    let pupil = |(stream, (_, retrainer)): (&Stream, &Trainers)| Pupils {
         stream: Arc::new(stream.clone()),
         retrainer: retrainer.clone(),
         lanes: lanes.controls(&stream.name),
     };
-    retraining.push(sharing.start(
+    others.push(sharing.start(
         settings.streams.iter().zip(&learners).map(pupil).collect(),
         halt.clone(),
     )?);
-    let http = match settings.service.http_listen {
-        None => None,
-        Some(address) => {
-            let served = web::serve(address, status(&settings.streams, &learners, &lanes)).await;
-            Some(served.map_err(|source| AppError::Http { address, source })?)
-        }
-    };
+    let http = serve(&settings, &learners, &lanes).await?;
     tracing::info!(lanes = lanes.len(), "running");
 
     let mut current = settings;
@@ -198,10 +179,48 @@ where
             Some(()) = signals.reload.recv() => reload(&mut current, &signals.load, &lanes),
         }
     }
-    drain(&current, lanes, &learners, &retraining, &halt).await?;
+    drain(&current, lanes, &learners, &others, &halt).await?;
     drop(http);
     tracing::info!("stopped");
     failure.map_or(Ok(()), Err)
+}
+
+/// What trains the models of a stream: the first one, and each next one.
+type Trainers = (Arc<Learner>, Retrainer);
+
+/// The trainers of each stream, and their threads.
+fn start_retraining(
+    settings: &Settings,
+    registry: &Arc<Registry>,
+    store: &Arc<dyn Store>,
+    outbox: &Outbox,
+    halt: &Arc<AtomicBool>,
+) -> Result<(Vec<Trainers>, Vec<JoinHandle<()>>), AppError> {
+    let (mut trainers, mut threads) = (Vec::new(), Vec::new());
+    for stream in &settings.streams {
+        let stream = Arc::new(stream.clone());
+        let learner = Learner::open(stream.clone(), registry.clone(), store.clone())?;
+        let (retrainer, thread) = Retrainer::start(
+            stream,
+            registry.clone(),
+            store.clone(),
+            learner.clone(),
+            outbox.clone(),
+            halt.clone(),
+        )?;
+        trainers.push((learner, retrainer));
+        threads.push(thread);
+    }
+    Ok((trainers, threads))
+}
+
+/// Takes what the other machines have shared, on a thread that may block.
+async fn catch_up(mut sharing: Sharing, halt: Arc<AtomicBool>) -> Result<Sharing, AppError> {
+    let caught_up =
+        tokio::task::spawn_blocking(move || sharing.catch_up(&halt).map(|()| sharing)).await;
+    Ok(caught_up
+        .map_err(std::io::Error::from)
+        .map_err(ShareError::from)??)
 }
 
 fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, AppError> {
@@ -274,12 +293,23 @@ where
     }
 }
 
-fn status(
-    streams: &[Stream],
-    learners: &[(Arc<Learner>, Retrainer)],
+/// The HTTP server, where one is configured.
+async fn serve(
+    settings: &Settings,
+    learners: &[Trainers],
     lanes: &Lanes,
-) -> Vec<StreamStatus> {
-    let of = |(stream, (learner, _)): (&Stream, &(Arc<Learner>, Retrainer))| StreamStatus {
+) -> Result<Option<Server>, AppError> {
+    let Some(address) = settings.service.http_listen else {
+        return Ok(None);
+    };
+    let served = web::serve(address, status(&settings.streams, learners, lanes)).await;
+    served
+        .map(Some)
+        .map_err(|source| AppError::Http { address, source })
+}
+
+fn status(streams: &[Stream], learners: &[Trainers], lanes: &Lanes) -> Vec<StreamStatus> {
+    let of = |(stream, (learner, _)): (&Stream, &Trainers)| StreamStatus {
         name: stream.name.clone(),
         learner: learner.clone(),
         lanes: lanes.status(&stream.name),
@@ -309,28 +339,86 @@ fn reload(current: &mut Settings, load: impl Fn() -> Result<Settings, Problems>,
 async fn drain(
     settings: &Settings,
     mut lanes: Lanes,
-    learners: &[(Arc<Learner>, Retrainer)],
-    retraining: &[JoinHandle<()>],
+    learners: &[Trainers],
+    others: &[JoinHandle<()>],
     halt: &AtomicBool,
 ) -> Result<(), AppError> {
     let timeout = settings.service.drain_timeout;
     tracing::info!(timeout_s = timeout.as_secs(), "draining");
     let deadline = Instant::now() + timeout;
     halt.store(true, Ordering::Release);
-    learners.iter().for_each(|(learner, _)| learner.cancel());
+    let trainings: Vec<JoinHandle<()>> = learners
+        .iter()
+        .filter_map(|(learner, _)| learner.cancel())
+        .collect();
     lanes.wake();
-    let retrains = || retraining.iter().any(|thread| !thread.is_finished());
-    while (lanes.running() > 0 || retrains()) && Instant::now() < deadline {
+    let threads = lanes.threads().chain(others).chain(&trainings).collect();
+    let left = still_running(threads, deadline).await;
+    if left.is_empty() {
+        tracing::info!("drained");
+        return Ok(());
+    }
+    Err(AppError::Drain {
+        threads: left,
+        timeout,
+    })
+}
+
+/// Waits until all threads have ended, at most until the deadline; the names of those that still run then.
+async fn still_running(mut threads: Vec<&JoinHandle<()>>, deadline: Instant) -> Vec<String> {
+    loop {
+        threads.retain(|thread| !thread.is_finished());
+        if threads.is_empty() || Instant::now() >= deadline {
+            break;
+        }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    match lanes.running() {
-        0 => {
-            tracing::info!("lanes drained");
-            Ok(())
-        }
-        left => Err(AppError::Drain {
-            lanes: left,
-            timeout,
-        }),
+    let name = |thread: &JoinHandle<()>| thread.thread().name().unwrap_or("unnamed").to_owned();
+    threads.into_iter().map(name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, sync_channel};
+
+    use super::*;
+
+    fn thread(name: &str, until: Receiver<()>) -> JoinHandle<()> {
+        std::thread::Builder::new()
+            .name(name.into())
+            .spawn(move || until.recv().unwrap_or_default())
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn every_thread_that_is_left_behind_is_named() {
+        let (_lane_hangs, lane) = sync_channel(1);
+        let (_retraining_hangs, retraining) = sync_channel(1);
+        let (ends, share) = sync_channel::<()>(1);
+        drop(ends);
+        let threads = [
+            thread("pumps-0", lane),
+            thread("retrain-pumps", retraining),
+            thread("share", share),
+        ];
+        let deadline = Instant::now() + Duration::from_millis(300);
+        let left = still_running(threads.iter().collect(), deadline).await;
+        let error = AppError::Drain {
+            threads: left,
+            timeout: Duration::from_secs(30),
+        };
+        let text = error.to_string();
+        assert!(text.contains("30 s: pumps-0, retrain-pumps;"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn nothing_is_waited_for_longer_than_it_runs() {
+        let (ends, share) = sync_channel::<()>(1);
+        drop(ends);
+        let began = Instant::now();
+        let deadline = began + Duration::from_secs(60);
+        let left = still_running(vec![&thread("share", share)], deadline).await;
+        assert_eq!(left, Vec::<String>::new());
+        assert!(began.elapsed() < Duration::from_secs(30));
     }
 }

@@ -72,6 +72,10 @@ impl EpisodeState {
     pub fn fault_open(&self) -> bool {
         self.fault.is_open()
     }
+
+    fn open_episodes(&self) -> u64 {
+        u64::from(self.anomaly_open()) + u64::from(self.fault_open())
+    }
 }
 
 /// The record that is judged.
@@ -122,6 +126,8 @@ pub struct Step {
     pub alerting: bool,
     /// What is to be published: at most one event of each kind.
     pub alerts: Vec<Alert>,
+    /// Episodes that this record opened while a mute covered it: their opening is not among the alerts.
+    pub muted: u64,
 }
 
 impl Plan {
@@ -159,12 +165,14 @@ impl Plan {
         judgement: &Judgement<'_>,
         shares: impl FnOnce() -> Vec<FieldShare>,
     ) -> Step {
+        let is_muted = self.is_muted(record.series, record.time);
         let at = At {
             time: record.time,
             partition: record.partition,
             offset: record.offset,
-            muted: record.warms_up || self.is_muted(record.series, record.time),
+            muted: record.warms_up || is_muted,
         };
+        let open_before = state.open_episodes();
         let (anomaly, fault) = self.inputs(judgement);
         let mut alerts = Vec::new();
         if let Some(published) = fault.and_then(|input| state.fault.step(&self.fault, &at, input)) {
@@ -177,8 +185,13 @@ impl Plan {
         }
         Step {
             verdict: self.verdict(judgement),
-            alerting: state.anomaly_open() || state.fault_open(),
+            alerting: state.open_episodes() > 0,
             alerts,
+            muted: if is_muted {
+                state.open_episodes().saturating_sub(open_before)
+            } else {
+                0
+            },
         }
     }
 

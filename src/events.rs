@@ -1,9 +1,11 @@
-//! Operational events: one struct each, whose `emit` writes the log line and moves the metric together.
+//! Operational events: one struct each, whose `emit` writes the log line and moves the metric together. The metrics are
+//! those of the table in [`metric`], which has their names and help texts.
 //!
 //! Levels by who must act: ERROR means that data is lost or an operator must act, WARN that the service degraded and
 //! helps itself, INFO what an operator wants to see in a quiet log. Nothing is logged for each record; counters are
 //! moved once for each micro-batch.
 
+pub mod metric;
 pub mod published;
 pub mod retrain;
 pub mod share;
@@ -11,65 +13,10 @@ pub mod share;
 use std::path::Path;
 use std::time::Duration;
 
-use metrics::{counter, gauge, histogram};
 use tracing::{error, info, warn};
 
 use crate::record::alert::Alert;
 use crate::record::{FaultKind, RejectReason, Verdict};
-
-/// Help texts of all metrics, for the Prometheus page.
-pub fn describe_metrics() {
-    use metrics::{describe_counter, describe_gauge, describe_histogram};
-    describe_counter!(
-        "outlierd_records_total",
-        "Records read from the input topic"
-    );
-    describe_counter!("outlierd_verdicts_total", "Records by verdict");
-    describe_counter!(
-        "outlierd_rejected_total",
-        "Records sent to the dead letters, by reason"
-    );
-    describe_counter!("outlierd_faults_total", "Faulty sensor readings, by kind");
-    describe_counter!(
-        "outlierd_alerts_total",
-        "Published alert events, by kind and event"
-    );
-    describe_counter!("outlierd_coerced_total", "Numbers that came as text");
-    describe_counter!(
-        "outlierd_out_of_order_total",
-        "Records behind the newest of their series, and scored"
-    );
-    describe_counter!("outlierd_muted_total", "Alert events held back by a mute");
-    describe_counter!(
-        "outlierd_restored_states_total",
-        "States read from the changelog"
-    );
-    describe_counter!("outlierd_commits_total", "Commits of states and offsets");
-    describe_counter!(
-        "outlierd_lane_restarts_total",
-        "Lanes that went back to their last commit"
-    );
-    describe_histogram!(
-        "outlierd_batch_seconds",
-        "Time of one micro-batch from decode to outputs"
-    );
-    describe_gauge!(
-        "outlierd_alerts_budgeted",
-        "Anomalies that threshold.budget allows for the records scored; beside outlierd_alerts_total of event open"
-    );
-    describe_gauge!("outlierd_series", "Series held in memory by a lane");
-    describe_gauge!(
-        "outlierd_consumer_lag_records",
-        "Records of a partition that are not consumed yet"
-    );
-    describe_gauge!(
-        "outlierd_learning_records",
-        "Records learned so far by a stream without a bundle"
-    );
-    describe_gauge!("outlierd_partitions", "Input partitions owned by a lane");
-    retrain::describe_metrics();
-    share::describe_metrics();
-}
 
 /// What one micro-batch of a lane came to.
 #[derive(Default, Debug)]
@@ -86,6 +33,8 @@ pub struct BatchDone {
     pub rejected: Vec<RejectReason>,
     /// Faulty readings.
     pub faults: Vec<FaultKind>,
+    /// Episodes that opened under a mute.
+    pub muted: u64,
     /// Anomalies that the budget allows for the scored records.
     pub budgeted: f64,
 }
@@ -98,27 +47,25 @@ impl BatchDone {
 
     /// Moves the metrics.
     pub fn emit(&self, stream: &str, took: Duration) {
-        let stream = stream.to_owned();
-        counter!("outlierd_records_total", "stream" => stream.clone()).increment(self.records);
+        let own = [("stream", stream)];
+        metric::RECORDS.add(own, self.records);
         for verdict in Verdict::ALL {
             let n = self.verdicts[verdict as usize];
             if n > 0 {
-                counter!("outlierd_verdicts_total", "stream" => stream.clone(), "verdict" => verdict.as_str())
-                    .increment(n);
+                metric::VERDICTS.add([("stream", stream), ("verdict", verdict.as_str())], n);
             }
         }
         for reason in &self.rejected {
-            counter!("outlierd_rejected_total", "stream" => stream.clone(), "reason" => reason.as_str()).increment(1);
+            metric::REJECTED.add([("stream", stream), ("reason", reason.as_str())], 1);
         }
         for kind in &self.faults {
-            counter!("outlierd_faults_total", "stream" => stream.clone(), "kind" => kind.as_str())
-                .increment(1);
+            metric::FAULTS.add([("stream", stream), ("kind", kind.as_str())], 1);
         }
-        counter!("outlierd_coerced_total", "stream" => stream.clone()).increment(self.coerced);
-        counter!("outlierd_out_of_order_total", "stream" => stream.clone())
-            .increment(self.out_of_order);
-        gauge!("outlierd_alerts_budgeted", "stream" => stream.clone()).increment(self.budgeted);
-        histogram!("outlierd_batch_seconds", "stream" => stream).record(took.as_secs_f64());
+        metric::COERCED.add(own, self.coerced);
+        metric::OUT_OF_ORDER.add(own, self.out_of_order);
+        metric::MUTED.add(own, self.muted);
+        metric::ALERTS_BUDGETED.add(own, self.budgeted);
+        metric::BATCH_SECONDS.record(own, took.as_secs_f64());
     }
 }
 
@@ -136,8 +83,8 @@ impl LagMeasured<'_> {
     /// Sets the metric.
     pub fn emit(&self) {
         let partition = self.partition.to_string();
-        gauge!("outlierd_consumer_lag_records", "stream" => self.stream.to_owned(), "partition" => partition)
-            .set(self.records as f64);
+        let labels = [("stream", self.stream), ("partition", partition.as_str())];
+        metric::CONSUMER_LAG.set(labels, self.records as f64);
     }
 }
 
@@ -158,8 +105,7 @@ impl StatesRestored<'_> {
     pub fn emit(&self) {
         info!(stream = self.stream, partitions = ?self.partitions, states = self.states,
             took_ms = self.took.as_millis() as u64, "states restored from the changelog");
-        counter!("outlierd_restored_states_total", "stream" => self.stream.to_owned())
-            .increment(self.states as u64);
+        metric::RESTORED_STATES.add([("stream", self.stream)], self.states as u64);
     }
 }
 
@@ -178,9 +124,8 @@ pub struct InputPaused<'a> {
 impl InputPaused<'_> {
     /// Logs, counts the pauses, and sets the gauge.
     pub fn emit(&self) {
-        let (stream, lane) = (self.stream.to_owned(), self.lane.to_string());
-        gauge!("outlierd_input_paused", "stream" => stream.clone(), "lane" => lane)
-            .set(f64::from(u8::from(self.paused)));
+        let lane = self.lane.to_string();
+        metric::INPUT_PAUSED.set_flag([("stream", self.stream), ("lane", &lane)], self.paused);
         if self.paused {
             warn!(
                 stream = self.stream,
@@ -188,7 +133,7 @@ impl InputPaused<'_> {
                 in_flight = self.in_flight,
                 "the output is slower than the input: input paused"
             );
-            counter!("outlierd_input_pauses_total", "stream" => stream).increment(1);
+            metric::INPUT_PAUSES.add([("stream", self.stream)], 1);
         } else {
             info!(
                 stream = self.stream,
@@ -216,7 +161,7 @@ impl SeriesExpired<'_> {
             series = self.series,
             "silent for keep.expire_after: forgotten"
         );
-        counter!("outlierd_expired_series_total", "stream" => self.stream.to_owned()).increment(1);
+        metric::EXPIRED_SERIES.add([("stream", self.stream)], 1);
     }
 }
 
@@ -239,7 +184,7 @@ impl ChangelogEntrySkipped<'_> {
             offset = self.offset,
             "an entry of the changelog has no series' name for a key: skipped; who else writes to this topic?"
         );
-        counter!("outlierd_changelog_skipped_total").increment(1);
+        metric::CHANGELOG_SKIPPED.add([], 1);
     }
 }
 
@@ -257,8 +202,12 @@ impl AlertPublished<'_> {
             .or(a.faults.first().map(|f| f.name.as_str()));
         info!(stream = a.stream, series = a.series, id = a.id, event = a.event.as_str(), kind = a.kind.as_str(),
             severity = ?a.severity, time = a.time, ratio = a.ratio, top_field = top, "alert");
-        counter!("outlierd_alerts_total", "stream" => a.stream.clone(), "kind" => a.kind.as_str(), "event" => a.event.as_str())
-            .increment(1);
+        let labels = [
+            ("stream", a.stream.as_str()),
+            ("kind", a.kind.as_str()),
+            ("event", a.event.as_str()),
+        ];
+        metric::ALERTS.add(labels, 1);
     }
 }
 
@@ -281,8 +230,7 @@ impl Learning<'_> {
             self.done.min(self.wanted),
             self.wanted
         );
-        gauge!("outlierd_learning_records", "stream" => self.stream.to_owned())
-            .set(self.done as f64);
+        metric::LEARNING_RECORDS.set([("stream", self.stream)], self.done as f64);
     }
 }
 
@@ -307,11 +255,11 @@ impl BundleLive<'_> {
             kind = self.kind,
             "live"
         );
-        let info = |bundle: &str| gauge!("outlierd_bundle_info", "stream" => self.stream.to_owned(), "bundle" => bundle.to_owned());
+        let labels = |bundle| [("stream", self.stream), ("bundle", bundle)];
         if let Some(before) = self.before {
-            info(before).set(0.0);
+            metric::BUNDLE_INFO.set_flag(labels(before), false);
         }
-        info(self.bundle).set(1.0);
+        metric::BUNDLE_INFO.set_flag(labels(self.bundle), true);
     }
 }
 
@@ -331,8 +279,7 @@ impl TrainingFailed<'_> {
             error = self.error,
             "training failed: the records are dropped, and the next ones are learned from instead"
         );
-        counter!("outlierd_training_failures_total", "stream" => self.stream.to_owned())
-            .increment(1);
+        metric::TRAINING_FAILURES.add([("stream", self.stream)], 1);
     }
 }
 
@@ -355,8 +302,11 @@ impl PartitionsChanged<'_> {
     pub fn emit(&self) {
         info!(stream = self.stream, lane = self.lane, partitions = ?self.partitions, owned = self.owned,
             "partitions {}", self.change);
-        gauge!("outlierd_partitions", "stream" => self.stream.to_owned(), "lane" => self.lane.to_string())
-            .set(self.owned as f64);
+        let lane = self.lane.to_string();
+        metric::PARTITIONS.set(
+            [("stream", self.stream), ("lane", &lane)],
+            self.owned as f64,
+        );
     }
 }
 
@@ -388,8 +338,7 @@ impl LaneGoesBack<'_> {
         } else {
             "false"
         };
-        counter!("outlierd_lane_restarts_total", "stream" => self.stream.to_owned(), "left_group" => left_group)
-            .increment(1);
+        metric::LANE_RESTARTS.add([("stream", self.stream), ("left_group", left_group)], 1);
     }
 }
 
@@ -412,8 +361,7 @@ impl StateUnreadable<'_> {
             error = self.error,
             "stored state of a series is unreadable: it starts anew from the fleet's calibration"
         );
-        counter!("outlierd_state_unreadable_total", "stream" => self.stream.to_owned())
-            .increment(1);
+        metric::STATE_UNREADABLE.add([("stream", self.stream)], 1);
     }
 }
 
@@ -431,6 +379,34 @@ impl StateSetAside<'_> {
         error!(folder = %self.folder.display(), kept_as = %self.aside.display(),
             "state folder was damaged and is set aside: series go on from the changelog; what is not in it (delivery = \
              \"at_least_once\", records learned so far) starts anew");
-        counter!("outlierd_state_set_aside_total").increment(1);
+        metric::STATE_SET_ASIDE.add([], 1);
+    }
+}
+
+/// A lane committed states and offsets.
+pub struct Committed<'a> {
+    /// The stream.
+    pub stream: &'a str,
+}
+
+impl Committed<'_> {
+    /// Counts.
+    pub fn emit(&self) {
+        metric::COMMITS.add([("stream", self.stream)], 1);
+    }
+}
+
+/// The series that the lanes of a stream hold in memory were counted.
+pub struct SeriesCounted<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// How many.
+    pub series: usize,
+}
+
+impl SeriesCounted<'_> {
+    /// Sets the gauge.
+    pub fn emit(&self) {
+        metric::SERIES.set([("stream", self.stream)], self.series as f64);
     }
 }

@@ -404,3 +404,16 @@ pub struct Outcome {
     /// The field with the largest share of the score, or the faulty one (index).
     pub top_field: Option<usize>,
 }
+
+/// One record to learn from.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct TrainingRow {
+    /// Its series.
+    pub series: String,
+    /// Its event time.
+    pub time: EventTime,
+    /// Its readings, all finite.
+    pub values: Vec<f64>,
+    /// Its image, as a PNG or JPEG file, where it is one.
+    pub image: Option<Arc<[u8]>>,
+}

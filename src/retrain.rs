@@ -17,7 +17,8 @@ pub mod self_test;
 pub mod set;
 pub mod thread;
 pub mod trial;
-pub mod verdict;
+
+pub use crate::promotion as verdict;
 
 /// The built-in settings, for tests.
 #[cfg(test)]

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 
+use crate::events::{SeriesCounted, metric};
 use crate::lane::LaneStatus;
 use crate::pipeline::status::SeriesStatus;
 use crate::retrain::learner::{Learner, Phase};
@@ -50,11 +51,16 @@ impl Drop for Server {
 /// How often samples of histograms are summed up. Nobody may ever ask for the metrics, and until then each is kept.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
-/// The recorder of this process; installed once, as the metrics facade wants it.
-fn recorder() -> Option<&'static PrometheusHandle> {
+/// The recorder of this process, installed by the first call. Metrics that move before that are lost, and so are help
+/// texts: `app` calls this before it builds anything.
+pub fn recorder() -> Option<&'static PrometheusHandle> {
     static HANDLE: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
     HANDLE
-        .get_or_init(|| PrometheusBuilder::new().install_recorder().ok())
+        .get_or_init(|| {
+            let handle = PrometheusBuilder::new().install_recorder().ok()?;
+            metric::describe_all();
+            Some(handle)
+        })
         .as_ref()
 }
 
@@ -180,7 +186,11 @@ async fn metrics(State(streams): State<Arc<Vec<StreamStatus>>>) -> impl IntoResp
             .iter()
             .map(|lane| lane.series.load(Ordering::Acquire))
             .sum();
-        metrics::gauge!("outlierd_series", "stream" => stream.name.clone()).set(series as f64);
+        SeriesCounted {
+            stream: &stream.name,
+            series,
+        }
+        .emit();
     }
     let text = recorder().map(PrometheusHandle::render).unwrap_or_default();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)

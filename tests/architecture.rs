@@ -1,26 +1,161 @@
-//! Keeps the import rules of ARCHITECTURE.md and the cap on file length.
+//! Who may import whom, what may be read where, and how long a file may be.
 
 #![expect(
     clippy::unwrap_used,
+    clippy::panic,
     reason = "a test says what it expects by unwrapping it, in its helpers too"
 )]
 
+#[path = "architecture/graph.rs"]
+mod graph;
+#[path = "architecture/source.rs"]
+mod source;
+
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::OnceLock;
+
+use graph::{Graph, cycles, graph, graph_inside};
+use source::{Module, Name, read, rust_files};
 
 /// Longest file, in lines.
 const LINES_MAX: usize = 500;
 
 /// The steps of the path; none imports another.
-const STEPS: [&str; 8] = [
+const STEPS: [&str; 9] = [
     "source",
     "decode",
     "gate",
+    "resample",
     "window",
     "score",
     "threshold",
     "episode",
     "sink",
+];
+
+/// Which top-level module imports which: all of them, in the order of lib.rs. A test holds this equal to the code.
+const IMPORTS: [(&str, &[&str]); 26] = [
+    ("record", &[]),
+    ("cadence", &["config"]),
+    ("decode", &["config", "record"]),
+    ("episode", &["config", "record"]),
+    ("gate", &["config", "record"]),
+    ("resample", &["config", "record"]),
+    ("score", &["config", "model", "record"]),
+    ("sink", &["config", "events", "record", "source"]),
+    ("source", &["config", "record"]),
+    ("threshold", &["config"]),
+    ("window", &["record"]),
+    (
+        "lane",
+        &[
+            "cadence", "config", "episode", "events", "pipeline", "record", "retrain", "sink",
+            "source", "state",
+        ],
+    ),
+    (
+        "pipeline",
+        &[
+            "cadence",
+            "config",
+            "decode",
+            "episode",
+            "events",
+            "gate",
+            "model",
+            "record",
+            "resample",
+            "retrain",
+            "score",
+            "threshold",
+            "window",
+        ],
+    ),
+    ("model", &["config", "record"]),
+    (
+        "retrain",
+        &[
+            "config",
+            "decode",
+            "episode",
+            "events",
+            "gate",
+            "model",
+            "pipeline",
+            "promotion",
+            "record",
+            "score",
+            "state",
+        ],
+    ),
+    (
+        "share",
+        &[
+            "config", "events", "lane", "model", "pipeline", "record", "retrain", "sink", "source",
+            "state",
+        ],
+    ),
+    ("state", &["config", "events", "record", "source"]),
+    ("config", &["record"]),
+    ("evaluate", &["record"]),
+    ("events", &["promotion", "record"]),
+    ("promotion", &["model", "record"]),
+    ("sim", &["record"]),
+    ("web", &["events", "lane", "pipeline", "retrain"]),
+    (
+        "app",
+        &[
+            "config", "events", "lane", "model", "retrain", "share", "sink", "source", "state",
+            "web",
+        ],
+    ),
+    (
+        "cli",
+        &[
+            "app",
+            "config",
+            "decode",
+            "evaluate",
+            "events",
+            "model",
+            "pipeline",
+            "promotion",
+            "record",
+            "retrain",
+            "share",
+            "sim",
+            "source",
+            "state",
+        ],
+    ),
+    ("main", &["cli"]),
+];
+
+/// Modules that import each other, and why they still do.
+const CYCLES: [(&[&str], &str); 1] = [(
+    &["pipeline", "retrain"],
+    "the pipeline offers each record to the sampler of retraining, and retraining tries a challenger out on the pipeline",
+)];
+
+/// The same between the files of one room.
+const CYCLES_INSIDE: [(&[&str], &str); 2] = [
+    (
+        &["lane/core", "lane/rebalance"],
+        "a rebalance commits what the core holds, and the core commits by a consumer whose context the rebalance is",
+    ),
+    (
+        &[
+            "model/conv",
+            "model/conv2d",
+            "model/dense",
+            "model/lstm",
+            "model/network",
+            "model/unet",
+        ],
+        "a kind is built of the network's layers, and the network chooses the kind",
+    ),
 ];
 
 /// Crates that only some modules may name, by their paths below `src`.
@@ -45,141 +180,154 @@ const CRATES: [(&str, &[&str]); 4] = [
     ("statrs", &["threshold", "retrain"]),
 ];
 
-fn rust_files(folder: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files.extend(rust_files(&path));
-        } else if path.extension().is_some_and(|e| e == "rs") {
-            files.push(path);
+/// Modules that may read the machine's clock, which can jump.
+const CLOCK: [&str; 5] = [
+    "record",
+    "model/registry",
+    "retrain/learn",
+    "cli/demo",
+    "cli/feedback",
+];
+
+/// All modules, read once for all tests.
+fn modules() -> &'static [Module] {
+    static MODULES: OnceLock<Vec<Module>> = OnceLock::new();
+    MODULES.get_or_init(source::modules)
+}
+
+fn table() -> Graph {
+    let row = |(module, imports): &(&str, &[&str])| {
+        let imports = imports.iter().map(|import| (*import).to_owned()).collect();
+        ((*module).to_owned(), imports)
+    };
+    IMPORTS.iter().map(row).collect()
+}
+
+#[test]
+fn each_module_imports_what_the_table_says() {
+    let (due, found) = (table(), graph(modules()));
+    let mut wrong = Vec::new();
+    for module in due.keys().chain(found.keys()).collect::<BTreeSet<_>>() {
+        match (due.get(module), found.get(module)) {
+            (Some(due), Some(found)) => {
+                let new = found.difference(due);
+                wrong.extend(
+                    new.map(|new| {
+                        format!("{module} imports {new}, which the table does not allow")
+                    }),
+                );
+                let gone = due.difference(found);
+                wrong.extend(gone.map(|gone| {
+                    format!("{module} no longer imports {gone}: take it out of the table")
+                }));
+            }
+            (None, _) => wrong.push(format!("{module} is not in the table")),
+            (_, None) => wrong.push(format!("the table has {module}, which is no module")),
         }
     }
-    files.sort();
-    files
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// Each source file with its path below `src`, without the ending, and its code without comments.
-fn sources() -> Vec<(String, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let of = |path: PathBuf| {
-        let name = path
-            .strip_prefix(&root)
-            .unwrap()
-            .with_extension("")
-            .to_string_lossy()
-            .into_owned();
-        let text = fs::read_to_string(&path).unwrap();
-        let code: Vec<&str> = text
-            .lines()
-            .filter(|line| !line.trim_start().starts_with("//"))
-            .collect();
-        (name, code.join("\n"))
-    };
-    rust_files(&root).into_iter().map(of).collect()
+/// The cycles that are listed with a reason.
+fn known(list: &[(&[&str], &str)]) -> BTreeSet<BTreeSet<String>> {
+    let group = |group: &[&str]| group.iter().map(|module| (*module).to_owned()).collect();
+    list.iter().map(|(modules, _)| group(modules)).collect()
 }
 
-fn is_in(file: &str, module: &str) -> bool {
-    file == module || file.starts_with(&format!("{module}/"))
+#[test]
+fn modules_do_not_import_each_other() {
+    assert_eq!(cycles(&graph(modules())), known(&CYCLES));
 }
 
-/// Whether the code names a path that begins with `prefix` (`crate::gate`, `tch`).
-fn names(code: &str, prefix: &str) -> bool {
-    code.match_indices(prefix).any(|(at, _)| {
-        let before = code[..at].chars().next_back();
-        let after = &code[at + prefix.len()..];
-        let starts = !before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':');
-        starts
-            && (after.starts_with("::")
-                || (prefix.contains("::") && !after.starts_with(char::is_alphanumeric)))
-    })
+#[test]
+fn files_of_a_room_do_not_import_each_other() {
+    assert_eq!(cycles(&graph_inside(modules())), known(&CYCLES_INSIDE));
 }
 
 #[test]
 fn no_step_imports_another() {
+    let graph = graph(modules());
     let mut wrong = Vec::new();
-    for (file, code) in sources() {
-        let Some(own) = STEPS.iter().find(|step| is_in(&file, step)) else {
-            continue;
-        };
-        for step in STEPS.iter().filter(|step| *step != own) {
-            // How to reach the brokers is one thing, used by both ends of the path.
-            let shared_client = *own == "sink" && *step == "source";
-            if names(&code, &format!("crate::{step}")) && !shared_client {
-                wrong.push(format!("{file} imports {step}"));
-            }
-        }
+    for step in STEPS {
+        let others = STEPS.iter().filter(|other| graph[step].contains(**other));
+        wrong.extend(others.map(|other| (step, *other)));
     }
-    assert!(
-        wrong.is_empty(),
-        "only pipeline joins the steps: {wrong:#?}"
-    );
+    // How to reach the brokers is one thing, used by both ends of the path.
+    assert_eq!(wrong, [("sink", "source")], "only pipeline joins the steps");
 }
 
 #[test]
 fn record_imports_nothing_of_ours_and_nothing_imports_app_or_cli() {
-    let mut wrong = Vec::new();
-    for (file, code) in sources() {
-        if is_in(&file, "record") && names(&code, "crate") {
-            wrong.push(format!("{file} imports something of the crate"));
-        }
-        for top in ["app", "cli"] {
-            let allowed = is_in(&file, top) || is_in(&file, "cli") || file == "main";
-            if names(&code, &format!("crate::{top}")) && !allowed {
-                wrong.push(format!("{file} imports {top}"));
-            }
-        }
+    let graph = graph(modules());
+    assert_eq!(graph["record"], BTreeSet::new());
+    for (module, imports) in &graph {
+        let tops: Vec<&String> = imports
+            .iter()
+            .filter(|import| ["app", "cli"].contains(&import.as_str()))
+            .collect();
+        assert!(
+            tops.is_empty() || ["cli", "main"].contains(&module.as_str()),
+            "{module} imports {tops:?}"
+        );
     }
-    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]
 fn each_foreign_crate_stays_behind_its_modules() {
     let mut wrong = Vec::new();
-    for (file, code) in sources() {
-        for (name, modules) in CRATES {
-            let allowed = modules.iter().any(|module| is_in(&file, module));
-            if names(&code, name) && !allowed && !is_own_module(&code, name) {
-                wrong.push(format!("{file} names {name}"));
+    for module in modules() {
+        for (name, allowed) in CRATES {
+            let names = |found: &Name| matches!(found, Name::Foreign(path) if path[0] == name);
+            let allowed = allowed.iter().any(|path| module.is_in(path));
+            if module.names.iter().any(names) && !allowed {
+                wrong.push(format!("{} names {name}", module.path.join("/")));
             }
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-}
-
-/// `state::sled` is a module of ours with the name of the crate that it hides.
-fn is_own_module(code: &str, name: &str) -> bool {
-    name == "sled" && code.contains("pub mod sled")
 }
 
 /// Intervals are measured on the clock that only goes forward. The machine's own, which can jump, is read where a point in
 /// time is meant.
 #[test]
 fn the_machines_clock_is_read_where_a_date_is_meant() {
-    let allowed = [
-        "record",
-        "model/registry",
-        "retrain/learn",
-        "cli/demo",
-        "cli/feedback",
-    ];
-    let mut wrong = Vec::new();
-    for (file, code) in sources() {
-        let reads = ["SystemTime::now", "Timestamp::now", "Zoned::now"]
-            .iter()
-            .any(|name| code.contains(name));
-        if reads && !allowed.iter().any(|module| is_in(&file, module)) {
-            wrong.push(file);
-        }
-    }
+    let reads = |name: &Name| {
+        let (Name::Ours(path) | Name::Foreign(path)) = name;
+        path.last().is_some_and(|last| last == "now")
+            && path
+                .iter()
+                .any(|part| ["SystemTime", "Timestamp", "Zoned"].contains(&part.as_str()))
+    };
+    let wrong: Vec<String> = modules()
+        .iter()
+        .filter(|module| module.names.iter().any(reads))
+        .filter(|module| !CLOCK.iter().any(|allowed| module.is_in(allowed)))
+        .map(|module| module.path.join("/"))
+        .collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_map_has_every_module_and_no_file_that_is_gone() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let map = fs::read_to_string(root.join("src/lib.rs")).unwrap();
+    let page = fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+    for (module, _) in IMPORTS.iter().filter(|(module, _)| *module != "main") {
+        let line = format!("//! | [`{module}`] | ");
+        assert_eq!(map.matches(&line).count(), 1, "{module} in lib.rs");
+    }
+    let named = page.split('`').filter(|text| text.ends_with(".rs"));
+    let gone: Vec<&str> = named
+        .filter(|path| !root.join(path).exists() && !root.join("src").join(path).exists())
+        .collect();
+    assert!(gone.is_empty(), "ARCHITECTURE.md names {gone:?}");
 }
 
 #[test]
 fn files_stay_readable() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut wrong = Vec::new();
-    for folder in ["src", "tests", "benches"] {
+    for folder in ["src", "tests", "benches", "scripts"] {
         for path in rust_files(&root.join(folder)) {
             let lines = fs::read_to_string(&path).unwrap().lines().count();
             if lines > LINES_MAX {
@@ -188,4 +336,94 @@ fn files_stay_readable() {
         }
     }
     assert!(wrong.is_empty(), "at most {LINES_MAX} lines: {wrong:#?}");
+}
+
+/// The names of ours that a text in the module `gate::field` has.
+fn ours(text: &str) -> Vec<String> {
+    let path = vec!["gate".to_owned(), "field".to_owned()];
+    let module = read(text, path, &mut BTreeSet::new());
+    let name = |name: &Name| match name {
+        Name::Ours(path) => Some(path.join("::")),
+        Name::Foreign(_) => None,
+    };
+    module.names.iter().filter_map(name).collect()
+}
+
+#[test]
+fn every_way_of_naming_a_module_is_seen() {
+    for (text, due) in [
+        ("use crate::{window, score as s};", &["score", "window"][..]),
+        (
+            "use crate::{self as ours, window::{Place, Rows}};",
+            &["", "window::Place", "window::Rows"],
+        ),
+        ("use super::super::window::Place;", &["window::Place"]),
+        (
+            "use super::{clock, super::window};",
+            &["gate::clock", "window"],
+        ),
+        (
+            "use self::inner::Thing; mod inner {}",
+            &["gate::field::inner::Thing"],
+        ),
+        (
+            "fn f() -> u8 { crate::window::place(0) }",
+            &["window::place"],
+        ),
+        ("fn f(p: &crate::window::Place) {}", &["window::Place"]),
+        (
+            "fn f() { match 1 { crate::window::ONE => {} _ => {} } }",
+            &["window::ONE"],
+        ),
+        (
+            "fn f() { println!(\"{}\", super::super::window::place(0)); }",
+            &["window::place"],
+        ),
+        (
+            "impl From<crate::window::Place> for A {}",
+            &["window::Place"],
+        ),
+        ("fn f() { use crate::window::Place; }", &["window::Place"]),
+        (
+            "mod deeper { use super::super::super::window; }",
+            &["window"],
+        ),
+        ("pub(in crate::gate) struct A;", &[]),
+        ("#[cfg(test)] mod tests { use crate::window; }", &[]),
+        ("use std::sync::Arc; use serde::Serialize;", &[]),
+    ] {
+        assert_eq!(ours(text), due, "{text}");
+    }
+}
+
+#[test]
+fn cycles_are_found_through_others() {
+    let graph = |edges: &[(&str, &str)]| {
+        let mut graph = Graph::new();
+        for (from, to) in edges {
+            graph.entry((*to).to_owned()).or_default();
+            graph
+                .entry((*from).to_owned())
+                .or_default()
+                .insert((*to).to_owned());
+        }
+        cycles(&graph)
+    };
+    assert_eq!(
+        graph(&[("a", "b"), ("b", "c"), ("a", "c")]),
+        BTreeSet::new()
+    );
+    let found = graph(&[
+        ("a", "b"),
+        ("b", "c"),
+        ("c", "a"),
+        ("d", "a"),
+        ("d", "e"),
+        ("e", "d"),
+    ]);
+    let group = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    assert_eq!(
+        found,
+        BTreeSet::from([group(&["a", "b", "c"]), group(&["d", "e"])])
+    );
 }

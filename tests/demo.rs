@@ -6,6 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story, told in its order")]
 fn a_small_demonstration_runs_to_its_summary() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);

@@ -279,6 +279,7 @@ fn write(folder: &Path, files: &[Vec<u8>]) {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story, told in its order")]
 fn the_commands_learn_replay_and_judge_folders_of_pictures() {
     let folder = tempfile::tempdir().unwrap();
     let at = |path: &str| folder.path().join("stone").join(path);

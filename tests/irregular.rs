@@ -72,6 +72,7 @@ fn learned(stream: &Arc<Stream>, records: &[(f64, [f64; 2])]) -> (TrainingSet, B
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story, told in its order")]
 fn records_of_any_rate_become_rows_of_one_period_and_are_judged_by_them() {
     let stream = stream(&["resample.period=\"10s\"", "gate.spike=false"]);
     let mut rng = ChaCha8Rng::seed_from_u64(1);

@@ -237,6 +237,7 @@ fn a_pump_starts_without_a_transient() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn machine_faults_move_the_sensors_that_the_physics_says() {
     use Sensor::*;
     let expected: [Moves; 6] = [

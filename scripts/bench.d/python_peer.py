@@ -37,9 +37,8 @@ def load_model(bundle):
             layers[name.removeprefix("member.0.")] = weight
     scaler = json.loads((bundle / "calibration.json").read_text())["scaler"]
     mean, sd = torch.tensor(scaler["mean"]), torch.tensor(scaler["sd"])
-    parts = [p for p in ("encoder", "decoder")]
     stack = [(layers[f"{p}.{i}.weight"], layers[f"{p}.{i}.bias"])
-             for p in parts for i in range(sum(n.startswith(f"{p}.") for n in layers) // 2)]
+             for p in ("encoder", "decoder") for i in range(sum(n.startswith(f"{p}.") for n in layers) // 2)]
 
     def errors(rows):
         x = z = ((torch.tensor(rows, dtype=torch.float32) - mean) / sd).clamp(-50, 50)

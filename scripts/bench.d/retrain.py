@@ -2,7 +2,6 @@
 import re
 import subprocess
 import threading
-import time
 
 from latency import SCORE, steady
 from rig import Outlierd, median, progress, rate
@@ -60,7 +59,9 @@ def throughput(rig, size, trains, number):
         daemon.stop()
     rig.fill(topic, size["records"], SERIES, start=size["before"])
     with Outlierd(rig, config, *SETS) as daemon, Trainer(daemon, trains) as trainer:
-        enough = lambda m: m.get("outlierd_records_total", 0) >= 0.9 * size["records"] or daemon.seconds() > size["seconds"]
+        def enough(m):
+            return m.get("outlierd_records_total", 0) >= 0.9 * size["records"] or daemon.seconds() > size["seconds"]
+
         samples = [(t, m.get("outlierd_records_total", 0)) for t, m in daemon.until(enough)]
     begins = next(t for t, n in samples if n > 0) + 2.5
     return rate(samples, 2.5, size["records"]), trainer.share(begins)
@@ -108,7 +109,10 @@ def measure(rig, quick, _python):
             checked(share)
         progress(f"  p99 {found[trains]['p99_ms']:.1f} ms ({share:.0%} training)")
     later = found[True]["p99_ms"] / found[False]["p99_ms"] - 1
-    told = lambda f: f"p50 {f['p50_ms']:.1f}, p99 {f['p99_ms']:.1f} ms ({f['events']:,} events)"
+
+    def told(f):
+        return f"p50 {f['p50_ms']:.1f}, p99 {f['p99_ms']:.1f} ms ({f['events']:,} events)"
+
     yield dict(figure="retrain: record to alert at 10,000/s without", goal="", measured=told(found[False]), met=None,
                value=found[False])
     yield dict(figure="retrain: record to alert at 10,000/s while retraining", goal="p99 < 10 % later",

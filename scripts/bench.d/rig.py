@@ -143,7 +143,7 @@ class Outlierd:
 
     def __init__(self, rig, config, *sets):
         self.rig, self.config = rig, config
-        self.log = open(config.parent / "log", "ab")
+        self.log = open(config.parent / "log", "ab")  # noqa: SIM115  # closed with the process
         options = [part for text in sets for part in ("--set", text)]
         self.began = time.monotonic()
         self.process = subprocess.Popen([rig.bin / "outlierd", "run", "--config", config, *options], stdout=self.log,

@@ -1,5 +1,5 @@
 """(e) How throughput grows with lanes, series and fields. One short run a point: a course, not a record."""
-from rig import PARTITIONS, Outlierd, progress, rate
+from rig import Outlierd, progress, rate
 
 RECORDS, WARM_UP = {True: 1_200_000, False: 3_000_000}, 1.0
 LANES, FIELDS = (1, 2, 4), (1, 8, 64, 256)

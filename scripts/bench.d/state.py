@@ -1,8 +1,8 @@
 """(c) Start-up with 100,000 series, and (d) the bytes of a series in memory, in sled and in the changelog."""
 import shutil
+import time
 
 from rig import Outlierd, folder_bytes, median, progress
-import time
 
 MANY, FEW, TURNS = 100_000, 100, 3
 FIRST = MANY * TURNS // FEW * MANY  # number of the first record of the many series
@@ -28,7 +28,7 @@ def grow(rig, topic):
         for series, start in ((FEW, 0), (MANY, FIRST)):
             rig.fill(topic, MANY * TURNS, series, start=start)
             records += MANY * TURNS
-            daemon.until(lambda m: m.get("outlierd_records_total", 0) >= records)
+            daemon.until(lambda m, due=records: m.get("outlierd_records_total", 0) >= due)
             time.sleep(SETTLE)
             resident.append(daemon.memory())
         daemon.stop()

@@ -12,7 +12,9 @@ PEERS = {"peer": (1, []), "tuned peer": (2, ["--property", "fetch.queue.backoff.
 def outlierd(rig, size):
     config = rig.config(TOPIC)
     with Outlierd(rig, config) as daemon:
-        enough = lambda m: m.get("outlierd_records_total", 0) >= 0.9 * size["records"] or daemon.seconds() > size["seconds"]
+        def enough(m):
+            return m.get("outlierd_records_total", 0) >= 0.9 * size["records"] or daemon.seconds() > size["seconds"]
+
         samples = daemon.until(enough)
         m = samples[-1][1]
         share = m["outlierd_batch_seconds_sum"] / rig.lanes / (samples[-1][0] - first(samples))

@@ -86,12 +86,8 @@ impl Lanes {
         self.lanes.len()
     }
 
-    /// How many threads still run.
-    pub(super) fn running(&self) -> usize {
-        self.lanes
-            .iter()
-            .filter(|lane| !lane.thread.is_finished())
-            .count()
+    pub(super) fn threads(&self) -> impl Iterator<Item = &JoinHandle<()>> {
+        self.lanes.iter().map(|lane| &lane.thread)
     }
 
     /// Ends the waiting of lanes that are between two runs.

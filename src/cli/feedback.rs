@@ -137,7 +137,8 @@ fn of_range(args: &Args) -> anyhow::Result<Feedback> {
     })
 }
 
-fn of_alert(args: &Args, settings: &Settings, id: &str) -> anyhow::Result<Feedback> {
+/// The events of the alert whose id starts so, in their order, and the name of its stream.
+fn events_of(args: &Args, settings: &Settings, id: &str) -> anyhow::Result<(String, Vec<Alert>)> {
     let named = args
         .stream
         .as_deref()
@@ -149,11 +150,8 @@ fn of_alert(args: &Args, settings: &Settings, id: &str) -> anyhow::Result<Feedba
     };
     let mut events = Vec::new();
     for stream in &streams {
-        events.extend(
-            alerts(&settings.kafka, &stream.output.alerts, id)?
-                .into_iter()
-                .map(|alert| (*stream, alert)),
-        );
+        let found = alerts(&settings.kafka, &stream.output.alerts, id)?;
+        events.extend(found.into_iter().map(|alert| (stream.name.clone(), alert)));
     }
     let Some((stream, first)) = events.first().cloned() else {
         let topics: Vec<&str> = streams
@@ -172,8 +170,14 @@ fn of_alert(args: &Args, settings: &Settings, id: &str) -> anyhow::Result<Feedba
             other.id
         );
     }
-    events.sort_by_key(|(_, alert)| alert.sequence);
-    let Some((_, last)) = events.last() else {
+    let mut events: Vec<Alert> = events.into_iter().map(|(_, alert)| alert).collect();
+    events.sort_by_key(|alert| alert.sequence);
+    Ok((stream, events))
+}
+
+fn of_alert(args: &Args, settings: &Settings, id: &str) -> anyhow::Result<Feedback> {
+    let (stream, events) = events_of(args, settings, id)?;
+    let (Some(first), Some(last)) = (events.first(), events.last()) else {
         bail!("the alert {id} has no events")
     };
     let time = |text: &str| {
@@ -186,21 +190,18 @@ fn of_alert(args: &Args, settings: &Settings, id: &str) -> anyhow::Result<Feedba
             .zip(alert.threshold)
             .map(|(ratio, threshold)| ratio * threshold)
     };
-    let peak = events
-        .iter()
-        .filter_map(|(_, alert)| score(alert))
-        .max_by(f64::total_cmp);
+    let peak = events.iter().filter_map(score).max_by(f64::total_cmp);
     let opening = events
         .iter()
-        .find(|(_, alert)| alert.event == AlertEvent::Open)
-        .map_or(&first, |(_, alert)| alert);
+        .find(|alert| alert.event == AlertEvent::Open)
+        .unwrap_or(first);
     let records = Records {
         partition: first.position.partition,
         first: opening.position.offset,
         last: last.position.offset.max(opening.position.offset),
     };
     Ok(Feedback {
-        stream: stream.name.clone(),
+        stream,
         says: args.says.into(),
         series: args.series.clone().unwrap_or_else(|| first.series.clone()),
         alert: Some(first.id.clone()),

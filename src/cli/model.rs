@@ -10,12 +10,14 @@ use clap::Subcommand;
 
 use super::config_args::ConfigArgs;
 use super::table;
+use crate::model::manifest::{Manifest, Segment};
 use crate::model::registry::{Registry, learned_from};
-use crate::retrain::verdict::Verdict;
+use crate::promotion::Verdict;
 
 /// List, show, compare and promote bundles, go back to the last one, hold one fast, and ask for a new one.
 ///
-/// A running daemon that uses the same model folder follows within seconds, between two batches.
+/// A running daemon that uses the same model folder switches to the live bundle within seconds, between two batches; while it
+/// trains a challenger, right after that.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  outlierd model list --config outlierd.toml\n  outlierd model show --config outlierd.toml pumps\n  outlierd model promote --config outlierd.toml pumps 3f9a\n  outlierd model rollback --config outlierd.toml pumps"
@@ -200,51 +202,53 @@ fn list(config: &ConfigArgs) -> anyhow::Result<()> {
                 (true, false) => "live",
                 _ => "",
             };
-            let proof = Verdict::read(&registry, &stream.name, &bundle.id)
-                .ok()
-                .flatten()
-                .map_or("-".into(), |verdict| {
-                    if verdict.passed {
-                        "passed".to_owned()
-                    } else {
-                        format!("failed: {}", verdict.failed().join(", "))
-                    }
-                });
-            let ate = bundle
-                .manifest
-                .as_ref()
-                .is_ok_and(|m| learned_from(m, &marked).next().is_some());
-            let proof = if ate {
-                format!("{proof}; {ATE_MARKED}")
-            } else {
-                proof
-            };
-            let row = match &bundle.manifest {
-                Ok(m) => [
-                    m.shape.kind.as_str().to_owned(),
-                    m.origin.rows.to_string(),
-                    m.origin
-                        .metrics
-                        .holdout_loss
-                        .map_or("-".into(), |loss| format!("{loss:.4}")),
-                    proof,
-                    m.created.to_string(),
-                ],
-                Err(error) => [
-                    error.to_string(),
-                    String::new(),
-                    String::new(),
-                    String::new(),
-                    String::new(),
-                ],
-            };
             let mut cells = vec![stream.name.clone(), bundle.id.clone(), live.to_owned()];
-            cells.extend(row);
+            cells.extend(match &bundle.manifest {
+                Ok(manifest) => {
+                    let proof = proof(&registry, &stream.name, &bundle.id);
+                    described(manifest, &proof, &marked)
+                }
+                Err(error) => {
+                    let nothing = String::new;
+                    [
+                        error.to_string(),
+                        nothing(),
+                        nothing(),
+                        nothing(),
+                        nothing(),
+                    ]
+                }
+            });
             table.add_row(cells);
         }
     }
     println!("{table}");
     Ok(())
+}
+
+/// What came of the tests of a bundle.
+fn proof(registry: &Registry, stream: &str, id: &str) -> String {
+    match Verdict::read(registry, stream, id).ok().flatten() {
+        None => "-".into(),
+        Some(verdict) if verdict.passed => "passed".into(),
+        Some(verdict) => format!("failed: {}", verdict.failed().join(", ")),
+    }
+}
+
+/// The cells of a bundle that can be read, behind its id.
+fn described(m: &Manifest, proof: &str, marked: &[Segment]) -> [String; 5] {
+    let proof = match learned_from(m, marked).next() {
+        Some(_) => format!("{proof}; {ATE_MARKED}"),
+        None => proof.to_owned(),
+    };
+    let held_out = m.origin.metrics.holdout_loss;
+    [
+        m.shape.kind.as_str().to_owned(),
+        m.origin.rows.to_string(),
+        held_out.map_or("-".into(), |loss| format!("{loss:.4}")),
+        proof,
+        m.created.to_string(),
+    ]
 }
 
 fn history(registry: &Registry, stream: &str) -> anyhow::Result<()> {

@@ -1,6 +1,5 @@
 //! `outlierd run`: the daemon.
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -70,7 +69,7 @@ async fn stopped(mut terminate: Signal, mut interrupt: Signal) {
 fn start_log(service: &Service) -> reload::Handle<EnvFilter, Registry> {
     let (filter, handle) = reload::Layer::new(EnvFilter::new(&service.log_filter));
     let registry = tracing_subscriber::registry().with(filter);
-    let ansi = std::io::stderr().is_terminal();
+    let ansi = super::is_coloured(&std::io::stderr());
     match service.log_format {
         LogFormat::Text => registry
             .with(

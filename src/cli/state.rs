@@ -13,6 +13,7 @@ use super::table;
 use crate::model::registry::Registry;
 use crate::pipeline::series::SeriesState;
 use crate::pipeline::status::SeriesStatus;
+use crate::state::codec::CodecError;
 use crate::state::sled::SledStore;
 use crate::state::{Store, codec, transfer};
 
@@ -91,7 +92,7 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         Command::Import { file, config } => {
             let text =
                 File::open(file).with_context(|| format!("{} cannot be read", file.display()))?;
-            let imported = transfer::import(&open(config)?, &mut BufReader::new(text));
+            let imported = transfer::import(&open(config)?, &mut BufReader::new(text), is_state);
             println!(
                 "{} entries read",
                 imported.with_context(|| file.display().to_string())?
@@ -103,6 +104,11 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether bytes are the state of a series; one that is not is said before anything is stored.
+fn is_state(bytes: &[u8]) -> Result<(), CodecError> {
+    codec::decode::<SeriesState>(bytes).map(drop)
 }
 
 fn list(store: &SledStore) -> anyhow::Result<()> {

@@ -24,8 +24,8 @@ use crate::retrain::set::{TrainingRow, TrainingSet};
 
 /// Train a bundle from files (CSV, JSON lines, images) or from the stream's topic, and make it the live one.
 ///
-/// Records go through the gate first: what a sensor fault touched is not learned from. A running daemon keeps its bundle
-/// until it restarts.
+/// Records go through the gate first: what a sensor fault touched is not learned from. A running daemon that uses the same
+/// model folder switches to the live bundle within seconds, between two batches; while it trains a challenger, right after that.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  outlierd train --config outlierd.toml --stream pumps normal-week.csv\n  outlierd train --config outlierd.toml --stream pumps --compare normal-week.csv\n  outlierd train --config outlierd.toml --stream pumps --from-topic --since 2026-03-01T00:00:00Z --until 2026-03-08T00:00:00Z"
@@ -89,7 +89,7 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     } else {
         registry.promote(&stream.name, bundle.id(), "trained by hand")?;
         println!(
-            "promoted: stream {} scores with it from its next start",
+            "promoted: it is the live bundle of stream {}; a running daemon switches to it within seconds",
             stream.name
         );
     }

@@ -12,6 +12,7 @@ mod silence;
 mod stream;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -20,6 +21,10 @@ use super::layers::{built_in, overlay};
 use super::problems::{KeyPath, Problem, Step, shown};
 use super::raw;
 use super::settings::Settings;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+/// A leap year: longer spans are typing errors.
+const YEAR: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// The settings of a tree whose structure is good; what else is wrong is added to `problems`.
 ///

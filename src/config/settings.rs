@@ -17,7 +17,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use self::image::{Channels, ErrorMeasure, ImageFormat, ImageSource, Payload};
-pub use self::model::{Context, Model, ModelKind, Over, Retrain, Score, Script, Training, Warmth};
+pub use self::model::{
+    Context, INPUTS_MAX, Model, ModelKind, Over, Retrain, Score, Script, Training, Warmth,
+};
 pub use self::share::Share;
 pub use self::silence::Silence;
 pub use self::verdict::{Budget, Episode, Mute, Threshold, ThresholdKind};

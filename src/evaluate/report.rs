@@ -274,12 +274,22 @@ fn course(sequence: &Sequence) -> Plot {
             .line(dashed)
             .name("fixed threshold"),
     );
+    let shapes = if sequence.independent {
+        Vec::new()
+    } else {
+        grounds(sequence)
+    };
+    let y = Axis::new()
+        .type_(AxisType::Log)
+        .title(Title::with_text("score"));
+    plot.set_layout(Layout::new().y_axis(y).shapes(shapes));
+    plot
+}
+
+/// The anomalies as a coloured ground.
+fn grounds(sequence: &Sequence) -> Vec<Shape> {
     let mut shapes = Vec::new();
-    for range in ranges(&sequence.labels)
-        .into_iter()
-        .filter(|_| !sequence.independent)
-        .take(POINTS)
-    {
+    for range in ranges(&sequence.labels).into_iter().take(POINTS) {
         let (from, until) = (
             sequence.times[range.start].to_string(),
             sequence.times[range.end - 1].to_string(),
@@ -297,11 +307,7 @@ fn course(sequence: &Sequence) -> Plot {
             .layer(ShapeLayer::Below);
         shapes.push(ground.line(ShapeLine::new().width(0.0)));
     }
-    let y = Axis::new()
-        .type_(AxisType::Log)
-        .title(Title::with_text("score"));
-    plot.set_layout(Layout::new().y_axis(y).shapes(shapes));
-    plot
+    shapes
 }
 
 fn line(

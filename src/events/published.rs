@@ -6,10 +6,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::AlertPublished;
+use crate::promotion::Verdict;
 use crate::record::EventTime;
 use crate::record::alert::Alert;
 use crate::record::feedback::Feedback;
-use crate::retrain::verdict::Verdict;
 
 /// Events that may wait for the brokers; more are only logged.
 const WAITING_MAX: usize = 1_000;

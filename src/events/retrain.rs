@@ -1,47 +1,9 @@
 //! Events of retraining.
 
-use metrics::{counter, gauge};
 use tracing::{error, info, warn};
 
-use crate::retrain::verdict::Verdict;
-
-/// Help texts of the metrics of retraining.
-pub fn describe_metrics() {
-    use metrics::{describe_counter, describe_gauge};
-    describe_counter!(
-        "outlierd_trainings_total",
-        "Trainings of a challenger, by outcome"
-    );
-    describe_counter!(
-        "outlierd_rollbacks_total",
-        "Bundles that were brought back for too many alerts"
-    );
-    describe_gauge!(
-        "outlierd_training",
-        "Whether a challenger is trained or proved now"
-    );
-    describe_gauge!(
-        "outlierd_normal_records",
-        "Records of normal traffic that are kept to learn from"
-    );
-    describe_gauge!("outlierd_normal_series", "Series that they are of");
-    describe_gauge!(
-        "outlierd_drift_distance",
-        "Distance of recent scores from those of the calibration (Kolmogorov-Smirnov)"
-    );
-    describe_gauge!(
-        "outlierd_detectable_deviation",
-        "Smallest level shift that live series would catch now, in standard deviations of the field; +Inf where none is"
-    );
-    describe_gauge!(
-        "outlierd_blind",
-        "Whether the stream would no longer catch what its bundle has proved to catch"
-    );
-    describe_gauge!(
-        "outlierd_sensitivity",
-        "Smallest injected fault that the live bundle catches, in standard deviations of the field; +Inf where none is"
-    );
-}
+use super::metric;
+use crate::promotion::Verdict;
 
 /// What the buffer of normal traffic holds.
 pub struct NormalKept<'a> {
@@ -56,10 +18,9 @@ pub struct NormalKept<'a> {
 impl NormalKept<'_> {
     /// Sets the gauges.
     pub fn emit(&self) {
-        gauge!("outlierd_normal_records", "stream" => self.stream.to_owned())
-            .set(self.records as f64);
-        gauge!("outlierd_normal_series", "stream" => self.stream.to_owned())
-            .set(self.series as f64);
+        let labels = [("stream", self.stream)];
+        metric::NORMAL_RECORDS.set(labels, self.records as f64);
+        metric::NORMAL_SERIES.set(labels, self.series as f64);
     }
 }
 
@@ -82,7 +43,7 @@ impl TrainingBegan<'_> {
             records = self.records,
             "training a challenger"
         );
-        gauge!("outlierd_training", "stream" => self.stream.to_owned()).set(1.0);
+        metric::TRAINING.set_flag([("stream", self.stream)], true);
     }
 }
 
@@ -95,7 +56,7 @@ pub struct TrainingEnded<'a> {
 impl TrainingEnded<'_> {
     /// Sets the gauge.
     pub fn emit(&self) {
-        gauge!("outlierd_training", "stream" => self.stream.to_owned()).set(0.0);
+        metric::TRAINING.set_flag([("stream", self.stream)], false);
     }
 }
 
@@ -141,7 +102,7 @@ impl ChallengerJudged<'_> {
             failed,
             "challenger {outcome}"
         );
-        counter!("outlierd_trainings_total", "stream" => self.stream.to_owned(), "outcome" => outcome).increment(1);
+        metric::TRAININGS.add([("stream", self.stream), ("outcome", outcome)], 1);
     }
 }
 
@@ -157,9 +118,28 @@ impl SensitivityKnown<'_> {
     /// Sets the gauges.
     pub fn emit(&self) {
         for s in &self.verdict.sensitivity {
-            gauge!("outlierd_sensitivity", "stream" => self.stream.to_owned(), "field" => s.field.clone(), "kind" => s.kind.as_str())
-                .set(s.smallest.unwrap_or(f64::INFINITY));
+            let labels = [
+                ("stream", self.stream),
+                ("field", s.field.as_str()),
+                ("kind", s.kind.as_str()),
+            ];
+            metric::SENSITIVITY.set(labels, s.smallest.unwrap_or(f64::INFINITY));
         }
+    }
+}
+
+/// Recent scores were compared with those of the calibration.
+pub struct DriftMeasured<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// Kolmogorov-Smirnov distance, from 0 to 1.
+    pub distance: f64,
+}
+
+impl DriftMeasured<'_> {
+    /// Sets the gauge.
+    pub fn emit(&self) {
+        metric::DRIFT_DISTANCE.set([("stream", self.stream)], self.distance);
     }
 }
 
@@ -176,8 +156,8 @@ pub struct DeviationKnown<'a> {
 impl DeviationKnown<'_> {
     /// Sets the gauge.
     pub fn emit(&self) {
-        gauge!("outlierd_detectable_deviation", "stream" => self.stream.to_owned(), "field" => self.field.to_owned())
-            .set(self.size);
+        let labels = [("stream", self.stream), ("field", self.field)];
+        metric::DETECTABLE_DEVIATION.set(labels, self.size);
     }
 }
 
@@ -209,8 +189,7 @@ impl SightChanged<'_> {
                 "sees again: what was proved is caught"
             );
         }
-        gauge!("outlierd_blind", "stream" => self.stream.to_owned())
-            .set(f64::from(u8::from(self.blind)));
+        metric::BLIND.set_flag([("stream", self.stream)], self.blind);
     }
 }
 
@@ -235,8 +214,7 @@ impl BundleMarked<'_> {
                 "the live bundle was trained on a range now marked faulty: outlierd model challenge trains another one"
             );
         }
-        gauge!("outlierd_bundle_marked", "stream" => self.stream.to_owned())
-            .set(f64::from(u8::from(self.ranges > 0)));
+        metric::BUNDLE_MARKED.set_flag([("stream", self.stream)], self.ranges > 0);
     }
 }
 
@@ -256,7 +234,7 @@ impl ChallengeFailed<'_> {
             error = self.error,
             "no challenger: the live bundle stays"
         );
-        counter!("outlierd_trainings_total", "stream" => self.stream.to_owned(), "outcome" => "failed").increment(1);
+        metric::TRAININGS.add([("stream", self.stream), ("outcome", "failed")], 1);
     }
 }
 
@@ -285,6 +263,6 @@ impl BundleBroughtBack<'_> {
             predicted = self.predicted,
             "the new bundle raised more alerts than its proof predicts: the last one is live again"
         );
-        counter!("outlierd_rollbacks_total", "stream" => self.stream.to_owned()).increment(1);
+        metric::ROLLBACKS.add([("stream", self.stream)], 1);
     }
 }

@@ -1,22 +1,9 @@
 //! Events of what machines share.
 
-use metrics::counter;
 use tracing::{error, info, warn};
 
+use super::metric;
 use crate::record::feedback::Feedback;
-
-/// Help texts of the metrics of sharing.
-pub fn describe_metrics() {
-    use metrics::{describe_counter, describe_gauge};
-    describe_counter!(
-        "outlierd_feedback_total",
-        "What operators said of alerts, by what they said"
-    );
-    describe_gauge!(
-        "outlierd_bundle_marked",
-        "Whether the live bundle has learned from a stretch of time that is marked as faulty"
-    );
-}
 
 /// A bundle was sent to the other machines.
 pub struct BundleSent<'a> {
@@ -130,7 +117,6 @@ impl FeedbackTaken<'_> {
             done = self.done,
             "feedback"
         );
-        counter!("outlierd_feedback_total", "stream" => f.stream.clone(), "says" => says)
-            .increment(1);
+        metric::FEEDBACK.add([("stream", stream), ("says", says)], 1);
     }
 }

@@ -22,7 +22,7 @@ use super::expiry::Expiry;
 use super::rebalance::LaneContext;
 use super::storing::Unstored;
 use crate::config::settings::{Delivery, Kafka, Stream};
-use crate::events::{AlertPublished, SeriesExpired, StateUnreadable, StatesRestored};
+use crate::events::{AlertPublished, Committed, SeriesExpired, StateUnreadable, StatesRestored};
 use crate::pipeline::Pipeline;
 use crate::pipeline::series::{SeriesState, SeriesTable};
 use crate::record::{EventTime, Outcome};
@@ -386,8 +386,10 @@ impl Core {
                 expired,
                 std::mem::take(&mut self.learned),
             );
-            metrics::counter!("outlierd_commits_total", "stream" => self.stream.name.clone())
-                .increment(1);
+            Committed {
+                stream: &self.stream.name,
+            }
+            .emit();
         }
         let is_due = self.unstored.is_due() || self.expiry.is_full(&self.table);
         if !exactly_once || is_due || matches!(mode, CommitMode::Sync) {

@@ -230,6 +230,7 @@ impl Pipeline {
             None
         };
         done.counts.count(step.verdict);
+        done.counts.muted += step.muted;
         done.alerts.extend(step.alerts);
         done.outcomes.push(Outcome {
             message: record.message,

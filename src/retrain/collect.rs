@@ -84,6 +84,16 @@ pub struct Judged<'a> {
     pub muted: bool,
 }
 
+/// What is kept as a record's score. A record between two windows is judged with the next one, within the guard time or
+/// while its run is still open.
+fn score(outcome: &Outcome) -> Option<f32> {
+    match (&outcome.scored, outcome.verdict) {
+        (Some(scored), _) => Some(scored.score as f32),
+        (None, Verdict::Between) => Some(f32::NAN),
+        _ => None,
+    }
+}
+
 impl Collector {
     /// A collector for windows of `window` records, which come every `period` microseconds.
     pub fn new(settings: &Retrain, admission: Arc<Admission>, window: usize, period: i64) -> Self {
@@ -123,13 +133,9 @@ impl Collector {
             && uniform(series, number) > least
             && self.ready.len() < READY_MAX;
         let watched = self.partitions.entry(judged.partition).or_default();
-        // A record between two windows is judged with the next one, within the guard time or while its run is still open.
-        let score = match (&outcome.scored, outcome.verdict) {
-            (Some(scored), _) => Some(scored.score as f32),
-            (None, Verdict::Between) => Some(f32::NAN),
-            _ => None,
-        };
-        let Some(score) = score.filter(|_| !disturbs && !judged.muted && !outcome.spans_gap) else {
+        let Some(score) =
+            score(outcome).filter(|_| !disturbs && !judged.muted && !outcome.spans_gap)
+        else {
             if disturbs || judged.muted {
                 let found = watched.entry(series.clone()).or_default();
                 found.disturb(time, guard, self.window);
@@ -160,11 +166,10 @@ impl Collector {
                 return;
             }
             found.taken = number;
-            let (partition, offset) = (judged.partition, judged.offset);
             found.open = Some(Run {
                 series: series.to_string(),
-                partition,
-                offset,
+                partition: judged.partition,
+                offset: judged.offset,
                 bundle,
                 ..Run::default()
             });

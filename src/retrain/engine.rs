@@ -2,7 +2,10 @@
 //!
 //! Nothing here knows threads, clocks or Kafka: the daemon's thread ([`super::thread`]) and a replay drive the same engine.
 
+mod held_out;
 mod lessons;
+mod live;
+#[expect(clippy::too_many_lines, reason = "`announce` is rebuilt")]
 mod seeing;
 mod stored;
 
@@ -11,25 +14,22 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 pub use self::lessons::{Lesson, is_known};
+use self::live::Live;
 use super::buffer::{Admission, Buffer, Change};
 use super::collect::slot;
-use super::drift::drift;
 use super::error::RetrainError;
 use super::learn::learn;
 use super::plan::{Plan, Probation, Reason};
 use super::proof::{Case, Confirmed};
 use super::self_test::SelfTest;
 use super::set::{Run, TrainingSet};
-use super::verdict::{VERDICT, Verdict};
 use crate::config::settings::{ModelKind, Stream, Warmth};
 use crate::events::published::{Event, Outbox};
-use crate::events::retrain::{
-    BundleBroughtBack, ChallengerJudged, NormalKept, SensitivityKnown, TrainingBegan,
-};
+use crate::events::retrain::{BundleBroughtBack, ChallengerJudged, NormalKept, TrainingBegan};
 use crate::model::bundle::Bundle;
 use crate::model::manifest::Segment;
 use crate::model::registry::Registry;
-use crate::pipeline::tag;
+use crate::promotion::{VERDICT, Verdict};
 use crate::record::EventTime;
 use crate::state::codec::{self, CodecError};
 use crate::state::{Commit, Store};
@@ -55,12 +55,6 @@ pub struct Engine {
     next_tested: usize,
     /// Where events are put to be published.
     outbox: Outbox,
-}
-
-/// What is to be known of the live bundle.
-struct Live {
-    id: String,
-    scores: Vec<f64>,
 }
 
 impl Engine {
@@ -158,23 +152,13 @@ impl Engine {
                     id,
                     scores: bundle.calibration.scores,
                 });
-                self.show_sensitivity()?;
+                if let Some(live) = &self.live {
+                    live.show_sensitivity(&self.registry, &self.stream.name)?;
+                }
                 self.look_at_marks(&bundle.manifest);
             }
         }
         Ok(self.live.as_ref().map(|live| live.id.as_str()))
-    }
-
-    fn show_sensitivity(&self) -> Result<(), RetrainError> {
-        let of = |live: &Live| Verdict::read(&self.registry, &self.stream.name, &live.id);
-        if let Some(verdict) = self.live.as_ref().map(of).transpose()?.flatten() {
-            SensitivityKnown {
-                stream: &self.stream.name,
-                verdict: &verdict,
-            }
-            .emit();
-        }
-        Ok(())
     }
 
     /// Takes normal traffic.
@@ -255,7 +239,7 @@ impl Engine {
             .then_some(Reason::Period);
         let looks = self.plan.look_for_drift(settings, now);
         let by_drift = if looks && by_period.is_none() && self.has_enough() {
-            self.drifted(live)
+            live.drifted(&self.buffer, &self.stream)
         } else {
             None
         };
@@ -283,25 +267,6 @@ impl Engine {
                 .min(self.stream.retrain.records / 2)
     }
 
-    fn drifted(&self, live: &Live) -> Option<Reason> {
-        let tag = tag(&live.id);
-        let mut runs: Vec<&Run> = self.buffer.runs().filter(|run| run.bundle == tag).collect();
-        runs.sort_by_key(|run| std::cmp::Reverse(run.until()));
-        // The newest quarter of what the buffer can hold.
-        let scores = runs
-            .into_iter()
-            .flat_map(|run| &run.scores)
-            .filter(|score| score.is_finite())
-            .take(self.stream.retrain.records / 4);
-        let recent: Vec<f64> = scores.map(|&score| f64::from(score)).collect();
-        let found = drift(&recent, &live.scores, self.stream.score.alpha)?;
-        metrics::gauge!("outlierd_drift_distance", "stream" => self.stream.name.clone())
-            .set(found.distance);
-        found.is_drift().then_some(Reason::Drift {
-            distance: found.distance,
-        })
-    }
-
     /// Trains a challenger, has it examined, keeps both, and makes it live where it passed and the settings say so.
     ///
     /// # Errors
@@ -318,7 +283,13 @@ impl Engine {
         let Some(champion) = self.registry.load_current(&name)? else {
             return Err(RetrainError::NoChampion { stream: name });
         };
-        let (learned, held_out) = self.split()?;
+        let (learned, held_out) = held_out::split(&self.buffer, self.stream.retrain.hold_out);
+        if held_out.len() < HELD_OUT_MIN || !self.has_enough() {
+            return Err(RetrainError::TooFew {
+                records: self.buffer.len(),
+                held_out: held_out.len(),
+            });
+        }
         TrainingBegan {
             stream: &name,
             reason: reason.to_string(),
@@ -367,35 +338,6 @@ impl Engine {
     pub fn put_off(&mut self, now: EventTime) -> Result<(), RetrainError> {
         self.plan.due = Some(now);
         self.keep_plan()
-    }
-
-    /// The kept records: those to learn from, and the newest ones, which prove.
-    fn split(&self) -> Result<(TrainingSet, TrainingSet), RetrainError> {
-        let mut runs: Vec<&Run> = self.buffer.runs().collect();
-        runs.sort_by_key(|run| (run.from(), run.partition, run.offset));
-        let wanted = (self.stream.retrain.hold_out * self.buffer.len() as f64) as usize;
-        let mut held_out = 0;
-        let mut cut = runs.len();
-        while held_out < wanted && cut > 0 {
-            cut -= 1;
-            held_out += runs[cut].times.len();
-        }
-        // Runs of several series overlap in time: none that reaches into the held-out time is learned from.
-        let begins = runs.get(cut).map_or(EventTime(i64::MAX), |run| run.from());
-        let learned = TrainingSet::of_runs(
-            runs[..cut]
-                .iter()
-                .copied()
-                .filter(|run| run.until() < begins),
-        );
-        let held_out = TrainingSet::of_runs(runs[cut..].iter().copied());
-        if held_out.len() < HELD_OUT_MIN || !self.has_enough() {
-            return Err(RetrainError::TooFew {
-                records: self.buffer.len(),
-                held_out: held_out.len(),
-            });
-        }
-        Ok((learned, held_out))
     }
 
     fn examine(
@@ -481,13 +423,19 @@ impl Engine {
             }
             return Ok(false);
         }
-        let name = self.stream.name.clone();
         let Some(failed) = self.plan.probation.take() else {
             return Ok(false);
         };
-        if self.registry.is_pinned(&name)? {
+        if self.registry.is_pinned(&self.stream.name)? {
             return Ok(false);
         }
+        self.bring_back(&failed)?;
+        Ok(true)
+    }
+
+    /// Makes the bundle live again that was before one whose probation failed.
+    fn bring_back(&mut self, failed: &Probation) -> Result<(), RetrainError> {
+        let name = self.stream.name.clone();
         self.plan.note_brought_back(&failed.bundle);
         self.keep_plan()?;
         let predicted = failed.predicted * failed.budgeted;
@@ -520,7 +468,7 @@ impl Engine {
             },
         );
         self.follow()?;
-        Ok(true)
+        Ok(())
     }
 }
 

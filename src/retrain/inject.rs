@@ -7,72 +7,8 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
-use serde::{Deserialize, Serialize};
 
-/// The sizes that a fault is tried at, in standard deviations of its field.
-pub const SIZES: [f64; 6] = [0.5, 1.0, 2.0, 4.0, 8.0, 16.0];
-
-/// The kinds of injected fault.
-#[derive(
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Debug,
-    Serialize,
-    Deserialize,
-    schemars::JsonSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// One reading is off.
-    Spike,
-    /// All readings are off by a constant.
-    LevelShift,
-    /// Readings move away, to the full size at the end.
-    Drift,
-    /// Noise is added.
-    Variance,
-    /// The last reading before is repeated.
-    Stuck,
-    /// Readings of the same field come from other times: each is normal, and does not belong to the others of its record.
-    CorrelationBreak,
-}
-
-impl Kind {
-    /// All of them.
-    pub const ALL: [Self; 6] = [
-        Self::Spike,
-        Self::LevelShift,
-        Self::Drift,
-        Self::Variance,
-        Self::Stuck,
-        Self::CorrelationBreak,
-    ];
-
-    /// The name in verdicts and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Spike => "spike",
-            Self::LevelShift => "level_shift",
-            Self::Drift => "drift",
-            Self::Variance => "variance",
-            Self::Stuck => "stuck",
-            Self::CorrelationBreak => "correlation_break",
-        }
-    }
-
-    /// The sizes it is tried at; one without a meaning for those that have none.
-    pub fn sizes(self) -> &'static [f64] {
-        match self {
-            Self::Stuck | Self::CorrelationBreak => &[1.0],
-            _ => &SIZES,
-        }
-    }
-}
+pub use crate::promotion::{Kind, SIZES};
 
 /// One fault in one field.
 #[derive(Clone, Copy, PartialEq, Debug)]

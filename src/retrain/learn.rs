@@ -141,6 +141,13 @@ impl Folds {
         self.windows.starts[window] * self.fields
     }
 
+    /// Where all windows begin.
+    fn all(&self) -> Vec<usize> {
+        (0..self.windows.starts.len())
+            .map(|window| self.at(window))
+            .collect()
+    }
+
     /// Where the windows of fold `k` begin.
     fn inside(&self, k: usize) -> Vec<usize> {
         self.of[k]
@@ -198,15 +205,13 @@ pub fn learn(
         Some(bundle) => bundle.calibration.scaler.clone(),
         None => clock.extend(Scaler::fit(&set.rows, fields)?),
     };
-    let count = stream.training.folds;
-    let of = parts(&windows.segments, count);
     let scaled = scaler.scaled(&clock.extended(&set.rows, &set.times, fields));
     let folds = Folds {
         scaled,
+        of: parts(&windows.segments, stream.training.folds),
         windows,
         fields: shape.fields,
-        count,
-        of,
+        count: stream.training.folds,
     };
     let overlap = (stream.window - 1) / stream.stride;
 
@@ -226,9 +231,7 @@ pub fn learn(
     let metrics = metrics(&trained);
     let model: Box<dyn Autoencoder> = match shape.kind {
         ModelKind::Linear | ModelKind::Torchscript => {
-            let all: Vec<usize> = (0..folds.windows.starts.len())
-                .map(|window| folds.at(window))
-                .collect();
+            let all = folds.all();
             let rows = Rows {
                 values: &folds.scaled,
                 train: &all,

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::learn::{self, LearnError};
@@ -56,6 +57,8 @@ struct Inner {
     /// By partition and offset, so that a record read twice counts once. Emptied when training starts.
     rows: BTreeMap<(i32, i64), TrainingRow>,
     state: State,
+    /// The last training's.
+    thread: Option<JoinHandle<()>>,
 }
 
 enum State {
@@ -93,7 +96,11 @@ impl Learner {
             }
         }
         let state = live.map_or(State::Collecting, |id| State::Live(id.into()));
-        let inner = Mutex::new(Inner { rows, state });
+        let inner = Mutex::new(Inner {
+            rows,
+            state,
+            thread: None,
+        });
         let learner = Arc::new(Self {
             stream,
             registry,
@@ -242,6 +249,9 @@ impl Learner {
                 }
                 return;
             }
+            if self.cancelled.load(Ordering::Acquire) {
+                return;
+            }
             inner.state = State::Training;
             std::mem::take(&mut inner.rows)
         };
@@ -250,19 +260,24 @@ impl Learner {
         let spawned = std::thread::Builder::new()
             .name(name)
             .spawn(move || learner.train(rows));
-        if let Err(error) = spawned {
-            TrainingFailed {
-                stream: &self.stream.name,
-                error: error.to_string(),
+        match spawned {
+            Ok(thread) => self.lock().thread = Some(thread),
+            Err(error) => {
+                TrainingFailed {
+                    stream: &self.stream.name,
+                    error: error.to_string(),
+                }
+                .emit();
+                self.lock().state = State::Collecting;
             }
-            .emit();
-            self.lock().state = State::Collecting;
         }
     }
 
-    /// Ends a training early, at a stop: the records stay in the store, and the next start trains again.
-    pub fn cancel(&self) {
+    /// Ends a training early, at a stop: the records stay in the store, and the next start trains again. Returns the thread,
+    /// which goes on until the present epoch is over.
+    pub fn cancel(&self) -> Option<JoinHandle<()>> {
         self.cancelled.store(true, Ordering::Release);
+        self.lock().thread.take()
     }
 
     fn train(&self, rows: BTreeMap<(i32, i64), TrainingRow>) {

@@ -21,12 +21,12 @@ use super::error::RetrainError;
 use super::inject::{Fault, Kind, inject};
 use super::set::TrainingSet;
 use super::trial::{Course, Trial, Tried};
-use super::verdict::{Margin, Sensitivity, Test, TestName, Verdict};
 use crate::config::settings::Stream;
 use crate::model::bundle::Bundle;
 use crate::model::context::Clock;
 use crate::model::manifest::Segment;
 use crate::pipeline::PipelineError;
+use crate::promotion::{Margin, Sensitivity, Test, TestName, Verdict};
 use crate::record::EventTime;
 use crate::score::{ScoreError, squared_errors};
 

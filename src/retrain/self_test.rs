@@ -8,9 +8,9 @@ use std::collections::VecDeque;
 
 use super::inject::{Fault, Kind, inject};
 use super::trial::{Course, Trial};
-use super::verdict::Verdict;
 use crate::pipeline::PipelineError;
 use crate::pipeline::series::SeriesState;
+use crate::promotion::Verdict;
 use crate::record::EventTime;
 
 /// The injected fault: a deviation that stays.

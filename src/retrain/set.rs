@@ -8,20 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::manifest::Segment;
 use crate::record::EventTime;
+pub use crate::record::TrainingRow;
 use crate::score::calibrate::Gap;
-
-/// One record to learn from.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct TrainingRow {
-    /// Its series.
-    pub series: String,
-    /// Its event time.
-    pub time: EventTime,
-    /// Its readings, all finite.
-    pub values: Vec<f64>,
-    /// Its image, as a PNG or JPEG file, where it is one.
-    pub image: Option<Arc<[u8]>>,
-}
 
 /// Records of one series that followed each other without a gap.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]

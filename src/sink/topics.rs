@@ -144,14 +144,8 @@ pub async fn prepare(
             topics: missing.join(", "),
         });
     }
-    let count = i32::try_from(partitions).unwrap_or(i32::MAX);
     let new = missing.iter().map(|name| {
-        let topic = NewTopic::new(
-            name,
-            count,
-            TopicReplication::Fixed(kafka.replication_factor),
-        )
-        .set("max.message.bytes", MAX_MESSAGE_BYTES);
+        let topic = new_topic(kafka, name, partitions);
         if *name == stream.output.states {
             topic.set("cleanup.policy", "compact")
         } else {
@@ -160,6 +154,12 @@ pub async fn prepare(
     });
     create(admin, kafka, &stream.name, new.collect()).await?;
     Ok((partitions, missing.into_iter().map(str::to_owned).collect()))
+}
+
+fn new_topic<'n>(kafka: &Kafka, name: &'n str, partitions: usize) -> NewTopic<'n> {
+    let count = i32::try_from(partitions).unwrap_or(i32::MAX);
+    let replication = TopicReplication::Fixed(kafka.replication_factor);
+    NewTopic::new(name, count, replication).set("max.message.bytes", MAX_MESSAGE_BYTES)
 }
 
 /// Checks that the topics exist that all machines share, and creates those that are missing. Returns their names.

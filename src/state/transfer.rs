@@ -10,8 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::codec::{self, CodecError};
 use super::{Commit, Store, StoreError};
-use crate::pipeline::series::SeriesState;
-use crate::retrain::set::TrainingRow;
+use crate::record::TrainingRow;
 
 const FORMAT: &str = "outlierd-state";
 /// The version of the file that this program writes and reads.
@@ -147,11 +146,18 @@ pub fn export(store: &dyn Store, out: &mut dyn Write) -> Result<usize, TransferE
     Ok(entries - 1)
 }
 
+/// Says whether bytes are the encoded state of a series, which only the pipeline knows.
+pub type StateCheck = fn(&[u8]) -> Result<(), CodecError>;
+
 /// Reads everything into a store that holds nothing of the same streams; returns the number of entries.
 ///
 /// # Errors
 /// See [`TransferError`]. The whole file is checked before anything is stored.
-pub fn import(store: &dyn Store, file: &mut dyn BufRead) -> Result<usize, TransferError> {
+pub fn import(
+    store: &dyn Store,
+    file: &mut dyn BufRead,
+    is_state: StateCheck,
+) -> Result<usize, TransferError> {
     let mut commits: Vec<(String, Commit)> = Vec::new();
     let (mut entries, taken) = (0, store.streams()?);
     for (index, text) in file.lines().enumerate() {
@@ -159,69 +165,23 @@ pub fn import(store: &dyn Store, file: &mut dyn BufRead) -> Result<usize, Transf
         let fail = |fault: String| TransferError::Line { line, fault };
         let text = text?;
         if index == 0 {
-            let head: Head =
-                serde_json::from_str(&text).map_err(|error| fail(error.to_string()))?;
-            if head.format != FORMAT || head.version > VERSION {
-                return Err(fail(format!(
-                    "is {} of version {}, this outlierd reads {FORMAT} up to {VERSION}",
-                    head.format, head.version
-                )));
-            }
+            check_head(&text).map_err(fail)?;
             continue;
         }
         let entry: Entry = serde_json::from_str(&text).map_err(|error| fail(error.to_string()))?;
-        let stream = match &entry {
-            Entry::Position { stream, .. }
-            | Entry::Changelog { stream, .. }
-            | Entry::Series { stream, .. }
-            | Entry::Learned { stream, .. }
-            | Entry::Note { stream, .. } => stream.clone(),
-        };
-        if taken.contains(&stream) {
+        let stream = entry.stream();
+        if taken.contains(stream) {
+            let stream = stream.clone();
             return Err(TransferError::Occupied { stream });
         }
         if commits
             .last()
-            .is_none_or(|(last, commit)| *last != stream || size(commit) >= CHUNK)
+            .is_none_or(|(last, commit)| last != stream || size(commit) >= CHUNK)
         {
-            commits.push((stream, Commit::default()));
+            commits.push((stream.clone(), Commit::default()));
         }
-        let Some((_, commit)) = commits.last_mut() else {
-            continue;
-        };
-        match entry {
-            Entry::Position {
-                partition, offset, ..
-            } => commit.positions.push((partition, offset)),
-            Entry::Changelog {
-                partition, offset, ..
-            } => commit.changelog.push((partition, offset)),
-            Entry::Series {
-                partition,
-                series,
-                state,
-                ..
-            } => {
-                commit.states.push((
-                    partition,
-                    series,
-                    Some(bytes::<SeriesState>(&state).map_err(fail)?),
-                ));
-            }
-            Entry::Learned {
-                partition,
-                offset,
-                row,
-                ..
-            } => {
-                commit
-                    .learned
-                    .push((partition, offset, bytes::<TrainingRow>(&row).map_err(fail)?));
-            }
-            Entry::Note { key, value, .. } => {
-                let value = hex::decode(value).map_err(|error| fail(error.to_string()))?;
-                commit.notes.push((key, Some(value)));
-            }
+        if let Some((_, commit)) = commits.last_mut() {
+            entry.add_to(commit, is_state).map_err(fail)?;
         }
         entries += 1;
     }
@@ -231,14 +191,75 @@ pub fn import(store: &dyn Store, file: &mut dyn BufRead) -> Result<usize, Transf
     Ok(entries)
 }
 
+/// Whether the first line of a file names a format that can be read.
+fn check_head(text: &str) -> Result<(), String> {
+    let head: Head = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    if head.format != FORMAT || head.version > VERSION {
+        return Err(format!(
+            "is {} of version {}, this outlierd reads {FORMAT} up to {VERSION}",
+            head.format, head.version
+        ));
+    }
+    Ok(())
+}
+
+impl Entry {
+    fn stream(&self) -> &String {
+        match self {
+            Self::Position { stream, .. }
+            | Self::Changelog { stream, .. }
+            | Self::Series { stream, .. }
+            | Self::Learned { stream, .. }
+            | Self::Note { stream, .. } => stream,
+        }
+    }
+
+    /// Makes it a part of a commit, once its bytes are proved to be what they should be.
+    fn add_to(self, commit: &mut Commit, is_state: StateCheck) -> Result<(), String> {
+        match self {
+            Self::Position {
+                partition, offset, ..
+            } => commit.positions.push((partition, offset)),
+            Self::Changelog {
+                partition, offset, ..
+            } => commit.changelog.push((partition, offset)),
+            Self::Series {
+                partition,
+                series,
+                state,
+                ..
+            } => {
+                let state = bytes(&state, is_state)?;
+                commit.states.push((partition, series, Some(state)));
+            }
+            Self::Learned {
+                partition,
+                offset,
+                row,
+                ..
+            } => {
+                let is_row = |bytes: &[u8]| codec::decode::<TrainingRow>(bytes).map(drop);
+                commit
+                    .learned
+                    .push((partition, offset, bytes(&row, is_row)?));
+            }
+            Self::Note { key, value, .. } => {
+                let value = hex::decode(value).map_err(|error| error.to_string())?;
+                commit.notes.push((key, Some(value)));
+            }
+        }
+        Ok(())
+    }
+}
+
 fn size(commit: &Commit) -> usize {
     commit.states.len() + commit.learned.len() + commit.notes.len()
 }
 
-/// The bytes of hexadecimal digits, which have to be an encoded `T`.
-fn bytes<T: serde::de::DeserializeOwned>(digits: &str) -> Result<Vec<u8>, String> {
+/// The bytes of hexadecimal digits, which have to pass the check.
+fn bytes(digits: &str, check: impl Fn(&[u8]) -> Result<(), CodecError>) -> Result<Vec<u8>, String> {
     let bytes = hex::decode(digits).map_err(|error| error.to_string())?;
-    codec::decode::<T>(&bytes).map_err(|error: CodecError| error.to_string())?;
+    check(&bytes).map_err(|error| error.to_string())?;
     Ok(bytes)
 }
 
@@ -247,9 +268,13 @@ mod tests {
     use super::super::memory::MemoryStore;
     use super::*;
 
+    fn is_state(bytes: &[u8]) -> Result<(), CodecError> {
+        codec::decode::<Vec<f64>>(bytes).map(drop)
+    }
+
     fn filled() -> MemoryStore {
         let store = MemoryStore::default();
-        let state = |fields| codec::encode(&SeriesState::new(fields)).unwrap();
+        let state = |fields| codec::encode(&vec![0.5; fields]).unwrap();
         for stream in ["a", "b"] {
             let states = (0..2_500)
                 .map(|i| {
@@ -283,7 +308,10 @@ mod tests {
         let mut first = Vec::new();
         let entries = export(&filled(), &mut first).unwrap();
         let other = MemoryStore::default();
-        assert_eq!(import(&other, &mut first.as_slice()).unwrap(), entries);
+        assert_eq!(
+            import(&other, &mut first.as_slice(), is_state).unwrap(),
+            entries
+        );
         assert_eq!(entries, 2 * (3 + 1 + 2_500 + 1 + 1));
         let mut second = Vec::new();
         export(&other, &mut second).unwrap();
@@ -295,7 +323,7 @@ mod tests {
         let mut file = Vec::new();
         export(&filled(), &mut file).unwrap();
         let text = String::from_utf8(file).unwrap();
-        let error = import(&filled(), &mut text.as_bytes())
+        let error = import(&filled(), &mut text.as_bytes(), is_state)
             .unwrap_err()
             .to_string();
         assert_eq!(
@@ -307,13 +335,14 @@ mod tests {
         let at = text.find("\"state\":\"").unwrap() + 30;
         let mut damaged = text.clone().into_bytes();
         damaged[at] = if damaged[at] == b'0' { b'1' } else { b'0' };
-        let error = import(&store, &mut damaged.as_slice())
+        let error = import(&store, &mut damaged.as_slice(), is_state)
             .unwrap_err()
             .to_string();
         assert!(error.contains("checksum does not match"), "{error}");
         let error = import(
             &store,
             &mut "{\"format\":\"outlierd-state\",\"version\":2}".as_bytes(),
+            is_state,
         )
         .unwrap_err()
         .to_string();

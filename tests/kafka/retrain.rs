@@ -36,6 +36,7 @@ fn verdict(stream: &Stream, bundle: &str) -> Option<Value> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story, told in its order")]
 fn a_challenger_is_asked_for_proves_itself_goes_live_and_is_rolled_back() {
     let stream = Stream::delivered("retrain", "exactly_once");
     let text = fs::read_to_string(&stream.config).unwrap();

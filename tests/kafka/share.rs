@@ -66,6 +66,7 @@ fn events(stream: &Stream, kind: &str) -> Vec<Value> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story, told in its order")]
 fn a_machine_that_joins_late_has_the_live_bundle_and_commands_reach_the_one_that_trains() {
     let stream = stream("machines");
     let normal: Vec<String> = (0..TRAIN + NORMAL).map(|i| steady(i, 0.0)).collect();
@@ -144,6 +145,7 @@ fn a_machine_that_joins_late_has_the_live_bundle_and_commands_reach_the_one_that
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story, told in its order")]
 fn what_operators_say_of_alerts_is_taken_to_heart() {
     let stream = stream("feedback");
     let normal: Vec<String> = (0..TRAIN + NORMAL).map(|i| steady(i, 0.0)).collect();

@@ -1,11 +1,12 @@
 //! The terminal: check marks and alerts as lines on stdout, a bar and the daemon's log on stderr, none through another.
 
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, Write};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tracing_subscriber::EnvFilter;
 
+use crate::cli::is_coloured;
 use crate::record::alert::Severity;
 
 /// How often a spinner turns.
@@ -23,7 +24,7 @@ impl Screen {
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
         // Nothing is under way yet.
         bar.finish_and_clear();
-        let coloured = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let coloured = is_coloured(&io::stdout());
         Self { bar, coloured }
     }
 
@@ -33,7 +34,7 @@ impl Screen {
         let log = tracing_subscriber::fmt()
             .with_env_filter(EnvFilter::new(filter))
             .with_target(false)
-            .with_ansi(io::stderr().is_terminal())
+            .with_ansi(is_coloured(&io::stderr()))
             .with_writer(move || AboveBar(screen.clone()));
         // A second subscriber in one process, as in a test, leaves the first one in place.
         let _ = log.try_init();

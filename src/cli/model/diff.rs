@@ -3,7 +3,7 @@
 use crate::cli::table;
 use crate::model::manifest::Manifest;
 use crate::model::registry::Registry;
-use crate::retrain::verdict::Verdict;
+use crate::promotion::Verdict;
 
 pub(super) fn diff(registry: &Registry, stream: &str, ids: &[String; 2]) -> anyhow::Result<()> {
     let mut table = table(["", ids[0].as_str(), ids[1].as_str()]);
@@ -38,6 +38,7 @@ pub(super) fn diff(registry: &Registry, stream: &str, ids: &[String; 2]) -> anyh
 /// What there is to compare, by name.
 fn facts(m: &Manifest, verdict: Option<&Verdict>) -> Vec<(String, String)> {
     let times = || m.origin.learned_from.iter();
+    let fields = m.origin.fields.iter().map(|f| f.name.as_str());
     let mut facts = vec![
         ("created".to_owned(), m.created.to_string()),
         ("software".to_owned(), m.software.clone()),
@@ -45,15 +46,7 @@ fn facts(m: &Manifest, verdict: Option<&Verdict>) -> Vec<(String, String)> {
         ("window".to_owned(), m.shape.window.to_string()),
         ("hidden".to_owned(), format!("{:?}", m.shape.hidden)),
         ("latent".to_owned(), m.shape.latent.to_string()),
-        (
-            "fields".to_owned(),
-            m.origin
-                .fields
-                .iter()
-                .map(|f| f.name.as_str())
-                .collect::<Vec<_>>()
-                .join(", "),
-        ),
+        ("fields".to_owned(), fields.collect::<Vec<_>>().join(", ")),
         (
             "training".to_owned(),
             serde_json::to_string(&m.origin.training).unwrap_or_default(),
@@ -85,24 +78,21 @@ fn facts(m: &Manifest, verdict: Option<&Verdict>) -> Vec<(String, String)> {
                 .map_or("-".into(), |loss| format!("{loss:.4}")),
         ),
     ];
-    if let Some(verdict) = verdict {
-        for test in &verdict.tests {
-            facts.push((
-                test.name.as_str().replace('_', " "),
-                format!("{:.4}", test.challenger),
-            ));
-        }
-        for s in &verdict.sensitivity {
-            let smallest = s.smallest.map_or("none".into(), |size| size.to_string());
-            facts.push((
-                format!(
-                    "smallest {} of {}",
-                    s.kind.as_str().replace('_', " "),
-                    s.field
-                ),
-                smallest,
-            ));
-        }
-    }
+    facts.extend(verdict.into_iter().flat_map(proofs));
     facts
+}
+
+/// What a verdict adds.
+fn proofs(verdict: &Verdict) -> Vec<(String, String)> {
+    let spaced = |name: &str| name.replace('_', " ");
+    let tests = verdict.tests.iter().map(|test| {
+        let reached = format!("{:.4}", test.challenger);
+        (spaced(test.name.as_str()), reached)
+    });
+    let smallest = verdict.sensitivity.iter().map(|s| {
+        let size = s.smallest.map_or("none".into(), |size| size.to_string());
+        let kind = spaced(s.kind.as_str());
+        (format!("smallest {kind} of {}", s.field), size)
+    });
+    tests.chain(smallest).collect()
 }

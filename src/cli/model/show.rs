@@ -8,8 +8,7 @@ use super::ATE_MARKED;
 use crate::cli::table;
 use crate::model::bundle::Bundle;
 use crate::model::registry::{Registry, learned_from};
-use crate::retrain::inject::Kind;
-use crate::retrain::verdict::Verdict;
+use crate::promotion::{Kind, Verdict};
 
 pub(super) fn show(registry: &Registry, stream: &str, id: &str, json: bool) -> anyhow::Result<()> {
     let bundle = registry.load(stream, id)?;

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use super::Reader;
 use crate::config::problems::Problem;
-use crate::config::settings::{Field, Format, ImageFormat, ImageSource, ModelKind, Payload};
+use crate::config::settings::{
+    Field, Format, INPUTS_MAX, ImageFormat, ImageSource, ModelKind, Payload,
+};
 use crate::config::{raw, text};
-use crate::model::shape;
 
 /// Below `max.poll.interval.ms`, which is 5 minutes.
 const BATCH_MAX: Duration = Duration::from_secs(240);
@@ -185,21 +186,18 @@ impl Reader<'_> {
             return;
         }
         let inputs = side * side * channels;
-        if !kind.is_spatial() && kind != ModelKind::Torchscript && inputs > shape::INPUTS_MAX {
-            let most = ((shape::INPUTS_MAX / channels) as f64).sqrt() as usize;
+        if !kind.is_spatial() && kind != ModelKind::Torchscript && inputs > INPUTS_MAX {
+            let most = ((INPUTS_MAX / channels) as f64).sqrt() as usize;
             let fault = format!(
                 "makes {inputs} inputs of a {} model; at most {} are allowed",
                 kind.as_str(),
-                shape::INPUTS_MAX
+                INPUTS_MAX
             );
             let fix = format!("choose a tile of at most {most}, or kind \"conv2d\" or \"unet\"");
             self.note(Problem::new(tile_at, fault, fix).found(&side.into()));
             return;
         }
-        let (hidden, halvings) = (
-            &raw.model.hidden,
-            shape::halvings(kind, raw.model.hidden.len()),
-        );
+        let (hidden, halvings) = (&raw.model.hidden, kind.halvings(raw.model.hidden.len()));
         if hidden.is_empty() && kind.is_spatial() {
             let fault = format!(
                 "is empty: a {} model is made of hidden layers",

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-use super::Reader;
-use super::stream::{DAY, YEAR};
+use super::{DAY, Reader, YEAR};
 use crate::config::raw;
 use crate::config::settings::{Model, ModelKind, Retrain, Score, Script, Training};
 

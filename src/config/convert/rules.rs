@@ -6,8 +6,7 @@ use super::stream::named;
 use super::{RawStreams, Reader};
 use crate::config::problems::{KeyPath, Problem};
 use crate::config::raw;
-use crate::config::settings::{Field, Format, ModelKind, Threshold};
-use crate::model::shape::INPUTS_MAX;
+use crate::config::settings::{Context, Field, Format, INPUTS_MAX, ModelKind, Threshold};
 
 /// Windows that each fold of the training needs at least.
 const FOLD_WINDOWS_MIN: usize = 64;
@@ -102,8 +101,8 @@ impl Reader<'_> {
 
     /// The autoencoder's sizes fit each other.
     fn shape(&mut self, stream: &str, raw: &raw::Stream) {
-        let context = crate::model::context::width(&raw.model.context);
-        let (window, latent) = (raw.window, raw.model.latent);
+        let context = Context::inputs(&raw.model.context);
+        let window = raw.window;
         let fields = raw.record.fields.len();
         let (at_fields, at_window) = (
             self.place(stream, "record.fields"),
@@ -143,6 +142,13 @@ impl Reader<'_> {
             self.note(Problem::new(at_window, fault, fix).found(&window.into()));
             return;
         }
+        self.code(stream, raw, inputs);
+    }
+
+    /// The hidden layers are there, and the code is narrower than the inputs.
+    fn code(&mut self, stream: &str, raw: &raw::Stream, inputs: usize) {
+        let (window, latent) = (raw.window, raw.model.latent);
+        let fields = raw.record.fields.len();
         if raw.model.hidden.is_empty()
             && raw.model.kind.has_layers()
             && raw.model.kind != ModelKind::Dense

@@ -2,19 +2,15 @@
 
 use std::time::Duration;
 
-use super::Reader;
 use super::image::brightness;
 use super::model::{score, training};
+use super::{DAY, Reader, YEAR};
 use crate::config::problems::{KeyPath, Problem};
 use crate::config::settings::{
     Episode, Field, Format, Gate, Input, Keep, Mute, Output, RecordFormat, Resample, Stream,
     Threshold, ThresholdKind,
 };
 use crate::config::{raw, text};
-
-pub(super) const DAY: Duration = Duration::from_secs(24 * 3600);
-/// A leap year: longer spans are typing errors.
-pub(super) const YEAR: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// No two gaps are alike: below this, each is missing something.
 const GAP_AFTER_MIN: f64 = 1.5;

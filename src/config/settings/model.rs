@@ -6,6 +6,9 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
+/// Inputs of a model that looks at all of them at once: records of a window times fields, or pixels of a tile times channels.
+pub const INPUTS_MAX: usize = 4096;
+
 /// The autoencoder of a stream.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Model {
@@ -45,6 +48,13 @@ pub enum Context {
     TimeOfDay,
     /// Where in the week it is.
     DayOfWeek,
+}
+
+impl Context {
+    /// Inputs that a model has for all of `context`: cosine and sine of each.
+    pub fn inputs(context: &[Self]) -> usize {
+        2 * context.len()
+    }
 }
 
 /// The kinds of autoencoder.
@@ -107,6 +117,15 @@ impl ModelKind {
     /// Whether its code is drawn from a distribution.
     pub fn is_variational(self) -> bool {
         matches!(self, Self::Vae | Self::ConvVae | Self::Vae2d)
+    }
+
+    /// How often `layers` hidden layers of a spatial kind halve a tile.
+    pub fn halvings(self, layers: usize) -> usize {
+        match self {
+            Self::Unet => layers.saturating_sub(1),
+            _ if self.is_spatial() => layers,
+            _ => 0,
+        }
     }
 
     /// The name in manifests and configuration.
@@ -222,4 +241,22 @@ pub enum Over {
     Record,
     /// The whole window: the root mean square of each field's residual.
     Window,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{context, shape};
+
+    #[test]
+    fn what_the_configuration_allows_is_what_models_can_be() {
+        assert_eq!(INPUTS_MAX, shape::INPUTS_MAX);
+        let both = [Context::TimeOfDay, Context::DayOfWeek];
+        assert_eq!(Context::inputs(&both), context::width(&both));
+        for kind in [ModelKind::Unet, ModelKind::Conv2d, ModelKind::Dense] {
+            for layers in 0..4 {
+                assert_eq!(kind.halvings(layers), shape::halvings(kind, layers));
+            }
+        }
+    }
 }

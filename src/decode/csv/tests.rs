@@ -93,6 +93,7 @@ fn without_key_and_time_columns_rows_have_their_number_and_one_series() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn bad_rows_are_named_by_line_and_column_and_the_file_goes_on() {
     let options = TableOptions {
         time: Some(("t".to_owned(), TimeFormat::EpochS)),

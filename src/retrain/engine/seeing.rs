@@ -5,13 +5,13 @@ use crate::episode::{Plan as Episodes, Quiet, RecordRef};
 use crate::events::published::Event;
 use crate::events::retrain::{DeviationKnown, SightChanged};
 use crate::pipeline::series::SeriesState;
+use crate::promotion::Verdict;
 use crate::record::EventTime;
 use crate::retrain::error::RetrainError;
 use crate::retrain::proof::spread;
 use crate::retrain::self_test::{SelfTest, Subject};
 use crate::retrain::set::{Run, TrainingSet};
 use crate::retrain::trial::Trial;
-use crate::retrain::verdict::Verdict;
 use crate::state::codec;
 
 /// Series that are tested at a time.

@@ -45,17 +45,7 @@ pub(super) fn learn(
     shape.validate()?;
     let start = start.filter(|bundle| bundle.manifest.shape == shape);
     let (older, newer) = halves(stream, set)?;
-    let most = stream
-        .training
-        .tiles
-        .min(TILE_VALUES_MAX / shape.inputs())
-        .max(2 * train::ROWS_MIN);
-    let held_out = most / stream.training.folds;
-    let mut rng = ChaCha8Rng::seed_from_u64(stream.training.seed);
-    let mut tiles = Vec::new();
-    draw(format, set, &older, most - held_out, &mut rng, &mut tiles)?;
-    let trained_on = tiles.len();
-    draw(format, set, &newer, held_out, &mut rng, &mut tiles)?;
+    let (mut tiles, trained_on) = tiles(stream, format, set, (&older, &newer), shape.inputs())?;
     let scaler = match start {
         Some(bundle) => bundle.calibration.scaler.clone(),
         None => scaler(&tiles[..trained_on], &shape),
@@ -91,14 +81,55 @@ pub(super) fn learn(
     let all = peaks(format, set, &newer, &*trained.model, &scaler, &mut || {
         on_progress(&last)
     })?;
+    let calibration = calibration(stream, format, set, scaler, &all)?;
+    let metrics = metrics(std::slice::from_ref(&trained));
+    Ok(Bundle::new(
+        origin(stream, set, set.len(), metrics),
+        calibration,
+        trained.model,
+        Timestamp::now(),
+    )?)
+}
+
+/// Tiles of the older images, and behind them those of the newer ones, which are held out, not yet scaled; and how many
+/// values the first ones have.
+fn tiles(
+    stream: &Stream,
+    format: &ImageFormat,
+    set: &TrainingSet,
+    (older, newer): (&[usize], &[usize]),
+    inputs: usize,
+) -> Result<(Vec<f32>, usize), LearnError> {
+    let most = stream
+        .training
+        .tiles
+        .min(TILE_VALUES_MAX / inputs)
+        .max(2 * train::ROWS_MIN);
+    let held_out = most / stream.training.folds;
+    let mut rng = ChaCha8Rng::seed_from_u64(stream.training.seed);
+    let mut tiles = Vec::new();
+    draw(format, set, older, most - held_out, &mut rng, &mut tiles)?;
+    let trained_on = tiles.len();
+    draw(format, set, newer, held_out, &mut rng, &mut tiles)?;
+    Ok((tiles, trained_on))
+}
+
+/// What normal images are like, from the peaks of those that were held out.
+fn calibration(
+    stream: &Stream,
+    format: &ImageFormat,
+    set: &TrainingSet,
+    scaler: Scaler,
+    all: &[Vec<f64>],
+) -> Result<Calibration, LearnError> {
     let too_few = LearnError::TooFew {
         windows: set.len(),
         window: 1,
         needed: HELD_OUT_MIN,
     };
-    let normal = normal_peaks(&all, format.error).ok_or(too_few)?;
-    let scores = left_out_scores(&all, format.error);
-    let calibration = Calibration {
+    let normal = normal_peaks(all, format.error).ok_or(too_few)?;
+    let scores = left_out_scores(all, format.error);
+    Ok(Calibration {
         over: stream.score.over,
         scaler,
         residual_mean: Vec::new(),
@@ -112,14 +143,7 @@ pub(super) fn learn(
             .collect(),
         period_micros: set.period_micros(),
         peaks: Some(normal),
-    };
-    let metrics = metrics(std::slice::from_ref(&trained));
-    Ok(Bundle::new(
-        origin(stream, set, set.len(), metrics),
-        calibration,
-        trained.model,
-        Timestamp::now(),
-    )?)
+    })
 }
 
 /// The older images of each series, and the newest.

@@ -5,6 +5,9 @@
     reason = "a test says what it expects by unwrapping it, in its helpers too"
 )]
 
+mod proof;
+mod swap;
+
 use std::borrow::Cow;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -306,146 +309,6 @@ fn a_warm_challenger_starts_from_the_champion() {
 }
 
 #[test]
-fn a_challenger_that_learned_from_faults_is_refused() {
-    let (stream, dir) = (Arc::new(stream()), tempfile::tempdir().unwrap());
-    let (registry, mut engine) = engine(&stream, dir.path(), &Arc::new(MemoryStore::default()));
-    let mut runs = fixture().runs.clone();
-    runs.sort_by_key(Run::from);
-    // What it learns from is poisoned, what it is tried on is not.
-    let poisoned = runs.len() * 7 / 10;
-    for (number, run) in runs.iter_mut().take(poisoned).enumerate() {
-        let field = number % SENSORS;
-        let fault = Fault {
-            kind: Kind::Variance,
-            field,
-            size: 8.0,
-        };
-        inject(
-            &mut run.values,
-            SENSORS,
-            &fault,
-            0,
-            Sensor::ALL[field].spread(),
-            number as u64,
-        );
-    }
-    engine.take(runs).unwrap();
-    let verdict = challenge(&mut engine).unwrap();
-    assert!(
-        !verdict.passed && verdict.failed().contains(&"injected_faults"),
-        "{:#?}",
-        verdict.tests
-    );
-    assert_eq!(
-        registry.current("pumps").unwrap(),
-        Some(fixture().champion.clone())
-    );
-    assert_eq!(
-        kept(&registry, &verdict.challenger).map(|verdict| verdict.passed),
-        Some(false)
-    );
-}
-
-/// The fixture's traffic, cut where an engine would, and a confirmed fault.
-fn examine(challenger: Bundle, confirmed: &[Confirmed]) -> Verdict {
-    let stream = stream();
-    let mut runs = fixture().runs.clone();
-    runs.sort_by_key(Run::from);
-    let cut = runs.len() * 8 / 10;
-    let (all, held_out) = (
-        TrainingSet::of_runs(&runs),
-        TrainingSet::of_runs(&runs[cut..]),
-    );
-    let (reason, at) = ("test", fixture().now);
-    let case = Case {
-        stream: &stream,
-        all: &all,
-        held_out: &held_out,
-        confirmed,
-        reason,
-        at,
-    };
-    case.examine(challenger, champion(), None, &mut || {
-        ControlFlow::Continue(())
-    })
-    .unwrap()
-}
-
-#[test]
-fn a_challenger_with_broken_weights_is_refused() {
-    let good = champion();
-    let shape = ModelShape {
-        members: 1,
-        ..good.manifest.shape.clone()
-    };
-    let random =
-        Network::initialised(&shape, &mut rand_chacha::ChaCha8Rng::seed_from_u64(5)).unwrap();
-    let created = good.manifest.created;
-    let broken = Bundle::new(
-        good.manifest.origin,
-        good.calibration,
-        random.into_model().unwrap(),
-        created,
-    )
-    .unwrap();
-    let verdict = examine(broken, &[]);
-    assert!(
-        !verdict.passed && verdict.failed().contains(&"reconstruction"),
-        "{:#?}",
-        verdict.tests
-    );
-}
-
-#[test]
-fn a_challenger_that_misses_a_confirmed_fault_is_refused() {
-    let set = TrainingSet::of_runs(&fixture().runs);
-    let rows = set.segments[0].clone();
-    let (rows, begins) = (rows.end - 400..rows.end, 300);
-    let mut values = set.rows[rows.start * SENSORS..rows.end * SENSORS].to_vec();
-    let field = Sensor::Flow.index();
-    inject(
-        &mut values,
-        SENSORS,
-        &Fault {
-            kind: Kind::LevelShift,
-            field,
-            size: 3.0,
-        },
-        begins,
-        7.0,
-        1,
-    );
-    let confirmed = [Confirmed {
-        course: Course {
-            times: set.times[rows].to_vec(),
-            values,
-        },
-        begins,
-    }];
-    // The same model, deaf: whatever it meets is near what it calls normal.
-    let good = champion();
-    let mut deaf = good.calibration.clone();
-    deaf.covariance.iter_mut().for_each(|c| *c *= 1e4);
-    let deaf = Bundle::new(
-        good.manifest.origin,
-        deaf,
-        good.model,
-        good.manifest.created,
-    )
-    .unwrap();
-    let verdict = examine(deaf, &confirmed);
-    assert!(
-        verdict.failed().contains(&"confirmed_faults"),
-        "{:#?}",
-        verdict.tests
-    );
-    assert!(
-        examine(champion(), &confirmed).passed,
-        "the champion itself has nothing to fear"
-    );
-}
-
-#[test]
 fn a_bundle_that_raises_more_alerts_than_it_promised_goes_back() {
     let (stream, dir, store) = (
         Arc::new(stream()),
@@ -510,68 +373,6 @@ fn too_little_traffic_makes_no_challenger() {
     engine.take(fixture().runs[..5].to_vec()).unwrap();
     let error = challenge(&mut engine).unwrap_err();
     assert!(matches!(error, RetrainError::TooFew { .. }), "{error}");
-}
-
-/// A pipeline with the champion on a plant that has run for a while, and another bundle of the same traffic.
-fn settled() -> (Plant, Pipeline, Bundle) {
-    let stream = Arc::new(stream());
-    let set = TrainingSet::of_runs(&fixture().runs);
-    let other = learn(&stream, &set, None, &mut |_| ControlFlow::Continue(())).unwrap();
-    let (mut plant, mut pipeline) = (
-        Plant::new(),
-        Pipeline::new(stream, Some(champion())).unwrap(),
-    );
-    let (_, alerts, _) = plant.run(&mut pipeline, 1_500, |_, _| {});
-    assert!(
-        alerts.iter().all(|alert| alert.kind != AlertKind::Anomaly),
-        "{alerts:#?}"
-    );
-    (plant, pipeline, other)
-}
-
-#[test]
-fn a_swap_on_normal_traffic_makes_no_alert() {
-    let (mut plant, mut pipeline, other) = settled();
-    pipeline.swap(Some(other)).unwrap();
-    let (_, alerts, _) = plant.run(&mut pipeline, 600, |_, _| {});
-    assert!(
-        alerts.iter().all(|alert| alert.kind != AlertKind::Anomaly),
-        "{alerts:#?}"
-    );
-}
-
-#[test]
-fn an_open_alert_outlasts_a_swap_and_ends_with_its_fault() {
-    let (mut plant, mut pipeline, other) = settled();
-    let shift = |pump: usize, values: &mut [f64]| {
-        if pump == 1 {
-            values[Sensor::Flow.index()] -= 3.0 * Sensor::Flow.spread();
-        }
-    };
-    let anomalies = |alerts: Vec<Alert>| {
-        let of = alerts
-            .into_iter()
-            .filter(|alert| alert.kind == AlertKind::Anomaly && alert.event != AlertEvent::Update);
-        of.map(|alert| (alert.series, alert.event))
-            .collect::<Vec<_>>()
-    };
-    let (_, alerts, _) = plant.run(&mut pipeline, 120, shift);
-    assert_eq!(
-        anomalies(alerts),
-        [("pump-01".to_owned(), AlertEvent::Open)]
-    );
-    pipeline.swap(Some(other)).unwrap();
-    let (_, alerts, _) = plant.run(&mut pipeline, 120, shift);
-    assert_eq!(
-        anomalies(alerts),
-        [],
-        "the fault goes on, and so does its alert"
-    );
-    let (_, alerts, _) = plant.run(&mut pipeline, 300, |_, _| {});
-    assert_eq!(
-        anomalies(alerts),
-        [("pump-01".to_owned(), AlertEvent::Close)]
-    );
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! The verdict on a challenger: a file that a person can read, kept beside the bundle that it is about.
+//!
+//! Data only: `retrain` writes it, and events, commands and the sharing of bundles read it.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::inject::Kind;
 use crate::model::manifest::Segment;
 use crate::model::registry::{Registry, RegistryError};
 use crate::record::EventTime;
@@ -93,6 +94,71 @@ pub struct Sensitivity {
     /// The smallest size from which at least half of the faults are caught, in standard deviations of the field; `None` where
     /// no size is. Kinds without sizes have 1 where they are caught.
     pub smallest: Option<f64>,
+}
+
+/// The sizes that a fault is tried at, in standard deviations of its field.
+pub const SIZES: [f64; 6] = [0.5, 1.0, 2.0, 4.0, 8.0, 16.0];
+
+/// The kinds of injected fault.
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Debug,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// One reading is off.
+    Spike,
+    /// All readings are off by a constant.
+    LevelShift,
+    /// Readings move away, to the full size at the end.
+    Drift,
+    /// Noise is added.
+    Variance,
+    /// The last reading before is repeated.
+    Stuck,
+    /// Readings of the same field come from other times: each is normal, and does not belong to the others of its record.
+    CorrelationBreak,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Spike,
+        Self::LevelShift,
+        Self::Drift,
+        Self::Variance,
+        Self::Stuck,
+        Self::CorrelationBreak,
+    ];
+
+    /// The name in verdicts and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Spike => "spike",
+            Self::LevelShift => "level_shift",
+            Self::Drift => "drift",
+            Self::Variance => "variance",
+            Self::Stuck => "stuck",
+            Self::CorrelationBreak => "correlation_break",
+        }
+    }
+
+    /// The sizes it is tried at; one without a meaning for those that have none.
+    pub fn sizes(self) -> &'static [f64] {
+        match self {
+            Self::Stuck | Self::CorrelationBreak => &[1.0],
+            _ => &SIZES,
+        }
+    }
 }
 
 /// How a bundle stands against another one.

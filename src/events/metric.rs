@@ -1,0 +1,237 @@
+//! Every metric of the daemon, in one table: its name, its kind and its help text.
+//!
+//! [`describe_all`] and the events read the same table, and clippy refuses the macros of the `metrics` crate everywhere
+//! else (`disallowed-macros` in clippy.toml). A metric without a help text therefore does not compile.
+
+use metrics::Label;
+
+/// Names and values of the labels of one time series.
+pub type Labels<'a, const N: usize> = [(&'static str, &'a str); N];
+
+/// A number that only grows.
+#[derive(Clone, Copy, Debug)]
+pub struct Counter(Entry);
+
+/// A number that goes up and down.
+#[derive(Clone, Copy, Debug)]
+pub struct Gauge(Entry);
+
+/// A distribution.
+#[derive(Clone, Copy, Debug)]
+pub struct Histogram(Entry);
+
+/// What the Prometheus page says of a metric.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    name: &'static str,
+    help: &'static str,
+}
+
+/// A metric of any kind.
+#[derive(Clone, Copy, Debug)]
+pub enum Metric {
+    /// See [`Counter`].
+    Counter(Counter),
+    /// See [`Gauge`].
+    Gauge(Gauge),
+    /// See [`Histogram`].
+    Histogram(Histogram),
+}
+
+/// Declares each metric as a constant and lists all of them in `ALL`.
+macro_rules! table {
+    ($($constant:ident: $kind:ident = $name:literal, $help:literal;)*) => {
+        $(
+            #[doc = $help]
+            pub const $constant: $kind = $kind(Entry { name: $name, help: $help });
+        )*
+
+        /// The whole table.
+        pub const ALL: &[Metric] = &[$(Metric::$kind($constant)),*];
+    };
+}
+
+table! {
+    // The path of a record
+    RECORDS: Counter = "outlierd_records_total", "Records read from the input topic";
+    VERDICTS: Counter = "outlierd_verdicts_total", "Records by verdict";
+    REJECTED: Counter = "outlierd_rejected_total", "Records sent to the dead letters, by reason";
+    FAULTS: Counter = "outlierd_faults_total", "Faulty sensor readings, by kind";
+    COERCED: Counter = "outlierd_coerced_total", "Readings that were converted from text to a number";
+    OUT_OF_ORDER: Counter = "outlierd_out_of_order_total", "Scored records that are older than the newest record of their series";
+    BATCH_SECONDS: Histogram = "outlierd_batch_seconds", "Time of one micro-batch from decode to outputs";
+
+    // Alerts
+    ALERTS: Counter = "outlierd_alerts_total", "Published alert events, by kind and event";
+    MUTED: Counter = "outlierd_muted_total", "Episodes that opened under a mute, so that no alert was published when they opened";
+    ALERTS_BUDGETED: Gauge = "outlierd_alerts_budgeted", "Anomalies that threshold.budget allows for the records scored; compare with outlierd_alerts_total of event open";
+
+    // Lanes and states
+    SERIES: Gauge = "outlierd_series", "Series held in memory";
+    EXPIRED_SERIES: Counter = "outlierd_expired_series_total", "Series whose state was deleted because they sent nothing for keep.expire_after";
+    PARTITIONS: Gauge = "outlierd_partitions", "Input partitions assigned to a lane";
+    CONSUMER_LAG: Gauge = "outlierd_consumer_lag_records", "Records of a partition that are not committed yet";
+    INPUT_PAUSED: Gauge = "outlierd_input_paused", "1 while a lane reads nothing because its output is slower than its input";
+    INPUT_PAUSES: Counter = "outlierd_input_pauses_total", "Times that a lane paused its input because its output was slower";
+    COMMITS: Counter = "outlierd_commits_total", "Commits of states and offsets";
+    LANE_RESTARTS: Counter = "outlierd_lane_restarts_total", "Times that a lane resumed from its last commit after an error, by whether it left its consumer group";
+    RESTORED_STATES: Counter = "outlierd_restored_states_total", "States read from the changelog";
+    CHANGELOG_SKIPPED: Counter = "outlierd_changelog_skipped_total", "Entries of the changelog that are not the state of a series";
+    STATE_UNREADABLE: Counter = "outlierd_state_unreadable_total", "Stored states that could not be read; their series were reset";
+    STATE_SET_ASIDE: Counter = "outlierd_state_set_aside_total", "Damaged state folders that were moved aside";
+
+    // Models
+    LEARNING_RECORDS: Gauge = "outlierd_learning_records", "Records collected so far by a stream without a bundle";
+    TRAINING_FAILURES: Counter = "outlierd_training_failures_total", "Failed trainings of a stream's first model";
+    BUNDLE_INFO: Gauge = "outlierd_bundle_info", "1 for the live bundle of a stream, 0 for its predecessors";
+    TRAININGS: Counter = "outlierd_trainings_total", "Trainings of a challenger, by outcome";
+    TRAINING: Gauge = "outlierd_training", "1 while a challenger is trained or evaluated";
+    ROLLBACKS: Counter = "outlierd_rollbacks_total", "Bundles that were rolled back because they raised too many alerts";
+    NORMAL_RECORDS: Gauge = "outlierd_normal_records", "Records of normal traffic kept for training";
+    NORMAL_SERIES: Gauge = "outlierd_normal_series", "Series with records of normal traffic kept for training";
+    DRIFT_DISTANCE: Gauge = "outlierd_drift_distance", "Kolmogorov-Smirnov distance of recent scores from the scores of the calibration";
+    SENSITIVITY: Gauge = "outlierd_sensitivity", "Smallest injected fault that the live bundle detects, in standard deviations of the field; +Inf where it detects none";
+    DETECTABLE_DEVIATION: Gauge = "outlierd_detectable_deviation", "Smallest level shift that live series would detect now, in standard deviations of the field; +Inf where they detect none";
+    BLIND: Gauge = "outlierd_blind", "1 while the self-test finds that the stream misses faults which its bundle has proved to detect";
+    BUNDLE_MARKED: Gauge = "outlierd_bundle_marked", "1 while the live bundle was trained on a time range that is marked as faulty";
+
+    // Operators
+    FEEDBACK: Counter = "outlierd_feedback_total", "Feedback of operators, by label";
+}
+
+/// Gives every metric its help text. The recorder must be installed before: an earlier call describes nothing.
+#[expect(
+    clippy::disallowed_macros,
+    reason = "the table is where metrics are described"
+)]
+pub fn describe_all() {
+    for metric in ALL {
+        match *metric {
+            Metric::Counter(Counter(Entry { name, help })) => {
+                metrics::describe_counter!(name, help);
+            }
+            Metric::Gauge(Gauge(Entry { name, help })) => metrics::describe_gauge!(name, help),
+            Metric::Histogram(Histogram(Entry { name, help })) => {
+                metrics::describe_histogram!(name, help);
+            }
+        }
+    }
+}
+
+impl Metric {
+    /// Its name on the Prometheus page.
+    pub fn name(&self) -> &'static str {
+        self.entry().name
+    }
+
+    /// Its help text.
+    pub fn help(&self) -> &'static str {
+        self.entry().help
+    }
+
+    fn entry(&self) -> &Entry {
+        match self {
+            Self::Counter(Counter(entry))
+            | Self::Gauge(Gauge(entry))
+            | Self::Histogram(Histogram(entry)) => entry,
+        }
+    }
+}
+
+#[expect(
+    clippy::disallowed_macros,
+    reason = "the table is where metrics are moved"
+)]
+impl Counter {
+    /// Adds `n`.
+    pub fn add<const N: usize>(self, labels: Labels<'_, N>, n: u64) {
+        metrics::counter!(self.0.name, owned(labels)).increment(n);
+    }
+}
+
+#[expect(
+    clippy::disallowed_macros,
+    reason = "the table is where metrics are moved"
+)]
+impl Gauge {
+    /// Sets the value.
+    pub fn set<const N: usize>(self, labels: Labels<'_, N>, value: f64) {
+        metrics::gauge!(self.0.name, owned(labels)).set(value);
+    }
+
+    /// Sets 1 or 0.
+    pub fn set_flag<const N: usize>(self, labels: Labels<'_, N>, flag: bool) {
+        self.set(labels, f64::from(u8::from(flag)));
+    }
+
+    /// Adds to the value.
+    pub fn add<const N: usize>(self, labels: Labels<'_, N>, amount: f64) {
+        metrics::gauge!(self.0.name, owned(labels)).increment(amount);
+    }
+}
+
+#[expect(
+    clippy::disallowed_macros,
+    reason = "the table is where metrics are moved"
+)]
+impl Histogram {
+    /// Adds a sample.
+    pub fn record<const N: usize>(self, labels: Labels<'_, N>, sample: f64) {
+        metrics::histogram!(self.0.name, owned(labels)).record(sample);
+    }
+}
+
+fn owned<const N: usize>(labels: Labels<'_, N>) -> Vec<Label> {
+    labels
+        .into_iter()
+        .map(|(key, value)| Label::new(key, value.to_owned()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    use super::*;
+
+    /// Moves a metric as an event would.
+    fn touch(metric: Metric) {
+        let labels = [("stream", "pumps")];
+        match metric {
+            Metric::Counter(counter) => counter.add(labels, 1),
+            Metric::Gauge(gauge) => gauge.set(labels, 1.0),
+            Metric::Histogram(histogram) => histogram.record(labels, 1.0),
+        }
+    }
+
+    #[test]
+    fn the_page_has_a_help_line_for_each_metric_of_the_table() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let page = metrics::with_local_recorder(&recorder, || {
+            describe_all();
+            ALL.iter().copied().for_each(touch);
+            recorder.handle().render()
+        });
+        for metric in ALL {
+            let line = format!("# HELP {} {}\n", metric.name(), metric.help());
+            assert!(page.contains(&line), "{line} is missing in\n{page}");
+        }
+        let types = page.matches("# TYPE ").count();
+        assert_eq!(types, ALL.len(), "{page}");
+    }
+
+    #[test]
+    fn names_are_of_the_daemon_and_differ_and_helps_say_something() {
+        let names: BTreeSet<&str> = ALL.iter().map(Metric::name).collect();
+        assert_eq!(names.len(), ALL.len(), "a name is used twice");
+        for metric in ALL {
+            let (name, help) = (metric.name(), metric.help());
+            assert!(name.starts_with("outlierd_"), "{name}");
+            let is_counter = matches!(metric, Metric::Counter(_));
+            assert_eq!(is_counter, name.ends_with("_total"), "{name}");
+            assert!(help.split_whitespace().count() >= 3, "{name}: {help}");
+        }
+    }
+}

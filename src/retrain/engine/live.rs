@@ -1,0 +1,59 @@
+//! What retraining has to know of the live bundle.
+
+use crate::config::settings::Stream;
+use crate::events::retrain::{DriftMeasured, SensitivityKnown};
+use crate::model::registry::{Registry, RegistryError};
+use crate::pipeline::tag;
+use crate::promotion::Verdict;
+use crate::retrain::buffer::Buffer;
+use crate::retrain::drift::drift;
+use crate::retrain::plan::Reason;
+use crate::retrain::set::Run;
+
+/// The live bundle.
+pub(super) struct Live {
+    pub(super) id: String,
+    /// The scores of its calibration.
+    pub(super) scores: Vec<f64>,
+}
+
+impl Live {
+    /// Shows the smallest faults that it has proved to catch.
+    pub(super) fn show_sensitivity(
+        &self,
+        registry: &Registry,
+        stream: &str,
+    ) -> Result<(), RegistryError> {
+        if let Some(verdict) = Verdict::read(registry, stream, &self.id)? {
+            SensitivityKnown {
+                stream,
+                verdict: &verdict,
+            }
+            .emit();
+        }
+        Ok(())
+    }
+
+    /// Whether the newest scores of normal traffic have moved away from those of the calibration.
+    pub(super) fn drifted(&self, buffer: &Buffer, stream: &Stream) -> Option<Reason> {
+        let tag = tag(&self.id);
+        let mut runs: Vec<&Run> = buffer.runs().filter(|run| run.bundle == tag).collect();
+        runs.sort_by_key(|run| std::cmp::Reverse(run.until()));
+        // The newest quarter of what the buffer can hold.
+        let scores = runs
+            .into_iter()
+            .flat_map(|run| &run.scores)
+            .filter(|score| score.is_finite())
+            .take(stream.retrain.records / 4);
+        let recent: Vec<f64> = scores.map(|&score| f64::from(score)).collect();
+        let found = drift(&recent, &self.scores, stream.score.alpha)?;
+        DriftMeasured {
+            stream: &stream.name,
+            distance: found.distance,
+        }
+        .emit();
+        found.is_drift().then_some(Reason::Drift {
+            distance: found.distance,
+        })
+    }
+}

@@ -1,0 +1,154 @@
+//! The metrics page of a running daemon, and what moves the counters.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test says what it expects by unwrapping it, in its helpers too"
+)]
+
+#[path = "kafka/support/process.rs"]
+mod process;
+
+use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use outlierd::config::{Sources, load};
+use outlierd::pipeline::Pipeline;
+use outlierd::pipeline::series::SeriesTable;
+use outlierd::record::{Batch, EventTime, Record};
+use rdkafka::ClientConfig;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+
+use process::{Daemon, PATIENCE, wait_for};
+
+const RECORDS: usize = 200;
+
+fn fill(brokers: &str) {
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .create()
+        .unwrap();
+    for number in 0..RECORDS {
+        let time = 1_767_225_600 + number;
+        let payload = format!("{{\"t\":{time},\"x\":{},\"y\":3}}", number % 7);
+        let record = BaseRecord::to("in").key("rig").payload(&payload);
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+    }
+    producer.flush(PATIENCE).unwrap();
+}
+
+fn config(folder: &Path, brokers: &str) -> PathBuf {
+    let text = format!(
+        r#"
+[service]
+state_dir = "{dir}/state"
+model_dir = "{dir}/models"
+http_listen = "127.0.0.1:0"
+log_filter = "info"
+[kafka]
+brokers = "{brokers}"
+consumer = {{ "fetch.wait.max.ms" = 10 }}
+[share]
+bundles = ""
+control = ""
+events = ""
+[streams.rig]
+input = {{ topic = "in", delivery = "at_least_once" }}
+output = {{ alerts = "in.alerts", dead_letters = "in.dead" }}
+record = {{ time = "field:t", fields = ["x", "y"] }}
+"#,
+        dir = folder.display()
+    );
+    let path = folder.join("outlierd.toml");
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+fn page(daemon: &Daemon) -> Option<String> {
+    let log = daemon.log();
+    let address = log.split("http listening address=").nth(1)?;
+    let mut stream = TcpStream::connect(address.split_whitespace().next()?).ok()?;
+    write!(
+        stream,
+        "GET /metrics HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n"
+    )
+    .ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+/// The names that follow `mark` at the starts of lines.
+fn names<'p>(page: &'p str, mark: &str) -> BTreeSet<&'p str> {
+    page.lines()
+        .filter_map(|line| line.strip_prefix(mark)?.split_whitespace().next())
+        .collect()
+}
+
+#[test]
+fn each_metric_of_a_running_daemon_has_a_help_line() {
+    let cluster = MockCluster::new(1).unwrap();
+    for topic in ["in", "in.alerts", "in.dead"] {
+        cluster.create_topic(topic, 1, 1).unwrap();
+    }
+    let brokers = cluster.bootstrap_servers();
+    fill(&brokers);
+    let folder = tempfile::tempdir().unwrap();
+    let mut daemon = Daemon::start(&config(folder.path(), &brokers), "daemon");
+    let read = format!("outlierd_records_total{{stream=\"rig\"}} {RECORDS}");
+    let page = wait_for("the records to be counted", || {
+        page(&daemon).filter(|page| page.contains(&read))
+    });
+    daemon.stop();
+
+    let (described, shown) = (names(&page, "# HELP "), names(&page, "# TYPE "));
+    assert_eq!(described, shown, "{page}");
+    // Those that move before the HTTP server listens are there too.
+    assert!(shown.contains("outlierd_normal_records"), "{page}");
+    assert!(shown.contains("outlierd_muted_total"), "{page}");
+}
+
+/// Records of two series, of which one sensor is missing all the time.
+fn faulty() -> Batch<'static> {
+    let mut batch = Batch::default();
+    for second in 0..20 {
+        for (place, series) in ["pump-1", "pump-2"].into_iter().enumerate() {
+            let message = batch.records.len();
+            batch.records.push(Record {
+                message,
+                partition: 0,
+                offset: message as i64,
+                series: series.into(),
+                time: EventTime((second + place as i64) * 1_000_000),
+            });
+            batch.values.extend([second as f64, f64::NAN]);
+        }
+    }
+    batch
+}
+
+#[test]
+fn an_episode_that_opens_under_a_mute_is_counted_once() {
+    let mute = "{ series = \"pump-1\", from = \"1970-01-01T00:00:00Z\", until = \"1970-01-02T00:00:00Z\", reason = \"repair\" }";
+    let overrides = [
+        "streams.s.input.topic=t".to_owned(),
+        "streams.s.record.fields=[\"x\", \"y\"]".to_owned(),
+        format!("streams.s.mutes=[{mute}]"),
+    ];
+    let sources = Sources {
+        overrides: overrides.to_vec(),
+        ..Sources::default()
+    };
+    let stream = Arc::new(load(&sources).unwrap().streams.remove(0));
+    let mut pipeline = Pipeline::new(stream, None).unwrap();
+    let done = pipeline
+        .run_decoded(&[], faulty(), &mut SeriesTable::new(10), &mut |_, _| None)
+        .unwrap();
+    let alerting: Vec<&str> = done.alerts.iter().map(|a| a.series.as_str()).collect();
+    assert_eq!(alerting, ["pump-2"]);
+    assert_eq!(done.counts.muted, 1);
+}

@@ -1,0 +1,143 @@
+//! Challengers that must be refused, each by its own test.
+
+use super::*;
+
+#[test]
+fn a_challenger_that_learned_from_faults_is_refused() {
+    let (stream, dir) = (Arc::new(stream()), tempfile::tempdir().unwrap());
+    let (registry, mut engine) = engine(&stream, dir.path(), &Arc::new(MemoryStore::default()));
+    let mut runs = fixture().runs.clone();
+    runs.sort_by_key(Run::from);
+    // What it learns from is poisoned, what it is tried on is not.
+    let poisoned = runs.len() * 7 / 10;
+    for (number, run) in runs.iter_mut().take(poisoned).enumerate() {
+        let field = number % SENSORS;
+        let fault = Fault {
+            kind: Kind::Variance,
+            field,
+            size: 8.0,
+        };
+        inject(
+            &mut run.values,
+            SENSORS,
+            &fault,
+            0,
+            Sensor::ALL[field].spread(),
+            number as u64,
+        );
+    }
+    engine.take(runs).unwrap();
+    let verdict = challenge(&mut engine).unwrap();
+    assert!(
+        !verdict.passed && verdict.failed().contains(&"injected_faults"),
+        "{:#?}",
+        verdict.tests
+    );
+    assert_eq!(
+        registry.current("pumps").unwrap(),
+        Some(fixture().champion.clone())
+    );
+    assert_eq!(
+        kept(&registry, &verdict.challenger).map(|verdict| verdict.passed),
+        Some(false)
+    );
+}
+
+/// The fixture's traffic, cut where an engine would, and a confirmed fault.
+fn examine(challenger: Bundle, confirmed: &[Confirmed]) -> Verdict {
+    let stream = stream();
+    let mut runs = fixture().runs.clone();
+    runs.sort_by_key(Run::from);
+    let cut = runs.len() * 8 / 10;
+    let (all, held_out) = (
+        TrainingSet::of_runs(&runs),
+        TrainingSet::of_runs(&runs[cut..]),
+    );
+    let (reason, at) = ("test", fixture().now);
+    let case = Case {
+        stream: &stream,
+        all: &all,
+        held_out: &held_out,
+        confirmed,
+        reason,
+        at,
+    };
+    case.examine(challenger, champion(), None, &mut || {
+        ControlFlow::Continue(())
+    })
+    .unwrap()
+}
+
+#[test]
+fn a_challenger_with_broken_weights_is_refused() {
+    let good = champion();
+    let shape = ModelShape {
+        members: 1,
+        ..good.manifest.shape.clone()
+    };
+    let random =
+        Network::initialised(&shape, &mut rand_chacha::ChaCha8Rng::seed_from_u64(5)).unwrap();
+    let created = good.manifest.created;
+    let broken = Bundle::new(
+        good.manifest.origin,
+        good.calibration,
+        random.into_model().unwrap(),
+        created,
+    )
+    .unwrap();
+    let verdict = examine(broken, &[]);
+    assert!(
+        !verdict.passed && verdict.failed().contains(&"reconstruction"),
+        "{:#?}",
+        verdict.tests
+    );
+}
+
+#[test]
+fn a_challenger_that_misses_a_confirmed_fault_is_refused() {
+    let set = TrainingSet::of_runs(&fixture().runs);
+    let rows = set.segments[0].clone();
+    let (rows, begins) = (rows.end - 400..rows.end, 300);
+    let mut values = set.rows[rows.start * SENSORS..rows.end * SENSORS].to_vec();
+    let field = Sensor::Flow.index();
+    inject(
+        &mut values,
+        SENSORS,
+        &Fault {
+            kind: Kind::LevelShift,
+            field,
+            size: 3.0,
+        },
+        begins,
+        7.0,
+        1,
+    );
+    let confirmed = [Confirmed {
+        course: Course {
+            times: set.times[rows].to_vec(),
+            values,
+        },
+        begins,
+    }];
+    // The same model, deaf: whatever it meets is near what it calls normal.
+    let good = champion();
+    let mut deaf = good.calibration.clone();
+    deaf.covariance.iter_mut().for_each(|c| *c *= 1e4);
+    let deaf = Bundle::new(
+        good.manifest.origin,
+        deaf,
+        good.model,
+        good.manifest.created,
+    )
+    .unwrap();
+    let verdict = examine(deaf, &confirmed);
+    assert!(
+        verdict.failed().contains(&"confirmed_faults"),
+        "{:#?}",
+        verdict.tests
+    );
+    assert!(
+        examine(champion(), &confirmed).passed,
+        "the champion itself has nothing to fear"
+    );
+}
