@@ -20,7 +20,7 @@ use self::supervisor::Lanes;
 use crate::config::settings::{Delivery, Settings, Stream};
 use crate::config::{Problems, reloadable};
 use crate::events::StateSetAside;
-use crate::events::published::{Outbox, Put};
+use crate::events::published::{Outbox, Published};
 use crate::model::registry::{Registry, RegistryError};
 use crate::retrain::error::RetrainError;
 use crate::retrain::learn::LearnError;
@@ -166,11 +166,10 @@ where
         retraining.push(thread);
     }
     let (failed, mut failures) = mpsc::channel(1);
-    let lanes = Lanes::start(&settings, &learners, &store, &outbox, &halt, &failed);
+    let lanes = Lanes::start(&settings, &learners, &store, &sharing, &halt, &failed);
     let pupil = |(stream, (_, retrainer)): (&Stream, &(Arc<Learner>, Retrainer))| Pupils {
         stream: Arc::new(stream.clone()),
         retrainer: retrainer.clone(),
-        lanes: lanes.controls(&stream.name),
     };
     retraining.push(sharing.start(
         settings.streams.iter().zip(&learners).map(pupil).collect(),
@@ -219,13 +218,15 @@ fn sharing(
     settings: &Settings,
     registry: &Arc<Registry>,
     store: &Arc<dyn Store>,
-    events: Receiver<Put>,
+    events: Receiver<Published>,
 ) -> Result<Sharing, ShareError> {
     let names = settings.streams.iter().map(|stream| stream.name.clone());
-    let mirror = Mirror::open(registry.clone(), store.clone(), names)?;
+    let names: Vec<String> = names.collect();
+    let mirror = Mirror::open(registry.clone(), store.clone(), names.clone())?;
     Sharing::new(
         &settings.kafka,
         &settings.share,
+        &names,
         mirror,
         store.clone(),
         events,
