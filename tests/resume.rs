@@ -265,6 +265,17 @@ struct Broken {
     in_memory: usize,
 }
 
+fn message<'s>((offset, (partition, key, payload)): &(i64, &'s Sent)) -> Message<'s> {
+    Message {
+        partition: *partition,
+        offset: *offset,
+        key: Some(key.as_bytes()),
+        payload: Some(payload.as_bytes()),
+        timestamp: None,
+        headers: None,
+    }
+}
+
 /// What became of the payloads, in one batch, or broken up.
 fn run(
     stream: &Arc<Stream>,
@@ -278,14 +289,6 @@ fn run(
     let (resume, batch) = broken.map_or((all.len(), all.len()), |b| (b.resume, b.batch));
     for part in all.chunks(resume) {
         for chunk in part.chunks(batch) {
-            let message = |&(offset, (partition, key, payload)): &(i64, &'_ Sent)| Message {
-                partition: *partition,
-                offset,
-                key: Some(key.as_bytes()),
-                payload: Some(payload.as_bytes()),
-                timestamp: None,
-                headers: None,
-            };
             let messages: Vec<Message<'_>> = chunk.iter().map(message).collect();
             let done = lane.run(&messages);
             // The index of the message is that inside its batch.

@@ -170,12 +170,12 @@ fn healthy_series_catch_what_they_should_and_nothing_of_theirs_changes() {
         before,
         "it is a shadow of them that is tested"
     );
-    assert_eq!(plant.announced(), []);
+    assert_eq!(plant.announced(), [true; 0]);
     assert_eq!(plant.sight(), Some((false, NOW)));
     // Not due again so soon.
     plant.drive_thresholds(1e6);
     plant.engine.self_test(time(NOW + 60)).unwrap();
-    assert_eq!(plant.announced(), []);
+    assert_eq!(plant.announced(), [true; 0]);
     assert_eq!(plant.sight(), Some((false, NOW)));
 }
 

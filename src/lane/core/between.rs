@@ -138,8 +138,10 @@ impl Core {
         if self.next_offset(partition).is_none() && consumer.context().is_at_end() {
             // Nothing was ever read of it: a commit needs its position all the same.
             let topic = &self.stream.input.topic;
-            let (low, high) = consumer.fetch_watermarks(topic, partition, WATERMARK_TIMEOUT)?;
-            if low == high {
+            // An error passes: it is asked again.
+            if let Ok((low, high)) = consumer.fetch_watermarks(topic, partition, WATERMARK_TIMEOUT)
+                && low == high
+            {
                 self.committed.insert(partition, high);
             }
         }

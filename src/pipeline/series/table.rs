@@ -423,7 +423,10 @@ mod tests {
         let mut state = SeriesState::new(1);
         state.gate = GateState::seen(1, EventTime(7));
         ask(&mut table, "a", Some(state.clone())).unwrap();
-        assert_eq!((table.take_dirty().count(), table.take_unstored().count()), (1, 1));
+        assert_eq!(
+            (table.take_dirty().count(), table.take_unstored().count()),
+            (1, 1)
+        );
         assert_eq!(table.evict(Duration::ZERO, 0), 1);
         let stored = |table: &SeriesTable| -> Vec<(String, Option<EventTime>)> {
             let of = |(name, stored): (&Arc<str>, &StoredSeries)| (name.to_string(), stored.newest);
