@@ -35,7 +35,7 @@ fn states() -> Vec<SeriesState> {
         ..Batch::default()
     };
     pipeline
-        .run_decoded(&[], batch, &mut table, &mut |_, _| None)
+        .run_decoded(&[], batch, &mut table, &mut |_, _| Ok(None))
         .expect("a scored batch");
     table.take_dirty().map(|slot| slot.state.clone()).collect()
 }

@@ -20,7 +20,7 @@ use self::supervisor::Lanes;
 use crate::config::settings::{Delivery, Settings, Stream};
 use crate::config::{Problems, reloadable};
 use crate::events::StateSetAside;
-use crate::events::published::{Outbox, Put};
+use crate::events::published::{Outbox, Published};
 use crate::model::registry::{Registry, RegistryError};
 use crate::retrain::error::RetrainError;
 use crate::retrain::learn::LearnError;
@@ -153,11 +153,10 @@ where
     };
     let (learners, mut others) = start_retraining(&settings, &registry, &store, &outbox, &halt)?;
     let (failed, mut failures) = mpsc::channel(1);
-    let lanes = Lanes::start(&settings, &learners, &store, &outbox, &halt, &failed);
+    let lanes = Lanes::start(&settings, &learners, &store, &sharing, &halt, &failed);
     let pupil = |(stream, (_, retrainer)): (&Stream, &Trainers)| Pupils {
         stream: Arc::new(stream.clone()),
         retrainer: retrainer.clone(),
-        lanes: lanes.controls(&stream.name),
     };
     others.push(sharing.start(
         settings.streams.iter().zip(&learners).map(pupil).collect(),
@@ -238,13 +237,15 @@ fn sharing(
     settings: &Settings,
     registry: &Arc<Registry>,
     store: &Arc<dyn Store>,
-    events: Receiver<Put>,
+    events: Receiver<Published>,
 ) -> Result<Sharing, ShareError> {
     let names = settings.streams.iter().map(|stream| stream.name.clone());
-    let mirror = Mirror::open(registry.clone(), store.clone(), names)?;
+    let names: Vec<String> = names.collect();
+    let mirror = Mirror::open(registry.clone(), store.clone(), names.clone())?;
     Sharing::new(
         &settings.kafka,
         &settings.share,
+        &names,
         mirror,
         store.clone(),
         events,

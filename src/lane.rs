@@ -6,9 +6,12 @@
 //! polling, so that it stays in its group.
 
 pub mod core;
+mod detector;
 pub mod error;
 mod expiry;
+mod notes;
 pub mod rebalance;
+pub mod sampler;
 mod silence;
 mod storing;
 
@@ -25,15 +28,12 @@ use rdkafka::message::{BorrowedMessage, Message as _};
 use self::core::Core;
 use self::error::LaneError;
 use self::rebalance::LaneContext;
-use self::silence::TopicWatch;
 use crate::config::settings::{Delivery, Kafka, Stream};
-use crate::events::published::Outbox;
 use crate::events::{InputPaused, LaneGoesBack};
 use crate::pipeline::{Pipeline, PipelineError};
-use crate::record::EventTime;
-use crate::record::feedback::Feedback;
 use crate::retrain::learner::{Learner, Phase};
 use crate::retrain::thread::Retrainer;
+use crate::share::feedback_log::FeedbackLog;
 use crate::sink::Sink;
 use crate::source::{Bounds, consumer_config, poll_batch};
 use crate::state::Store;
@@ -58,8 +58,6 @@ const WARN_EVERY: Duration = Duration::from_secs(10);
 pub enum Control {
     /// New settings of its stream; only those that need no restart are taken over.
     Reload(Arc<Stream>),
-    /// What an operator says of an alert.
-    Teach(Arc<Feedback>),
 }
 
 /// What a lane shows to health checks.
@@ -87,8 +85,8 @@ pub struct Lane {
     pub learner: Arc<Learner>,
     /// Takes normal traffic.
     pub retrainer: Retrainer,
-    /// Where alerts go that no record makes.
-    pub outbox: Outbox,
+    /// What operators said of the stream's alerts.
+    pub feedback: Arc<FeedbackLog>,
     /// What the health page reads.
     pub status: Arc<LaneStatus>,
     /// Longest payload of a dead letter: learned by one run, kept for the next.
@@ -122,8 +120,7 @@ impl Lane {
 
     fn core(&self, client_id: &str, stop: &Arc<AtomicBool>) -> Result<Core, LaneError> {
         let bundle = self.learner.live_bundle().map_err(PipelineError::from)?;
-        let mut pipeline = Pipeline::new(self.stream.clone(), bundle)?;
-        pipeline.collect(self.retrainer.admission().clone());
+        let pipeline = Pipeline::new(self.stream.clone(), bundle)?;
         let input = &self.stream.input;
         let id = match input.delivery {
             Delivery::ExactlyOnce => Some(format!(
@@ -141,20 +138,7 @@ impl Lane {
             id.as_deref(),
             self.dead_letter_max.clone(),
         )?;
-        let (stream, store, learner) = (
-            self.stream.clone(),
-            self.store.clone(),
-            self.learner.clone(),
-        );
-        let mut core = Core::new(
-            &self.kafka,
-            stream,
-            pipeline,
-            sink,
-            store,
-            learner,
-            stop.clone(),
-        );
+        let mut core = Core::new(self, pipeline, sink, stop.clone());
         core.go_on_warming_up()?;
         Ok(core)
     }
@@ -183,19 +167,11 @@ impl Lane {
     ) -> Result<(), LaneError> {
         let mut warned: Option<Instant> = None;
         let mut gone_back = 0;
-        let mut topic = TopicWatch::open(
-            &self.stream.silence,
-            &*self.store,
-            &self.stream.name,
-            self.number,
-            Instant::now(),
-        )?;
         self.status.running.store(true, Ordering::Release);
         while !stop.load(Ordering::Acquire) {
             for order in control.try_iter() {
                 match order {
                     Control::Reload(stream) => lock(core).pipeline_mut().reload(&stream),
-                    Control::Teach(feedback) => lock(core).teach(&feedback)?,
                 }
             }
             let phase = self.learner.phase();
@@ -212,14 +188,13 @@ impl Lane {
                 passes
             };
             let mut bounds = self.bounds(&phase, consumer.context().is_paused());
-            if let Some(due_in) = lock(core).alert_due_in() {
+            if let Some(due_in) = lock(core).urgent_in() {
                 bounds.wait = bounds.wait.min(due_in);
             }
             let mut batch = poll_batch(consumer, bounds, interrupted, passes)?;
             let revoked = consumer.context().take_revoked();
             batch.retain(|message| !revoked.contains(&message.partition()));
 
-            self.watch(&mut topic, &batch, consumer.context(), core)?;
             let mut core = lock(core);
             let done = match consumer.context().take_failure() {
                 Some(failure) => Err(failure),
@@ -228,7 +203,7 @@ impl Lane {
             match done {
                 Ok(true) => {
                     gone_back = 0;
-                    self.retrainer.offer(core.pipeline_mut().take_collected());
+                    self.retrainer.offer(core.take_runs());
                 }
                 Ok(false) => {}
                 Err(error) => {
@@ -246,39 +221,6 @@ impl Lane {
         Ok(())
     }
 
-    /// Looks whether the topic as a whole is silent.
-    fn watch(
-        &self,
-        topic: &mut TopicWatch,
-        batch: &[BorrowedMessage<'_>],
-        context: &LaneContext,
-        core: &Mutex<Core>,
-    ) -> Result<(), LaneError> {
-        let alert = match batch.last() {
-            Some(last) => {
-                let time = last
-                    .timestamp()
-                    .to_millis()
-                    .map_or_else(EventTime::now, EventTime::from_millis);
-                topic.saw((last.partition(), last.offset(), time), Instant::now())
-            }
-            None => {
-                let core = lock(core);
-                topic.saw_nothing(
-                    context.is_at_end(),
-                    core.owned(),
-                    core.pipeline().episodes(),
-                    Instant::now(),
-                )
-            }
-        };
-        if let Some(alert) = alert {
-            self.outbox.alert(&self.stream.output.alerts, alert);
-            topic.keep(&*self.store, &self.stream.name)?;
-        }
-        Ok(())
-    }
-
     /// One step: the batch through the pipeline, and a commit where it is time for one. Returns whether it committed.
     fn advance(
         &self,
@@ -287,6 +229,10 @@ impl Lane {
         batch: &[BorrowedMessage<'_>],
         slow: bool,
     ) -> Result<bool, LaneError> {
+        // Before the batch: feedback belongs to what was committed.
+        core.apply_feedback(&self.feedback)?;
+        core.watch_topic(batch, consumer.context().is_at_end())?;
+        core.follow_detector(self.retrainer.sight().as_ref(), consumer)?;
         if !batch.is_empty() {
             core.run(batch)?;
         }

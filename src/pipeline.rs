@@ -13,19 +13,20 @@ pub mod status;
 
 use std::sync::Arc;
 
-use self::admit::{Item, Place};
+pub use self::judge::Taught;
+pub use self::silence::SilenceClock;
+
+use self::admit::{Item, Place, Refusal};
 use self::reader::Reader;
-use self::series::{SeriesState, SeriesTable};
-use self::silence::{Here, Watch};
+use self::series::{Load, LoadError, SeriesTable};
+use self::silence::{Here, States, Watch};
 use crate::config::settings::Stream;
 use crate::events::BatchDone;
 use crate::model::bundle::Bundle;
 use crate::model::context::Clock;
-use crate::record::alert::{Alert, AlertEvent, AlertKind};
+use crate::record::alert::Alert;
 use crate::record::{Batch, EventTime, Message, Outcome, Rejected};
-use crate::retrain::buffer::Admission;
-use crate::retrain::collect::{Collector, Judged};
-use crate::retrain::set::{Run, TrainingRow};
+use crate::retrain::set::TrainingRow;
 use crate::score::{ScoreError, Scorer};
 use crate::threshold::ThresholdState;
 use crate::{episode, gate, resample, threshold};
@@ -36,6 +37,9 @@ pub enum PipelineError {
     /// The forward pass, or a bundle that cannot score.
     #[error("score: {0}")]
     Score(#[from] ScoreError),
+    /// A stored state could not be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
     /// The live bundle could not be read.
     #[error(transparent)]
     Registry(#[from] crate::model::registry::RegistryError),
@@ -69,9 +73,6 @@ pub enum PipelineError {
     },
 }
 
-/// Finds the stored state of a series that is not in memory, by partition and name.
-pub type Load<'l> = dyn FnMut(i32, &str) -> Option<SeriesState> + 'l;
-
 /// What one batch came to.
 #[derive(Default)]
 pub struct Done {
@@ -85,8 +86,31 @@ pub struct Done {
     pub heat_maps: Vec<(String, Vec<u8>)>,
     /// Records to learn from, each with the index of its message; only without a bundle.
     pub learned: Vec<(usize, TrainingRow)>,
+    /// What a sample of normal traffic is taken from; only after [`Pipeline::keep_samples`].
+    pub samples: Samples,
     /// For the metrics.
     pub counts: BatchDone,
+}
+
+/// Records that a bundle has judged, with their readings.
+#[derive(Default)]
+pub struct Samples {
+    /// In their order.
+    pub records: Vec<Sample>,
+    /// The readings of all of them, row-major.
+    pub values: Vec<f64>,
+}
+
+/// A record that a bundle has judged.
+pub struct Sample {
+    /// Index of its outcome.
+    pub outcome: usize,
+    /// Partition of its message.
+    pub partition: i32,
+    /// Offset of its message.
+    pub offset: i64,
+    /// Whether alerts of its series were muted at its time.
+    pub muted: bool,
 }
 
 /// The steps of one stream, ready to run.
@@ -101,9 +125,8 @@ pub struct Pipeline {
     episode: episode::Plan,
     /// `None` while the stream has no bundle.
     model: Option<Model>,
-    /// Where normal traffic is collected to train the next bundle from.
-    admission: Option<Arc<Admission>>,
-    collector: Option<Collector>,
+    /// Whether judged records are handed out with their readings.
+    keeps_samples: bool,
     /// Looks for series that fall silent; `None` where the stream does not want it.
     watch: Option<Watch>,
     /// Records that arrived before this are only learned from: they were there before the stream's first start.
@@ -130,7 +153,7 @@ impl Pipeline {
     /// # Errors
     /// A bundle that does not fit the stream or cannot score.
     pub fn new(stream: Arc<Stream>, bundle: Option<Bundle>) -> Result<Self, PipelineError> {
-        let watch = Watch::new(&stream.silence);
+        let watch = Watch::new(&stream);
         let mut pipeline = Self {
             reader: Reader::new(&stream),
             resample: resample::Plan::new(&stream.resample, &stream.record.fields),
@@ -139,8 +162,7 @@ impl Pipeline {
             episode: episode_plan(&stream),
             stream,
             model: None,
-            admission: None,
-            collector: None,
+            keeps_samples: false,
             watch,
             warm_until: None,
         };
@@ -170,34 +192,30 @@ impl Pipeline {
         &self.episode
     }
 
-    /// Collects normal traffic from now on, as far as the `admission` lets it in.
-    pub fn collect(&mut self, admission: Arc<Admission>) {
-        self.admission = Some(admission);
-        self.start_collecting();
+    /// The bundle that scores.
+    pub fn bundle(&self) -> Option<&Bundle> {
+        self.model.as_ref().map(|model| model.scorer.bundle())
     }
 
-    fn start_collecting(&mut self) {
-        let stream = &self.stream;
-        // Images are not kept: see `[defaults.retrain]`.
-        let admission = self.admission.clone().filter(|_| stream.image.is_none());
-        self.collector = admission
-            .zip(self.model.as_ref())
-            .map(|(admission, model)| {
-                let period = model.scorer.bundle().calibration.period_micros;
-                Collector::new(&stream.retrain, admission, stream.window, period)
-            });
+    /// Hands out judged records with their readings from now on. Images are not kept: see `[defaults.retrain]`.
+    pub fn keep_samples(&mut self) {
+        self.keeps_samples = self.stream.image.is_none();
     }
 
-    /// The normal traffic that was collected since the last call.
-    pub fn take_collected(&mut self) -> Vec<Run> {
-        self.collector.as_mut().map_or(Vec::new(), Collector::take)
+    /// The clock by which series of a partition are found silent, to be kept with their states.
+    pub fn silence_clock(&self, partition: i32) -> Option<&SilenceClock> {
+        self.watch.as_ref()?.clock(partition)
     }
 
-    /// A partition leaves: what was being collected of its series is dropped.
-    pub fn drop_partition(&mut self, partition: i32) {
-        if let Some(collector) = &mut self.collector {
-            collector.drop_partition(partition);
+    /// Goes on with a clock that was kept.
+    pub fn set_silence_clock(&mut self, partition: i32, clock: SilenceClock) {
+        if let Some(watch) = &mut self.watch {
+            watch.set_clock(partition, clock);
         }
+    }
+
+    /// A partition leaves.
+    pub fn drop_partition(&mut self, partition: i32) {
         if let Some(watch) = &mut self.watch {
             watch.drop_partition(partition);
         }
@@ -225,14 +243,14 @@ impl Pipeline {
             Some(&normals),
         );
         self.model = Some(model);
-        self.start_collecting();
         Ok(())
     }
 
     /// Runs a batch of messages.
     ///
     /// # Errors
-    /// [`PipelineError::Score`]; the states have then seen a part of the batch and must be dropped.
+    /// [`PipelineError::Score`] and [`PipelineError::Load`]; the states have then seen a part of the batch and must be
+    /// dropped.
     pub fn run(
         &mut self,
         messages: &[Message<'_>],
@@ -264,14 +282,13 @@ impl Pipeline {
         load: &mut Load<'_>,
     ) -> Result<Done, PipelineError> {
         let (mut done, mut next) = (Done::default(), 0);
-        table.begin_batch();
         // Readings are one part; images are decoded as many at a time as memory should hold.
         while next < messages.len() {
             let (batch, after) = self.reader.decode(messages, next);
             self.run_part(arrived, batch, table, load, &mut done)?;
             next = after;
         }
-        Ok(self.finish(done))
+        Ok(finish(done))
     }
 
     /// Runs a decoded batch; `messages` give the arrival times and may be empty, as for files.
@@ -286,9 +303,8 @@ impl Pipeline {
         load: &mut Load<'_>,
     ) -> Result<Done, PipelineError> {
         let mut done = Done::default();
-        table.begin_batch();
         self.run_part(messages, batch, table, load, &mut done)?;
-        Ok(self.finish(done))
+        Ok(finish(done))
     }
 
     /// Adds what a decoded batch comes to.
@@ -332,23 +348,20 @@ impl Pipeline {
                     done.counts.out_of_order += u64::from(admitted.out_of_order);
                     if let Some(watch) = &mut self.watch {
                         let bundle = self.model.as_ref().map_or("", |model| &model.id);
-                        let (partition, offset, time) =
-                            (record.partition, record.offset, record.time);
                         let here = Here {
                             record: index,
-                            partition,
-                            offset,
-                            time,
+                            partition: record.partition,
+                            offset: record.offset,
+                            time: record.time,
                             bundle,
                             warms_up,
                         };
-                        watch.saw(
-                            admitted.item.slot,
-                            admitted.before,
-                            here,
+                        let mut states = States {
                             table,
-                            &self.episode,
-                        );
+                            load,
+                            episodes: &self.episode,
+                        };
+                        watch.saw(admitted.item.slot, admitted.before, here, &mut states)?;
                     }
                     items.push(Item {
                         record: index,
@@ -356,10 +369,11 @@ impl Pipeline {
                         ..admitted.item
                     });
                 }
-                Err((reason, detail)) => {
+                Err(Refusal::Reject(reason, detail)) => {
                     done.rejected
                         .push(Rejected::new(record.message, reason, detail))
                 }
+                Err(Refusal::Load(error)) => return Err(error.into()),
             }
         }
         let found = match &self.model {
@@ -384,54 +398,33 @@ impl Pipeline {
                 _ => None,
             };
             self.judge(slot, record, values, &item, evidence, done);
-            if let (Some(collector), Some(model), Some(outcome)) =
-                (&mut self.collector, &self.model, done.outcomes.last())
+            if let Some(outcome) = done.outcomes.last()
+                && self.keeps_samples
+                && self.model.is_some()
                 && item.place != Place::Slot
             {
-                let muted = self.episode.is_muted(&outcome.series, outcome.time);
-                let (partition, offset) = (record.partition, record.offset);
-                collector.offer(
-                    &Judged {
-                        partition,
-                        offset,
-                        values,
-                        outcome,
-                        muted,
-                    },
-                    model.tag,
-                );
+                done.samples.values.extend_from_slice(values);
+                done.samples.records.push(Sample {
+                    outcome: done.outcomes.len() - 1,
+                    partition: record.partition,
+                    offset: record.offset,
+                    muted: self.episode.is_muted(&outcome.series, outcome.time),
+                });
             }
         }
         Ok(())
     }
+}
 
-    /// What all parts came to together.
-    fn finish(&self, mut done: Done) -> Done {
-        self.count(&done);
-        done.rejected.sort_by_key(|rejected| rejected.message);
-        done.counts.rejected = done
-            .rejected
-            .iter()
-            .map(|rejected| rejected.reason)
-            .collect();
-        done
-    }
-
-    /// Counts what a bundle on probation is held against.
-    fn count(&self, done: &Done) {
-        let Some(collector) = &self.collector else {
-            return;
-        };
-        let opened =
-            |alert: &&Alert| alert.event == AlertEvent::Open && alert.kind == AlertKind::Anomaly;
-        collector.admission().count(
-            done.alerts.iter().filter(opened).count() as u64,
-            done.counts.budgeted,
-        );
-        if let Some(newest) = done.outcomes.iter().map(|outcome| outcome.time).max() {
-            collector.admission().saw(newest);
-        }
-    }
+/// What all parts came to together.
+fn finish(mut done: Done) -> Done {
+    done.rejected.sort_by_key(|rejected| rejected.message);
+    done.counts.rejected = done
+        .rejected
+        .iter()
+        .map(|rejected| rejected.reason)
+        .collect();
+    done
 }
 
 /// The first 64 bits of a bundle's id: a whole id would take more room than the states of small steps.

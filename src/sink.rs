@@ -274,19 +274,15 @@ impl Sink {
         )
     }
 
-    /// Sends the state of a series to the changelog's partition of that number; `None` is a tombstone: the series is forgotten.
+    /// Sends an entry to the changelog's partition of that number: the state of a series under its name, or a note. `None` is
+    /// a tombstone: the series is forgotten.
     ///
     /// # Errors
     /// [`SinkError::Delivery`] where librdkafka does not take it.
-    pub fn state(
-        &self,
-        partition: i32,
-        series: &str,
-        state: Option<&[u8]>,
-    ) -> Result<(), SinkError> {
-        let record = BaseRecord::<str, [u8]>::to(&self.output.states)
+    pub fn state(&self, partition: i32, key: &[u8], state: Option<&[u8]>) -> Result<(), SinkError> {
+        let record = BaseRecord::<[u8], [u8]>::to(&self.output.states)
             .partition(partition)
-            .key(series);
+            .key(key);
         self.send(match state {
             Some(state) => record.payload(state),
             None => record,

@@ -11,6 +11,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use outlierd::config::settings::Stream;
+use outlierd::lane::sampler::Sampler;
 use outlierd::model::bundle::Bundle;
 use outlierd::model::registry::Registry;
 use outlierd::pipeline::Pipeline;
@@ -40,6 +41,17 @@ fn run(
     seconds: std::ops::Range<i64>,
     shift: f64,
 ) -> Vec<Alert> {
+    sampled(pipeline, table, None, seconds, shift)
+}
+
+/// The same, and a sampler takes what they come to.
+fn sampled(
+    pipeline: &mut Pipeline,
+    table: &mut SeriesTable,
+    mut sampler: Option<&mut Sampler>,
+    seconds: std::ops::Range<i64>,
+    shift: f64,
+) -> Vec<Alert> {
     let mut alerts = Vec::new();
     for second in seconds {
         let time = time(second);
@@ -63,12 +75,13 @@ fn run(
             values: values(0, second, shift),
             ..Batch::default()
         };
-        alerts.extend(
-            pipeline
-                .run_decoded(&[message], batch, table, &mut |_, _| None)
-                .unwrap()
-                .alerts,
-        );
+        let done = pipeline
+            .run_decoded(&[message], batch, table, &mut |_, _| Ok(None))
+            .unwrap();
+        if let Some(sampler) = &mut sampler {
+            sampler.take(pipeline, &done);
+        }
+        alerts.extend(done.alerts);
     }
     alerts
 }
@@ -77,19 +90,23 @@ fn run(
 fn what_happened_before_the_first_start_is_learned_from_and_not_published() {
     let warm = |until: Option<i64>| {
         let mut pipeline = Pipeline::new(stream(), Some(bundle())).unwrap();
-        pipeline.collect(Arc::new(Admission::open()));
+        let mut sampler = Sampler::new(&mut pipeline, stream(), Arc::new(Admission::open()));
         until
             .into_iter()
             .for_each(|second| pipeline.warm_up(EventTime(second * 1_000_000)));
         let mut table = SeriesTable::new(10);
-        let mut alerts = run(&mut pipeline, &mut table, 1_000..2_000, 0.0);
-        alerts.extend(run(&mut pipeline, &mut table, 2_000..2_060, 3.0));
-        alerts.extend(run(&mut pipeline, &mut table, 2_060..2_600, 0.0));
-        let collected = pipeline
-            .take_collected()
-            .iter()
-            .map(|run| run.times.len())
-            .sum::<usize>();
+        let (mut alerts, mut collected) = (Vec::new(), 0);
+        for (seconds, shift) in [
+            (1_000..2_000, 0.0),
+            (2_000..2_060, 3.0),
+            (2_060..2_600, 0.0),
+        ] {
+            let taken = Some(&mut sampler);
+            alerts.extend(sampled(&mut pipeline, &mut table, taken, seconds, shift));
+        }
+        for run in sampler.take_runs() {
+            collected += run.times.len();
+        }
         let later = run(&mut pipeline, &mut table, 2_600..2_660, 3.0);
         (alerts.len(), collected, later)
     };

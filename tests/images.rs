@@ -56,7 +56,7 @@ fn trained(stream: &Arc<Stream>) -> Bundle {
     let mut pipeline = Pipeline::new(stream.clone(), None).unwrap();
     let done = pipeline
         .run(&messages(&files), &mut SeriesTable::new(9), &mut |_, _| {
-            None
+            Ok(None)
         })
         .unwrap();
     assert_eq!(done.learned.len(), LEARNED);
@@ -67,7 +67,9 @@ fn trained(stream: &Arc<Stream>) -> Bundle {
 fn run(stream: &Arc<Stream>, bundle: Bundle, files: &[Vec<u8>]) -> Done {
     let mut pipeline = Pipeline::new(stream.clone(), Some(bundle)).unwrap();
     pipeline
-        .run(&messages(files), &mut SeriesTable::new(9), &mut |_, _| None)
+        .run(&messages(files), &mut SeriesTable::new(9), &mut |_, _| {
+            Ok(None)
+        })
         .unwrap()
 }
 

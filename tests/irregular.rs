@@ -12,6 +12,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use outlierd::config::settings::Stream;
+use outlierd::lane::sampler::Sampler;
 use outlierd::model::bundle::Bundle;
 use outlierd::pipeline::series::SeriesTable;
 use outlierd::pipeline::{Done, Pipeline};
@@ -58,7 +59,7 @@ fn batch(records: &[(f64, [f64; 2])]) -> Batch<'static> {
 
 fn run(pipeline: &mut Pipeline, table: &mut SeriesTable, records: &[(f64, [f64; 2])]) -> Done {
     pipeline
-        .run_decoded(&[], batch(records), table, &mut |_, _| None)
+        .run_decoded(&[], batch(records), table, &mut |_, _| Ok(None))
         .unwrap()
 }
 
@@ -105,9 +106,11 @@ fn records_of_any_rate_become_rows_of_one_period_and_are_judged_by_them() {
         values[1] = 2.0 * (*second / 60.0).sin() + 3.0;
     }
     let mut pipeline = Pipeline::new(stream.clone(), Some(bundle)).unwrap();
-    pipeline.collect(Arc::new(Admission::open()));
+    let admission = Arc::new(Admission::open());
+    let mut sampler = Sampler::new(&mut pipeline, stream.clone(), admission);
     let done = run(&mut pipeline, &mut SeriesTable::new(10), &records[from..]);
-    let kept = pipeline.take_collected();
+    sampler.take(&pipeline, &done);
+    let kept = sampler.take_runs();
     assert!(
         kept.iter().map(|run| run.times.len()).sum::<usize>() > 100,
         "normal rows are kept to learn from"

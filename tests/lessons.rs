@@ -81,7 +81,7 @@ impl Machine {
             batch.values.extend(values(0, second, shift));
             let done = self
                 .pipeline
-                .run_decoded(&[], batch, &mut self.table, &mut |_, _| None)
+                .run_decoded(&[], batch, &mut self.table, &mut |_, _| Ok(None))
                 .unwrap();
             alerts.extend(done.alerts);
             outcomes.extend(done.outcomes);
@@ -94,7 +94,8 @@ impl Machine {
     fn teach(&mut self, feedback: &Feedback) {
         let slot = self
             .table
-            .slot(0, SERIES, || None, || unreachable!("the series is held"))
+            .known_slot(0, SERIES, &mut |_, _| Ok(None))
+            .unwrap()
             .unwrap();
         self.pipeline
             .teach(&mut self.table.get_mut(slot).unwrap().state, feedback);

@@ -1,4 +1,5 @@
-//! Straight through, or stopped and resumed at every k-th record, in batches of any size: the same outcomes and alerts.
+//! Straight through, or stopped and resumed at every k-th record, in batches of any size, with series leaving memory in
+//! between: the same outcomes and alerts, those of silence included.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,15 +9,16 @@
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use outlierd::config::settings::Stream;
 use outlierd::config::{Sources, load};
 use outlierd::model::bundle::Bundle;
-use outlierd::pipeline::Pipeline;
-use outlierd::pipeline::series::SeriesTable;
-use outlierd::record::alert::Alert;
+use outlierd::pipeline::series::{SeriesState, SeriesTable, StoredSeries};
+use outlierd::pipeline::{Done, Pipeline};
+use outlierd::record::alert::{Alert, AlertKind};
 use outlierd::record::{EventTime, Message, Outcome};
 use outlierd::retrain::learn::learn;
 use outlierd::retrain::set::{TrainingRow, TrainingSet};
@@ -25,7 +27,17 @@ use proptest::prelude::*;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-const SERIES: [&str; 3] = ["a", "b", "c"];
+/// Series of three gateways, and the partition of each.
+const SERIES: [(&str, i32); 8] = [
+    ("g/a", 0),
+    ("g/b", 0),
+    ("h/c", 0),
+    ("h/d", 0),
+    ("g/e", 1),
+    ("h/f", 1),
+    ("h/g", 1),
+    ("i/h", 2),
+];
 
 /// Four readings of one load, and their own noise.
 fn reading(rng: &mut ChaCha8Rng, step: usize) -> [f64; 4] {
@@ -42,6 +54,8 @@ fn stream(kind: &str, window: usize, latent: usize, more: &[&str]) -> Stream {
         "streams.s.record.time=\"field:time\"".to_owned(),
         format!("streams.s.model.kind={kind}"),
         "streams.s.episode.update_every=\"20s\"".to_owned(),
+        "streams.s.silence.at_least=\"15s\"".to_owned(),
+        "streams.s.silence.gateway=\"/\"".to_owned(),
         format!("streams.s.window={window}"),
         format!("streams.s.model.latent={latent}"),
     ];
@@ -62,7 +76,7 @@ static TRAINED: LazyLock<Vec<(Arc<Stream>, PathBuf, tempfile::TempDir)>> = LazyL
         let stream = stream(kind, window, latent, more);
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let row = |step: usize| TrainingRow {
-            series: SERIES[0].into(),
+            series: SERIES[0].0.into(),
             time: EventTime(step as i64 * 1_000_000),
             values: reading(&mut rng, step).to_vec(),
             image: None,
@@ -97,13 +111,38 @@ static TRAINED: LazyLock<Vec<(Arc<Stream>, PathBuf, tempfile::TempDir)>> = LazyL
     ]
 });
 
-/// Keys and payloads: faults of the machine, stuck and missing sensors, spikes, late and broken records.
-fn payloads(seed: u64) -> Vec<(&'static str, String)> {
+/// A record: partition, key and payload.
+type Sent = (i32, &'static str, String);
+
+/// Steps that are sent.
+const STEPS: std::ops::Range<usize> = 400..600;
+
+/// When each series is silent: the first one always at some time, the others now and then, whole gateways too.
+fn silences(rng: &mut ChaCha8Rng) -> Vec<std::ops::Range<usize>> {
+    let gateway = rng.random_bool(0.3).then(|| rng.random_range(450..500));
+    SERIES
+        .iter()
+        .enumerate()
+        .map(|(index, (series, _))| {
+            let begin = rng.random_range(450..530);
+            match gateway {
+                _ if index == 0 => begin..begin + 60,
+                Some(begin) if series.starts_with('h') => begin..begin + 50,
+                _ if rng.random_bool(0.3) => begin..begin + rng.random_range(5..70),
+                _ => 0..0,
+            }
+        })
+        .collect()
+}
+
+/// Faults of the machine, stuck and missing sensors, spikes, late and broken records, and series that fall silent.
+fn payloads(seed: u64) -> Vec<Sent> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut shift = [0usize; 3];
+    let silences = silences(&mut rng);
+    let mut shift = [0usize; SERIES.len()];
     let mut payloads = Vec::new();
-    for step in 400..700 {
-        for (index, series) in SERIES.into_iter().enumerate() {
+    for step in STEPS {
+        for (index, (series, partition)) in SERIES.into_iter().enumerate() {
             let mut values = reading(&mut rng, step).map(Some);
             shift[index] = if rng.random_bool(0.01) {
                 40
@@ -111,7 +150,7 @@ fn payloads(seed: u64) -> Vec<(&'static str, String)> {
                 shift[index].saturating_sub(1)
             };
             if shift[index] > 0 {
-                values[index] = values[index].map(|v| 1.4 * v);
+                values[index % 4] = values[index % 4].map(|v| 1.4 * v);
             }
             match rng.random_range(0..200) {
                 0 => values[3] = None,
@@ -123,74 +162,148 @@ fn payloads(seed: u64) -> Vec<(&'static str, String)> {
             } else {
                 step
             };
+            if silences[index].contains(&step) {
+                continue;
+            }
             let [w, x, y, z] = values;
             let text =
                 serde_json::json!({ "time": 1_767_225_600 + time, "w": w, "x": x, "y": y, "z": z })
                     .to_string();
-            payloads.push((
-                series,
-                if rng.random_bool(0.005) {
-                    text[1..].to_owned()
-                } else {
-                    text
-                },
-            ));
+            let broken = rng.random_bool(0.005);
+            let text = if broken { text[1..].to_owned() } else { text };
+            payloads.push((partition, series, text));
         }
     }
     payloads
 }
 
-/// What became of the payloads, in batches of `batch`, with everything forgotten but the encoded states after every
-/// `resume`-th.
+/// What a lane does around the pipeline: it keeps states and clocks, and lets series leave memory.
+struct Lane {
+    stream: Arc<Stream>,
+    bundle: PathBuf,
+    pipeline: Pipeline,
+    table: SeriesTable,
+    /// States, encoded.
+    stored: HashMap<(i32, String), Vec<u8>>,
+    /// Clocks of silence, encoded.
+    clocks: HashMap<i32, Vec<u8>>,
+    batches: u64,
+}
+
+impl Lane {
+    fn new(stream: &Arc<Stream>, bundle: &Path) -> Self {
+        let mut lane = Self {
+            stream: stream.clone(),
+            bundle: bundle.to_owned(),
+            pipeline: Pipeline::new(stream.clone(), None).unwrap(),
+            table: SeriesTable::new(10),
+            stored: HashMap::new(),
+            clocks: HashMap::new(),
+            batches: 0,
+        };
+        lane.start();
+        lane
+    }
+
+    /// Starts from what is kept, and nothing else.
+    fn start(&mut self) {
+        let bundle = Bundle::load(&self.bundle).unwrap();
+        self.pipeline = Pipeline::new(self.stream.clone(), Some(bundle)).unwrap();
+        self.table = SeriesTable::new(10);
+        self.table.keep_stored();
+        let mut known: HashMap<i32, usize> = HashMap::new();
+        for ((partition, series), bytes) in &self.stored {
+            let state: SeriesState = codec::decode(bytes).unwrap();
+            self.table
+                .set_stored(*partition, series, StoredSeries::from(&state));
+            *known.entry(*partition).or_default() += 1;
+        }
+        for (partition, known) in known {
+            self.table.set_known(partition, known);
+        }
+        for (&partition, bytes) in &self.clocks {
+            self.pipeline
+                .set_silence_clock(partition, codec::decode(bytes).unwrap());
+        }
+    }
+
+    fn commit(&mut self) {
+        for slot in self.table.take_dirty() {
+            let key = (slot.partition, slot.series.to_string());
+            self.stored.insert(key, codec::encode(&slot.state).unwrap());
+        }
+        drop(self.table.take_unstored());
+        for (_, partition) in SERIES {
+            if let Some(clock) = self.pipeline.silence_clock(partition) {
+                self.clocks.insert(partition, codec::encode(clock).unwrap());
+            }
+        }
+    }
+
+    fn run(&mut self, messages: &[Message<'_>]) -> Done {
+        self.batches += 1;
+        self.table.set_now(Duration::from_secs(self.batches));
+        let stored = &self.stored;
+        let mut load = |partition, series: &str| {
+            let bytes = stored.get(&(partition, series.to_owned()));
+            Ok(bytes.map(|bytes| codec::decode(bytes).unwrap()))
+        };
+        self.pipeline
+            .run(messages, &mut self.table, &mut load)
+            .unwrap()
+    }
+}
+
+/// How a run is broken up.
+#[derive(Clone, Copy, Debug)]
+struct Broken {
+    /// Records of a batch.
+    batch: usize,
+    /// After every how many records all is forgotten but what is kept.
+    resume: usize,
+    /// How many series stay in memory after each batch.
+    in_memory: usize,
+}
+
+fn message<'s>((offset, (partition, key, payload)): &(i64, &'s Sent)) -> Message<'s> {
+    Message {
+        partition: *partition,
+        offset: *offset,
+        key: Some(key.as_bytes()),
+        payload: Some(payload.as_bytes()),
+        timestamp: None,
+        headers: None,
+    }
+}
+
+/// What became of the payloads, in one batch, or broken up.
 fn run(
     stream: &Arc<Stream>,
-    bundle: &std::path::Path,
-    payloads: &[(&str, String)],
-    batch: usize,
-    resume: Option<usize>,
+    bundle: &Path,
+    payloads: &[Sent],
+    broken: Option<Broken>,
 ) -> (Vec<Outcome>, Vec<Alert>) {
-    let fresh = || Pipeline::new(stream.clone(), Some(Bundle::load(bundle).unwrap())).unwrap();
-    let (mut pipeline, mut table) = (fresh(), SeriesTable::new(10));
-    let mut stored: HashMap<String, Vec<u8>> = HashMap::new();
+    let mut lane = Lane::new(stream, bundle);
     let (mut outcomes, mut alerts) = (Vec::new(), Vec::new());
-    let all: Vec<(i64, &(&str, String))> = payloads
-        .iter()
-        .enumerate()
-        .map(|(i, p)| (i as i64, p))
-        .collect();
-    for part in all.chunks(resume.unwrap_or(all.len())) {
+    let all: Vec<(i64, &Sent)> = (0..).zip(payloads).collect();
+    let (resume, batch) = broken.map_or((all.len(), all.len()), |b| (b.resume, b.batch));
+    for part in all.chunks(resume) {
         for chunk in part.chunks(batch) {
-            let messages: Vec<Message<'_>> = chunk
-                .iter()
-                .map(|&(offset, (key, payload))| Message {
-                    partition: 0,
-                    offset,
-                    key: Some(key.as_bytes()),
-                    payload: Some(payload.as_bytes()),
-                    timestamp: None,
-                    headers: None,
-                })
-                .collect();
-            let mut load = |_, series: &str| {
-                stored
-                    .get(series)
-                    .map(|bytes| codec::decode(bytes).unwrap())
-            };
-            let done = pipeline.run(&messages, &mut table, &mut load).unwrap();
+            let messages: Vec<Message<'_>> = chunk.iter().map(message).collect();
+            let done = lane.run(&messages);
             // The index of the message is that inside its batch.
             outcomes.extend(done.outcomes.into_iter().map(|outcome| Outcome {
                 message: 0,
                 ..outcome
             }));
             alerts.extend(done.alerts);
+            if let Some(broken) = broken {
+                lane.commit();
+                lane.table.evict(Duration::from_secs(3), broken.in_memory);
+            }
         }
-        if resume.is_some() {
-            stored.extend(
-                table
-                    .take_dirty()
-                    .map(|slot| (slot.series.to_string(), codec::encode(&slot.state).unwrap())),
-            );
-            (pipeline, table) = (fresh(), SeriesTable::new(10));
+        if broken.is_some() {
+            lane.start();
         }
     }
     (outcomes, alerts)
@@ -199,12 +312,17 @@ fn run(
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(45))]
     #[test]
-    fn stopped_and_resumed_is_straight_through(seed: u64, batch in 1..80usize, every in 1..200usize, which in 0..9usize) {
+    fn stopped_and_resumed_is_straight_through(
+        seed: u64, batch in 1..80usize, resume in 1..300usize, in_memory in 0..9usize, which in 0..9usize,
+    ) {
         let (stream, bundle, _) = &TRAINED[which];
         let payloads = payloads(seed);
-        let straight = run(stream, bundle, &payloads, payloads.len(), None);
-        prop_assert!(!straight.1.is_empty(), "the payloads hold faults, so there must be alerts");
-        let resumed = run(stream, bundle, &payloads, batch, Some(every));
+        let straight = run(stream, bundle, &payloads, None);
+        let of = |kind: AlertKind| straight.1.iter().filter(|alert| alert.kind == kind).count();
+        prop_assert!(of(AlertKind::Anomaly) + of(AlertKind::SensorFault) > 0, "the payloads hold faults");
+        prop_assert!(of(AlertKind::Silence) > 0, "and a series that falls silent");
+        let broken = Broken { batch, resume, in_memory };
+        let resumed = run(stream, bundle, &payloads, Some(broken));
         prop_assert_eq!(straight.0.len(), resumed.0.len());
         for (a, b) in straight.0.iter().zip(&resumed.0) {
             prop_assert_eq!(a, b);

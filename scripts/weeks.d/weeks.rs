@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use outlierd::config::settings::Stream;
 use outlierd::config::{Sources, load};
+use outlierd::lane::sampler::Sampler;
 use outlierd::model::registry::Registry;
 use outlierd::pipeline::Pipeline;
 use outlierd::pipeline::series::SeriesTable;
@@ -111,6 +112,7 @@ struct Plant {
     fleet: Fleet,
     plan: FleetPlan,
     pipeline: Pipeline,
+    sampler: Sampler,
     table: SeriesTable,
     engine: Engine,
     registry: Arc<Registry>,
@@ -141,7 +143,8 @@ impl Plant {
             Arc::new(MemoryStore::default()),
         )?;
         let mut pipeline = Pipeline::new(stream.clone(), None)?;
-        pipeline.collect(engine.admission().clone());
+        let admission = engine.admission().clone();
+        let sampler = Sampler::new(&mut pipeline, stream.clone(), admission);
         let (table, fleet) = (SeriesTable::new(PUMPS), Fleet::new(plan.clone(), &all));
         let (opened, trainings) = Default::default();
         Ok(Self {
@@ -149,6 +152,7 @@ impl Plant {
             fleet,
             plan,
             pipeline,
+            sampler,
             table,
             engine,
             registry,
@@ -176,7 +180,7 @@ impl Plant {
                 }
                 continue;
             }
-            self.engine.take(self.pipeline.take_collected())?;
+            self.engine.take(self.sampler.take_runs())?;
             let now = self.plan.time_of(from + STEPS - 1);
             if self.retrains {
                 let back = self.engine.probe(now)?;
@@ -242,7 +246,8 @@ impl Plant {
         }
         let done = self
             .pipeline
-            .run_decoded(&[], batch, &mut self.table, &mut |_, _| None)?;
+            .run_decoded(&[], batch, &mut self.table, &mut |_, _| Ok(None))?;
+        self.sampler.take(&self.pipeline, &done);
         for alert in &done.alerts {
             if alert.event == AlertEvent::Open && alert.kind == AlertKind::Anomaly {
                 let at = alert.position.offset as u64;

@@ -10,10 +10,10 @@ use tokio::sync::mpsc;
 
 use crate::config::settings::Settings;
 use crate::events::LaneGoesBack;
-use crate::events::published::Outbox;
 use crate::lane::{Control, Lane, LaneStatus};
 use crate::retrain::learner::Learner;
 use crate::retrain::thread::Retrainer;
+use crate::share::thread::Sharing;
 use crate::sink::DEAD_LETTER_MAX;
 use crate::state::Store;
 
@@ -41,7 +41,7 @@ impl Lanes {
         settings: &Settings,
         learners: &[(Arc<Learner>, Retrainer)],
         store: &Arc<dyn Store>,
-        outbox: &Outbox,
+        sharing: &Sharing,
         halt: &Arc<AtomicBool>,
         failed: &mpsc::Sender<String>,
     ) -> Self {
@@ -57,7 +57,7 @@ impl Lanes {
                     store: store.clone(),
                     learner: learner.clone(),
                     retrainer: retrainer.clone(),
-                    outbox: outbox.clone(),
+                    feedback: sharing.feedback_log(&stream.name),
                     status: status.clone(),
                     dead_letter_max: Arc::new(DEAD_LETTER_MAX.into()),
                 };
@@ -102,15 +102,6 @@ impl Lanes {
             .iter()
             .filter(|lane| lane.stream == stream)
             .map(|lane| lane.status.clone())
-            .collect()
-    }
-
-    /// What the lanes of a stream take orders by.
-    pub(super) fn controls(&self, stream: &str) -> Vec<SyncSender<Control>> {
-        self.lanes
-            .iter()
-            .filter(|lane| lane.stream == stream)
-            .map(|lane| lane.control.clone())
             .collect()
     }
 

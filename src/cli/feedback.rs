@@ -1,15 +1,17 @@
 //! `outlierd feedback`: tells all machines what an operator says of an alert.
 
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 use rdkafka::TopicPartitionList;
+use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::message::Message as _;
-use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
+use rdkafka::message::{DeliveryResult, Message as _};
+use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 
 use super::config_args::ConfigArgs;
 use crate::config::settings::{Kafka, Settings, Stream};
@@ -244,16 +246,42 @@ fn alerts(kafka: &Kafka, topic: &str, id: &str) -> anyhow::Result<Vec<Alert>> {
     Ok(found)
 }
 
+/// Keeps why a message was not delivered: a flush counts it as done all the same.
+#[derive(Default)]
+struct Delivery {
+    failed: Mutex<Option<KafkaError>>,
+}
+
+impl ClientContext for Delivery {}
+
+impl ProducerContext for Delivery {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, _)) = result {
+            *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
+        }
+    }
+}
+
 fn send(kafka: &Kafka, topic: &str, control: &Control) -> anyhow::Result<()> {
-    let producer: ThreadedProducer<DefaultProducerContext> =
-        producer_config(kafka, "outlierd-feedback")
-            .create()
-            .context("the producer's properties are refused")?;
+    let producer: ThreadedProducer<Delivery> = producer_config(kafka, "outlierd-feedback")
+        .create_with_context(Delivery::default())
+        .context("the producer's properties are refused")?;
     let (key, value) = (control.key(), serde_json::to_vec(control)?);
     let failed = || format!("topic {topic} does not take it");
     producer
         .send(BaseRecord::to(topic).key(&key).payload(&value))
         .map_err(|(error, _)| error)
         .with_context(failed)?;
-    producer.flush(TIMEOUT).with_context(failed)
+    producer.flush(TIMEOUT).with_context(failed)?;
+    let outcome = &producer.context().failed;
+    match outcome
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take()
+    {
+        Some(error) => Err(error).with_context(failed),
+        None => Ok(()),
+    }
 }

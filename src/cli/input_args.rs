@@ -148,7 +148,7 @@ impl Records {
         pipeline: &mut Pipeline,
         table: &mut SeriesTable,
     ) -> anyhow::Result<Option<Chunk>> {
-        let mut load = |_: i32, _: &str| None;
+        let mut load = |_: i32, _: &str| Ok(None);
         let done: Result<Done, PipelineError>;
         let read: usize;
         match self {

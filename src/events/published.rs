@@ -5,10 +5,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::AlertPublished;
 use crate::promotion::Verdict;
 use crate::record::EventTime;
-use crate::record::alert::Alert;
 use crate::record::feedback::Feedback;
 
 /// Events that may wait for the brokers; more are only logged.
@@ -98,22 +96,13 @@ impl Event {
     }
 }
 
-/// What is put to be published.
-#[derive(Clone, PartialEq, Debug)]
-pub enum Put {
-    /// An event.
-    Event(Box<Published>),
-    /// An alert that no record makes, and the topic of its stream's alerts.
-    Alert(String, Box<Alert>),
-}
-
 /// Where events are put to be published. Never waits; the default one leads nowhere.
 #[derive(Clone, Debug, Default)]
-pub struct Outbox(Option<SyncSender<Put>>);
+pub struct Outbox(Option<SyncSender<Published>>);
 
 impl Outbox {
     /// An outbox and its other end.
-    pub fn new() -> (Self, Receiver<Put>) {
+    pub fn new() -> (Self, Receiver<Published>) {
         let (put, taken) = sync_channel(WAITING_MAX);
         (Self(Some(put)), taken)
     }
@@ -125,18 +114,8 @@ impl Outbox {
             at: EventTime::now().to_string(),
             event,
         };
-        self.send(Put::Event(Box::new(event)));
-    }
-
-    /// Puts an alert there that no record makes: that none comes, or that none would be seen.
-    pub fn alert(&self, topic: &str, alert: Alert) {
-        AlertPublished(&alert).emit();
-        self.send(Put::Alert(topic.to_owned(), Box::new(alert)));
-    }
-
-    fn send(&self, put: Put) {
         let Some(outbox) = &self.0 else { return };
-        if outbox.try_send(put).is_err() {
+        if outbox.try_send(event).is_err() {
             tracing::warn!("an event is not published: too many wait for the brokers");
         }
     }

@@ -3,45 +3,46 @@
 //! It sits behind a mutex only because librdkafka calls back on a rebalance, from inside the lane's own poll: the lane
 //! never holds it while polling, so that it is never waited for.
 
-mod teach;
+mod between;
+mod commit;
 mod warm_up;
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rdkafka::TopicPartitionList;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::message::{BorrowedMessage, Message as _};
-use rdkafka::topic_partition_list::Offset;
 
+use self::between::FeedbackSeen;
+use super::Lane;
 use super::error::LaneError;
 use super::expiry::Expiry;
-use super::rebalance::LaneContext;
+use super::notes::PartitionNotes;
+use super::rebalance::GroupOffset;
+use super::sampler::Sampler;
+use super::silence::TopicWatch;
 use super::storing::Unstored;
-use crate::config::settings::{Delivery, Kafka, Stream};
-use crate::events::{AlertPublished, Committed, SeriesExpired, StateUnreadable, StatesRestored};
+use crate::config::settings::{Delivery, Stream};
+use crate::events::{StateUnreadable, StatesRestored};
 use crate::pipeline::Pipeline;
-use crate::pipeline::series::{SeriesState, SeriesTable};
-use crate::record::{EventTime, Outcome};
+use crate::pipeline::series::{LoadError, SeriesState, SeriesTable, StoredSeries};
+use crate::record::Outcome;
+use crate::record::alert::Alert;
 use crate::retrain::learner::Learner;
+use crate::retrain::set::Run;
 use crate::sink::Sink;
 use crate::source::view;
 use crate::state::changelog::Changelog;
 use crate::state::codec::{self, CodecError};
 use crate::state::{Learned, Store};
 
-/// How long the results of one commit may take to be acknowledged.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Changed states that one commit may hold: all of them are in the producer's memory at once.
-const CHANGED_MAX: usize = 20_000;
-
-/// How long after a transaction the next one begins at the earliest. The coordinator refuses it until all partitions of the
-/// last one are marked as committed, and librdkafka asks again only after 20 ms: an alert that waits is sooner out so.
-const TRANSACTION_PAUSE: Duration = Duration::from_millis(10);
+/// The key of the note with the clock by which the series of a partition are found silent.
+const CLOCK: &str = "silence-clock";
+/// Stored series that are read at a time.
+const PAGE: usize = 500;
 
 /// See the module.
 pub struct Core {
@@ -53,8 +54,20 @@ pub struct Core {
     learner: Arc<Learner>,
     /// Partitions that this lane owns. Entries leave when they are revoked.
     owned: HashSet<i32>,
+    /// Where the last commit of an owned partition ends, as far as that is known. Entries leave when they are revoked.
+    committed: HashMap<i32, i64>,
     /// Owned partitions with records since the last commit: from the first of them to where to go on. Emptied by a commit.
     progress: HashMap<i32, Range<i64>>,
+    /// What is kept of partitions beside the states of series.
+    notes: PartitionNotes,
+    /// Whether all that is read is silent.
+    topic: TopicWatch,
+    /// Which feedback was looked at.
+    feedback: FeedbackSeen,
+    /// What the retraining takes of the output.
+    sampler: Sampler,
+    /// Alerts sent since the last commit. Emptied by a commit.
+    sent: Vec<Alert>,
     /// Learned records since the last commit.
     learned: Vec<Learned>,
     /// Committed, and not in the store yet.
@@ -62,8 +75,10 @@ pub struct Core {
     last_commit: Instant,
     /// When the last transaction ended.
     transaction_ended: Option<Instant>,
-    /// Whether an alert was sent since the last commit.
-    alert_waits: bool,
+    /// Whether there is something to commit that should not wait: an alert, or feedback that was applied.
+    urgent: bool,
+    /// When the lane began: what the table's time counts from.
+    began: Instant,
     expiry: Expiry,
     /// Where the states of partitions that come from elsewhere are; only with exactly-once delivery.
     changelog: Option<Changelog>,
@@ -73,33 +88,39 @@ pub struct Core {
 
 impl Core {
     /// A core that owns nothing yet.
-    pub fn new(
-        kafka: &Kafka,
-        stream: Arc<Stream>,
-        pipeline: Pipeline,
-        sink: Sink,
-        store: Arc<dyn Store>,
-        learner: Arc<Learner>,
-        stop: Arc<AtomicBool>,
-    ) -> Self {
+    pub fn new(lane: &Lane, mut pipeline: Pipeline, sink: Sink, stop: Arc<AtomicBool>) -> Self {
+        let stream = lane.stream.clone();
         let exactly_once = stream.input.delivery == Delivery::ExactlyOnce;
+        let admission = lane.retrainer.admission().clone();
+        let mut table = SeriesTable::new(stream.record.max_series);
+        let looks_for_silence = stream.silence.after > 0.0;
+        if looks_for_silence {
+            table.keep_stored();
+        }
         Self {
             changelog: exactly_once
-                .then(|| Changelog::new(kafka, &stream.name, &stream.output.states)),
-            table: SeriesTable::new(stream.record.max_series),
-            expiry: Expiry::new(&stream.keep, &stream.silence),
+                .then(|| Changelog::new(&lane.kafka, &stream.name, &stream.output.states)),
+            table,
+            expiry: Expiry::new(&stream.keep),
+            topic: TopicWatch::new(&stream.silence, Instant::now()),
+            sampler: Sampler::new(&mut pipeline, stream.clone(), admission),
             stream,
             pipeline,
             sink,
-            store,
-            learner,
+            store: lane.store.clone(),
+            learner: lane.learner.clone(),
             owned: HashSet::new(),
+            committed: HashMap::new(),
             progress: HashMap::new(),
+            notes: PartitionNotes::default(),
+            feedback: FeedbackSeen::default(),
+            sent: Vec::new(),
             learned: Vec::new(),
             unstored: Unstored::default(),
             last_commit: Instant::now(),
             transaction_ended: None,
-            alert_waits: false,
+            urgent: false,
+            began: Instant::now(),
             stop,
         }
     }
@@ -124,6 +145,17 @@ impl Core {
         self.owned.len()
     }
 
+    /// The normal traffic that was collected since the last call.
+    pub fn take_runs(&mut self) -> Vec<Run> {
+        self.sampler.take_runs()
+    }
+
+    /// The offset of the next record of an owned partition, as far as it is known.
+    fn next_offset(&self, partition: i32) -> Option<i64> {
+        let progress = self.progress.get(&partition).map(|range| range.end);
+        progress.or_else(|| self.committed.get(&partition).copied())
+    }
+
     /// Whether the partition is owned whose owner trains the stream.
     pub fn leads(&self) -> bool {
         self.owned.contains(&0)
@@ -142,26 +174,28 @@ impl Core {
         })
     }
 
-    /// Fetches what is missing of the states of partitions, which have come to the `group`'s offsets elsewhere.
+    /// Whether the store is behind what was committed of a partition elsewhere, or before a crash.
+    pub(super) fn is_behind(&self, group: &GroupOffset) -> bool {
+        let stream = &self.stream.name;
+        // What cannot be read is read again.
+        let stored = self.store.changelog(stream, group.partition).ok().flatten();
+        let is_behind = self.position(group.partition) < group.offset;
+        group.offset.is_some() && (is_behind || stored < group.changelog)
+    }
+
+    /// Fetches what is missing of the states of partitions that were committed elsewhere, or before a crash.
     ///
     /// # Errors
     /// [`LaneError::Changelog`]: without the states the partitions must not be read.
-    pub(super) fn restore(&self, group: &[(i32, Option<i64>)]) -> Result<(), LaneError> {
-        let Some(changelog) = &self.changelog else {
+    pub(super) fn restore(&self, partitions: &[i32]) -> Result<(), LaneError> {
+        let Some(changelog) = self.changelog.as_ref().filter(|_| !partitions.is_empty()) else {
             return Ok(());
         };
-        let behind = |(partition, offset): &(i32, Option<i64>)| {
-            (offset.is_some() && self.position(*partition) < *offset).then_some(*partition)
-        };
-        let behind: Vec<i32> = group.iter().filter_map(behind).collect();
-        if behind.is_empty() {
-            return Ok(());
-        }
         let started = Instant::now();
-        let states = changelog.restore(&*self.store, &behind, &self.stop)?;
+        let states = changelog.restore(&*self.store, partitions, &self.stop)?;
         StatesRestored {
             stream: &self.stream.name,
-            partitions: &behind,
+            partitions,
             states,
             took: started.elapsed(),
         }
@@ -176,9 +210,9 @@ impl Core {
         }
     }
 
-    /// Goes back to the last commit without leaving the group: the transaction is taken back, and the partitions with
-    /// records since then, those of a `batch` that did not run included, get their states as they were committed. Returns
-    /// where each of them has to be read again.
+    /// Goes back to the last commit without leaving the group: the transaction is taken back, and the partitions of which
+    /// anything has changed since then, those of a `batch` that did not run included, get their states as they were
+    /// committed. Returns where each of them has to be read again.
     ///
     /// # Errors
     /// Any [`LaneError`]: the lane has to start anew.
@@ -187,36 +221,83 @@ impl Core {
         batch: &[BorrowedMessage<'_>],
     ) -> Result<TopicPartitionList, LaneError> {
         self.sink.abort()?;
+        self.sent.clear();
         self.taken(batch);
-        let offsets = self.offsets(|range| range.start)?;
-        let (partitions, committed): (Vec<i32>, Vec<_>) = self
-            .progress
-            .iter()
-            .map(|(&partition, range)| (partition, (partition, Some(range.start))))
-            .unzip();
+        let mut committed = self.changed_positions();
+        for (&partition, range) in &self.progress {
+            committed.insert(partition, range.start);
+        }
+        let offsets = self.offsets(&committed, &[])?;
+        let partitions: Vec<i32> = committed.keys().copied().collect();
         self.revoked(&partitions);
-        self.restore(&committed)?;
-        self.assigned(&partitions)?;
-        self.alert_waits = false;
+        self.restore(&partitions)?;
+        let committed: Vec<_> = committed.into_iter().map(|(p, at)| (p, Some(at))).collect();
+        self.assigned(&committed)?;
+        self.urgent = false;
         self.last_commit = Instant::now();
         Ok(offsets)
     }
 
-    pub(super) fn assigned(&mut self, partitions: &[i32]) -> Result<(), LaneError> {
-        for &partition in partitions {
-            self.table
-                .set_known(partition, self.store.count(&self.stream.name, partition)?);
+    /// Partitions come, each with the offset of its next record, as far as that is known; their states are in the store.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub(super) fn assigned(&mut self, partitions: &[(i32, Option<i64>)]) -> Result<(), LaneError> {
+        for &(partition, next) in partitions {
+            self.read_series(partition)?;
+            self.notes
+                .load(&*self.store, &self.stream.name, partition)?;
+            self.topic.assigned(partition, &self.notes);
+            if let Some(clock) = self.notes.get(partition, CLOCK) {
+                self.pipeline.set_silence_clock(partition, clock);
+            }
+            self.committed.extend(next.map(|next| (partition, next)));
             self.owned.insert(partition);
         }
+        self.look_at_feedback_again();
+        Ok(())
+    }
+
+    /// Tells the table which series of a partition are stored.
+    fn read_series(&mut self, partition: i32) -> Result<(), LaneError> {
+        let stream = &self.stream.name;
+        if self.stream.silence.after <= 0.0 {
+            let known = self.store.count(stream, partition)?;
+            self.table.set_known(partition, known);
+            return Ok(());
+        }
+        let (mut known, mut after) = (0, None::<String>);
+        loop {
+            let page = self
+                .store
+                .states(stream, partition, after.as_deref(), PAGE)?;
+            known += page.len();
+            for (series, bytes) in &page {
+                // One that is unreadable is said when its next record comes.
+                if let Ok(state) = codec::decode::<SeriesState>(bytes) {
+                    self.table
+                        .set_stored(partition, series, StoredSeries::from(&state));
+                }
+            }
+            match page.into_iter().next_back() {
+                Some((last, _)) => after = Some(last),
+                None => break,
+            }
+        }
+        self.table.set_known(partition, known);
         Ok(())
     }
 
     pub(super) fn revoked(&mut self, partitions: &[i32]) {
         for partition in partitions {
             self.owned.remove(partition);
+            self.committed.remove(partition);
             self.progress.remove(partition);
             self.table.drop_partition(*partition);
             self.pipeline.drop_partition(*partition);
+            self.sampler.drop_partition(*partition);
+            self.notes.drop_partition(*partition);
+            self.topic.revoked(*partition);
             self.expiry.revoked(*partition);
             self.learned.retain(|(p, _, _)| p != partition);
             self.unstored.drop_partition(*partition);
@@ -230,17 +311,11 @@ impl Core {
     pub fn run(&mut self, batch: &[BorrowedMessage<'_>]) -> Result<(), LaneError> {
         let started = Instant::now();
         let messages: Vec<_> = batch.iter().map(view).collect();
-        let (store, stream, mut refused) = (&*self.store, &self.stream.name, None);
-        let mut load = |partition, series: &str| {
-            load(store, stream, partition, series).unwrap_or_else(|error| {
-                refused.get_or_insert(error);
-                None
-            })
-        };
-        let done = self.pipeline.run(&messages, &mut self.table, &mut load)?;
-        if let Some(error) = refused {
-            return Err(error);
-        }
+        let (store, stream) = (&*self.store, &self.stream.name);
+        let mut load = |partition, series: &str| load(store, stream, partition, series);
+        self.table.set_now(self.began.elapsed());
+        let mut done = self.pipeline.run(&messages, &mut self.table, &mut load)?;
+        self.sampler.take(&self.pipeline, &done);
 
         let partition = |outcome: &Outcome| {
             messages
@@ -252,10 +327,7 @@ impl Core {
                 self.sink.dead_letter(message, rejected)?;
             }
         }
-        for alert in &done.alerts {
-            self.sink.alert(alert)?;
-            AlertPublished(alert).emit();
-        }
+        self.publish(std::mem::take(&mut done.alerts))?;
         for (alert, png) in &done.heat_maps {
             self.sink.heat_map(alert, png)?;
         }
@@ -284,7 +356,6 @@ impl Core {
             }
         }
         self.taken(batch);
-        self.alert_waits |= !done.alerts.is_empty();
         done.counts.emit(&self.stream.name, started.elapsed());
         Ok(())
     }
@@ -302,141 +373,10 @@ impl Core {
         }
     }
 
-    /// Whether a commit is due: by time, for an alert, for the sheer number of changes, or to make room in memory.
-    pub fn commit_due(&self) -> bool {
-        self.alert_due_in().is_some_and(|wait| wait.is_zero())
-            || self.last_commit.elapsed() >= self.stream.input.commit_interval
-            || self.table.changed() >= CHANGED_MAX
-            || self.expiry.is_full(&self.table)
-    }
-
-    /// How long the commit for an alert has to wait yet, where one was sent.
-    pub fn alert_due_in(&self) -> Option<Duration> {
-        let ago = self
-            .transaction_ended
-            .map_or(TRANSACTION_PAUSE, |at| at.elapsed());
-        self.alert_waits
-            .then(|| TRANSACTION_PAUSE.saturating_sub(ago))
-    }
-
     /// Serves delivery reports, and tells how many results are on their way to the brokers.
     pub fn in_flight(&self) -> usize {
         self.sink.poll();
         self.sink.in_flight()
-    }
-
-    /// Makes everything so far durable, in the order of the delivery contract. Exactly once: results, states and offsets in
-    /// one transaction; the store follows, at once where `mode` is `Sync`. At least once: results acknowledged, then states
-    /// and positions in one batch of the store, then the offsets.
-    ///
-    /// # Errors
-    /// Any [`LaneError`]: nothing after the failed step has happened.
-    pub fn commit(
-        &mut self,
-        consumer: &BaseConsumer<LaneContext>,
-        mode: CommitMode,
-    ) -> Result<(), LaneError> {
-        self.last_commit = Instant::now();
-        self.alert_waits = false;
-        let exactly_once = self.changelog.is_some();
-        let offsets = self.offsets(|range| range.end)?;
-        if offsets.count() > 0 {
-            let looked = self.expiry.look(
-                &*self.store,
-                &self.stream.name,
-                &self.table,
-                EventTime::now(),
-            )?;
-            for (partition, series, state) in looked.overdue {
-                // In memory it is announced at the next look.
-                let _ = self
-                    .table
-                    .slot(partition, &series, || Some(state), || SeriesState::new(0));
-            }
-            let expired = looked.expired;
-            for (partition, series) in &expired {
-                SeriesExpired {
-                    stream: &self.stream.name,
-                    series,
-                }
-                .emit();
-                self.table.forget(*partition);
-            }
-            let changelog = if exactly_once {
-                self.send_states(&expired)?;
-                self.sink.settle()?;
-                self.sink.commit(
-                    &offsets,
-                    &consumer.group_metadata().ok_or(LaneError::NoGroup)?,
-                )?;
-                self.transaction_ended = Some(Instant::now());
-                self.sink.take_changelog()
-            } else {
-                drop(self.table.take_dirty());
-                self.sink.flush(FLUSH_TIMEOUT)?;
-                Vec::new()
-            };
-            let positions = self
-                .progress
-                .drain()
-                .map(|(partition, range)| (partition, range.end));
-            self.unstored.committed(
-                positions,
-                changelog,
-                expired,
-                std::mem::take(&mut self.learned),
-            );
-            Committed {
-                stream: &self.stream.name,
-            }
-            .emit();
-        }
-        let is_due = self.unstored.is_due() || self.expiry.is_full(&self.table);
-        if !exactly_once || is_due || matches!(mode, CommitMode::Sync) {
-            self.unstored.store(
-                &*self.store,
-                &self.stream.name,
-                &mut self.table,
-                exactly_once,
-            )?;
-            self.expiry.sweep(&mut self.table);
-        }
-        if !exactly_once
-            && offsets.count() > 0
-            && let Err(error) = consumer.commit(&offsets, mode)
-        {
-            // The store is ahead of the group and rules at the next assignment: nothing is read twice.
-            tracing::warn!(stream = self.stream.name, error = %error, "offsets could not be committed; the stored positions hold");
-        }
-        Ok(())
-    }
-
-    /// An end of each partition's records since the last commit.
-    fn offsets(&self, end: fn(&Range<i64>) -> i64) -> Result<TopicPartitionList, LaneError> {
-        let mut offsets = TopicPartitionList::with_capacity(self.progress.len());
-        for (partition, range) in &self.progress {
-            offsets.add_partition_offset(
-                &self.stream.input.topic,
-                *partition,
-                Offset::Offset(end(range)),
-            )?;
-        }
-        Ok(offsets)
-    }
-
-    /// Sends the states that changed since the last commit, and tombstones of the series that have expired.
-    fn send_states(&mut self, expired: &[(i32, String)]) -> Result<(), LaneError> {
-        for slot in self.table.take_dirty() {
-            self.sink.state(
-                slot.partition,
-                &slot.series,
-                Some(&codec::encode(&slot.state)?),
-            )?;
-        }
-        for (partition, series) in expired {
-            self.sink.state(*partition, series, None)?;
-        }
-        Ok(())
     }
 }
 
@@ -446,13 +386,13 @@ fn load(
     stream: &str,
     partition: i32,
     series: &str,
-) -> Result<Option<SeriesState>, LaneError> {
+) -> Result<Option<SeriesState>, LoadError> {
     let Some(bytes) = store.state(stream, partition, series)? else {
         return Ok(None);
     };
     match codec::decode(&bytes) {
         Ok(state) => Ok(Some(state)),
-        Err(source @ CodecError::Newer { .. }) => Err(LaneError::NewerState {
+        Err(source @ CodecError::Newer { .. }) => Err(LoadError::Newer {
             series: series.into(),
             source,
         }),

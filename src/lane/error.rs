@@ -3,6 +3,7 @@
 use rdkafka::error::KafkaError;
 
 use crate::pipeline::PipelineError;
+use crate::pipeline::series::LoadError;
 use crate::sink::SinkError;
 use crate::state::StoreError;
 use crate::state::changelog::ChangelogError;
@@ -20,26 +21,39 @@ pub enum LaneError {
     /// The state could not be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A stored state that this outlierd must not touch.
-    #[error("the stored state of series {series:?} cannot be read: {source}")]
-    NewerState {
-        /// The series.
-        series: String,
-        /// Why.
-        source: CodecError,
-    },
+    /// A stored state could not be loaded.
+    #[error(transparent)]
+    Load(LoadError),
     /// A state could not be encoded.
     #[error(transparent)]
     Codec(#[from] CodecError),
     /// A step failed.
     #[error(transparent)]
-    Pipeline(#[from] PipelineError),
+    Pipeline(PipelineError),
     /// States could not be restored.
     #[error(transparent)]
     Changelog(#[from] ChangelogError),
     /// The consumer is in no group that could commit.
     #[error("the consumer is in no consumer group")]
     NoGroup,
+}
+
+impl From<PipelineError> for LaneError {
+    fn from(error: PipelineError) -> Self {
+        match error {
+            PipelineError::Load(error) => error.into(),
+            error => Self::Pipeline(error),
+        }
+    }
+}
+
+impl From<LoadError> for LaneError {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Store(error) => Self::Store(error),
+            error => Self::Load(error),
+        }
+    }
 }
 
 impl LaneError {

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::time::{Duration, Instant};
 
-use crate::cadence::{Rules, Silent};
-use crate::config::settings::{Keep, Silence};
+use crate::config::settings::Keep;
 use crate::pipeline::series::{SeriesState, SeriesTable};
 use crate::record::EventTime;
 use crate::state::{Store, StoreError, codec};
@@ -14,25 +13,12 @@ use crate::state::{Store, StoreError, codec};
 const STEP: usize = 500;
 /// Bounds of the time between two passes over the stored series, a sixteenth of the time after which they expire.
 const PASS_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
-/// The time between two passes where a series that is not in memory may have fallen silent.
-const SILENCE_EVERY: Duration = Duration::from_secs(60);
 /// Bounds of the time between two looks at the series in memory, a quarter of the time after which they are idle.
 const SWEEP_EVERY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
-
-/// Stored series, of some that were looked at, that need something: partition and name.
-#[derive(Default)]
-pub(super) struct Looked {
-    /// Those that are to be forgotten.
-    pub(super) expired: Vec<(i32, String)>,
-    /// Those that are overdue, which only a series in memory can be announced as.
-    pub(super) overdue: Vec<(i32, String, SeriesState)>,
-}
 
 /// What has been looked at so far.
 pub(super) struct Expiry {
     keep: Keep,
-    /// When a series is overdue; `None` where silence is not looked for.
-    silence: Option<Rules>,
     /// Newest event time by partition, of the records since it was assigned.
     newest: BTreeMap<i32, EventTime>,
     /// Where a pass over the stored series is: the partition, and the last series seen of it.
@@ -43,15 +29,13 @@ pub(super) struct Expiry {
 }
 
 impl Expiry {
-    pub(super) fn new(keep: &Keep, silence: &Silence) -> Self {
-        let (now, silence) = (Instant::now(), Rules::new(silence));
+    pub(super) fn new(keep: &Keep) -> Self {
         Self {
             keep: keep.clone(),
-            silence,
             newest: BTreeMap::new(),
             cursor: None,
             passed: None,
-            swept: now,
+            swept: Instant::now(),
         }
     }
 
@@ -79,7 +63,7 @@ impl Expiry {
         }
     }
 
-    /// The next stored series that have expired or are overdue, of some that are looked at.
+    /// The next stored series that have expired, of some that are looked at: partition and name.
     ///
     /// What the time is, the newest record of the partition tells, and never more than `now`, the machine's clock: neither
     /// a source nor a machine whose clock is ahead makes the others' series expire.
@@ -89,27 +73,16 @@ impl Expiry {
         stream: &str,
         table: &SeriesTable,
         now: EventTime,
-    ) -> Result<Looked, StoreError> {
-        let expires = !self.keep.expire_after.is_zero();
-        let longest = if self.silence.is_some() {
-            SILENCE_EVERY
-        } else {
-            PASS_EVERY.1
-        };
-        let every = if expires {
-            self.keep.expire_after / 16
-        } else {
-            longest
-        };
-        let every = every.clamp(PASS_EVERY.0, longest);
+    ) -> Result<Vec<(i32, String)>, StoreError> {
+        let every = (self.keep.expire_after / 16).clamp(PASS_EVERY.0, PASS_EVERY.1);
         let rests = self.cursor.is_none() && self.passed.is_some_and(|at| at.elapsed() < every);
-        if rests || (!expires && self.silence.is_none()) {
-            return Ok(Looked::default());
+        if rests || self.keep.expire_after.is_zero() {
+            return Ok(Vec::new());
         }
         let (from, after) = self.cursor.take().unwrap_or((i32::MIN, None));
         let Some((&partition, &newest)) = self.newest.range(from..).next() else {
             self.passed = Some(Instant::now());
-            return Ok(Looked::default());
+            return Ok(Vec::new());
         };
         let (at, after) = (now.min(newest), after.filter(|_| partition == from));
         let states = store.states(stream, partition, after.as_deref(), STEP)?;
@@ -124,7 +97,7 @@ impl Expiry {
         if self.cursor.is_none() {
             self.passed = Some(Instant::now());
         }
-        let mut looked = Looked::default();
+        let mut expired = Vec::new();
         for (series, bytes) in states
             .into_iter()
             .filter(|(series, _)| !table.holds(partition, series))
@@ -133,24 +106,10 @@ impl Expiry {
                 continue;
             };
             if state.expired(self.keep.expire_after, at) && !state.alerting() {
-                looked.expired.push((partition, series));
-            } else if self.is_overdue(&state, at) {
-                looked.overdue.push((partition, series, state));
+                expired.push((partition, series));
             }
         }
-        Ok(looked)
-    }
-
-    fn is_overdue(&self, state: &SeriesState, at: EventTime) -> bool {
-        let limit = self
-            .silence
-            .as_ref()
-            .and_then(|rules| rules.overdue_after(&state.cadence));
-        let silent_for = state.gate.newest().map(|last| at.micros_since(last));
-        state.cadence.silent == Silent::No
-            && limit
-                .zip(silent_for)
-                .is_some_and(|(limit, time)| time > limit)
+        Ok(expired)
     }
 }
 
@@ -187,24 +146,13 @@ mod tests {
         store
     }
 
-    fn silence(after: f64) -> Silence {
-        Silence {
-            after,
-            at_least: Duration::from_secs(60),
-            gateway: None,
-        }
-    }
-
     fn expired(newest_day: i64, machine_day: i64) -> Vec<String> {
         let days = Duration::from_secs(90 * 86_400);
-        let mut expiry = Expiry::new(
-            &Keep {
-                in_memory: 10,
-                idle_after: days,
-                expire_after: days,
-            },
-            &silence(0.0),
-        );
+        let mut expiry = Expiry::new(&Keep {
+            in_memory: 10,
+            idle_after: days,
+            expire_after: days,
+        });
         expiry.saw(0, EventTime(newest_day * DAY));
         let store = store(&[1, 50, 99]);
         let found = expiry
@@ -215,11 +163,7 @@ mod tests {
                 EventTime(machine_day * DAY),
             )
             .unwrap();
-        found
-            .expired
-            .into_iter()
-            .map(|(_, series)| series)
-            .collect()
+        found.into_iter().map(|(_, series)| series).collect()
     }
 
     #[test]
@@ -239,43 +183,6 @@ mod tests {
     }
 
     #[test]
-    fn a_stored_series_that_is_overdue_is_found_until_it_was_announced() {
-        let rules = Rules::new(&silence(10.0)).unwrap();
-        let mut state = SeriesState::new(3);
-        state.gate = gate::GateState::seen(3, EventTime(DAY));
-        (0..40).for_each(|_| rules.record(&mut state.cadence, 60_000_000));
-        let day = Duration::from_secs(86_400);
-        let found = |state: &SeriesState, minutes: i64| {
-            let store = MemoryStore::default();
-            let states = vec![(0, "a".to_owned(), Some(codec::encode(state).unwrap()))];
-            store
-                .commit(
-                    "s",
-                    &Commit {
-                        states,
-                        ..Commit::default()
-                    },
-                )
-                .unwrap();
-            let keep = Keep {
-                in_memory: 10,
-                idle_after: day,
-                expire_after: Duration::ZERO,
-            };
-            let mut expiry = Expiry::new(&keep, &silence(10.0));
-            expiry.saw(0, EventTime(DAY + minutes * 60_000_000));
-            expiry
-                .look(&store, "s", &SeriesTable::new(10), EventTime(2 * DAY))
-                .unwrap()
-                .overdue
-                .len()
-        };
-        assert_eq!((found(&state, 9), found(&state, 11)), (0, 1));
-        state.cadence.silent = Silent::Alone;
-        assert_eq!(found(&state, 11), 0);
-    }
-
-    #[test]
     fn a_pass_sees_every_series_once_and_then_rests() {
         let store = MemoryStore::default();
         for number in 0..3 * STEP {
@@ -287,14 +194,11 @@ mod tests {
             store.commit("s", &commit).unwrap();
         }
         let day = Duration::from_secs(86_400);
-        let mut expiry = Expiry::new(
-            &Keep {
-                in_memory: 10,
-                idle_after: day,
-                expire_after: day,
-            },
-            &silence(0.0),
-        );
+        let mut expiry = Expiry::new(&Keep {
+            in_memory: 10,
+            idle_after: day,
+            expire_after: day,
+        });
         expiry.saw(0, EventTime(0));
         expiry.saw(1, EventTime(0));
         let mut look = || {

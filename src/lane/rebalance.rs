@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::topic_partition_list::Offset;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionListElem};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Statistics, TopicPartitionList};
 
@@ -21,6 +21,16 @@ use crate::retrain::learner::Learner;
 const COMMITTED_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long one question may take: between two of them the lane looks whether it is to stop.
 const COMMITTED_TRY: Duration = Duration::from_secs(3);
+
+/// What the group has committed of a partition.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct GroupOffset {
+    pub(super) partition: i32,
+    /// The next record; `None` where nothing was committed.
+    pub(super) offset: Option<i64>,
+    /// Where the states that belong to it end in the changelog; `None` where that was not noted.
+    pub(super) changelog: Option<i64>,
+}
 
 /// The consumer's callbacks of one lane. They run on the lane's thread, inside its poll.
 pub struct LaneContext {
@@ -123,7 +133,12 @@ impl LaneContext {
             if self.start_at_stored_positions(consumer, &core, partitions)? {
                 core.begin_warm_up()?;
             }
-            core.assigned(&numbers)?;
+            let next = |elem: TopicPartitionListElem<'_>| match elem.offset() {
+                Offset::Offset(offset) => (elem.partition(), Some(offset)),
+                _ => (elem.partition(), None),
+            };
+            let starts: Vec<_> = partitions.elements().into_iter().map(next).collect();
+            core.assigned(&starts)?;
             core.owned()
         };
         match consumer.rebalance_protocol() {
@@ -160,29 +175,22 @@ impl LaneContext {
             .iter()
             .map(|p| (p.topic().to_owned(), p.partition()))
             .collect();
-        let group_of =
-            |topic: &str, partition| match committed.find_partition(topic, partition)?.offset() {
-                Offset::Offset(offset) => Some(offset),
-                _ => None,
-            };
-        let group: Vec<(i32, Option<i64>)> = topics
+        let group: Vec<GroupOffset> = topics
             .iter()
-            .map(|(topic, p)| (*p, group_of(topic, *p)))
+            .map(|(topic, partition)| group_offset(&committed, topic, *partition))
             .collect();
-        core.restore(&group)?;
+        let behind = group.iter().filter(|group| core.is_behind(group));
+        core.restore(&behind.map(|group| group.partition).collect::<Vec<_>>())?;
         let span = core.warm_up_span();
-        let is_new = |(_, partition): &(String, i32)| {
-            core.position(*partition)
-                .max(offset_of(&group, *partition))
-                .is_none()
-        };
-        let history = match span.is_zero() || !topics.iter().any(is_new) {
+        let is_new =
+            |group: &GroupOffset| core.position(group.partition).max(group.offset).is_none();
+        let history = match span.is_zero() || !group.iter().any(is_new) {
             true => None,
             false => Some(self.warm_up_offsets(consumer, partitions, span)?),
         };
         let mut warms_up = false;
-        for ((topic, partition), (_, group)) in topics.into_iter().zip(&group) {
-            if let Some(offset) = core.position(partition).max(*group) {
+        for ((topic, partition), group) in topics.into_iter().zip(&group) {
+            if let Some(offset) = core.position(partition).max(group.offset) {
                 partitions.set_partition_offset(&topic, partition, Offset::Offset(offset))?;
             } else if let Some(found) = history
                 .as_ref()
@@ -308,8 +316,18 @@ fn decline<C: ConsumerContext>(
     }
 }
 
-fn offset_of(group: &[(i32, Option<i64>)], partition: i32) -> Option<i64> {
-    group.iter().find(|(number, _)| *number == partition)?.1
+fn group_offset(committed: &TopicPartitionList, topic: &str, partition: i32) -> GroupOffset {
+    let found = committed.find_partition(topic, partition);
+    let offset = match found.as_ref().map(TopicPartitionListElem::offset) {
+        Some(Offset::Offset(offset)) => Some(offset),
+        _ => None,
+    };
+    let changelog = found.and_then(|found| found.metadata().parse().ok());
+    GroupOffset {
+        partition,
+        offset,
+        changelog,
+    }
 }
 
 fn numbers(partitions: &TopicPartitionList) -> Vec<i32> {

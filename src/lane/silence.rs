@@ -2,17 +2,41 @@
 //! steady clock can tell.
 //!
 //! It counts only while the lane has read to the end and the brokers answer: records that wait, and a broker that is away,
-//! are no silence. The alert is of the series `*`, one for each lane, and is kept in the store until a record closes it.
+//! are no silence. The alert is of the series `*`, one for each lane. What is known of a partition, an open alert included, is
+//! one of its notes ([`super::notes`]): it is committed with the alert, and comes to another lane with the partition.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
+
+use super::error::LaneError;
+use super::notes::PartitionNotes;
 use crate::cadence::{Cadence, Rules, Silent};
 use crate::config::settings::Silence;
 use crate::episode::{Plan, Quiet, RecordRef};
 use crate::record::EventTime;
 use crate::record::alert::{Alert, AlertEvent};
-use crate::state::codec;
-use crate::state::{Commit, Store, StoreError};
+
+/// The key of the note.
+const NOTE: &str = "topic-silence";
+
+/// The newest record of a partition.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub(super) struct Newest {
+    pub(super) offset: i64,
+    pub(super) time: EventTime,
+}
+
+/// What is kept with a partition.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    newest: Option<Newest>,
+    /// How often the lane that had the partition got records.
+    cadence: Cadence,
+    /// The open alert as JSON: postcard cannot read what leaves fields out.
+    open: Option<String>,
+}
 
 /// See the module.
 pub(super) struct TopicWatch {
@@ -20,124 +44,147 @@ pub(super) struct TopicWatch {
     cadence: Cadence,
     /// When the last record came, or since when the lane has been at the end.
     since: Instant,
-    /// The newest record: partition, offset, event time.
-    newest: Option<(i32, i64, EventTime)>,
-    /// The alert that is open.
-    open: Option<Alert>,
-    /// The note that the open alert is kept under.
-    note: String,
+    /// By owned partition.
+    newest: BTreeMap<i32, Newest>,
+    /// The open alerts, each by the partition that it is kept with: more than one where partitions of several lanes came
+    /// together.
+    open: BTreeMap<i32, Alert>,
 }
 
 impl TopicWatch {
-    /// Goes on with what the store holds for the lane of that number.
-    ///
-    /// # Errors
-    /// Where the store cannot be read.
-    pub(super) fn open(
-        settings: &Silence,
-        store: &dyn Store,
-        stream: &str,
-        lane: usize,
-        now: Instant,
-    ) -> Result<Self, StoreError> {
-        let note = format!("silence/{lane}");
-        let kept = store
-            .notes(stream, &note)?
-            .into_iter()
-            .find(|(key, _)| *key == note);
-        let open = kept.and_then(|(_, bytes)| {
-            serde_json::from_slice(&codec::decode::<Vec<u8>>(&bytes).ok()?).ok()
-        });
-        let (rules, cadence, newest) = (Rules::new(settings), Cadence::default(), None);
-        Ok(Self {
-            rules,
-            cadence,
+    pub(super) fn new(settings: &Silence, now: Instant) -> Self {
+        Self {
+            rules: Rules::new(settings),
+            cadence: Cadence::default(),
             since: now,
-            newest,
-            open,
-            note,
-        })
+            newest: BTreeMap::new(),
+            open: BTreeMap::new(),
+        }
     }
 
-    /// Records came, the newest of them where `newest` says; returns the alert that they close.
-    pub(super) fn saw(&mut self, newest: (i32, i64, EventTime), now: Instant) -> Option<Alert> {
-        if let Some(rules) = &self.rules {
-            let gap = now.duration_since(self.since).as_micros();
-            rules.record(&mut self.cadence, i64::try_from(gap).unwrap_or(i64::MAX));
+    /// A partition came, with its notes.
+    pub(super) fn assigned(&mut self, partition: i32, notes: &PartitionNotes) {
+        let Some(kept) = notes.get::<Kept>(partition, NOTE) else {
+            return;
+        };
+        if self.cadence.typical_s().is_none() {
+            self.cadence = kept.cadence;
+            self.cadence.silent = Silent::No;
         }
+        if let Some(newest) = kept.newest {
+            self.newest.insert(partition, newest);
+        }
+        let open = kept.open.and_then(|json| serde_json::from_str(&json).ok());
+        if let Some(alert) = open {
+            self.open.insert(partition, alert);
+        }
+    }
+
+    /// A partition left, and takes its open alert along.
+    pub(super) fn revoked(&mut self, partition: i32) {
+        self.newest.remove(&partition);
+        self.open.remove(&partition);
+    }
+
+    /// Records came, at the end of each partition those of `newest`; returns the alerts that they close.
+    ///
+    /// # Errors
+    /// A note that cannot be encoded.
+    pub(super) fn saw(
+        &mut self,
+        newest: &[(i32, Newest)],
+        now: Instant,
+        notes: &mut PartitionNotes,
+    ) -> Result<Vec<Alert>, LaneError> {
+        let (Some(rules), Some((last_of, last))) = (&self.rules, newest.last()) else {
+            return Ok(Vec::new());
+        };
+        let gap = now.duration_since(self.since).as_micros();
+        if !self.open.is_empty() {
+            self.cadence.silent = Silent::Alone;
+        }
+        rules.record(&mut self.cadence, i64::try_from(gap).unwrap_or(i64::MAX));
         self.cadence.silent = Silent::No;
-        (self.since, self.newest) = (now, Some(newest));
-        let mut alert = self.open.take()?;
-        (alert.sequence, alert.event) = (1, AlertEvent::Close);
-        alert.time = newest.2.to_string();
-        alert.closed_at = Some(alert.time.clone());
-        (alert.position.partition, alert.position.offset) = (newest.0, newest.1);
-        Some(alert)
+        self.since = now;
+        self.newest.extend(newest.iter().copied());
+        let mut closed = Vec::new();
+        for (partition, mut alert) in std::mem::take(&mut self.open) {
+            (alert.sequence, alert.event) = (1, AlertEvent::Close);
+            alert.time = last.time.to_string();
+            alert.closed_at = Some(alert.time.clone());
+            (alert.position.partition, alert.position.offset) = (*last_of, last.offset);
+            closed.push(alert);
+            self.keep(partition, notes)?;
+        }
+        for (partition, _) in newest {
+            self.keep(*partition, notes)?;
+        }
+        Ok(closed)
     }
 
     /// Nothing came; `at_end` says whether the lane has read all there is and the brokers answer. Returns the alert that
     /// this opens.
+    ///
+    /// # Errors
+    /// A note that cannot be encoded.
     pub(super) fn saw_nothing(
         &mut self,
         at_end: bool,
         partitions: usize,
         plan: &Plan,
         now: Instant,
-    ) -> Option<Alert> {
+        notes: &mut PartitionNotes,
+    ) -> Result<Option<Alert>, LaneError> {
         if !at_end || partitions == 0 {
             self.since = now;
-            return None;
+            return Ok(None);
         }
-        let (rules, (partition, offset, last)) = (self.rules.as_ref()?, self.newest?);
-        let limit = rules.overdue_after(&self.cadence)?;
+        let Some(limit) = self
+            .rules
+            .as_ref()
+            .and_then(|rules| rules.overdue_after(&self.cadence))
+        else {
+            return Ok(None);
+        };
+        let newest = self.newest.iter().max_by_key(|(_, newest)| newest.time);
+        let Some((&partition, &newest)) = newest else {
+            return Ok(None);
+        };
         let silent_us =
             i64::try_from(now.duration_since(self.since).as_micros()).unwrap_or(i64::MAX);
-        if self.open.is_some() || silent_us <= limit {
-            return None;
+        if !self.open.is_empty() || silent_us <= limit {
+            return Ok(None);
         }
-        self.cadence.silent = Silent::Alone;
-        let since = EventTime(last.0.saturating_add(limit));
         let quiet = Quiet {
             series: "*",
-            last,
-            since,
+            last: newest.time,
+            since: EventTime(newest.time.0.saturating_add(limit)),
             of: partitions,
         };
-        let alert = plan.silence(
-            &quiet,
-            RecordRef {
-                series: "*",
-                time: last,
-                partition,
-                offset,
-                bundle: "",
-                warms_up: false,
-                spans_gap: false,
-            },
-            None,
-        );
-        self.open = Some(alert.clone());
-        Some(alert)
+        let shown_by = RecordRef {
+            series: "*",
+            time: newest.time,
+            partition,
+            offset: newest.offset,
+            ..RecordRef::default()
+        };
+        let alert = plan.silence(&quiet, shown_by, None);
+        self.open.insert(partition, alert.clone());
+        self.keep(partition, notes)?;
+        Ok(Some(alert))
     }
 
-    /// Keeps what is open, over a restart.
-    ///
-    /// # Errors
-    /// Where the store cannot be written.
-    pub(super) fn keep(&self, store: &dyn Store, stream: &str) -> Result<(), StoreError> {
-        // As JSON in the codec: postcard cannot read what leaves fields out.
-        let json = self
-            .open
-            .as_ref()
-            .and_then(|alert| serde_json::to_vec(alert).ok());
-        let bytes = json.and_then(|json| codec::encode(&json).ok());
-        store.commit(
-            stream,
-            &Commit {
-                notes: vec![(self.note.clone(), bytes)],
-                ..Commit::default()
-            },
-        )
+    /// Notes what is known of a partition.
+    fn keep(&self, partition: i32, notes: &mut PartitionNotes) -> Result<(), LaneError> {
+        let kept = Kept {
+            newest: self.newest.get(&partition).copied(),
+            cadence: self.cadence.clone(),
+            open: self
+                .open
+                .get(&partition)
+                .and_then(|alert| serde_json::to_string(alert).ok()),
+        };
+        notes.put(partition, NOTE, &kept)
     }
 }
 
@@ -148,10 +195,13 @@ mod tests {
     use super::*;
     use crate::config::{Sources, load};
     use crate::record::alert::{AlertKind, Severity};
+    use crate::state::changelog::partition_note;
     use crate::state::memory::MemoryStore;
+    use crate::state::{Commit, Store as _};
 
     struct Lane {
         watch: TopicWatch,
+        notes: PartitionNotes,
         plan: Plan,
         store: MemoryStore,
         now: Instant,
@@ -177,30 +227,58 @@ mod tests {
             .unwrap()
             .streams
             .remove(0);
-            let plan = Plan::new("s", "t", &stream.record.fields, &stream.episode, &[]);
-            let (store, now) = (MemoryStore::default(), Instant::now());
-            let watch = TopicWatch::open(&settings(), &store, "s", 0, now).unwrap();
+            let now = Instant::now();
             let mut lane = Self {
-                watch,
-                plan,
-                store,
+                watch: TopicWatch::new(&settings(), now),
+                notes: PartitionNotes::default(),
+                plan: Plan::new("s", "t", &stream.record.fields, &stream.episode, &[]),
+                store: MemoryStore::default(),
                 now,
             };
             for second in 0..60 {
-                assert_eq!(lane.record(second, 1), None);
+                assert_eq!(lane.record(3, second, 1), []);
             }
             lane
         }
 
-        fn record(&mut self, second: i64, after_s: u64) -> Option<Alert> {
+        fn record(&mut self, partition: i32, second: i64, after_s: u64) -> Vec<Alert> {
             self.now += Duration::from_secs(after_s);
-            self.watch
-                .saw((3, second, EventTime(second * 1_000_000)), self.now)
+            let newest = Newest {
+                offset: second,
+                time: EventTime(second * 1_000_000),
+            };
+            let newest = [(partition, newest)];
+            self.watch.saw(&newest, self.now, &mut self.notes).unwrap()
         }
 
         fn nothing(&mut self, after_s: u64, at_end: bool) -> Option<Alert> {
             self.now += Duration::from_secs(after_s);
-            self.watch.saw_nothing(at_end, 2, &self.plan, self.now)
+            self.watch
+                .saw_nothing(at_end, 2, &self.plan, self.now, &mut self.notes)
+                .unwrap()
+        }
+
+        fn commit(&mut self) {
+            let of = |(partition, key, bytes): (i32, String, _)| {
+                (partition_note(partition, &key), bytes)
+            };
+            let notes = self.notes.changes().into_iter().map(of).collect();
+            let commit = Commit {
+                notes,
+                ..Commit::default()
+            };
+            self.store.commit("s", &commit).unwrap();
+            self.notes.committed();
+        }
+
+        /// Another process takes these partitions over, and knows what was committed.
+        fn restart(&mut self, partitions: &[i32]) {
+            self.watch = TopicWatch::new(&settings(), self.now);
+            self.notes = PartitionNotes::default();
+            for &partition in partitions {
+                self.notes.load(&self.store, "s", partition).unwrap();
+                self.watch.assigned(partition, &self.notes);
+            }
         }
     }
 
@@ -216,16 +294,45 @@ mod tests {
         );
         assert_eq!((open.records, open.position.partition), (2, 3));
         assert_eq!(lane.nothing(600, true), None);
-        lane.watch.keep(&lane.store, "s").unwrap();
+        lane.commit();
 
-        lane.watch = TopicWatch::open(&settings(), &lane.store, "s", 0, lane.now).unwrap();
-        let close = lane.record(1_000, 5).unwrap();
+        lane.restart(&[1, 3]);
+        assert_eq!(lane.nothing(600, true), None, "it is open");
+        let closed = lane.record(1, 1_000, 5);
+        assert_eq!(closed.len(), 1);
         assert_eq!(
-            (close.id, close.event, close.sequence),
-            (open.id, AlertEvent::Close, 1)
+            (&closed[0].id, closed[0].event, closed[0].sequence),
+            (&open.id, AlertEvent::Close, 1)
         );
-        lane.watch.keep(&lane.store, "s").unwrap();
-        assert!(lane.store.notes("s", "silence/").unwrap().is_empty());
+        lane.commit();
+        lane.restart(&[1, 3]);
+        assert_eq!(lane.record(1, 1_001, 1), [], "it is closed once");
+    }
+
+    #[test]
+    fn an_opening_that_was_not_committed_is_made_again_as_the_same_alert() {
+        let mut lane = Lane::new();
+        lane.commit();
+        let lost = lane.nothing(61, true).unwrap();
+        lane.restart(&[3]);
+        assert_eq!(lane.nothing(59, true), None);
+        assert_eq!(lane.nothing(2, true), Some(lost));
+    }
+
+    #[test]
+    fn an_open_alert_goes_with_its_partition_and_the_others_make_one_of_their_own() {
+        let mut lane = Lane::new();
+        lane.record(1, 30, 1);
+        let first = lane.nothing(61, true).unwrap();
+        assert_eq!(first.position.partition, 3, "where the newest record is");
+        lane.watch.revoked(3);
+        let second = lane.nothing(1, true).unwrap();
+        assert_ne!(first.id, second.id);
+        lane.commit();
+        // Both come to one lane.
+        lane.restart(&[1, 3]);
+        let closed: Vec<String> = lane.record(1, 90, 5).into_iter().map(|a| a.id).collect();
+        assert_eq!(closed, [second.id, first.id]);
     }
 
     #[test]

@@ -5,11 +5,13 @@
 //! since the last storing come from the changelog. With at-least-once delivery the store is all there is, and each commit
 //! stores.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use super::error::LaneError;
+use super::notes::NoteChange;
 use crate::pipeline::series::SeriesTable;
+use crate::state::changelog::partition_note;
 use crate::state::{Commit, Learned, Store, codec};
 
 /// How far the store may be behind the changelog: a start after a crash reads this much of it.
@@ -26,22 +28,34 @@ pub(super) struct Unstored {
     changelog: HashMap<i32, i64>,
     forgotten: Vec<(i32, String)>,
     learned: Vec<Learned>,
+    /// By partition and key; `None` removes one.
+    notes: BTreeMap<(i32, String), Option<Vec<u8>>>,
     stored: Option<Instant>,
+}
+
+/// What has been committed beside the states of series in memory.
+#[derive(Default)]
+pub(super) struct Committed {
+    /// By partition, the offset of the next record.
+    pub(super) positions: Vec<(i32, i64)>,
+    /// By partition, the end of the committed states in the changelog.
+    pub(super) changelog: Vec<(i32, i64)>,
+    /// Series that are forgotten.
+    pub(super) forgotten: Vec<(i32, String)>,
+    pub(super) learned: Vec<Learned>,
+    pub(super) notes: Vec<NoteChange>,
 }
 
 impl Unstored {
     /// Takes over what has been committed.
-    pub(super) fn committed(
-        &mut self,
-        positions: impl Iterator<Item = (i32, i64)>,
-        changelog: Vec<(i32, i64)>,
-        forgotten: Vec<(i32, String)>,
-        learned: Vec<Learned>,
-    ) {
-        self.positions.extend(positions);
-        self.changelog.extend(changelog);
-        self.forgotten.extend(forgotten);
-        self.learned.extend(learned);
+    pub(super) fn committed(&mut self, committed: Committed) {
+        self.positions.extend(committed.positions);
+        self.changelog.extend(committed.changelog);
+        self.forgotten.extend(committed.forgotten);
+        self.learned.extend(committed.learned);
+        for (partition, key, bytes) in committed.notes {
+            self.notes.insert((partition, key), bytes);
+        }
     }
 
     /// Whether it is time. Learned records are nowhere else.
@@ -55,6 +69,7 @@ impl Unstored {
         self.changelog.remove(&partition);
         self.forgotten.retain(|(p, _)| *p != partition);
         self.learned.retain(|(p, _, _)| *p != partition);
+        self.notes.retain(|(p, _), _| *p != partition);
     }
 
     /// Stores everything; the series in memory have to be as they were committed. With `staged` in small pieces, else in
@@ -95,7 +110,10 @@ impl Unstored {
             changelog: self.changelog.drain().collect(),
             learned: std::mem::take(&mut self.learned),
             states,
-            notes: Vec::new(),
+            notes: std::mem::take(&mut self.notes)
+                .into_iter()
+                .map(|((partition, key), bytes)| (partition_note(partition, &key), bytes))
+                .collect(),
         };
         Ok(store.commit(stream, &commit)?)
     }

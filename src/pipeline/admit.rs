@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::series::{SeriesState, SeriesTable};
-use super::{Load, Model, Pipeline};
+use super::series::{Load, LoadError, SeriesState, SeriesTable, SlotError};
+use super::{Model, Pipeline};
 use crate::gate;
 use crate::record::{EventTime, Fault, GateVerdict, Record, RejectReason};
 use crate::resample::Whole;
@@ -55,6 +55,20 @@ pub(super) struct Admitted {
     pub(super) out_of_order: bool,
 }
 
+/// Why a record is not admitted.
+pub(super) enum Refusal {
+    /// It cannot be scored.
+    Reject(RejectReason, String),
+    /// Nothing can be said of it: the state of its series cannot be loaded.
+    Load(LoadError),
+}
+
+impl From<(RejectReason, String)> for Refusal {
+    fn from((reason, detail): (RejectReason, String)) -> Self {
+        Self::Reject(reason, detail)
+    }
+}
+
 impl Pipeline {
     /// Gate and window of one record.
     pub(super) fn admit(
@@ -65,22 +79,22 @@ impl Pipeline {
         table: &mut SeriesTable,
         load: &mut Load<'_>,
         windows: &mut Vec<f32>,
-    ) -> Result<Admitted, (RejectReason, String)> {
-        let full = |_| {
-            let max = self.stream.record.max_series;
-            let detail = format!(
-                "series {:?} is new and the partition holds record.max_series = {max}",
-                record.series
-            );
-            (RejectReason::TooManySeries, detail)
+    ) -> Result<Admitted, Refusal> {
+        let refusal = |error| match error {
+            SlotError::TooMany => {
+                let max = self.stream.record.max_series;
+                let detail = format!(
+                    "series {:?} is new and the partition holds record.max_series = {max}",
+                    record.series
+                );
+                Refusal::Reject(RejectReason::TooManySeries, detail)
+            }
+            SlotError::Load(error) => Refusal::Load(error),
         };
-        let (stored, new) = (
-            || load(record.partition, &record.series),
-            || SeriesState::new(values.len()),
-        );
+        let new = || SeriesState::new(values.len());
         let slot = table
-            .slot(record.partition, &record.series, stored, new)
-            .map_err(full)?;
+            .slot(record.partition, &record.series, load, new)
+            .map_err(refusal)?;
         let mut item = Item {
             slot,
             ..Item::default()
@@ -128,7 +142,7 @@ impl Pipeline {
         };
         item.time = time;
         if let GateVerdict::Reject(reason, detail) = verdict {
-            return Err((reason, detail));
+            return Err(Refusal::Reject(reason, detail));
         }
         if let Some(state) = anew {
             // Its second half waits until the records before it in the batch have been judged.

@@ -20,6 +20,17 @@ use crate::score::inspect::Inspected;
 use crate::score::{Residual, Residuals, ScoreError, Scorer, error_map, heat_map};
 use crate::threshold::ThresholdState;
 
+/// What became of feedback on an alert of a series.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Taught {
+    /// The state of the series has changed.
+    Applied,
+    /// It means nothing to the series: its bundle is gone, for one.
+    Nothing,
+    /// The bundle that it was said of is not live here yet.
+    Later,
+}
+
 /// What the model made of a batch.
 pub(super) enum Found {
     Rows(Residuals),
@@ -272,27 +283,37 @@ impl Pipeline {
 
     /// Teaches a series what an operator says: a false alarm raises its threshold above the alert's highest score, a new
     /// normal takes its present readings for the baseline. Both end with the bundle; the next one learns from the records.
-    pub fn teach(&self, state: &mut SeriesState, feedback: &Feedback) {
-        let Some(model) = &self.model else { return };
-        let Some(scoring) = state
-            .scoring
-            .as_mut()
-            .filter(|scoring| scoring.bundle == model.tag)
-        else {
-            return;
+    pub fn teach(&self, state: &mut SeriesState, feedback: &Feedback) -> Taught {
+        let Some(model) = &self.model else {
+            return Taught::Later;
         };
+        if !matches!(feedback.says, Says::FalseAlarm | Says::NewNormal) {
+            return Taught::Nothing;
+        }
+        let Some(scoring) = &mut state.scoring else {
+            return Taught::Nothing;
+        };
+        let said_of = feedback.bundle.as_deref();
+        if scoring.bundle != model.tag {
+            // The bundle may be on its way to this machine.
+            let is_expected = said_of.is_some_and(|id| super::tag(id) == scoring.bundle);
+            return match is_expected {
+                true => Taught::Later,
+                false => Taught::Nothing,
+            };
+        }
         match feedback.says {
-            Says::FalseAlarm if feedback.bundle.as_deref() == Some(&*model.id) => {
-                scoring
-                    .threshold
-                    .lift_above(&model.threshold, feedback.peak_score.unwrap_or(0.0));
+            Says::FalseAlarm if said_of == Some(&*model.id) => {
+                let peak = feedback.peak_score.unwrap_or(0.0);
+                scoring.threshold.lift_above(&model.threshold, peak);
             }
             Says::NewNormal => {
                 scoring.chart.rebase();
                 scoring.threshold = model.template.clone();
             }
-            _ => {}
+            _ => return Taught::Nothing,
         }
+        Taught::Applied
     }
 
     fn shares(

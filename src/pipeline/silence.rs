@@ -1,17 +1,19 @@
-//! Series that fall silent: told by the time of the others in their partition.
+//! Series that fall silent: found by the time of the others in their partition.
 //!
 //! Contract: a partition's clock is the event time of its records. Records that wait in Kafka do not move it, so that neither
 //! lag nor a stop of the daemon makes a silence. Where three series or more send, it is the newest time but that of one
 //! series: a source whose clock is ahead does not make the others look silent. Where all of them were silent, as in a plant that
 //! rests, the time since the first came back counts. At marks of this clock, which depend on the records alone, all series of
-//! the partition that are in memory are looked at.
+//! the partition are looked at, whether they are in memory or only stored. The clock is part of what a lane commits: a run
+//! that was stopped and resumed looks at the same moments as one that was not.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use serde::{Deserialize, Serialize};
 
-use super::series::{SeriesState, SeriesTable};
+use super::series::{Load, LoadError, SeriesState, SeriesTable, SlotError, StoredSeries};
 use crate::cadence::{Rules, Silent};
 use crate::config::settings;
 use crate::episode::{self, Quiet};
@@ -32,18 +34,24 @@ const GATEWAY_MIN: usize = 2;
 pub(super) struct Watch {
     rules: Rules,
     gateway: Option<String>,
-    clocks: HashMap<i32, Clock>,
+    /// Fields of a record.
+    fields: usize,
+    /// Microseconds after which a series is forgotten; 0: never.
+    expire_after: i64,
+    clocks: HashMap<i32, SilenceClock>,
     /// Alerts of this batch, each with the index of the record that it stands before. Emptied by [`Watch::take`].
     alerts: Vec<(usize, Alert)>,
 }
 
 /// The time of one partition.
-#[derive(Debug)]
-struct Clock {
-    /// The slot of the series with the newest time, and that time.
-    first: (usize, EventTime),
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct SilenceClock {
+    /// The series with the newest time, and that time.
+    first: (Arc<str>, EventTime),
     /// The newest time of the others.
     second: Option<EventTime>,
+    /// Some of the series that have sent, [`SERIES_MIN`] at most.
+    senders: Vec<Arc<str>>,
     /// When the series are looked at next.
     next: EventTime,
     /// When the partition began to send, or began again: before that nobody was silent alone.
@@ -67,10 +75,18 @@ pub(super) struct Here<'a> {
     pub(super) warms_up: bool,
 }
 
+/// The states of the series, in memory and stored, and the rules of their alerts.
+pub(super) struct States<'s, 'l> {
+    pub(super) table: &'s mut SeriesTable,
+    pub(super) load: &'s mut Load<'l>,
+    pub(super) episodes: &'s episode::Plan,
+}
+
 /// A series that is overdue.
 struct Overdue {
-    slot: usize,
     series: Arc<str>,
+    /// What has been announced of it.
+    silent: Silent,
     last: EventTime,
     /// When it became so.
     since: EventTime,
@@ -85,16 +101,35 @@ struct Gateway {
     newest: Option<EventTime>,
 }
 
+/// What a look at all series of a partition finds.
+struct Looked {
+    overdue: Vec<Overdue>,
+    gateways: BTreeMap<String, Gateway>,
+    shortest: i64,
+}
+
 impl Watch {
     /// `None` where the stream does not look for silence.
-    pub(super) fn new(settings: &settings::Silence) -> Option<Self> {
-        let (gateway, clocks, alerts) = (settings.gateway.clone(), HashMap::new(), Vec::new());
+    pub(super) fn new(stream: &settings::Stream) -> Option<Self> {
+        let expire_after = stream.keep.expire_after.as_micros();
         Some(Self {
-            rules: Rules::new(settings)?,
-            gateway,
-            clocks,
-            alerts,
+            rules: Rules::new(&stream.silence)?,
+            gateway: stream.silence.gateway.clone(),
+            fields: stream.record.fields.len(),
+            expire_after: i64::try_from(expire_after).unwrap_or(i64::MAX),
+            clocks: HashMap::new(),
+            alerts: Vec::new(),
         })
+    }
+
+    /// The clock of a partition, to be kept; `None` before its first record.
+    pub(super) fn clock(&self, partition: i32) -> Option<&SilenceClock> {
+        self.clocks.get(&partition)
+    }
+
+    /// Goes on with a clock that was kept.
+    pub(super) fn set_clock(&mut self, partition: i32, clock: SilenceClock) {
+        self.clocks.insert(partition, clock);
     }
 
     /// A partition leaves.
@@ -110,69 +145,61 @@ impl Watch {
 
     /// A record of the series in `slot` was accepted, whose last one was `before`: its cadence is learned, its silence is
     /// over, and where it is time to the others are looked at.
+    ///
+    /// # Errors
+    /// Where the state of another series cannot be loaded.
     pub(super) fn saw(
         &mut self,
         slot: usize,
         before: Option<EventTime>,
         here: Here<'_>,
-        table: &mut SeriesTable,
-        plan: &episode::Plan,
-    ) {
-        self.is_back(slot, before, here, table, plan);
-        let clock = self.clocks.entry(here.partition).or_insert_with(|| {
-            let (time, shortest) = (here.time, self.rules.at_least());
-            Clock {
-                first: (slot, time),
-                second: None,
-                next: time,
-                since: time,
-                shortest,
-                now: None,
-            }
-        });
-        if let Some(now) = clock.advance(slot, here.time, table.in_partition(here.partition)) {
-            self.look(now, here, table, plan);
+        states: &mut States<'_, '_>,
+    ) -> Result<(), LoadError> {
+        let Some(series) = states.table.get_mut(slot).map(|found| found.series.clone()) else {
+            return Ok(());
+        };
+        if let Some(before) = before {
+            self.is_back(slot, &series, before, here, states)?;
+        }
+        let at_least = self.rules.at_least();
+        let clock = self
+            .clocks
+            .entry(here.partition)
+            .or_insert_with(|| SilenceClock::new(&series, here.time, at_least));
+        match clock.advance(&series, here.time) {
+            Some(now) => self.look(now, here, states),
+            None => Ok(()),
         }
     }
 
     fn is_back(
         &mut self,
         slot: usize,
-        before: Option<EventTime>,
+        series: &str,
+        before: EventTime,
         here: Here<'_>,
-        table: &mut SeriesTable,
-        plan: &episode::Plan,
-    ) {
-        let (Some(found), Some(before)) = (table.get_mut(slot), before) else {
-            return;
+        states: &mut States<'_, '_>,
+    ) -> Result<(), LoadError> {
+        let Some(found) = states.table.get_mut(slot) else {
+            return Ok(());
         };
         let cadence = &mut found.state.cadence;
-        let (limit, silent) = (
-            self.rules.overdue_after(cadence).unwrap_or(0),
-            cadence.silent,
-        );
+        let limit = self.rules.overdue_after(cadence).unwrap_or(0);
         self.rules.record(cadence, here.time.micros_since(before));
-        if silent == Silent::No {
-            return;
-        }
-        cadence.silent = Silent::No;
-        let series = found.series.clone();
-        match silent {
+        match std::mem::take(&mut cadence.silent) {
             Silent::No => {}
             Silent::Alone => {
                 let quiet = Quiet {
-                    series: &series,
+                    series,
                     last: before,
                     since: EventTime(before.0 + limit),
                     of: 0,
                 };
-                self.alerts.push((
-                    here.record,
-                    plan.silence(&quiet, here.place(), Some(here.time)),
-                ));
+                self.publish(&quiet, here, Some(here.time), states);
             }
-            Silent::WithGateway => self.gateway_is_back(&series, here, table, plan),
+            Silent::WithGateway => self.gateway_is_back(series, here, states)?,
         }
+        Ok(())
     }
 
     /// The first of a gateway's series that sends again ends the gateway's silence.
@@ -180,35 +207,40 @@ impl Watch {
         &mut self,
         series: &str,
         here: Here<'_>,
-        table: &mut SeriesTable,
-        plan: &episode::Plan,
-    ) {
+        states: &mut States<'_, '_>,
+    ) -> Result<(), LoadError> {
         let Some(name) = self.gateway_of(series).map(of_gateway) else {
-            return;
+            return Ok(());
         };
-        let Some(slot) = table.find(here.partition, &name) else {
-            return;
+        let slot = states
+            .table
+            .known_slot(here.partition, &name, states.load)?;
+        let Some(found) = slot.and_then(|slot| states.table.get_mut(slot)) else {
+            return Ok(());
         };
-        let Some(state) = table.get_mut(slot).map(|found| &mut found.state) else {
-            return;
-        };
-        let (silent, last) = (
-            std::mem::take(&mut state.cadence.silent),
-            state.gate.newest(),
-        );
+        let silent = std::mem::take(&mut found.state.cadence.silent);
+        let last = found.state.gate.newest();
         if let Some(last) = last.filter(|_| silent == Silent::Alone) {
-            table.change(slot);
             let quiet = Quiet {
                 series: &name,
                 last,
                 since: last,
                 of: 0,
             };
-            self.alerts.push((
-                here.record,
-                plan.silence(&quiet, here.place(), Some(here.time)),
-            ));
+            self.publish(&quiet, here, Some(here.time), states);
         }
+        Ok(())
+    }
+
+    fn publish(
+        &mut self,
+        quiet: &Quiet<'_>,
+        here: Here<'_>,
+        back: Option<EventTime>,
+        states: &States<'_, '_>,
+    ) {
+        let alert = states.episodes.silence(quiet, here.place(), back);
+        self.alerts.push((here.record, alert));
     }
 
     fn gateway_of<'s>(&self, series: &'s str) -> Option<&'s str> {
@@ -220,72 +252,95 @@ impl Watch {
         &mut self,
         now: EventTime,
         here: Here<'_>,
-        table: &mut SeriesTable,
-        plan: &episode::Plan,
-    ) {
-        let (mut overdue, mut gateways) = (Vec::new(), BTreeMap::<String, Gateway>::new());
+        states: &mut States<'_, '_>,
+    ) -> Result<(), LoadError> {
         let Some(began) = self.clocks.get(&here.partition).map(|clock| clock.since) else {
-            return;
+            return Ok(());
         };
-        let mut shortest = i64::MAX;
-        for slot in table.slots_of(here.partition) {
-            let Some(found) = table.get_mut(slot) else {
-                continue;
-            };
-            let state = &found.state;
-            let limit = self.rules.overdue_after(&state.cadence);
-            shortest = shortest.min(limit.unwrap_or(self.rules.at_least()));
-            let Some((limit, last)) = limit.zip(state.gate.newest()) else {
-                continue;
-            };
-            let silent_for = now.micros_since(last.max(began));
-            if let Some(name) = self.gateway_of(&found.series) {
-                let gateway = gateways.entry(name.to_owned()).or_default();
-                gateway.series += 1;
-                gateway.sends |= silent_for < limit / 2;
-                gateway.newest = gateway.newest.max(Some(last));
-            }
-            let is_new =
-                silent_for > limit && state.cadence.silent != Silent::Alone && !here.warms_up;
-            if is_new && !plan.is_muted(&found.series, now) {
-                let (series, since) = (
-                    found.series.clone(),
-                    EventTime(last.0.saturating_add(limit)),
-                );
-                overdue.push(Overdue {
-                    slot,
-                    series,
-                    last,
-                    since,
-                });
-            }
-        }
+        let mut looked = self.find(now, began, here, states);
         if let Some(clock) = self.clocks.get_mut(&here.partition) {
-            clock.shortest = shortest;
-            clock.next = EventTime(
-                now.0
-                    .saturating_add((shortest / LOOKS).clamp(LOOK_EVERY.0, LOOK_EVERY.1)),
-            );
+            clock.shortest = looked.shortest;
+            let wait = (looked.shortest / LOOKS).clamp(LOOK_EVERY.0, LOOK_EVERY.1);
+            clock.next = EventTime(now.0.saturating_add(wait));
         }
-        gateways.retain(|_, gateway| !gateway.sends && gateway.series >= GATEWAY_MIN);
-        overdue.sort_by(|a, b| (a.since, &a.series).cmp(&(b.since, &b.series)));
-        for found in overdue {
+        looked
+            .gateways
+            .retain(|_, gateway| !gateway.sends && gateway.series >= GATEWAY_MIN);
+        looked
+            .overdue
+            .sort_by(|a, b| (a.since, &a.series).cmp(&(b.since, &b.series)));
+        for found in &looked.overdue {
             let gateway = self
                 .gateway_of(&found.series)
-                .and_then(|name| Some((name, gateways.get(name)?)));
+                .and_then(|name| Some((name, looked.gateways.get(name)?)));
             if let Some((name, gateway)) = gateway {
-                self.gateway_is_silent(name, gateway, &found, here, table, plan);
-            } else if self.announce(found.slot, Silent::Alone, table) {
+                self.gateway_is_silent(name, gateway, found, here, states)?;
+            } else {
+                announce(&found.series, Silent::Alone, here.partition, states)?;
                 let quiet = Quiet {
                     series: &found.series,
                     last: found.last,
                     since: found.since,
                     of: 0,
                 };
-                self.alerts
-                    .push((here.record, plan.silence(&quiet, here.place(), None)));
+                self.publish(&quiet, here, None, states);
             }
         }
+        Ok(())
+    }
+
+    /// The series that are overdue, whether they are in memory or stored.
+    fn find(
+        &self,
+        now: EventTime,
+        began: EventTime,
+        here: Here<'_>,
+        states: &mut States<'_, '_>,
+    ) -> Looked {
+        let mut looked = Looked {
+            overdue: Vec::new(),
+            gateways: BTreeMap::new(),
+            shortest: i64::MAX,
+        };
+        let mut see = |series: &Arc<str>, found: &StoredSeries| {
+            // Whether an expired series has been forgotten already must not matter.
+            let age = found.newest.map_or(0, |newest| now.micros_since(newest));
+            if self.expire_after > 0 && age > self.expire_after {
+                return;
+            }
+            let limit = self.rules.overdue_after(&found.cadence);
+            let usual = limit.unwrap_or(self.rules.at_least());
+            looked.shortest = looked.shortest.min(usual);
+            let Some((limit, last)) = limit.zip(found.newest) else {
+                return;
+            };
+            let silent_for = now.micros_since(last.max(began));
+            if let Some(name) = self.gateway_of(series) {
+                let gateway = looked.gateways.entry(name.to_owned()).or_default();
+                gateway.series += 1;
+                gateway.sends |= silent_for < limit / 2;
+                gateway.newest = gateway.newest.max(Some(last));
+            }
+            let is_new =
+                silent_for > limit && found.cadence.silent != Silent::Alone && !here.warms_up;
+            if is_new && !states.episodes.is_muted(series, now) {
+                looked.overdue.push(Overdue {
+                    series: series.clone(),
+                    silent: found.cadence.silent,
+                    last,
+                    since: EventTime(last.0.saturating_add(limit)),
+                });
+            }
+        };
+        for slot in states.table.slots_of(here.partition) {
+            if let Some(found) = states.table.get_mut(slot) {
+                see(&found.series, &StoredSeries::from(&found.state));
+            }
+        }
+        for (series, found) in states.table.stored_of(here.partition) {
+            see(series, found);
+        }
+        looked
     }
 
     /// One alert for a gateway, whose state is that of a series of its own.
@@ -295,60 +350,78 @@ impl Watch {
         gateway: &Gateway,
         found: &Overdue,
         here: Here<'_>,
-        table: &mut SeriesTable,
-        plan: &episode::Plan,
-    ) {
+        states: &mut States<'_, '_>,
+    ) -> Result<(), LoadError> {
         let name = of_gateway(name);
         let last = gateway.newest.unwrap_or(found.last);
-        let fields = table
-            .get_mut(found.slot)
-            .map_or(0, |found| found.state.gate.fields());
-        let new = || SeriesState::new(fields);
-        let Ok(slot) = table.slot(here.partition, &name, || None, new) else {
-            return;
+        let new = || SeriesState::new(self.fields);
+        let slot = match states.table.slot(here.partition, &name, states.load, new) {
+            Ok(slot) => slot,
+            Err(SlotError::TooMany) => return Ok(()),
+            Err(SlotError::Load(error)) => return Err(error),
         };
-        if self.announce(slot, Silent::Alone, table) {
-            if let Some(of_gateway) = table.get_mut(slot) {
-                of_gateway.state.gate = GateState::seen(fields, last);
-            }
+        let Some(of_gateway) = states.table.get_mut(slot) else {
+            return Ok(());
+        };
+        let before = std::mem::replace(&mut of_gateway.state.cadence.silent, Silent::Alone);
+        if before != Silent::Alone {
+            of_gateway.state.gate = GateState::seen(self.fields, last);
             let quiet = Quiet {
                 series: &name,
                 last,
                 since: last,
                 of: gateway.series,
             };
-            self.alerts
-                .push((here.record, plan.silence(&quiet, here.place(), None)));
+            self.publish(&quiet, here, None, states);
         }
-        self.announce(found.slot, Silent::WithGateway, table);
-    }
-
-    /// Notes what has been announced; returns whether that is new.
-    fn announce(&self, slot: usize, silent: Silent, table: &mut SeriesTable) -> bool {
-        let Some(found) = table
-            .get_mut(slot)
-            .filter(|found| found.state.cadence.silent != silent)
-        else {
-            return false;
-        };
-        found.state.cadence.silent = silent;
-        table.change(slot);
-        true
+        if found.silent != Silent::WithGateway {
+            announce(&found.series, Silent::WithGateway, here.partition, states)?;
+        }
+        Ok(())
     }
 }
 
-impl Clock {
+/// Notes in the state of a series what is announced of it.
+fn announce(
+    series: &str,
+    silent: Silent,
+    partition: i32,
+    states: &mut States<'_, '_>,
+) -> Result<(), LoadError> {
+    let slot = states.table.known_slot(partition, series, states.load)?;
+    if let Some(found) = slot.and_then(|slot| states.table.get_mut(slot)) {
+        found.state.cadence.silent = silent;
+    }
+    Ok(())
+}
+
+impl SilenceClock {
+    fn new(series: &Arc<str>, time: EventTime, shortest: i64) -> Self {
+        Self {
+            first: (series.clone(), time),
+            second: None,
+            senders: Vec::new(),
+            next: time,
+            since: time,
+            shortest,
+            now: None,
+        }
+    }
+
     /// A record of a series; returns the time where it is time to look.
-    fn advance(&mut self, slot: usize, time: EventTime, series: usize) -> Option<EventTime> {
-        if slot == self.first.0 {
+    fn advance(&mut self, series: &Arc<str>, time: EventTime) -> Option<EventTime> {
+        if self.senders.len() < SERIES_MIN && !self.senders.contains(series) {
+            self.senders.push(series.clone());
+        }
+        if is_same(series, &self.first.0) {
             self.first.1 = self.first.1.max(time);
         } else if time > self.first.1 {
             self.second = Some(self.first.1);
-            self.first = (slot, time);
+            self.first = (series.clone(), time);
         } else {
             self.second = self.second.max(Some(time));
         }
-        let now = if series >= SERIES_MIN {
+        let now = if self.senders.len() >= SERIES_MIN {
             self.second?
         } else {
             self.first.1
@@ -361,16 +434,19 @@ impl Clock {
     }
 }
 
+/// Mostly one and the same text in memory.
+fn is_same(a: &Arc<str>, b: &Arc<str>) -> bool {
+    Arc::ptr_eq(a, b) || a == b
+}
+
 impl<'a> Here<'a> {
     fn place(&self) -> episode::RecordRef<'a> {
-        let (time, partition, offset, bundle) =
-            (self.time, self.partition, self.offset, self.bundle);
         episode::RecordRef {
             series: "",
-            time,
-            partition,
-            offset,
-            bundle,
+            time: self.time,
+            partition: self.partition,
+            offset: self.offset,
+            bundle: self.bundle,
             warms_up: self.warms_up,
             spans_gap: false,
         }

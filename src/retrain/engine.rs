@@ -13,8 +13,9 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-pub use self::lessons::{Lesson, is_known};
+pub use self::lessons::{Lesson, fingerprint, is_known};
 use self::live::Live;
+pub use self::seeing::Sight;
 use super::buffer::{Admission, Buffer, Change};
 use super::collect::slot;
 use super::error::RetrainError;
@@ -51,6 +52,8 @@ pub struct Engine {
     confirmed: BTreeMap<String, Confirmed>,
     /// What live series would catch today.
     seeing: SelfTest,
+    /// What that means for the stream.
+    sight: Option<Sight>,
     /// The number of the series that is tested next.
     next_tested: usize,
     /// Where events are put to be published.
@@ -96,6 +99,7 @@ impl Engine {
             marked,
             confirmed,
             seeing,
+            sight: None,
             next_tested,
             outbox,
         })

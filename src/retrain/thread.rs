@@ -4,16 +4,16 @@
 //! anyway. It looks once a second at what is due; while it trains, what the channel does not hold is dropped.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use thread_priority::{ThreadPriority, set_current_thread_priority};
 
 use super::buffer::Admission;
-use super::engine::{Engine, Lesson};
+use super::engine::{Engine, Lesson, Sight};
 use super::error::RetrainError;
 use super::learner::Learner;
 use super::plan::Reason;
@@ -44,6 +44,8 @@ pub struct Retrainer {
     admission: Arc<Admission>,
     /// A bit for each lane that owns partition 0 of the input.
     leads: Arc<AtomicU64>,
+    /// What the last self-test found.
+    sight: Arc<Mutex<Option<Sight>>>,
 }
 
 impl Retrainer {
@@ -66,14 +68,17 @@ impl Retrainer {
             handed,
             admission: engine.admission().clone(),
             leads: Arc::default(),
+            sight: Arc::default(),
         };
         let leads = retrainer.leads.clone();
+        let sight = retrainer.sight.clone();
         let body = Body {
             stream: stream.clone(),
             engine,
             taken,
             learner,
             leads,
+            sight,
             outbox,
             halt,
         };
@@ -117,6 +122,12 @@ impl Retrainer {
         }
     }
 
+    /// What the last self-test found; `None` before.
+    pub fn sight(&self) -> Option<Sight> {
+        let sight = self.sight.lock().unwrap_or_else(PoisonError::into_inner);
+        sight.clone()
+    }
+
     /// Whether this machine trains the stream: of a consumer group one member owns partition 0.
     pub fn leads(&self) -> bool {
         self.leads.load(Ordering::Relaxed) != 0
@@ -129,6 +140,7 @@ struct Body {
     taken: Receiver<Handed>,
     learner: Arc<Learner>,
     leads: Arc<AtomicU64>,
+    sight: Arc<Mutex<Option<Sight>>>,
     outbox: Outbox,
     halt: Arc<AtomicBool>,
 }
@@ -192,6 +204,8 @@ impl Body {
             return self.show_live();
         }
         self.engine.self_test(now)?;
+        let sight = self.engine.sight().cloned();
+        *self.sight.lock().unwrap_or_else(PoisonError::into_inner) = sight;
         if self.leads.load(Ordering::Relaxed) == 0 {
             return Ok(());
         }

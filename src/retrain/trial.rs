@@ -110,7 +110,7 @@ impl Trial {
     ) -> Result<(), PipelineError> {
         let done = self
             .pipeline
-            .run_decoded(&[], batch, table, &mut |_, _| start.cloned())?;
+            .run_decoded(&[], batch, table, &mut |_, _| Ok(start.cloned()))?;
         tried.budgeted += done.counts.budgeted;
         for alert in done
             .alerts

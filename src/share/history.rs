@@ -76,7 +76,7 @@ pub fn rows(
                 .any(|&(p, end)| p == m.partition && m.offset < end)
         };
         let messages: Vec<_> = batch.iter().map(view).filter(inside).collect();
-        let done = pipeline.run(&messages, &mut table, &mut |_, _| None)?;
+        let done = pipeline.run(&messages, &mut table, &mut |_, _| Ok(None))?;
         rows.extend(
             done.learned
                 .into_iter()

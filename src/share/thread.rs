@@ -3,10 +3,10 @@
 //! Both topics are read from their start, at every start: they are compacted, and hold one message for each thing that is to
 //! be known. Errors of the brokers pass: what is live stays so, and it is tried again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::Receiver;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -19,20 +19,20 @@ use rdkafka::message::{
 };
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 
+use super::feedback_log::FeedbackLog;
 use super::history::{self, HistoryError};
 use super::mirror::{Mirror, MirrorError, Outgoing};
 use super::parcel::Label;
 use crate::config::settings::{Kafka, Share, Stream};
-use crate::events::published::Put;
+use crate::events::published::Published;
 use crate::events::share::SharingFailed;
-use crate::lane::Control as Order;
 use crate::record::feedback::{Feedback, Records, Says};
 use crate::retrain::engine::{Lesson, is_known};
 use crate::retrain::set::TrainingRow;
 use crate::retrain::thread::Retrainer;
 use crate::sink::cloudevents;
 use crate::source::{Quiet, add_from_beginning, producer_config, reader_config};
-use crate::state::Store;
+use crate::state::{Store, StoreError};
 
 /// How long the thread waits for messages at a time; bounds how late it notices a stop.
 const POLL: Duration = Duration::from_millis(100);
@@ -42,6 +42,8 @@ const SETTLE_EVERY: Duration = Duration::from_secs(1);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the last messages of a stop may take.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long is waited after records could not be read.
+const RETRY_EVERY: Duration = Duration::from_secs(5);
 /// Records of a series before a confirmed fault: a chart that has settled.
 const RECORDS_BEFORE: usize = 400;
 /// Headers of a part of a bundle.
@@ -62,14 +64,21 @@ pub enum ShareError {
     Thread(#[from] std::io::Error),
 }
 
-/// Who is told of a stream.
+/// Why feedback could not be handed to the retraining now.
+#[derive(Debug, thiserror::Error)]
+enum TeachError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    History(#[from] HistoryError),
+}
+
+/// Who learns from what operators say of a stream.
 pub struct Pupils {
     /// The stream.
     pub stream: Arc<Stream>,
     /// Its retraining.
     pub retrainer: Retrainer,
-    /// Its lanes.
-    pub lanes: Vec<SyncSender<Order>>,
 }
 
 /// Says what is not delivered.
@@ -104,11 +113,21 @@ pub struct Sharing {
     /// `None` where nothing is shared.
     reader: Option<Reader>,
     producer: ThreadedProducer<Deliveries>,
-    events: Receiver<Put>,
-    /// What operators said and was not told on yet.
-    feedback: Vec<Feedback>,
-    /// What the retraining had no room for, as in the course of a training.
-    waiting: Vec<Lesson>,
+    events: Receiver<Published>,
+    /// By stream, all that operators said of its alerts: the lanes look there for what is theirs.
+    logs: HashMap<String, Arc<FeedbackLog>>,
+    /// What the retraining has not taken yet, by stream and subject; a later word on the same alert takes the place of an
+    /// earlier one. Entries leave when it has room for them, which it may not have in the course of a training.
+    waiting: BTreeMap<(String, String), Waiting>,
+    /// When records could not be read last.
+    failed: Option<Instant>,
+}
+
+/// Feedback that the retraining has not taken yet.
+struct Waiting {
+    feedback: Feedback,
+    /// The records that it is about; `None` until they have been read.
+    records: Option<Vec<(i64, TrainingRow)>>,
 }
 
 impl Sharing {
@@ -119,9 +138,10 @@ impl Sharing {
     pub fn new(
         kafka: &Kafka,
         topics: &Share,
+        streams: &[String],
         mirror: Mirror,
         store: Arc<dyn Store>,
-        events: Receiver<Put>,
+        events: Receiver<Published>,
     ) -> Result<Self, ShareError> {
         let mut config = reader_config(kafka, "outlierd-share");
         config.set("auto.offset.reset", "earliest");
@@ -137,19 +157,24 @@ impl Sharing {
         let producer = config
             .set("enable.idempotence", "true")
             .create_with_context(Deliveries)?;
-        let (events_topic, kafka, feedback, waiting) =
-            (topics.events.clone(), kafka.clone(), Vec::new(), Vec::new());
+        let log = |stream: &String| (stream.clone(), Arc::default());
         Ok(Self {
-            kafka,
-            events_topic,
+            kafka: kafka.clone(),
+            events_topic: topics.events.clone(),
             store,
             mirror,
             reader,
             producer,
             events,
-            feedback,
-            waiting,
+            logs: streams.iter().map(log).collect(),
+            waiting: BTreeMap::new(),
+            failed: None,
         })
+    }
+
+    /// All that operators said of the alerts of a stream, now and later.
+    pub fn feedback_log(&self, stream: &str) -> Arc<FeedbackLog> {
+        self.logs.get(stream).cloned().unwrap_or_default()
     }
 
     /// Reads both topics to their ends, so that this machine begins with what the others have; `stop` ends it early.
@@ -233,14 +258,25 @@ impl Sharing {
                         .unwrap_or_default(),
                 );
                 if topic == reader.control {
-                    self.feedback
-                        .extend(self.mirror.take_control(topic, &key, message.payload()));
+                    let said = self.mirror.take_control(topic, &key, message.payload());
+                    if let Some(feedback) = said {
+                        self.take_feedback(feedback);
+                    }
                 } else {
                     self.mirror.take_part(topic, &key, part(&message));
                 }
                 Polled::Message
             }
         }
+    }
+
+    fn take_feedback(&mut self, feedback: Feedback) {
+        if let Some(log) = self.logs.get(&feedback.stream) {
+            log.insert(feedback.clone());
+        }
+        let subject = (feedback.stream.clone(), feedback.subject());
+        let records = None;
+        self.waiting.insert(subject, Waiting { feedback, records });
     }
 
     /// Holds folder and topics against each other, and sends what has changed here.
@@ -278,30 +314,13 @@ impl Sharing {
 
     /// Publishes what has happened.
     fn publish(&mut self) {
-        while let Ok(put) = self.events.try_recv() {
-            match put {
-                Put::Event(event) => {
-                    let Some(topic) = &self.events_topic else {
-                        continue;
-                    };
-                    let value = serde_json::to_vec(&event).ok();
-                    self.send(
-                        topic,
-                        &event.stream,
-                        value.as_deref(),
-                        cloudevents::event_headers(&event),
-                    );
-                }
-                Put::Alert(topic, alert) => {
-                    let value = serde_json::to_vec(&alert).ok();
-                    self.send(
-                        &topic,
-                        &alert.series,
-                        value.as_deref(),
-                        cloudevents::headers(&alert),
-                    );
-                }
-            }
+        while let Ok(event) = self.events.try_recv() {
+            let Some(topic) = &self.events_topic else {
+                continue;
+            };
+            let value = serde_json::to_vec(&event).ok();
+            let headers = cloudevents::event_headers(&event);
+            self.send(topic, &event.stream, value.as_deref(), headers);
         }
     }
 
@@ -319,45 +338,53 @@ impl Sharing {
         }
     }
 
-    /// Tells the lanes and the retraining what operators said.
+    /// Hands what operators said to the retraining. What cannot be handed over now is kept.
     fn teach(&mut self, pupils: &[Pupils]) {
-        let of = |stream: &str| pupils.iter().find(|pupil| pupil.stream.name == stream);
-        let waiting = std::mem::take(&mut self.waiting).into_iter();
-        self.waiting = waiting
-            .filter_map(|lesson| of(&lesson.feedback.stream)?.retrainer.teach(lesson))
-            .collect();
-        for feedback in std::mem::take(&mut self.feedback) {
-            let Some(pupil) = of(&feedback.stream) else {
+        if self.failed.is_some_and(|at| at.elapsed() < RETRY_EVERY) {
+            return;
+        }
+        self.failed = None;
+        for (subject, mut waiting) in std::mem::take(&mut self.waiting) {
+            let of = |pupil: &&Pupils| pupil.stream.name == waiting.feedback.stream;
+            let Some(pupil) = pupils.iter().find(of) else {
                 continue;
             };
-            match is_known(&*self.store, &feedback) {
-                Ok(true) => continue,
-                Ok(false) => {}
-                Err(error) => SharingFailed {
-                    error: error.to_string(),
+            match self.teach_one(pupil, &mut waiting) {
+                Ok(true) => {}
+                Ok(false) => drop(self.waiting.insert(subject, waiting)),
+                Err(error) => {
+                    SharingFailed {
+                        error: error.to_string(),
+                    }
+                    .emit();
+                    self.failed = Some(Instant::now());
+                    self.waiting.insert(subject, waiting);
                 }
-                .emit(),
             }
-            let records = feedback
-                .records
-                .map_or(Ok(Vec::new()), |at| self.records(pupil, &feedback, at));
-            let records = records.unwrap_or_else(|error| {
-                SharingFailed {
-                    error: error.to_string(),
-                }
-                .emit();
-                Vec::new()
-            });
-            let feedback = Arc::new(feedback);
-            for lane in &pupil.lanes {
-                // A lane that hangs is told by its own signs.
-                let _ = lane.try_send(Order::Teach(feedback.clone()));
+        }
+    }
+
+    /// Hands one word over; returns whether the retraining has it, or has had it before.
+    fn teach_one(&self, pupil: &Pupils, waiting: &mut Waiting) -> Result<bool, TeachError> {
+        let feedback = &waiting.feedback;
+        let records = match waiting.records.take() {
+            Some(records) => records,
+            None if is_known(&*self.store, feedback)? => return Ok(true),
+            None => match feedback.records {
+                Some(at) => self.records(pupil, feedback, at)?,
+                None => Vec::new(),
+            },
+        };
+        let lesson = Lesson {
+            feedback: feedback.clone(),
+            records,
+        };
+        match pupil.retrainer.teach(lesson) {
+            Some(back) => {
+                waiting.records = Some(back.records);
+                Ok(false)
             }
-            let lesson = Lesson {
-                feedback: Feedback::clone(&feedback),
-                records,
-            };
-            self.waiting.extend(pupil.retrainer.teach(lesson));
+            None => Ok(true),
         }
     }
 

@@ -3,7 +3,11 @@
 //! It is written in the transaction that commits the input's offsets, so that committed states and committed offsets
 //! always belong together. A machine that takes a partition over reads what its own store does not have yet, and goes on
 //! where the group is: losing a machine loses nothing.
+//!
+//! Beside the states it has the notes that a lane keeps of a partition. Their keys begin with a byte that no text in UTF-8
+//! has, so that no series can have the same one.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -13,7 +17,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::Offset;
 
-use super::{Commit, Store, StoreError};
+use super::{Commit, StateChange, Store, StoreError};
 use crate::config::settings::Kafka;
 use crate::events::ChangelogEntrySkipped;
 use crate::source::{Quiet, reader_config};
@@ -26,6 +30,44 @@ const PATIENCE: Duration = Duration::from_secs(90);
 const PACE: Duration = Duration::from_millis(50);
 /// States that are stored at a time.
 const CHUNK: usize = 500;
+
+/// The first byte of a note's key.
+const NOTE: u8 = 0xff;
+
+/// The key of a partition's note in the changelog.
+pub fn note_key(key: &str) -> Vec<u8> {
+    [&[NOTE], key.as_bytes()].concat()
+}
+
+/// The key of a partition's note in the store.
+pub fn partition_note(partition: i32, key: &str) -> String {
+    format!("partition/{partition}/{key}")
+}
+
+/// What an entry of the changelog is about.
+enum Subject<'k> {
+    Series(&'k str),
+    Note(&'k str),
+}
+
+impl<'k> Subject<'k> {
+    fn of(key: &'k [u8]) -> Option<Self> {
+        match key.split_first() {
+            Some((&NOTE, note)) => Some(Self::Note(str::from_utf8(note).ok()?)),
+            _ => Some(Self::Series(str::from_utf8(key).ok()?)),
+        }
+    }
+}
+
+/// What a replay has read and not stored yet.
+#[derive(Default)]
+struct Replayed {
+    states: Vec<StateChange>,
+    /// By their keys in the store.
+    notes: BTreeMap<String, Option<Vec<u8>>>,
+    /// States in all.
+    count: usize,
+}
 
 /// Why states could not be restored.
 #[derive(Debug, thiserror::Error)]
@@ -124,15 +166,15 @@ impl Changelog {
                 .map_err(read)?;
         }
         committed.assign(&start).map_err(read)?;
-        let states = self.replay(&committed, reading, store, stop)?;
-        store.commit(
-            &self.stream,
-            &Commit {
-                changelog: ends,
-                ..Commit::default()
-            },
-        )?;
-        Ok(states)
+        let replayed = self.replay(&committed, reading, store, stop)?;
+        let commit = Commit {
+            changelog: ends,
+            states: replayed.states,
+            notes: replayed.notes.into_iter().collect(),
+            ..Commit::default()
+        };
+        store.commit(&self.stream, &commit)?;
+        Ok(replayed.count)
     }
 
     fn replay(
@@ -141,13 +183,12 @@ impl Changelog {
         mut left: Vec<Reading>,
         store: &dyn Store,
         stop: &AtomicBool,
-    ) -> Result<usize, ChangelogError> {
+    ) -> Result<Replayed, ChangelogError> {
         let read = |source| ChangelogError::Read {
             topic: self.topic.clone(),
             source,
         };
-        let mut chunk = Vec::new();
-        let (mut states, mut progress) = (0, Instant::now());
+        let (mut replayed, mut progress) = (Replayed::default(), Instant::now());
         let mut at_end: Vec<i32> = Vec::new();
         while let Some(first) = left.first() {
             if stop.load(Ordering::Acquire) {
@@ -160,16 +201,16 @@ impl Changelog {
                     progress = Instant::now();
                     let (partition, offset) = (message.partition(), message.offset());
                     at_end.retain(|p| *p != partition);
-                    match message.key().map(str::from_utf8) {
-                        Some(Ok(series)) => {
-                            chunk.push((
-                                partition,
-                                series.into(),
-                                message.payload().map(<[u8]>::to_vec),
-                            ));
-                            states += 1;
+                    let value = message.payload().map(<[u8]>::to_vec);
+                    match message.key().and_then(Subject::of) {
+                        Some(Subject::Series(series)) => {
+                            replayed.states.push((partition, series.into(), value));
+                            replayed.count += 1;
                         }
-                        _ => ChangelogEntrySkipped {
+                        Some(Subject::Note(key)) => {
+                            replayed.notes.insert(partition_note(partition, key), value);
+                        }
+                        None => ChangelogEntrySkipped {
                             topic: &self.topic,
                             partition,
                             offset,
@@ -199,12 +240,11 @@ impl Changelog {
                     at_end.push(partition);
                 }
             }
-            if chunk.len() >= CHUNK {
-                store.stage(&self.stream, &std::mem::take(&mut chunk))?;
+            if replayed.states.len() >= CHUNK {
+                store.stage(&self.stream, &std::mem::take(&mut replayed.states))?;
             }
         }
-        store.stage(&self.stream, &chunk)?;
-        Ok(states)
+        Ok(replayed)
     }
 
     fn consumer(&self, isolation: &str) -> Result<BaseConsumer<Quiet>, KafkaError> {

@@ -6,7 +6,9 @@
     reason = "a test says what it expects by unwrapping it, in its helpers too"
 )]
 
+mod blind;
 mod daemon;
+mod feedback;
 mod images;
 mod keep;
 #[path = "../pictures/mod.rs"]

@@ -12,7 +12,7 @@ use crate::support::{Daemon, Read, outlierd, wait_for};
 const NORMAL: usize = 1_600;
 
 /// A stream that is trained again only on demand, and a folder for each of two machines.
-fn stream(name: &str) -> Stream {
+pub fn stream(name: &str) -> Stream {
     let stream = Stream::delivered(name, "exactly_once");
     let text = fs::read_to_string(&stream.config).unwrap();
     let retrain =
@@ -37,12 +37,14 @@ fn machine(stream: &Stream, name: &str) -> [String; 4] {
     [a, b, c, d]
 }
 
-fn start(stream: &Stream, name: &str) -> Daemon {
+/// Starts the daemon of a machine.
+pub fn start(stream: &Stream, name: &str) -> Daemon {
     let flags = machine(stream, name);
     Daemon::start_with(&stream.config, name, &flags.each_ref().map(String::as_str))
 }
 
-fn command(stream: &Stream, on: &str, args: &[&str]) -> String {
+/// Runs a command on a machine.
+pub fn command(stream: &Stream, on: &str, args: &[&str]) -> String {
     let (config, flags) = (stream.config.to_str().unwrap(), machine(stream, on));
     let flags = flags.each_ref().map(String::as_str);
     let done = outlierd(&[args, &["--config", config], &flags].concat());
@@ -55,7 +57,7 @@ fn live(stream: &Stream, on: &str) -> Option<String> {
 }
 
 /// The published events of a type.
-fn events(stream: &Stream, kind: &str) -> Vec<Value> {
+pub fn events(stream: &Stream, kind: &str) -> Vec<Value> {
     let of = |read: Read| serde_json::from_slice::<Value>(&read.value.unwrap()).unwrap();
     stream
         .read("events")

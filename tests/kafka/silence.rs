@@ -1,37 +1,58 @@
 //! A topic that stands still, told from one that is only read slowly.
 
 use std::fs;
+use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::support::own_broker::OwnBroker;
 use crate::support::stream::{Stream, TRAIN, steady};
 use crate::support::{Daemon, wait_for};
+
+/// Looks for silence after `at_least`.
+fn at_least(stream: &Stream, at_least: &str) {
+    let text = fs::read_to_string(&stream.config).unwrap();
+    let silence = format!("silence = {{ at_least = \"{at_least}\" }}\n");
+    fs::write(&stream.config, text + &silence).unwrap();
+}
+
+/// Sends records one by one, however slow the machine is: the topic's own cadence has to be known.
+fn send_slowly(stream: &Stream, daemon: &Daemon) {
+    wait_for("the partition", || {
+        daemon.log().contains("assigned").then_some(())
+    });
+    for i in 0..40 {
+        stream.send(&[steady(i, 0.0)]);
+        stream.await_scores(i + 1);
+    }
+}
+
+fn silences(stream: &Stream) -> Vec<Value> {
+    let mut alerts = Vec::new();
+    for read in stream.read("alerts") {
+        let alert: Value = serde_json::from_slice(&read.value.unwrap()).unwrap();
+        if alert["kind"] == "silence" {
+            alerts.push(alert);
+        }
+    }
+    alerts
+}
+
+fn events<'a>(alerts: &'a [Value], event: &str) -> Vec<&'a Value> {
+    alerts
+        .iter()
+        .filter(|alert| alert["event"] == event)
+        .collect()
+}
 
 #[test]
 fn a_topic_that_stands_still_is_announced_and_closed_by_the_next_record() {
     let stream = Stream::delivered("still", "exactly_once");
-    let text = fs::read_to_string(&stream.config).unwrap();
-    fs::write(&stream.config, text + "silence = { at_least = \"2s\" }\n").unwrap();
+    at_least(&stream, "2s");
     let mut daemon = Daemon::start(&stream.config, "daemon");
-    wait_for("the partition", || {
-        daemon.log().contains("assigned").then_some(())
-    });
-    // One by one, however slow the machine is: the topic's own cadence has to be known.
-    for i in 0..40 {
-        stream.send(&[steady(i, 0.0)]);
-        wait_for("its commit", || {
-            (stream.read("states").len() > i).then_some(())
-        });
-    }
-    let silences = || -> Vec<Value> {
-        stream
-            .alerts()
-            .0
-            .into_iter()
-            .filter(|alert| alert["kind"] == "silence")
-            .collect()
-    };
-    let open = wait_for("the silence", || silences().pop());
+    send_slowly(&stream, &daemon);
+    let open = wait_for("the silence", || silences(&stream).pop());
     assert_eq!(
         (&open["series"], &open["event"], &open["severity"]),
         (&"*".into(), &"open".into(), &"critical".into())
@@ -41,14 +62,78 @@ fn a_topic_that_stands_still_is_announced_and_closed_by_the_next_record() {
     let mut daemon = Daemon::start(&stream.config, "again");
     stream.send(&(40..TRAIN + 20).map(|i| steady(i, 0.0)).collect::<Vec<_>>());
     let close = wait_for("its end", || {
-        silences()
+        silences(&stream)
             .into_iter()
             .find(|alert| alert["event"] == "close")
     });
     assert_eq!(close["id"], open["id"]);
     stream.await_scores(TRAIN + 20);
-    assert_eq!(silences().len(), 2, "{:#?}", silences());
+    assert_eq!(silences(&stream).len(), 2, "{:#?}", silences(&stream));
     daemon.stop();
+}
+
+/// Kills a daemon after it has sent an alert and before that is committed, and in the course of closing it.
+fn killed_between_opening_and_committing(delivery: &str) -> Vec<Value> {
+    let broker = OwnBroker::start();
+    let stream = Stream::on(&broker.address(), "cut", delivery);
+    at_least(&stream, "6s");
+    let start = |name: &str| {
+        let debug = ["--set", "service.log_filter=\"info,outlierd=debug\""];
+        Daemon::start_with(&stream.config, name, &debug)
+    };
+    let mut daemon = start("opens");
+    send_slowly(&stream, &daemon);
+    thread::sleep(Duration::from_secs(2));
+    broker.freeze();
+    wait_for("an alert that cannot be committed", || {
+        daemon
+            .log()
+            .contains("alert waits for its commit")
+            .then_some(())
+    });
+    daemon.signal("KILL");
+    daemon.wait();
+    broker.thaw();
+    assert_eq!(silences(&stream), [Value::Null; 0], "nothing is committed");
+
+    let mut daemon = start("opens-again");
+    wait_for("the silence", || silences(&stream).pop());
+    daemon.signal("KILL");
+    daemon.wait();
+    stream.send(&(40..60).map(|i| steady(i, 0.0)).collect::<Vec<_>>());
+    for number in 1..=5 {
+        let mut daemon = start(&format!("closes-{number}"));
+        wait_for("the partition", || {
+            daemon.log().contains("assigned").then_some(())
+        });
+        thread::sleep(Duration::from_millis(30 * number));
+        daemon.signal("KILL");
+        daemon.wait();
+    }
+    let mut daemon = start("last");
+    stream.await_scores(60);
+    wait_for("its end", || {
+        (!events(&silences(&stream), "close").is_empty()).then_some(())
+    });
+    daemon.stop();
+    silences(&stream)
+}
+
+#[test]
+fn a_topics_silence_is_neither_lost_nor_doubled_by_kills() {
+    let found = killed_between_opening_and_committing("exactly_once");
+    let (opened, closed) = (events(&found, "open"), events(&found, "close"));
+    assert_eq!((opened.len(), closed.len()), (1, 1), "{found:#?}");
+    assert_eq!(opened[0]["id"], closed[0]["id"]);
+}
+
+#[test]
+fn with_at_least_once_delivery_a_topics_silence_may_come_twice_as_the_same_alert() {
+    let found = killed_between_opening_and_committing("at_least_once");
+    let (opened, closed) = (events(&found, "open"), events(&found, "close"));
+    assert!(!opened.is_empty() && !closed.is_empty(), "{found:#?}");
+    let id = &opened[0]["id"];
+    assert!(found.iter().all(|alert| alert["id"] == *id), "{found:#?}");
 }
 
 #[test]

@@ -15,6 +15,7 @@ use std::sync::{Arc, OnceLock};
 
 use outlierd::config::settings::{Stream, Warmth};
 use outlierd::config::{Sources, load};
+use outlierd::lane::sampler::Sampler;
 use outlierd::model::bundle::Bundle;
 use outlierd::model::network::Network;
 use outlierd::model::registry::Registry;
@@ -68,6 +69,8 @@ struct Plant {
     fleet: Fleet,
     plan: FleetPlan,
     table: SeriesTable,
+    /// Takes what the records come to.
+    sampler: Option<Sampler>,
 }
 
 impl Plant {
@@ -80,6 +83,7 @@ impl Plant {
             fleet: Fleet::new(plan.clone(), &[]),
             plan,
             table: SeriesTable::new(100),
+            sampler: None,
         }
     }
 
@@ -112,8 +116,11 @@ impl Plant {
                 batch.values.extend(values);
             }
             let done = pipeline
-                .run_decoded(&[], batch, &mut self.table, &mut |_, _| None)
+                .run_decoded(&[], batch, &mut self.table, &mut |_, _| Ok(None))
                 .unwrap();
+            if let Some(sampler) = &mut self.sampler {
+                sampler.take(pipeline, &done);
+            }
             learned.extend(done.learned.into_iter().map(|(_, row)| row));
             alerts.extend(done.alerts);
         }
@@ -143,7 +150,8 @@ fn fixture() -> &'static Fixture {
         .unwrap();
         let (mut plant, mut pipeline) =
             (Plant::new(), Pipeline::new(stream.clone(), None).unwrap());
-        pipeline.collect(engine.admission().clone());
+        let admission = engine.admission().clone();
+        plant.sampler = Some(Sampler::new(&mut pipeline, stream.clone(), admission));
         let (learned, ..) = plant.run(&mut pipeline, LEARNED, |_, _| {});
         let bundle = learn(&stream, &TrainingSet::new(learned), None, &mut |_| {
             ControlFlow::Continue(())
@@ -156,7 +164,7 @@ fn fixture() -> &'static Fixture {
         let champion = bundle.id().to_owned();
         pipeline.swap(Some(bundle)).unwrap();
         let (_, _, now) = plant.run(&mut pipeline, KEPT, |_, _| {});
-        let runs = pipeline.take_collected();
+        let runs = plant.sampler.as_mut().unwrap().take_runs();
         Fixture {
             models,
             champion,

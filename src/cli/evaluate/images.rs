@@ -165,7 +165,7 @@ fn add(
         })
         .collect();
     let mut table = SeriesTable::new(stream.record.max_series);
-    let done = pipeline.run_file(&messages, &mut table, &mut |_, _| None)?;
+    let done = pipeline.run_file(&messages, &mut table, &mut |_, _| Ok(None))?;
     if let Some(rejected) = done.rejected.first() {
         bail!(
             "{}: {}",

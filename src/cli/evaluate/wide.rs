@@ -195,7 +195,7 @@ fn add(
         }
     }
     let mut table = SeriesTable::new(stream.record.max_series);
-    let done = pipeline.run_decoded(&[], batch, &mut table, &mut |_, _| None)?;
+    let done = pipeline.run_decoded(&[], batch, &mut table, &mut |_, _| Ok(None))?;
     let mut outcomes = done.outcomes.iter().peekable();
     for &row in rows {
         let name = series(row);

@@ -45,7 +45,7 @@ impl Engine {
     pub fn learn_from(&mut self, lesson: &Lesson) -> Result<(), RetrainError> {
         let feedback = &lesson.feedback;
         let subject = feedback.subject();
-        let told = vec![(format!("{TOLD}{subject}"), Some(hash(feedback)))];
+        let told = vec![(format!("{TOLD}{subject}"), Some(fingerprint(feedback)))];
         let (done, changes, mut notes) = match feedback.says {
             Says::FalseAlarm | Says::NewNormal => {
                 let runs = taught(lesson);
@@ -194,10 +194,11 @@ pub fn is_known(store: &dyn Store, feedback: &Feedback) -> Result<bool, StoreErr
     let notes = store.notes(&feedback.stream, &key)?;
     Ok(notes
         .into_iter()
-        .any(|(found, bytes)| found == key && bytes == hash(feedback)))
+        .any(|(found, bytes)| found == key && bytes == fingerprint(feedback)))
 }
 
-fn hash(feedback: &Feedback) -> Vec<u8> {
+/// What tells one feedback from another on the same alert.
+pub fn fingerprint(feedback: &Feedback) -> Vec<u8> {
     blake3::hash(&serde_json::to_vec(feedback).unwrap_or_default())
         .as_bytes()
         .to_vec()

@@ -1,7 +1,6 @@
 //! The self-test of the live series, and what it means for the stream.
 
 use super::Engine;
-use crate::episode::{Plan as Episodes, Quiet, RecordRef};
 use crate::events::published::Event;
 use crate::events::retrain::{DeviationKnown, SightChanged};
 use crate::pipeline::series::SeriesState;
@@ -20,6 +19,19 @@ const SERIES: usize = 4;
 const ROWS: usize = 192;
 /// Fewer tell nothing.
 const ROWS_MIN: usize = 60;
+
+/// Whether the live series would catch what the bundle has proved to catch, as the last self-test found it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Sight {
+    /// Whether they would not.
+    pub blind: bool,
+    /// Since when it is so; where it is not, the time of the test.
+    pub since: EventTime,
+    /// Series that were tested.
+    pub tested: usize,
+    /// The bundle that they are scored by.
+    pub bundle: String,
+}
 
 impl Engine {
     /// Tests some live series where it is time to; announces where the stream has gone blind, or sees again.
@@ -42,12 +54,18 @@ impl Engine {
         self.seeing.follow(&live);
         self.test_series(&live, now)?;
         let verdict = Verdict::read(&self.registry, &self.stream.name, &live)?;
-        self.announce(verdict.as_ref(), now)
+        self.announce(&live, verdict.as_ref(), now)
     }
 
     /// What live series would catch today.
     pub fn seeing(&self) -> &SelfTest {
         &self.seeing
+    }
+
+    /// What the self-test last found; `None` until enough series have been tested since the start. The lane that owns
+    /// partition 0 publishes it.
+    pub fn sight(&self) -> Option<&Sight> {
+        self.sight.as_ref()
     }
 
     fn test_series(&mut self, live: &str, now: EventTime) -> Result<(), RetrainError> {
@@ -122,7 +140,12 @@ impl Engine {
         Ok(tells.then_some((state, values)))
     }
 
-    fn announce(&mut self, verdict: Option<&Verdict>, now: EventTime) -> Result<(), RetrainError> {
+    fn announce(
+        &mut self,
+        live: &str,
+        verdict: Option<&Verdict>,
+        now: EventTime,
+    ) -> Result<(), RetrainError> {
         let (stream, fields) = (&self.stream.name, &self.stream.record.fields);
         let names: Vec<&str> = fields.iter().map(|field| field.name.as_str()).collect();
         for (index, field) in names.iter().enumerate() {
@@ -139,10 +162,16 @@ impl Engine {
         let Some(is_blind) = self.seeing.is_blind(&names, verdict, was.is_some()) else {
             return Ok(());
         };
+        let tested = self.seeing.tested();
+        self.sight = Some(Sight {
+            blind: is_blind,
+            since: was.filter(|_| is_blind).unwrap_or(now),
+            tested,
+            bundle: live.to_owned(),
+        });
         if is_blind == was.is_some() {
             return Ok(());
         }
-        let tested = self.seeing.tested();
         SightChanged {
             stream,
             blind: is_blind,
@@ -156,32 +185,6 @@ impl Engine {
                 series_tested: tested,
             },
         );
-        let since = was.unwrap_or(now);
-        let episodes = Episodes::new(
-            stream,
-            &self.stream.input.topic,
-            fields,
-            &self.stream.episode,
-            &[],
-        );
-        let quiet = Quiet {
-            series: "*",
-            last: since,
-            since,
-            of: tested,
-        };
-        let bundle = self.live.as_ref().map_or("", |live| &live.id);
-        let place = RecordRef {
-            series: "*",
-            time: now,
-            partition: 0,
-            offset: 0,
-            bundle,
-            warms_up: false,
-            spans_gap: false,
-        };
-        let alert = episodes.blind(&quiet, place, (!is_blind).then_some(now));
-        self.outbox.alert(&self.stream.output.alerts, alert);
         self.plan.blind_since = is_blind.then_some(now);
         self.keep_plan()
     }

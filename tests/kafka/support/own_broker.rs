@@ -36,6 +36,23 @@ impl OwnBroker {
         assert!(self.kafka("stop"));
     }
 
+    /// It answers nothing, and breaks no connection, until it is thawed.
+    pub fn freeze(&self) {
+        self.signal("STOP");
+    }
+
+    pub fn thaw(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = std::fs::read_to_string(self.folder.path().join("kafka/pid")).unwrap();
+        let status = Command::new("kill")
+            .args([&format!("-{signal}"), pid.trim()])
+            .status();
+        assert!(status.unwrap().success());
+    }
+
     fn kafka(&self, command: &str) -> bool {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/kafka");
         let port = self.port.to_string();

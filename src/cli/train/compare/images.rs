@@ -110,7 +110,11 @@ fn run(
         batch.values.push(image.brightness());
         batch.images.push(image);
     }
-    Ok(pipeline.run_decoded(&[], batch, &mut SeriesTable::new(IMAGES), &mut |_, _| None)?)
+    Ok(
+        pipeline.run_decoded(&[], batch, &mut SeriesTable::new(IMAGES), &mut |_, _| {
+            Ok(None)
+        })?,
+    )
 }
 
 fn outliers(done: &Done) -> usize {

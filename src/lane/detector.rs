@@ -1,0 +1,110 @@
+//! The alert of a stream whose detector is blind: published by the lane that owns partition 0, as the self-test of its
+//! machine finds it.
+//!
+//! The self-test says again and again how things are; what is open is a note of partition 0 that is committed with the alert.
+//! So none is lost or doubled, whatever is killed: the next owner of the partition compares the two again.
+
+use super::error::LaneError;
+use super::notes::PartitionNotes;
+use crate::episode::{Plan, Quiet, RecordRef};
+use crate::record::alert::{Alert, AlertEvent};
+use crate::retrain::engine::Sight;
+
+/// The partition whose owner publishes it.
+pub(super) const PARTITION: i32 = 0;
+/// The key of the note with the open alert, as JSON.
+const NOTE: &str = "blind";
+
+/// Whether what is published is what was found.
+pub(super) fn is_followed(sight: &Sight, notes: &PartitionNotes) -> bool {
+    notes.get::<String>(PARTITION, NOTE).is_some() == sight.blind
+}
+
+/// The event that makes what is published equal to what was found; `None` where it is.
+///
+/// # Errors
+/// A note that cannot be encoded.
+pub(super) fn follow(
+    sight: &Sight,
+    plan: &Plan,
+    notes: &mut PartitionNotes,
+) -> Result<Option<Alert>, LaneError> {
+    let open: Option<Alert> = notes
+        .get::<String>(PARTITION, NOTE)
+        .and_then(|json| serde_json::from_str(&json).ok());
+    match (open, sight.blind) {
+        (None, true) => {
+            let quiet = Quiet {
+                series: "*",
+                last: sight.since,
+                since: sight.since,
+                of: sight.tested,
+            };
+            let shown_by = RecordRef {
+                series: "*",
+                time: sight.since,
+                partition: PARTITION,
+                bundle: &sight.bundle,
+                ..RecordRef::default()
+            };
+            let alert = plan.blind(&quiet, shown_by, None);
+            let json = serde_json::to_string(&alert).unwrap_or_default();
+            notes.put(PARTITION, NOTE, &json)?;
+            Ok(Some(alert))
+        }
+        (Some(mut alert), false) => {
+            notes.remove(PARTITION, NOTE);
+            (alert.sequence, alert.event) = (1, AlertEvent::Close);
+            alert.time = sight.since.to_string();
+            alert.closed_at = Some(alert.time.clone());
+            alert.records = sight.tested as u64;
+            alert.bundle.clone_from(&sight.bundle);
+            Ok(Some(alert))
+        }
+        _ => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Sources, load};
+    use crate::record::EventTime;
+    use crate::record::alert::AlertKind;
+
+    #[test]
+    fn it_is_published_once_however_often_it_is_said() {
+        let overrides = [
+            "streams.s.input.topic=t",
+            "streams.s.record.fields=[\"x\", \"y\", \"z\"]",
+        ];
+        let sources = Sources {
+            overrides: overrides.map(str::to_owned).into(),
+            ..Sources::default()
+        };
+        let stream = load(&sources).unwrap().streams.remove(0);
+        let plan = Plan::new("s", "t", &stream.record.fields, &stream.episode, &[]);
+        let mut notes = PartitionNotes::default();
+        let mut follow = |blind, second: i64| {
+            let sight = Sight {
+                blind,
+                since: EventTime(second * 1_000_000),
+                tested: 4,
+                bundle: "b".into(),
+            };
+            super::follow(&sight, &plan, &mut notes).unwrap()
+        };
+        assert_eq!(follow(false, 0), None);
+        let open = follow(true, 1).unwrap();
+        assert_eq!(
+            (open.kind, open.event, open.records),
+            (AlertKind::Blind, AlertEvent::Open, 4)
+        );
+        assert_eq!(follow(true, 1), None);
+        let close = follow(false, 60).unwrap();
+        assert_eq!((&close.id, &close.opened_at), (&open.id, &open.opened_at));
+        assert_eq!(close.closed_at.as_deref(), Some("1970-01-01T00:01:00Z"));
+        assert_eq!(follow(false, 60), None);
+        assert_ne!(follow(true, 90).unwrap().id, open.id, "another one");
+    }
+}

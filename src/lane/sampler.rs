@@ -1,0 +1,83 @@
+//! What a lane takes from the output of its pipeline for the retraining: normal traffic, and what a bundle on probation is
+//! measured by.
+
+use std::sync::Arc;
+
+use crate::config::settings::Stream;
+use crate::pipeline::{Done, Pipeline, tag};
+use crate::record::alert::{Alert, AlertEvent, AlertKind};
+use crate::retrain::buffer::Admission;
+use crate::retrain::collect::{Collector, Judged};
+use crate::retrain::set::Run;
+
+/// See the module. One for each lane.
+pub struct Sampler {
+    stream: Arc<Stream>,
+    admission: Arc<Admission>,
+    /// The collector of the live bundle's records, and the tag of that bundle.
+    collector: Option<(u64, Collector)>,
+}
+
+impl Sampler {
+    /// Samples the records of a pipeline as far as the `admission` lets them in.
+    pub fn new(pipeline: &mut Pipeline, stream: Arc<Stream>, admission: Arc<Admission>) -> Self {
+        pipeline.keep_samples();
+        Self {
+            stream,
+            admission,
+            collector: None,
+        }
+    }
+
+    /// Takes what a batch came to; `pipeline` is the one that ran it.
+    pub fn take(&mut self, pipeline: &Pipeline, done: &Done) {
+        let Some(bundle) = pipeline.bundle().filter(|_| self.stream.image.is_none()) else {
+            return;
+        };
+        let opened =
+            |alert: &&Alert| alert.event == AlertEvent::Open && alert.kind == AlertKind::Anomaly;
+        self.admission.count(
+            done.alerts.iter().filter(opened).count() as u64,
+            done.counts.budgeted,
+        );
+        if let Some(newest) = done.outcomes.iter().map(|outcome| outcome.time).max() {
+            self.admission.saw(newest);
+        }
+        let tag = tag(bundle.id());
+        if self.collector.as_ref().is_none_or(|(of, _)| *of != tag) {
+            let (stream, period) = (&self.stream, bundle.calibration.period_micros);
+            let admission = self.admission.clone();
+            let collector = Collector::new(&stream.retrain, admission, stream.window, period);
+            self.collector = Some((tag, collector));
+        }
+        let Some((_, collector)) = &mut self.collector else {
+            return;
+        };
+        let fields = self.stream.record.fields.len().max(1);
+        let rows = done.samples.values.chunks_exact(fields);
+        for (sample, values) in done.samples.records.iter().zip(rows) {
+            let judged = Judged {
+                partition: sample.partition,
+                offset: sample.offset,
+                values,
+                outcome: &done.outcomes[sample.outcome],
+                muted: sample.muted,
+            };
+            collector.offer(&judged, tag);
+        }
+    }
+
+    /// The normal traffic that was collected since the last call.
+    pub fn take_runs(&mut self) -> Vec<Run> {
+        self.collector
+            .as_mut()
+            .map_or(Vec::new(), |(_, collector)| collector.take())
+    }
+
+    /// A partition leaves: what was being collected of its series is dropped.
+    pub fn drop_partition(&mut self, partition: i32) {
+        if let Some((_, collector)) = &mut self.collector {
+            collector.drop_partition(partition);
+        }
+    }
+}
