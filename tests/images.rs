@@ -67,7 +67,9 @@ fn trained(stream: &Arc<Stream>) -> Bundle {
 fn run(stream: &Arc<Stream>, bundle: Bundle, files: &[Vec<u8>]) -> Done {
     let mut pipeline = Pipeline::new(stream.clone(), Some(bundle)).unwrap();
     pipeline
-        .run(&messages(files), &mut SeriesTable::new(9), &mut |_, _| Ok(None))
+        .run(&messages(files), &mut SeriesTable::new(9), &mut |_, _| {
+            Ok(None)
+        })
         .unwrap()
 }
 
@@ -209,9 +211,8 @@ fn the_same_pictures_give_the_same_however_they_were_batched_and_resumed() {
                     .map(|(file, n)| message(n, file))
                     .collect();
                 let mut load = |_, series: &str| {
-                    stored
-                        .get(series)
-                        .map(|bytes| codec::decode(bytes).unwrap())
+                    let bytes = stored.get(series);
+                    Ok(bytes.map(|bytes| codec::decode(bytes).unwrap()))
                 };
                 let done = pipeline.run(&messages, &mut table, &mut load).unwrap();
                 outcomes.extend(
