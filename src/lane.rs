@@ -6,6 +6,7 @@
 //! polling, so that it stays in its group.
 
 pub mod core;
+mod delivery;
 mod detector;
 pub mod error;
 mod expiry;

@@ -211,9 +211,8 @@ fn the_same_pictures_give_the_same_however_they_were_batched_and_resumed() {
                     .map(|(file, n)| message(n, file))
                     .collect();
                 let mut load = |_, series: &str| {
-                    stored
-                        .get(series)
-                        .map(|bytes| codec::decode(bytes).unwrap())
+                    let bytes = stored.get(series);
+                    Ok(bytes.map(|bytes| codec::decode(bytes).unwrap()))
                 };
                 let done = pipeline.run(&messages, &mut table, &mut load).unwrap();
                 outcomes.extend(

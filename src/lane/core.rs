@@ -18,6 +18,7 @@ use rdkafka::message::{BorrowedMessage, Message as _};
 
 use self::between::FeedbackSeen;
 use super::Lane;
+use super::delivery::{self, Delivery};
 use super::error::LaneError;
 use super::expiry::Expiry;
 use super::notes::PartitionNotes;
@@ -25,7 +26,7 @@ use super::rebalance::GroupOffset;
 use super::sampler::Sampler;
 use super::silence::TopicWatch;
 use super::storing::Unstored;
-use crate::config::settings::{Delivery, Stream};
+use crate::config::settings::Stream;
 use crate::events::{StateUnreadable, StatesRestored};
 use crate::pipeline::Pipeline;
 use crate::pipeline::series::{LoadError, SeriesState, SeriesTable, StoredSeries};
@@ -35,7 +36,6 @@ use crate::retrain::learner::Learner;
 use crate::retrain::set::Run;
 use crate::sink::Sink;
 use crate::source::view;
-use crate::state::changelog::Changelog;
 use crate::state::codec::{self, CodecError};
 use crate::state::{Learned, Store};
 
@@ -73,15 +73,13 @@ pub struct Core {
     /// Committed, and not in the store yet.
     unstored: Unstored,
     last_commit: Instant,
-    /// When the last transaction ended.
-    transaction_ended: Option<Instant>,
     /// Whether there is something to commit that should not wait: an alert, or feedback that was applied.
     urgent: bool,
     /// When the lane began: what the table's time counts from.
     began: Instant,
     expiry: Expiry,
-    /// Where the states of partitions that come from elsewhere are; only with exactly-once delivery.
-    changelog: Option<Changelog>,
+    /// How a commit becomes durable.
+    delivery: Box<dyn Delivery>,
     /// Whether the lane is to stop: whatever it waits for is given up then.
     stop: Arc<AtomicBool>,
 }
@@ -90,7 +88,6 @@ impl Core {
     /// A core that owns nothing yet.
     pub fn new(lane: &Lane, mut pipeline: Pipeline, sink: Sink, stop: Arc<AtomicBool>) -> Self {
         let stream = lane.stream.clone();
-        let exactly_once = stream.input.delivery == Delivery::ExactlyOnce;
         let admission = lane.retrainer.admission().clone();
         let mut table = SeriesTable::new(stream.record.max_series);
         let looks_for_silence = stream.silence.after > 0.0;
@@ -98,8 +95,7 @@ impl Core {
             table.keep_stored();
         }
         Self {
-            changelog: exactly_once
-                .then(|| Changelog::new(&lane.kafka, &stream.name, &stream.output.states)),
+            delivery: delivery::of(&lane.kafka, &stream),
             table,
             expiry: Expiry::new(&stream.keep),
             topic: TopicWatch::new(&stream.silence, Instant::now()),
@@ -118,7 +114,6 @@ impl Core {
             learned: Vec::new(),
             unstored: Unstored::default(),
             last_commit: Instant::now(),
-            transaction_ended: None,
             urgent: false,
             began: Instant::now(),
             stop,
@@ -188,11 +183,16 @@ impl Core {
     /// # Errors
     /// [`LaneError::Changelog`]: without the states the partitions must not be read.
     pub(super) fn restore(&self, partitions: &[i32]) -> Result<(), LaneError> {
-        let Some(changelog) = self.changelog.as_ref().filter(|_| !partitions.is_empty()) else {
+        if partitions.is_empty() {
+            return Ok(());
+        }
+        let started = Instant::now();
+        let restored = self
+            .delivery
+            .restore(&*self.store, partitions, &self.stop)?;
+        let Some(states) = restored else {
             return Ok(());
         };
-        let started = Instant::now();
-        let states = changelog.restore(&*self.store, partitions, &self.stop)?;
         StatesRestored {
             stream: &self.stream.name,
             partitions,
@@ -227,7 +227,7 @@ impl Core {
         for (&partition, range) in &self.progress {
             committed.insert(partition, range.start);
         }
-        let offsets = self.offsets(&committed, &[])?;
+        let offsets = delivery::offsets(&self.stream.input.topic, &committed, &[])?;
         let partitions: Vec<i32> = committed.keys().copied().collect();
         self.revoked(&partitions);
         self.restore(&partitions)?;
