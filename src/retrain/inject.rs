@@ -32,13 +32,13 @@ pub enum Kind {
     Spike,
     /// All readings are off by a constant.
     LevelShift,
-    /// Readings move away, to the full size at the end.
+    /// The deviation grows linearly, to the full size at the end.
     Drift,
     /// Noise is added.
     Variance,
-    /// The last reading before is repeated.
+    /// The last reading before the fault repeats.
     Stuck,
-    /// Readings of the same field come from other times: each is normal, and does not belong to the others of its record.
+    /// Readings of the same field come from other times: each is normal, but inconsistent with the others of its record.
     CorrelationBreak,
 }
 

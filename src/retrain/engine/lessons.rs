@@ -31,7 +31,7 @@ type Notes = Vec<(String, Option<Vec<u8>>)>;
 /// What an operator said, with the records of the series that it is about, as far as the input still has them.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Lesson {
-    /// What was said.
+    /// The feedback.
     pub feedback: Feedback,
     /// Records with their offsets, in order: those of the alert, and some before it.
     pub records: Vec<(i64, TrainingRow)>,
@@ -213,7 +213,7 @@ pub(super) fn confirmed(
         match codec::decode(&bytes) {
             Ok(fault) => drop(found.insert(key[CONFIRMED.len()..].to_owned(), fault)),
             Err(error) => {
-                tracing::error!(stream, key, error = %error, "a confirmed fault is unreadable and left out")
+                tracing::error!(stream, key, error = %error, "a stored confirmed fault is unreadable and ignored")
             }
         }
     }
