@@ -39,7 +39,7 @@ impl ConfigArgs {
                 let fix = "see CONFIGURATION.md of librdkafka for the property and its values";
                 Problem::new(
                     KeyPath::of("kafka").key(table).key(&key),
-                    format!("is refused by librdkafka: {why}"),
+                    format!("is rejected by librdkafka: {why}"),
                     fix,
                 )
             });

@@ -219,7 +219,7 @@ fn alerts(kafka: &Kafka, topic: &str, id: &str) -> anyhow::Result<Vec<Alert>> {
     let config = reader_config(kafka, "outlierd-feedback");
     let consumer: BaseConsumer = config
         .create()
-        .context("the consumer's properties are refused")?;
+        .context("librdkafka rejected the consumer's properties")?;
     let mut all = TopicPartitionList::new();
     add_from_beginning(&consumer, topic, &mut all, TIMEOUT).context("no broker answered")?;
     let mut open = all.count();
@@ -247,7 +247,7 @@ fn send(kafka: &Kafka, topic: &str, control: &Control) -> anyhow::Result<()> {
     let producer: ThreadedProducer<DefaultProducerContext> =
         producer_config(kafka, "outlierd-feedback")
             .create()
-            .context("the producer's properties are refused")?;
+            .context("librdkafka rejected the producer's properties")?;
     let (key, value) = (control.key(), serde_json::to_vec(control)?);
     let failed = || format!("topic {topic} does not take it");
     producer

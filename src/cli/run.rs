@@ -63,7 +63,7 @@ async fn stopped(mut terminate: Signal, mut interrupt: Signal) {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
     };
-    tracing::info!(signal = name, "stop asked for");
+    tracing::info!(signal = name, "shutdown requested");
 }
 
 /// Installs the log, and returns the handle that changes its filter.

@@ -52,7 +52,7 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            tracing::warn!(folder = %self.0.display(), error = %error, "temporary folder is left behind");
+            tracing::warn!(folder = %self.0.display(), error = %error, "cannot remove the temporary folder");
         }
     }
 }
