@@ -51,7 +51,7 @@ impl Engine {
                 let runs = taught(lesson);
                 let rows: usize = runs.iter().map(|run| run.times.len()).sum();
                 (
-                    format!("{rows} records will be learned from"),
+                    format!("{rows} records added to the training buffer"),
                     self.buffer.add(runs),
                     self.unconfirm(&subject),
                 )
@@ -64,7 +64,7 @@ impl Engine {
                     Says::Confirmed => self.confirm(&subject, lesson)?,
                     Says::MarkRange => (self.mark(feedback)?, self.unconfirm(&subject)),
                     _ => (
-                        "nothing is learned from it".to_owned(),
+                        "excluded from training".to_owned(),
                         self.unconfirm(&subject),
                     ),
                 };
@@ -101,7 +101,7 @@ impl Engine {
     fn confirm(&mut self, subject: &str, lesson: &Lesson) -> Result<(String, Notes), RetrainError> {
         let Some(first) = lesson.feedback.records.map(|records| records.first) else {
             return Ok((
-                "it has no records, so that no bundle can be tried on it".into(),
+                "it has no records, so no bundle can be tested on it".into(),
                 Vec::new(),
             ));
         };
@@ -112,7 +112,7 @@ impl Engine {
             .count();
         if begins == lesson.records.len() {
             return Ok((
-                "the input no longer has its records: no bundle can be tried on it".into(),
+                "the input no longer has its records: no bundle can be tested on it".into(),
                 Vec::new(),
             ));
         }
@@ -136,7 +136,7 @@ impl Engine {
                 .map(|(key, _)| key.clone());
             notes.extend(oldest.iter().flat_map(|key| self.unconfirm(key)));
         }
-        Ok(("every bundle has to catch it from now on".into(), notes))
+        Ok(("every bundle promoted from now on must detect it".into(), notes))
     }
 
     /// Marks a stretch of time as faulty, and tells whether the live bundle has learned from it.

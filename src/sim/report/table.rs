@@ -15,13 +15,13 @@ pub fn render(report: &Report) -> String {
     let mut text = format!("{}\n\n{}\n\n", faults(report), kinds(report));
     let unfinished = report.lines.len() - of;
     // Writing to a String cannot fail.
-    let _ = write!(text, "caught {caught} of {of} faults");
+    let _ = write!(text, "detected {caught} of {of} faults");
     if unfinished > 0 {
-        let _ = write!(text, " ({unfinished} more not over at the end of the run)");
+        let _ = write!(text, " ({unfinished} more still active at the end of the run)");
     }
     let _ = writeln!(
         text,
-        "; as many false alarms at random would meet {:.1}",
+        "; as many false alarms at random times would coincide with {:.1}",
         report.caught_by_chance
     );
     let rate = report
