@@ -14,7 +14,7 @@ use super::config_args::ConfigArgs;
 use crate::app::{self, Signals};
 use crate::config::settings::{LogFormat, Service};
 
-/// Run the daemon until SIGTERM or Ctrl-C. SIGHUP reads the configuration again.
+/// Run the daemon until SIGTERM or Ctrl-C. SIGHUP reloads the configuration.
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  outlierd run --config /etc/outlierd/outlierd.toml")]
 pub(super) struct Args {

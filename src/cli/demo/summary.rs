@@ -35,12 +35,12 @@ pub(super) fn show(args: &Args, plan: &Plan, run: &Run, alerts: &[Alert]) -> any
     if let Some(path) = &args.json {
         let text = serde_json::to_string_pretty(&summary(args, plan, run, alerts, &report))?;
         fs::write(path, text + "\n")
-            .with_context(|| format!("{} cannot be written", path.display()))?;
+            .with_context(|| format!("cannot write {}", path.display()))?;
         println!("summary in {}", path.display());
     }
     if let Some(path) = &args.alerts {
         write_alerts(path, alerts)
-            .with_context(|| format!("{} cannot be written", path.display()))?;
+            .with_context(|| format!("cannot write {}", path.display()))?;
         println!("{} alert events in {}", alerts.len(), path.display());
     }
     Ok(())
