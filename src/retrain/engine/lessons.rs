@@ -156,8 +156,8 @@ impl Engine {
         let live = self.registry.load_current(name)?;
         let is_marked = |bundle: &Bundle| self.look_at_marks(&bundle.manifest);
         Ok(match live.as_ref().is_some_and(is_marked) {
-            true => "no training learns from it; the live bundle has: `outlierd model challenge` trains another one",
-            false => "no training learns from it",
+            true => "excluded from training; the live bundle was trained on it: train another one with `outlierd model challenge`",
+            false => "excluded from training",
         }
         .to_owned())
     }
