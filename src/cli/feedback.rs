@@ -83,9 +83,7 @@ impl From<SaysArg> for Says {
 pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     let settings = args.config.load()?;
     let Some(topic) = settings.share.control.clone() else {
-        bail!(
-            "share.control is \"\": feedback needs this topic; set it and restart outlierd"
-        );
+        bail!("share.control is \"\": feedback needs this topic; set it and restart outlierd");
     };
     let feedback = match args.alert.as_str() {
         "-" => of_range(args)?,

@@ -139,11 +139,7 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         Command::Pin { of, off } => {
             let (registry, stream) = open(&of.config, &of.stream)?;
             registry.pin(stream, !off)?;
-            let says = if *off {
-                "is unpinned"
-            } else {
-                "is pinned"
-            };
+            let says = if *off { "is unpinned" } else { "is pinned" };
             println!("stream {stream}: the live bundle {says}");
         }
         Command::Challenge(of) => {

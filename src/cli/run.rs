@@ -31,7 +31,8 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         .build()
         .context("the tokio runtime could not start")?;
     runtime.block_on(async {
-        let mut hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be caught")?;
+        let mut hangup =
+            signal(SignalKind::hangup()).context("cannot install the SIGHUP handler")?;
         let (terminate, interrupt) = (
             signal(SignalKind::terminate())?,
             signal(SignalKind::interrupt())?,

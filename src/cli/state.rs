@@ -79,8 +79,8 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         } => show(config, stream, series)?,
         Command::Export { file, config } => {
             let store = open(config)?;
-            let out = File::create(file)
-                .with_context(|| format!("cannot write {}", file.display()))?;
+            let out =
+                File::create(file).with_context(|| format!("cannot write {}", file.display()))?;
             let mut out = BufWriter::new(out);
             let entries = transfer::export(&store, &mut out)?;
             out.into_inner()

@@ -43,7 +43,7 @@ pub fn html(title: &str, all: &Figures, sequences: &[(Sequence, Figures)]) -> St
         Plot::offline_js_sources()
     );
     page.push_str(
-        "<p>No point adjustment: every record counts by itself. The fixed threshold was set before the evaluated part; \
+        "<p>No point adjustment: each record counts once. The fixed threshold was set before the evaluated part; \
          the alerts are those of the running daemon, with adaptive thresholds.</p>",
     );
     page.push_str(&table(all, sequences));

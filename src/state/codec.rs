@@ -26,7 +26,9 @@ pub enum CodecError {
         found: u8,
     },
     /// Written by an outlierd that is too old.
-    #[error("it has format version {found}, but this outlierd reads versions {OLDEST} to {VERSION}")]
+    #[error(
+        "it has format version {found}, but this outlierd reads versions {OLDEST} to {VERSION}"
+    )]
     Older {
         /// The version found.
         found: u8,

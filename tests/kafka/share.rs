@@ -227,7 +227,10 @@ fn what_operators_say_of_alerts_is_taken_to_heart() {
         .as_str()
         .unwrap()
         .to_owned();
-    assert!(says.starts_with("1 of 1 confirmed faults detected"), "{says}");
+    assert!(
+        says.starts_with("1 of 1 confirmed faults detected"),
+        "{says}"
+    );
 
     // Records that the first model has learned from are called faulty.
     let range = [

@@ -52,10 +52,10 @@ impl Feed {
             dead_letters: topics.dead_letters.clone(),
             producer: producer
                 .create()
-                .context("the plant's producer could not be made")?,
+                .context("cannot create the plant's producer")?,
             positions: positions
                 .create()
-                .context("the client that asks for positions could not be made")?,
+                .context("cannot create the client for committed positions")?,
             sent: vec![(0, 0); partitions],
             committed: vec![0; partitions],
             moved: Instant::now(),

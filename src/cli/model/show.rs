@@ -111,7 +111,7 @@ fn sensitivity(verdict: &Verdict) -> Table {
     }
     for (field, found) in fields {
         let cell = |kind: &Kind| match (found.get(kind), kind.sizes().len()) {
-            (Some(Some(_)), 1) => "caught".to_owned(),
+            (Some(Some(_)), 1) => "detected".to_owned(),
             (Some(Some(size)), _) => size.to_string(),
             (Some(None), _) => "-".to_owned(),
             (None, _) => String::new(),

@@ -67,9 +67,7 @@ impl Reader<'_> {
             && timeout * raw.input.batch_records as u32 > BATCH_MAX
         {
             let longest = humantime::format_duration(BATCH_MAX);
-            let fault = format!(
-                "times image.decode_timeout is longer than {longest} for a batch"
-            );
+            let fault = format!("times image.decode_timeout is longer than {longest} for a batch");
             let key = self.place(stream, "input.batch_records");
             let fix = "lower one of the two: the brokers remove a lane from its group that does not poll in time";
             self.note(Problem::new(key, fault, fix).found(&raw.input.batch_records.into()));
@@ -201,10 +199,7 @@ impl Reader<'_> {
             shape::halvings(kind, raw.model.hidden.len()),
         );
         if hidden.is_empty() && kind.is_spatial() {
-            let fault = format!(
-                "is empty: a {} model needs hidden layers",
-                kind.as_str()
-            );
+            let fault = format!("is empty: a {} model needs hidden layers", kind.as_str());
             self.note(Problem::new(
                 self.place(stream, "model.hidden"),
                 fault,

@@ -39,8 +39,7 @@ impl Reader<'_> {
         for &(i, field) in &fields {
             let above = (1..field.path.len()).find_map(|keys| paths.get(field.path.get(..keys)?));
             if let Some(above) = above {
-                let fault =
-                    format!("lies inside of fields[{above}], which is a number");
+                let fault = format!("lies inside of fields[{above}], which is a number");
                 self.note(Problem::new(
                     place.clone().index(i),
                     fault,
@@ -75,7 +74,7 @@ impl Reader<'_> {
             let key = self.place(stream, "threshold.budget");
             let most = budget.period.as_secs_f64() / period.as_secs_f64();
             let fault = format!(
-                "asks for an alert at every record: {most} records of a series come in that time"
+                "allows an alert at every record: a series has {most} records in that time"
             );
             let fix = "lower the budget, or correct threshold.period";
             self.note(Problem::new(key, fault, fix).found(&raw.threshold.budget.as_str().into()));
@@ -92,8 +91,7 @@ impl Reader<'_> {
             if let Some((other, _)) = taken.iter().find(|(_, name)| *name == topic) {
                 let key = self.place(stream, &format!("output.{key}"));
                 let fault = format!("is also the topic of output.{other}");
-                let fix =
-                    "give each output its own topic: they hold different kinds of message";
+                let fix = "give each output its own topic: they hold different kinds of message";
                 self.note(Problem::new(key, fault, fix).found(&topic.as_str().into()));
             }
             taken.push((key, topic));
@@ -232,8 +230,7 @@ impl Reader<'_> {
                     "lets stream {name} read topic {topic} in the group of stream {first}: each would get a part of it"
                 );
                 self.note(
-                    Problem::new(key, fault, "give each stream its own group")
-                        .found(&group.into()),
+                    Problem::new(key, fault, "give each stream its own group").found(&group.into()),
                 );
             }
         }

@@ -40,7 +40,10 @@ const REFUSED: [(&str, &str); 18] = [
         "enable.auto.offset.store",
         "remove it: offsets are stored with their results",
     ),
-    ("enable.partition.eof", "remove it: a lane never stops at the end of a partition"),
+    (
+        "enable.partition.eof",
+        "remove it: a lane never stops at the end of a partition",
+    ),
     (
         "isolation.level",
         "remove it: only committed records are read",

@@ -215,9 +215,7 @@ fn from_file(bytes: &[u8], pixels_max: usize) -> Result<DynamicImage, Problem> {
         return Err(too_large(width, height, pixels_max));
     }
     if format == FileFormat::Jpeg && !is_whole_jpeg(bytes) {
-        return Err(bad(
-            "the JPEG file is truncated",
-        ));
+        return Err(bad("the JPEG file is truncated"));
     }
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::default();

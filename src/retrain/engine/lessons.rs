@@ -136,7 +136,10 @@ impl Engine {
                 .map(|(key, _)| key.clone());
             notes.extend(oldest.iter().flat_map(|key| self.unconfirm(key)));
         }
-        Ok(("every bundle promoted from now on must detect it".into(), notes))
+        Ok((
+            "every bundle promoted from now on must detect it".into(),
+            notes,
+        ))
     }
 
     /// Marks a stretch of time as faulty, and tells whether the live bundle has learned from it.
