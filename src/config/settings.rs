@@ -291,7 +291,7 @@ pub struct Field {
     pub min: f64,
     /// Highest physically possible reading (+inf: none declared).
     pub max: f64,
-    /// What several readings in a slot become; `None` is the stream's rule.
+    /// How several readings in a bucket are combined; `None` is the stream's rule.
     pub resample: Option<Rule>,
 }
 
@@ -300,11 +300,11 @@ pub struct Field {
 pub struct Resample {
     /// The period; zero: records are taken as they come.
     pub period: Duration,
-    /// How several readings of a field in a slot are combined, unless the field has its own rule.
+    /// How several readings of a field in a bucket are combined, unless the field has its own rule.
     pub rule: Rule,
 }
 
-/// How several readings in a slot are combined.
+/// How several readings in a bucket are combined.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Rule {

@@ -193,7 +193,7 @@ pub struct FieldTable {
     pub min: Option<f64>,
     /// Highest physically possible reading [default: none].
     pub max: Option<f64>,
-    /// How several of its readings in a slot are combined [default: resample.rule].
+    /// How several of its readings in a bucket are combined [default: resample.rule].
     pub resample: Option<Rule>,
 }
 
@@ -205,7 +205,7 @@ pub struct Resample {
     /// The period, 1ms to 30d; 0s: no resampling.
     #[schemars(example = "10s")]
     pub period: String,
-    /// How several readings of a field in a slot are combined, unless the field has its own rule.
+    /// How several readings of a field in a bucket are combined, unless the field has its own rule.
     pub rule: Rule,
 }
 
