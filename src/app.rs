@@ -61,7 +61,7 @@ pub enum AppError {
     #[error(transparent)]
     Topics(#[from] TopicError),
     /// The Kafka properties.
-    #[error("librdkafka refuses the properties of [kafka.properties]: {0}")]
+    #[error("librdkafka rejected [kafka.properties]: {0}")]
     Kafka(#[from] rdkafka::error::KafkaError),
     /// The brokers have no transactions.
     #[error(
@@ -83,7 +83,7 @@ pub enum AppError {
     },
     /// The store failed while the daemon ran.
     #[error(
-        "the state folder {} failed: {error}; free or repair its disk and start again: what was committed is not lost",
+        "the state folder {} failed: {error}; free or repair its disk and restart: committed states are not lost",
         folder.display()
     )]
     StateLost {
@@ -94,7 +94,7 @@ pub enum AppError {
     },
     /// Threads still ran at the end of the grace period.
     #[error(
-        "these threads did not stop within service.drain_timeout = {} s: {}; the next start reads again what the lanes had not committed",
+        "these threads did not stop within service.drain_timeout = {} s: {}; uncommitted records are processed again after the next start",
         timeout.as_secs(), threads.join(", ")
     )]
     Drain {
@@ -171,7 +171,7 @@ where
         tokio::select! {
             () = &mut stop => break,
             Some(error) = failures.recv() => {
-                tracing::error!(error, "stopping: the state can no longer be kept");
+                tracing::error!(error, "stopping: the state store failed");
                 failure = Some(AppError::StateLost { folder: current.service.state_dir.clone(), error });
                 break;
             }
@@ -322,12 +322,12 @@ fn status(streams: &[Stream], learners: &[Trainers], lanes: &Lanes) -> Vec<Strea
 fn reload(current: &mut Settings, load: impl Fn() -> Result<Settings, Problems>, lanes: &Lanes) {
     match load() {
         Err(problems) => {
-            tracing::error!("configuration not reloaded, the old one stays: {problems}")
+            tracing::error!("configuration not reloaded, keeping the old one: {problems}")
         }
         Ok(new) => {
             let restart = reloadable(current, &new);
             if !restart.is_empty() {
-                tracing::warn!(keys = ?restart, "these keys changed and need a restart; the others are in force");
+                tracing::warn!(keys = ?restart, "these keys changed and need a restart; all other changes are applied");
             }
             lanes.reload(&new);
             tracing::info!("configuration reloaded");

@@ -59,7 +59,7 @@ enum Command {
     Schema(schema::Args),
 }
 
-/// Parses the flags, runs the command and says what went wrong.
+/// Parses the flags, runs the command and prints the error.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     crate::model::use_one_thread();
@@ -97,7 +97,7 @@ fn table(header: impl Into<Row>) -> Table {
     table
 }
 
-/// The exit code of an error, by the most telling error of its chain.
+/// The exit code of an error, by the most specific error of its chain.
 fn code(error: &anyhow::Error) -> u8 {
     for cause in error.chain() {
         if cause.is::<Problems>() {

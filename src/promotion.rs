@@ -1,6 +1,6 @@
-//! The verdict on a challenger: a file that a person can read, kept beside the bundle that it is about.
+//! The verdict on a challenger: a readable file in the bundle's folder.
 //!
-//! Data only: `retrain` writes it, and events, commands and the sharing of bundles read it.
+//! Data only: `retrain` writes it; events, commands and the sharing of bundles read it.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -12,32 +12,32 @@ use crate::record::EventTime;
 /// File name of a bundle's verdict, in the bundle's folder.
 pub const VERDICT: &str = "verdict.json";
 
-/// What a challenger was asked, what came out, and what follows from it.
+/// The promotion tests of a challenger, their results and the verdict.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Verdict {
     /// Id of the challenger.
     pub challenger: String,
-    /// Id of the live bundle that it was held against.
+    /// Id of the live bundle that it was compared with.
     pub champion: String,
-    /// Why it was trained.
+    /// Why it was trained: the trigger.
     pub reason: String,
-    /// Newest event time of the stream then.
+    /// Newest event time of the stream at the time of the verdict.
     pub at: EventTime,
     /// Whether it passed all tests.
     pub passed: bool,
     /// The four tests, in their order.
     pub tests: Vec<Test>,
-    /// What it was tried on: newer than all that it has learned from.
+    /// The held-out range: newer than all training records.
     pub held_out: Segment,
-    /// Records there.
+    /// Number of held-out records.
     pub held_out_records: usize,
-    /// Alerts that the challenger raised there, and those that the budget allows: what it is expected to raise when it is live.
+    /// Alerts of the challenger on the held-out records; with `budgeted` the predicted alert rate once it is live.
     pub alerts: f64,
-    /// See `alerts`.
+    /// Alerts that the budget allows on the held-out records.
     pub budgeted: f64,
-    /// The smallest fault of each kind in each field that it catches.
+    /// The smallest detected fault of each kind in each field.
     pub sensitivity: Vec<Sensitivity>,
-    /// How it stands against principal components trained on the same records.
+    /// Comparison with principal components trained on the same records.
     pub linear: Option<Margin>,
 }
 
@@ -48,13 +48,13 @@ pub struct Test {
     pub name: TestName,
     /// Whether the challenger passed it.
     pub passed: bool,
-    /// What the challenger reached.
+    /// The challenger's result.
     pub challenger: f64,
-    /// What the champion reached.
+    /// The champion's result.
     pub champion: f64,
-    /// What was asked for: at most this for errors and alerts, at least this for faults.
+    /// The limit: a maximum for errors and alerts, a minimum for faults.
     pub limit: f64,
-    /// All of it in words.
+    /// The result in words.
     pub says: String,
 }
 
@@ -62,13 +62,13 @@ pub struct Test {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TestName {
-    /// It reconstructs recent normal traffic no worse.
+    /// Its reconstruction of recent normal traffic is no worse.
     Reconstruction,
-    /// It raises no more alerts on it than the budget allows.
+    /// It raises no more alerts on that traffic than the budget allows.
     AlertBudget,
-    /// It catches injected faults at least as well.
+    /// It detects at least 0.9 times as many injected faults.
     InjectedFaults,
-    /// It still catches the faults that operators have confirmed.
+    /// It still detects the faults that operators have confirmed.
     ConfirmedFaults,
 }
 
@@ -84,15 +84,15 @@ impl TestName {
     }
 }
 
-/// The smallest fault that is caught.
+/// The smallest detected fault.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Sensitivity {
     /// Name of the field.
     pub field: String,
     /// The kind of fault.
     pub kind: Kind,
-    /// The smallest size from which at least half of the faults are caught, in standard deviations of the field; `None` where
-    /// no size is. Kinds without sizes have 1 where they are caught.
+    /// The smallest size from which at least half of the faults are detected, in standard deviations of the field; `None` if
+    /// no size is. Kinds without sizes have 1 if they are detected.
     pub smallest: Option<f64>,
 }
 
@@ -119,13 +119,13 @@ pub enum Kind {
     Spike,
     /// All readings are off by a constant.
     LevelShift,
-    /// Readings move away, to the full size at the end.
+    /// The deviation grows linearly, to the full size at the end.
     Drift,
     /// Noise is added.
     Variance,
-    /// The last reading before is repeated.
+    /// The last reading before the fault repeats.
     Stuck,
-    /// Readings of the same field come from other times: each is normal, and does not belong to the others of its record.
+    /// Readings of the same field come from other times: each is normal, but inconsistent with the others of its record.
     CorrelationBreak,
 }
 
@@ -161,17 +161,17 @@ impl Kind {
     }
 }
 
-/// How a bundle stands against another one.
+/// Comparison of two bundles.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Margin {
-    /// Its error as a part of the other's.
+    /// Its error divided by the other's.
     pub error_ratio: f64,
-    /// Part of the injected faults that it catches, less that of the other.
+    /// Fraction of the injected faults that it detects, minus that of the other.
     pub caught_more: f64,
 }
 
 impl Verdict {
-    /// The verdict on a bundle; `None` where there is none that can be read.
+    /// The verdict on a bundle; `None` if there is no readable one.
     ///
     /// # Errors
     /// An unknown bundle, or the file system's.

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 /// A point in event time: microseconds since the Unix epoch, UTC.
 ///
-/// Event time is what the sensor or gateway wrote on the record; it never comes from the clock of this machine.
+/// Event time is set by the sensor or gateway; it never comes from the clock of this machine.
 #[derive(
     Clone,
     Copy,
@@ -138,9 +138,9 @@ pub struct Batch<'a> {
     pub coerced: u64,
 }
 
-/// Stands for a field that is absent or null.
+/// Value of a field that is absent or null.
 pub const MISSING: f64 = f64::NAN;
-/// Stands for a reading that is not a finite number.
+/// Value of a reading that is not a finite number.
 pub const NON_FINITE: f64 = f64::INFINITY;
 
 /// A message that will not be scored: it goes to the dead-letter topic with its original bytes.
@@ -176,7 +176,7 @@ impl Rejected {
     }
 }
 
-/// Why a message is not scored. The names are part of the dead letter's format and of the metrics.
+/// Reasons why a message is not scored. The names are part of the dead letter's format and of the metrics.
 #[derive(
     Clone,
     Copy,
@@ -200,23 +200,23 @@ pub enum RejectReason {
     NotUtf8,
     /// Not JSON, or not one JSON value.
     NotJson,
-    /// JSON, but no object.
+    /// JSON, but not an object.
     NotObject,
-    /// A configured field stands there twice.
+    /// A configured field occurs twice.
     DuplicateField,
-    /// A configured field holds something that is no number.
+    /// The value of a configured field is not a number.
     WrongType,
-    /// No image that can be read: another format, damaged, or longer to decode than `image.decode_timeout`.
+    /// Not a readable image: another format, damaged, or slower to decode than `image.decode_timeout`.
     BadImage,
     /// More pixels than `image.max_pixels`, or a file beyond `image.max_file_bytes`.
     ImageTooLarge,
-    /// A file that is not there, or not below `image.root`.
+    /// The file does not exist, or is not below `image.root`.
     BadFile,
-    /// No series key where one is due.
+    /// The series key is missing.
     MissingKey,
     /// A series key that is empty, too long, not text or not UTF-8.
     BadKey,
-    /// No event time where one is due.
+    /// The event time is missing.
     MissingTime,
     /// An event time that cannot be read.
     BadTime,
@@ -226,7 +226,7 @@ pub enum RejectReason {
     Late,
     /// The same event time and readings as the record before it.
     Duplicate,
-    /// A new series where the stream already holds `record.max_series`.
+    /// A new series, but the partition already has `record.max_series`.
     TooManySeries,
 }
 
@@ -256,25 +256,25 @@ impl RejectReason {
     }
 }
 
-/// What the gate says of a record before any model sees it.
+/// Result of the gate, before the model.
 #[derive(Clone, PartialEq, Debug)]
 pub enum GateVerdict {
     /// Fit to be scored.
     Pass,
-    /// At least one sensor cannot be believed: not scored, never trained on.
+    /// At least one sensor is faulty: the record is not scored and never used for training.
     Fault(Vec<Fault>),
-    /// Its time rules it out: to the dead letters.
+    /// Its time is invalid: the record goes to the dead letters.
     Reject(RejectReason, String),
 }
 
-/// One sensor that cannot be believed.
+/// One faulty sensor.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Fault {
     /// Index of the field in the stream's configuration.
     #[serde(skip)]
     #[schemars(skip)]
     pub field: usize,
-    /// What is wrong with it.
+    /// Kind of fault.
     pub kind: FaultKind,
     /// The reading, where there is a finite one; of a spike the last reading of it.
     pub value: Option<f64>,
@@ -302,16 +302,16 @@ pub enum FaultKind {
     NonFinite,
     /// Outside the declared physical range.
     OutOfRange,
-    /// The very same reading again and again, far longer than in normal operation.
+    /// Equal readings in a row, for far longer than in normal operation.
     Stuck,
-    /// Still moving, but with a small part of its normal movement.
+    /// The reading changes, but by a small fraction of its normal movement.
     Flat,
-    /// The reading is right only in another unit or at another scale.
+    /// The reading fits only in another unit or at another scale.
     ScaleJump,
-    /// Jumped further than normal operation does, to where it never is, a few records ago at most: a spike, or a change
-    /// that the model is to judge when it stays.
+    /// The reading jumped out of its normal range at most a few records ago: a spike, or a persistent change, which the model
+    /// then scores.
     Jump,
-    /// Came back from such a jump with this record: it was a spike.
+    /// The reading returned from such a jump with this record: it was a spike.
     Spike,
 }
 
@@ -334,27 +334,27 @@ impl FaultKind {
 /// What the score step makes of one window.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Scored {
-    /// The anomaly score, finite and >= 0; larger is stranger.
+    /// The anomaly score, finite and >= 0; larger is more anomalous.
     pub score: f64,
     /// Root mean square of the plain residual in scaled units, before whitening and smoothing.
     pub raw_error: f64,
 }
 
-/// A score held against its threshold.
+/// The verdict on a record.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// The stream has no model yet: the record was learned from.
+    /// The stream has no model yet: the record is a training record.
     Learning,
-    /// Between two windows that are scored (`stride`): the next one has it.
+    /// Between two scored windows (`stride`): the next one includes it.
     Between,
     /// Below the threshold.
     Normal,
-    /// Close below the threshold (`episode.suspect_ratio`).
+    /// Slightly below the threshold (`episode.suspect_ratio`).
     Suspect,
     /// Above the threshold.
     Outlier,
-    /// A sensor that cannot be believed; not scored.
+    /// A sensor is faulty; the record was not scored.
     SensorFault,
 }
 
@@ -382,7 +382,7 @@ impl Verdict {
     }
 }
 
-/// Everything that the path found out about one record.
+/// The result of the pipeline for one record.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Outcome {
     /// Index of the message in the polled batch.
@@ -393,9 +393,9 @@ pub struct Outcome {
     pub time: EventTime,
     /// The verdict.
     pub verdict: Verdict,
-    /// The score; `None` where the record was not scored.
+    /// The score; `None` if the record was not scored.
     pub scored: Option<Scored>,
-    /// The threshold that the score was held against; `None` where there was none yet.
+    /// The threshold of the record; `None` if there was none yet.
     pub threshold: Option<f64>,
     /// Whether an episode of the series is open after this record.
     pub alerting: bool,

@@ -38,7 +38,7 @@ const QUEUE_TIMEOUT: Duration = Duration::from_secs(60);
 pub enum SinkError {
     /// The producer cannot be made from its properties.
     #[error(
-        "the producer's properties are refused: {0}; correct [kafka.properties] or [kafka.producer]"
+        "librdkafka rejected the producer's properties: {0}; correct [kafka.properties] or [kafka.producer]"
     )]
     Config(KafkaError),
     /// A message was not accepted or not delivered.

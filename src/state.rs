@@ -99,7 +99,7 @@ pub trait Store: Send + Sync {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another process has it open.
-    #[error("the state folder {} is in use by another outlierd: stop that one, or give this one a `service.state_dir` of its own", path.display())]
+    #[error("the state folder {} is in use by another outlierd: stop that one, or set another `service.state_dir`", path.display())]
     Locked {
         /// The folder.
         path: PathBuf,

@@ -151,7 +151,7 @@ async fn series(
         .map_err(|error| failed(error.to_string()))?
         .map_err(failed)?;
     if found.is_empty() {
-        let text = format!("stream {name} has stored nothing of a series {series:?}\n");
+        let text = format!("stream {name} has no stored state of a series {series:?}\n");
         return Err((StatusCode::NOT_FOUND, text));
     }
     Ok(Json(found))

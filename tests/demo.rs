@@ -46,9 +46,9 @@ fn a_small_demonstration_runs_to_its_summary() {
     assert!(!faults.is_empty(), "the plan has faults in that time");
     let caught = faults
         .iter()
-        .filter(|fault| fault["result"] == "caught")
+        .filter(|fault| fault["result"] == "detected")
         .count();
-    assert_eq!(summary["faults_caught"], caught);
+    assert_eq!(summary["faults_detected"], caught);
 
     let alerts = fs::read_to_string(at("alerts.jsonl")).unwrap();
     let alerts: Vec<Value> = alerts

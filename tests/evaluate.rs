@@ -191,7 +191,7 @@ fn what_cannot_be_judged_is_said() {
         "--set",
         "defaults.model.latent=1",
     ]);
-    assert!(text.contains("nothing is left to be judged"), "{text}");
+    assert!(text.contains("no rows are left for evaluation"), "{text}");
     let text = refusal(&["--label", "anomaly", "--wide", "--train-normal", "5000"]);
     assert!(
         text.contains("240 normal rows, fewer than --train-normal 5000"),

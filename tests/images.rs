@@ -349,7 +349,7 @@ fn the_commands_learn_replay_and_judge_folders_of_pictures() {
     args.extend(flags.iter().map(String::as_str));
     let text = outlierd(&args, folder.path());
     assert!(
-        text.contains("64 records to learn from") && text.contains("promoted"),
+        text.contains("64 training records") && text.contains("promoted"),
         "{text}"
     );
     let id = fs::read_to_string(folder.path().join("models/s/current")).unwrap();

@@ -78,10 +78,10 @@ fn main() -> anyhow::Result<ExitCode> {
 
 fn save(path: &Path, pixels: Vec<u8>) -> anyhow::Result<()> {
     let folder = path.parent().context("a file is in a folder")?;
-    fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let picture =
         GrayImage::from_raw(SIDE as u32, SIDE as u32, pixels).context("a picture has its size")?;
     picture
         .save(path)
-        .with_context(|| format!("{} cannot be written", path.display()))
+        .with_context(|| format!("cannot write {}", path.display()))
 }

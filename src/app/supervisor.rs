@@ -74,7 +74,7 @@ impl Lanes {
                         status,
                     }),
                     Err(error) => {
-                        tracing::error!(stream = stream.name, lane = number, error = %error, "no thread for the lane")
+                        tracing::error!(stream = stream.name, lane = number, error = %error, "cannot start the thread of the lane")
                     }
                 }
             }
@@ -117,7 +117,7 @@ impl Lanes {
                 {
                     tracing::error!(
                         stream = stream.name,
-                        "a lane does not take new settings: it hangs or has ended"
+                        "a lane does not accept new settings: it hangs or has ended"
                     );
                 }
             }

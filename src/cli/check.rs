@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::config_args::ConfigArgs;
 
-/// Validate a configuration and list every problem (exit code 64). Fit for systemd's ExecStartPre.
+/// Validate a configuration and list every problem (exit code 64). Suitable for systemd's ExecStartPre.
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  outlierd check --config /etc/outlierd/outlierd.toml")]
 pub(super) struct Args {
@@ -25,6 +25,6 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
             stream.output.alerts
         );
     }
-    println!("the configuration is good");
+    println!("the configuration is valid");
     Ok(ExitCode::SUCCESS)
 }

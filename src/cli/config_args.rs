@@ -9,22 +9,22 @@ use crate::config::{KeyPath, Problem, Problems, Sources, load};
 use crate::model::script;
 use crate::source::refused_properties;
 
-/// Name of the stream that `replay` makes up for a file without a configuration.
+/// Name of the stream that `replay` uses for a file without a configuration.
 const REPLAY: &str = "replay";
 
-/// Where the configuration comes from.
+/// Source of the configuration.
 #[derive(clap::Args, Clone)]
 pub(super) struct ConfigArgs {
     /// The configuration file (TOML)
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Set one key, over file and environment: --set streams.pumps.threshold.margin=3 (may be repeated)
+    /// Set one key, overriding file and environment: --set streams.pumps.threshold.margin=3 (repeatable)
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
 }
 
 impl ConfigArgs {
-    /// `before` gives way to the flags, `after` wins over them.
+    /// The flags override `before`; `after` overrides the flags.
     fn load_with(&self, before: Vec<String>, after: Vec<String>) -> Result<Settings, Problems> {
         let overrides = before
             .into_iter()
@@ -39,7 +39,7 @@ impl ConfigArgs {
                 let fix = "see CONFIGURATION.md of librdkafka for the property and its values";
                 Problem::new(
                     KeyPath::of("kafka").key(table).key(&key),
-                    format!("is refused by librdkafka: {why}"),
+                    format!("is rejected by librdkafka: {why}"),
                     fix,
                 )
             });
@@ -86,7 +86,7 @@ impl ConfigArgs {
 
 /// A stream of images with the built-in settings (and the defaults of the configuration, if one is named).
 ///
-/// `preset` are settings (`key=value`) that the flags win over.
+/// The flags override `preset` (`key=value`).
 pub(super) fn stream_of_images(config: &ConfigArgs, preset: Vec<String>) -> anyhow::Result<Stream> {
     let of_images = vec![
         format!("streams.{REPLAY}.input.topic={REPLAY}"),
@@ -102,13 +102,13 @@ fn made_up(settings: Settings) -> anyhow::Result<Stream> {
         .find(|stream| stream.name == REPLAY)
     {
         Some(stream) => Ok(stream),
-        None => bail!("no stream could be made of the flags"),
+        None => bail!("the flags do not define a stream"),
     }
 }
 
 /// A stream with the built-in settings (and the defaults of the configuration, if one is named) whose fields are columns of a file.
 ///
-/// `preset` are settings (`key=value`) that the flags win over.
+/// The flags override `preset` (`key=value`).
 pub(super) fn stream_of_fields(
     config: &ConfigArgs,
     fields: &[String],

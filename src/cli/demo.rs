@@ -33,16 +33,16 @@ use crate::sim::fault::Fault;
 use crate::sim::fleet::FleetPlan;
 use crate::sim::plan::{self, FaultPlan};
 
-/// Watch the daemon at work: simulated pumps through Kafka, a model learned from them, faults planted and found.
+/// Demonstrate the daemon: simulated pumps through Kafka, a model trained on them, planted faults and their detection.
 ///
-/// Needs nothing: the broker is part of the program, unless --kafka names a real one. At the end stands what became of
-/// every planted fault, and how many false alarms there were. The exit code is 0 whatever the daemon found.
+/// It needs no other software: the broker is embedded, unless --kafka names a real one. At the end it prints which planted
+/// faults were detected, and the number of false alarms. The exit code does not depend on the detections.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  outlierd demo\n  outlierd demo --images\n  outlierd demo --pumps 40 --seed 7 --hours 48 --json summary.json\n  outlierd demo --kafka localhost:9092"
 )]
 pub(super) struct Args {
-    /// A real broker (host:port) instead of the built-in one; topics with unique names are created there and left
+    /// A real broker (host:port) instead of the embedded one; the demo creates topics with unique names and leaves them
     #[arg(long, value_name = "HOST:PORT")]
     kafka: Option<String>,
     /// Cameras over a metal surface with scratches, holes and stains, instead of pumps
@@ -54,16 +54,16 @@ pub(super) struct Args {
     /// Seed of the plant, its faults and the training: the same seed gives the same records and alerts
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u32,
-    /// Simulated hours, the learning included
+    /// Simulated hours, training included
     #[arg(long, value_name = "H", default_value_t = 20, value_parser = clap::value_parser!(u16).range(4..=1_000))]
     hours: u16,
-    /// Write the summary as JSON here
+    /// Write the summary as JSON to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Write every alert event as JSON lines here
+    /// Write every alert event as JSON lines to this file
     #[arg(long, value_name = "FILE")]
     alerts: Option<PathBuf>,
-    /// Which log lines of the daemon are shown
+    /// Log level of the daemon
     #[arg(long, value_name = "FILTER", default_value = "warn")]
     log: String,
 }

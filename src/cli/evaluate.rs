@@ -15,11 +15,11 @@ use super::config_args::ConfigArgs;
 use super::input_args::{InputArgs, files};
 use crate::evaluate::{Figures, Sequence, figures, report};
 
-/// Judge a model on labelled CSV files or folders of images: learn from the first rows (or train/good), then hold the scores of the others
-/// against their labels.
+/// Evaluate a model on labelled CSV files or folders of images: train on the first rows (or train/good), then compare the
+/// scores of the others with their labels.
 ///
-/// Prints one table, and writes figures.json and report.html (plots; opens without a network) to --out. Of a folder each file
-/// has a model of its own, as with `outlierd replay`, and all are counted together. Nothing is point-adjusted.
+/// Prints one table, and writes figures.json and report.html (plots; works offline) to --out. In a folder each file has its
+/// own model, as with `outlierd replay`; the figures are totals over all files. Nothing is point-adjusted.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  outlierd evaluate --label anomaly --train-rows 400 --time-column datetime --delimiter ';' \\\n    --ignore changepoint plant/ --out evaluation\n  outlierd evaluate --label class --normal 1 --wide --train-normal 200 beats.csv --out evaluation\n  outlierd evaluate --images surfaces/ --set image_defaults.model.kind=conv2d --out evaluation"
@@ -28,7 +28,7 @@ pub(super) struct Args {
     /// A CSV file, or a folder of them; with --images a folder that has train/good, test/good and test/DEFECT, or a folder of such
     /// folders
     input: PathBuf,
-    /// Judge images
+    /// Evaluate images
     #[arg(long)]
     images: bool,
     /// Column of the labels
@@ -43,28 +43,28 @@ pub(super) struct Args {
     /// Labels of normal rows, comma-separated; numbers are compared as numbers
     #[arg(long, value_name = "LABELS", value_delimiter = ',', default_values = ["0", "false", "normal", "good", ""])]
     normal: Vec<String>,
-    /// Rows of each file, from its start, to learn from
+    /// Number of training rows at the start of each file
     #[arg(long, value_name = "N", required_unless_present_any = ["wide", "bundle", "images"], conflicts_with_all = ["wide", "bundle"])]
     train_rows: Option<usize>,
-    /// Judge the bundle in this folder on all rows instead of learning
+    /// Evaluate the bundle in this folder on all rows instead of training one
     #[arg(long, value_name = "FOLDER", conflicts_with = "wide")]
     bundle: Option<PathBuf>,
-    /// Each row is a course of its own (a beat, a stroke), its columns one field's readings in the order of time
+    /// Each row is one sequence (a beat, a stroke); its columns are one field's readings in the order of time
     #[arg(long, requires = "train_normal")]
     wide: bool,
-    /// With --wide: learn from the first N rows that are labelled normal, and judge all others
+    /// With --wide: train on the first N rows that are labelled normal, and evaluate on all others
     #[arg(long, value_name = "N", requires = "wide")]
     train_normal: Option<usize>,
-    /// With --wide and --images: part of the normal ones that may lie above the threshold, as those learned from tell
+    /// With --wide and --images: fraction of the held-out normal training data above the threshold
     #[arg(long, value_name = "PART", default_value_t = 0.05)]
     false_alarms: f64,
     /// Longest buffer around an anomaly for VUS-PR, in records
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(0..=2000))]
     vus_buffer: u16,
-    /// Folder of figures.json and report.html
+    /// Output folder of figures.json and report.html
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
-    /// Stream of the configuration whose settings are used [default: built-in settings, every column a field]
+    /// Stream of the configuration whose settings are used [default: default settings, every column a field]
     #[arg(
         long,
         value_name = "NAME",
@@ -210,7 +210,7 @@ fn show(all: &Figures, sequences: &[(Sequence, Figures)]) {
     println!("{table}");
     if sequences.len() > shown.len() {
         println!(
-            "{} more sequences are in the files of --out",
+            "{} more sequences are in the files in --out",
             sequences.len() - shown.len()
         );
     }
@@ -222,7 +222,7 @@ fn write(
     all: &Figures,
     sequences: &[(Sequence, Figures)],
 ) -> anyhow::Result<()> {
-    fs::create_dir_all(out).with_context(|| format!("{} cannot be made", out.display()))?;
+    fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
     let input = args.input.display().to_string();
     let named = sequences.iter().map(|(sequence, figures)| Named {
         name: &sequence.name,
@@ -238,7 +238,7 @@ fn write(
     let html = report::html(&format!("outlierd: {input}"), all, sequences);
     for (name, bytes) in [("figures.json", json), ("report.html", html.into_bytes())] {
         let path = out.join(name);
-        fs::write(&path, bytes).with_context(|| format!("{} cannot be written", path.display()))?;
+        fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
         println!("{}", path.display());
     }
     Ok(())

@@ -24,18 +24,18 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 /// A topic that yields nothing for this long is taken to be at its end.
 const QUIET: Duration = Duration::from_secs(10);
 
-/// Say what an alert was: a fault, a false alarm, something expected, or a new normal; or mark a stretch of time as faulty.
+/// Send feedback on an alert: a fault, a false alarm, expected, or a new normal; or exclude a time range from training.
 ///
-/// Every machine takes it to heart within seconds. What is said later of the same alert takes the place of what was said
-/// before. `outlierd model list` tells which bundles have learned from a marked stretch.
+/// Each instance applies it within seconds. Later feedback on the same alert replaces earlier feedback.
+/// `outlierd model list` shows which bundles were trained on an excluded range.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  outlierd feedback --config outlierd.toml 3f9a77 confirmed --note \"bearing 2 changed\"\n  outlierd feedback --config outlierd.toml 3f9a77 false-alarm\n  outlierd feedback --config outlierd.toml - mark-range --stream pumps --series pump-7 \\\n      --from 2026-03-09T06:00:00Z --until 2026-03-09T14:00:00Z"
 )]
 pub(super) struct Args {
-    /// Id of the alert, or the start of it; "-" for a stretch of time that has none
+    /// Id of the alert, or a prefix of it; "-" for a time range without an alert
     alert: String,
-    /// What it was
+    /// The label
     says: SaysArg,
     /// The stream [default: the only one, or that of the alert]
     #[arg(long)]
@@ -43,13 +43,13 @@ pub(super) struct Args {
     /// The series [default: that of the alert]
     #[arg(long)]
     series: Option<String>,
-    /// Event time of the first record that is meant (RFC 3339) [default: the alert's opening]
+    /// Event time of the first record of the range (RFC 3339) [default: the alert's opening]
     #[arg(long, value_name = "TIME")]
     from: Option<Timestamp>,
-    /// Event time of the last record that is meant (RFC 3339) [default: the alert's close]
+    /// Event time of the last record of the range (RFC 3339) [default: the alert's close]
     #[arg(long, value_name = "TIME")]
     until: Option<Timestamp>,
-    /// What you would like to add
+    /// A comment
     #[arg(long)]
     note: Option<String>,
     #[command(flatten)]
@@ -58,15 +58,15 @@ pub(super) struct Args {
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum SaysArg {
-    /// There was a fault: every new bundle has to catch it
+    /// A fault: every new bundle must detect it
     Confirmed,
-    /// There was nothing: the threshold rises above it, and its records are learned from
+    /// A false alarm: the threshold rises above it, and its records are used for training
     FalseAlarm,
-    /// It had to be, such as a test run: nothing is learned from it
+    /// Expected, such as a test run: its records are not used for training
     Expected,
-    /// The machine is different now, and well: its readings become the baseline
+    /// The machine has changed and is healthy: its present readings become the baseline
     NewNormal,
-    /// Not readings of a healthy machine: no training learns from them
+    /// Not the readings of a healthy machine: they are excluded from training
     MarkRange,
 }
 
@@ -85,9 +85,7 @@ impl From<SaysArg> for Says {
 pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     let settings = args.config.load()?;
     let Some(topic) = settings.share.control.clone() else {
-        bail!(
-            "share.control is \"\": there is no topic that feedback could go to; name one, and start outlierd again"
-        );
+        bail!("share.control is \"\": feedback needs this topic; set it and restart outlierd");
     };
     let feedback = match args.alert.as_str() {
         "-" => of_range(args)?,
@@ -113,7 +111,7 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
 
 fn of_range(args: &Args) -> anyhow::Result<Feedback> {
     if !matches!(args.says, SaysArg::MarkRange) {
-        bail!("only mark-range goes without an alert: give the alert's id");
+        bail!("only mark-range works without an alert: give the alert's id");
     }
     let stream = args.config.stream(args.stream.as_deref())?.name;
     let needed = "without an alert, --series, --from and --until are needed";
@@ -161,13 +159,13 @@ fn events_of(args: &Args, settings: &Settings, id: &str) -> anyhow::Result<(Stri
             .map(|stream| stream.output.alerts.as_str())
             .collect();
         bail!(
-            "no alert in {} has an id that starts with {id:?}",
+            "no alert in {} has an id with the prefix {id:?}",
             topics.join(", ")
         );
     };
     if let Some((_, other)) = events.iter().find(|(_, alert)| alert.id != first.id) {
         bail!(
-            "{id:?} is the start of several ids, {} and {}: give more digits",
+            "{id:?} is a prefix of several ids, {} and {}: give more digits",
             first.id,
             other.id
         );
@@ -222,7 +220,7 @@ fn alerts(kafka: &Kafka, topic: &str, id: &str) -> anyhow::Result<Vec<Alert>> {
     let config = reader_config(kafka, "outlierd-feedback");
     let consumer: BaseConsumer = config
         .create()
-        .context("the consumer's properties are refused")?;
+        .context("librdkafka rejected the consumer's properties")?;
     let mut all = TopicPartitionList::new();
     add_from_beginning(&consumer, topic, &mut all, TIMEOUT).context("no broker answered")?;
     let mut open = all.count();
@@ -267,9 +265,9 @@ impl ProducerContext for Delivery {
 fn send(kafka: &Kafka, topic: &str, control: &Control) -> anyhow::Result<()> {
     let producer: ThreadedProducer<Delivery> = producer_config(kafka, "outlierd-feedback")
         .create_with_context(Delivery::default())
-        .context("the producer's properties are refused")?;
+        .context("librdkafka rejected the producer's properties")?;
     let (key, value) = (control.key(), serde_json::to_vec(control)?);
-    let failed = || format!("topic {topic} does not take it");
+    let failed = || format!("cannot write to topic {topic}");
     producer
         .send(BaseRecord::to(topic).key(&key).payload(&value))
         .map_err(|(error, _)| error)

@@ -34,7 +34,7 @@ pub(super) fn entries(
     is_meant: impl Fn(&Path) -> bool,
 ) -> anyhow::Result<Vec<PathBuf>> {
     let entries =
-        fs::read_dir(folder).with_context(|| format!("{} cannot be read", folder.display()))?;
+        fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
     let mut found: Vec<PathBuf> = entries
         .map(|entry| entry.map(|entry| entry.path()))
         .collect::<Result<_, _>>()?;
@@ -50,8 +50,8 @@ pub(super) fn folders(input: &Path) -> anyhow::Result<Vec<PathBuf>> {
     }
     let (mut found, mut waiting) = (BTreeSet::new(), vec![input.to_owned()]);
     while let Some(folder) = waiting.pop() {
-        let entries = fs::read_dir(&folder)
-            .with_context(|| format!("{} cannot be read", folder.display()))?;
+        let entries =
+            fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
         for entry in entries {
             let path = entry?.path();
             if path.is_dir() {
@@ -119,8 +119,7 @@ impl ImageFiles {
             && chunk.files.len() < most.min(CHUNK_FILES)
             && bytes < CHUNK_BYTES
         {
-            let file =
-                fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
+            let file = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
             bytes += file.len();
             chunk.files.push(file);
             self.next += 1;

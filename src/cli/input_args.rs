@@ -194,16 +194,15 @@ pub(super) fn inputs(input: &Path, stream: &Stream) -> anyhow::Result<Vec<PathBu
 
 /// The files that are meant: a file itself, or all CSV and JSON-lines files below a folder, in order.
 pub(super) fn files(input: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let meta =
-        fs::metadata(input).with_context(|| format!("{} cannot be read", input.display()))?;
+    let meta = fs::metadata(input).with_context(|| format!("cannot read {}", input.display()))?;
     if meta.is_file() {
         return Ok(vec![input.to_owned()]);
     }
     let mut found = Vec::new();
     let mut folders = vec![input.to_owned()];
     while let Some(folder) = folders.pop() {
-        let entries = fs::read_dir(&folder)
-            .with_context(|| format!("{} cannot be read", folder.display()))?;
+        let entries =
+            fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
         for entry in entries {
             let path = entry?.path();
             let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());

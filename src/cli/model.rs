@@ -14,10 +14,10 @@ use crate::model::manifest::{Manifest, Segment};
 use crate::model::registry::{Registry, learned_from};
 use crate::promotion::Verdict;
 
-/// List, show, compare and promote bundles, go back to the last one, hold one fast, and ask for a new one.
+/// List, show, compare, promote, roll back and pin bundles, and request a training.
 ///
-/// A running daemon that uses the same model folder switches to the live bundle within seconds, between two batches; while it
-/// trains a challenger, right after that.
+/// A running daemon that uses the same model folder switches within seconds, between two batches; while it trains a
+/// challenger, right after that.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  outlierd model list --config outlierd.toml\n  outlierd model show --config outlierd.toml pumps\n  outlierd model promote --config outlierd.toml pumps 3f9a\n  outlierd model rollback --config outlierd.toml pumps"
@@ -32,7 +32,7 @@ pub(super) struct Args {
 struct Which {
     /// The stream
     stream: String,
-    /// The bundle's id, or the start of it [default: the live one]
+    /// The bundle's id, or a prefix of it [default: the live one]
     id: Option<String>,
     #[command(flatten)]
     config: ConfigArgs,
@@ -54,7 +54,7 @@ enum Command {
         #[command(flatten)]
         config: ConfigArgs,
     },
-    /// Show a bundle: what it learned from, how it proved itself, and the smallest faults that it catches
+    /// Show a bundle: its training data, the results of its promotion tests, and the smallest faults that it detects
     Show {
         #[command(flatten)]
         which: Which,
@@ -66,9 +66,9 @@ enum Command {
     Diff {
         /// The stream
         stream: String,
-        /// The one bundle's id, or the start of it
+        /// Id of the first bundle, or a prefix of it
         a: String,
-        /// The other one's [default: the live one]
+        /// Id of the second bundle [default: the live one]
         b: Option<String>,
         #[command(flatten)]
         config: ConfigArgs,
@@ -77,29 +77,29 @@ enum Command {
     Promote {
         /// The stream
         stream: String,
-        /// The bundle's id, or the start of it
+        /// The bundle's id, or a prefix of it
         id: String,
         #[command(flatten)]
         config: ConfigArgs,
     },
-    /// Make the bundle that was live before the live one again
+    /// Roll back: make the previously live bundle live again
     Rollback(Of),
-    /// Hold the live bundle fast: none goes live or comes back by itself
+    /// Pin the live bundle: no automatic promotion or rollback
     Pin {
         #[command(flatten)]
         of: Of,
-        /// Let go of it
+        /// Unpin the live bundle
         #[arg(long)]
         off: bool,
     },
-    /// Ask the running daemon for a challenger now
+    /// Request a challenger from the running daemon now
     Challenge(Of),
-    /// List what went live when and why
+    /// List which bundle went live when and why
     History(Of),
 }
 
-/// What is said of a bundle whose training records were called faulty later.
-const ATE_MARKED: &str = "trained on a range now marked faulty";
+/// Note on a bundle whose training records were excluded later.
+const ATE_MARKED: &str = "trained on a range that is now excluded";
 
 pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.command {
@@ -132,7 +132,7 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
             let (registry, stream) = open(&of.config, &of.stream)?;
             let Some(id) = registry.previous(stream)? else {
                 bail!(
-                    "stream {stream}: no bundle was live before the present one; `outlierd model promote` makes any bundle live"
+                    "stream {stream}: no bundle was live before the current one; `outlierd model promote` makes any bundle live"
                 );
             };
             registry.promote(stream, &id, "rolled back by hand")?;
@@ -141,18 +141,14 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         Command::Pin { of, off } => {
             let (registry, stream) = open(&of.config, &of.stream)?;
             registry.pin(stream, !off)?;
-            let says = if *off {
-                "is no longer held fast"
-            } else {
-                "is held fast"
-            };
+            let says = if *off { "is unpinned" } else { "is pinned" };
             println!("stream {stream}: the live bundle {says}");
         }
         Command::Challenge(of) => {
             let (registry, stream) = open(&of.config, &of.stream)?;
             registry.want_training(stream)?;
             println!(
-                "stream {stream}: asked for; the daemon's log and `outlierd model show` tell what came of it"
+                "stream {stream}: training requested; the daemon's log and `outlierd model show` have the result"
             );
         }
         Command::History(of) => {

@@ -15,10 +15,10 @@ use super::input_args::{Chunk, InputArgs, files, inputs};
 use crate::record::alert::{AlertEvent, AlertKind};
 use crate::record::{EventTime, Outcome};
 
-/// Score record files with the daemon's own pipeline: train on the first rows (or use a bundle), then go on row by row.
+/// Score record files with the daemon's own pipeline: train on the first rows (or load a bundle), then score row by row.
 ///
 /// Writes one line for each row: time, score, threshold, verdict, is_alert, top_field. Causal: a row's line never
-/// depends on later rows. For a folder, files are replayed one by one, each with a model of its own, to the same relative paths.
+/// depends on later rows. In a folder, each file is replayed with its own model, to the same relative path.
 #[derive(clap::Args)]
 #[command(
     after_help = "Example:\n  outlierd replay --train-rows 400 --time-column datetime --delimiter ';' \\\n    --ignore anomaly,changepoint pump.csv --out scores.csv"
@@ -26,10 +26,10 @@ use crate::record::{EventTime, Outcome};
 pub(super) struct Args {
     /// A CSV or JSON-lines file, or a folder of them; of a stream of images a folder of them
     input: PathBuf,
-    /// Where the lines go: a file for a file, a folder for a folder
+    /// Output: a file for a file, a folder for a folder
     #[arg(long, value_name = "PATH")]
     out: PathBuf,
-    /// Rows of each file, from its start, to train on
+    /// Number of training rows at the start of each file
     #[arg(
         long,
         value_name = "N",
@@ -40,10 +40,10 @@ pub(super) struct Args {
     /// Score with the bundle in this folder instead of training
     #[arg(long, value_name = "FOLDER")]
     bundle: Option<PathBuf>,
-    /// Also write the alerts, as JSON lines, here
+    /// Also write the alerts as JSON lines to this file
     #[arg(long, value_name = "FILE")]
     alerts: Option<PathBuf>,
-    /// Stream of the configuration whose settings are used [default: built-in settings, every column a field]
+    /// Stream of the configuration whose settings are used [default: default settings, every column a field]
     #[arg(long, value_name = "NAME", requires = "config")]
     stream: Option<String>,
     #[command(flatten)]
@@ -81,7 +81,7 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         );
     }
     if let Some(mut alerts) = alerts {
-        alerts.flush().context("the alerts could not be written")?;
+        alerts.flush().context("cannot write the alerts")?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -89,9 +89,9 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
 fn create(path: &Path) -> anyhow::Result<File> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)
-            .with_context(|| format!("{} cannot be made", folder.display()))?;
+            .with_context(|| format!("cannot create {}", folder.display()))?;
     }
-    File::create(path).with_context(|| format!("{} cannot be written", path.display()))
+    File::create(path).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// What a file came to.

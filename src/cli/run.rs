@@ -13,7 +13,7 @@ use super::config_args::ConfigArgs;
 use crate::app::{self, Signals};
 use crate::config::settings::{LogFormat, Service};
 
-/// Run the daemon until SIGTERM or Ctrl-C. SIGHUP reads the configuration again.
+/// Run the daemon until SIGTERM or Ctrl-C. SIGHUP reloads the configuration.
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  outlierd run --config /etc/outlierd/outlierd.toml")]
 pub(super) struct Args {
@@ -30,7 +30,8 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         .build()
         .context("the tokio runtime could not start")?;
     runtime.block_on(async {
-        let mut hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be caught")?;
+        let mut hangup =
+            signal(SignalKind::hangup()).context("cannot install the SIGHUP handler")?;
         let (terminate, interrupt) = (
             signal(SignalKind::terminate())?,
             signal(SignalKind::interrupt())?,
@@ -62,7 +63,7 @@ async fn stopped(mut terminate: Signal, mut interrupt: Signal) {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
     };
-    tracing::info!(signal = name, "stop asked for");
+    tracing::info!(signal = name, "shutdown requested");
 }
 
 /// Installs the log, and returns the handle that changes its filter.

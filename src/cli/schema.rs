@@ -17,7 +17,7 @@ use crate::share::control::Control;
     after_help = "Examples:\n  outlierd schema alert\n  outlierd schema record --config outlierd.toml --stream pumps"
 )]
 pub(super) struct Args {
-    /// Of what
+    /// Which schema
     #[arg(value_enum)]
     what: What,
     /// Stream of the configuration, for `record` [default: the only one]
@@ -54,7 +54,7 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
             let stream = args.config.stream(args.stream.as_deref())?;
             if stream.image.is_some() {
                 bail!(
-                    "the records of stream {} are images: no JSON Schema says what they are; docs/images.md does",
+                    "the records of stream {} are images, which have no JSON Schema; see docs/images.md",
                     stream.name
                 );
             }

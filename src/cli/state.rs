@@ -17,7 +17,7 @@ use crate::state::codec::CodecError;
 use crate::state::sled::SledStore;
 use crate::state::{Store, codec, transfer};
 
-/// Inspect, move or clear the stored states. The daemon must be stopped: it has the state folder open.
+/// Inspect, move or delete the stored states. Stop the daemon first: it locks the state folder.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  outlierd state list --config outlierd.toml\n  outlierd state show --config outlierd.toml pumps pump-07\n  outlierd state export --config outlierd.toml states.jsonl\n  outlierd state clear --config outlierd.toml pumps"
@@ -34,7 +34,7 @@ enum Command {
         #[command(flatten)]
         config: ConfigArgs,
     },
-    /// Show what is known of one series, and its whole state
+    /// Show a summary of one series, and its complete state
     Show {
         /// The stream
         stream: String,
@@ -43,7 +43,7 @@ enum Command {
         #[command(flatten)]
         config: ConfigArgs,
     },
-    /// Write all states, positions and learned records to a file that any version and storage engine can read
+    /// Write all states, positions and training records to a file that is independent of version and storage engine
     Export {
         /// The file
         file: PathBuf,
@@ -57,7 +57,7 @@ enum Command {
         #[command(flatten)]
         config: ConfigArgs,
     },
-    /// Forget all states, positions and learned records of a stream
+    /// Delete all states, positions and training records of a stream
     Clear {
         /// The stream
         stream: String,
@@ -80,8 +80,8 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         } => show(config, stream, series)?,
         Command::Export { file, config } => {
             let store = open(config)?;
-            let out = File::create(file)
-                .with_context(|| format!("{} cannot be written", file.display()))?;
+            let out =
+                File::create(file).with_context(|| format!("cannot write {}", file.display()))?;
             let mut out = BufWriter::new(out);
             let entries = transfer::export(&store, &mut out)?;
             out.into_inner()
@@ -91,7 +91,7 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         }
         Command::Import { file, config } => {
             let text =
-                File::open(file).with_context(|| format!("{} cannot be read", file.display()))?;
+                File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
             let imported = transfer::import(&open(config)?, &mut BufReader::new(text), is_state);
             println!(
                 "{} entries read",
@@ -100,7 +100,7 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         }
         Command::Clear { stream, config } => {
             open(config)?.clear(stream)?;
-            println!("stream {stream}: cleared; it starts again at its group's committed offsets");
+            println!("stream {stream}: cleared; it restarts at its group's committed offsets");
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -117,7 +117,7 @@ fn list(store: &SledStore) -> anyhow::Result<()> {
         "partition",
         "next offset",
         "series",
-        "learned records",
+        "training records",
     ]);
     for stream in store.streams()? {
         let learned = store.learned(&stream)?.len();

@@ -36,7 +36,7 @@ pub(super) fn read(
     let config = reader_config(kafka, "outlierd-train");
     let consumer: BaseConsumer = config
         .create()
-        .context("the consumer's properties are refused")?;
+        .context("librdkafka rejected the consumer's properties")?;
     let (start, ends) = bounds(&consumer, topic, range)?;
     consumer.assign(&start)?;
 

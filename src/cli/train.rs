@@ -24,17 +24,17 @@ use crate::retrain::set::{TrainingRow, TrainingSet};
 
 /// Train a bundle from files (CSV, JSON lines, images) or from the stream's topic, and make it the live one.
 ///
-/// Records go through the gate first: what a sensor fault touched is not learned from. A running daemon that uses the same
-/// model folder switches to the live bundle within seconds, between two batches; while it trains a challenger, right after that.
+/// Records go through the gate first: records with a sensor fault are excluded. A running daemon that uses the same model
+/// folder switches to the new bundle within seconds, between two batches; while it trains a challenger, right after that.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  outlierd train --config outlierd.toml --stream pumps normal-week.csv\n  outlierd train --config outlierd.toml --stream pumps --compare normal-week.csv\n  outlierd train --config outlierd.toml --stream pumps --from-topic --since 2026-03-01T00:00:00Z --until 2026-03-08T00:00:00Z"
 )]
 pub(super) struct Args {
-    /// Files or folders to learn from
+    /// Files or folders of training records
     #[arg(required_unless_present = "from_topic", conflicts_with = "from_topic")]
     inputs: Vec<PathBuf>,
-    /// Learn from the stream's input topic instead
+    /// Train on the stream's input topic instead
     #[arg(long)]
     from_topic: bool,
     #[command(flatten)]
@@ -42,11 +42,11 @@ pub(super) struct Args {
     /// Stream of the configuration [default: the only one]
     #[arg(long, value_name = "NAME")]
     stream: Option<String>,
-    /// Learn from at most this many records
+    /// Maximum number of training records
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     limit: usize,
-    /// Train the kinds of model that fit the stream on the older records, compare them on the newest ones, and take the cheapest
-    /// that is not beaten
+    /// Train the kinds of model that fit the stream on the older records, compare them on the newest ones, and pick the cheapest
+    /// one that no other beats
     #[arg(long)]
     compare: bool,
     /// Keep the live bundle: the new one waits for `outlierd model promote`
@@ -66,7 +66,7 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     } else {
         from_files(args, &stream)?
     };
-    println!("{} records to learn from", rows.len());
+    println!("{} training records", rows.len());
     let stream = if args.compare {
         chosen(&stream, &rows)?
     } else {
@@ -157,7 +157,7 @@ fn from_topic(
     let rows = topic_range::read(&args.range, &settings.kafka, stream, args.limit)?;
     if rows.is_empty() {
         bail!(
-            "topic {} has no usable record in that range",
+            "topic {} has no valid record in that range",
             stream.input.topic
         );
     }

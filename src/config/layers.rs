@@ -136,11 +136,11 @@ fn parse(text: &str) -> Result<Table, String> {
                 .collect::<Vec<_>>()
                 .join("; ")
             {
-                reason if reason.is_empty() => format!("is no TOML: {place}"),
-                reason => format!("is no TOML: {place}: {reason}"),
+                reason if reason.is_empty() => format!("is not valid TOML: {place}"),
+                reason => format!("is not valid TOML: {place}: {reason}"),
             }
         }
-        other => format!("is no TOML: {other}"),
+        other => format!("is not valid TOML: {other}"),
     })
 }
 
@@ -275,7 +275,7 @@ fn set(layer: &mut Table, mut keys: Vec<String>, found: &str, origin: &str) -> R
             .or_insert_with(|| Value::new(None, Table::new()));
         match &mut next.kind {
             ValueKind::Table(inner) => table = inner,
-            _ => return Err(format!("lies below {key}, which is set to a value too")),
+            _ => return Err(format!("lies below {key}, which is also set to a value")),
         }
     }
     table.insert(last, value);

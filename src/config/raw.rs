@@ -30,13 +30,13 @@ use super::settings::LogFormat;
 pub struct Config {
     /// The process.
     pub service: Service,
-    /// How to reach the brokers.
+    /// Connection to the brokers.
     pub kafka: Kafka,
-    /// What all machines that read the same streams share.
+    /// Topics that all instances of the same streams share.
     pub share: Share,
-    /// What every stream has unless it says otherwise: any key of a stream.
+    /// Defaults of all streams: any key of a stream.
     pub defaults: Stream,
-    /// What streams of images have in place of some of the defaults: any key of a stream.
+    /// Defaults of streams of images that override `defaults`: any key of a stream.
     #[schemars(with = "Stream")]
     pub image_defaults: serde_json::Value,
     /// The streams, by name: letters, digits, `-`, `_` and `.`, at most 100, the first a letter or digit.
@@ -54,25 +54,25 @@ pub struct Service {
     /// Folder of the models.
     #[schemars(example = "/var/lib/outlierd/models")]
     pub model_dir: String,
-    /// How long a stop may take before what is left is abandoned, and said. 1s to 1h.
+    /// Shutdown grace period, 1s to 1h. Work still unfinished after it is abandoned and logged.
     #[schemars(example = "20s")]
     pub drain_timeout: String,
-    /// Address and port of health and metrics over HTTP; "" serves nothing.
+    /// Address and port of health and metrics over HTTP; "" disables it.
     #[schemars(example = "127.0.0.1:9464")]
     pub http_listen: String,
-    /// Which log lines are written: a level, or directives such as "info,outlierd::lane=debug".
+    /// Log level, or directives such as "info,outlierd::lane=debug".
     #[schemars(example = &"info")]
     pub log_filter: String,
-    /// Form of the log lines.
+    /// Log format.
     pub log_format: LogFormat,
 }
 
-/// How to reach the brokers.
+/// Connection to the brokers.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(transform = optional)]
 pub struct Kafka {
-    /// Brokers to start from, `host:port`, comma-separated.
+    /// Bootstrap brokers, `host:port`, comma-separated.
     #[schemars(example = "kafka-1:9092,kafka-2:9092")]
     pub brokers: String,
     /// librdkafka properties of all clients (TLS, SASL, ...).
@@ -81,23 +81,23 @@ pub struct Kafka {
     pub consumer: BTreeMap<String, Property>,
     /// librdkafka properties of producers only.
     pub producer: BTreeMap<String, Property>,
-    /// Whether missing output topics are created.
+    /// Whether outlierd creates missing output topics.
     pub create_topics: bool,
     /// Replication factor of created topics, 1 to 15; -1 is the broker's default.
     #[schemars(range(min = -1, max = 15))]
     pub replication_factor: i32,
 }
 
-/// What all machines that read the same streams share.
+/// Topics that all instances of the same streams share.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(transform = optional)]
 pub struct Share {
     /// Compacted topic of the bundles; "" for none.
     pub bundles: String,
-    /// Compacted topic of what is live, of commands and of feedback; "" for none.
+    /// Compacted topic of live and pinned bundles, training requests and feedback; "" for none.
     pub control: String,
-    /// Topic of what happens to the models; "" for none.
+    /// Topic of model events; "" for none.
     pub events: String,
 }
 
@@ -116,7 +116,7 @@ pub enum Property {
 }
 
 impl std::fmt::Display for Property {
-    /// As librdkafka reads it.
+    /// The value in librdkafka's notation.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Text(text) => text.fmt(f),

@@ -50,21 +50,21 @@ pub struct Service {
     pub http_listen: Option<SocketAddr>,
     /// Filter of the log lines, in tracing-subscriber's directive syntax.
     pub log_filter: String,
-    /// Form of the log lines.
+    /// Log format.
     pub log_format: LogFormat,
 }
 
-/// Form of the log lines.
+/// Log format.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
-    /// For people.
+    /// Text.
     Text,
     /// One JSON object a line.
     Json,
 }
 
-/// How to reach the brokers.
+/// Connection to the brokers.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Kafka {
     /// `host:port`, comma-separated.
@@ -75,7 +75,7 @@ pub struct Kafka {
     pub consumer: BTreeMap<String, String>,
     /// librdkafka properties of producers only.
     pub producer: BTreeMap<String, String>,
-    /// Whether missing output topics are created.
+    /// Whether outlierd creates missing output topics.
     pub create_topics: bool,
     /// Replication factor of created topics; -1 is the broker's default.
     pub replication_factor: i32,
@@ -86,17 +86,17 @@ pub struct Kafka {
 pub struct Stream {
     /// Its name: letters, digits, `-`, `_`, `.`.
     pub name: String,
-    /// Where records come from.
+    /// Input of the stream.
     pub input: Input,
-    /// Where results go.
+    /// Output topics.
     pub output: Output,
-    /// How records are read.
+    /// Record format.
     pub record: RecordFormat,
     /// How images are read and scored; `None` where records are readings.
     pub image: Option<ImageFormat>,
-    /// How long what is known of a series is kept, and where.
+    /// How long the state of a series is kept, and where.
     pub keep: Keep,
-    /// Records to rows of a fixed period.
+    /// Resampling of records to rows of a fixed period.
     pub resample: Resample,
     /// Sensor faults.
     pub gate: Gate,
@@ -141,14 +141,14 @@ impl Stream {
     }
 }
 
-/// Where the records of a stream come from.
+/// Input of a stream.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Input {
     /// Topic.
     pub topic: String,
     /// Consumer group.
     pub group: String,
-    /// Where a group without committed offsets starts.
+    /// Start offset of a group without committed offsets.
     pub start: Start,
     /// How long before its first start a stream begins to read; until then nothing is published.
     pub warm_up: Duration,
@@ -166,7 +166,7 @@ pub struct Input {
     pub delivery: Delivery,
 }
 
-/// Where a consumer group without committed offsets starts.
+/// Start offset of a consumer group without committed offsets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Start {
@@ -176,17 +176,17 @@ pub enum Start {
     Latest,
 }
 
-/// When offsets move relative to their effects.
+/// Delivery guarantee: how offsets are committed relative to results.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Delivery {
-    /// With them, in one Kafka transaction: a crash repeats nothing and loses nothing.
+    /// Offsets and results are one Kafka transaction: a crash duplicates and loses nothing.
     ExactlyOnce,
-    /// After them: a crash may repeat an alert, with the same id, and loses none.
+    /// Offsets are committed after the results: a crash may repeat an alert, with the same id, and loses none.
     AtLeastOnce,
 }
 
-/// Where results go.
+/// Output topics.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Output {
     /// Topic of the alerts.
@@ -201,7 +201,7 @@ pub struct Output {
     pub heat_maps: Option<String>,
 }
 
-/// What a record is.
+/// Record formats.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
@@ -211,7 +211,7 @@ pub enum Format {
     Image,
 }
 
-/// How a record is read.
+/// Record format.
 #[derive(Clone, PartialEq, Debug)]
 pub struct RecordFormat {
     /// Where the series' key is.
@@ -226,7 +226,7 @@ pub struct RecordFormat {
     pub max_series: usize,
 }
 
-/// How long what is known of a series is kept, and where.
+/// How long the state of a series is kept, and where.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Keep {
     /// Series that one lane holds in memory at most, between two commits.
@@ -261,12 +261,12 @@ pub enum TimeFrom {
     Header(String, TimeFormat),
 }
 
-/// How an event time is written.
+/// Formats of an event time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TimeFormat {
     /// By its form: text is RFC 3339 (a space for the `T` and a missing offset, read as UTC, are accepted); a number is an
-    /// epoch whose unit is told by its size.
+    /// epoch whose magnitude determines the unit.
     Auto,
     /// RFC 3339 text.
     Rfc3339,
@@ -287,26 +287,26 @@ pub struct Field {
     pub name: String,
     /// The keys that lead to it from the top of the record; never empty.
     pub path: Vec<String>,
-    /// Its unit, for people.
+    /// Its unit, for display.
     pub unit: Option<String>,
     /// Lowest physically possible reading (-inf: none declared).
     pub min: f64,
     /// Highest physically possible reading (+inf: none declared).
     pub max: f64,
-    /// What several readings in a slot become; `None` is the stream's rule.
+    /// How several readings in a bucket are combined; `None` is the stream's rule.
     pub resample: Option<Rule>,
 }
 
-/// Records to rows of a fixed period.
+/// Resampling of records to rows of a fixed period.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Resample {
     /// The period; zero: records are taken as they come.
     pub period: Duration,
-    /// What several readings of a field in a slot become, where the field has no rule of its own.
+    /// How several readings of a field in a bucket are combined, unless the field has its own rule.
     pub rule: Rule,
 }
 
-/// What several readings in a slot become.
+/// How several readings in a bucket are combined.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Rule {
@@ -320,7 +320,7 @@ pub enum Rule {
     Min,
 }
 
-/// When a sensor is not believed.
+/// Sensor-fault checks.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Gate {
     /// How far a record may lie behind the newest of its series and still be scored.

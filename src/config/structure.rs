@@ -34,7 +34,7 @@ pub fn check(tree: &mut Value) -> Vec<Problem> {
     let validator = match jsonschema::options().build(&schema) {
         Ok(validator) => validator,
         Err(error) => {
-            let fault = format!("cannot be checked: the built-in schema is damaged: {error}");
+            let fault = format!("cannot be checked: the built-in schema is invalid: {error}");
             return vec![Problem::new(
                 KeyPath::default(),
                 fault,

@@ -209,7 +209,7 @@ impl<R: Read> Table<R> {
         };
         let key = self.cell(name, *column)?;
         if key.is_empty() {
-            let detail = format!(", column `{name}`: the cell is empty; a series key is due");
+            let detail = format!(", column `{name}`: the cell is empty; a series key is required");
             return Err(Problem::new(RejectReason::MissingKey, detail));
         }
         check_key(key, &format!(", column `{name}`: the series key"))?;
@@ -223,7 +223,7 @@ impl<R: Read> Table<R> {
         let cell = self.cell(name, *column)?;
         if cell.trim().is_empty() {
             let detail = format!(
-                ", column `{name}`: the cell is empty; {} is due",
+                ", column `{name}`: the cell is empty; expected {}",
                 time::allowed(*format)
             );
             return Err(Problem::new(RejectReason::MissingTime, detail));

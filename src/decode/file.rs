@@ -44,14 +44,14 @@ pub enum ReadError {
         file: String,
     },
     /// Nothing in it.
-    #[error("{file} is empty; a header line and rows are due")]
+    #[error("{file} is empty; expected a header line and rows")]
     Empty {
         /// The file.
         file: String,
     },
     /// The first line holds only numbers.
     #[error(
-        "{file} has no header: its first line begins with the number {found}; write the names of the columns there"
+        "{file} has no header: its first line starts with the number {found}; add a line with the names of the columns"
     )]
     NoHeader {
         /// The file.
@@ -102,7 +102,7 @@ pub enum ReadError {
         known: String,
     },
     /// Every column is ignored, or is the key or the time.
-    #[error("no column of {file} is left as a field; it has {known}: ignore fewer")]
+    #[error("all columns of {file} are ignored; it has {known}: ignore fewer")]
     NoFields {
         /// The file.
         file: String,
@@ -111,7 +111,7 @@ pub enum ReadError {
     },
     /// A row that does not end.
     #[error(
-        "the row after line {line} of {file} is longer than {bytes_max} bytes; is a quote left open there?"
+        "the row after line {line} of {file} is longer than {bytes_max} bytes; is a quote unclosed?"
     )]
     RowTooLong {
         /// The file.

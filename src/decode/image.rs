@@ -159,7 +159,7 @@ impl ImageDecoder {
         if !object.is_object() {
             return Err(Problem::new(
                 RejectReason::NotObject,
-                "a JSON object with an image is due",
+                "expected a JSON object with an image",
             ));
         }
         let said = self.said(&object)?;
@@ -174,7 +174,7 @@ impl ImageDecoder {
         let bytes = match (text_at(&object, data)?, text_at(&object, file)?) {
             (Some(text), None) => BASE64.decode(text.trim()).map_err(|error| {
                 let detail = format!(
-                    "`{}` is no base64 text (letters, digits, + and /, in one line): {error}",
+                    "`{}` is not base64 text (letters, digits, + and /, in one line): {error}",
                     data.join(".")
                 );
                 Problem::new(RejectReason::BadImage, detail)
@@ -184,7 +184,7 @@ impl ImageDecoder {
                 let what = if found.is_some() { "both" } else { "neither" };
                 let (data, file) = (data.join("."), file.join("."));
                 let detail = format!(
-                    "the object has {what} `{data}` (base64) and `{file}` (a file's name); one of them is due"
+                    "the object has {what} `{data}` (base64) and `{file}` (a file's name); expected exactly one of them"
                 );
                 return Err(Problem::new(RejectReason::BadImage, detail));
             }
@@ -243,7 +243,7 @@ fn text_at<'v>(object: &'v Value, path: &[String]) -> Result<Option<&'v str>, Pr
         Some(Value::String(text)) => Ok(Some(text)),
         Some(_) => Err(Problem::new(
             RejectReason::WrongType,
-            format!("`{}` is no text", path.join(".")),
+            format!("`{}` is not text", path.join(".")),
         )),
     }
 }
@@ -264,7 +264,7 @@ fn raw_by_headers(message: &Message<'_>) -> Result<Option<Raw>, Problem> {
 
 fn not_a_size(name: &str, found: &str) -> Problem {
     let detail = format!(
-        "{name:?} is {}; a number of pixels or bits is due",
+        "{name:?} is {}; expected a number of pixels or bits",
         quoted(found)
     );
     Problem::new(RejectReason::BadImage, detail)
@@ -304,12 +304,12 @@ fn read(root: Option<&Path>, name: &str, bytes_max: usize) -> Result<Vec<u8>, Pr
         .canonicalize()
         .map_err(|error| bad(error.to_string()))?;
     if !path.starts_with(&root) {
-        return Err(bad("it is a link that leads out of `image.root`".into()));
+        return Err(bad("it is a link to a file outside of `image.root`".into()));
     }
     let mut file = File::open(&path).map_err(|error| bad(error.to_string()))?;
     let meta = file.metadata().map_err(|error| bad(error.to_string()))?;
     match meta.len() {
-        _ if !meta.is_file() => return Err(bad("it is no file".into())),
+        _ if !meta.is_file() => return Err(bad("it is not a regular file".into())),
         length if length > bytes_max as u64 => return Err(too_long(length, bytes_max)),
         _ => {}
     }

@@ -61,7 +61,7 @@ pub(super) fn series<'a>(
     match from {
         KeyFrom::Field(path) => found.ok_or_else(|| {
             let detail = format!(
-                "series key `{}` is absent or null; a string or an integer is due",
+                "series key `{}` is absent or null; expected a string or an integer",
                 path.join(".")
             );
             Problem::new(RejectReason::MissingKey, detail)
@@ -109,7 +109,7 @@ pub(super) fn time(
         TimeFrom::Field(path, format) => found.ok_or_else(|| {
             let allowed = time::allowed(*format);
             let detail = format!(
-                "event time `{}` is absent, null or blank; {allowed} is due",
+                "event time `{}` is absent, null or blank; expected {allowed}",
                 path.join(".")
             );
             Problem::new(RejectReason::MissingTime, detail)

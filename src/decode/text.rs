@@ -38,10 +38,10 @@ pub fn reading(text: &str) -> Result<Reading, String> {
             quoted(trimmed)
         )),
         Err(_) if is_decimal_comma(trimmed) => Err(format!(
-            "the text {} is no number; write a decimal point, not a comma",
+            "the text {} is not a number; write a decimal point, not a comma",
             quoted(trimmed)
         )),
-        Err(_) => Err(format!("the text {} is no number", quoted(trimmed))),
+        Err(_) => Err(format!("the text {} is not a number", quoted(trimmed))),
     }
 }
 
@@ -136,7 +136,7 @@ mod tests {
         ] {
             let detail = reading(text).expect_err(text);
             assert!(
-                detail.contains("is no number") && detail.contains(text),
+                detail.contains("is not a number") && detail.contains(text),
                 "{detail}"
             );
             assert!(!detail.contains("decimal point"), "{detail}");

@@ -138,7 +138,7 @@ pub(super) fn allowed(format: TimeFormat) -> &'static str {
 }
 
 fn not_text(number: &str) -> String {
-    format!("the number {number} is no RFC 3339 text; check the configured time format")
+    format!("the number {number} is not RFC 3339 text; check the configured time format")
 }
 
 fn unreadable(text: &str, format: TimeFormat) -> String {

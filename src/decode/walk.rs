@@ -199,7 +199,7 @@ impl<'a> DeserializeSeed<'a> for Walk<'_, '_, 'a> {
         self.row.entered = Some(self.node);
         if let Some(stamp) = self.row.seen.get_mut(self.node.id) {
             if *stamp == self.row.stamp {
-                let detail = format!("{} stands there twice; once is allowed", self.node.label);
+                let detail = format!("{} occurs twice; expected once", self.node.label);
                 return Err(self.row.stop(RejectReason::DuplicateField, detail));
             }
             *stamp = self.row.stamp;

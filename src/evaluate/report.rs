@@ -43,7 +43,7 @@ pub fn html(title: &str, all: &Figures, sequences: &[(Sequence, Figures)]) -> St
         Plot::offline_js_sources()
     );
     page.push_str(
-        "<p>Every record counts for what it is (no point adjustment). The fixed threshold was set before the judged part; \
+        "<p>No point adjustment: each record counts once. The fixed threshold was set before the evaluated part; \
          the alerts are those of the running daemon, with adaptive thresholds.</p>",
     );
     page.push_str(&table(all, sequences));
@@ -123,7 +123,7 @@ pub fn columns(figures: &Figures) -> Vec<(&'static str, String)> {
         ("F1 of alerts", ratio(alerts.f1)),
         ("FAR of alerts", part(alerts.false_alarm_rate)),
         ("MAR of alerts", part(alerts.missed_alarm_rate)),
-        ("found by alerts, delay", delay(alerts)),
+        ("detected by alerts, delay", delay(alerts)),
     ];
     columns.extend(located);
     columns
@@ -155,7 +155,7 @@ fn pictures(sequences: &[(Sequence, Figures)]) -> String {
     {
         let _ = write!(
             text,
-            "<h2>{}: what is strange</h2><div class=\"pictures\">",
+            "<h2>{}: error maps</h2><div class=\"pictures\">",
             escaped(&sequence.name)
         );
         let of = |anomalous: bool| {

@@ -100,7 +100,7 @@ impl Limits {
         }
         if time == clock.last && repeated() {
             let detail = format!(
-                "event time {time} and all readings are those of the record before: sent twice"
+                "event time {time} and all readings equal those of the previous record: a duplicate"
             );
             return Err((RejectReason::Duplicate, detail));
         }

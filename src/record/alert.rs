@@ -19,11 +19,11 @@ pub struct Alert {
     pub id: String,
     /// Number of the event inside its episode, from 0.
     pub sequence: u32,
-    /// Whether the episode opens, is updated or closes.
+    /// Whether the event opens, updates or closes the episode.
     pub event: AlertEvent,
-    /// What the episode is about.
+    /// Kind of the episode.
     pub kind: AlertKind,
-    /// How bad it is at this event; never falls inside an episode.
+    /// Severity at this event; never falls within an episode.
     pub severity: Severity,
     /// Name of the stream in the configuration.
     pub stream: String,
@@ -37,15 +37,15 @@ pub struct Alert {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closed_at: Option<String>,
     /// Records of the episode so far that were outliers (or faulty); of a gateway's silence, its
-    /// series; of a topic's, its partitions; of a blind detector, the series that were tested.
+    /// series; of a topic's, its partitions; of a degraded detector, the series that were tested.
     pub records: u64,
     /// Score of this event's record; none for sensor faults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub score: Option<f64>,
-    /// The threshold it was held against; none for sensor faults.
+    /// The threshold of this event's record; none for sensor faults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threshold: Option<f64>,
-    /// How far above: score / threshold; none for sensor faults.
+    /// Score / threshold; none for sensor faults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ratio: Option<f64>,
     /// Largest ratio of the episode so far.
@@ -53,20 +53,20 @@ pub struct Alert {
     pub peak_ratio: Option<f64>,
     /// The fields with the largest shares of the score, largest first; empty for sensor faults.
     pub fields: Vec<FieldShare>,
-    /// The regions of the image with the largest shares of the score, largest first; left out where records are readings, and
-    /// in a close event.
+    /// The regions of the image with the largest shares of the score, largest first; omitted for streams of readings and in
+    /// close events.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub regions: Vec<Region>,
-    /// The sensors that cannot be believed; empty for anomalies.
+    /// The faulty sensors; empty for anomalies.
     pub faults: Vec<FieldFault>,
-    /// Id of the bundle that scored.
+    /// Id of the bundle that computed the score.
     pub bundle: String,
-    /// Whether the threshold still rests on the fleet's calibration more than on the series' own records.
+    /// Whether the threshold still depends on the fleet's calibration more than on the series' own records.
     pub provisional: bool,
-    /// Records that the series needs until its alerts are no longer provisional; left out where none are missing.
+    /// Number of further records until the series' alerts are no longer provisional; omitted if 0.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub missing_records: u64,
-    /// Whether records are missing inside the window of this event (`gate.gap_after`); left out where none are.
+    /// Whether the window of this event spans a gap (`gate.gap_after`); omitted if not.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub spans_gap: bool,
     /// The input record of this event.
@@ -78,15 +78,15 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// What happens to an episode.
+/// The events of an episode.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AlertEvent {
-    /// It begins.
+    /// The episode opens.
     Open,
-    /// It goes on: its severity rose, or `episode.update_every` has passed.
+    /// The episode is still open: its severity rose, or `episode.update_every` has passed.
     Update,
-    /// It is over.
+    /// The episode closes.
     Close,
 }
 
@@ -101,17 +101,17 @@ impl AlertEvent {
     }
 }
 
-/// What an episode is about.
+/// The kinds of alert.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AlertKind {
-    /// The machine behaves as it did not when the model learned.
+    /// The readings deviate from the normal traffic that the model was trained on.
     Anomaly,
-    /// A sensor cannot be believed.
+    /// A sensor is faulty.
     SensorFault,
-    /// A series, a gateway or the whole topic sends nothing any more.
+    /// A series, a gateway or the whole topic has stopped sending.
     Silence,
-    /// The stream's detector would no longer catch what it has proved to catch.
+    /// The self-test found that the detector would miss faults that its bundle detected in its promotion tests.
     Blind,
 }
 
@@ -127,13 +127,13 @@ impl AlertKind {
     }
 }
 
-/// How bad an episode is.
+/// The severity of an episode.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
-    /// A sensor needs attention, the machine may be well.
+    /// A sensor needs attention; the machine may be healthy.
     Info,
     /// Above the threshold.
     Warning,
@@ -141,34 +141,34 @@ pub enum Severity {
     Critical,
 }
 
-/// A field's part in a score.
+/// A field's share of a score.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FieldShare {
     /// Name of the field.
     pub name: String,
-    /// What was read, in the field's unit.
+    /// The reading, in the field's unit.
     pub value: f64,
-    /// What the model expected there, in the field's unit.
+    /// The reading that the model expected, in the field's unit.
     pub expected: f64,
     /// Its share of the score, 0 to 1; the shares of all fields add up to 1.
     pub share: f64,
 }
 
-/// A sensor that cannot be believed.
+/// A faulty sensor.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FieldFault {
     /// Name of the field.
     pub name: String,
-    /// What is wrong with it.
+    /// Kind of fault.
     pub kind: FaultKind,
-    /// What was read, where it was a finite number.
+    /// The reading, if it was a finite number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<f64>,
 }
 
-/// Where an input record stands in Kafka.
+/// Position of an input record in Kafka.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InputPosition {
@@ -180,20 +180,20 @@ pub struct InputPosition {
     pub offset: i64,
 }
 
-/// The headers of a dead letter, as a JSON object. Its value and key are the original bytes, and the original headers stay.
+/// The headers of a dead letter, as a JSON object. Its value and key are the original bytes; the original headers are kept.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeadLetter {
     /// Name of the stream.
     pub stream: String,
-    /// Why the record was not scored.
+    /// Reason why the record was not scored.
     pub reason: RejectReason,
-    /// Why, in words.
+    /// The reason in words.
     pub detail: String,
-    /// Where the record stood.
+    /// Position of the record.
     pub position: InputPosition,
-    /// Length of the original value in bytes; the value is left out where the output topic refuses one so large.
+    /// Length of the original value in bytes; the value is omitted if the output topic rejects that size.
     pub payload_bytes: u64,
-    /// Whether the value was left out.
+    /// Whether the value was omitted.
     pub payload_omitted: bool,
 }

@@ -1,47 +1,47 @@
-//! What an operator says of an alert, or of a stretch of time.
+//! Operator feedback on an alert, or on a time range.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::EventTime;
 
-/// One thing that an operator says. A later one about the same alert takes the place of the earlier one.
+/// Operator feedback. Later feedback on the same alert replaces earlier feedback.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Feedback {
     /// Name of the stream.
     pub stream: String,
-    /// What is said.
+    /// The label.
     pub says: Says,
     /// Key of the series.
     pub series: String,
-    /// Id of the alert; none where a stretch of time is meant.
+    /// Id of the alert; none for a time range.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alert: Option<String>,
-    /// Event time of the first record that is meant (RFC 3339).
+    /// Event time of the first record of the range (RFC 3339).
     #[schemars(with = "String")]
     pub from: jiff::Timestamp,
-    /// Event time of the last record that is meant (RFC 3339).
+    /// Event time of the last record of the range (RFC 3339).
     #[schemars(with = "String")]
     pub until: jiff::Timestamp,
-    /// Where the alert's records stand in the input.
+    /// Offsets of the alert's records in the input.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub records: Option<Records>,
     /// The highest score of the alert.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak_score: Option<f64>,
-    /// Id of the bundle whose score that is.
+    /// Id of the bundle that computed that score.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bundle: Option<String>,
-    /// When it was said (RFC 3339).
+    /// Time of the feedback (RFC 3339).
     #[schemars(with = "String")]
     pub at: jiff::Timestamp,
-    /// What the operator adds.
+    /// The operator's comment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
 
-/// A stretch of a partition of the input.
+/// A range of offsets in a partition of the input.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Records {
@@ -49,24 +49,24 @@ pub struct Records {
     pub partition: i32,
     /// Offset of the record that opened the alert.
     pub first: i64,
-    /// Offset of the last record that is known of it.
+    /// Offset of the alert's last known record.
     pub last: i64,
 }
 
-/// What an operator may say.
+/// The labels of feedback.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Says {
-    /// There was a fault. It has to be caught by every bundle that is to go live from now on.
+    /// The alert was a fault. Every bundle promoted from now on must detect it.
     Confirmed,
-    /// There was nothing: the series' threshold rises above it, and its records are learned from.
+    /// The alert was a false alarm: the series' threshold rises above it, and its records are used for training.
     FalseAlarm,
-    /// Something was going on that had to be, such as a test run: nothing is learned from it.
+    /// The event was expected, such as a test run: its records are not used for training.
     Expected,
-    /// The machine is different now, and well: its present readings become the baseline, and are learned from.
+    /// The machine has changed and is healthy: its present readings become the baseline and are used for training.
     NewNormal,
-    /// The readings are not those of a healthy machine: they are left out of all trainings, and bundles that have learned
-    /// from them are named.
+    /// The readings are not those of a healthy machine: they are excluded from training, and outlierd lists the bundles that
+    /// were trained on them.
     MarkRange,
 }
 
@@ -84,7 +84,7 @@ impl Says {
 }
 
 impl Feedback {
-    /// What it is about: the same for two that are about one alert or one stretch of time.
+    /// Identifies the alert or the time range: equal for two messages on the same one.
     pub fn subject(&self) -> String {
         match &self.alert {
             Some(id) => id.clone(),
@@ -97,7 +97,7 @@ impl Feedback {
         }
     }
 
-    /// Whether it is about a record.
+    /// Whether it covers a record.
     pub fn is_about(&self, series: &str, time: EventTime) -> bool {
         series == self.series
             && (self.from.as_microsecond()..=self.until.as_microsecond()).contains(&time.0)

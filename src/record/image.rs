@@ -1,4 +1,4 @@
-//! An image on its way, and what is found on it.
+//! An image, and the anomalous regions on it.
 
 use std::sync::Arc;
 
@@ -16,9 +16,9 @@ pub struct Image {
     pub channels: usize,
     /// `[channels, height, width]`, 0 (black) to 1 (white).
     pub pixels: Vec<f32>,
-    /// Width and height in pixels as it came.
+    /// Width and height of the original image in pixels.
     pub original: [usize; 2],
-    /// It as a PNG or JPEG file: to learn from.
+    /// The image as a PNG or JPEG file, for training.
     pub file: Arc<[u8]>,
 }
 
@@ -33,7 +33,7 @@ impl Image {
     }
 }
 
-/// A rectangle of an image that the score comes from, in pixels of the image as it came.
+/// A rectangle of an image that contributes to the score, in pixels of the original image.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Region {

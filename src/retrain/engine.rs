@@ -384,7 +384,7 @@ impl Engine {
         self.registry.promote(
             &self.stream.name,
             &verdict.challenger,
-            &format!("proved itself ({})", verdict.reason),
+            &format!("passed its promotion tests ({})", verdict.reason),
         )?;
         self.admission.take_counts();
         self.plan.probation = (!self.stream.retrain.probation.is_zero()).then(|| Probation {
@@ -450,7 +450,7 @@ impl Engine {
         self.registry.promote(
             &name,
             &failed.previous,
-            &format!("brought back: {} raised {why}", failed.bundle),
+            &format!("automatic rollback: {} raised {why}", failed.bundle),
         )?;
         let (from, to, alerts) = (&failed.bundle, &failed.previous, failed.alerts);
         BundleBroughtBack {

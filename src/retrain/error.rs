@@ -12,7 +12,7 @@ use crate::state::codec::CodecError;
 pub enum RetrainError {
     /// The stream has no bundle to challenge.
     #[error(
-        "stream {stream} has no live bundle yet: its first one is trained from its first records"
+        "stream {stream} has no live bundle yet: it is still collecting the training records of the first one"
     )]
     NoChampion {
         /// The stream.
@@ -20,7 +20,7 @@ pub enum RetrainError {
     },
     /// Too little normal traffic.
     #[error(
-        "{records} records of normal traffic are kept, {held_out} of them to prove a challenger on: too few yet; the next training tries again"
+        "too few records of normal traffic: {records} in the buffer, {held_out} of them held out for the promotion tests; the next training tries again"
     )]
     TooFew {
         /// Kept records.
@@ -29,7 +29,7 @@ pub enum RetrainError {
         held_out: usize,
     },
     /// The training took too long.
-    #[error("the training took longer than retrain.time_limit, or was told to stop")]
+    #[error("the training exceeded retrain.time_limit or was cancelled")]
     Cancelled,
     /// The training.
     #[error(transparent)]
@@ -50,7 +50,7 @@ pub enum RetrainError {
     #[error(transparent)]
     Codec(#[from] CodecError),
     /// The system has no thread for it.
-    #[error("no thread for the retraining: {0}")]
+    #[error("cannot start the retraining thread: {0}")]
     Thread(#[from] std::io::Error),
     /// A verdict that cannot be written.
     #[error("the verdict cannot be written: {0}")]

@@ -34,7 +34,7 @@ use crate::state::StoreError;
 pub enum LearnError {
     /// Too few records.
     #[error(
-        "{windows} windows of {window} records are too few to train on: at least {needed} are needed; give more records or fewer training.folds"
+        "{windows} windows of {window} records are too few for training, which needs at least {needed}; provide more records or fewer training.folds"
     )]
     TooFew {
         /// Windows found.
@@ -52,7 +52,7 @@ pub enum LearnError {
     Image {
         /// Its event time.
         at: EventTime,
-        /// What is wrong with it.
+        /// Kind of fault.
         fault: String,
     },
     /// The scaler.

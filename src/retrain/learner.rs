@@ -90,7 +90,7 @@ impl Learner {
                     Ok(row) => drop(rows.insert((partition, offset), row)),
                     Err(error) => {
                         tracing::error!(stream = stream.name, partition, offset, error = %error,
-                        "a record kept for training is unreadable and left out")
+                        "a stored training record is unreadable and ignored")
                     }
                 }
             }
@@ -149,7 +149,7 @@ impl Learner {
         if before.is_none()
             && let Err(error) = self.forget_rows()
         {
-            tracing::error!(stream = self.stream.name, error = %error, "kept records could not be dropped");
+            tracing::error!(stream = self.stream.name, error = %error, "cannot delete the stored training records");
         }
         let (stream, kind) = (self.stream.name.as_str(), self.stream.model.kind.as_str());
         BundleLive {
@@ -243,7 +243,7 @@ impl Learner {
                 if matches!(inner.state, State::Collecting) {
                     tracing::info!(
                         stream = self.stream.name,
-                        "enough records: waiting for the machine that trains"
+                        "enough training records: waiting for the instance that trains"
                     );
                     inner.state = State::Waiting(Instant::now());
                 }
@@ -302,7 +302,7 @@ impl Learner {
                 }
                 .emit();
                 if let Err(error) = self.store.clear_learned(&self.stream.name) {
-                    tracing::error!(stream = self.stream.name, error = %error, "kept records could not be dropped");
+                    tracing::error!(stream = self.stream.name, error = %error, "cannot delete the stored training records");
                 }
                 self.lock().state = State::Collecting;
             }

@@ -346,7 +346,7 @@ fn alert_budget(challenger: &Reached, champion: &Reached) -> Test {
         champion: champion.alerts(),
         limit,
         says: format!(
-            "{} alerts on held-out normal traffic, where the budget is {budgeted:.2}; the live bundle raises {} (at most {limit})",
+            "{} alerts on held-out normal traffic, where the budget allows {budgeted:.2}; the live bundle raises {} (at most {limit})",
             challenger.alerts(),
             champion.alerts()
         ),
@@ -379,7 +379,7 @@ fn injected_faults(challenger: &Reached, champion: &Reached) -> Test {
         champion: theirs,
         limit,
         says: format!(
-            "{ours} of {asked} injected faults caught, the live bundle catches {theirs} (at least {limit})"
+            "{ours} of {asked} injected faults detected, the live bundle detects {theirs} (at least {limit})"
         ),
     }
 }
@@ -398,7 +398,7 @@ fn confirmed_faults(challenger: &Reached, champion: &Reached) -> Test {
         champion: theirs as f64,
         limit: theirs as f64,
         says: format!(
-            "{ours} of {} confirmed faults caught, {lost} of the {theirs} that the live bundle catches are missed",
+            "{ours} of {} confirmed faults detected, {lost} of the {theirs} that the live bundle detects are missed",
             pairs().count()
         ),
     }

@@ -33,7 +33,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 enum Handed {
     /// Normal traffic.
     Runs(Vec<Run>),
-    /// What an operator says of an alert.
+    /// Operator feedback on an alert.
     Lesson(Box<Lesson>),
 }
 
@@ -99,7 +99,7 @@ impl Retrainer {
             return;
         }
         if let Err(TrySendError::Full(_)) = self.handed.try_send(Handed::Runs(runs)) {
-            tracing::debug!("normal traffic dropped");
+            tracing::debug!("normal traffic dropped: the retraining queue is full");
         }
     }
 
@@ -148,7 +148,7 @@ struct Body {
 impl Body {
     fn run(mut self) {
         if let Err(error) = set_current_thread_priority(ThreadPriority::Min) {
-            tracing::warn!(stream = self.stream.name, error = ?error, "retraining runs at the priority of the lanes");
+            tracing::warn!(stream = self.stream.name, error = ?error, "cannot lower the priority of the retraining thread: it runs at the priority of the lanes");
         }
         let mut looked = Instant::now();
         while !self.halt.load(Ordering::Acquire) {
@@ -182,7 +182,7 @@ impl Body {
         // The lanes' last ones.
         while let Ok(handed) = self.taken.try_recv() {
             if let Err(error) = self.take(handed) {
-                tracing::warn!(stream = self.stream.name, error = %error, "the last normal traffic is not kept");
+                tracing::warn!(stream = self.stream.name, error = %error, "cannot store the last normal traffic");
             }
         }
     }

@@ -48,7 +48,7 @@ pub enum TopicError {
     },
     /// A shared topic does not exist, and may not be created.
     #[error(
-        "the topics of [share] {topics} do not exist; create them with one partition (bundles and control compacted), set kafka.create_topics = true, or set their keys to \"\" to share nothing"
+        "the topics of [share] {topics} do not exist; create them with one partition (bundles and control compacted), set kafka.create_topics = true, or set their keys to \"\" to disable sharing"
     )]
     NoShared {
         /// Their names.
@@ -56,7 +56,7 @@ pub enum TopicError {
     },
     /// The changelog does not go with the input.
     #[error(
-        "stream {stream}: the topic of its states {topic:?} has {found} partitions, its input has {wanted}, and each needs one of its own; give output.states a new name"
+        "stream {stream}: output.states = {topic:?} has {found} partitions, but the input has {wanted}, and the two must be equal; give output.states a new name"
     )]
     Partitions {
         /// The stream.
@@ -70,7 +70,7 @@ pub enum TopicError {
     },
     /// An output topic could not be created.
     #[error(
-        "stream {stream}: the topic {topic:?} could not be created: {reason}; create it by hand, or allow outlierd to"
+        "stream {stream}: cannot create the topic {topic:?}: {reason}; create it by hand, or allow outlierd to create it"
     )]
     Create {
         /// The stream.

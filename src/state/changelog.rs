@@ -82,7 +82,7 @@ pub enum ChangelogError {
     },
     /// Nothing came any more before the end.
     #[error(
-        "the changelog {topic} stands still before its end in partition {partition}: is a transaction open?"
+        "reading the changelog {topic} stalled before its end in partition {partition}: is a transaction open?"
     )]
     Stalled {
         /// The topic.
@@ -91,7 +91,7 @@ pub enum ChangelogError {
         partition: i32,
     },
     /// The process is to stop.
-    #[error("the changelog {topic} was not read to its end: outlierd stops")]
+    #[error("the changelog {topic} was not read to its end: outlierd is shutting down")]
     Stopped {
         /// The topic.
         topic: String,

@@ -19,14 +19,16 @@ const HEADER: usize = 5;
 pub enum CodecError {
     /// Written by a newer outlierd.
     #[error(
-        "it has format version {found}, this outlierd reads up to {VERSION}: install the newer outlierd again, or clear it with `outlierd state clear`"
+        "it has format version {found}, but this outlierd reads versions up to {VERSION}: install the newer outlierd again, or clear it with `outlierd state clear`"
     )]
     Newer {
         /// The version found.
         found: u8,
     },
     /// Written by an outlierd that is too old.
-    #[error("it has format version {found}, this outlierd reads {OLDEST} to {VERSION}")]
+    #[error(
+        "it has format version {found}, but this outlierd reads versions {OLDEST} to {VERSION}"
+    )]
     Older {
         /// The version found.
         found: u8,
@@ -38,7 +40,7 @@ pub enum CodecError {
         bytes: usize,
     },
     /// The checksum matches but the body is no value of the type.
-    #[error("it is no valid value: {0}")]
+    #[error("invalid value: {0}")]
     Body(String),
 }
 

@@ -76,7 +76,7 @@ pub enum TransferError {
     },
     /// The store holds something of a stream already.
     #[error(
-        "stream {stream} has stored states already; `outlierd state clear {stream}` makes room"
+        "stream {stream} already has stored states; remove them with `outlierd state clear {stream}`"
     )]
     Occupied {
         /// The stream.

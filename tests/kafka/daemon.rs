@@ -245,11 +245,11 @@ fn train_learns_from_a_range_of_the_topic() {
     let whole = outlierd(&["train", "--config", &config, "--from-topic", "--no-promote"]);
     let whole = String::from_utf8_lossy(&whole.stdout);
     assert!(
-        whole.contains(&format!("{} records to learn from", records.len())),
+        whole.contains(&format!("{} training records", records.len())),
         "to the topic's end: {whole}"
     );
     assert!(
-        text.contains(&format!("{TRAIN} records to learn from")),
+        text.contains(&format!("{TRAIN} training records")),
         "{text}"
     );
     assert!(text.contains("promoted: stream rig"), "{text}");
@@ -297,11 +297,11 @@ fn a_property_that_librdkafka_refuses_ends_the_start() {
     assert_eq!(out.status.code(), Some(64));
     let text = String::from_utf8_lossy(&out.stderr);
     assert!(
-        text.contains("kafka.consumer.\"fetch.wait.max.ms\" is refused by librdkafka"),
+        text.contains("kafka.consumer.\"fetch.wait.max.ms\" is rejected by librdkafka"),
         "{text}"
     );
     assert!(
-        text.contains("kafka.producer.\"linger.mss\" is refused by librdkafka"),
+        text.contains("kafka.producer.\"linger.mss\" is rejected by librdkafka"),
         "{text}"
     );
 }

@@ -101,7 +101,7 @@ fn a_challenger_is_asked_for_proves_itself_goes_live_and_is_rolled_back() {
 
     let shown = model(&stream, &["show", "rig"]);
     assert!(
-        shown.contains("proof      passed") && shown.contains("level shift"),
+        shown.contains("tests      passed") && shown.contains("level shift"),
         "{shown}"
     );
     assert!(model(&stream, &["diff", "rig", &first]).contains("learned until"));

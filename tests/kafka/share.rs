@@ -99,7 +99,7 @@ fn a_machine_that_joins_late_has_the_live_bundle_and_commands_reach_the_one_that
     });
     assert_eq!(live(&stream, "a").as_ref(), Some(&second));
     assert!(a.log().contains("challenger promoted") && !b.log().contains("training a challenger"));
-    assert!(command(&stream, "b", &["model", "show", "rig"]).contains("proof      passed"));
+    assert!(command(&stream, "b", &["model", "show", "rig"]).contains("tests      passed"));
     let judged = wait_for("the verdict on the events topic", || {
         events(&stream, "challenger_judged").pop()
     });
@@ -199,7 +199,7 @@ fn what_operators_say_of_alerts_is_taken_to_heart() {
         told[0]["done"]
             .as_str()
             .unwrap()
-            .contains("records will be learned from"),
+            .contains("records added to the training buffer"),
         "{told:#?}"
     );
     assert!(
@@ -231,7 +231,10 @@ fn what_operators_say_of_alerts_is_taken_to_heart() {
         .as_str()
         .unwrap()
         .to_owned();
-    assert!(says.starts_with("1 of 1 confirmed faults caught"), "{says}");
+    assert!(
+        says.starts_with("1 of 1 confirmed faults detected"),
+        "{says}"
+    );
 
     // Records that the first model has learned from are called faulty.
     let range = [
@@ -249,7 +252,7 @@ fn what_operators_say_of_alerts_is_taken_to_heart() {
     );
     wait_for("the mark", || {
         command(&stream, "a", &["model", "list"])
-            .contains("trained on a range now marked faulty")
+            .contains("trained on a range that is now excluded")
             .then_some(())
     });
     drop(daemon);

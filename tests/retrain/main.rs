@@ -345,7 +345,7 @@ fn a_bundle_that_raises_more_alerts_than_it_promised_goes_back() {
             .last()
             .unwrap()
             .why
-            .starts_with("brought back")
+            .starts_with("automatic rollback")
     );
     // The same traffic makes the same challenger: it is not let in again by itself, after a restart neither.
     drop(engine);

@@ -51,12 +51,12 @@ impl AlertReader {
             .set("enable.auto.commit", "false");
         let consumer: BaseConsumer = config
             .create()
-            .context("the reader of the alerts could not be made")?;
+            .context("cannot create the reader of the alerts")?;
         let topic = topics.alerts.clone();
         let orders = Arc::new(Orders::default());
         let told = orders.clone();
         let read =
-            move || read(&consumer, &topic, &told, &screen).context("the alerts could not be read");
+            move || read(&consumer, &topic, &told, &screen).context("cannot read the alerts");
         let thread = thread::Builder::new().name("alerts".into()).spawn(read)?;
         Ok(Self {
             thread: Some(thread),
@@ -173,8 +173,8 @@ fn describe(alert: &Alert) -> String {
             });
             format!("sensor fault: {}", faults.collect::<Vec<_>>().join(", "))
         }
-        AlertKind::Silence => "silence: nothing comes any more".to_owned(),
-        AlertKind::Blind => "blind: a fault would no longer be caught".to_owned(),
+        AlertKind::Silence => "silence: no data".to_owned(),
+        AlertKind::Blind => "detector degraded: it would miss faults".to_owned(),
         AlertKind::Anomaly => {
             let field = alert.fields.first().map_or(String::new(), |field| {
                 format!(

@@ -62,7 +62,7 @@ impl Broker {
             Some(address) => Ok(Self::Real(address.to_owned())),
             None => MockCluster::new(1)
                 .map(Self::BuiltIn)
-                .context("the built-in broker did not start"),
+                .context("the embedded broker did not start"),
         }
     }
 
@@ -103,13 +103,13 @@ impl Broker {
                 for topic in topics.all() {
                     cluster
                         .create_topic(topic, PARTITIONS, 1)
-                        .with_context(|| format!("topic {topic} could not be created"))?;
+                        .with_context(|| format!("cannot create topic {topic}"))?;
                 }
                 Ok(())
             }
             Self::Real(address) => create_input(settings, &topics.input).with_context(|| {
                 format!(
-                    "topic {} could not be created: is {address} a broker that allows it?",
+                    "cannot create topic {}: does the broker {address} allow it?",
                     topics.input
                 )
             }),

@@ -40,7 +40,7 @@ impl Scratch {
     pub(super) fn new() -> anyhow::Result<Self> {
         let folder = std::env::temp_dir().join(format!("outlierd-demo-{}", std::process::id()));
         std::fs::create_dir_all(&folder)
-            .with_context(|| format!("{} cannot be made", folder.display()))?;
+            .with_context(|| format!("cannot create {}", folder.display()))?;
         Ok(Self(folder))
     }
 
@@ -52,7 +52,7 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            tracing::warn!(folder = %self.0.display(), error = %error, "temporary folder is left behind");
+            tracing::warn!(folder = %self.0.display(), error = %error, "cannot remove the temporary folder");
         }
     }
 }
@@ -87,7 +87,7 @@ fn places(brokers: &str, topics: &Topics, scratch: &Path) -> anyhow::Result<Vec<
     let listen = free_address().context("no free port for the status page")?;
     let folder = scratch
         .to_str()
-        .context("the name of the temporary folder is not UTF-8")?;
+        .context("the path of the temporary folder is not UTF-8")?;
     Ok(vec![
         format!("service.state_dir={:?}", format!("{folder}/state")),
         format!("service.model_dir={:?}", format!("{folder}/models")),
@@ -196,7 +196,7 @@ impl Daemon {
         let thread = thread::Builder::new()
             .name("daemon".into())
             .spawn(run)
-            .context("no thread for the daemon")?;
+            .context("cannot start the daemon's thread")?;
         Ok(Self {
             thread: Some(thread),
             stop: Some(stop),
@@ -218,7 +218,7 @@ impl Daemon {
     pub(super) fn phase(&mut self) -> anyhow::Result<Phase> {
         if self.thread.as_ref().is_none_or(JoinHandle::is_finished) {
             self.stop()?;
-            bail!("the daemon ended by itself");
+            bail!("the daemon stopped unexpectedly");
         }
         Ok(get(self.listen, "/status")
             .and_then(|page| phase_in(&page))
@@ -238,7 +238,7 @@ impl Daemon {
         screen.begin_waiting("training");
         loop {
             if interrupted.load(Ordering::Acquire) {
-                bail!("stopped before the model was live: nothing was scored");
+                bail!("stopped before the model was live: no record was scored");
             }
             if let Phase::Live { bundle } = self.phase()? {
                 let took = since.elapsed();

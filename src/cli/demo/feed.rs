@@ -52,10 +52,10 @@ impl Feed {
             dead_letters: topics.dead_letters.clone(),
             producer: producer
                 .create()
-                .context("the plant's producer could not be made")?,
+                .context("cannot create the plant's producer")?,
             positions: positions
                 .create()
-                .context("the client that asks for positions could not be made")?,
+                .context("cannot create the client for committed positions")?,
             sent: vec![(0, 0); partitions],
             committed: vec![0; partitions],
             moved: Instant::now(),
@@ -83,7 +83,7 @@ impl Feed {
             .partition(partition);
         while let Err((error, refused)) = self.producer.send(record) {
             if error != KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) {
-                return Err(error).context("the plant could not send");
+                return Err(error).context("the plant cannot send");
             }
             self.producer.poll(WAIT);
             record = refused;
@@ -104,7 +104,7 @@ impl Feed {
             let ends =
                 self.positions
                     .fetch_watermarks(&self.dead_letters, partition, REQUEST_TIMEOUT);
-            Ok(ends.context("the dead letters could not be counted")?.1)
+            Ok(ends.context("cannot count the dead letters")?.1)
         };
         (0..PARTITIONS).map(count).sum()
     }
@@ -155,7 +155,7 @@ impl Feed {
             self.moved = Instant::now();
         } else if self.moved.elapsed() > STALL_MAX {
             bail!(
-                "the daemon has not committed anything for {} s: see its log with --log info",
+                "the daemon has not committed for {} s: see its log with --log info",
                 STALL_MAX.as_secs()
             );
         }

@@ -97,7 +97,7 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     show(&summary);
     if let Some(path) = &args.json {
         let json = serde_json::to_vec_pretty(&summary)?;
-        fs::write(path, json).with_context(|| format!("{} cannot be written", path.display()))?;
+        fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -143,7 +143,7 @@ impl Line<'_> {
             self.send(None)?;
             self.screen.progress(number + 1, "pictures".into());
             if self.stop.load(Ordering::Acquire) {
-                bail!("stopped before the model was live: nothing was scored");
+                bail!("stopped before the model was live: no record was scored");
             }
         }
         while !matches!(daemon.phase()?, Phase::Training | Phase::Live { .. }) {
@@ -152,7 +152,7 @@ impl Line<'_> {
         }
         self.screen.done(
             "learning",
-            &format!("{LEARNED} pictures of {SIDE} x {SIDE} pixels from {CAMERAS} cameras"),
+            &format!("{LEARNED} images of {SIDE} x {SIDE} pixels from {CAMERAS} cameras"),
         );
         Ok(Instant::now())
     }
@@ -217,7 +217,7 @@ fn counts(sent: &Sent, alerts: &[Alert]) -> BTreeMap<&'static str, Count> {
 
 fn show(summary: &Summary) {
     let mut table = table([
-        "pictures with",
+        "images with",
         "pictures",
         "alerts",
         "first region on the defect",
@@ -245,7 +245,7 @@ fn show(summary: &Summary) {
     };
     let of = |part: fn(&Count) -> usize| defects().map(part).sum::<usize>();
     println!(
-        "{} of {} defects caught, {} false alarms on {} good pictures; {} dead letters; {:.1} pictures/s",
+        "{} of {} defects detected, {} false alarms on {} normal images; {} dead letters; {:.1} images/s",
         of(|count| count.alerts),
         of(|count| count.pictures),
         summary.found.get("good").map_or(0, |count| count.alerts),

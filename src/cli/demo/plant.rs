@@ -124,7 +124,7 @@ impl<'a> Plant<'a> {
                     missing = all_read && records < wanted;
                     if missing && steps >= self.plan.steps {
                         bail!(
-                            "the daemon took only {records} of {wanted} records to learn from: see its log with --log info"
+                            "the daemon accepted only {records} of {wanted} training records: see its log with --log info"
                         );
                     }
                 }
@@ -143,7 +143,7 @@ impl<'a> Plant<'a> {
 
     fn refuse_if_interrupted(&self) -> anyhow::Result<()> {
         if self.is_interrupted() {
-            bail!("stopped before the model was live: nothing was scored");
+            bail!("stopped before the model was live: no record was scored");
         }
         Ok(())
     }

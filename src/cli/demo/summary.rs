@@ -34,13 +34,11 @@ pub(super) fn show(args: &Args, plan: &Plan, run: &Run, alerts: &[Alert]) -> any
     println!("{}", costs(plan, run, alerts));
     if let Some(path) = &args.json {
         let text = serde_json::to_string_pretty(&summary(args, plan, run, alerts, &report))?;
-        fs::write(path, text + "\n")
-            .with_context(|| format!("{} cannot be written", path.display()))?;
+        fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
         println!("summary in {}", path.display());
     }
     if let Some(path) = &args.alerts {
-        write_alerts(path, alerts)
-            .with_context(|| format!("{} cannot be written", path.display()))?;
+        write_alerts(path, alerts).with_context(|| format!("cannot write {}", path.display()))?;
         println!("{} alert events in {}", alerts.len(), path.display());
     }
     Ok(())
@@ -75,7 +73,7 @@ fn openings(alerts: &[Alert]) -> usize {
 fn costs(plan: &Plan, run: &Run, alerts: &[Alert]) -> String {
     format!(
         "{} records of {} pumps scored in {:.1} s: {:.0} records/s through Kafka, plant and broker on the same machine\n\
-         learned from {} records in {:.1} s, trained {:.1} s; {} alerts, {} records refused",
+         {} training records in {:.1} s, training {:.1} s; {} alerts, {} records rejected",
         run.scored,
         plan.fleet.pumps,
         run.scoring.as_secs_f64(),
@@ -104,9 +102,9 @@ fn summary(args: &Args, plan: &Plan, run: &Run, alerts: &[Alert], report: &Repor
         "scoring_seconds": run.scoring.as_secs_f64(),
         "dead_letters": run.dead_letters,
         "alerts": openings(alerts),
-        "faults_caught": caught,
+        "faults_detected": caught,
         "faults_finished": of,
-        "caught_by_chance": report.caught_by_chance,
+        "detected_by_chance": report.caught_by_chance,
         "false_alarms": report.false_alarms,
         "healthy_series_days": report.healthy_days,
         "false_alarms_per_series_day": report.false_alarms_per_day(),
@@ -118,7 +116,7 @@ fn summary(args: &Args, plan: &Plan, run: &Run, alerts: &[Alert], report: &Repor
 fn fault(line: &Line) -> Value {
     let truth = &line.truth;
     let result = match line.outcome {
-        Outcome::Caught(_) => "caught",
+        Outcome::Caught(_) => "detected",
         Outcome::Missed => "missed",
         Outcome::Unfinished => "unfinished",
     };

@@ -36,7 +36,7 @@ pub(super) fn categories(input: &Path) -> anyhow::Result<Vec<PathBuf>> {
     if found.is_empty() {
         let input = input.display();
         bail!(
-            "{input} has no folder test: train/good, test/good and test/DEFECT are due, there or one folder deeper"
+            "{input} has no folder test: expected train/good, test/good and test/DEFECT, there or one folder deeper"
         );
     }
     Ok(found)
@@ -75,7 +75,7 @@ pub(super) fn judge(args: &Args, folder: &Path) -> anyhow::Result<Sequence> {
     let mut sequence = Sequence {
         threshold: pipeline
             .calibrated_threshold()
-            .context("no threshold without a bundle")?,
+            .context("a threshold needs a bundle")?,
         independent: true,
         located: Some(Located::default()),
         ..Sequence::default()
@@ -148,7 +148,7 @@ fn add(
     stream: &Stream,
 ) -> anyhow::Result<()> {
     let read = |case: &Case| {
-        fs::read(&case.path).with_context(|| format!("{} cannot be read", case.path.display()))
+        fs::read(&case.path).with_context(|| format!("cannot read {}", case.path.display()))
     };
     let files = cases.iter().map(read).collect::<anyhow::Result<Vec<_>>>()?;
     // Each is a series of its own: none changes the threshold of the next.
@@ -215,7 +215,7 @@ fn point_at(sequence: &mut Sequence, case: &Case, series: &str, done: &Done) -> 
 
 fn overlaps(region: &Region, mask: &Path) -> anyhow::Result<bool> {
     let mask = image::open(mask)
-        .with_context(|| format!("{} cannot be read", mask.display()))?
+        .with_context(|| format!("cannot read {}", mask.display()))?
         .to_luma8();
     Ok(region.any(|x, y| {
         mask.get_pixel_checked(x, y)

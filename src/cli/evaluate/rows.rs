@@ -36,7 +36,7 @@ pub(super) fn judge(args: &Args, path: &Path, labels: &[bool]) -> anyhow::Result
         for outcome in &chunk.done.outcomes {
             let row = first + outcome.message;
             let Some(&label) = labels.get(row) else {
-                bail!("it has fewer labels than rows: row {row} has none")
+                bail!("it has fewer labels than rows: row {row} has no label")
             };
             add(
                 found.entry(outcome.series.clone()).or_default(),
@@ -48,7 +48,7 @@ pub(super) fn judge(args: &Args, path: &Path, labels: &[bool]) -> anyhow::Result
     }
     if found.is_empty() {
         bail!(
-            "{} rows: nothing is left to be judged after those that are learned from; lower --train-rows",
+            "{} rows: no rows are left for evaluation after the training rows; lower --train-rows",
             run.rows
         );
     }

@@ -66,7 +66,7 @@ pub(super) fn judge(args: &Args, path: &Path, labels: &[bool]) -> anyhow::Result
     let mut sequence = Sequence {
         threshold: pipeline
             .calibrated_threshold()
-            .context("no threshold without a bundle")?,
+            .context("a threshold needs a bundle")?,
         independent: true,
         ..Sequence::default()
     };
@@ -132,7 +132,7 @@ fn read(args: &Args, path: &Path) -> anyhow::Result<Vec<Vec<f64>>> {
             let value = cell.parse::<f64>().ok().filter(|value| value.is_finite());
             value.with_context(|| {
                 format!(
-                    "row {row}, column {:?} holds {cell:?}, which is no number",
+                    "row {row}, column {:?} is {cell:?}, which is not a number",
                     &header[column]
                 )
             })

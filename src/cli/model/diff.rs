@@ -51,16 +51,16 @@ fn facts(m: &Manifest, verdict: Option<&Verdict>) -> Vec<(String, String)> {
             "training".to_owned(),
             serde_json::to_string(&m.origin.training).unwrap_or_default(),
         ),
-        ("windows learned from".to_owned(), m.origin.rows.to_string()),
+        ("training windows".to_owned(), m.origin.rows.to_string()),
         (
-            "learned from".to_owned(),
+            "training data from".to_owned(),
             times()
                 .map(|s| s.from)
                 .min()
                 .map_or("-".into(), |time| time.to_string()),
         ),
         (
-            "learned until".to_owned(),
+            "training data until".to_owned(),
             times()
                 .map(|s| s.until)
                 .max()

@@ -26,7 +26,7 @@ pub(super) fn show(registry: &Registry, stream: &str, id: &str, json: bool) -> a
         );
     }
     match &verdict {
-        None => println!("proof      none: it was the first one, or made by hand"),
+        None => println!("tests      none: it is the first bundle, or was trained by hand"),
         Some(verdict) => print_verdict(verdict),
     }
     Ok(())
@@ -79,7 +79,7 @@ fn describe(bundle: &Bundle) -> String {
 fn print_verdict(verdict: &Verdict) {
     let outcome = if verdict.passed { "passed" } else { "failed" };
     println!(
-        "proof      {outcome}, against {}, trained for {}",
+        "tests      {outcome}, compared with {}, trained for {}",
         verdict.champion, verdict.reason
     );
     for test in &verdict.tests {
@@ -88,12 +88,12 @@ fn print_verdict(verdict: &Verdict) {
     }
     if let Some(margin) = verdict.linear {
         println!(
-            "linear     {:.2} times the error of principal components, catches {:+.1} points more of the injected faults",
+            "linear     {:.2} times the error of principal components, detects {:+.1} percentage points more of the injected faults",
             margin.error_ratio,
             100.0 * margin.caught_more
         );
     }
-    println!("smallest fault caught, in standard deviations of the field:");
+    println!("smallest detected fault, in standard deviations of the field:");
     println!("{}", sensitivity(verdict));
 }
 
@@ -110,7 +110,7 @@ fn sensitivity(verdict: &Verdict) -> Table {
     }
     for (field, found) in fields {
         let cell = |kind: &Kind| match (found.get(kind), kind.sizes().len()) {
-            (Some(Some(_)), 1) => "caught".to_owned(),
+            (Some(Some(_)), 1) => "detected".to_owned(),
             (Some(Some(size)), _) => size.to_string(),
             (Some(None), _) => "-".to_owned(),
             (None, _) => String::new(),

@@ -63,9 +63,9 @@ pub(super) fn choose(stream: &Arc<Stream>, rows: &[TrainingRow]) -> anyhow::Resu
         );
     }
     show(&contenders, held_out.len());
-    let chosen = best(&contenders).context("no kind could be trained")?;
+    let chosen = best(&contenders).context("no kind of model was trained")?;
     println!(
-        "{} is the cheapest kind that {} and catches no less than {:.0} points below the best",
+        "{} is the cheapest kind that {} and detects at most {:.0} percentage points less than the best",
         chosen.as_str(),
         if contenders
             .iter()
@@ -187,9 +187,9 @@ fn show(contenders: &[Contender], held_out: usize) {
     let mut table = table([
         "kind",
         "held-out error",
-        "injected faults caught",
+        "injected faults detected",
         "false alarms (budget)",
-        "cost a record",
+        "cost per record",
     ]);
     for Contender {
         kind,
@@ -212,7 +212,7 @@ fn show(contenders: &[Contender], held_out: usize) {
     }
     println!("{table}");
     println!(
-        "on the {held_out} newest records, which no kind has learned from; errors in standard deviations, squared"
+        "on the {held_out} newest records, which are held out from training; errors in standard deviations, squared"
     );
 }
 

@@ -51,7 +51,7 @@ impl Reader<'_> {
         let reduce_to = match image.reduce_to {
             0 => Ok(None),
             side @ 8.. => Ok(Some(side)),
-            _ => Err("must be at least 8 pixels, or 0 for images as they come".to_owned()),
+            _ => Err("must be at least 8 pixels, or 0 for full size".to_owned()),
         };
         let place = at(self, "reduce_to");
         let reduce_to = self.take(place, &image.reduce_to, reduce_to);
@@ -68,11 +68,9 @@ impl Reader<'_> {
             && timeout * raw.input.batch_records as u32 > BATCH_MAX
         {
             let longest = humantime::format_duration(BATCH_MAX);
-            let fault = format!(
-                "times image.decode_timeout makes a batch that may take longer than {longest}"
-            );
+            let fault = format!("times image.decode_timeout is longer than {longest} for a batch");
             let key = self.place(stream, "input.batch_records");
-            let fix = "lower one of the two: the brokers take a lane for dead that does not come back in time";
+            let fix = "lower one of the two: the brokers remove a lane from its group that does not poll in time";
             self.note(Problem::new(key, fault, fix).found(&raw.input.batch_records.into()));
         }
         let source = self.image_source(stream, raw);
@@ -137,7 +135,7 @@ impl Reader<'_> {
             (
                 "record.fields",
                 !raw.record.fields.is_empty(),
-                "is for readings: an image has none",
+                "is for records of readings, and the records are images",
                 "remove it",
             ),
             (
@@ -155,7 +153,7 @@ impl Reader<'_> {
             (
                 "model.context",
                 !raw.model.context.is_empty(),
-                "must be empty: a model of images is not told the time",
+                "must be empty: models of images have no time features",
                 "remove it",
             ),
         ];
@@ -175,7 +173,7 @@ impl Reader<'_> {
         );
         if !kind.takes_images() {
             let fault = format!(
-                "{:?} looks along a window of records, and the records are images",
+                "{:?} needs a window of records, and the records are images",
                 kind.as_str()
             );
             self.note(Problem::new(
@@ -199,10 +197,7 @@ impl Reader<'_> {
         }
         let (hidden, halvings) = (&raw.model.hidden, kind.halvings(raw.model.hidden.len()));
         if hidden.is_empty() && kind.is_spatial() {
-            let fault = format!(
-                "is empty: a {} model is made of hidden layers",
-                kind.as_str()
-            );
+            let fault = format!("is empty: a {} model needs hidden layers", kind.as_str());
             self.note(Problem::new(
                 self.place(stream, "model.hidden"),
                 fault,
@@ -211,7 +206,7 @@ impl Reader<'_> {
         }
         if side >> halvings < 2 {
             let fault =
-                format!("halves a tile of {side} pixels {halvings} times, which leaves nothing");
+                format!("halves a tile of {side} pixels {halvings} times, which leaves no pixel");
             let fix = "give it fewer layers, or choose a larger image.tile";
             self.note(Problem::new(self.place(stream, "model.hidden"), fault, fix));
         }
@@ -224,7 +219,7 @@ impl Reader<'_> {
             );
             let key = self.place(stream, "model.latent");
             self.note(
-                Problem::new(key, fault, "32 to 128 is a good start")
+                Problem::new(key, fault, "32 to 128 is a good initial value")
                     .found(&raw.model.latent.into()),
             );
         }

@@ -12,13 +12,13 @@ use crate::config::settings::{Model, ModelKind, Retrain, Score, Script, Training
 impl Reader<'_> {
     pub(super) fn model(&mut self, stream: &str, raw: &raw::Model) -> Option<Model> {
         let kernel = match raw.kernel {
-            even if even.is_multiple_of(2) => Err("must be odd: a kernel has a middle".to_owned()),
+            even if even.is_multiple_of(2) => Err("must be odd: a kernel has a centre".to_owned()),
             odd => Ok(odd),
         };
         let place = self.place(stream, "model.kernel");
         let kernel = self.take(place, &raw.kernel, kernel);
         let time_zone = TimeZone::get(&raw.time_zone)
-            .map_err(|fault| format!("is no time zone that is known: {fault}"));
+            .map_err(|fault| format!("is not a known time zone: {fault}"));
         let place = self.place(stream, "model.time_zone");
         let time_zone = self.take(place, &raw.time_zone, time_zone);
         let script = self.script(stream, raw);
@@ -40,7 +40,7 @@ impl Reader<'_> {
         let wanted = raw.kind == ModelKind::Torchscript;
         let place = self.place(stream, "model.script");
         let script = match raw.script.is_empty() {
-            true if wanted => Err("is missing: a torchscript model is a file".to_owned()),
+            true if wanted => Err("is missing: a torchscript model needs a file".to_owned()),
             false if !wanted => Err(format!(
                 "is for kind \"torchscript\", and model.kind is {:?}",
                 raw.kind.as_str()

@@ -28,7 +28,7 @@ impl Reader<'_> {
                 self.note(Problem::new(
                     at,
                     fault,
-                    "give each field a name of its own, or remove one of them",
+                    "give each field a unique name, or remove one of them",
                 ));
             } else if let Some(first) = paths.insert(&field.path, i) {
                 let fault = format!("reads the same place of the record as fields[{first}]");
@@ -38,8 +38,7 @@ impl Reader<'_> {
         for &(i, field) in &fields {
             let above = (1..field.path.len()).find_map(|keys| paths.get(field.path.get(..keys)?));
             if let Some(above) = above {
-                let fault =
-                    format!("lies inside of fields[{above}], which is a number and holds nothing");
+                let fault = format!("lies inside of fields[{above}], which is a number");
                 self.note(Problem::new(
                     place.clone().index(i),
                     fault,
@@ -74,7 +73,7 @@ impl Reader<'_> {
             let key = self.place(stream, "threshold.budget");
             let most = budget.period.as_secs_f64() / period.as_secs_f64();
             let fault = format!(
-                "asks for an alert at every record: {most} records of a series come in that time"
+                "allows an alert at every record: a series has {most} records in that time"
             );
             let fix = "lower the budget, or correct threshold.period";
             self.note(Problem::new(key, fault, fix).found(&raw.threshold.budget.as_str().into()));
@@ -90,9 +89,8 @@ impl Reader<'_> {
             }
             if let Some((other, _)) = taken.iter().find(|(_, name)| *name == topic) {
                 let key = self.place(stream, &format!("output.{key}"));
-                let fault = format!("is the topic of output.{other} too");
-                let fix =
-                    "give each output a topic of its own: they hold different kinds of message";
+                let fault = format!("is also the topic of output.{other}");
+                let fix = "give each output its own topic: they hold different kinds of message";
                 self.note(Problem::new(key, fault, fix).found(&topic.as_str().into()));
             }
             taken.push((key, topic));
@@ -135,7 +133,7 @@ impl Reader<'_> {
         self.stride(stream, raw);
         if raw.model.kind.is_windowed() && window < 2 {
             let fault = format!(
-                "must be 2 or more for a {} model, which looks along it",
+                "must be 2 or more for a {} model, which needs a sequence of records",
                 raw.model.kind.as_str()
             );
             let fix = "set window to 16 or more, or model.kind to \"dense\"";
@@ -154,7 +152,7 @@ impl Reader<'_> {
             && raw.model.kind != ModelKind::Dense
         {
             let fault = format!(
-                "is empty: a {} model is made of hidden layers",
+                "is empty: a {} model needs hidden layers",
                 raw.model.kind.as_str()
             );
             self.note(Problem::new(
@@ -181,7 +179,7 @@ impl Reader<'_> {
                 "must be from {least} to {most} for a {kind} model: below its {inputs} inputs (window {window} x {fields} fields)"
             );
             let fix = format!(
-                "a quarter of the inputs is a good start: {}",
+                "a quarter of the inputs is a good initial value: {}",
                 (inputs / 4).clamp(least, most)
             );
             self.note(Problem::new(key, fault, fix).found(&latent.into()));
@@ -193,7 +191,7 @@ impl Reader<'_> {
         if raw.stride > raw.window {
             let key = self.place(stream, "stride");
             let fault = format!(
-                "must be at most the window, which is {}: records between two windows are never seen",
+                "must be at most the window, which is {}: records between two windows would never be scored",
                 raw.window
             );
             self.note(
@@ -211,7 +209,7 @@ impl Reader<'_> {
                 "must be at least {least} for window {} and {} folds",
                 raw.window, raw.training.folds
             );
-            let fix = "raise it; ten times as many make a better model";
+            let fix = "raise it; ten times as many train a better model";
             self.note(Problem::new(key, fault, fix).found(&raw.training.records.into()));
         }
     }
@@ -222,7 +220,7 @@ impl Reader<'_> {
             let fix = "add a table [streams.NAME] with input.topic and record.fields; config/example.toml shows one";
             self.note(Problem::new(
                 KeyPath::of("streams"),
-                "is missing: there is nothing to do",
+                "is missing: no stream is configured",
                 fix,
             ));
         }
@@ -238,8 +236,7 @@ impl Reader<'_> {
                     "lets stream {name} read topic {topic} in the group of stream {first}: each would get a part of it"
                 );
                 self.note(
-                    Problem::new(key, fault, "give each stream a group of its own")
-                        .found(&group.into()),
+                    Problem::new(key, fault, "give each stream its own group").found(&group.into()),
                 );
             }
         }

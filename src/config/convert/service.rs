@@ -15,22 +15,22 @@ const REFUSED: [(&str, &str); 18] = [
     ("metadata.broker.list", "use kafka.brokers"),
     (
         "client.id",
-        "remove it: every client has a name of its own, which tells its stream and lane",
+        "remove it: outlierd names every client after its stream and lane",
     ),
     ("group.id", "use input.group of the stream"),
     (
         "group.instance.id",
-        "remove it: the lanes of a stream would shut one another out",
+        "remove it: the lanes of a stream would fence each other",
     ),
     ("auto.offset.reset", "use input.start of the stream"),
     ("topic.auto.offset.reset", "use input.start of the stream"),
     (
         "enable.auto.commit",
-        "remove it: offsets are committed after their effects, never on a timer",
+        "remove it: offsets are committed with their results, never on a timer",
     ),
     (
         "auto.commit.enable",
-        "remove it: offsets are committed after their effects, never on a timer",
+        "remove it: offsets are committed with their results, never on a timer",
     ),
     (
         "auto.commit.interval.ms",
@@ -38,16 +38,19 @@ const REFUSED: [(&str, &str); 18] = [
     ),
     (
         "enable.auto.offset.store",
-        "remove it: offsets are stored after their effects",
+        "remove it: offsets are stored with their results",
     ),
-    ("enable.partition.eof", "remove it: a lane runs for ever"),
+    (
+        "enable.partition.eof",
+        "remove it: a lane never stops at the end of a partition",
+    ),
     (
         "isolation.level",
         "remove it: only committed records are read",
     ),
     (
         "enable.idempotence",
-        "remove it: it is always on, so that no alert is written twice by a retry",
+        "remove it: it is always on, so that a retry does not duplicate an alert",
     ),
     (
         "acks",
@@ -59,11 +62,11 @@ const REFUSED: [(&str, &str); 18] = [
     ),
     (
         "message.max.bytes",
-        "remove it: alerts and dead letters have a bound of their own",
+        "remove it: outlierd limits alerts and dead letters itself",
     ),
     (
         "transactional.id",
-        "remove it: a transaction would have to be the lane's own",
+        "remove it: each lane needs its own transactional id",
     ),
 ];
 
@@ -73,9 +76,9 @@ impl Reader<'_> {
         let state_dir = self.folder(at("state_dir"), &raw.state_dir);
         let model_dir = self.folder(at("model_dir"), &raw.model_dir);
         if state_dir.is_some() && state_dir == model_dir {
-            let fault = "must not be service.model_dir too";
+            let fault = "must differ from service.model_dir";
             self.note(
-                Problem::new(at("state_dir"), fault, "give each a folder of its own")
+                Problem::new(at("state_dir"), fault, "give each its own folder")
                     .found(&raw.state_dir.as_str().into()),
             );
         }

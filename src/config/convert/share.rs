@@ -25,8 +25,8 @@ impl Reader<'_> {
                 .map(|(key, _)| format!("share.{key}"));
             let user = earlier.or_else(|| user_of(topic, streams));
             if let Some(user) = user {
-                let fault = format!("is the topic of {user} too");
-                let fix = "give it a topic of its own: they hold different kinds of message";
+                let fault = format!("is also the topic of {user}");
+                let fix = "give it its own topic: they hold different kinds of message";
                 self.note(
                     Problem::new(KeyPath::of("share").key(key), fault, fix)
                         .found(&topic.as_str().into()),

@@ -11,7 +11,7 @@ use crate::config::settings::{Channels, ErrorMeasure, Payload};
 #[serde(deny_unknown_fields)]
 #[schemars(transform = optional)]
 pub struct Image {
-    /// What a payload is: the image itself, or a JSON object with it.
+    /// Payload: the image itself, or a JSON object with it.
     pub payload: Payload,
     /// In a JSON object, the path of the image as base64 text.
     #[schemars(example = &"image")]
@@ -22,26 +22,26 @@ pub struct Image {
     /// Folder below which files may be read; "" for none.
     #[schemars(example = "/var/lib/cameras")]
     pub root: String,
-    /// Whether colours are kept.
+    /// Colour mode.
     pub channels: Channels,
-    /// Largest image that is decoded, in pixels, 1 to 268435456.
+    /// Maximum size of a decoded image in pixels, 1 to 268435456.
     #[schemars(range(min = 1, max = 268_435_456))]
     pub max_pixels: usize,
-    /// Longest file that is read, 16 B to 1 GiB.
+    /// Maximum size of a file, 16 B to 1 GiB.
     #[schemars(example = "32 MiB")]
     pub max_file_bytes: Size,
-    /// How long decoding one image may take, 10ms to 60s.
+    /// Time limit for decoding one image, 10ms to 60s.
     #[schemars(example = "2s")]
     pub decode_timeout: String,
-    /// Longer side to which larger images are reduced, 8 to 16384 pixels; 0: as they come.
+    /// Longer side to which larger images are downscaled, 8 to 16384 pixels; 0: full size.
     #[schemars(range(min = 0, max = 16_384))]
     pub reduce_to: usize,
-    /// Side of the tiles that the model sees, 8 to 512 pixels.
+    /// Side of the model's tiles, 8 to 512 pixels.
     #[schemars(range(min = 8, max = 512))]
     pub tile: usize,
-    /// By how many pixels neighbouring tiles overlap at least, 0 to half a tile.
+    /// Minimum overlap of neighbouring tiles in pixels, 0 to half a tile.
     #[schemars(range(min = 0, max = 256))]
     pub overlap: usize,
-    /// What of image and reconstruction is compared at each pixel.
+    /// Error measure between image and reconstruction at each pixel.
     pub error: ErrorMeasure,
 }

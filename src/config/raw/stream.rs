@@ -11,33 +11,33 @@ use crate::config::settings::{Delivery, Format, Rule, Start, ThresholdKind, Time
 #[serde(deny_unknown_fields)]
 #[schemars(transform = optional)]
 pub struct Stream {
-    /// Where records come from.
+    /// Input of the stream.
     pub input: Input,
-    /// Where results go.
+    /// Output topics.
     pub output: Output,
-    /// How records are read.
+    /// Record format.
     pub record: Record,
     /// How images are read, cut and scored; only for record.format = "image".
     pub image: Image,
-    /// How long what is known of a series is kept, and where.
+    /// How long the state of a series is kept, and where.
     pub keep: Keep,
-    /// Records to rows of a fixed period.
+    /// Resampling of records to rows of a fixed period.
     pub resample: Resample,
-    /// When a sensor is not believed.
+    /// Sensor-fault checks.
     pub gate: Gate,
-    /// When a series that sends nothing any more is announced.
+    /// Missing-data detection.
     pub silence: Silence,
-    /// Records that the model sees at once, 1 to 4096; 1 looks at each record on its own.
+    /// Records per model input, 1 to 4096; 1 scores each record alone.
     #[schemars(range(min = 1, max = 4096))]
     pub window: usize,
-    /// Records between two windows that are scored, 1 to window.
+    /// Records from one scored window to the next, 1 to window.
     #[schemars(range(min = 1, max = 4096))]
     pub stride: usize,
     /// The autoencoder.
     pub model: Model,
     /// Its training.
     pub training: Training,
-    /// How it is trained again, and when the new model goes live.
+    /// Retraining and promotion.
     pub retrain: Retrain,
     /// The control chart on the residual.
     pub score: Score,
@@ -45,7 +45,7 @@ pub struct Stream {
     pub threshold: Threshold,
     /// When episodes open and close.
     pub episode: Episode,
-    /// Times in which no alerts are published. (`None` stands for one that was at fault.)
+    /// Mutes: times in which no alerts are published. (`None` replaces an invalid one.)
     #[schemars(
         with = "Vec<Mute>",
         description = "Times in which no alerts are published."
@@ -53,106 +53,106 @@ pub struct Stream {
     pub mutes: Vec<Option<Mute>>,
 }
 
-/// Where the records of a stream come from.
+/// Input of a stream.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(transform = optional)]
 pub struct Input {
-    /// Topic; `{stream}` stands for the stream's name.
+    /// Topic; `{stream}` is replaced with the stream's name.
     #[schemars(example = "plant.pumps")]
     pub topic: String,
-    /// Consumer group; `{stream}` stands for the stream's name.
+    /// Consumer group; `{stream}` is replaced with the stream's name.
     #[schemars(example = "outlierd-{stream}")]
     pub group: String,
-    /// Where a group without committed offsets starts.
+    /// Start offset of a group without committed offsets.
     pub start: Start,
-    /// How long before its first start a stream begins to read, to learn and not to publish, 0s to 366d.
+    /// How long before its first start a stream starts reading, to learn without publishing, 0s to 366d.
     #[schemars(example = "2d")]
     pub warm_up: String,
-    /// Threads, each with a consumer and a producer of its own, 1 to 64; more than the topic has partitions are idle.
+    /// Threads, each with its own consumer and producer, 1 to 64; those beyond the number of partitions are idle.
     #[schemars(range(min = 1, max = 64))]
     pub lanes: usize,
-    /// Records of a micro-batch at most, 1 to 100000.
+    /// Maximum number of records in a micro-batch, 1 to 100000.
     #[schemars(range(min = 1, max = 100_000))]
     pub batch_records: usize,
-    /// Payload of a micro-batch at most, 1 KiB to 256 MiB.
+    /// Maximum payload of a micro-batch, 1 KiB to 256 MiB.
     #[schemars(example = "8 MiB")]
     pub batch_bytes: Size,
     /// How long a micro-batch waits for more records, 1ms to 10s.
     #[schemars(example = "20ms")]
     pub batch_wait: String,
-    /// How often states and offsets are committed, 10ms to 5m; an alert is committed at once.
+    /// Interval between commits of states and offsets, 10ms to 5m; an alert is committed at once.
     #[schemars(example = "1s")]
     pub commit_interval: String,
-    /// When offsets move relative to their effects.
+    /// Delivery guarantee: how offsets are committed relative to results.
     pub delivery: Delivery,
 }
 
-/// Where results go.
+/// Output topics.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(transform = optional)]
 pub struct Output {
-    /// Topic of the alerts; `{stream}` stands for the stream's name.
+    /// Topic of the alerts; `{stream}` is replaced with the stream's name.
     #[schemars(example = "outlierd.{stream}.alerts")]
     pub alerts: String,
-    /// Topic of the records that could not be scored; `{stream}` stands for the stream's name.
+    /// Topic of the records that could not be scored; `{stream}` is replaced with the stream's name.
     #[schemars(example = "outlierd.{stream}.dead-letters")]
     pub dead_letters: String,
-    /// Compacted topic of the series' states, with exactly-once delivery; `{stream}` stands for the stream's name.
+    /// Compacted topic of the series' states, with exactly-once delivery; `{stream}` is replaced with the stream's name.
     #[schemars(example = "outlierd.{stream}.state")]
     pub states: String,
-    /// Topic of every score; `{stream}` stands for the stream's name, "" publishes none.
+    /// Topic of every score; `{stream}` is replaced with the stream's name, "" publishes none.
     #[schemars(example = "outlierd.{stream}.scores")]
     pub scores: String,
-    /// Topic of heat maps, PNG, keyed by the alert's id, of streams of images; `{stream}` stands for the stream's name, "" publishes none.
+    /// Topic of heat maps, PNG, keyed by the alert's id, of streams of images; `{stream}` is replaced with the stream's name, "" publishes none.
     #[schemars(example = "outlierd.{stream}.heat-maps")]
     pub heat_maps: String,
 }
 
-/// How a record is read.
+/// Record format.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(transform = optional)]
 pub struct Record {
-    /// What a record is: a JSON object of readings, or an image.
+    /// Format of a record: a JSON object of readings, or an image.
     pub format: Format,
-    /// Where the series' key is: "kafka" (the Kafka key), "partition", "header:" and the name of a Kafka header, or "field:" and
+    /// Source of the series key: "kafka" (the Kafka key), "partition", "header:" and the name of a Kafka header, or "field:" and
     /// a path into the record. A list of keys is such a path too, for keys that hold dots.
     #[schemars(example = "field:pump.id")]
     pub key: KeyWords,
-    /// Where the event time is: "kafka" (the Kafka timestamp), "header:" and the name of a Kafka header, "field:" and a path into
+    /// Source of the event time: "kafka" (the Kafka timestamp), "header:" and the name of a Kafka header, "field:" and a path into
     /// the record, or a list of keys.
     #[schemars(example = "field:ts")]
     pub time: KeyWords,
-    /// How an event time in a field is written.
+    /// Format of an event time in a field.
     pub time_format: TimeFormat,
-    /// The readings, in the order of the model's inputs, 1 to 1024. (`None` stands for one that was at fault.)
+    /// The readings, in the order of the model's inputs, 1 to 1024. (`None` replaces an invalid one.)
     #[schemars(
         with = "Vec<Field>",
         description = "The readings, in the order of the model's inputs, 1 to 1024."
     )]
     pub fields: Vec<Option<Field>>,
-    /// Longest payload that is read, 16 B to 64 MiB.
+    /// Maximum payload, 16 B to 64 MiB.
     #[schemars(example = "1 MiB")]
     pub max_payload_bytes: Size,
-    /// Series of one partition that are known at most, 1 to 10000000.
+    /// Maximum number of series of one partition, in memory or stored, 1 to 10000000.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub max_series: usize,
 }
 
-/// How long what is known of a series is kept, and where.
+/// How long the state of a series is kept, and where.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(transform = optional)]
 pub struct Keep {
-    /// Series that one lane holds in memory at most, 1 to 10000000; the ones silent for longest leave it first.
+    /// Maximum number of series that one lane holds in memory, 1 to 10000000; the least recently active ones are evicted first.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub in_memory: usize,
-    /// After how long without a record a series leaves memory, 1s to 366d; it comes back from the state folder.
+    /// Time without a record after which a series is evicted from memory to the state folder, 1s to 366d.
     #[schemars(example = "1h")]
     pub idle_after: String,
-    /// After how long without a record, in event time, a series is forgotten, 1s to 3660d; 0s: never.
+    /// Event time without a record after which the state of a series is deleted, 1s to 3660d; 0s: never.
     #[schemars(example = "90d")]
     pub expire_after: String,
 }
@@ -177,39 +177,39 @@ pub enum Field {
     Table(FieldTable),
 }
 
-/// One reading of a record, with all that is known of it.
+/// One reading of a record, with its metadata.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FieldTable {
     /// Its name in alerts; unique in the stream.
     #[schemars(example = "oil-temperature")]
     pub name: String,
-    /// The way to it from the top of the record, keys separated by dots or in a list [default: the name].
+    /// Its path from the top of the record, keys separated by dots or in a list [default: the name].
     #[schemars(example = "sensors.temp.value")]
     pub path: Option<KeyWords>,
-    /// Its unit, for people.
+    /// Its unit, for display.
     pub unit: Option<String>,
     /// Lowest physically possible reading: below it the sensor is faulty [default: none].
     pub min: Option<f64>,
     /// Highest physically possible reading [default: none].
     pub max: Option<f64>,
-    /// What several of its readings in a slot become [default: resample.rule].
+    /// How several of its readings in a bucket are combined [default: resample.rule].
     pub resample: Option<Rule>,
 }
 
-/// Records to rows of a fixed period.
+/// Resampling of records to rows of a fixed period.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(transform = optional)]
 pub struct Resample {
-    /// The period, 1ms to 30d; 0s: records are taken as they come.
+    /// The period, 1ms to 30d; 0s: no resampling.
     #[schemars(example = "10s")]
     pub period: String,
-    /// What several readings of a field in a slot become, where the field has no rule of its own.
+    /// How several readings of a field in a bucket are combined, unless the field has its own rule.
     pub rule: Rule,
 }
 
-/// When a sensor is not believed.
+/// Sensor-fault checks.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(transform = optional)]
@@ -220,20 +220,20 @@ pub struct Gate {
     /// How far an event time may lie ahead of the record's arrival, 0s to 366d.
     #[schemars(example = "1h")]
     pub max_ahead: String,
-    /// Late records in a row after which the older time is taken for the new one (a clock that was set back), 1 to 1000000.
+    /// Number of consecutive late records after which the source's clock counts as set back, 1 to 1000000.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub late_reset: u32,
-    /// Equal readings in a row that make a sensor stuck, 2 to 1000000 (1 is taken as 2); 0: off.
+    /// Number of consecutive equal readings that make a sensor stuck, 2 to 1000000; 0: off.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub stuck_after: u32,
-    /// Part of the normal movement below which a sensor is flat, 0 to below 1; 0: off.
+    /// Fraction of the normal movement below which a sensor is flat, 0 to below 1; 0: off.
     #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub flat_ratio: f64,
     /// Whether readings that fit only in another unit or scale are faults.
     pub scale_jump: bool,
     /// Whether readings that jump far out of their normal range, for a few records, are faults.
     pub spike: bool,
-    /// Times the period of the training records after which records are missing, 1.5 to 1000000; 0: never.
+    /// Multiple of the training records' period after which two records have a gap between them, 1.5 to 1000000; 0: never.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub gap_after: f64,
 }
@@ -245,25 +245,25 @@ pub struct Gate {
 pub struct Threshold {
     /// Its kind.
     pub kind: ThresholdKind,
-    /// How many alerts you will have: a number, "per series per", and an hour, a day, a week or a number of them.
+    /// Alert budget: a number, "per series per", and an hour, a day, a week or a number of them.
     #[schemars(example = "2 per series per week")]
     pub budget: String,
     /// Time between two records of a series, 1us to 30d; "auto" takes it from the training records.
     #[schemars(example = "1s")]
     pub period: String,
-    /// The threshold is this many times the level that its kind finds, above 0, at most 1000.
+    /// The threshold of `quantile` is this many times its quantile, above 0, at most 1000.
     #[schemars(range(max = 1000), extend("exclusiveMinimum" = 0))]
     pub margin: f64,
     /// The quantile of `quantile`, and the initial level of `spot` and `dspot`, above 0.5, below 1.
     #[schemars(extend("exclusiveMinimum" = 0.5, "exclusiveMaximum" = 1))]
     pub level: f64,
-    /// Records of its own after which a series' alerts are no longer provisional, 1 to 1000000000.
+    /// Number of a series' own records after which its alerts are no longer provisional, 1 to 1000000000.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub min_records: u64,
-    /// Records that the memory of the threshold spans, 10 to 1000000000.
+    /// Memory of the threshold in records, 10 to 1000000000.
     #[schemars(range(min = 10, max = 1_000_000_000))]
     pub memory: u64,
-    /// Outliers in a row after which the level is taken for the new normal, up to 1000000000; 0: never.
+    /// Number of consecutive outliers after which the level becomes the new normal, up to 1000000000; 0: never.
     #[schemars(range(min = 0, max = 1_000_000_000))]
     pub level_shift_after: u64,
 }
@@ -276,25 +276,25 @@ pub struct Episode {
     /// Outliers among how many records open an episode: "N of M", 1 <= N <= M <= 64.
     #[schemars(example = "3 of 5")]
     pub open: String,
-    /// Part of the threshold below which a record counts towards closing, above 0, at most 1.
+    /// Fraction of the threshold below which a record counts towards closing, above 0, at most 1.
     #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
     pub close_ratio: f64,
-    /// Such records in a row that close an episode, 1 to 1000000.
+    /// Number of such consecutive records that close an episode, 1 to 1000000.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub close_after: u32,
-    /// After a close, how long (event time) outliers open no new episode, 0s to 366d.
+    /// Cool-down: event time after a close in which outliers open no new episode, 0s to 366d.
     #[schemars(example = "10m")]
     pub cool_down: String,
-    /// How often (event time) an open episode is published again, 0s to 366d; 0s: never.
+    /// Interval of updates for an open episode, 0s to 366d of event time; 0s: none.
     #[schemars(example = "5m")]
     pub update_every: String,
-    /// Times the threshold from which an episode is critical, 1 to 1000.
+    /// Multiple of the threshold from which an episode is critical, 1 to 1000.
     #[schemars(range(min = 1, max = 1000))]
     pub critical_ratio: f64,
-    /// Part of the threshold from which a record is suspect, above 0, at most 1.
+    /// Fraction of the threshold from which a record is suspect, above 0, at most 1.
     #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
     pub suspect_ratio: f64,
-    /// Fields named in an alert at most, 1 to 100.
+    /// Maximum number of fields in an alert, 1 to 100.
     #[schemars(range(min = 1, max = 100))]
     pub top_fields: usize,
 }
@@ -303,16 +303,16 @@ pub struct Episode {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Mute {
-    /// Which series: a name, or a pattern in which `*` stands for any text.
+    /// Which series: a name, or a pattern in which `*` matches any text.
     #[schemars(example = "pump-1*")]
     pub series: String,
     /// From this event time on, RFC 3339.
     #[schemars(example = "2026-03-09T06:00:00Z")]
     pub from: String,
-    /// Until before this event time, RFC 3339.
+    /// Until this event time (exclusive), RFC 3339.
     #[schemars(example = "2026-03-09T14:00:00+01:00")]
     pub until: String,
-    /// Why, for people.
+    /// Reason, for operators.
     #[serde(default)]
     pub reason: String,
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub struct ImageFormat {
     /// Where the image is.
     pub source: ImageSource,
-    /// Whether colours are kept.
+    /// Colour mode.
     pub channels: Channels,
     /// Largest image that is decoded, in pixels.
     pub max_pixels: usize,
@@ -44,17 +44,17 @@ pub enum ImageSource {
     },
 }
 
-/// What the payload of a message is.
+/// Kinds of message payload.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Payload {
     /// The image.
     Image,
-    /// A JSON object that holds or names it.
+    /// A JSON object that holds the image or names its file.
     Json,
 }
 
-/// What of the colours is kept.
+/// Colour modes.
 #[derive(
     Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, schemars::JsonSchema,
 )]
@@ -77,7 +77,7 @@ impl Channels {
     }
 }
 
-/// What of image and reconstruction is compared at each pixel.
+/// Error measure between image and reconstruction at each pixel.
 #[derive(
     Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, schemars::JsonSchema,
 )]

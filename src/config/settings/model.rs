@@ -23,7 +23,7 @@ pub struct Model {
     pub kernel: usize,
     /// Codes that are drawn for each window (vae, conv_vae, vae2d).
     pub samples: usize,
-    /// What the model is told of the time of each record.
+    /// Time features of each record as additional model inputs.
     pub context: Vec<Context>,
     /// The clock of `context`.
     pub time_zone: TimeZone,
@@ -40,13 +40,13 @@ pub struct Script {
     pub sha256: String,
 }
 
-/// What a model may be told of the time of a record.
+/// Time features of a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Context {
-    /// Where in the day it is.
+    /// Time of day.
     TimeOfDay,
-    /// Where in the week it is.
+    /// Day of the week.
     DayOfWeek,
 }
 
@@ -75,7 +75,7 @@ pub enum ModelKind {
     ConvVae,
     /// Convolutions over a tile of an image, with a narrow code.
     Conv2d,
-    /// Convolutions over a tile with skip connections, trained to take out what does not belong there.
+    /// Convolutions over a tile with skip connections, trained to remove defects.
     Unet,
     /// A variational autoencoder of convolutions over a tile.
     Vae2d,
@@ -183,7 +183,7 @@ pub struct Retrain {
     pub jitter: f64,
     /// Whether a training is also due when scores of normal traffic have moved away from the calibration.
     pub on_drift: bool,
-    /// What a challenger's weights start from.
+    /// Initial weights of a challenger.
     pub start: Warmth,
     /// Records that the buffer of normal traffic holds.
     pub records: usize,
@@ -195,7 +195,7 @@ pub struct Retrain {
     pub hold_out: f64,
     /// How long a training may take.
     pub time_limit: Duration,
-    /// Whether a challenger that has proved itself goes live by itself.
+    /// Whether a challenger that passes its tests goes live automatically.
     pub promote: bool,
     /// Event time after a promotion in which too many alerts bring the last bundle back.
     pub probation: Duration,
@@ -203,13 +203,13 @@ pub struct Retrain {
     pub self_test: Duration,
 }
 
-/// What a challenger's weights start from.
+/// Initial weights of a challenger.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Warmth {
-    /// From random weights and a scaler of its own.
+    /// Random weights, and a new scaler.
     Fresh,
-    /// From the weights and the scaler of the live bundle.
+    /// The weights and the scaler of the live bundle.
     Warm,
 }
 
@@ -230,13 +230,13 @@ pub struct Score {
     pub shrinkage: f64,
 }
 
-/// What of a window the residual is taken over.
+/// Scope of the residual in a window.
 #[derive(
     Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, schemars::JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Over {
-    /// Its newest record: the residual of each field there, with its sign.
+    /// The newest record: the residual of each field, with its sign.
     #[default]
     Record,
     /// The whole window: the root mean square of each field's residual.

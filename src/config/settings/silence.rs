@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// When a series that sends nothing any more is announced.
+/// Missing-data detection.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Silence {
     /// Times its typical gap after which a series is overdue; 0: silence is not looked for.

@@ -16,7 +16,7 @@ pub enum ThresholdKind {
     Quantile,
     /// Peaks over threshold with a generalised Pareto tail (SPOT, Siffer et al., KDD 2017).
     Spot,
-    /// The same on the score less its moving average (DSPOT).
+    /// The same on the score minus its moving average (DSPOT).
     Dspot,
 }
 
@@ -82,6 +82,6 @@ pub struct Mute {
     pub from: EventTime,
     /// ... until before this one.
     pub until: EventTime,
-    /// Why, for people.
+    /// Reason, for operators.
     pub reason: String,
 }

@@ -119,7 +119,7 @@ fn bad_rows_are_named_by_line_and_column_and_the_file_goes_on() {
         (
             1,
             RejectReason::WrongType,
-            "line 3, column `x`: the text \"oops\" is no number",
+            "line 3, column `x`: the text \"oops\" is not a number",
         ),
         (
             2,
@@ -141,7 +141,7 @@ fn bad_rows_are_named_by_line_and_column_and_the_file_goes_on() {
         (
             7,
             RejectReason::WrongType,
-            "line 9, column `x`: the text \"1,5\" is no number; write a decimal point",
+            "line 9, column `x`: the text \"1,5\" is not a number; write a decimal point",
         ),
         (8, RejectReason::NotUtf8, "line 10, column `x`"),
         (

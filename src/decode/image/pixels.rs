@@ -33,7 +33,7 @@ pub(super) struct Raw {
 }
 
 impl Raw {
-    /// Of what `number` tells of `width`, `height` and `bits`.
+    /// Which schema `number` tells of `width`, `height` and `bits`.
     pub(super) fn of(
         number: impl Fn(&str) -> Result<Option<u64>, Problem>,
     ) -> Result<Option<Self>, Problem> {
@@ -181,7 +181,7 @@ fn from_raw(bytes: &[u8], raw: Raw, pixels_max: usize) -> Result<DynamicImage, P
                 .map(DynamicImage::ImageLuma16)
         }
     };
-    picture.ok_or_else(|| bad("its size is not what it says"))
+    picture.ok_or_else(|| bad("its size differs from its header"))
 }
 
 /// PNG or JPEG, by the first bytes.
@@ -204,7 +204,7 @@ fn from_file(bytes: &[u8], pixels_max: usize) -> Result<DynamicImage, Problem> {
         let hint =
             "PNG and JPEG are allowed, and raw grey values that come with width, height and bits";
         return Err(bad(format!(
-            "no image file that is read: it begins with {}; {hint}",
+            "not a supported image file: it starts with {}; {hint}",
             start.join(" ")
         )));
     };
@@ -215,9 +215,7 @@ fn from_file(bytes: &[u8], pixels_max: usize) -> Result<DynamicImage, Problem> {
         return Err(too_large(width, height, pixels_max));
     }
     if format == FileFormat::Jpeg && !is_whole_jpeg(bytes) {
-        return Err(bad(
-            "the JPEG file ends before its image does: it is cut off",
-        ));
+        return Err(bad("the JPEG file is truncated"));
     }
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::default();

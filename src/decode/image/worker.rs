@@ -49,7 +49,7 @@ impl Worker {
         };
         let bad = |detail: String| Err(Problem::new(RejectReason::BadImage, detail));
         if running.work.send(source).is_err() {
-            return bad("the decoder is gone".to_owned());
+            return bad("the decoder thread has ended".to_owned());
         }
         match running.done.recv_timeout(self.format.decode_timeout) {
             Ok(answer) => {
@@ -64,7 +64,7 @@ impl Worker {
                 ))
             }
             Err(RecvTimeoutError::Disconnected) => {
-                bad("the decoder gave up on it: it is damaged".to_owned())
+                bad("the decoder failed: the image is damaged".to_owned())
             }
         }
     }
@@ -100,7 +100,7 @@ impl Worker {
         let thread = thread.map_err(|error| {
             Problem::new(
                 RejectReason::BadImage,
-                format!("there is no thread to decode it: {error}"),
+                format!("cannot start a decoder thread: {error}"),
             )
         })?;
         Ok(Running { work, done, thread })

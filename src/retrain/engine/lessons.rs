@@ -31,7 +31,7 @@ type Notes = Vec<(String, Option<Vec<u8>>)>;
 /// What an operator said, with the records of the series that it is about, as far as the input still has them.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Lesson {
-    /// What was said.
+    /// The feedback.
     pub feedback: Feedback,
     /// Records with their offsets, in order: those of the alert, and some before it.
     pub records: Vec<(i64, TrainingRow)>,
@@ -51,7 +51,7 @@ impl Engine {
                 let runs = taught(lesson);
                 let rows: usize = runs.iter().map(|run| run.times.len()).sum();
                 (
-                    format!("{rows} records will be learned from"),
+                    format!("{rows} records added to the training buffer"),
                     self.buffer.add(runs),
                     self.unconfirm(&subject),
                 )
@@ -64,7 +64,7 @@ impl Engine {
                     Says::Confirmed => self.confirm(&subject, lesson)?,
                     Says::MarkRange => (self.mark(feedback)?, self.unconfirm(&subject)),
                     _ => (
-                        "nothing is learned from it".to_owned(),
+                        "excluded from training".to_owned(),
                         self.unconfirm(&subject),
                     ),
                 };
@@ -101,7 +101,7 @@ impl Engine {
     fn confirm(&mut self, subject: &str, lesson: &Lesson) -> Result<(String, Notes), RetrainError> {
         let Some(first) = lesson.feedback.records.map(|records| records.first) else {
             return Ok((
-                "it has no records, so that no bundle can be tried on it".into(),
+                "it has no records, so no bundle can be tested on it".into(),
                 Vec::new(),
             ));
         };
@@ -112,7 +112,7 @@ impl Engine {
             .count();
         if begins == lesson.records.len() {
             return Ok((
-                "the input no longer has its records: no bundle can be tried on it".into(),
+                "the input no longer has its records: no bundle can be tested on it".into(),
                 Vec::new(),
             ));
         }
@@ -136,7 +136,10 @@ impl Engine {
                 .map(|(key, _)| key.clone());
             notes.extend(oldest.iter().flat_map(|key| self.unconfirm(key)));
         }
-        Ok(("every bundle has to catch it from now on".into(), notes))
+        Ok((
+            "every bundle promoted from now on must detect it".into(),
+            notes,
+        ))
     }
 
     /// Marks a stretch of time as faulty, and tells whether the live bundle has learned from it.
@@ -156,8 +159,8 @@ impl Engine {
         let live = self.registry.load_current(name)?;
         let is_marked = |bundle: &Bundle| self.look_at_marks(&bundle.manifest);
         Ok(match live.as_ref().is_some_and(is_marked) {
-            true => "no training learns from it; the live bundle has: `outlierd model challenge` trains another one",
-            false => "no training learns from it",
+            true => "excluded from training; the live bundle was trained on it: train another one with `outlierd model challenge`",
+            false => "excluded from training",
         }
         .to_owned())
     }
@@ -214,7 +217,7 @@ pub(super) fn confirmed(
         match codec::decode(&bytes) {
             Ok(fault) => drop(found.insert(key[CONFIRMED.len()..].to_owned(), fault)),
             Err(error) => {
-                tracing::error!(stream, key, error = %error, "a confirmed fault is unreadable and left out")
+                tracing::error!(stream, key, error = %error, "a stored confirmed fault is unreadable and ignored")
             }
         }
     }

@@ -22,7 +22,7 @@ pub(super) fn runs(store: &dyn Store, stream: &Stream) -> Result<Vec<Run>, Store
         match codec::decode(&bytes) {
             Ok(run) => runs.push(run),
             Err(error) => tracing::error!(stream = stream.name, key, error = %error,
-                "kept normal traffic is unreadable and left out"),
+                "stored normal traffic is unreadable and ignored"),
         }
     }
     let fields = stream.record.fields.len();

@@ -15,13 +15,16 @@ pub fn render(report: &Report) -> String {
     let mut text = format!("{}\n\n{}\n\n", faults(report), kinds(report));
     let unfinished = report.lines.len() - of;
     // Writing to a String cannot fail.
-    let _ = write!(text, "caught {caught} of {of} faults");
+    let _ = write!(text, "detected {caught} of {of} faults");
     if unfinished > 0 {
-        let _ = write!(text, " ({unfinished} more not over at the end of the run)");
+        let _ = write!(
+            text,
+            " ({unfinished} more still active at the end of the run)"
+        );
     }
     let _ = writeln!(
         text,
-        "; as many false alarms at random would meet {:.1}",
+        "; as many false alarms at random times would coincide with {:.1}",
         report.caught_by_chance
     );
     let rate = report
@@ -62,7 +65,7 @@ fn faults(report: &Report) -> Table {
             Duration::from_micros(truth.end.micros_since(truth.start).max(0).unsigned_abs());
         let (result, delay, alert, named) = match &line.outcome {
             Outcome::Caught(catch) => (
-                "caught",
+                "detected",
                 short(catch.delay),
                 alert_name(catch.kind),
                 catch.sensor.clone().unwrap_or_default(),
@@ -107,7 +110,7 @@ fn kinds(report: &Report) -> Table {
     table.set_header([
         "fault",
         "planted",
-        "caught",
+        "detected",
         "as anomaly",
         "as sensor fault",
         "median delay",

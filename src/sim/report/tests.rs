@@ -255,21 +255,21 @@ fn the_text_shows_every_fault_and_the_totals() {
     };
     let alerts = [sensor_alert, opening("c", 6, 40_000, 40_000)];
     insta::assert_snapshot!(report(&[wear(1, 1_000, 2_000), stuck], &alerts).render(), @r"
-    ┌─────────┬──────────────┬────────┬────────┬──────────────────────┬─────────┬────────┬───────┬──────────────┬─────────────┐
-    │ pump    ┆ fault        ┆ sensor ┆ size   ┆ onset                ┆ lasted  ┆ result ┆ delay ┆ alert        ┆ named first │
-    ╞═════════╪══════════════╪════════╪════════╪══════════════════════╪═════════╪════════╪═══════╪══════════════╪═════════════╡
-    │ pump-01 ┆ bearing wear ┆        ┆ medium ┆ 1970-01-01T00:16:40Z ┆ 16m 40s ┆ MISSED ┆       ┆              ┆             │
-    │ pump-02 ┆ sensor stuck ┆ flow   ┆        ┆ 1970-01-01T00:50:00Z ┆ 10m     ┆ caught ┆ 25s   ┆ sensor fault ┆             │
-    └─────────┴──────────────┴────────┴────────┴──────────────────────┴─────────┴────────┴───────┴──────────────┴─────────────┘
+    ┌─────────┬──────────────┬────────┬────────┬──────────────────────┬─────────┬──────────┬───────┬──────────────┬─────────────┐
+    │ pump    ┆ fault        ┆ sensor ┆ size   ┆ onset                ┆ lasted  ┆ result   ┆ delay ┆ alert        ┆ named first │
+    ╞═════════╪══════════════╪════════╪════════╪══════════════════════╪═════════╪══════════╪═══════╪══════════════╪═════════════╡
+    │ pump-01 ┆ bearing wear ┆        ┆ medium ┆ 1970-01-01T00:16:40Z ┆ 16m 40s ┆ MISSED   ┆       ┆              ┆             │
+    │ pump-02 ┆ sensor stuck ┆ flow   ┆        ┆ 1970-01-01T00:50:00Z ┆ 10m     ┆ detected ┆ 25s   ┆ sensor fault ┆             │
+    └─────────┴──────────────┴────────┴────────┴──────────────────────┴─────────┴──────────┴───────┴──────────────┴─────────────┘
 
-    ┌──────────────┬─────────┬────────┬────────────┬─────────────────┬──────────────┐
-    │ fault        ┆ planted ┆ caught ┆ as anomaly ┆ as sensor fault ┆ median delay │
-    ╞══════════════╪═════════╪════════╪════════════╪═════════════════╪══════════════╡
-    │ bearing wear ┆ 1       ┆ 0      ┆ 0          ┆ 0               ┆              │
-    │ sensor stuck ┆ 1       ┆ 1      ┆ 0          ┆ 1               ┆ 25s          │
-    └──────────────┴─────────┴────────┴────────────┴─────────────────┴──────────────┘
+    ┌──────────────┬─────────┬──────────┬────────────┬─────────────────┬──────────────┐
+    │ fault        ┆ planted ┆ detected ┆ as anomaly ┆ as sensor fault ┆ median delay │
+    ╞══════════════╪═════════╪══════════╪════════════╪═════════════════╪══════════════╡
+    │ bearing wear ┆ 1       ┆ 0        ┆ 0          ┆ 0               ┆              │
+    │ sensor stuck ┆ 1       ┆ 1        ┆ 0          ┆ 1               ┆ 25s          │
+    └──────────────┴─────────┴──────────┴────────────┴─────────────────┴──────────────┘
 
-    caught 1 of 2 faults; as many false alarms at random would meet 0.0
+    detected 1 of 2 faults; as many false alarms at random times would coincide with 0.0
     false alarms 1 in 9.97 healthy series-days: 0.10 per series-day
     alerts while a pump recovered 0
     ");

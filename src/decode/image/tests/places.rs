@@ -81,7 +81,7 @@ fn an_object_holds_its_image_series_and_time() {
         (
             json!({"img": {"data": "n/a!"}}).to_string(),
             BadImage,
-            "`img.data` is no base64",
+            "`img.data` is not base64",
         ),
         (
             json!({"img": {"file": ["a"]}}).to_string(),
