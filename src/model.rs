@@ -241,11 +241,12 @@ fn whole_rows(shape: &ModelShape, rows: &[f32]) -> Result<(), ModelError> {
     })
 }
 
-/// Rows go through libtorch in multiples of this many, filled up with zeros: its matrix products choose kernels by the
-/// number of rows, so that results would differ in more digits than they have to.
+/// Rows of readings go through libtorch in multiples of this many, filled up with zeros: its matrix products choose
+/// kernels by the number of rows, and results would differ in more digits than they have to.
 const TENSOR_ROWS: usize = 16;
 
-/// Runs `forward`, from `[n, inputs]` to a result for each row, without gradients.
+/// Runs `forward`, from `[n, inputs]` to a result for each row, without gradients. The tiles of an image are as they
+/// are: their number is that of the image, and a filled-up tile costs as much as a real one.
 fn by_tensor(
     shape: &ModelShape,
     rows: &[f32],
@@ -253,7 +254,13 @@ fn by_tensor(
 ) -> Result<Vec<f32>, ModelError> {
     let inputs = shape.inputs();
     let count = rows.len() / inputs;
-    let padded = count.next_multiple_of(TENSOR_ROWS).max(TENSOR_ROWS);
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    let padded = match shape.tile {
+        0 => count.next_multiple_of(TENSOR_ROWS),
+        _ => count,
+    };
     tch::no_grad(|| {
         let x = rows_tensor(rows, inputs)?;
         let x = x.f_constant_pad_nd([0, 0, 0, (padded - count) as i64])?;

@@ -18,6 +18,9 @@ pub struct Inspected {
 
 /// The error maps of images, in their order.
 ///
+/// Each image goes through the model by itself: libtorch's results depend on the number of tiles of a
+/// call in their last digits, and a score must not depend on which images were polled together.
+///
 /// # Errors
 /// Where libtorch refuses the tensors.
 pub fn error_maps(
@@ -29,26 +32,19 @@ pub fn error_maps(
 ) -> Result<Vec<ErrorMap>, ScoreError> {
     let (shape, side) = (model.shape(), model.shape().tile);
     let (inputs, channels) = (shape.inputs(), shape.channels());
-    let tilings: Vec<Tiling> = images
-        .iter()
-        .map(|image| Tiling::new(image.width, image.height, side, overlap))
-        .collect();
-    let mut tiles = Vec::new();
-    images
-        .iter()
-        .zip(&tilings)
-        .for_each(|(image, tiling)| tiling.gather(image, scaler, &mut tiles));
-    let mut found = Vec::with_capacity(tiles.len());
-    for part in tiles.chunks(part_rows(inputs) * inputs) {
-        found.extend(model.reconstruct(part)?);
-    }
-    let mut rest = found.as_slice();
-    let map = |(image, tiling): (&&Image, &Tiling)| {
-        let own;
-        (own, rest) = rest.split_at(tiling.count() * inputs);
-        ErrorMap::of(image, &tiling.assemble(own, channels), scaler, error)
+    let (mut tiles, mut found) = (Vec::new(), Vec::new());
+    let map = |image: &&Image| {
+        let tiling = Tiling::new(image.width, image.height, side, overlap);
+        tiles.clear();
+        tiling.gather(image, scaler, &mut tiles);
+        found.clear();
+        for part in tiles.chunks(part_rows(inputs) * inputs) {
+            found.extend(model.reconstruct(part)?);
+        }
+        let reconstruction = tiling.assemble(&found, channels);
+        Ok(ErrorMap::of(image, &reconstruction, scaler, error))
     };
-    Ok(images.iter().zip(&tilings).map(map).collect())
+    images.iter().map(map).collect()
 }
 
 impl Scorer {
