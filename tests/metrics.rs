@@ -60,6 +60,7 @@ events = ""
 input = {{ topic = "in", delivery = "at_least_once" }}
 output = {{ alerts = "in.alerts", dead_letters = "in.dead" }}
 record = {{ time = "field:t", fields = ["x", "y"] }}
+model = {{ kind = "linear", latent = 1 }}
 "#,
         dir = folder.display()
     );
@@ -125,7 +126,9 @@ fn faulty() -> Batch<'static> {
                 series: series.into(),
                 time: EventTime((second + place as i64) * 1_000_000),
             });
-            batch.values.extend([second as f64, f64::NAN]);
+            batch
+                .values
+                .extend([second as f64, (second % 7) as f64, f64::NAN]);
         }
     }
     batch
@@ -136,7 +139,7 @@ fn an_episode_that_opens_under_a_mute_is_counted_once() {
     let mute = "{ series = \"pump-1\", from = \"1970-01-01T00:00:00Z\", until = \"1970-01-02T00:00:00Z\", reason = \"repair\" }";
     let overrides = [
         "streams.s.input.topic=t".to_owned(),
-        "streams.s.record.fields=[\"x\", \"y\"]".to_owned(),
+        "streams.s.record.fields=[\"x\", \"y\", \"z\"]".to_owned(),
         format!("streams.s.mutes=[{mute}]"),
     ];
     let sources = Sources {

@@ -27,6 +27,16 @@ fn stdout(args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// The stream that schemas/record.schema.json is of.
+const EXAMPLE: [&str; 2] = [
+    "streams.pumps.record.key=field:pump",
+    concat!(
+        r#"streams.pumps.record.fields=[{name="flow", unit="l/min", min=0.0, max=200.0}, "#,
+        r#"{name="pressure", unit="bar", min=-1.0, max=25.0}, "#,
+        r#"{name="temp", path="motor.temp", unit="degC", min=-40.0}]"#,
+    ),
+];
+
 #[test]
 fn every_schema_of_the_repository_is_printed() {
     let mut seen = 0;
@@ -37,6 +47,7 @@ fn every_schema_of_the_repository_is_printed() {
         let mut args = vec!["schema", name];
         if name == "record" {
             args.extend(["--config", "config/example.toml"]);
+            args.extend(EXAMPLE.iter().flat_map(|set| ["--set", set]));
         }
         let printed: Value = serde_json::from_str(&stdout(&args)).unwrap();
         let stored: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
