@@ -1,7 +1,7 @@
 //! outlierd: a streaming anomaly-detection daemon.
 //!
-//! The rooms, in the order in which a record passes them. `ARCHITECTURE.md` has the picture, the table below one line for
-//! each; `tests/architecture.rs` says who may import whom.
+//! The rooms, in the order in which a record passes them. `ARCHITECTURE.md` has the picture, the
+//! table below one line for each; `tests/architecture.rs` says who may import whom.
 //!
 //! | module | what it does |
 //! |---|---|

@@ -35,7 +35,8 @@ const STEPS: [&str; 9] = [
     "sink",
 ];
 
-/// Which top-level module imports which: all of them, in the order of lib.rs. A test holds this equal to the code.
+/// Which top-level module imports which: all of them, in the order of lib.rs. A test holds this
+/// equal to the code.
 const IMPORTS: [(&str, &[&str]); 26] = [
     ("record", &[]),
     ("cadence", &["config"]),
@@ -287,8 +288,8 @@ fn each_foreign_crate_stays_behind_its_modules() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// Intervals are measured on the clock that only goes forward. The machine's own, which can jump, is read where a point in
-/// time is meant.
+/// Intervals are measured on the clock that only goes forward. The machine's own, which can jump,
+/// is read where a point in time is meant.
 #[test]
 fn the_machines_clock_is_read_where_a_date_is_meant() {
     let reads = |name: &Name| {

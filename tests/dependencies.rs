@@ -1,6 +1,8 @@
-//! Every crate that is built in has a licence and a source that deny.toml allows, and is not banned there.
+//! Every crate that is built in has a licence and a source that deny.toml allows, and is not banned
+//! there.
 //!
-//! cargo-deny reads the same file, but takes minutes to build: scripts/test runs it only where it is installed.
+//! cargo-deny reads the same file, but takes minutes to build: scripts/test runs it only where it
+//! is installed.
 
 #![expect(
     clippy::unwrap_used,
@@ -40,7 +42,8 @@ impl Rules {
         }
     }
 
-    /// Whether an SPDX expression can be met with the allowed licences alone. `/` is an old way to write OR.
+    /// Whether an SPDX expression can be met with the allowed licences alone. `/` is an old way to
+    /// write OR.
     fn allow(&self, expression: &str) -> bool {
         let spaced = expression
             .replace('/', " OR ")

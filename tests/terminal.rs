@@ -72,7 +72,8 @@ fn train_and_model_say_the_same_of_when_a_bundle_goes_live() {
     assert!(model.contains(sentence), "{model}");
 }
 
-/// Runs the daemon on a terminal of its own, without a broker, until it waits for one; what the terminal shows.
+/// Runs the daemon on a terminal of its own, without a broker, until it waits for one; what the
+/// terminal shows.
 fn log_on_a_terminal(no_color: Option<&str>) -> String {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().display();

@@ -89,7 +89,7 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     } else {
         registry.promote(&stream.name, bundle.id(), "trained by hand")?;
         println!(
-            "promoted: it is the live bundle of stream {}; a running daemon switches to it within seconds",
+            "promoted: stream {} scores with it from now on; a running daemon switches within seconds",
             stream.name
         );
     }

@@ -1,7 +1,8 @@
 //! Every metric of the daemon, in one table: its name, its kind and its help text.
 //!
-//! [`describe_all`] and the events read the same table, and clippy refuses the macros of the `metrics` crate everywhere
-//! else (`disallowed-macros` in clippy.toml). A metric without a help text therefore does not compile.
+//! [`describe_all`] and the events read the same table, and clippy refuses the macros of the
+//! `metrics` crate everywhere else (`disallowed-macros` in clippy.toml). A metric without a help
+//! text therefore does not compile.
 
 use metrics::Label;
 
@@ -99,7 +100,8 @@ table! {
     FEEDBACK: Counter = "outlierd_feedback_total", "Feedback of operators, by label";
 }
 
-/// Gives every metric its help text. The recorder must be installed before: an earlier call describes nothing.
+/// Gives every metric its help text. The recorder must be installed before: an earlier call
+/// describes nothing.
 #[expect(
     clippy::disallowed_macros,
     reason = "the table is where metrics are described"

@@ -1,4 +1,5 @@
-//! What each source file names, read from its syntax: whichever way an import is written, it is found.
+//! What each source file names, read from its syntax: whichever way an import is written, it is
+//! found.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,7 +9,8 @@ use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::{self, Visit};
 use syn::{Attribute, Item, ItemMod, ItemUse, UseTree};
 
-/// A name from the root of our crate (`gate::field::Plan`), or of a foreign crate (`rdkafka::consumer`).
+/// A name from the root of our crate (`gate::field::Plan`), or of a foreign crate
+/// (`rdkafka::consumer`).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Name {
     Ours(Vec<String>),
@@ -53,7 +55,8 @@ pub fn rust_files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// All modules of `src` that are compiled into the library and the command; those that only tests have are left out.
+/// All modules of `src` that are compiled into the library and the command; those that only tests
+/// have are left out.
 pub fn modules() -> Vec<Module> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut of_tests = BTreeSet::new();
@@ -76,7 +79,8 @@ pub fn modules() -> Vec<Module> {
         .collect()
 }
 
-/// Reads the text of the module at `path`; adds the paths of its modules that only tests have to `of_tests`.
+/// Reads the text of the module at `path`; adds the paths of its modules that only tests have to
+/// `of_tests`.
 pub fn read(text: &str, path: Vec<String>, of_tests: &mut BTreeSet<Vec<String>>) -> Module {
     let file = syn::parse_file(text).unwrap_or_else(|error| panic!("{path:?}: {error}"));
     let mut reader = Reader {
@@ -134,8 +138,9 @@ impl Reader<'_> {
         }
     }
 
-    /// `crate::`, `self::`, `super::` and our own name lead to a name of ours; a module that is declared here too. Anything
-    /// else is a foreign crate, or a name that an import has noted already, which is no crate.
+    /// `crate::`, `self::`, `super::` and our own name lead to a name of ours; a module that is
+    /// declared here too. Anything else is a foreign crate, or a name that an import has noted
+    /// already, which is no crate.
     fn resolve(&self, segments: &[String], from_root: bool) -> Option<Name> {
         let first = segments.first()?.as_str();
         if from_root {

@@ -15,7 +15,8 @@ pub(super) fn split(buffer: &Buffer, hold_out: f64) -> (TrainingSet, TrainingSet
         cut -= 1;
         held_out += runs[cut].times.len();
     }
-    // Runs of several series overlap in time: none that reaches into the held-out time is learned from.
+    // Runs of several series overlap in time: none that reaches into the held-out time is learned
+    // from.
     let begins = runs.get(cut).map_or(EventTime(i64::MAX), |run| run.from());
     let learned = TrainingSet::of_runs(
         runs[..cut]
