@@ -3,6 +3,9 @@
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+static NEXT_PORT: AtomicU16 = AtomicU16::new(21192);
 
 pub struct OwnBroker {
     port: u16,
@@ -12,8 +15,9 @@ pub struct OwnBroker {
 impl OwnBroker {
     pub fn start() -> Self {
         let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
-        let port = (21192..21992)
-            .step_by(2)
+        // Each its own: a port is free while its broker is stopped, and must not go to another test's.
+        let port = std::iter::repeat_with(|| NEXT_PORT.fetch_add(2, Ordering::Relaxed))
+            .take_while(|&port| port < 21992)
             .find(|&port| is_free(port) && is_free(port + 1))
             .expect("two free ports");
         let broker = Self {
