@@ -328,7 +328,7 @@ mod tests {
             .to_string();
         assert_eq!(
             error,
-            "stream a has stored states already; `outlierd state clear a` makes room"
+            "stream a already has stored states; remove them with `outlierd state clear a`"
         );
 
         let store = MemoryStore::default();

@@ -216,7 +216,7 @@ fn a_table_that_cannot_be_read_says_why_and_what_to_do() {
         columns: Columns::Except(vec!["a".to_owned(), "b".to_owned()]),
         ..options(b',')
     };
-    assert_refused(b"a,b\n", &all, &["no column", "left"]);
+    assert_refused(b"a,b\n", &all, &["all columns", "ignored"]);
     let said = Table::open(Path::new("/absent/x.csv"), &options(b','))
         .expect_err("absent")
         .to_string();

@@ -319,7 +319,7 @@ fn what_is_no_png_or_jpeg_is_rejected_with_what_it_is() {
     assert_refused(
         &decode_one(&record, &format(), message(b"123456789")),
         BadImage,
-        "begins with 31 32",
+        "starts with 31 32",
     );
     assert_refused(
         &decode_one(&record, &format(), message(b"1234567890")),

@@ -402,7 +402,7 @@ fn details_are_bounded_however_long_the_found_value_is() {
     let (reason, detail) = rejection(&x(), message(payload.as_bytes()));
     assert_eq!(reason, RejectReason::WrongType);
     assert!(
-        detail.len() <= Rejected::DETAIL_MAX && detail.contains("no number; allowed"),
+        detail.len() <= Rejected::DETAIL_MAX && detail.contains("not a number; allowed"),
         "{detail}"
     );
 }

@@ -134,8 +134,8 @@ fn only_files_below_the_root_are_read() {
         ("up/secret.png", "link"),
         ("broken.png", "file \"broken.png\""),
         ("a\0b", "file \"a"),
-        ("cam", "no file"),
-        ("", "no file"),
+        ("cam", "not a regular file"),
+        ("", "not a regular file"),
     ] {
         assert_rejected(&format, message(object(name).as_bytes()), BadFile, says);
     }
