@@ -11,8 +11,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use outlierd::model::registry::{Registry, learned_from};
-use outlierd::pipeline::Pipeline;
 use outlierd::pipeline::series::SeriesTable;
+use outlierd::pipeline::{Pipeline, Taught};
 use outlierd::record::alert::{Alert, AlertEvent};
 use outlierd::record::feedback::{Feedback, Records, Says};
 use outlierd::record::{Batch, Outcome, Record};
@@ -91,14 +91,14 @@ impl Machine {
     }
 
     /// What the lane does with what an operator says.
-    fn teach(&mut self, feedback: &Feedback) {
+    fn teach(&mut self, feedback: &Feedback) -> Taught {
         let slot = self
             .table
             .known_slot(0, SERIES, &mut |_, _| Ok(None))
             .unwrap()
             .unwrap();
         self.pipeline
-            .teach(&mut self.table.get_mut(slot).unwrap().state, feedback);
+            .teach(&mut self.table.get_mut(slot).unwrap().state, feedback)
     }
 }
 
@@ -184,10 +184,10 @@ fn a_false_alarm_does_not_come_again_and_a_larger_one_does() {
         bundle,
         ..feedback(Says::FalseAlarm, began, began + 60)
     };
-    machine.teach(&said);
+    assert_eq!(machine.teach(&said), Taught::Applied);
     let threshold = |outcomes: &[Outcome]| outcomes.last().unwrap().threshold.unwrap();
     let lifted = threshold(&machine.run(1, 0.0).1);
-    machine.teach(&said);
+    assert_eq!(machine.teach(&said), Taught::Applied);
     assert!(
         (threshold(&machine.run(1, 0.0).1) / lifted - 1.0).abs() < 0.01,
         "saying it twice lifts no further"
@@ -201,11 +201,16 @@ fn a_false_alarm_does_not_come_again_and_a_larger_one_does() {
     let mut other = Machine::new();
     other.run(600, 0.0);
     let before = threshold(&other.run(1, 0.0).1);
-    other.teach(&Feedback {
+    let of_another = Feedback {
         bundle: Some("another one".into()),
-        ..said
-    });
+        ..said.clone()
+    };
+    assert_eq!(other.teach(&of_another), Taught::Nothing);
     assert!((threshold(&other.run(1, 0.0).1) / before - 1.0).abs() < 0.01);
+
+    // On a machine that its bundle has not reached yet it waits.
+    other.pipeline = Pipeline::new(stream(&[]), None).unwrap();
+    assert_eq!(other.teach(&said), Taught::Later);
 }
 
 #[test]

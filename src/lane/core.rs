@@ -204,7 +204,8 @@ impl Core {
     }
 
     /// Takes back what was sent since the last commit; the series in memory are void then.
-    pub(super) fn abort(&self) {
+    pub(super) fn abort(&mut self) {
+        self.sent.clear();
         if let Err(error) = self.sink.abort() {
             tracing::warn!(stream = self.stream.name, error = %error, "the next start takes the transaction back");
         }

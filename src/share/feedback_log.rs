@@ -44,3 +44,51 @@ impl FeedbackLog {
         found
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::feedback::{Records, Says};
+
+    fn said(alert: &str, partition: i32, second: i64) -> Feedback {
+        let at = jiff::Timestamp::from_second(second).unwrap();
+        Feedback {
+            stream: "s".into(),
+            says: Says::FalseAlarm,
+            series: "a".into(),
+            alert: Some(alert.into()),
+            from: at,
+            until: at,
+            records: Some(Records {
+                partition,
+                first: 1,
+                last: 2,
+            }),
+            peak_score: None,
+            bundle: None,
+            at,
+            note: None,
+        }
+    }
+
+    #[test]
+    fn it_holds_the_last_word_on_each_alert_of_a_partition() {
+        let log = FeedbackLog::default();
+        let before = log.version();
+        for feedback in [
+            said("b", 0, 30),
+            said("a", 0, 40),
+            said("c", 1, 50),
+            said("b", 0, 60),
+        ] {
+            log.insert(feedback);
+        }
+        assert_ne!(log.version(), before);
+        let times: Vec<i64> = log
+            .of_partition(0)
+            .iter()
+            .map(|feedback| feedback.at.as_second())
+            .collect();
+        assert_eq!(times, [40, 60], "in the order in which it was said");
+    }
+}
