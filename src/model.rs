@@ -20,6 +20,7 @@ pub mod shape;
 pub mod train;
 pub mod weights;
 
+mod architecture;
 mod conv;
 mod conv2d;
 mod dense;

@@ -141,23 +141,10 @@ const CYCLES: [(&[&str], &str); 1] = [(
 )];
 
 /// The same between the files of one room.
-const CYCLES_INSIDE: [(&[&str], &str); 2] = [
-    (
-        &["lane/core", "lane/rebalance"],
-        "a rebalance commits what the core holds, and the core commits by a consumer whose context the rebalance is",
-    ),
-    (
-        &[
-            "model/conv",
-            "model/conv2d",
-            "model/dense",
-            "model/lstm",
-            "model/network",
-            "model/unet",
-        ],
-        "a kind is built of the network's layers, and the network chooses the kind",
-    ),
-];
+const CYCLES_INSIDE: [(&[&str], &str); 1] = [(
+    &["lane/core", "lane/rebalance"],
+    "a rebalance commits what the core holds, and the core commits by a consumer whose context the rebalance is",
+)];
 
 /// Crates that only some modules may name, by their paths below `src`.
 const CRATES: [(&str, &[&str]); 4] = [

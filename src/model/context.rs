@@ -13,11 +13,6 @@ use crate::record::EventTime;
 
 const DAY_S: f64 = 86_400.0;
 
-/// Numbers of a record's context.
-pub fn width(context: &[Context]) -> usize {
-    2 * context.len()
-}
-
 /// What a stream's model is told, and by which clock.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Clock {
@@ -61,7 +56,7 @@ impl Clock {
 
     /// Rows of `fields` fields (row-major, one for each of `times`), each with its context behind it.
     pub fn extended(&self, rows: &[f64], times: &[EventTime], fields: usize) -> Vec<f64> {
-        let mut out = Vec::with_capacity(rows.len() + times.len() * width(&self.context));
+        let mut out = Vec::with_capacity(rows.len() + times.len() * Context::inputs(&self.context));
         for (row, &time) in rows.chunks_exact(fields).zip(times) {
             out.extend_from_slice(row);
             self.append(time, &mut out);
@@ -71,7 +66,7 @@ impl Clock {
 
     /// A scaler of fields that leaves the context behind them as it is.
     pub fn extend(&self, mut scaler: Scaler) -> Scaler {
-        let width = width(&self.context);
+        let width = Context::inputs(&self.context);
         scaler.mean.extend(std::iter::repeat_n(0.0, width));
         scaler.sd.extend(std::iter::repeat_n(1.0, width));
         scaler

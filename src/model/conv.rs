@@ -6,8 +6,8 @@
 
 use tch::{TchError, Tensor};
 
+use super::architecture::{Architecture, Parameter, WeightValues, affine, mean_of};
 use super::kernels::{Affine, Layer, Program};
-use super::network::{Architecture, Parameter, WeightValues, affine, mean_of};
 use super::shape::ModelShape;
 
 /// The sizes of its layers.

@@ -6,7 +6,7 @@
 
 use tch::{TchError, Tensor};
 
-use super::network::{Architecture, Parameter, affine, mean_of};
+use super::architecture::{Architecture, Parameter, affine, mean_of};
 use super::shape::ModelShape;
 
 /// What all networks over tiles have.

@@ -5,8 +5,8 @@
 
 use tch::{TchError, Tensor};
 
+use super::architecture::{Architecture, Parameter, WeightValues, affine, mean_of};
 use super::kernels::{Layer, Program};
-use super::network::{Architecture, Parameter, WeightValues, affine, mean_of};
 use super::shape::ModelShape;
 
 /// The sizes of its layers.

@@ -7,8 +7,8 @@
 
 use tch::{TchError, Tensor};
 
+use super::architecture::{Architecture, Parameter, WeightValues, affine};
 use super::kernels::{Affine, Layer, Program};
-use super::network::{Architecture, Parameter, WeightValues, affine};
 use super::shape::ModelShape;
 
 /// Weights of one layer of memory.

@@ -8,165 +8,21 @@
 
 mod trained;
 
-use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 use tch::{Kind, TchError, Tensor};
 
-pub(super) use self::trained::WeightValues;
+use super::architecture::Architecture;
 use super::conv::Conv;
 use super::conv2d::Conv2d;
 use super::dense::Dense;
-use super::kernels::{LOG_VARIANCE_MAX, Program};
+use super::kernels::LOG_VARIANCE_MAX;
 use super::lstm::Lstm;
 use super::shape::ModelShape;
 use super::unet::Unet;
 use super::weights::NamedTensors;
 use super::{ModelError, TENSOR_ROWS, take_weight};
 use crate::config::settings::ModelKind;
-
-/// What sets one kind of network apart: its weights, and the way through them.
-pub(super) trait Architecture: Send + std::fmt::Debug {
-    /// Its weights, in the order in which the other calls get them.
-    fn parameters(&self) -> Vec<Parameter>;
-
-    /// The forward pass of a trained model over rows of readings, up to what becomes the code and from the code on;
-    /// `None` for the kinds over tiles only, which score through libtorch.
-    fn program(&self, _weights: &mut WeightValues) -> Option<Program> {
-        None
-    }
-
-    /// From `x`, `[n, inputs]`, to what tanh makes a code of, `[n, codes]`; asked only of kinds with a code.
-    fn encode(&self, _weights: &[Tensor], _x: &Tensor) -> Result<Tensor, TchError> {
-        Err(TchError::Shape("a network without a code".to_owned()))
-    }
-
-    /// From codes, `[n x draws, latent]`, to the reconstruction, `[n, inputs]`, of each `draws` codes in a row their mean; asked
-    /// only of kinds with a code. The last layer is affine: it gives the same mean, of the mean of what comes before it.
-    fn decode(
-        &self,
-        _weights: &[Tensor],
-        _code: &Tensor,
-        _draws: usize,
-    ) -> Result<Tensor, TchError> {
-        Err(TchError::Shape("a network without a code".to_owned()))
-    }
-
-    /// From `x`, `[n, inputs]`, to the reconstruction of a network that draws no code.
-    fn reconstruct(&self, weights: &[Tensor], x: &Tensor) -> Result<Tensor, TchError> {
-        self.decode(weights, &self.encode(weights, x)?.f_tanh()?, 1)
-    }
-}
-
-/// One weight of an architecture.
-pub(super) struct Parameter {
-    name: String,
-    size: Vec<usize>,
-    start: Start,
-}
-
-/// What a weight is before training.
-#[derive(Clone, Copy)]
-enum Start {
-    /// Uniform on +- this bound.
-    Uniform(f32),
-    Zero,
-    /// 1 for the forget gate, the second quarter, 0 for the others: a memory that keeps what it has at first (Gers,
-    /// Schmidhuber, Cummins, Neural Computation 12(10), 2000).
-    Forget,
-}
-
-impl Parameter {
-    /// A weight that connects `inputs` with `outputs`: uniform on +-sqrt(6 / (inputs + outputs)) (Glorot and Bengio, AISTATS
-    /// 2010, which keeps tanh layers out of saturation).
-    pub(super) fn glorot(name: String, size: &[usize], inputs: usize, outputs: usize) -> Self {
-        let bound = (6.0 / (inputs + outputs) as f64).sqrt() as f32;
-        Self {
-            name,
-            size: size.to_vec(),
-            start: Start::Uniform(bound),
-        }
-    }
-
-    /// A weight of a layer that a rectifier follows: uniform on +-sqrt(6 / inputs) (He, Zhang, Ren, Sun, ICCV 2015).
-    pub(super) fn rectified(name: String, size: &[usize], inputs: usize) -> Self {
-        Self::uniform(name, size, (6.0 / inputs as f64).sqrt() as f32)
-    }
-
-    /// A weight that begins uniform on +- `bound`.
-    pub(super) fn uniform(name: String, size: &[usize], bound: f32) -> Self {
-        Self {
-            name,
-            size: size.to_vec(),
-            start: Start::Uniform(bound),
-        }
-    }
-
-    /// A bias.
-    pub(super) fn zero(name: String, size: usize) -> Self {
-        Self {
-            name,
-            size: vec![size],
-            start: Start::Zero,
-        }
-    }
-
-    /// The bias of the four gates of a memory.
-    pub(super) fn forget(name: String, size: usize) -> Self {
-        Self {
-            name,
-            size: vec![size],
-            start: Start::Forget,
-        }
-    }
-
-    /// Weight and bias of an affine map.
-    pub(super) fn affine(part: &str, inputs: usize, outputs: usize) -> [Self; 2] {
-        [
-            Self::glorot(
-                format!("{part}.weight"),
-                &[outputs, inputs],
-                inputs,
-                outputs,
-            ),
-            Self::zero(format!("{part}.bias"), outputs),
-        ]
-    }
-
-    fn initialised(&self, rng: &mut ChaCha8Rng) -> Result<Tensor, TchError> {
-        let count: usize = self.size.iter().product();
-        let values: Vec<f32> = match self.start {
-            Start::Uniform(bound) => (0..count)
-                .map(|_| rng.random_range(-bound..=bound))
-                .collect(),
-            Start::Zero => vec![0.0; count],
-            Start::Forget => (0..count)
-                .map(|i| if i * 4 / count == 1 { 1.0 } else { 0.0 })
-                .collect(),
-        };
-        Tensor::f_from_slice(&values)?.f_view(sizes(&self.size).as_slice())
-    }
-}
-
-/// The affine map whose weight and bias are `weights[at]` and `weights[at + 1]`.
-pub(super) fn affine(weights: &[Tensor], at: usize, x: &Tensor) -> Result<Tensor, TchError> {
-    x.f_linear(&weights[at], Some(&weights[at + 1]))
-}
-
-/// The mean of each `draws` rows of `h`, `[n x draws, ...]`, in a row.
-pub(super) fn mean_of(h: Tensor, draws: usize) -> Result<Tensor, TchError> {
-    if draws == 1 {
-        return Ok(h);
-    }
-    let mut size = h.size();
-    size.splice(..1, [-1, draws as i64]);
-    h.f_reshape(size.as_slice())?
-        .f_mean_dim([1i64].as_slice(), false, None::<Kind>)
-}
-
-fn sizes(size: &[usize]) -> Vec<i64> {
-    size.iter().map(|&n| n as i64).collect()
-}
 
 fn architecture(shape: &ModelShape) -> Box<dyn Architecture> {
     match shape.kind {

@@ -7,11 +7,8 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::context;
-use crate::config::settings::{Context, Model, ModelKind};
+use crate::config::settings::{Context, INPUTS_MAX, Model, ModelKind};
 
-/// Most inputs of a model. The covariance that `linear` decomposes is `inputs x inputs` f64: 128 MiB at the bound.
-pub const INPUTS_MAX: usize = 4096;
 /// Most inputs of a model over tiles: 512 x 512 pixels in three colours.
 pub const TILE_INPUTS_MAX: usize = 512 * 512 * 3;
 /// Widest hidden layer.
@@ -216,7 +213,7 @@ impl ModelShape {
             0
         };
         let context = model.context.clone();
-        let fields = fields + context::width(&context);
+        let fields = fields + Context::inputs(&context);
         Self {
             kind,
             window,
@@ -257,7 +254,7 @@ impl ModelShape {
 
     /// Fields of a record that are scored: the first ones of its values.
     pub fn scored(&self) -> usize {
-        self.fields.saturating_sub(context::width(&self.context))
+        self.fields.saturating_sub(Context::inputs(&self.context))
     }
 
     /// Checks that a model can have this shape.
@@ -322,7 +319,7 @@ impl ModelShape {
         if self.tile == 0 && !self.kind.is_spatial() {
             return Ok(());
         }
-        let halvings = halvings(self.kind, self.hidden.len());
+        let halvings = self.kind.halvings(self.hidden.len());
         let is_square = matches!(self.channels(), 1 | 3)
             && self.tile * self.tile * self.channels() == self.fields;
         match is_square && self.window == 1 && self.tile >> halvings >= 2 {
@@ -400,15 +397,6 @@ impl ModelShape {
         } else {
             self.latent
         }
-    }
-}
-
-/// How often the layers of a spatial kind halve a tile.
-pub fn halvings(kind: ModelKind, layers: usize) -> usize {
-    match kind {
-        ModelKind::Unet => layers.saturating_sub(1),
-        _ if kind.is_spatial() => layers,
-        _ => 0,
     }
 }
 

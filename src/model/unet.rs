@@ -6,8 +6,8 @@
 
 use tch::{TchError, Tensor};
 
+use super::architecture::{Architecture, Parameter};
 use super::conv2d::{Layers, sides};
-use super::network::{Architecture, Parameter};
 use super::shape::ModelShape;
 
 /// The sizes of its layers.

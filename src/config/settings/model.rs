@@ -242,21 +242,3 @@ pub enum Over {
     /// The whole window: the root mean square of each field's residual.
     Window,
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::{context, shape};
-
-    #[test]
-    fn what_the_configuration_allows_is_what_models_can_be() {
-        assert_eq!(INPUTS_MAX, shape::INPUTS_MAX);
-        let both = [Context::TimeOfDay, Context::DayOfWeek];
-        assert_eq!(Context::inputs(&both), context::width(&both));
-        for kind in [ModelKind::Unet, ModelKind::Conv2d, ModelKind::Dense] {
-            for layers in 0..4 {
-                assert_eq!(kind.halvings(layers), shape::halvings(kind, layers));
-            }
-        }
-    }
-}

@@ -4,7 +4,8 @@
 use tch::Tensor;
 
 use super::Network;
-use crate::model::kernels::{Affine, Draws, Layer, Program};
+use crate::model::architecture::WeightValues;
+use crate::model::kernels::{Draws, Layer, Program};
 use crate::model::shape::ModelShape;
 use crate::model::{Autoencoder, ModelError, by_tensor, whole_rows};
 
@@ -14,24 +15,6 @@ struct TrainedNetwork {
     network: Network,
     /// `None` over tiles of images.
     program: Option<Program>,
-}
-
-/// The values of a network's weights, one weight after the other.
-pub(in crate::model) struct WeightValues(std::vec::IntoIter<Vec<f32>>);
-
-impl WeightValues {
-    /// The next weight.
-    pub(in crate::model) fn one(&mut self) -> Vec<f32> {
-        let next = self.0.next();
-        debug_assert!(next.is_some(), "an architecture reads the weights it names");
-        next.unwrap_or_default()
-    }
-
-    /// The next two, as an affine map.
-    pub(in crate::model) fn affine(&mut self, inputs: usize) -> Affine {
-        let weight = self.one();
-        Affine::new(weight, self.one(), inputs)
-    }
 }
 
 impl Network {
@@ -51,7 +34,7 @@ impl Network {
     fn program(&self) -> Result<Option<Program>, ModelError> {
         let values = |tensor: &Tensor| Vec::<f32>::try_from(&tensor.f_detach()?.f_reshape([-1])?);
         let weights: Vec<Vec<f32>> = self.weights.iter().map(values).collect::<Result<_, _>>()?;
-        let mut weights = WeightValues(weights.into_iter());
+        let mut weights = WeightValues::new(weights);
         let Some(mut program) = self.architecture.program(&mut weights) else {
             return Ok(None);
         };
