@@ -329,7 +329,7 @@ fn what_is_no_png_or_jpeg_is_rejected_with_what_it_is() {
     let cases: [(&[u8], &str); 4] = [
         (
             b"hello, image",
-            "begins with 68 65 6c 6c 6f 2c 20 69; PNG and JPEG are allowed",
+            "starts with 68 65 6c 6c 6f 2c 20 69; PNG and JPEG are allowed",
         ),
         (
             b"GIF89a\x01\0\x01\0",
