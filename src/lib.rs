@@ -44,10 +44,6 @@ pub mod source;
 pub mod threshold;
 pub mod window;
 
-#[expect(
-    clippy::too_many_lines,
-    reason = "`Lane::poll_until` and `Core::commit`: they are rebuilt"
-)]
 pub mod lane;
 #[expect(
     clippy::too_many_lines,

@@ -4,7 +4,6 @@
 //! a stored state always belongs to the stored position: after a crash the input is read again from there, and the
 //! series continue as if nothing had happened. The lane is the only writer of its partitions.
 
-#[expect(clippy::too_many_lines, reason = "`replay` is rebuilt")]
 pub mod changelog;
 pub mod codec;
 pub mod memory;

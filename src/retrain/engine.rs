@@ -5,7 +5,6 @@
 mod held_out;
 mod lessons;
 mod live;
-#[expect(clippy::too_many_lines, reason = "`announce` is rebuilt")]
 mod seeing;
 mod stored;
 

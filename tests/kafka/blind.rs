@@ -56,7 +56,7 @@ fn a_blind_detector_is_announced_once_and_closed_once_whatever_is_killed() {
         next(&daemon);
         next(&daemon);
     }
-    assert_eq!(blind(&stream), [open.clone()], "it is open already");
+    assert_eq!(blind(&stream), std::slice::from_ref(&open), "it is open already");
     daemon.signal("KILL");
     daemon.wait();
 
