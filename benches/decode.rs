@@ -4,7 +4,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use outlierd::config::settings::{Field, KeyFrom, RecordFormat, TimeFormat, TimeFrom};
+use outlierd::config::settings::{FieldSettings, KeyFrom, RecordFormat, TimeFormat, TimeFrom};
 use outlierd::decode::json::Decoder;
 use outlierd::record::{EventTime, Message};
 use rand::Rng;
@@ -58,7 +58,7 @@ fn payloads() -> Vec<Vec<u8>> {
 }
 
 fn format(key: KeyFrom, time: TimeFrom) -> RecordFormat {
-    let field = |name: &&str| Field {
+    let field = |name: &&str| FieldSettings {
         name: (*name).to_owned(),
         path: vec![(*name).to_owned()],
         unit: None,

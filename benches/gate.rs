@@ -6,7 +6,7 @@ mod fleet;
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use outlierd::gate::{GateState, Plan, normals};
+use outlierd::gate::{GateRules, GateState, normals};
 use outlierd::record::{EventTime, GateVerdict};
 
 use fleet::FIELDS;
@@ -16,7 +16,7 @@ const RECORDS: usize = 10_000;
 fn gate(c: &mut Criterion) {
     let stream = fleet::stream();
     let set = fleet::training_set(4_000);
-    let plan = Plan::new(
+    let plan = GateRules::new(
         &stream.gate,
         &stream.record.fields,
         Some(&normals(&set.rows, FIELDS, &set.segments)),

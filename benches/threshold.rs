@@ -8,8 +8,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use outlierd::config::settings::{Budget, Threshold, ThresholdKind};
-use outlierd::threshold::{Plan, ThresholdState};
+use outlierd::config::settings::{AlertBudget, ThresholdKind, ThresholdSettings};
+use outlierd::threshold::{ThresholdParams, ThresholdState};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -22,10 +22,10 @@ const KINDS: [ThresholdKind; 4] = [
 const SERIES: usize = 10_000;
 const STEPS: usize = 50_000_000;
 
-fn plan(kind: ThresholdKind) -> Plan {
-    let settings = Threshold {
+fn plan(kind: ThresholdKind) -> ThresholdParams {
+    let settings = ThresholdSettings {
         kind,
-        budget: Budget {
+        budget: AlertBudget {
             alerts: 2.0,
             period: Duration::from_secs(604_800),
         },
@@ -36,7 +36,7 @@ fn plan(kind: ThresholdKind) -> Plan {
         memory: 10_000,
         level_shift_after: 3_600,
     };
-    Plan::new(&settings, Duration::from_secs(1))
+    ThresholdParams::new(&settings, Duration::from_secs(1))
 }
 
 /// Scores of a smoothed chart; every 5,000th begins a fault of 50 records.

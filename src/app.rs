@@ -17,17 +17,17 @@ use rdkafka::client::DefaultClientContext;
 use tokio::sync::mpsc;
 
 use self::supervisor::Lanes;
-use crate::config::settings::{Delivery, Settings, Stream};
-use crate::config::{Problems, reloadable};
+use crate::config::settings::{Delivery, Settings, StreamSettings};
+use crate::config::{ConfigProblems, reloadable};
 use crate::events::StateSetAside;
-use crate::events::published::{Outbox, Published};
+use crate::events::published::{EventQueue, PublishedEvent};
 use crate::model::registry::{Registry, RegistryError};
 use crate::retrain::error::RetrainError;
 use crate::retrain::learn::LearnError;
 use crate::retrain::learner::Learner;
 use crate::retrain::thread::Retrainer;
-use crate::share::mirror::Mirror;
-use crate::share::thread::{Pupils, ShareError, Sharing};
+use crate::share::sync::RegistrySync;
+use crate::share::thread::{FeedbackTargets, ShareError, Sharing};
 use crate::sink::SinkError;
 use crate::sink::topics::{self, TopicError};
 use crate::sink::transaction;
@@ -78,7 +78,7 @@ pub enum AppError {
     Http {
         /// The address.
         address: std::net::SocketAddr,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
     /// The store failed while the daemon ran.
@@ -89,7 +89,7 @@ pub enum AppError {
     StateLost {
         /// `service.state_dir`.
         folder: PathBuf,
-        /// What the store says.
+        /// The store's error.
         error: String,
     },
     /// Threads still ran at the end of the grace period.
@@ -105,7 +105,7 @@ pub enum AppError {
     },
 }
 
-/// What the daemon is told from outside.
+/// Signals and other inputs of the daemon.
 pub struct Signals<S, L> {
     /// Completes when the daemon is to stop.
     pub stop: S,
@@ -118,11 +118,11 @@ pub struct Signals<S, L> {
 /// Runs the daemon until `signals.stop` completes and everything is drained.
 ///
 /// # Errors
-/// Any [`AppError`]; a broker that is away at start is none, it is waited for.
+/// Any [`AppError`]; an unreachable broker at the start is not an error: outlierd waits for it.
 pub async fn run<S, L>(settings: Settings, mut signals: Signals<S, L>) -> Result<(), AppError>
 where
     S: Future<Output = ()> + Send,
-    L: Fn() -> Result<Settings, Problems>,
+    L: Fn() -> Result<Settings, ConfigProblems>,
 {
     let mut stop = std::pin::pin!(signals.stop);
     tracing::info!(
@@ -142,7 +142,7 @@ where
     }
 
     let halt = Arc::new(AtomicBool::new(false));
-    let (outbox, events) = Outbox::new();
+    let (event_queue, events) = EventQueue::new();
     let sharing = sharing(&settings, &registry, &store, events)?;
     let sharing = tokio::select! {
         sharing = catch_up(sharing, halt.clone()) => sharing?,
@@ -151,15 +151,16 @@ where
             return Ok(());
         }
     };
-    let (learners, mut others) = start_retraining(&settings, &registry, &store, &outbox, &halt)?;
+    let (learners, mut others) =
+        start_retraining(&settings, &registry, &store, &event_queue, &halt)?;
     let (failed, mut failures) = mpsc::channel(1);
     let lanes = Lanes::start(&settings, &learners, &store, &sharing, &halt, &failed);
-    let pupil = |(stream, (_, retrainer)): (&Stream, &Trainers)| Pupils {
+    let target = |(stream, (_, retrainer)): (&StreamSettings, &Trainers)| FeedbackTargets {
         stream: Arc::new(stream.clone()),
         retrainer: retrainer.clone(),
     };
     others.push(sharing.start(
-        settings.streams.iter().zip(&learners).map(pupil).collect(),
+        settings.streams.iter().zip(&learners).map(target).collect(),
         halt.clone(),
     )?);
     let http = serve(&settings, &learners, &lanes).await?;
@@ -192,7 +193,7 @@ fn start_retraining(
     settings: &Settings,
     registry: &Arc<Registry>,
     store: &Arc<dyn Store>,
-    outbox: &Outbox,
+    event_queue: &EventQueue,
     halt: &Arc<AtomicBool>,
 ) -> Result<(Vec<Trainers>, Vec<JoinHandle<()>>), AppError> {
     let (mut trainers, mut threads) = (Vec::new(), Vec::new());
@@ -204,7 +205,7 @@ fn start_retraining(
             registry.clone(),
             store.clone(),
             learner.clone(),
-            outbox.clone(),
+            event_queue.clone(),
             halt.clone(),
         )?;
         trainers.push((learner, retrainer));
@@ -237,16 +238,16 @@ fn sharing(
     settings: &Settings,
     registry: &Arc<Registry>,
     store: &Arc<dyn Store>,
-    events: Receiver<Published>,
+    events: Receiver<PublishedEvent>,
 ) -> Result<Sharing, ShareError> {
     let names = settings.streams.iter().map(|stream| stream.name.clone());
     let names: Vec<String> = names.collect();
-    let mirror = Mirror::open(registry.clone(), store.clone(), names.clone())?;
+    let sync = RegistrySync::open(registry.clone(), store.clone(), names.clone())?;
     Sharing::new(
         &settings.kafka,
         &settings.share,
         &names,
-        mirror,
+        sync,
         store.clone(),
         events,
     )
@@ -309,8 +310,8 @@ async fn serve(
         .map_err(|source| AppError::Http { address, source })
 }
 
-fn status(streams: &[Stream], learners: &[Trainers], lanes: &Lanes) -> Vec<StreamStatus> {
-    let of = |(stream, (learner, _)): (&Stream, &Trainers)| StreamStatus {
+fn status(streams: &[StreamSettings], learners: &[Trainers], lanes: &Lanes) -> Vec<StreamStatus> {
+    let of = |(stream, (learner, _)): (&StreamSettings, &Trainers)| StreamStatus {
         name: stream.name.clone(),
         learner: learner.clone(),
         lanes: lanes.status(&stream.name),
@@ -318,8 +319,12 @@ fn status(streams: &[Stream], learners: &[Trainers], lanes: &Lanes) -> Vec<Strea
     streams.iter().zip(learners).map(of).collect()
 }
 
-/// Takes over what can change while running; says what cannot.
-fn reload(current: &mut Settings, load: impl Fn() -> Result<Settings, Problems>, lanes: &Lanes) {
+/// Applies the settings that can change at run time; reports the others.
+fn reload(
+    current: &mut Settings,
+    load: impl Fn() -> Result<Settings, ConfigProblems>,
+    lanes: &Lanes,
+) {
     match load() {
         Err(problems) => {
             tracing::error!("configuration not reloaded, keeping the old one: {problems}")

@@ -33,7 +33,7 @@ use clap::{Parser, Subcommand};
 use comfy_table::{Row, Table, presets};
 
 use crate::app::AppError;
-use crate::config::Problems;
+use crate::config::ConfigProblems;
 use crate::decode::file::ReadError;
 use crate::state::StoreError;
 
@@ -100,7 +100,7 @@ fn table(header: impl Into<Row>) -> Table {
 /// The exit code of an error, by the most specific error of its chain.
 fn code(error: &anyhow::Error) -> u8 {
     for cause in error.chain() {
-        if cause.is::<Problems>() {
+        if cause.is::<ConfigProblems>() {
             return 64;
         }
         if cause.is::<ReadError>() {

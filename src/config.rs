@@ -21,7 +21,7 @@ mod text;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-pub use self::problems::{KeyPath, Problem, Problems};
+pub use self::problems::{ConfigProblem, ConfigProblems, KeyPath};
 pub use self::reload::reloadable;
 use self::settings::Settings;
 
@@ -30,7 +30,7 @@ pub const DEFAULT_TOML: &str = include_str!("../config/default.toml");
 
 /// Where the layers above the built-in one come from; later ones win.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Sources {
+pub struct ConfigSources {
     /// The user's file, in TOML; `None` reads none.
     pub file: Option<PathBuf>,
     /// Environment variables. Those that begin with `OUTLIERD__` count, the others are ignored.
@@ -38,12 +38,12 @@ pub struct Sources {
     /// `__` separates the keys; a stream whose name holds `-` or `.` is written with `_`, and so is a librdkafka property:
     /// `OUTLIERD__KAFKA__PROPERTIES__SASL_PASSWORD` sets `sasl.password`.
     pub environment: Vec<(OsString, OsString)>,
-    /// `key=value` pairs. Keys are joined by dots, one that holds a dot stands in double quotes. The value is read as
-    /// TOML, and as plain text where it is none.
+    /// `key=value` pairs. Keys are joined by dots; a key with a dot is quoted. The value is parsed as
+    /// TOML, and as plain text if that fails.
     pub overrides: Vec<String>,
 }
 
-impl Sources {
+impl ConfigSources {
     /// The sources of a process: a file, its environment, and the pairs given on its command line.
     pub fn of_process(file: Option<PathBuf>, overrides: Vec<String>) -> Self {
         Self {
@@ -59,8 +59,8 @@ impl Sources {
 /// # Errors
 /// Every problem that was found, at once: a file that cannot be read or is no TOML, unknown keys, wrong types, values out
 /// of range, and rules between values that are broken.
-pub fn load(sources: &Sources) -> Result<Settings, Problems> {
-    let fail = |list| Problems::new(sources.file.clone(), list);
+pub fn load(sources: &ConfigSources) -> Result<Settings, ConfigProblems> {
+    let fail = |list| ConfigProblems::new(sources.file.clone(), list);
     let mut layers = layers::read(sources).map_err(fail)?;
     let mut list = std::mem::take(&mut layers.problems);
     structure::prune(&mut layers.tree, &list);

@@ -3,7 +3,7 @@
 //!
 //! A message is either exactly one record or exactly one [`Rejected`](crate::record::Rejected), never both and never
 //! neither; message order is kept; nothing here panics, reads a clock or touches a network. [`json`] reads Kafka
-//! messages and [`lines`] of files, [`mod@image`] messages that are images, [`mod@csv`] reads CSV files for `replay` and `train`, [`mod@file`] tells the two kinds of
+//! messages and [`lines`] of files, [`mod@image`] messages that are images, [`mod@csv`] reads CSV files for `replay` and `train`, [`mod@file`] distinguishes the two kinds of
 //! file apart, and [`schema`] describes an accepted JSON record as a JSON Schema.
 //!
 //! What a value means is the same in JSON and in CSV:
@@ -39,12 +39,12 @@ use crate::record::RejectReason;
 
 /// Why a message is no record, before it is known which message it was.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Problem {
+struct DecodeProblem {
     reason: RejectReason,
     detail: String,
 }
 
-impl Problem {
+impl DecodeProblem {
     fn new(reason: RejectReason, detail: impl Into<String>) -> Self {
         Self {
             reason,

@@ -1,6 +1,6 @@
-//! The episode: one run of outlier verdicts of a series, or of records with sensors that cannot be believed.
+//! The episode: one run of outlier verdicts of a series, or of records with faulty sensors.
 //!
-//! A [`Plan`] is made once for a stream; an [`EpisodeState`] belongs to one series. [`Plan::step`] is pure: the same
+//! A [`EpisodePolicy`] is made once for a stream; an [`EpisodeState`] belongs to one series. [`EpisodePolicy::step`] is pure: the same
 //! records, scores and thresholds in the same order give the same alerts with the same ids, live, replayed or resumed.
 //!
 //! A series holds two episodes of one machine, an anomaly's and a sensor fault's; at most one of each is open.
@@ -24,16 +24,16 @@ mod machine;
 mod mute;
 mod silence;
 
-pub use silence::Quiet;
+pub use silence::SilenceEvent;
 
-use machine::{At, Input, Machine, Published, Rules};
+use machine::{EpisodeEvent, EpisodeInput, EpisodeMachine, EpisodeRules, RecordPosition};
 use serde::{Deserialize, Serialize};
 
 use crate::config::settings;
 use crate::record::alert::{
     Alert, AlertEvent, AlertKind, FieldFault, FieldShare, InputPosition, Severity,
 };
-use crate::record::{EventTime, Fault, FaultKind, Verdict};
+use crate::record::{EventTime, FaultKind, RecordVerdict, SensorFault};
 
 /// Bound on a published ratio of score to threshold: JSON has no infinity.
 pub const RATIO_MAX: f64 = 1e9;
@@ -45,21 +45,21 @@ const FAULT_OPEN_M: u32 = 5;
 
 /// The rules of one stream.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Plan {
+pub struct EpisodePolicy {
     stream: String,
     topic: String,
     field_names: Vec<String>,
-    anomaly: Rules,
-    fault: Rules,
-    episode: settings::Episode,
-    mutes: Vec<settings::Mute>,
+    anomaly: EpisodeRules,
+    fault: EpisodeRules,
+    episode: settings::EpisodeSettings,
+    mutes: Vec<settings::MuteSettings>,
 }
 
 /// The episodes of one series.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct EpisodeState {
-    anomaly: Machine,
-    fault: Machine,
+    anomaly: EpisodeMachine,
+    fault: EpisodeMachine,
 }
 
 impl EpisodeState {
@@ -78,9 +78,9 @@ impl EpisodeState {
     }
 }
 
-/// The record that is judged.
+/// The record under evaluation.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
-pub struct RecordRef<'a> {
+pub struct RecordContext<'a> {
     /// Key of its series.
     pub series: &'a str,
     /// Event time.
@@ -89,7 +89,7 @@ pub struct RecordRef<'a> {
     pub partition: i32,
     /// Offset of its message.
     pub offset: i64,
-    /// Id of the bundle in use; empty while there is none.
+    /// Id of the bundle in use; empty if there is none.
     pub bundle: &'a str,
     /// Whether it is published no more than under a mute: the stream warms up on what happened before its start.
     pub warms_up: bool,
@@ -114,14 +114,14 @@ pub enum Judgement<'a> {
         missing: u64,
     },
     /// Its faulty sensors, at least one.
-    Faulty(&'a [Fault]),
+    Faulty(&'a [SensorFault]),
 }
 
 /// What one record leads to.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Step {
+pub struct EpisodeOutput {
     /// The record's verdict.
-    pub verdict: Verdict,
+    pub verdict: RecordVerdict,
     /// Whether an episode of the series is open after this record, of either kind, muted or not.
     pub alerting: bool,
     /// What is to be published: at most one event of each kind.
@@ -130,21 +130,21 @@ pub struct Step {
     pub muted: u64,
 }
 
-impl Plan {
+impl EpisodePolicy {
     /// The rules of the stream called `stream`, read from `topic` (a file's name for a replay).
     pub fn new(
         stream: &str,
         topic: &str,
-        fields: &[settings::Field],
-        episode: &settings::Episode,
-        mutes: &[settings::Mute],
+        fields: &[settings::FieldSettings],
+        episode: &settings::EpisodeSettings,
+        mutes: &[settings::MuteSettings],
     ) -> Self {
         Self {
             stream: stream.to_owned(),
             topic: topic.to_owned(),
             field_names: fields.iter().map(|field| field.name.clone()).collect(),
-            anomaly: Rules::new(episode, episode.open_n, episode.open_m),
-            fault: Rules::new(episode, FAULT_OPEN_N, FAULT_OPEN_M),
+            anomaly: EpisodeRules::new(episode, episode.open_n, episode.open_m),
+            fault: EpisodeRules::new(episode, FAULT_OPEN_N, FAULT_OPEN_M),
             episode: episode.clone(),
             mutes: mutes.to_vec(),
         }
@@ -156,17 +156,17 @@ impl Plan {
     /// and cut to the `top_fields` largest.
     ///
     /// While a mute covers the record's time nothing is published, except that an episode whose opening was published
-    /// is closed: no alert stays open for ever. The episodes themselves go on, and one that is open when the mute ends
+    /// is closed: no alert stays open forever. The episodes themselves continue, and one that is open when the mute ends
     /// is published by its next outlier.
     pub fn step(
         &self,
         state: &mut EpisodeState,
-        record: &RecordRef<'_>,
+        record: &RecordContext<'_>,
         judgement: &Judgement<'_>,
         shares: impl FnOnce() -> Vec<FieldShare>,
-    ) -> Step {
+    ) -> EpisodeOutput {
         let is_muted = self.is_muted(record.series, record.time);
-        let at = At {
+        let at = RecordPosition {
             time: record.time,
             partition: record.partition,
             offset: record.offset,
@@ -183,7 +183,7 @@ impl Plan {
         {
             alerts.push(self.anomaly_alert(record, &published, judgement, shares()));
         }
-        Step {
+        EpisodeOutput {
             verdict: self.verdict(judgement),
             alerting: state.open_episodes() > 0,
             alerts,
@@ -196,21 +196,21 @@ impl Plan {
     }
 
     /// What the record means to the anomaly's machine and to the sensor fault's.
-    fn inputs(&self, judgement: &Judgement<'_>) -> (Option<Input>, Option<Input>) {
+    fn inputs(&self, judgement: &Judgement<'_>) -> (Option<EpisodeInput>, Option<EpisodeInput>) {
         match *judgement {
-            Judgement::Learning | Judgement::Between => (None, Some(Input::Quiet)),
+            Judgement::Learning | Judgement::Between => (None, Some(EpisodeInput::Quiet)),
             // A jump is no fault yet.
             Judgement::Faulty(faults)
                 if faults.iter().all(|fault| fault.kind == FaultKind::Jump) =>
             {
-                (None, Some(Input::Between))
+                (None, Some(EpisodeInput::Between))
             }
             Judgement::Faulty(faults) => {
                 // A spike is over before it has come three times.
                 let alone = faults.iter().any(|fault| fault.kind == FaultKind::Spike);
                 (
                     None,
-                    Some(Input::Hit {
+                    Some(EpisodeInput::Hit {
                         ratio: 0.0,
                         severity: Severity::Info,
                         alone,
@@ -227,40 +227,40 @@ impl Plan {
                     } else {
                         Severity::Warning
                     };
-                    Input::Hit {
+                    EpisodeInput::Hit {
                         ratio: ratio(score, threshold),
                         severity,
                         alone: false,
                     }
                 } else if score <= self.episode.close_ratio * threshold {
-                    Input::Quiet
+                    EpisodeInput::Quiet
                 } else {
-                    Input::Between
+                    EpisodeInput::Between
                 };
-                (Some(anomaly), Some(Input::Quiet))
+                (Some(anomaly), Some(EpisodeInput::Quiet))
             }
         }
     }
 
-    fn verdict(&self, judgement: &Judgement<'_>) -> Verdict {
+    fn verdict(&self, judgement: &Judgement<'_>) -> RecordVerdict {
         match *judgement {
-            Judgement::Learning => Verdict::Learning,
-            Judgement::Between => Verdict::Between,
-            Judgement::Faulty(_) => Verdict::SensorFault,
+            Judgement::Learning => RecordVerdict::Learning,
+            Judgement::Between => RecordVerdict::Between,
+            Judgement::Faulty(_) => RecordVerdict::SensorFault,
             Judgement::Scored {
                 score, threshold, ..
-            } if score > threshold => Verdict::Outlier,
+            } if score > threshold => RecordVerdict::Outlier,
             Judgement::Scored {
                 score, threshold, ..
-            } if score >= self.episode.suspect_ratio * threshold => Verdict::Suspect,
-            Judgement::Scored { .. } => Verdict::Normal,
+            } if score >= self.episode.suspect_ratio * threshold => RecordVerdict::Suspect,
+            Judgement::Scored { .. } => RecordVerdict::Normal,
         }
     }
 
     fn anomaly_alert(
         &self,
-        record: &RecordRef<'_>,
-        published: &Published,
+        record: &RecordContext<'_>,
+        published: &EpisodeEvent,
         judgement: &Judgement<'_>,
         mut shares: Vec<FieldShare>,
     ) -> Alert {
@@ -285,8 +285,8 @@ impl Plan {
 
     fn fault_alert(
         &self,
-        record: &RecordRef<'_>,
-        published: &Published,
+        record: &RecordContext<'_>,
+        published: &EpisodeEvent,
         judgement: &Judgement<'_>,
     ) -> Alert {
         let mut alert = self.alert(record, AlertKind::SensorFault, published);
@@ -296,7 +296,7 @@ impl Plan {
         alert
     }
 
-    fn field_fault(&self, fault: &Fault) -> FieldFault {
+    fn field_fault(&self, fault: &SensorFault) -> FieldFault {
         let name = self
             .field_names
             .get(fault.field)
@@ -317,7 +317,12 @@ impl Plan {
     }
 
     /// What the events of all kinds have in common.
-    fn alert(&self, record: &RecordRef<'_>, kind: AlertKind, published: &Published) -> Alert {
+    fn alert(
+        &self,
+        record: &RecordContext<'_>,
+        kind: AlertKind,
+        published: &EpisodeEvent,
+    ) -> Alert {
         Alert {
             id: self.id(record.series, kind, published.partition, published.offset),
             sequence: published.sequence,

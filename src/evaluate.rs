@@ -1,6 +1,6 @@
-//! Evaluation: how well scores tell labelled anomalies from normal records.
+//! Evaluation: how well scores separate labelled anomalies from normal records.
 //!
-//! Contract: a threshold is fixed before the part that is judged, and a record counts for what it is: there is no point
+//! Contract: a threshold is fixed before the test part, and each record counts once: there is no point
 //! adjustment, which calls a whole anomaly found when one record of it is, and makes random scores look good (Kim et al.,
 //! "Towards a Rigorous Evaluation of Time-Series Anomaly Detection", AAAI 2022). Records without a score (sensor faults, windows
 //! that are not full) count as not flagged, and have no rank.
@@ -15,16 +15,16 @@ use serde::Serialize;
 use self::counts::Counts;
 use crate::record::EventTime;
 
-/// The judged part of one series or file, in the order of time.
+/// The test part of one series or file, in the order of time.
 #[derive(Clone, PartialEq, Debug, Default)]
-pub struct Sequence {
+pub struct LabeledSequence {
     /// What it is called in the report.
     pub name: String,
     /// Event time of each record.
     pub times: Vec<EventTime>,
     /// Score of each record, `None` where it was not scored.
     pub scores: Vec<Option<f64>>,
-    /// The threshold that was fixed before the judged part, > 0.
+    /// The threshold that was fixed before the test part, > 0.
     pub threshold: f64,
     /// The adaptive threshold at each record, as in life.
     pub adaptive: Vec<Option<f64>>,
@@ -32,12 +32,12 @@ pub struct Sequence {
     pub alerting: Vec<bool>,
     /// Whether each record is an anomaly.
     pub labels: Vec<bool>,
-    /// Whether each record stands alone: then there are no ranges, and no delays.
+    /// Whether the records are independent: then there are no ranges, and no delays.
     pub independent: bool,
     /// Of images, where their defects were found.
     pub located: Option<Located>,
-    /// Of images, those that raised an alert, with what is strange in red.
-    pub pictures: Vec<Picture>,
+    /// Images that raised an alert, with the anomalous regions in red.
+    pub pictures: Vec<LabeledImage>,
 }
 
 /// Where defects were found: of the images whose defects have a mask.
@@ -51,7 +51,7 @@ pub struct Located {
 
 /// An image that raised an alert.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Picture {
+pub struct LabeledImage {
     /// Class and file.
     pub name: String,
     /// Its score.
@@ -62,7 +62,7 @@ pub struct Picture {
     pub png: Vec<u8>,
 }
 
-impl Sequence {
+impl LabeledSequence {
     /// Whether each record is above the fixed threshold.
     pub fn flagged(&self) -> Vec<bool> {
         self.scores
@@ -74,8 +74,8 @@ impl Sequence {
 
 /// All figures of some sequences. Figures that their records do not have (no anomalies, no ranges) are `None`.
 #[derive(Clone, PartialEq, Debug, Serialize)]
-pub struct Figures {
-    /// Records that were judged.
+pub struct EvaluationFigures {
+    /// Records of the test part.
     pub records: usize,
     /// Those of them that are anomalies.
     pub anomalous: usize,
@@ -87,7 +87,7 @@ pub struct Figures {
     pub average_precision: Option<f64>,
     /// Volume under the precision-recall surface, the mean of the sequences that have anomalies.
     pub vus_pr: Option<f64>,
-    /// Scores above the threshold that was fixed before the judged part.
+    /// Scores above the threshold that was fixed before the test part.
     pub fixed: Counts,
     /// Alerts as in life: adaptive thresholds, episodes, sensor faults.
     pub alerts: Counts,
@@ -97,7 +97,10 @@ pub struct Figures {
 }
 
 /// The figures of all sequences together, and of each; `buffer` is the longest one of [`vus::vus_pr`], in records.
-pub fn figures(sequences: Vec<Sequence>, buffer: usize) -> (Figures, Vec<(Sequence, Figures)>) {
+pub fn figures(
+    sequences: Vec<LabeledSequence>,
+    buffer: usize,
+) -> (EvaluationFigures, Vec<(LabeledSequence, EvaluationFigures)>) {
     // By far the dearest figure: worked out once for each sequence.
     let volumes: Vec<Option<f64>> = sequences
         .iter()
@@ -115,7 +118,7 @@ pub fn figures(sequences: Vec<Sequence>, buffer: usize) -> (Figures, Vec<(Sequen
 }
 
 /// The figures of some sequences together, whose volumes under the surface are known.
-fn together(sequences: &[Sequence], volumes: &[Option<f64>]) -> Figures {
+fn together(sequences: &[LabeledSequence], volumes: &[Option<f64>]) -> EvaluationFigures {
     let mut ranked = Vec::new();
     let (mut fixed, mut alerts) = (Counts::default(), Counts::default());
     for sequence in sequences {
@@ -129,7 +132,7 @@ fn together(sequences: &[Sequence], volumes: &[Option<f64>]) -> Figures {
     }
     let volumes: Vec<f64> = volumes.iter().copied().flatten().collect();
     let records = sequences.iter().map(|sequence| sequence.labels.len()).sum();
-    Figures {
+    EvaluationFigures {
         records,
         anomalous: sequences
             .iter()
@@ -146,7 +149,7 @@ fn together(sequences: &[Sequence], volumes: &[Option<f64>]) -> Figures {
     }
 }
 
-fn located(sequences: &[Sequence]) -> Option<Located> {
+fn located(sequences: &[LabeledSequence]) -> Option<Located> {
     let add = |a: Located, b: Located| Located {
         caught: a.caught + b.caught,
         overlapping: a.overlapping + b.overlapping,

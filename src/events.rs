@@ -16,15 +16,15 @@ use std::time::Duration;
 use tracing::{error, info, warn};
 
 use crate::record::alert::Alert;
-use crate::record::{FaultKind, RejectReason, Verdict};
+use crate::record::{FaultKind, RecordVerdict, RejectReason};
 
 /// What one micro-batch of a lane came to.
 #[derive(Default, Debug)]
-pub struct BatchDone {
+pub struct BatchMetrics {
     /// Records polled.
     pub records: u64,
-    /// By [`Verdict`], in its order.
-    pub verdicts: [u64; Verdict::ALL.len()],
+    /// By [`RecordVerdict`], in its order.
+    pub verdicts: [u64; RecordVerdict::ALL.len()],
     /// Numbers that came as text.
     pub coerced: u64,
     /// Records scored although behind their series.
@@ -39,9 +39,9 @@ pub struct BatchDone {
     pub budgeted: f64,
 }
 
-impl BatchDone {
+impl BatchMetrics {
     /// Counts one verdict.
-    pub fn count(&mut self, verdict: Verdict) {
+    pub fn count(&mut self, verdict: RecordVerdict) {
         self.verdicts[verdict as usize] += 1;
     }
 
@@ -49,7 +49,7 @@ impl BatchDone {
     pub fn emit(&self, stream: &str, took: Duration) {
         let own = [("stream", stream)];
         metric::RECORDS.add(own, self.records);
-        for verdict in Verdict::ALL {
+        for verdict in RecordVerdict::ALL {
             let n = self.verdicts[verdict as usize];
             if n > 0 {
                 metric::VERDICTS.add([("stream", stream), ("verdict", verdict.as_str())], n);
@@ -139,7 +139,7 @@ impl InputPaused<'_> {
                 stream = self.stream,
                 lane = self.lane,
                 in_flight = self.in_flight,
-                "input goes on"
+                "input resumed"
             );
         }
     }
@@ -159,7 +159,7 @@ impl SeriesExpired<'_> {
         info!(
             stream = self.stream,
             series = self.series,
-            "silent for keep.expire_after: forgotten"
+            "no record for retention.forget_after: state of the series deleted"
         );
         metric::EXPIRED_SERIES.add([("stream", self.stream)], 1);
     }
@@ -182,7 +182,7 @@ impl ChangelogEntrySkipped<'_> {
             topic = self.topic,
             partition = self.partition,
             offset = self.offset,
-            "an entry of the changelog has no series' name for a key: skipped; who else writes to this topic?"
+            "the key of a changelog entry is not a series name: skipped; does another program write to this topic?"
         );
         metric::CHANGELOG_SKIPPED.add([], 1);
     }
@@ -212,7 +212,7 @@ impl AlertPublished<'_> {
 }
 
 /// A stream without a bundle collects records.
-pub struct Learning<'a> {
+pub struct LearningProgress<'a> {
     /// The stream.
     pub stream: &'a str,
     /// Records so far.
@@ -221,7 +221,7 @@ pub struct Learning<'a> {
     pub wanted: usize,
 }
 
-impl Learning<'_> {
+impl LearningProgress<'_> {
     /// Logs and sets the gauge.
     pub fn emit(&self) {
         info!(
@@ -277,7 +277,7 @@ impl TrainingFailed<'_> {
         error!(
             stream = self.stream,
             error = self.error,
-            "training failed: the records are dropped, and the next ones are learned from instead"
+            "training failed: training records dropped; collecting new ones"
         );
         metric::TRAINING_FAILURES.add([("stream", self.stream)], 1);
     }
@@ -311,7 +311,7 @@ impl PartitionsChanged<'_> {
 }
 
 /// A lane goes back to its last commit.
-pub struct LaneGoesBack<'a> {
+pub struct LaneRewound<'a> {
     /// The stream.
     pub stream: &'a str,
     /// The lane's number.
@@ -322,7 +322,7 @@ pub struct LaneGoesBack<'a> {
     pub backoff: Option<Duration>,
 }
 
-impl LaneGoesBack<'_> {
+impl LaneRewound<'_> {
     /// Logs and counts.
     pub fn emit(&self) {
         warn!(
@@ -331,7 +331,7 @@ impl LaneGoesBack<'_> {
             error = self.error,
             left_group = self.backoff.is_some(),
             backoff_ms = self.backoff.unwrap_or_default().as_millis() as u64,
-            "lane goes back to its last commit"
+            "lane rewound to its last commit"
         );
         let left_group = if self.backoff.is_some() {
             "true"
@@ -359,7 +359,7 @@ impl StateUnreadable<'_> {
             stream = self.stream,
             series = self.series,
             error = self.error,
-            "stored state of a series is unreadable: it starts anew from the fleet's calibration"
+            "stored state of a series is unreadable: it restarts from the fleet's calibration"
         );
         metric::STATE_UNREADABLE.add([("stream", self.stream)], 1);
     }
@@ -377,8 +377,8 @@ impl StateSetAside<'_> {
     /// Logs and counts.
     pub fn emit(&self) {
         error!(folder = %self.folder.display(), kept_as = %self.aside.display(),
-            "state folder was damaged and is set aside: series go on from the changelog; what is not in it (delivery = \
-             \"at_least_once\", records learned so far) starts anew");
+            "damaged state folder renamed: states are restored from the changelog; what is not in it (delivery = \
+             \"at_least_once\", collected training records) is lost");
         metric::STATE_SET_ASIDE.add([], 1);
     }
 }

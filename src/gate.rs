@@ -1,11 +1,11 @@
-//! The gate: tells wrong times and sensor faults apart before any model sees a record.
+//! The gate: finds invalid times and sensor faults before the model sees a record.
 //!
-//! A [`Plan`] is made once for a stream and a bundle; a [`GateState`] belongs to one series and holds the little that
-//! the rules need to remember. [`Plan::check`] is pure: the arrival time is an argument, and the same records in the
+//! A [`GateRules`] is made once for a stream and a bundle; a [`GateState`] belongs to one series and holds the little that
+//! the rules need to remember. [`GateRules::check`] is pure: the arrival time is an argument, and the same records in the
 //! same order give the same verdicts, whether or not the state was stored and loaded in between.
 //!
 //! The rules lean towards silence. A record that is called faulty is not scored, so a false fault hides a true anomaly;
-//! a fault that is missed still reaches the model, which finds it strange.
+//! a fault that is missed still reaches the model, which scores it as an anomaly.
 //!
 //! | rule | needs a bundle | where |
 //! |---|---|---|
@@ -24,39 +24,39 @@ mod spike;
 
 use serde::{Deserialize, Serialize};
 
-pub use clock::Order;
-pub use normal::{Normal, normals};
+pub use clock::TimeOrder;
+pub use normal::{NormalRange, normals};
 
 use crate::config::settings;
-use crate::record::{EventTime, Fault, GateVerdict, MISSING, RejectReason};
+use crate::record::{EventTime, GateVerdict, MISSING, RejectReason, SensorFault};
 
 /// The rules of one stream under one bundle.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Plan {
-    clock: clock::Limits,
-    fields: Vec<field::Limits>,
+pub struct GateRules {
+    clock: clock::TimeLimits,
+    fields: Vec<field::FieldRules>,
 }
 
 /// What the gate remembers of one series: 20 bytes a field, and its clock.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct GateState {
-    clock: clock::Clock,
-    fields: Box<[field::Memory]>,
+    clock: clock::SeriesClock,
+    fields: Box<[field::FieldState]>,
 }
 
 impl GateState {
     /// The state of a series that has sent nothing yet, for a stream of `fields` fields.
     pub fn new(fields: usize) -> Self {
         Self {
-            clock: clock::Clock::default(),
-            fields: vec![field::Memory::default(); fields].into(),
+            clock: clock::SeriesClock::default(),
+            fields: vec![field::FieldState::default(); fields].into(),
         }
     }
 
     /// The state of a series of which nothing is known but the time of its newest record.
     pub fn seen(fields: usize, newest: EventTime) -> Self {
         Self {
-            clock: clock::Clock::at(newest),
+            clock: clock::SeriesClock::at(newest),
             ..Self::new(fields)
         }
     }
@@ -72,31 +72,31 @@ impl GateState {
     }
 }
 
-/// What the gate says of one record.
+/// The gate's result for one record.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Checked {
+pub struct GateOutput {
     /// Whether the record is scored.
     pub verdict: GateVerdict,
-    /// Where its time stands among those of its series; [`Order::InOrder`] for a rejected record.
-    pub order: Order,
+    /// Order of its time among those of its series; [`TimeOrder::InOrder`] for a rejected record.
+    pub order: TimeOrder,
 }
 
-impl Plan {
+impl GateRules {
     /// The rules of `gate` for `fields`.
     ///
     /// `normals` has what the bundle knows of each field, in the same order, and is `None` while the stream has no
     /// bundle: then nothing is called flat or wrongly scaled. A field beyond its end is treated as without a bundle.
     pub fn new(
-        gate: &settings::Gate,
-        fields: &[settings::Field],
-        normals: Option<&[Normal]>,
+        gate: &settings::GateSettings,
+        fields: &[settings::FieldSettings],
+        normals: Option<&[NormalRange]>,
     ) -> Self {
         let fields = fields.iter().enumerate().map(|(index, field)| {
             let normal = normals.and_then(|normals| normals.get(index));
-            field::Limits::new(gate, field, normal)
+            field::FieldRules::new(gate, field, normal)
         });
         Self {
-            clock: clock::Limits::new(gate),
+            clock: clock::TimeLimits::new(gate),
             fields: fields.collect(),
         }
     }
@@ -109,27 +109,27 @@ impl Plan {
     /// A rejected record leaves the state as it was, except that late ones are counted. Every faulty sensor is listed,
     /// each with the first rule that it breaks.
     ///
-    /// A state made for another number of fields is of another configuration and is started anew.
+    /// A state made for another number of fields belongs to another configuration and is reset.
     pub fn check(
         &self,
         state: &mut GateState,
         time: EventTime,
         arrival: Option<EventTime>,
         values: &[f64],
-    ) -> Checked {
+    ) -> GateOutput {
         match self.check_time(state, time, arrival, Some(values)) {
-            Ok(order) => Checked {
+            Ok(order) => GateOutput {
                 verdict: self.check_values(state, values),
                 order,
             },
-            Err((reason, detail)) => Checked {
+            Err((reason, detail)) => GateOutput {
                 verdict: GateVerdict::Reject(reason, detail),
-                order: Order::InOrder,
+                order: TimeOrder::InOrder,
             },
         }
     }
 
-    /// The first half of [`Plan::check`]: the time alone. Without `values` nothing is taken for a duplicate.
+    /// The first half of [`GateRules::check`]: the time alone. Without `values` no record is a duplicate.
     ///
     /// # Errors
     /// Why the record is rejected.
@@ -139,7 +139,7 @@ impl Plan {
         time: EventTime,
         arrival: Option<EventTime>,
         values: Option<&[f64]>,
-    ) -> Result<Order, (RejectReason, String)> {
+    ) -> Result<TimeOrder, (RejectReason, String)> {
         if state.fields.len() != self.fields.len() {
             *state = GateState::new(self.fields.len());
         }
@@ -167,7 +167,7 @@ impl Plan {
                 break;
             };
             if let Some((kind, value)) = limits.check(memory, x) {
-                faults.push(Fault { field, kind, value });
+                faults.push(SensorFault { field, kind, value });
             }
         }
         if faults.is_empty() {

@@ -5,16 +5,16 @@
 //! them; while its stream trains a first model, or the output is slower than the input, it pauses its partitions and goes on
 //! polling, so that it stays in its group.
 
-pub mod core;
+mod checkpoint;
 mod delivery;
 mod detector;
 pub mod error;
 mod expiry;
+pub mod lane_state;
 mod notes;
 pub mod rebalance;
 pub mod sampler;
 mod silence;
-mod storing;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::Receiver;
@@ -26,17 +26,17 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
 
-use self::core::Core;
 use self::error::LaneError;
+use self::lane_state::LaneState;
 use self::rebalance::LaneContext;
-use crate::config::settings::{Delivery, Kafka, Stream};
-use crate::events::{InputPaused, LaneGoesBack};
+use crate::config::settings::{Delivery, KafkaSettings, StreamSettings};
+use crate::events::{InputPaused, LaneRewound};
 use crate::pipeline::{Pipeline, PipelineError};
-use crate::retrain::learner::{Learner, Phase};
+use crate::retrain::learner::{Learner, LearnerPhase};
 use crate::retrain::thread::Retrainer;
 use crate::share::feedback_log::FeedbackLog;
 use crate::sink::Sink;
-use crate::source::{Bounds, consumer_config, poll_batch};
+use crate::source::{BatchBounds, consumer_config, poll_batch};
 use crate::state::Store;
 
 /// How long a paused lane polls at a time; bounds how late it notices a new bundle or a stop.
@@ -56,9 +56,9 @@ const WARN_EVERY: Duration = Duration::from_secs(10);
 
 /// What a lane is told from outside, between two batches.
 #[derive(Debug, Clone)]
-pub enum Control {
+pub enum LaneCommand {
     /// New settings of its stream; only those that need no restart are taken over.
-    Reload(Arc<Stream>),
+    Reload(Arc<StreamSettings>),
 }
 
 /// What a lane shows to health checks.
@@ -75,9 +75,9 @@ pub struct LaneStatus {
 /// Everything that a lane needs to start, and to start again after an error.
 pub struct Lane {
     /// The brokers.
-    pub kafka: Kafka,
+    pub kafka: KafkaSettings,
     /// The stream.
-    pub stream: Arc<Stream>,
+    pub stream: Arc<StreamSettings>,
     /// Its number inside the stream, from 0.
     pub number: usize,
     /// Where states are kept.
@@ -102,24 +102,24 @@ impl Lane {
     pub fn run(
         &self,
         stop: &Arc<AtomicBool>,
-        control: &Receiver<Control>,
+        control: &Receiver<LaneCommand>,
     ) -> Result<(), LaneError> {
         let client_id = format!("outlierd-{}-{}", self.stream.name, self.number);
-        let core = Arc::new(Mutex::new(self.core(&client_id, stop)?));
-        let consumer = self.consumer(&client_id, &core)?;
+        let lane_state = Arc::new(Mutex::new(self.lane_state(&client_id, stop)?));
+        let consumer = self.consumer(&client_id, &lane_state)?;
         consumer.subscribe(&[&self.stream.input.topic])?;
-        let done = self.poll_until(&consumer, &core, stop, control);
+        let done = self.poll_until(&consumer, &lane_state, stop, control);
         self.status.running.store(false, Ordering::Release);
-        self.retrainer.set_leads(self.number, false);
-        let done = done.and_then(|()| lock(&core).commit(&consumer, CommitMode::Sync));
+        self.retrainer.set_trainer(self.number, false);
+        let done = done.and_then(|()| lock(&lane_state).commit(&consumer, CommitMode::Sync));
         if done.is_err() {
-            lock(&core).abort();
+            lock(&lane_state).abort();
         }
         consumer.context().leave();
         done
     }
 
-    fn core(&self, client_id: &str, stop: &Arc<AtomicBool>) -> Result<Core, LaneError> {
+    fn lane_state(&self, client_id: &str, stop: &Arc<AtomicBool>) -> Result<LaneState, LaneError> {
         let bundle = self.learner.live_bundle().map_err(PipelineError::from)?;
         let pipeline = Pipeline::new(self.stream.clone(), bundle)?;
         let input = &self.stream.input;
@@ -139,21 +139,21 @@ impl Lane {
             id.as_deref(),
             self.dead_letter_max.clone(),
         )?;
-        let mut core = Core::new(self, pipeline, sink, stop.clone());
-        core.go_on_warming_up()?;
-        Ok(core)
+        let mut lane_state = LaneState::new(self, pipeline, sink, stop.clone());
+        lane_state.go_on_warming_up()?;
+        Ok(lane_state)
     }
 
     fn consumer(
         &self,
         client_id: &str,
-        core: &Arc<Mutex<Core>>,
+        lane_state: &Arc<Mutex<LaneState>>,
     ) -> Result<BaseConsumer<LaneContext>, LaneError> {
         let config: ClientConfig = consumer_config(&self.kafka, &self.stream.input, client_id);
         let context = LaneContext::new(
             self.stream.name.clone(),
             self.number,
-            core.clone(),
+            lane_state.clone(),
             self.learner.clone(),
         );
         Ok(config.create_with_context(context)?)
@@ -162,21 +162,21 @@ impl Lane {
     fn poll_until(
         &self,
         consumer: &BaseConsumer<LaneContext>,
-        core: &Mutex<Core>,
+        lane_state: &Mutex<LaneState>,
         stop: &AtomicBool,
-        control: &Receiver<Control>,
+        control: &Receiver<LaneCommand>,
     ) -> Result<(), LaneError> {
         let mut warned: Option<Instant> = None;
-        let mut gone_back = 0;
+        let mut rewinds = 0;
         self.status.running.store(true, Ordering::Release);
         while !stop.load(Ordering::Acquire) {
             for order in control.try_iter() {
                 match order {
-                    Control::Reload(stream) => lock(core).pipeline_mut().reload(&stream),
+                    LaneCommand::Reload(stream) => lock(lane_state).pipeline_mut().reload(&stream),
                 }
             }
             let phase = self.learner.phase();
-            let slow = self.follow(&phase, consumer, core)?;
+            let slow = self.follow(&phase, consumer, lane_state)?;
             let rebalances = consumer.context().rebalances();
             let interrupted = || consumer.context().rebalances() != rebalances;
             let passes = |error: &KafkaError| {
@@ -189,35 +189,38 @@ impl Lane {
                 passes
             };
             let mut bounds = self.bounds(&phase, consumer.context().is_paused());
-            if let Some(due_in) = lock(core).urgent_in() {
+            if let Some(due_in) = lock(lane_state).urgent_in() {
                 bounds.wait = bounds.wait.min(due_in);
             }
             let mut batch = poll_batch(consumer, bounds, interrupted, passes)?;
             let revoked = consumer.context().take_revoked();
             batch.retain(|message| !revoked.contains(&message.partition()));
 
-            let mut core = lock(core);
+            let mut lane_state = lock(lane_state);
             let done = match consumer.context().take_failure() {
                 Some(failure) => Err(failure),
-                None => self.advance(consumer, &mut core, &batch, slow),
+                None => self.advance(consumer, &mut lane_state, &batch, slow),
             };
             match done {
                 Ok(true) => {
-                    gone_back = 0;
-                    self.retrainer.offer(core.take_runs());
+                    rewinds = 0;
+                    self.retrainer.offer(lane_state.take_runs());
                 }
                 Ok(false) => {}
                 Err(error) => {
-                    gone_back += 1;
-                    self.go_back(consumer, &mut core, &batch, error, gone_back)?;
+                    rewinds += 1;
+                    self.rewind(consumer, &mut lane_state, &batch, error, rewinds)?;
                 }
             }
             self.status
                 .partitions
-                .store(core.owned(), Ordering::Release);
-            self.status.series.store(core.series(), Ordering::Release);
-            self.retrainer.set_leads(self.number, core.leads());
-            self.learner.train_if_ready(self.retrainer.leads());
+                .store(lane_state.owned(), Ordering::Release);
+            self.status
+                .series
+                .store(lane_state.series(), Ordering::Release);
+            self.retrainer
+                .set_trainer(self.number, lane_state.is_trainer());
+            self.learner.train_if_ready(self.retrainer.is_trainer());
         }
         Ok(())
     }
@@ -226,21 +229,21 @@ impl Lane {
     fn advance(
         &self,
         consumer: &BaseConsumer<LaneContext>,
-        core: &mut Core,
+        lane_state: &mut LaneState,
         batch: &[BorrowedMessage<'_>],
         slow: bool,
     ) -> Result<bool, LaneError> {
         // Before the batch: feedback belongs to what was committed.
-        core.apply_feedback(&self.feedback)?;
-        core.watch_topic(batch, consumer.context().is_at_end())?;
-        core.follow_detector(self.retrainer.sight().as_ref(), consumer)?;
+        lane_state.apply_feedback(&self.feedback)?;
+        lane_state.watch_topic(batch, consumer.context().is_at_end())?;
+        lane_state.follow_detector(self.retrainer.sight().as_ref(), consumer)?;
         if !batch.is_empty() {
-            core.run(batch)?;
+            lane_state.run(batch)?;
         }
         // A commit waits for all results: with a slow output it would keep the lane from its group's rebalances.
-        let commits = !slow && (core.commit_due() || self.learner.ready());
+        let commits = !slow && (lane_state.commit_due() || self.learner.ready());
         if commits {
-            core.commit(consumer, CommitMode::Async)?;
+            lane_state.commit(consumer, CommitMode::Async)?;
         }
         Ok(commits)
     }
@@ -251,10 +254,10 @@ impl Lane {
     ///
     /// # Errors
     /// The `error`, where the lane has to start anew.
-    fn go_back(
+    fn rewind(
         &self,
         consumer: &BaseConsumer<LaneContext>,
-        core: &mut Core,
+        lane_state: &mut LaneState,
         batch: &[BorrowedMessage<'_>],
         error: LaneError,
         times: u32,
@@ -262,12 +265,12 @@ impl Lane {
         if !error.is_abortable() || times > GO_BACK_MAX {
             return Err(error);
         }
-        let offsets = core.go_back(batch)?;
+        let offsets = lane_state.rewind(batch)?;
         let sought = consumer.seek_partitions(offsets, SEEK_TIMEOUT)?;
         for partition in sought.elements() {
             partition.error()?;
         }
-        LaneGoesBack {
+        LaneRewound {
             stream: &self.stream.name,
             lane: self.number,
             error: error.to_string(),
@@ -281,20 +284,20 @@ impl Lane {
     /// is slow, swapped when a bundle is live. Returns whether the output is slow.
     fn follow(
         &self,
-        phase: &Phase,
+        phase: &LearnerPhase,
         consumer: &BaseConsumer<LaneContext>,
-        core: &Mutex<Core>,
+        lane_state: &Mutex<LaneState>,
     ) -> Result<bool, LaneError> {
-        let mut core = lock(core);
-        if let Phase::Live(id) = phase
-            && core.pipeline_mut().bundle_id() != Some(id)
+        let mut lane_state = lock(lane_state);
+        if let LearnerPhase::Live(id) = phase
+            && lane_state.pipeline_mut().bundle_id() != Some(id)
         {
             let bundle = self.learner.live_bundle().map_err(PipelineError::from)?;
-            core.pipeline_mut().swap(bundle)?;
+            lane_state.pipeline_mut().swap(bundle)?;
         }
         let paused = consumer.context().is_paused();
-        let training = matches!(phase, Phase::Training);
-        let in_flight = core.in_flight();
+        let training = matches!(phase, LearnerPhase::Training);
+        let in_flight = lane_state.in_flight();
         let slow = in_flight
             > if paused {
                 IN_FLIGHT_RESUME
@@ -322,22 +325,22 @@ impl Lane {
     }
 
     /// A learning lane takes no more records than are wanted: the next ones are to be scored.
-    fn bounds(&self, phase: &Phase, paused: bool) -> Bounds {
+    fn bounds(&self, phase: &LearnerPhase, paused: bool) -> BatchBounds {
         let input = &self.stream.input;
         let records = match phase {
-            Phase::Collecting { done, wanted } => {
+            LearnerPhase::Collecting { done, wanted } => {
                 input.batch_records.min(wanted.saturating_sub(*done).max(1))
             }
             _ => input.batch_records,
         };
-        Bounds {
+        BatchBounds {
             records,
             wait: if paused {
                 PAUSED_WAIT
             } else {
                 input.batch_wait
             },
-            ..Bounds::of(input)
+            ..BatchBounds::of(input)
         }
     }
 }
@@ -366,6 +369,6 @@ fn is_passing(error: &KafkaError) -> bool {
     )
 }
 
-fn lock(core: &Mutex<Core>) -> std::sync::MutexGuard<'_, Core> {
-    core.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(lane_state: &Mutex<LaneState>) -> std::sync::MutexGuard<'_, LaneState> {
+    lane_state.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -15,7 +15,7 @@
 //! | [`threshold`] | the adaptive limit of each series |
 //! | [`episode`] | N of M, cool-down, mutes: makes the alerts |
 //! | [`sink`] | publishes alerts, dead letters, scores. A new alert destination goes here |
-//! | [`cadence`] | learns how often a series sends, for the detection of missing data |
+//! | [`inter_arrival`] | learns how often a series sends, for the detection of missing data |
 //! | [`pipeline`] | joins the steps from decode to episode |
 //! | [`lane`] | the thread that runs a pipeline on its partitions, and commits |
 //! | [`state`] | stores the states of all series: sled, and the changelog topic |
@@ -33,10 +33,10 @@
 
 pub mod record;
 
-pub mod cadence;
 pub mod decode;
 pub mod episode;
 pub mod gate;
+pub mod inter_arrival;
 pub mod resample;
 pub mod score;
 pub mod sink;

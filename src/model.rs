@@ -37,7 +37,7 @@ pub use self::disk::DiskError;
 use self::ensemble::Ensemble;
 use self::linear::Linear;
 use self::network::Network;
-use self::script::{Script, ScriptError};
+use self::script::{ScriptError, ScriptModel};
 use self::shape::{ModelShape, ShapeError};
 use self::weights::NamedTensors;
 use crate::config::settings::ModelKind;
@@ -86,7 +86,7 @@ pub enum ModelError {
         kind: Kind,
     },
     /// Values that are not whole rows.
-    #[error("{values} values are no rows of {inputs} inputs")]
+    #[error("{values} values do not form rows of {inputs} inputs")]
     Rows {
         /// Values found.
         values: usize,
@@ -108,7 +108,7 @@ pub enum ModelError {
         kind: ModelKind,
     },
     /// A weight of another size than the shape says.
-    #[error("weight {name} has size {found:?}, the shape needs {expected:?}")]
+    #[error("weight {name} has size {found:?}, but the shape needs {expected:?}")]
     WeightSize {
         /// Its name.
         name: String,
@@ -118,13 +118,13 @@ pub enum ModelError {
         expected: Vec<i64>,
     },
     /// A weight that is NaN or infinite.
-    #[error("weight {name} holds a number that is not finite")]
+    #[error("weight {name} has a number that is not finite")]
     WeightNotFinite {
         /// Its name.
         name: String,
     },
     /// A kind whose code is its own.
-    #[error("a {} model has no code that could be told: choose another kind for codes", .kind.as_str())]
+    #[error("a {} model has no readable code: choose another kind", .kind.as_str())]
     NoCode {
         /// The kind of model.
         kind: ModelKind,
@@ -189,7 +189,7 @@ pub fn from_weights(
     let model: Box<dyn Autoencoder> = match (shape.members, shape.kind) {
         (2.., _) => Box::new(Ensemble::from_weights(shape, &mut weights)?),
         (_, ModelKind::Linear) => Box::new(Linear::from_weights(shape, &mut weights)?),
-        (_, ModelKind::Torchscript) => Box::new(Script::load(shape)?),
+        (_, ModelKind::Torchscript) => Box::new(ScriptModel::load(shape)?),
         _ => Network::from_weights(shape, &mut weights)?.into_model()?,
     };
     match weights.pop_first() {

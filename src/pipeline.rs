@@ -13,19 +13,19 @@ pub mod status;
 
 use std::sync::Arc;
 
-pub use self::judge::Taught;
+pub use self::judge::FeedbackEffect;
 pub use self::silence::SilenceClock;
 
-use self::admit::{Item, Place, Refusal};
-use self::reader::Reader;
-use self::series::{Load, LoadError, SeriesTable};
-use self::silence::{Here, States, Watch};
-use crate::config::settings::Stream;
-use crate::events::BatchDone;
+use self::admit::{GatedRow, Refusal, WindowStatus};
+use self::reader::BatchReader;
+use self::series::{LoadError, SeriesTable, StateLoader};
+use self::silence::{SilenceContext, SilenceMonitor, States};
+use crate::config::settings::StreamSettings;
+use crate::events::BatchMetrics;
 use crate::model::bundle::Bundle;
-use crate::model::context::Clock;
+use crate::model::context::TimeContext;
 use crate::record::alert::Alert;
-use crate::record::{Batch, EventTime, Message, Outcome, Rejected};
+use crate::record::{Batch, EventTime, Message, RecordOutcome, Rejected};
 use crate::retrain::set::TrainingRow;
 use crate::score::{ScoreError, Scorer};
 use crate::threshold::ThresholdState;
@@ -45,7 +45,7 @@ pub enum PipelineError {
     Registry(#[from] crate::model::registry::RegistryError),
     /// The bundle was made for another context.
     #[error(
-        "bundle {bundle} is told {found} of the time, stream {stream} asks for {wanted}: train a new bundle, or correct model.context"
+        "bundle {bundle} was trained with time features {found}, but stream {stream} is configured with {wanted}: train a new bundle, or correct model.context"
     )]
     Context {
         /// The bundle.
@@ -59,7 +59,7 @@ pub enum PipelineError {
     },
     /// The bundle was made for another stream configuration.
     #[error(
-        "bundle {bundle} has the fields [{found}], stream {stream} has [{wanted}]: train a new bundle, or configure the fields that it was trained on"
+        "bundle {bundle} has the fields [{found}], but stream {stream} has [{wanted}]: train a new bundle, or configure the fields that it was trained on"
     )]
     Fields {
         /// The bundle.
@@ -75,9 +75,9 @@ pub enum PipelineError {
 
 /// What one batch came to.
 #[derive(Default)]
-pub struct Done {
+pub struct BatchOutput {
     /// One for each record that was not rejected, in their order.
-    pub outcomes: Vec<Outcome>,
+    pub outcomes: Vec<RecordOutcome>,
     /// What is to be published, in the order of the records.
     pub alerts: Vec<Alert>,
     /// What goes to the dead letters.
@@ -89,7 +89,7 @@ pub struct Done {
     /// What a sample of normal traffic is taken from; only after [`Pipeline::keep_samples`].
     pub samples: Samples,
     /// For the metrics.
-    pub counts: BatchDone,
+    pub counts: BatchMetrics,
 }
 
 /// Records that a bundle has judged, with their readings.
@@ -115,30 +115,30 @@ pub struct Sample {
 
 /// The steps of one stream, ready to run.
 pub struct Pipeline {
-    stream: Arc<Stream>,
-    reader: Reader,
+    stream: Arc<StreamSettings>,
+    reader: BatchReader,
     /// `None` where records are taken as they come.
-    resample: Option<resample::Plan>,
+    resample: Option<resample::Resampler>,
     /// The context of each record, which the model is told.
-    clock: Clock,
-    gate: gate::Plan,
-    episode: episode::Plan,
+    clock: TimeContext,
+    gate: gate::GateRules,
+    episode: episode::EpisodePolicy,
     /// `None` while the stream has no bundle.
-    model: Option<Model>,
+    model: Option<ScoringModel>,
     /// Whether judged records are handed out with their readings.
     keeps_samples: bool,
     /// Looks for series that fall silent; `None` where the stream does not want it.
-    watch: Option<Watch>,
+    watch: Option<SilenceMonitor>,
     /// Records that arrived before this are only learned from: they were there before the stream's first start.
     warm_until: Option<EventTime>,
 }
 
 /// The steps that belong to a bundle.
-struct Model {
+struct ScoringModel {
     id: Arc<str>,
     tag: u64,
     scorer: Scorer,
-    threshold: threshold::Plan,
+    threshold: threshold::ThresholdParams,
     /// The threshold of a series that has no records of its own.
     template: ThresholdState,
     /// The tag of the model before, and what its scaled units are in this one's, field by field.
@@ -152,13 +152,13 @@ impl Pipeline {
     ///
     /// # Errors
     /// A bundle that does not fit the stream or cannot score.
-    pub fn new(stream: Arc<Stream>, bundle: Option<Bundle>) -> Result<Self, PipelineError> {
-        let watch = Watch::new(&stream);
+    pub fn new(stream: Arc<StreamSettings>, bundle: Option<Bundle>) -> Result<Self, PipelineError> {
+        let watch = SilenceMonitor::new(&stream);
         let mut pipeline = Self {
-            reader: Reader::new(&stream),
-            resample: resample::Plan::new(&stream.resample, &stream.record.fields),
-            clock: Clock::new(&stream.model),
-            gate: gate::Plan::new(&stream.gate, &stream.record.fields, None),
+            reader: BatchReader::new(&stream),
+            resample: resample::Resampler::new(&stream.resample, &stream.record.fields),
+            clock: TimeContext::new(&stream.model),
+            gate: gate::GateRules::new(&stream.gate, &stream.record.fields, None),
             episode: episode_plan(&stream),
             stream,
             model: None,
@@ -188,7 +188,7 @@ impl Pipeline {
     }
 
     /// The rules of the stream's alerts.
-    pub fn episodes(&self) -> &episode::Plan {
+    pub fn episodes(&self) -> &episode::EpisodePolicy {
         &self.episode
     }
 
@@ -222,7 +222,7 @@ impl Pipeline {
     }
 
     /// Takes over the settings that need no restart: episodes and mutes.
-    pub fn reload(&mut self, stream: &Arc<Stream>) {
+    pub fn reload(&mut self, stream: &Arc<StreamSettings>) {
         self.stream = stream.clone();
         self.episode = episode_plan(stream);
     }
@@ -237,7 +237,7 @@ impl Pipeline {
             return Ok(());
         };
         let (model, normals) = judge::prepare(&self.stream, bundle, self.model.as_ref())?;
-        self.gate = gate::Plan::new(
+        self.gate = gate::GateRules::new(
             &self.stream.gate,
             &self.stream.record.fields,
             Some(&normals),
@@ -255,8 +255,8 @@ impl Pipeline {
         &mut self,
         messages: &[Message<'_>],
         table: &mut SeriesTable,
-        load: &mut Load<'_>,
-    ) -> Result<Done, PipelineError> {
+        load: &mut StateLoader<'_>,
+    ) -> Result<BatchOutput, PipelineError> {
         self.run_parts(messages, messages, table, load)
     }
 
@@ -268,8 +268,8 @@ impl Pipeline {
         &mut self,
         messages: &[Message<'_>],
         table: &mut SeriesTable,
-        load: &mut Load<'_>,
-    ) -> Result<Done, PipelineError> {
+        load: &mut StateLoader<'_>,
+    ) -> Result<BatchOutput, PipelineError> {
         self.run_parts(messages, &[], table, load)
     }
 
@@ -279,9 +279,9 @@ impl Pipeline {
         messages: &[Message<'_>],
         arrived: &[Message<'_>],
         table: &mut SeriesTable,
-        load: &mut Load<'_>,
-    ) -> Result<Done, PipelineError> {
-        let (mut done, mut next) = (Done::default(), 0);
+        load: &mut StateLoader<'_>,
+    ) -> Result<BatchOutput, PipelineError> {
+        let (mut done, mut next) = (BatchOutput::default(), 0);
         // Readings are one part; images are decoded as many at a time as memory should hold.
         while next < messages.len() {
             let (batch, after) = self.reader.decode(messages, next);
@@ -300,9 +300,9 @@ impl Pipeline {
         messages: &[Message<'_>],
         batch: Batch<'_>,
         table: &mut SeriesTable,
-        load: &mut Load<'_>,
-    ) -> Result<Done, PipelineError> {
-        let mut done = Done::default();
+        load: &mut StateLoader<'_>,
+    ) -> Result<BatchOutput, PipelineError> {
+        let mut done = BatchOutput::default();
         self.run_part(messages, batch, table, load, &mut done)?;
         Ok(finish(done))
     }
@@ -313,8 +313,8 @@ impl Pipeline {
         messages: &[Message<'_>],
         mut batch: Batch<'_>,
         table: &mut SeriesTable,
-        load: &mut Load<'_>,
-        done: &mut Done,
+        load: &mut StateLoader<'_>,
+        done: &mut BatchOutput,
     ) -> Result<(), PipelineError> {
         done.counts.records += (batch.records.len() + batch.rejected.len()) as u64;
         done.counts.coerced += batch.coerced;
@@ -338,7 +338,7 @@ impl Pipeline {
                     if let (Some(image), true) =
                         (batch.images.get(index), admitted.item.faults.is_empty())
                     {
-                        admitted.item.place = Place::Window {
+                        admitted.item.place = WindowStatus::Window {
                             index: seen.len(),
                             spans_gap: false,
                         };
@@ -348,7 +348,7 @@ impl Pipeline {
                     done.counts.out_of_order += u64::from(admitted.out_of_order);
                     if let Some(watch) = &mut self.watch {
                         let bundle = self.model.as_ref().map_or("", |model| &model.id);
-                        let here = Here {
+                        let here = SilenceContext {
                             record: index,
                             partition: record.partition,
                             offset: record.offset,
@@ -361,9 +361,9 @@ impl Pipeline {
                             load,
                             episodes: &self.episode,
                         };
-                        watch.saw(admitted.item.slot, admitted.before, here, &mut states)?;
+                        watch.observe(admitted.item.slot, admitted.before, here, &mut states)?;
                     }
-                    items.push(Item {
+                    items.push(GatedRow {
                         record: index,
                         warms_up,
                         ..admitted.item
@@ -377,7 +377,7 @@ impl Pipeline {
             }
         }
         let found = match &self.model {
-            Some(model) => Some(model.look(&self.stream, windows, &seen)?),
+            Some(model) => Some(model.infer(&self.stream, windows, &seen)?),
             None => None,
         };
         let readings: Vec<&[f64]> = readings.collect();
@@ -386,22 +386,24 @@ impl Pipeline {
                 continue;
             };
             let (record, values) = (&batch.records[item.record], readings[item.record]);
-            if item.anew {
-                slot.state.start_anew();
+            if item.expired {
+                slot.state.reset();
             }
             if let Some(watch) = &mut self.watch {
                 done.alerts.extend(watch.take(item.record));
             }
             let values = item.row.as_ref().map_or(values, |row| &row.values);
             let evidence = match item.place {
-                Place::Window { index, .. } => found.as_ref().map(|all| all.at(index, &seen)),
+                WindowStatus::Window { index, .. } => {
+                    found.as_ref().map(|all| all.at(index, &seen))
+                }
                 _ => None,
             };
             self.judge(slot, record, values, &item, evidence, done);
             if let Some(outcome) = done.outcomes.last()
                 && self.keeps_samples
                 && self.model.is_some()
-                && item.place != Place::Slot
+                && item.place != WindowStatus::Resampling
             {
                 done.samples.values.extend_from_slice(values);
                 done.samples.records.push(Sample {
@@ -417,7 +419,7 @@ impl Pipeline {
 }
 
 /// What all parts came to together.
-fn finish(mut done: Done) -> Done {
+fn finish(mut done: BatchOutput) -> BatchOutput {
     done.rejected.sort_by_key(|rejected| rejected.message);
     done.counts.rejected = done
         .rejected
@@ -434,8 +436,8 @@ pub fn tag(id: &str) -> u64 {
         .unwrap_or(0)
 }
 
-fn episode_plan(stream: &Stream) -> episode::Plan {
-    episode::Plan::new(
+fn episode_plan(stream: &StreamSettings) -> episode::EpisodePolicy {
+    episode::EpisodePolicy::new(
         &stream.name,
         &stream.input.topic,
         &stream.record.fields,

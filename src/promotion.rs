@@ -14,7 +14,7 @@ pub const VERDICT: &str = "verdict.json";
 
 /// The promotion tests of a challenger, their results and the verdict.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct Verdict {
+pub struct PromotionVerdict {
     /// Id of the challenger.
     pub challenger: String,
     /// Id of the live bundle that it was compared with.
@@ -26,7 +26,7 @@ pub struct Verdict {
     /// Whether it passed all tests.
     pub passed: bool,
     /// The four tests, in their order.
-    pub tests: Vec<Test>,
+    pub tests: Vec<PromotionTest>,
     /// The held-out range: newer than all training records.
     pub held_out: Segment,
     /// Number of held-out records.
@@ -43,7 +43,7 @@ pub struct Verdict {
 
 /// One test.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct Test {
+pub struct PromotionTest {
     /// Its name.
     pub name: TestName,
     /// Whether the challenger passed it.
@@ -55,7 +55,7 @@ pub struct Test {
     /// The limit: a maximum for errors and alerts, a minimum for faults.
     pub limit: f64,
     /// The result in words.
-    pub says: String,
+    pub detail: String,
 }
 
 /// The tests of a promotion.
@@ -90,7 +90,7 @@ pub struct Sensitivity {
     /// Name of the field.
     pub field: String,
     /// The kind of fault.
-    pub kind: Kind,
+    pub kind: InjectedFaultKind,
     /// The smallest size from which at least half of the faults are detected, in standard deviations of the field; `None` if
     /// no size is. Kinds without sizes have 1 if they are detected.
     pub smallest: Option<f64>,
@@ -114,7 +114,7 @@ pub const SIZES: [f64; 6] = [0.5, 1.0, 2.0, 4.0, 8.0, 16.0];
     schemars::JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum InjectedFaultKind {
     /// One reading is off.
     Spike,
     /// All readings are off by a constant.
@@ -129,7 +129,7 @@ pub enum Kind {
     CorrelationBreak,
 }
 
-impl Kind {
+impl InjectedFaultKind {
     /// All of them.
     pub const ALL: [Self; 6] = [
         Self::Spike,
@@ -170,7 +170,7 @@ pub struct Margin {
     pub caught_more: f64,
 }
 
-impl Verdict {
+impl PromotionVerdict {
     /// The verdict on a bundle; `None` if there is no readable one.
     ///
     /// # Errors

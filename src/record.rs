@@ -1,7 +1,7 @@
 //! The nouns that travel along the path of a record.
 //!
 //! Each step of [`crate::pipeline`] takes one of these types and hands on the next one:
-//! [`Message`] -> [`Batch`] of [`Record`]s -> [`GateVerdict`] -> [`Scored`] -> [`Verdict`] -> [`alert::Alert`].
+//! [`Message`] -> [`Batch`] of [`Record`]s -> [`GateVerdict`] -> [`Scored`] -> [`RecordVerdict`] -> [`alert::Alert`].
 //! This module imports nothing else of the crate, so that every step may import it.
 
 pub mod alert;
@@ -120,7 +120,7 @@ pub struct Record<'a> {
     pub time: EventTime,
 }
 
-/// What a decode step makes of a batch of messages: the records in message order, and the messages that are none.
+/// What a decode step makes of a batch of messages: the records in message order, and the rejected messages.
 ///
 /// `values` is row-major, `records.len() x fields`. A field that is absent or null is [`MISSING`] (NaN); a reading
 /// that is not a finite number (`"NaN"`, `"inf"`) is [`NON_FINITE`] (infinite). Everything else is finite.
@@ -262,21 +262,21 @@ pub enum GateVerdict {
     /// Fit to be scored.
     Pass,
     /// At least one sensor is faulty: the record is not scored and never used for training.
-    Fault(Vec<Fault>),
+    Fault(Vec<SensorFault>),
     /// Its time is invalid: the record goes to the dead letters.
     Reject(RejectReason, String),
 }
 
 /// One faulty sensor.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct Fault {
+pub struct SensorFault {
     /// Index of the field in the stream's configuration.
     #[serde(skip)]
     #[schemars(skip)]
     pub field: usize,
     /// Kind of fault.
     pub kind: FaultKind,
-    /// The reading, where there is a finite one; of a spike the last reading of it.
+    /// The reading, if it is finite; of a spike its last reading.
     pub value: Option<f64>,
 }
 
@@ -343,7 +343,7 @@ pub struct Scored {
 /// The verdict on a record.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+pub enum RecordVerdict {
     /// The stream has no model yet: the record is a training record.
     Learning,
     /// Between two scored windows (`stride`): the next one includes it.
@@ -358,7 +358,7 @@ pub enum Verdict {
     SensorFault,
 }
 
-impl Verdict {
+impl RecordVerdict {
     /// All of them, in their order.
     pub const ALL: [Self; 6] = [
         Self::Learning,
@@ -384,7 +384,7 @@ impl Verdict {
 
 /// The result of the pipeline for one record.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Outcome {
+pub struct RecordOutcome {
     /// Index of the message in the polled batch.
     pub message: usize,
     /// The series.
@@ -392,7 +392,7 @@ pub struct Outcome {
     /// Event time.
     pub time: EventTime,
     /// The verdict.
-    pub verdict: Verdict,
+    pub verdict: RecordVerdict,
     /// The score; `None` if the record was not scored.
     pub scored: Option<Scored>,
     /// The threshold of the record; `None` if there was none yet.
@@ -405,7 +405,7 @@ pub struct Outcome {
     pub top_field: Option<usize>,
 }
 
-/// One record to learn from.
+/// One training record.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct TrainingRow {
     /// Its series.

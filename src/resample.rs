@@ -7,19 +7,19 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::settings::{self, Rule};
+use crate::config::settings::{self, ResampleRule};
 use crate::record::{EventTime, MISSING};
 
 /// How one stream is resampled.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Plan {
+pub struct Resampler {
     period_us: i64,
-    fields: Vec<Limits>,
+    fields: Vec<FieldLimits>,
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]
-struct Limits {
-    rule: Rule,
+struct FieldLimits {
+    rule: ResampleRule,
     min: f64,
     max: f64,
 }
@@ -28,14 +28,14 @@ struct Limits {
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct ResampleState {
     /// Which slot, in periods since the epoch.
-    slot: i64,
+    bucket: i64,
     /// Of each field; empty before the first record.
-    fields: Vec<Gathered>,
+    fields: Vec<FieldBucket>,
 }
 
 /// The readings of one field in a slot.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
-struct Gathered {
+struct FieldBucket {
     /// Sum, last, largest or smallest plausible reading, or the last implausible one where there is no other.
     value: f64,
     /// Plausible readings.
@@ -44,18 +44,21 @@ struct Gathered {
 
 /// A slot that is whole.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Whole {
+pub struct ResampledRow {
     /// The begin of the slot.
     pub time: EventTime,
     /// One reading of each field.
     pub values: Vec<f64>,
 }
 
-impl Plan {
+impl Resampler {
     /// The rules of a stream; `None` where its records are taken as they come.
-    pub fn new(resample: &settings::Resample, fields: &[settings::Field]) -> Option<Self> {
+    pub fn new(
+        resample: &settings::ResampleSettings,
+        fields: &[settings::FieldSettings],
+    ) -> Option<Self> {
         let period_us = i64::try_from(resample.period.as_micros()).unwrap_or(i64::MAX);
-        let limits = |field: &settings::Field| Limits {
+        let limits = |field: &settings::FieldSettings| FieldLimits {
             rule: field.resample.unwrap_or(resample.rule),
             min: field.min,
             max: field.max,
@@ -79,53 +82,56 @@ impl Plan {
         time: EventTime,
         values: &[f64],
         restarts: bool,
-    ) -> Option<Whole> {
-        let slot = time.0.div_euclid(self.period_us);
+    ) -> Option<ResampledRow> {
+        let bucket = time.0.div_euclid(self.period_us);
         let begun = !state.fields.is_empty() && state.fields.len() == self.fields.len();
-        let mut whole = None;
-        if !begun || slot > state.slot || restarts {
-            whole = (begun && slot > state.slot).then(|| self.close(state));
-            state.slot = slot;
+        let mut row = None;
+        if !begun || bucket > state.bucket || restarts {
+            row = (begun && bucket > state.bucket).then(|| self.close(state));
+            state.bucket = bucket;
             state.fields = vec![
-                Gathered {
+                FieldBucket {
                     value: MISSING,
                     count: 0
                 };
                 self.fields.len()
             ];
-        } else if slot < state.slot {
+        } else if bucket < state.bucket {
             return None;
         }
         let readings = values.iter().copied().chain(std::iter::repeat(MISSING));
         for ((limits, gathered), x) in self.fields.iter().zip(&mut state.fields).zip(readings) {
             limits.add(gathered, x);
         }
-        whole
+        row
     }
 
-    fn close(&self, state: &ResampleState) -> Whole {
-        let value = |(limits, gathered): (&Limits, &Gathered)| match (limits.rule, gathered.count) {
-            (Rule::Mean, count @ 2..) => gathered.value / f64::from(count),
+    fn close(&self, state: &ResampleState) -> ResampledRow {
+        let value = |(limits, gathered): (&FieldLimits, &FieldBucket)| match (
+            limits.rule,
+            gathered.count,
+        ) {
+            (ResampleRule::Mean, count @ 2..) => gathered.value / f64::from(count),
             _ => gathered.value,
         };
-        Whole {
-            time: EventTime(state.slot.saturating_mul(self.period_us)),
+        ResampledRow {
+            time: EventTime(state.bucket.saturating_mul(self.period_us)),
             values: self.fields.iter().zip(&state.fields).map(value).collect(),
         }
     }
 }
 
-impl Limits {
-    fn add(&self, gathered: &mut Gathered, x: f64) {
+impl FieldLimits {
+    fn add(&self, gathered: &mut FieldBucket, x: f64) {
         let plausible = x.is_finite() && x >= self.min && x <= self.max;
         match (plausible, gathered.count) {
-            (true, 0) => *gathered = Gathered { value: x, count: 1 },
+            (true, 0) => *gathered = FieldBucket { value: x, count: 1 },
             (true, count) => {
                 gathered.value = match self.rule {
-                    Rule::Mean => gathered.value + x,
-                    Rule::Last => x,
-                    Rule::Max => gathered.value.max(x),
-                    Rule::Min => gathered.value.min(x),
+                    ResampleRule::Mean => gathered.value + x,
+                    ResampleRule::Last => x,
+                    ResampleRule::Max => gathered.value.max(x),
+                    ResampleRule::Min => gathered.value.min(x),
                 };
                 gathered.count = count.saturating_add(1);
             }
@@ -143,8 +149,8 @@ mod tests {
     use super::*;
     use crate::record::NON_FINITE;
 
-    fn plan(rules: &[Option<Rule>]) -> Plan {
-        let field = |resample: &Option<Rule>| settings::Field {
+    fn plan(rules: &[Option<ResampleRule>]) -> Resampler {
+        let field = |resample: &Option<ResampleRule>| settings::FieldSettings {
             name: "x".into(),
             path: vec!["x".into()],
             unit: None,
@@ -152,26 +158,31 @@ mod tests {
             max: 100.0,
             resample: *resample,
         };
-        let resample = settings::Resample {
+        let resample = settings::ResampleSettings {
             period: Duration::from_secs(10),
-            rule: Rule::Mean,
+            rule: ResampleRule::Mean,
         };
-        Plan::new(&resample, &rules.iter().map(field).collect::<Vec<_>>()).unwrap()
+        Resampler::new(&resample, &rules.iter().map(field).collect::<Vec<_>>()).unwrap()
     }
 
     fn push(
-        plan: &Plan,
+        plan: &Resampler,
         state: &mut ResampleState,
         second: i64,
         values: &[f64],
     ) -> Option<(i64, Vec<f64>)> {
-        let whole = plan.push(state, EventTime(second * 1_000_000), values, false)?;
-        Some((whole.time.0 / 1_000_000, whole.values))
+        let row = plan.push(state, EventTime(second * 1_000_000), values, false)?;
+        Some((row.time.0 / 1_000_000, row.values))
     }
 
     #[test]
     fn each_field_follows_its_rule() {
-        let plan = plan(&[None, Some(Rule::Last), Some(Rule::Max), Some(Rule::Min)]);
+        let plan = plan(&[
+            None,
+            Some(ResampleRule::Last),
+            Some(ResampleRule::Max),
+            Some(ResampleRule::Min),
+        ]);
         let mut state = ResampleState::default();
         for (second, x) in [(20, 1.0), (23, 5.0), (29, 3.0)] {
             assert_eq!(push(&plan, &mut state, second, &[x; 4]), None);

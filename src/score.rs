@@ -8,7 +8,7 @@ pub mod inspect;
 pub mod tiles;
 
 use self::chart::{Chart, ChartState, NotPositiveDefinite};
-use crate::config::settings::{self, Over};
+use crate::config::settings::{self, ResidualScope};
 use crate::model::bundle::Bundle;
 use crate::model::{Autoencoder, ModelError, part_rows};
 use crate::record::Scored;
@@ -23,7 +23,7 @@ pub enum ScoreError {
     #[error(transparent)]
     Covariance(#[from] NotPositiveDefinite),
     /// A bundle that was trained on readings.
-    #[error("the bundle does not know images: train a new one")]
+    #[error("the bundle is not calibrated for images: train a new one")]
     NoPeaks,
 }
 
@@ -36,7 +36,7 @@ pub struct Scorer {
 /// What one forward pass left over of each window: row-major, n x scored fields, in scaled units.
 pub struct Residuals {
     fields: usize,
-    /// What the chart looks at; see [`Over`].
+    /// What the chart looks at; see [`ResidualScope`].
     residual: Vec<f32>,
     /// What the model expected of the newest record.
     expected: Vec<f32>,
@@ -91,7 +91,7 @@ fn zeros<T: Copy + Default>(count: usize) -> Vec<T> {
 /// Where libtorch refuses the tensors.
 pub fn residuals(
     model: &dyn Autoencoder,
-    over: Over,
+    scope: ResidualScope,
     scaled: &[f32],
 ) -> Result<Residuals, ScoreError> {
     let (inputs, width, fields) = (
@@ -99,7 +99,7 @@ pub fn residuals(
         model.shape().fields,
         model.shape().scored(),
     );
-    let judged = judged(over, model);
+    let judged = judged(scope, model);
     let gain = if model.shape().context.is_empty() {
         GAIN
     } else {
@@ -128,9 +128,9 @@ pub fn residuals(
         let newest = judged - width;
         expected.extend_from_slice(&y[newest..newest + fields]);
         raw_errors.push((squares.iter().sum::<f64>() / (fields * judged / width) as f64).sqrt());
-        match over {
-            Over::Record => residual.extend(records.flatten().map(|(z, y)| z - gain * y)),
-            Over::Window => {
+        match scope {
+            ResidualScope::Record => residual.extend(records.flatten().map(|(z, y)| z - gain * y)),
+            ResidualScope::Window => {
                 residual.extend(
                     squares
                         .iter()
@@ -148,10 +148,10 @@ pub fn residuals(
 }
 
 /// Values of a window that are judged, the last ones.
-fn judged(over: Over, model: &dyn Autoencoder) -> usize {
-    match over {
-        Over::Record => model.shape().fields,
-        Over::Window => model.shape().inputs(),
+fn judged(scope: ResidualScope, model: &dyn Autoencoder) -> usize {
+    match scope {
+        ResidualScope::Record => model.shape().fields,
+        ResidualScope::Window => model.shape().inputs(),
     }
 }
 
@@ -194,7 +194,7 @@ pub fn squared_errors(
         model.shape().fields,
         model.shape().scored(),
     );
-    let judged = judged(bundle.calibration.over, model);
+    let judged = judged(bundle.calibration.scope, model);
     let scaled = scaler.scaled(rows);
     let mut errors = Vec::with_capacity(starts.len());
     let mut starts_left = starts.iter();
@@ -227,7 +227,7 @@ impl Scorer {
     ///
     /// # Errors
     /// Where its covariance is singular.
-    pub fn new(bundle: Bundle, settings: &settings::Score) -> Result<Self, ScoreError> {
+    pub fn new(bundle: Bundle, settings: &settings::ScoreSettings) -> Result<Self, ScoreError> {
         let c = &bundle.calibration;
         let chart = Chart::new(
             &chart::paced(settings, c.series_rows),
@@ -258,7 +258,7 @@ impl Scorer {
     /// # Errors
     /// Where libtorch refuses the tensors.
     pub fn forward(&self, windows: Vec<f32>) -> Result<Residuals, ScoreError> {
-        residuals(&*self.bundle.model, self.bundle.calibration.over, &windows)
+        residuals(&*self.bundle.model, self.bundle.calibration.scope, &windows)
     }
 
     /// Takes the residual of a series' newest record; `alerting` slows the baseline down.
@@ -295,7 +295,7 @@ mod tests {
     use crate::model::shape::ModelShape;
 
     /// Rounding that depends on the batch would make a replay differ from life: each kind, in batches of any size.
-    fn depends_on_its_window_alone(kind: ModelKind, over: Over, cases: usize) {
+    fn depends_on_its_window_alone(kind: ModelKind, scope: ResidualScope, cases: usize) {
         use rand::Rng as _;
         for case in 0..cases {
             let mut rng = ChaCha8Rng::seed_from_u64(case as u64);
@@ -318,12 +318,12 @@ mod tests {
                         .collect()
                 })
                 .collect();
-            let whole = residuals(&*model, over, &windows.concat()).unwrap();
+            let whole = residuals(&*model, scope, &windows.concat()).unwrap();
             let mut order: Vec<usize> = (0..rows).collect();
             order.shuffle(&mut rng);
             for part in order.chunks(rng.random_range(1..70)) {
                 let some: Vec<f32> = part.iter().flat_map(|&row| windows[row].clone()).collect();
-                let some = residuals(&*model, over, &some).unwrap();
+                let some = residuals(&*model, scope, &some).unwrap();
                 for (window, &row) in part.iter().enumerate() {
                     assert_eq!(
                         some.row(window),
@@ -337,7 +337,7 @@ mod tests {
 
     #[test]
     fn a_residual_depends_on_nothing_but_its_window() {
-        for over in [Over::Record, Over::Window] {
+        for scope in [ResidualScope::Record, ResidualScope::Window] {
             for kind in [
                 ModelKind::Dense,
                 ModelKind::Conv,
@@ -345,7 +345,7 @@ mod tests {
                 ModelKind::Vae,
                 ModelKind::ConvVae,
             ] {
-                depends_on_its_window_alone(kind, over, 30);
+                depends_on_its_window_alone(kind, scope, 30);
             }
         }
     }
@@ -358,10 +358,10 @@ mod tests {
             .unwrap();
         let z = [0.5f32, -1.0, 2.0, 0.25];
         let y = model.reconstruct(&z).unwrap();
-        let record = residuals(&*model, Over::Record, &z).unwrap();
+        let record = residuals(&*model, ResidualScope::Record, &z).unwrap();
         assert_eq!(record.row(0).values, [z[2] - y[2] / 2.0, z[3] - y[3] / 2.0]);
         assert_eq!(record.row(0).expected, &y[2..]);
-        let window = residuals(&*model, Over::Window, &z).unwrap();
+        let window = residuals(&*model, ResidualScope::Window, &z).unwrap();
         let squares: Vec<f64> = z
             .iter()
             .zip(&y)

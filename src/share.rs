@@ -5,15 +5,15 @@
 //! without a broker, and a machine that joins late has everything as soon as it has read both topics.
 //!
 //! - `control`: the messages of the control topic;
-//! - `parcel`: a bundle in pieces that fit into messages, verified by hash;
-//! - `mirror`: keeps model folder and topics alike, without knowing Kafka;
+//! - `archive`: a bundle in pieces that fit into messages, verified by hash;
+//! - `sync`: keeps model folder and topics alike, without knowing Kafka;
 //! - `feedback_log`: what operators said of the alerts of a stream, for its lanes;
 //! - `history`: records of the input read again, to learn from and for what is said of them;
 //! - `thread`: the clients, and the thread that runs it all.
 
+pub mod archive;
 pub mod control;
 pub mod feedback_log;
 pub mod history;
-pub mod mirror;
-pub mod parcel;
+pub mod sync;
 pub mod thread;

@@ -2,7 +2,7 @@
 //!
 //! Delivery contract: what was handed to the sink is durable on the brokers when [`Sink::flush`] has returned `Ok`, and
 //! only then. librdkafka retries inside `delivery.timeout.ms`, in order and without duplicates (idempotent producer);
-//! what it gives up on fails the flush, and the lane goes back to its last commit.
+//! what it gives up on fails the flush, and the lane rewinds to its last commit.
 
 pub mod cloudevents;
 pub mod topics;
@@ -21,16 +21,16 @@ use rdkafka::message::{
 };
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 
-use crate::config::settings::{Kafka, Output, Stream};
+use crate::config::settings::{KafkaSettings, OutputSettings, StreamSettings};
 use crate::record::alert::Alert;
-use crate::record::{Outcome, Rejected};
+use crate::record::{RecordOutcome, Rejected};
 use crate::source::client_config;
 
 /// Largest record that is sent; larger dead letters go without their value.
 const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 /// How often deliveries are looked for while they are waited for: an alert waits that much longer.
 const DELIVERY_PACE: Duration = Duration::from_micros(300);
-/// How long a full send queue is waited for before the lane goes back to its last commit.
+/// How long a full send queue is waited for before the lane rewinds to its last commit.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Why results could not be made durable.
@@ -46,7 +46,7 @@ pub enum SinkError {
     Delivery {
         /// The output topic.
         topic: String,
-        /// What librdkafka says.
+        /// librdkafka's error.
         source: KafkaError,
     },
     /// A step of a transaction failed.
@@ -54,7 +54,7 @@ pub enum SinkError {
     Transaction {
         /// Which step.
         step: &'static str,
-        /// What librdkafka says.
+        /// librdkafka's error.
         source: KafkaError,
     },
     /// The brokers did not acknowledge in time.
@@ -64,14 +64,14 @@ pub enum SinkError {
         left: i32,
         /// How long was waited.
         timeout: Duration,
-        /// What librdkafka says.
+        /// librdkafka's error.
         source: KafkaError,
     },
 }
 
 /// Collects what the brokers refused since the last flush.
 #[derive(Default)]
-struct Deliveries {
+struct DeliveryReports {
     /// Emptied by [`Sink::flush`]; bounded by what a lane sends between two flushes.
     failed: Mutex<Vec<(KafkaError, OwnedMessage)>>,
     /// Topic of the states.
@@ -80,14 +80,14 @@ struct Deliveries {
     changelog: Mutex<HashMap<i32, i64>>,
 }
 
-impl ClientContext for Deliveries {
-    /// What it means for results, their flush tells; librdkafka logs the causes.
+impl ClientContext for DeliveryReports {
+    /// The flush reports the effect on results; librdkafka logs the causes.
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(error = %error, reason, "producer");
     }
 }
 
-impl ProducerContext for Deliveries {
+impl ProducerContext for DeliveryReports {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, _: ()) {
@@ -111,10 +111,10 @@ impl ProducerContext for Deliveries {
 
 /// A lane's producer.
 pub struct Sink {
-    producer: BaseProducer<Deliveries>,
+    producer: BaseProducer<DeliveryReports>,
     stream: String,
     input: String,
-    output: Output,
+    output: OutputSettings,
     /// Whether what is sent belongs to transactions.
     transactional: bool,
     /// Whether a transaction is open.
@@ -133,8 +133,8 @@ impl Sink {
     /// # Errors
     /// [`SinkError::Config`]; [`SinkError::Transaction`] where the brokers have no transactions.
     pub fn new(
-        kafka: &Kafka,
-        stream: &Stream,
+        kafka: &KafkaSettings,
+        stream: &StreamSettings,
         client_id: &str,
         transactional_id: Option<&str>,
         dead_letter_max: Arc<AtomicUsize>,
@@ -155,9 +155,9 @@ impl Sink {
         if let Some(id) = transactional_id {
             transaction::configure(&mut config, id, stream.input.commit_interval);
         }
-        let deliveries = Deliveries {
+        let deliveries = DeliveryReports {
             states: stream.output.states.clone(),
-            ..Deliveries::default()
+            ..DeliveryReports::default()
         };
         let producer = config
             .create_with_context(deliveries)
@@ -252,7 +252,12 @@ impl Sink {
     ///
     /// # Errors
     /// [`SinkError::Delivery`] where librdkafka does not take it.
-    pub fn score(&self, outcome: &Outcome, partition: i32, offset: i64) -> Result<(), SinkError> {
+    pub fn score(
+        &self,
+        outcome: &RecordOutcome,
+        partition: i32,
+        offset: i64,
+    ) -> Result<(), SinkError> {
         let Some(topic) = &self.output.scores else {
             return Ok(());
         };

@@ -11,11 +11,11 @@ use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::Offset;
 use rdkafka::{ClientConfig, ClientContext, TopicPartitionList};
 
-use crate::config::settings::{Input, Kafka, Start};
+use crate::config::settings::{InputSettings, KafkaSettings, StartOffset};
 use crate::record::{EventTime, Headers, Message};
 
 /// The properties of every client: brokers, then the operator's own.
-pub fn client_config(kafka: &Kafka, client_id: &str) -> ClientConfig {
+pub fn client_config(kafka: &KafkaSettings, client_id: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
     config
         .set("bootstrap.servers", &kafka.brokers)
@@ -26,9 +26,9 @@ pub fn client_config(kafka: &Kafka, client_id: &str) -> ClientConfig {
     config
 }
 
-/// The properties of a client that reads what is assigned to it, in no group, and commits nothing. Its poll tells the end of
+/// The properties of a client that reads what is assigned to it, in no group, and commits nothing. Its poll reports the end of
 /// each partition.
-pub fn reader_config(kafka: &Kafka, client_id: &str) -> ClientConfig {
+pub fn reader_config(kafka: &KafkaSettings, client_id: &str) -> ClientConfig {
     let mut config = client_config(kafka, client_id);
     // librdkafka wants a group to be named even where none is joined.
     config
@@ -39,7 +39,7 @@ pub fn reader_config(kafka: &Kafka, client_id: &str) -> ClientConfig {
 }
 
 /// The properties of a producer outside of the path of a record.
-pub fn producer_config(kafka: &Kafka, client_id: &str) -> ClientConfig {
+pub fn producer_config(kafka: &KafkaSettings, client_id: &str) -> ClientConfig {
     let mut config = client_config(kafka, client_id);
     for (key, value) in &kafka.producer {
         config.set(key, value);
@@ -68,19 +68,19 @@ pub fn add_from_beginning<C: ConsumerContext>(
     Ok(())
 }
 
-/// The context of a client whose poll returns the errors: what librdkafka says of their causes is for debugging.
-pub struct Quiet;
+/// The context of a client whose poll returns the errors: librdkafka's messages on their causes are logged at debug level.
+pub struct QuietClientContext;
 
-impl ClientContext for Quiet {
+impl ClientContext for QuietClientContext {
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(error = %error, reason, "client");
     }
 }
 
-impl ConsumerContext for Quiet {}
+impl ConsumerContext for QuietClientContext {}
 
 /// The properties that librdkafka does not know or whose values it does not take: table, key, and why.
-pub fn refused_properties(kafka: &Kafka) -> Vec<(&'static str, String, String)> {
+pub fn refused_properties(kafka: &KafkaSettings) -> Vec<(&'static str, String, String)> {
     let tables = [
         ("properties", &kafka.properties),
         ("consumer", &kafka.consumer),
@@ -105,7 +105,11 @@ pub fn refused_properties(kafka: &Kafka) -> Vec<(&'static str, String, String)> 
 }
 
 /// The properties of a lane's consumer. Those that the delivery contract rests on come last and win.
-pub fn consumer_config(kafka: &Kafka, input: &Input, client_id: &str) -> ClientConfig {
+pub fn consumer_config(
+    kafka: &KafkaSettings,
+    input: &InputSettings,
+    client_id: &str,
+) -> ClientConfig {
     let mut config = client_config(kafka, client_id);
     config.set("partition.assignment.strategy", "cooperative-sticky");
     // A killed instance is noticed, and its partitions move on, after this long (librdkafka's default is 45 s).
@@ -125,8 +129,8 @@ pub fn consumer_config(kafka: &Kafka, input: &Input, client_id: &str) -> ClientC
         .set(
             "auto.offset.reset",
             match input.start {
-                Start::Earliest => "earliest",
-                Start::Latest => "latest",
+                StartOffset::Earliest => "earliest",
+                StartOffset::Latest => "latest",
             },
         )
         .set("enable.auto.commit", "false")
@@ -138,7 +142,7 @@ pub fn consumer_config(kafka: &Kafka, input: &Input, client_id: &str) -> ClientC
 
 /// How large a micro-batch may become.
 #[derive(Clone, Copy, Debug)]
-pub struct Bounds {
+pub struct BatchBounds {
     /// Records.
     pub records: usize,
     /// Bytes of payload; the record that reaches it is the last one.
@@ -147,9 +151,9 @@ pub struct Bounds {
     pub wait: Duration,
 }
 
-impl Bounds {
+impl BatchBounds {
     /// As a stream's input has them.
-    pub fn of(input: &Input) -> Self {
+    pub fn of(input: &InputSettings) -> Self {
         Self {
             records: input.batch_records,
             bytes: input.batch_bytes,
@@ -163,14 +167,14 @@ impl Bounds {
 /// A batch ends early where the consumer has nothing more at hand, so that a quiet topic has no added latency.
 /// Rebalances run inside the call; the batch ends after one (`interrupted`), so that the caller can drop what was revoked.
 ///
-/// `passes` is shown each error that librdkafka reports, and tells whether to go on; the records polled before it are kept.
+/// `passes` is shown each error that librdkafka reports, and returns whether to continue; the records polled before it are kept.
 ///
 /// # Errors
 /// The first error that does not pass. The records polled before it are lost to the caller, so that the lane has to go
 /// back to its last commit.
 pub fn poll_batch<'c, C: ConsumerContext>(
     consumer: &'c BaseConsumer<C>,
-    bounds: Bounds,
+    bounds: BatchBounds,
     interrupted: impl Fn() -> bool,
     mut passes: impl FnMut(&KafkaError) -> bool,
 ) -> Result<Vec<BorrowedMessage<'c>>, KafkaError> {
@@ -210,7 +214,7 @@ pub fn view<'a>(message: &'a BorrowedMessage<'_>) -> Message<'a> {
     }
 }
 
-/// librdkafka takes the headers of a message apart when they are asked for: most streams never do.
+/// librdkafka parses the headers of a message on access: most streams never need them.
 impl Headers for BorrowedMessage<'_> {
     fn last(&self, name: &str) -> Option<&[u8]> {
         use rdkafka::message::Headers as _;

@@ -1,4 +1,4 @@
-//! What outlierd must not lose: the state of every series, the input positions, and the records learned so far.
+//! What outlierd must not lose: the state of every series, the input positions, and the training records collected so far.
 //!
 //! [`Store`] is the contract. The state of a series and the position of its partition are written as ONE batch, so that
 //! a stored state always belongs to the stored position: after a crash the input is read again from there, and the
@@ -25,7 +25,7 @@ pub struct Commit {
     pub positions: Vec<(i32, i64)>,
     /// In the order of the changes.
     pub states: Vec<StateChange>,
-    /// Records taken for the first training: partition, offset and their bytes.
+    /// Records collected for the first training: partition, offset and their bytes.
     pub learned: Vec<Learned>,
     /// Partition and the offset in the changelog up to which its states are stored.
     pub changelog: Vec<(i32, i64)>,
@@ -83,7 +83,7 @@ pub trait Store: Send + Sync {
     /// Forgets the records kept for the first training.
     fn clear_learned(&self, stream: &str) -> Result<(), StoreError>;
 
-    /// Forgets all of a stream: states, positions, learned records and notes.
+    /// Deletes all data of a stream: states, positions, training records and notes.
     fn clear(&self, stream: &str) -> Result<(), StoreError>;
 
     /// Writes states ahead of the commit that they belong to, bit by bit and not durably. Only for states that the changelog
@@ -108,7 +108,7 @@ pub enum StoreError {
     Open {
         /// The folder.
         path: PathBuf,
-        /// What the file system or sled says.
+        /// The error of the file system or of sled.
         source: std::io::Error,
     },
     /// The folder holds something unreadable.
@@ -116,7 +116,7 @@ pub enum StoreError {
     Damaged {
         /// The folder.
         path: PathBuf,
-        /// What sled says.
+        /// sled's error.
         detail: String,
     },
     /// A read or write failed.
@@ -126,7 +126,7 @@ pub enum StoreError {
         stream: String,
         /// `read` or `written`.
         action: &'static str,
-        /// What sled says.
+        /// sled's error.
         detail: String,
     },
 }

@@ -1,7 +1,7 @@
 //! Threshold: the level above which a score is an outlier, one small state per series, adapting to the series' own
 //! scores.
 //!
-//! A [`Plan`] holds the constants of a stream, a [`ThresholdState`] what is remembered of a series (below 400 bytes). A
+//! A [`ThresholdParams`] holds the constants of a stream, a [`ThresholdState`] what is remembered of a series (below 400 bytes). A
 //! new series clones the state made from the fleet's calibration scores, which count as `min_records`
 //! pseudo-observations. A step is pure: it compares the score first and learns from it afterwards. Everything learned
 //! is kept relative to one scale, so that the unit and the size of the scores do not matter.
@@ -17,8 +17,8 @@
 //! - bound: without an accepted level shift the level stays within [`DRIFT_MAX`] times the fleet's prior, both ways;
 //! - floor: the threshold lies at least 10 % above the series' typical score, so that constant scores do not alert at
 //!   their first tick of change;
-//! - contamination guard: outliers are not learned from, but for the few that normal records are expected to be;
-//! - way out: after `level_shift_after` outliers in a row the state is scaled to them and learns anew.
+//! - contamination guard: the state is not updated with outliers, except for the expected share of normal records above the threshold;
+//! - level shift: after `level_shift_after` consecutive outliers the state is rescaled to them and learns from the start.
 
 mod gpd;
 mod guard;
@@ -40,7 +40,7 @@ use crate::config::settings::{self, ThresholdKind};
 pub const DRIFT_MAX: f64 = 4.0;
 /// The threshold is at least this many times the typical score.
 const FLOOR: f64 = 1.1;
-/// The risk of one record is kept in this range: below, no tail fitted to hundreds of scores says anything; above, an
+/// The risk of one record is kept in this range: below, a tail fitted to hundreds of scores is not informative; above, an
 /// "outlier" is an ordinary record.
 const RISK: (f64, f64) = (1e-9, 0.1);
 /// The prior counts as this many records at least, so that the first few records of a series decide nothing.
@@ -48,15 +48,15 @@ const PRIOR_MIN: u64 = 100;
 /// Scores are cut here, in units of the state's scale: squares and sums of them stay finite.
 const RELATIVE_MAX: f64 = 1e12;
 /// What operators say of false alarms raises a threshold by this at most, until another bundle is live.
-pub const LIFT_MAX: f64 = 4.0;
+pub const OPERATOR_FACTOR_MAX: f64 = 4.0;
 /// How far above a false alarm's highest score the threshold is raised.
-const LIFT_MARGIN: f64 = 1.1;
+const OPERATOR_FACTOR_MARGIN: f64 = 1.1;
 /// Range of a state's scale in score units: far inside what an f64 holds, so that products with it are finite, not 0.
 const SCALE: (f64, f64) = (1e-300, 1e300);
 
 /// The constants of a stream's thresholds, made once.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Plan {
+pub struct ThresholdParams {
     kind: ThresholdKind,
     /// Risk of one record: the part of all normal records that may be outliers.
     risk: f64,
@@ -78,14 +78,14 @@ pub struct Plan {
     average_weight: f64,
 }
 
-impl Plan {
+impl ThresholdParams {
     /// The plan for records that follow each other by `period` in a series.
     ///
     /// The risk is `budget.alerts * period / budget.period`, kept within 1e-9 and 0.1. The moving average of `dspot` is
     /// exponential, with the mean age of a window of d = `memory` / 20 records (20 to 5,000): it needs two numbers'
     /// room where a window needs d, and d has to be well above the score's own smoothing or the average would follow
     /// every cluster.
-    pub fn new(settings: &settings::Threshold, period: Duration) -> Self {
+    pub fn new(settings: &settings::ThresholdSettings, period: Duration) -> Self {
         let ratio =
             settings.budget.alerts * period.as_secs_f64() / settings.budget.period.as_secs_f64();
         let risk = if ratio.is_nan() {
@@ -124,7 +124,7 @@ impl Plan {
         }
     }
 
-    /// The risk of one record that the budget comes to, [1e-9, 0.1]; the achieved rate is to be reported beside it.
+    /// The risk of one record that follows from the budget, [1e-9, 0.1]; report the achieved rate beside it.
     pub fn risk(&self) -> f64 {
         self.risk
     }
@@ -136,10 +136,10 @@ impl Plan {
     }
 }
 
-/// What a threshold says of one score.
+/// The result of a threshold for one score.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Step {
-    /// The threshold that the score was held against; finite, > 0.
+pub struct ThresholdOutput {
+    /// The threshold that the score was compared with; finite, > 0.
     pub threshold: f64,
     /// Whether the score lies above it: an outlier.
     pub above: bool,
@@ -155,10 +155,10 @@ pub struct ThresholdState {
     scale: f64,
     /// Exponentially weighted mean of the scores learned from, relative; the floor stands on it, and `sigma`.
     typical: f64,
-    /// Scores learned from since the state was cloned or last took a level shift.
+    /// Number of updates since the state was cloned or last accepted a level shift.
     own: u32,
-    /// The operator's: the threshold is this many times what follows from the scores, 1 to [`LIFT_MAX`].
-    lift: f32,
+    /// The operator's: the threshold is this many times what follows from the scores, 1 to [`OPERATOR_FACTOR_MAX`].
+    operator_factor: f32,
     /// The contamination guard.
     guard: Guard,
     /// What depends on the kind.
@@ -175,16 +175,16 @@ enum Estimator {
 }
 
 impl ThresholdState {
-    /// The state of a series that has no records of its own, from the calibration scores of the fleet's normal data.
+    /// The state of a series without own records, from the calibration scores of the fleet's normal data.
     ///
     /// `scores` stand in time order (clusters are told by it); those that are negative or not finite are left out. Where
     /// no positive score is left, 3 is taken for the level: the scores of the chart are in standard deviations.
-    pub fn calibrated(plan: &Plan, scores: &[f64]) -> Self {
+    pub fn calibrated(plan: &ThresholdParams, scores: &[f64]) -> Self {
         prior::calibrated(plan, scores)
     }
 
     /// The present threshold, margin included: finite, > 0.
-    pub fn value(&self, plan: &Plan) -> f64 {
+    pub fn value(&self, plan: &ThresholdParams) -> f64 {
         let level = match &self.estimator {
             Estimator::Sigma { variance } => self.typical + plan.deviations * variance.sqrt(),
             Estimator::Quantile(level) => level.at(),
@@ -193,20 +193,21 @@ impl ThresholdState {
         };
         let relative = (plan.margin * level).max(FLOOR * self.typical);
         let own = self.scale * relative.clamp(plan.margin / DRIFT_MAX, plan.margin * DRIFT_MAX);
-        (own * f64::from(self.lift)).clamp(SCALE.0, f64::MAX)
+        (own * f64::from(self.operator_factor)).clamp(SCALE.0, f64::MAX)
     }
 
     /// Raises the threshold above a score that an operator calls a false alarm; one that is lower, or not finite, changes
     /// nothing, and neither does saying it again. It stays raised until another bundle is live or a level shift is accepted.
-    pub fn lift_above(&mut self, plan: &Plan, score: f64) {
-        let by = LIFT_MARGIN * score / self.value(plan);
+    pub fn lift_above(&mut self, plan: &ThresholdParams, score: f64) {
+        let by = OPERATOR_FACTOR_MARGIN * score / self.value(plan);
         if by > 1.0 && score.is_finite() {
-            self.lift = (by * f64::from(self.lift)).min(LIFT_MAX) as f32;
+            self.operator_factor =
+                (by * f64::from(self.operator_factor)).min(OPERATOR_FACTOR_MAX) as f32;
         }
     }
 
     /// Learns from a normal score. One that is not finite or negative is ignored.
-    pub fn learn(&mut self, plan: &Plan, score: f64) {
+    pub fn learn(&mut self, plan: &ThresholdParams, score: f64) {
         if score.is_finite() && score >= 0.0 {
             self.guard.normal(plan);
             self.take(plan, self.relative(score));
@@ -218,7 +219,7 @@ impl ThresholdState {
     /// Normal records exceed any threshold now and then: a threshold that never learned from one would sink, and call
     /// more and more records outliers. So those that come no more than twice as often as expected and lie below twice
     /// the threshold are learned from as well. A score that is not finite or negative changes nothing.
-    pub fn step(&mut self, plan: &Plan, score: f64) -> Step {
+    pub fn step(&mut self, plan: &ThresholdParams, score: f64) -> ThresholdOutput {
         let threshold = self.value(plan);
         let above = score > threshold;
         let mut relearning = false;
@@ -231,14 +232,14 @@ impl ThresholdState {
             } else if let Estimator::Spot(tail) | Estimator::Dspot { tail, .. } =
                 &mut self.estimator
             {
-                tail.taint();
+                tail.mark_contaminated();
             }
             relearning = self.guard.shifted(plan);
             if relearning {
                 self.reanchor();
             }
         }
-        Step {
+        ThresholdOutput {
             threshold,
             above,
             relearning,
@@ -246,23 +247,23 @@ impl ThresholdState {
     }
 
     /// Whether the threshold rests on the fleet's calibration more than on the series' own records.
-    pub fn provisional(&self, plan: &Plan) -> bool {
+    pub fn provisional(&self, plan: &ThresholdParams) -> bool {
         self.missing_records(plan) > 0
     }
 
-    /// Records of its own that the series needs until its threshold is no longer provisional.
-    pub fn missing_records(&self, plan: &Plan) -> u64 {
+    /// Number of own records that the series needs until its threshold is no longer provisional.
+    pub fn missing_records(&self, plan: &ThresholdParams) -> u64 {
         plan.min_records.saturating_sub(self.own_records())
     }
 
-    /// Scores learned from since the series began or a level shift was accepted.
+    /// Number of updates since the series started or a level shift was accepted.
     pub fn own_records(&self) -> u64 {
         u64::from(self.own)
     }
 
     /// Whether the state is of the plan's kind. One that is not still works as its own kind; the caller replaces it by
     /// the calibrated one when the configuration has changed.
-    pub fn fits(&self, plan: &Plan) -> bool {
+    pub fn fits(&self, plan: &ThresholdParams) -> bool {
         let kind = match self.estimator {
             Estimator::Sigma { .. } => ThresholdKind::Sigma,
             Estimator::Quantile(_) => ThresholdKind::Quantile,
@@ -276,7 +277,7 @@ impl ThresholdState {
         (score / self.scale).min(RELATIVE_MAX)
     }
 
-    fn take(&mut self, plan: &Plan, relative: f64) {
+    fn take(&mut self, plan: &ThresholdParams, relative: f64) {
         let weight = plan.weight(self.own_records());
         self.own = self.own.saturating_add(1);
         let difference = relative - self.typical;
@@ -302,7 +303,7 @@ impl ThresholdState {
         let growth = self.guard.growth(self.typical);
         self.scale = (self.scale * growth).clamp(SCALE.0, SCALE.1);
         self.own = 0;
-        self.lift = 1.0;
+        self.operator_factor = 1.0;
         self.guard = Guard::default();
     }
 }

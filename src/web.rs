@@ -1,7 +1,7 @@
 //! Health and metrics over HTTP.
 //!
-//! `/healthz` answers 200 while the process runs; `/readyz` answers 200 when every lane runs, else 503; `/status` tells each
-//! stream's phase as JSON; `/series/STREAM/SERIES` tells of one series; `/metrics` is the Prometheus text.
+//! `/healthz` answers 200 while the process runs; `/readyz` answers 200 when every lane runs, else 503; `/status` has each
+//! stream's phase as JSON; `/series/STREAM/SERIES` describes one series; `/metrics` is the Prometheus text.
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ use tokio::task::AbortHandle;
 use crate::events::{SeriesCounted, metric};
 use crate::lane::LaneStatus;
 use crate::pipeline::status::SeriesStatus;
-use crate::retrain::learner::{Learner, Phase};
+use crate::retrain::learner::{Learner, LearnerPhase};
 
 /// What is shown of one stream.
 #[derive(Clone)]
@@ -48,7 +48,7 @@ impl Drop for Server {
     }
 }
 
-/// How often samples of histograms are summed up. Nobody may ever ask for the metrics, and until then each is kept.
+/// How often samples of histograms are summed up. Without it, each sample is kept until the metrics are scraped, which may never happen.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// The recorder of this process, installed by the first call. Metrics that move before that are lost, and so are help
@@ -159,11 +159,11 @@ async fn series(
 
 fn of_stream(stream: &StreamStatus) -> Value {
     let phase = match stream.learner.phase() {
-        Phase::Collecting { done, wanted } => {
+        LearnerPhase::Collecting { done, wanted } => {
             json!({ "phase": "learning", "records": done, "wanted": wanted })
         }
-        Phase::Training => json!({ "phase": "training" }),
-        Phase::Live(id) => json!({ "phase": "live", "bundle": &*id }),
+        LearnerPhase::Training => json!({ "phase": "training" }),
+        LearnerPhase::Live(id) => json!({ "phase": "live", "bundle": &*id }),
     };
     let lanes: Vec<Value> = stream
         .lanes

@@ -39,7 +39,7 @@ const STEPS: [&str; 9] = [
 /// equal to the code.
 const IMPORTS: [(&str, &[&str]); 26] = [
     ("record", &[]),
-    ("cadence", &["config"]),
+    ("inter_arrival", &["config"]),
     ("decode", &["config", "record"]),
     ("episode", &["config", "record"]),
     ("gate", &["config", "record"]),
@@ -52,14 +52,22 @@ const IMPORTS: [(&str, &[&str]); 26] = [
     (
         "lane",
         &[
-            "cadence", "config", "episode", "events", "pipeline", "record", "retrain", "sink",
-            "source", "state",
+            "inter_arrival",
+            "config",
+            "episode",
+            "events",
+            "pipeline",
+            "record",
+            "retrain",
+            "sink",
+            "source",
+            "state",
         ],
     ),
     (
         "pipeline",
         &[
-            "cadence",
+            "inter_arrival",
             "config",
             "decode",
             "episode",
@@ -142,7 +150,7 @@ const CYCLES: [(&[&str], &str); 1] = [(
 
 /// The same between the files of one room.
 const CYCLES_INSIDE: [(&[&str], &str); 1] = [(
-    &["lane/core", "lane/rebalance"],
+    &["lane/lane_state", "lane/rebalance"],
     "a rebalance commits what the core holds, and the core commits by a consumer whose context the rebalance is",
 )];
 

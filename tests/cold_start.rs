@@ -5,12 +5,12 @@
     reason = "a test says what it expects by unwrapping it, in its helpers too"
 )]
 
-mod two_readings;
+mod two_fields;
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use outlierd::config::settings::Stream;
+use outlierd::config::settings::StreamSettings;
 use outlierd::lane::sampler::Sampler;
 use outlierd::model::bundle::Bundle;
 use outlierd::model::registry::Registry;
@@ -20,18 +20,18 @@ use outlierd::pipeline::status::SeriesStatus;
 use outlierd::record::alert::{Alert, AlertEvent};
 use outlierd::record::{Batch, EventTime, Message, Record};
 use outlierd::retrain::buffer::Admission;
-use outlierd::retrain::learner::{Learner, Phase};
+use outlierd::retrain::learner::{Learner, LearnerPhase};
 use outlierd::retrain::set::TrainingRow;
 use outlierd::state::memory::MemoryStore;
 
-use self::two_readings::{time, values};
+use self::two_fields::{time, values};
 
-fn stream() -> Arc<Stream> {
-    two_readings::stream(&["streams.s.retrain.guard=1s"])
+fn stream() -> Arc<StreamSettings> {
+    two_fields::stream(&["streams.s.retrain.guard=1s"])
 }
 
 fn bundle() -> Bundle {
-    two_readings::bundle(&stream(), &["a"])
+    two_fields::bundle(&stream(), &["a"])
 }
 
 /// Records of the series `a`, one a second, that arrived when they were measured; `shift` is on the second reading.
@@ -182,7 +182,7 @@ fn ready(folder: &std::path::Path) -> (Arc<Registry>, Arc<Learner>) {
     )
     .unwrap();
     for s in 0..stream.training.records as i64 {
-        assert!(matches!(learner.phase(), Phase::Collecting { .. }));
+        assert!(matches!(learner.phase(), LearnerPhase::Collecting { .. }));
         learner.add(
             0,
             s,
@@ -204,12 +204,12 @@ fn the_machine_that_owns_partition_0_trains_the_first_model_and_the_others_wait_
     other.train_if_ready(false);
     assert_eq!(
         (other.phase(), other.is_training()),
-        (Phase::Training, true)
+        (LearnerPhase::Training, true)
     );
     leader.train_if_ready(true);
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
     let id = loop {
-        if let Phase::Live(id) = leader.phase() {
+        if let LearnerPhase::Live(id) = leader.phase() {
             break id;
         }
         assert!(std::time::Instant::now() < deadline);
@@ -222,13 +222,13 @@ fn the_machine_that_owns_partition_0_trains_the_first_model_and_the_others_wait_
     );
     // Its bundle comes by the shared topics.
     second
-        .take_in("s", &id, &first.files("s", &id).unwrap())
+        .import_bundle("s", &id, &first.files("s", &id).unwrap())
         .unwrap();
     second
         .promote("s", &id, "the first one, on another machine")
         .unwrap();
     other.follow(&id);
-    assert_eq!(other.phase(), Phase::Live(id));
+    assert_eq!(other.phase(), LearnerPhase::Live(id));
     other.train_if_ready(true);
-    assert!(matches!(other.phase(), Phase::Live(_)));
+    assert!(matches!(other.phase(), LearnerPhase::Live(_)));
 }

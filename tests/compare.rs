@@ -6,17 +6,17 @@
 )]
 
 #[expect(dead_code, reason = "only its readings are needed here")]
-mod two_readings;
+mod two_fields;
 
 #[expect(dead_code, reason = "the stream is a file here")]
-mod pictures;
+mod test_images;
 
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use two_readings::values;
+use two_fields::values;
 
 fn compare(folder: &Path, window: usize) -> String {
     let models = folder.join("models");
@@ -54,10 +54,10 @@ fn kinds_over_images_are_compared_too() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     fs::create_dir(at("good")).unwrap();
-    for (number, file) in pictures::pictures(280, |_| false).iter().enumerate() {
+    for (number, file) in test_images::pictures(280, |_| false).iter().enumerate() {
         fs::write(at(&format!("good/{number:03}.png")), file).unwrap();
     }
-    let quick = pictures::QUICK
+    let quick = test_images::QUICK
         .map(|setting| setting.replace("format=image", "format=\"image\"") + "\n")
         .concat();
     let config = format!(

@@ -14,7 +14,7 @@ use std::time::Duration;
 use outlierd::config::settings::{
     KeyFrom, ModelKind, Settings, ThresholdKind, TimeFormat, TimeFrom,
 };
-use outlierd::config::{Sources, load};
+use outlierd::config::{ConfigSources, load};
 
 fn root(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -26,7 +26,7 @@ fn with(environment: &[(&str, &str)], overrides: &[&str]) -> Result<Settings, St
         "streams.pumps.input.topic=plant.pumps",
         "streams.pumps.record.fields=[\"a\", \"b\", \"c\"]",
     ];
-    let sources = Sources {
+    let sources = ConfigSources {
         file: None,
         environment: environment
             .iter()
@@ -45,7 +45,7 @@ fn file(text: &str, environment: &[(&str, &str)], overrides: &[&str]) -> Result<
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("outlierd.toml");
     std::fs::write(&path, text).unwrap();
-    let sources = Sources {
+    let sources = ConfigSources {
         file: Some(path),
         environment: environment
             .iter()
@@ -71,9 +71,9 @@ fn every_broken_rule_has_its_message() {
     let mut messages = String::new();
     for path in paths {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        let loaded = load(&Sources {
+        let loaded = load(&ConfigSources {
             file: Some(path.clone()),
-            ..Sources::default()
+            ..ConfigSources::default()
         });
         let mut problems = loaded.expect_err(&format!("{name} was accepted"));
         problems.file = Some(PathBuf::from(name));
@@ -100,9 +100,9 @@ fn every_broken_rule_has_its_message() {
 
 #[test]
 fn a_stream_of_images_has_defaults_of_its_own() {
-    let sources = Sources {
+    let sources = ConfigSources {
         file: Some(root("config/example-images.toml")),
-        ..Sources::default()
+        ..ConfigSources::default()
     };
     let settings = load(&sources).unwrap();
     let [surface] = settings.streams.as_slice() else {
@@ -125,9 +125,9 @@ fn a_stream_of_images_has_defaults_of_its_own() {
     assert_eq!(surface.record.fields[0].name, "brightness");
     let of = |overrides: &[&str]| {
         let overrides = overrides.iter().map(|&pair| pair.to_owned()).collect();
-        load(&Sources {
+        load(&ConfigSources {
             overrides,
-            ..Sources::default()
+            ..ConfigSources::default()
         })
         .unwrap()
         .streams
@@ -156,9 +156,9 @@ fn a_stream_of_images_has_defaults_of_its_own() {
 
 #[test]
 fn the_example_loads() {
-    let sources = Sources {
+    let sources = ConfigSources {
         file: Some(root("config/example.toml")),
-        ..Sources::default()
+        ..ConfigSources::default()
     };
     let settings = load(&sources).unwrap();
     let [pumps] = settings.streams.as_slice() else {
@@ -367,9 +367,9 @@ fn variables_and_flags_are_named_where_they_are_at_fault() {
 
 #[test]
 fn a_file_that_cannot_be_read_is_one_problem() {
-    let sources = Sources {
+    let sources = ConfigSources {
         file: Some("no/such/outlierd.toml".into()),
-        ..Sources::default()
+        ..ConfigSources::default()
     };
     insta::assert_snapshot!(load(&sources).unwrap_err().to_string(), @r"
     1 problem in the configuration no/such/outlierd.toml:

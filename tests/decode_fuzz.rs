@@ -1,7 +1,7 @@
 //! 100,000 damaged payloads through the JSON decoder: whatever comes, each message is one record or one rejection, in
 //! order, and what is accepted means the same to an independent reader.
 
-use outlierd::config::settings::{Field, KeyFrom, RecordFormat, TimeFormat, TimeFrom};
+use outlierd::config::settings::{FieldSettings, KeyFrom, RecordFormat, TimeFormat, TimeFrom};
 use outlierd::decode::json::Decoder;
 use outlierd::record::{Batch, EventTime, Message, RejectReason, Rejected};
 use rand::Rng;
@@ -54,7 +54,7 @@ const TOKENS: [&str; 22] = [
 ];
 
 fn format() -> RecordFormat {
-    let field = |name: &str, path: &[&str]| Field {
+    let field = |name: &str, path: &[&str]| FieldSettings {
         name: name.to_owned(),
         path: path.iter().map(|&key| key.to_owned()).collect(),
         unit: None,

@@ -5,7 +5,7 @@
     reason = "a test says what it expects by unwrapping it, in its helpers too"
 )]
 
-mod pictures;
+mod test_images;
 
 use std::collections::HashMap;
 use std::fs;
@@ -14,21 +14,21 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use outlierd::config::settings::Stream;
+use outlierd::config::settings::StreamSettings;
 use outlierd::model::bundle::Bundle;
 use outlierd::model::script;
 use outlierd::pipeline::series::SeriesTable;
-use outlierd::pipeline::{Done, Pipeline};
+use outlierd::pipeline::{BatchOutput, Pipeline};
 use outlierd::record::alert::AlertEvent;
 use outlierd::record::image::Region;
-use outlierd::record::{EventTime, Message, RejectReason, Verdict};
+use outlierd::record::{EventTime, Message, RecordVerdict, RejectReason};
 use outlierd::retrain::learn::learn;
 use outlierd::retrain::set::TrainingSet;
 use outlierd::state::codec;
 
 use sha2::{Digest, Sha256};
 
-use pictures::{HOLE, LEARNED, pictures, stream};
+use test_images::{HOLE, LEARNED, pictures, stream};
 
 fn message(number: usize, file: &[u8]) -> Message<'_> {
     let (offset, timestamp) = (number as i64, Some(EventTime(number as i64 * 1_000_000)));
@@ -51,7 +51,7 @@ fn messages(files: &[Vec<u8>]) -> Vec<Message<'_>> {
 }
 
 /// A bundle that has learned what the stream's pipeline made of good pictures.
-fn trained(stream: &Arc<Stream>) -> Bundle {
+fn trained(stream: &Arc<StreamSettings>) -> Bundle {
     let files = pictures(LEARNED, |_| false);
     let mut pipeline = Pipeline::new(stream.clone(), None).unwrap();
     let done = pipeline
@@ -64,7 +64,7 @@ fn trained(stream: &Arc<Stream>) -> Bundle {
     learn(stream, &set, None, &mut |_| ControlFlow::Continue(())).unwrap()
 }
 
-fn run(stream: &Arc<Stream>, bundle: Bundle, files: &[Vec<u8>]) -> Done {
+fn run(stream: &Arc<StreamSettings>, bundle: Bundle, files: &[Vec<u8>]) -> BatchOutput {
     let mut pipeline = Pipeline::new(stream.clone(), Some(bundle)).unwrap();
     pipeline
         .run(&messages(files), &mut SeriesTable::new(9), &mut |_, _| {
@@ -148,7 +148,7 @@ fn a_module_of_tiles_scores_images() {
         &pictures(LEARNED + 8, |number| number == LEARNED + 5),
     );
     let at: Vec<usize> = (LEARNED..LEARNED + 8)
-        .filter(|&n| done.outcomes[n].verdict == Verdict::Outlier)
+        .filter(|&n| done.outcomes[n].verdict == RecordVerdict::Outlier)
         .collect();
     assert_eq!(at, [LEARNED + 5], "{:?}", scores(&done));
     assert!(
@@ -158,8 +158,8 @@ fn a_module_of_tiles_scores_images() {
     );
 }
 
-fn scores(done: &Done) -> Vec<(f64, f64)> {
-    let pair = |o: &outlierd::record::Outcome| Some((o.scored.as_ref()?.score, o.threshold?));
+fn scores(done: &BatchOutput) -> Vec<(f64, f64)> {
+    let pair = |o: &outlierd::record::RecordOutcome| Some((o.scored.as_ref()?.score, o.threshold?));
     done.outcomes.iter().filter_map(pair).collect()
 }
 
@@ -248,7 +248,10 @@ fn a_camera_that_stands_still_is_a_fault_and_a_broken_picture_a_dead_letter() {
     files.extend((0..40).map(|_| files[9].clone()).collect::<Vec<_>>());
     files.push(files[0][..200].to_vec());
     let done = run(&stream, trained(&stream), &files);
-    assert_eq!(done.outcomes.last().unwrap().verdict, Verdict::SensorFault);
+    assert_eq!(
+        done.outcomes.last().unwrap().verdict,
+        RecordVerdict::SensorFault
+    );
     let rejected: Vec<_> = done
         .rejected
         .iter()
@@ -298,7 +301,7 @@ fn the_commands_learn_replay_and_judge_folders_of_pictures() {
         mask.save(at(&format!("ground_truth/hole/{n:03}_mask.png")))
             .unwrap()
     });
-    let quick = pictures::QUICK.map(|setting| format!("streams.s.{setting}"));
+    let quick = test_images::QUICK.map(|setting| format!("streams.s.{setting}"));
     let flags: Vec<String> = quick
         .iter()
         .flat_map(|setting| {

@@ -6,30 +6,30 @@
 )]
 
 #[expect(dead_code, reason = "only its stream is needed here")]
-mod two_readings;
+mod two_fields;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use outlierd::config::settings::Stream;
+use outlierd::config::settings::StreamSettings;
 use outlierd::lane::sampler::Sampler;
 use outlierd::model::bundle::Bundle;
 use outlierd::pipeline::series::SeriesTable;
-use outlierd::pipeline::{Done, Pipeline};
+use outlierd::pipeline::{BatchOutput, Pipeline};
 use outlierd::record::alert::AlertEvent;
-use outlierd::record::{Batch, EventTime, Record, Verdict};
+use outlierd::record::{Batch, EventTime, Record, RecordVerdict};
 use outlierd::retrain::buffer::Admission;
 use outlierd::retrain::learn::learn;
 use outlierd::retrain::set::TrainingSet;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-fn stream(more: &[&str]) -> Arc<Stream> {
+fn stream(more: &[&str]) -> Arc<StreamSettings> {
     let more: Vec<String> = more
         .iter()
         .map(|setting| format!("streams.s.{setting}"))
         .collect();
-    two_readings::stream(&more.iter().map(String::as_str).collect::<Vec<_>>())
+    two_fields::stream(&more.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 /// Two readings that follow one cause, at a time in seconds.
@@ -57,14 +57,18 @@ fn batch(records: &[(f64, [f64; 2])]) -> Batch<'static> {
     batch
 }
 
-fn run(pipeline: &mut Pipeline, table: &mut SeriesTable, records: &[(f64, [f64; 2])]) -> Done {
+fn run(
+    pipeline: &mut Pipeline,
+    table: &mut SeriesTable,
+    records: &[(f64, [f64; 2])],
+) -> BatchOutput {
     pipeline
         .run_decoded(&[], batch(records), table, &mut |_, _| Ok(None))
         .unwrap()
 }
 
 /// What a stream learns from records that come as they come, as it would live.
-fn learned(stream: &Arc<Stream>, records: &[(f64, [f64; 2])]) -> (TrainingSet, Bundle) {
+fn learned(stream: &Arc<StreamSettings>, records: &[(f64, [f64; 2])]) -> (TrainingSet, Bundle) {
     let mut pipeline = Pipeline::new(stream.clone(), None).unwrap();
     let done = run(&mut pipeline, &mut SeriesTable::new(10), records);
     let set = TrainingSet::new(done.learned.into_iter().map(|(_, row)| row));
@@ -143,7 +147,7 @@ fn records_of_any_rate_become_rows_of_one_period_and_are_judged_by_them() {
         done.outcomes
             .iter()
             .filter(|o| o.scored.is_none())
-            .all(|o| o.verdict == Verdict::Between)
+            .all(|o| o.verdict == RecordVerdict::Between)
     );
     let opened: Vec<_> = done
         .alerts
@@ -246,7 +250,7 @@ fn a_night_by_day_is_strange_to_a_model_that_is_told_the_time() {
         let base = [
             "model.kind=dense",
             "threshold.budget=\"1 per series per day\"",
-            "score.beta=0",
+            "score.baseline_weight=0",
             "gate.spike=false",
         ];
         let stream = stream(&[base.as_slice(), more].concat());
@@ -256,7 +260,7 @@ fn a_night_by_day_is_strange_to_a_model_that_is_told_the_time() {
         let flagged: Vec<i64> = done
             .outcomes
             .iter()
-            .filter(|outcome| outcome.verdict == Verdict::Outlier)
+            .filter(|outcome| outcome.verdict == RecordVerdict::Outlier)
             .map(|outcome| outcome.time.0 / 60_000_000)
             .collect();
         let inside = flagged

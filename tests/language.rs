@@ -74,8 +74,8 @@ const REPLACED: &[(&str, &str)] = &[
     ("is no number", "is not a number"),
     ("is no text", "is not text"),
     ("is no file", "is not a file"),
-    // rename: ("blind", "degraded"),
-    // rename: ("cadence", "send interval"),
+    ("blind", "degraded"),
+    ("cadence", "send interval"),
 ];
 
 /// What is still to be rewritten: files, and folders with a slash at the end. Remove each with its texts.

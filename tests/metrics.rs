@@ -15,7 +15,7 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use outlierd::config::{Sources, load};
+use outlierd::config::{ConfigSources, load};
 use outlierd::pipeline::Pipeline;
 use outlierd::pipeline::series::SeriesTable;
 use outlierd::record::{Batch, EventTime, Record};
@@ -109,7 +109,7 @@ fn each_metric_of_a_running_daemon_has_a_help_line() {
     let (described, shown) = (names(&page, "# HELP "), names(&page, "# TYPE "));
     assert_eq!(described, shown, "{page}");
     // Those that move before the HTTP server listens are there too.
-    assert!(shown.contains("outlierd_normal_records"), "{page}");
+    assert!(shown.contains("outlierd_training_buffer_records"), "{page}");
     assert!(shown.contains("outlierd_muted_total"), "{page}");
 }
 
@@ -142,9 +142,9 @@ fn an_episode_that_opens_under_a_mute_is_counted_once() {
         "streams.s.record.fields=[\"x\", \"y\", \"z\"]".to_owned(),
         format!("streams.s.mutes=[{mute}]"),
     ];
-    let sources = Sources {
+    let sources = ConfigSources {
         overrides: overrides.to_vec(),
-        ..Sources::default()
+        ..ConfigSources::default()
     };
     let stream = Arc::new(load(&sources).unwrap().streams.remove(0));
     let mut pipeline = Pipeline::new(stream, None).unwrap();

@@ -147,7 +147,7 @@ impl Run {
     fn gone_back(&self) -> usize {
         self.daemon
             .log()
-            .matches("lane goes back to its last commit")
+            .matches("lane rewound to its last commit")
             .count()
     }
 }
@@ -165,7 +165,7 @@ fn the_input_is_paused_while_the_output_is_slow() {
         log.contains("the output is slower than the input: input paused"),
         "{log}"
     );
-    assert!(log.contains("input goes on"), "{log}");
+    assert!(log.contains("input resumed"), "{log}");
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn a_stop_does_not_wait_for_offsets_that_are_not_told() {
     wait_for("the wait", || {
         run.daemon
             .log()
-            .contains("the group's offsets are not told yet")
+            .contains("waiting for the group's committed offsets")
             .then_some(())
     });
     run.daemon.stop();

@@ -8,9 +8,9 @@
 use std::ops::ControlFlow;
 use std::thread;
 
-use outlierd::config::settings::{ModelKind, Training};
+use outlierd::config::settings::{ModelKind, TrainingSettings};
 use outlierd::model::shape::ModelShape;
-use outlierd::model::train::{Epoch, Rows, TrainError, Trained, fit};
+use outlierd::model::train::{Epoch, TrainError, Trained, TrainingWindows, fit};
 use outlierd::model::weights;
 use outlierd::model::{Autoencoder, ModelError, from_weights, use_one_thread};
 use rand::{Rng, SeedableRng};
@@ -20,8 +20,8 @@ use tch::Tensor;
 
 const FIELDS: usize = 8;
 
-fn settings() -> Training {
-    Training {
+fn settings() -> TrainingSettings {
+    TrainingSettings {
         records: 0,
         seed: 7,
         epochs: 40,
@@ -74,9 +74,9 @@ fn starts(rows: &[f32]) -> Vec<usize> {
     (0..rows.len()).step_by(FIELDS).collect()
 }
 
-fn train(rows: &[f32], shape: &ModelShape, settings: &Training) -> Trained {
+fn train(rows: &[f32], shape: &ModelShape, settings: &TrainingSettings) -> Trained {
     let (train, held_out) = split(rows, shape.inputs());
-    let rows = Rows {
+    let rows = TrainingWindows {
         values: rows,
         train: &train,
         held_out: &held_out,
@@ -122,12 +122,12 @@ fn dense_learns_a_curve_better_than_the_mean_and_than_two_components() {
 #[test]
 fn same_rows_settings_and_seed_give_the_same_bytes_beside_other_trainings() {
     let rows = curve(300, 3);
-    let settings = Training {
+    let settings = TrainingSettings {
         epochs: 5,
         trim: 0.05,
         ..settings()
     };
-    let other = Training {
+    let other = TrainingSettings {
         seed: 8,
         ..settings.clone()
     };
@@ -175,7 +175,7 @@ fn a_row_is_reconstructed_the_same_in_any_batch() {
         let model = train(
             &rows,
             &shape,
-            &Training {
+            &TrainingSettings {
                 epochs: 1,
                 ..settings()
             },
@@ -216,7 +216,7 @@ fn five_percent_of_contamination_hardly_harms_a_trimmed_training() {
     let fresh = curve(500, 6);
     let anomaly = vec![6.0f32; FIELDS];
     for (shape, ratio_max) in [(dense(1), 1.5), (linear(4), 1.1)] {
-        let trimmed = Training {
+        let trimmed = TrainingSettings {
             trim: 0.1,
             ..settings()
         };
@@ -242,7 +242,7 @@ fn five_percent_of_contamination_hardly_harms_a_trimmed_training() {
 #[test]
 fn training_stops_early_and_keeps_the_best_epoch() {
     let rows = curve(400, 9);
-    let settings = Training {
+    let settings = TrainingSettings {
         epochs: 200,
         patience: 3,
         learning_rate: 2e-2,
@@ -250,7 +250,7 @@ fn training_stops_early_and_keeps_the_best_epoch() {
     };
     let mut losses = Vec::new();
     let (train, held_out) = split(&rows, FIELDS);
-    let all = Rows {
+    let all = TrainingWindows {
         values: &rows,
         train: &train,
         held_out: &held_out,
@@ -277,14 +277,14 @@ fn training_stops_early_and_keeps_the_best_epoch() {
 fn without_held_out_rows_every_epoch_is_run() {
     let (rows, settings) = (
         curve(100, 1),
-        Training {
+        TrainingSettings {
             epochs: 6,
             patience: 1,
             ..settings()
         },
     );
     let starts = starts(&rows);
-    let rows = Rows {
+    let rows = TrainingWindows {
         values: &rows,
         train: &starts,
         held_out: &[],
@@ -304,7 +304,7 @@ fn a_break_cancels() {
     let mut seen = 0;
     let rows = curve(100, 1);
     let starts = starts(&rows);
-    let rows = Rows {
+    let rows = TrainingWindows {
         values: &rows,
         train: &starts,
         held_out: &[],
@@ -326,9 +326,9 @@ fn a_break_cancels() {
 
 #[test]
 fn rows_and_settings_that_cannot_be_trained_say_why() {
-    let refuse = |rows: &[f32], settings: &Training| {
+    let refuse = |rows: &[f32], settings: &TrainingSettings| {
         let starts = starts(rows);
-        let rows = Rows {
+        let rows = TrainingWindows {
             values: rows,
             train: &starts,
             held_out: &[],
@@ -362,7 +362,7 @@ fn rows_and_settings_that_cannot_be_trained_say_why() {
     ));
     let error = refuse(
         &curve(100, 1),
-        &Training {
+        &TrainingSettings {
             learning_rate: 1e30,
             ..settings()
         },
@@ -373,7 +373,7 @@ fn rows_and_settings_that_cannot_be_trained_say_why() {
         "{error}"
     );
     // A single step, after which no loss is taken.
-    let one_step = Training {
+    let one_step = TrainingSettings {
         epochs: 1,
         batch: 1000,
         learning_rate: 1e30,
@@ -403,7 +403,7 @@ fn weights_that_do_not_fit_the_shape_are_named() {
     let model = train(
         &curve(100, 1),
         &dense(1),
-        &Training {
+        &TrainingSettings {
             epochs: 1,
             ..settings()
         },
@@ -434,7 +434,7 @@ fn weights_that_do_not_fit_the_shape_are_named() {
     );
     assert_eq!(
         refuse(infinite),
-        "weight encoder.1.bias holds a number that is not finite"
+        "weight encoder.1.bias has a number that is not finite"
     );
     let mut short = fresh();
     short.insert("encoder.1.bias".to_owned(), Tensor::from_slice(&[0.0f32]));

@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use outlierd::sim::fault::{Direction, Fault, Kind, Size};
+use outlierd::sim::fault::{Direction, FaultSize, PlantFault, PlantFaultKind};
 use outlierd::sim::fleet::{Fleet, FleetPlan};
 use outlierd::sim::sensor::Sensor;
 
@@ -45,10 +45,10 @@ fn records(steps: usize) -> String {
         pumps: 3,
         ..FleetPlan::default()
     };
-    let fault = Fault {
+    let fault = PlantFault {
         pump: 1,
-        kind: Kind::Shift(Sensor::ALL[0], Direction::Up),
-        size: Size::Large,
+        kind: PlantFaultKind::Shift(Sensor::ALL[0], Direction::Up),
+        size: FaultSize::Large,
         start: 600,
         end: 750,
     };

@@ -9,12 +9,12 @@ use std::fs;
 use std::io::Cursor;
 use std::process::Command;
 
-use outlierd::evaluate::{Picture, Sequence, figures, report};
+use outlierd::evaluate::{LabeledImage, LabeledSequence, figures, report};
 use outlierd::record::EventTime;
 
-fn sequence(name: &str, independent: bool) -> Sequence {
+fn sequence(name: &str, independent: bool) -> LabeledSequence {
     let labels: Vec<bool> = (0..400).map(|at| at >= 350).collect();
-    Sequence {
+    LabeledSequence {
         name: name.into(),
         times: (0..400)
             .map(|second| EventTime(second * 1_000_000))
@@ -29,16 +29,16 @@ fn sequence(name: &str, independent: bool) -> Sequence {
         alerting: labels.clone(),
         labels,
         independent,
-        ..Sequence::default()
+        ..LabeledSequence::default()
     }
 }
 
-fn picture(name: &str, anomalous: bool) -> Picture {
+fn picture(name: &str, anomalous: bool) -> LabeledImage {
     let mut png = Cursor::new(Vec::new());
     image::RgbImage::new(24, 16)
         .write_to(&mut png, image::ImageFormat::Png)
         .unwrap();
-    Picture {
+    LabeledImage {
         name: name.into(),
         score: 7.0,
         anomalous,
@@ -84,7 +84,7 @@ fn rendered(page: &str) -> String {
 
 #[test]
 fn the_report_opens_with_its_plots_and_pictures_and_without_a_network() {
-    let images = Sequence {
+    let images = LabeledSequence {
         pictures: vec![picture("hole/003", true), picture("good/007", false)],
         ..sequence("stone", true)
     };

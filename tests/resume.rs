@@ -13,13 +13,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use outlierd::config::settings::Stream;
-use outlierd::config::{Sources, load};
+use outlierd::config::settings::StreamSettings;
+use outlierd::config::{ConfigSources, load};
 use outlierd::model::bundle::Bundle;
 use outlierd::pipeline::series::{SeriesState, SeriesTable, StoredSeries};
-use outlierd::pipeline::{Done, Pipeline};
+use outlierd::pipeline::{BatchOutput, Pipeline};
 use outlierd::record::alert::{Alert, AlertKind};
-use outlierd::record::{EventTime, Message, Outcome};
+use outlierd::record::{EventTime, Message, RecordOutcome};
 use outlierd::retrain::learn::learn;
 use outlierd::retrain::set::{TrainingRow, TrainingSet};
 use outlierd::state::codec;
@@ -48,7 +48,7 @@ fn reading(rng: &mut ChaCha8Rng, step: usize) -> [f64; 4] {
     })
 }
 
-fn stream(kind: &str, window: usize, latent: usize, more: &[&str]) -> Stream {
+fn stream(kind: &str, window: usize, latent: usize, more: &[&str]) -> StreamSettings {
     let overrides = [
         "streams.s.input.topic=t".to_owned(),
         "streams.s.record.fields=[\"w\", \"x\", \"y\", \"z\"]".to_owned(),
@@ -62,9 +62,9 @@ fn stream(kind: &str, window: usize, latent: usize, more: &[&str]) -> Stream {
     ];
     let more = more.iter().map(|&setting| format!("streams.s.{setting}"));
     let overrides = overrides.into_iter().chain(more).collect();
-    load(&Sources {
+    load(&ConfigSources {
         overrides,
-        ..Sources::default()
+        ..ConfigSources::default()
     })
     .unwrap()
     .streams
@@ -72,45 +72,46 @@ fn stream(kind: &str, window: usize, latent: usize, more: &[&str]) -> Stream {
 }
 
 /// A stream of each kind of model, and the folder of a bundle for it.
-static TRAINED: LazyLock<Vec<(Arc<Stream>, PathBuf, tempfile::TempDir)>> = LazyLock::new(|| {
-    let trained = |kind, window, latent, more: &[&str]| {
-        let stream = stream(kind, window, latent, more);
-        let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let row = |step: usize| TrainingRow {
-            series: SERIES[0].0.into(),
-            time: EventTime(step as i64 * 1_000_000),
-            values: reading(&mut rng, step).to_vec(),
-            image: None,
+static TRAINED: LazyLock<Vec<(Arc<StreamSettings>, PathBuf, tempfile::TempDir)>> =
+    LazyLock::new(|| {
+        let trained = |kind, window, latent, more: &[&str]| {
+            let stream = stream(kind, window, latent, more);
+            let mut rng = ChaCha8Rng::seed_from_u64(1);
+            let row = |step: usize| TrainingRow {
+                series: SERIES[0].0.into(),
+                time: EventTime(step as i64 * 1_000_000),
+                values: reading(&mut rng, step).to_vec(),
+                image: None,
+            };
+            let set = TrainingSet::new((0..400).map(row).collect::<Vec<_>>());
+            let bundle = learn(&stream, &set, None, &mut |_| ControlFlow::Continue(())).unwrap();
+            let folder = tempfile::tempdir().unwrap();
+            let saved = bundle.save(folder.path()).unwrap();
+            (Arc::new(stream), saved, folder)
         };
-        let set = TrainingSet::new((0..400).map(row).collect::<Vec<_>>());
-        let bundle = learn(&stream, &set, None, &mut |_| ControlFlow::Continue(())).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let saved = bundle.save(folder.path()).unwrap();
-        (Arc::new(stream), saved, folder)
-    };
-    let short = ["model.hidden=[6]", "training.epochs=3"];
-    vec![
-        trained("linear", 1, 1, &[]),
-        trained("linear", 1, 2, &[]),
-        trained("linear", 3, 2, &[]),
-        trained("dense", 1, 2, &[]),
-        trained("conv", 8, 2, &[short[0], short[1], "stride=3"]),
-        trained("lstm", 5, 2, &short),
-        trained("vae", 1, 2, &short),
-        trained(
-            "linear",
-            4,
-            2,
-            &["resample.period=\"2s\"", "model.context=[\"time_of_day\"]"],
-        ),
-        trained(
-            "conv_vae",
-            6,
-            2,
-            &[short[0], short[1], "score.over=window", "stride=6"],
-        ),
-    ]
-});
+        let short = ["model.hidden=[6]", "training.epochs=3"];
+        vec![
+            trained("linear", 1, 1, &[]),
+            trained("linear", 1, 2, &[]),
+            trained("linear", 3, 2, &[]),
+            trained("dense", 1, 2, &[]),
+            trained("conv", 8, 2, &[short[0], short[1], "stride=3"]),
+            trained("lstm", 5, 2, &short),
+            trained("vae", 1, 2, &short),
+            trained(
+                "linear",
+                4,
+                2,
+                &["resample.period=\"2s\"", "model.context=[\"time_of_day\"]"],
+            ),
+            trained(
+                "conv_vae",
+                6,
+                2,
+                &[short[0], short[1], "score.scope=window", "stride=6"],
+            ),
+        ]
+    });
 
 /// A record: partition, key and payload.
 type Sent = (i32, &'static str, String);
@@ -182,7 +183,7 @@ fn payloads(seed: u64) -> Vec<Sent> {
 
 /// What a lane does around the pipeline: it keeps states and clocks, and lets series leave memory.
 struct Lane {
-    stream: Arc<Stream>,
+    stream: Arc<StreamSettings>,
     bundle: PathBuf,
     pipeline: Pipeline,
     table: SeriesTable,
@@ -194,7 +195,7 @@ struct Lane {
 }
 
 impl Lane {
-    fn new(stream: &Arc<Stream>, bundle: &Path) -> Self {
+    fn new(stream: &Arc<StreamSettings>, bundle: &Path) -> Self {
         let mut lane = Self {
             stream: stream.clone(),
             bundle: bundle.to_owned(),
@@ -243,7 +244,7 @@ impl Lane {
         }
     }
 
-    fn run(&mut self, messages: &[Message<'_>]) -> Done {
+    fn run(&mut self, messages: &[Message<'_>]) -> BatchOutput {
         self.batches += 1;
         self.table.set_now(Duration::from_secs(self.batches));
         let stored = &self.stored;
@@ -265,7 +266,7 @@ struct Broken {
     /// After every how many records all is forgotten but what is kept.
     resume: usize,
     /// How many series stay in memory after each batch.
-    in_memory: usize,
+    max_series_in_memory: usize,
 }
 
 fn message<'s>((offset, (partition, key, payload)): &(i64, &'s Sent)) -> Message<'s> {
@@ -284,11 +285,11 @@ const WHOLE: usize = 800;
 
 /// What became of the payloads, in large batches, or broken up.
 fn run(
-    stream: &Arc<Stream>,
+    stream: &Arc<StreamSettings>,
     bundle: &Path,
     payloads: &[Sent],
     broken: Option<Broken>,
-) -> (Vec<Outcome>, Vec<Alert>) {
+) -> (Vec<RecordOutcome>, Vec<Alert>) {
     let mut lane = Lane::new(stream, bundle);
     let (mut outcomes, mut alerts) = (Vec::new(), Vec::new());
     let all: Vec<(i64, &Sent)> = (0..).zip(payloads).collect();
@@ -298,14 +299,15 @@ fn run(
             let messages: Vec<Message<'_>> = chunk.iter().map(message).collect();
             let done = lane.run(&messages);
             // The index of the message is that inside its batch.
-            outcomes.extend(done.outcomes.into_iter().map(|outcome| Outcome {
+            outcomes.extend(done.outcomes.into_iter().map(|outcome| RecordOutcome {
                 message: 0,
                 ..outcome
             }));
             alerts.extend(done.alerts);
             if let Some(broken) = broken {
                 lane.commit();
-                lane.table.evict(Duration::from_secs(3), broken.in_memory);
+                lane.table
+                    .evict(Duration::from_secs(3), broken.max_series_in_memory);
             }
         }
         if broken.is_some() {
@@ -319,7 +321,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(45))]
     #[test]
     fn stopped_and_resumed_is_straight_through(
-        seed: u64, batch in 1..80usize, resume in 1..300usize, in_memory in 0..9usize, which in 0..9usize,
+        seed: u64, batch in 1..80usize, resume in 1..300usize, max_series_in_memory in 0..9usize, which in 0..9usize,
     ) {
         let (stream, bundle, _) = &TRAINED[which];
         let payloads = payloads(seed);
@@ -327,7 +329,7 @@ proptest! {
         let of = |kind: AlertKind| straight.1.iter().filter(|alert| alert.kind == kind).count();
         prop_assert!(of(AlertKind::Anomaly) + of(AlertKind::SensorFault) > 0, "the payloads hold faults");
         prop_assert!(of(AlertKind::Silence) > 0, "and a series that falls silent");
-        let broken = Broken { batch, resume, in_memory };
+        let broken = Broken { batch, resume, max_series_in_memory };
         let resumed = run(stream, bundle, &payloads, Some(broken));
         prop_assert_eq!(straight.0.len(), resumed.0.len());
         for (a, b) in straight.0.iter().zip(&resumed.0) {

@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use outlierd::events::published::Published;
+use outlierd::events::published::PublishedEvent;
 use outlierd::record::alert::{
     Alert, AlertEvent, AlertKind, DeadLetter, FieldFault, FieldShare, InputPosition, Severity,
 };
 use outlierd::record::image::Region;
 use outlierd::record::{FaultKind, RejectReason};
-use outlierd::share::control::Control;
+use outlierd::share::control::ControlMessage;
 use schemars::JsonSchema;
 use serde_json::json;
 
@@ -100,28 +100,31 @@ fn the_dead_letter_schema_is_that_of_the_type() {
 
 #[test]
 fn the_schemas_of_control_and_events_are_those_of_the_types() {
-    assert_is_schema_of::<Control>("control");
-    assert_is_schema_of::<Published>("event");
+    assert_is_schema_of::<ControlMessage>("control");
+    assert_is_schema_of::<PublishedEvent>("event");
 }
 
 #[test]
 fn feedback_is_valid_and_what_is_none_is_not() {
     let feedback = json!({
-        "type": "feedback", "stream": "pumps", "says": "mark_range", "series": "pump-7",
+        "type": "feedback", "stream": "pumps", "label": "mark_range", "series": "pump-7",
         "from": "2026-03-09T06:00:00Z", "until": "2026-03-09T14:00:00Z", "at": "2026-03-10T08:00:00Z",
     });
-    let validator = validator::<Control>();
+    let validator = validator::<ControlMessage>();
     assert!(validator.is_valid(&feedback));
-    assert!(serde_json::from_value::<Control>(feedback.clone()).is_ok());
+    assert!(serde_json::from_value::<ControlMessage>(feedback.clone()).is_ok());
     for (key, value) in [
-        ("says", json!("perhaps")),
+        ("label", json!("perhaps")),
         ("from", json!(12)),
         ("type", json!("rumour")),
     ] {
         let mut wrong = feedback.clone();
         wrong[key] = value;
         assert!(!validator.is_valid(&wrong), "{key}");
-        assert!(serde_json::from_value::<Control>(wrong).is_err(), "{key}");
+        assert!(
+            serde_json::from_value::<ControlMessage>(wrong).is_err(),
+            "{key}"
+        );
     }
 }
 

@@ -5,31 +5,31 @@
     reason = "a test says what it expects by unwrapping it, in its helpers too"
 )]
 
-mod two_readings;
+mod two_fields;
 
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use outlierd::config::settings::Stream;
-use outlierd::events::published::{Event, Outbox, Published};
+use outlierd::config::settings::StreamSettings;
+use outlierd::events::published::{Event, EventQueue, PublishedEvent};
 use outlierd::lane::sampler::Sampler;
 use outlierd::model::registry::Registry;
 use outlierd::pipeline::Pipeline;
 use outlierd::pipeline::series::{SeriesState, SeriesTable};
 use outlierd::record::{Batch, Record};
-use outlierd::retrain::engine::Engine;
+use outlierd::retrain::engine::RetrainEngine;
 use outlierd::state::memory::MemoryStore;
 use outlierd::state::{Commit, Store, codec};
-use outlierd::threshold::{Plan, ThresholdState};
+use outlierd::threshold::{ThresholdParams, ThresholdState};
 
-use self::two_readings::{time, values};
+use self::two_fields::{time, values};
 
 const SERIES: [&str; 4] = ["a", "b", "c", "d"];
 
-fn stream() -> Arc<Stream> {
-    two_readings::stream(&[
+fn stream() -> Arc<StreamSettings> {
+    two_fields::stream(&[
         "streams.s.retrain.guard=1s",
         "streams.s.retrain.self_test=5m",
     ])
@@ -39,8 +39,8 @@ fn stream() -> Arc<Stream> {
 struct Plant {
     models: tempfile::TempDir,
     store: Arc<MemoryStore>,
-    engine: Engine,
-    published: Receiver<Published>,
+    engine: RetrainEngine,
+    published: Receiver<PublishedEvent>,
 }
 
 const NOW: i64 = 3_000;
@@ -49,13 +49,13 @@ impl Plant {
     fn new() -> Self {
         let (stream, models) = (stream(), tempfile::tempdir().unwrap());
         let registry = Arc::new(Registry::open(models.path()).unwrap());
-        let bundle = two_readings::bundle(&stream, &SERIES);
+        let bundle = two_fields::bundle(&stream, &SERIES);
         bundle.save(registry.root()).unwrap();
         registry.promote("s", bundle.id(), "the first one").unwrap();
         let store = Arc::new(MemoryStore::default());
-        let mut engine = Engine::open(stream.clone(), registry, store.clone()).unwrap();
-        let (outbox, published) = Outbox::new();
-        engine.publish_to(outbox);
+        let mut engine = RetrainEngine::open(stream.clone(), registry, store.clone()).unwrap();
+        let (event_queue, published) = EventQueue::new();
+        engine.publish_to(event_queue);
         engine.follow().unwrap();
 
         let (mut pipeline, mut table) = (
@@ -120,7 +120,7 @@ impl Plant {
 
     /// Puts every threshold where scores are `scores`.
     fn drive_thresholds(&self, score: f64) {
-        let plan = Plan::new(&stream().threshold, Duration::from_secs(1));
+        let plan = ThresholdParams::new(&stream().threshold, Duration::from_secs(1));
         for series in SERIES {
             let mut state = self.state(series);
             state.scoring.as_mut().unwrap().threshold =
@@ -131,8 +131,8 @@ impl Plant {
 
     /// What was announced since the last call by events.
     fn announced(&self) -> Vec<bool> {
-        let of = |event: Published| match event.event {
-            Event::SightChanged { blind, .. } => Some(blind),
+        let of = |event: PublishedEvent| match event.event {
+            Event::DetectorHealthChanged { degraded, .. } => Some(degraded),
             _ => None,
         };
         self.published.try_iter().filter_map(of).collect()
@@ -141,13 +141,13 @@ impl Plant {
     /// What the lane is told, again and again: whether the stream is blind, and since when.
     fn sight(&self) -> Option<(bool, i64)> {
         let sight = self.engine.sight()?;
-        Some((sight.blind, sight.since.0 / 1_000_000))
+        Some((sight.degraded, sight.since.0 / 1_000_000))
     }
 
     /// Starts the engine again from what the store holds.
     fn restart(&mut self) {
         let registry = Arc::new(Registry::open(self.models.path()).unwrap());
-        self.engine = Engine::open(stream(), registry, self.store.clone()).unwrap();
+        self.engine = RetrainEngine::open(stream(), registry, self.store.clone()).unwrap();
         self.engine.follow().unwrap();
     }
 }
@@ -156,10 +156,10 @@ impl Plant {
 fn healthy_series_catch_what_they_should_and_nothing_of_theirs_changes() {
     let mut plant = Plant::new();
     let before = SERIES.map(|series| plant.state(series));
-    plant.engine.self_test(time(NOW)).unwrap();
-    assert_eq!(plant.engine.seeing().tested(), SERIES.len());
+    plant.engine.run_self_test(time(NOW)).unwrap();
+    assert_eq!(plant.engine.self_test().tested(), SERIES.len());
     for field in 0..2 {
-        let size = plant.engine.seeing().detectable(field).unwrap();
+        let size = plant.engine.self_test().detectable(field).unwrap();
         assert!(
             (0.5..=4.0).contains(&size),
             "field {field}: {size} standard deviations"
@@ -174,7 +174,7 @@ fn healthy_series_catch_what_they_should_and_nothing_of_theirs_changes() {
     assert_eq!(plant.sight(), Some((false, NOW)));
     // Not due again so soon.
     plant.drive_thresholds(1e6);
-    plant.engine.self_test(time(NOW + 60)).unwrap();
+    plant.engine.run_self_test(time(NOW + 60)).unwrap();
     assert_eq!(plant.announced(), [true; 0]);
     assert_eq!(plant.sight(), Some((false, NOW)));
 }
@@ -185,7 +185,7 @@ fn a_stream_whose_thresholds_were_driven_up_is_blind_once_and_sees_again_once() 
     let healthy = SERIES.map(|series| plant.state(series));
     plant.drive_thresholds(1e6);
     for at in [NOW - 1_210, NOW - 905] {
-        plant.engine.self_test(time(at)).unwrap();
+        plant.engine.run_self_test(time(at)).unwrap();
     }
     assert_eq!(plant.announced(), [true]);
     let began = NOW - 1_210;
@@ -193,17 +193,17 @@ fn a_stream_whose_thresholds_were_driven_up_is_blind_once_and_sees_again_once() 
     // A process that was killed before its lane published that says it again, of the same moment.
     plant.restart();
     assert_eq!(plant.sight(), None, "nothing is tested yet");
-    plant.engine.self_test(time(NOW - 604)).unwrap();
+    plant.engine.run_self_test(time(NOW - 604)).unwrap();
     assert_eq!(plant.sight(), Some((true, began)));
     SERIES
         .iter()
         .zip(&healthy)
         .for_each(|(series, state)| plant.put(series, state));
-    plant.engine.self_test(time(NOW - 303)).unwrap();
+    plant.engine.run_self_test(time(NOW - 303)).unwrap();
     assert_eq!(plant.sight(), Some((false, NOW - 303)));
     // And so does one that was killed before the end was published.
     plant.restart();
-    plant.engine.self_test(time(NOW - 2)).unwrap();
+    plant.engine.run_self_test(time(NOW - 2)).unwrap();
     assert_eq!(plant.sight(), Some((false, NOW - 2)));
 }
 
@@ -211,11 +211,11 @@ fn a_stream_whose_thresholds_were_driven_up_is_blind_once_and_sees_again_once() 
 fn a_series_with_an_open_alert_or_of_long_ago_tells_nothing() {
     let mut plant = Plant::new();
     // An hour later all of them are silent.
-    plant.engine.self_test(time(NOW + 3_600)).unwrap();
+    plant.engine.run_self_test(time(NOW + 3_600)).unwrap();
     assert_eq!(
         (
-            plant.engine.seeing().tested(),
-            plant.engine.seeing().detectable(0)
+            plant.engine.self_test().tested(),
+            plant.engine.self_test().detectable(0)
         ),
         (0, None)
     );

@@ -8,18 +8,18 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use outlierd::config::settings::Stream;
-use outlierd::config::{Sources, load};
+use outlierd::config::settings::StreamSettings;
+use outlierd::config::{ConfigSources, load};
 use outlierd::model::bundle::Bundle;
 use outlierd::model::registry::Registry;
 use outlierd::record::EventTime;
 use outlierd::retrain::learn::learn;
 use outlierd::retrain::set::{TrainingRow, TrainingSet};
-use outlierd::share::mirror::{Mirror, Outgoing};
+use outlierd::share::sync::{OutgoingMessage, RegistrySync};
 use outlierd::state::Store;
 use outlierd::state::memory::MemoryStore;
 
-fn stream() -> Stream {
+fn stream() -> StreamSettings {
     let overrides = [
         "streams.s.input.topic=t",
         "streams.s.record.fields=[\"x\", \"y\"]",
@@ -30,9 +30,9 @@ fn stream() -> Stream {
         .chain(["streams.s.model.latent=1"])
         .map(str::to_owned)
         .collect();
-    load(&Sources {
+    load(&ConfigSources {
         overrides,
-        ..Sources::default()
+        ..ConfigSources::default()
     })
     .unwrap()
     .streams
@@ -56,13 +56,13 @@ fn bundle(number: usize) -> Bundle {
 
 /// What was sent, by all machines.
 #[derive(Default)]
-struct Topics(Vec<Outgoing>);
+struct Topics(Vec<OutgoingMessage>);
 
 struct Machine {
     _models: tempfile::TempDir,
     registry: Arc<Registry>,
     store: Arc<dyn Store>,
-    mirror: Mirror,
+    sync: RegistrySync,
     /// How much of the topics it has read.
     read: usize,
 }
@@ -72,20 +72,20 @@ impl Machine {
         let models = tempfile::tempdir().unwrap();
         let registry = Arc::new(Registry::open(models.path()).unwrap());
         let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
-        let mirror = Mirror::open(registry.clone(), store.clone(), ["s".to_owned()]).unwrap();
+        let sync = RegistrySync::open(registry.clone(), store.clone(), ["s".to_owned()]).unwrap();
         Self {
             _models: models,
             registry,
             store,
-            mirror,
+            sync,
             read: 0,
         }
     }
 
     /// Starts again with the same folders.
     fn restart(&mut self) {
-        self.mirror =
-            Mirror::open(self.registry.clone(), self.store.clone(), ["s".to_owned()]).unwrap();
+        self.sync = RegistrySync::open(self.registry.clone(), self.store.clone(), ["s".to_owned()])
+            .unwrap();
         self.read = 0;
     }
 
@@ -95,27 +95,29 @@ impl Machine {
     }
 
     /// Reads what is new, and tells what has changed here.
-    fn turn(&mut self, topics: &mut Topics, leads: bool) {
+    fn turn(&mut self, topics: &mut Topics, is_trainer: bool) {
         for message in &topics.0[self.read..] {
             match message {
-                Outgoing::Control(key, value) => {
+                OutgoingMessage::Control(key, value) => {
                     let value = value
                         .as_ref()
                         .map(|value| serde_json::to_vec(value).unwrap());
                     assert_eq!(
-                        self.mirror.take_control("control", key, value.as_deref()),
+                        self.sync.take_control("control", key, value.as_deref()),
                         None
                     );
                 }
-                Outgoing::Part(key, part) => {
+                OutgoingMessage::Part(key, part) => {
                     let part = part
                         .as_ref()
                         .map(|(label, bytes)| (label.clone(), bytes.as_slice()));
-                    self.mirror.take_part("bundles", key, part);
+                    self.sync.take_part("bundles", key, part);
                 }
             }
         }
-        topics.0.extend(self.mirror.settle(|_| leads).unwrap());
+        topics
+            .0
+            .extend(self.sync.reconcile(|_| is_trainer).unwrap());
         self.read = topics.0.len();
     }
 
@@ -125,7 +127,7 @@ impl Machine {
 }
 
 /// Lets both read and tell until neither has anything to tell any more; the first one leads.
-fn settle(topics: &mut Topics, machines: &mut [&mut Machine]) {
+fn reconcile(topics: &mut Topics, machines: &mut [&mut Machine]) {
     for round in 0.. {
         let before = topics.0.len();
         for (number, machine) in machines.iter_mut().enumerate() {
@@ -148,7 +150,7 @@ fn a_late_joiner_starts_with_what_is_live_and_keeps_up() {
     let [first, second] = [bundle(1), bundle(2)];
     a.promote(&first, "the first one");
     a.turn(&mut topics, true);
-    settle(&mut topics, &mut [&mut a, &mut b]);
+    reconcile(&mut topics, &mut [&mut a, &mut b]);
     assert_eq!(b.live().as_deref(), Some(first.id()));
     b.registry.load_current("s").unwrap();
 
@@ -156,7 +158,7 @@ fn a_late_joiner_starts_with_what_is_live_and_keeps_up() {
     a.registry
         .attach("s", second.id(), "verdict.json", b"{}")
         .unwrap();
-    settle(&mut topics, &mut [&mut a, &mut b]);
+    reconcile(&mut topics, &mut [&mut a, &mut b]);
     assert_eq!(b.live().as_deref(), Some(second.id()));
     assert!(
         b.registry
@@ -171,13 +173,13 @@ fn a_late_joiner_starts_with_what_is_live_and_keeps_up() {
             .last()
             .unwrap()
             .why
-            .contains("proved itself, on another machine")
+            .contains("proved itself, on another instance")
     );
     // The other way round: a command on the second machine.
     b.registry
         .promote("s", first.id(), "rolled back by hand")
         .unwrap();
-    settle(&mut topics, &mut [&mut a, &mut b]);
+    reconcile(&mut topics, &mut [&mut a, &mut b]);
     assert_eq!(
         [a.live(), b.live()],
         [Some(first.id().to_owned()), Some(first.id().to_owned())]
@@ -189,17 +191,17 @@ fn what_changed_while_a_machine_was_away_is_told_apart() {
     let (mut topics, mut a, mut b) = (Topics::default(), Machine::new(), Machine::new());
     let [first, second, third] = [bundle(1), bundle(2), bundle(3)];
     a.promote(&first, "the first one");
-    settle(&mut topics, &mut [&mut a, &mut b]);
+    reconcile(&mut topics, &mut [&mut a, &mut b]);
     // The others have another one meanwhile.
     a.promote(&second, "proved itself");
     a.turn(&mut topics, true);
     b.restart();
-    settle(&mut topics, &mut [&mut a, &mut b]);
+    reconcile(&mut topics, &mut [&mut a, &mut b]);
     assert_eq!(b.live().as_deref(), Some(second.id()));
     // Somebody has chosen one on the machine that was down.
     b.promote(&third, "promoted by hand");
     b.restart();
-    settle(&mut topics, &mut [&mut a, &mut b]);
+    reconcile(&mut topics, &mut [&mut a, &mut b]);
     assert_eq!(
         [a.live(), b.live()],
         [Some(third.id().to_owned()), Some(third.id().to_owned())]
@@ -211,7 +213,7 @@ fn what_changed_while_a_machine_was_away_is_told_apart() {
         .promote("s", second.id(), "by hand, later")
         .unwrap();
     b.restart();
-    settle(&mut topics, &mut [&mut a, &mut b]);
+    reconcile(&mut topics, &mut [&mut a, &mut b]);
     assert_eq!(
         [a.live(), b.live()],
         [Some(second.id().to_owned()), Some(second.id().to_owned())]
@@ -223,7 +225,7 @@ fn two_first_models_become_one() {
     let (mut topics, mut a, mut b) = (Topics::default(), Machine::new(), Machine::new());
     a.promote(&bundle(1), "the first one");
     b.promote(&bundle(2), "the first one");
-    settle(&mut topics, &mut [&mut a, &mut b]);
+    reconcile(&mut topics, &mut [&mut a, &mut b]);
     assert_eq!(a.live(), b.live());
     assert_eq!(a.registry.ids("s").unwrap().len(), 2, "and neither is lost");
 }
@@ -232,13 +234,13 @@ fn two_first_models_become_one() {
 fn a_damaged_bundle_is_refused_and_what_is_live_stays() {
     let (mut topics, mut a, mut b) = (Topics::default(), Machine::new(), Machine::new());
     a.promote(&bundle(1), "the first one");
-    settle(&mut topics, &mut [&mut a, &mut b]);
+    reconcile(&mut topics, &mut [&mut a, &mut b]);
     let live = b.live();
     let sent = topics.0.len();
     a.promote(&bundle(2), "proved itself");
     a.turn(&mut topics, true);
     for message in &mut topics.0[sent..] {
-        if let Outgoing::Part(_, Some((_, bytes))) = message {
+        if let OutgoingMessage::Part(_, Some((_, bytes))) = message {
             bytes[40] ^= 1;
         }
     }
@@ -251,16 +253,16 @@ fn a_damaged_bundle_is_refused_and_what_is_live_stays() {
 fn a_bundle_that_is_damaged_or_lost_on_one_machine_comes_back_from_the_others() {
     let (mut topics, mut a, mut b) = (Topics::default(), Machine::new(), Machine::new());
     a.promote(&bundle(1), "the first one");
-    settle(&mut topics, &mut [&mut a, &mut b]);
+    reconcile(&mut topics, &mut [&mut a, &mut b]);
     let folder = b.registry.root().join("s").join(b.live().unwrap());
     std::fs::write(folder.join("weights.safetensors"), b"damaged").unwrap();
     assert!(b.registry.load_current("s").is_err());
     b.restart();
-    settle(&mut topics, &mut [&mut a, &mut b]);
+    reconcile(&mut topics, &mut [&mut a, &mut b]);
     assert!(b.registry.load_current("s").unwrap().is_some());
     std::fs::remove_dir_all(&folder).unwrap();
     b.restart();
-    settle(&mut topics, &mut [&mut a, &mut b]);
+    reconcile(&mut topics, &mut [&mut a, &mut b]);
     assert!(b.registry.load_current("s").unwrap().is_some());
 }
 
@@ -268,21 +270,21 @@ fn a_bundle_that_is_damaged_or_lost_on_one_machine_comes_back_from_the_others() 
 fn a_pin_and_a_training_that_is_asked_for_reach_the_one_who_trains() {
     let (mut topics, mut a, mut b) = (Topics::default(), Machine::new(), Machine::new());
     a.promote(&bundle(1), "the first one");
-    settle(&mut topics, &mut [&mut a, &mut b]);
+    reconcile(&mut topics, &mut [&mut a, &mut b]);
     b.registry.pin("s", true).unwrap();
     b.registry.want_training("s").unwrap();
-    settle(&mut topics, &mut [&mut a, &mut b]);
+    reconcile(&mut topics, &mut [&mut a, &mut b]);
     assert!(a.registry.is_pinned("s").unwrap());
     assert!(a.registry.take_wanted("s").unwrap(), "once");
     b.restart();
     a.restart();
-    settle(&mut topics, &mut [&mut a, &mut b]);
+    reconcile(&mut topics, &mut [&mut a, &mut b]);
     assert!(
         !a.registry.take_wanted("s").unwrap(),
         "and not again at every start"
     );
     a.registry.pin("s", false).unwrap();
-    settle(&mut topics, &mut [&mut a, &mut b]);
+    reconcile(&mut topics, &mut [&mut a, &mut b]);
     assert!(!b.registry.is_pinned("s").unwrap());
 }
 
@@ -292,18 +294,18 @@ fn the_topic_holds_the_newest_bundles_only() {
     for number in 0..20 {
         let bundle = bundle(number);
         a.promote(&bundle, "another one");
-        settle(&mut topics, &mut [&mut a, &mut b]);
+        reconcile(&mut topics, &mut [&mut a, &mut b]);
     }
     let removed = topics
         .0
         .iter()
-        .filter(|message| matches!(message, Outgoing::Part(_, None)))
+        .filter(|message| matches!(message, OutgoingMessage::Part(_, None)))
         .count();
     assert!((3..=4).contains(&removed), "{removed}");
     a.restart();
     b.restart();
     let before = topics.0.len();
-    settle(&mut topics, &mut [&mut a, &mut b]);
+    reconcile(&mut topics, &mut [&mut a, &mut b]);
     assert_eq!(
         topics.0.len(),
         before,

@@ -9,8 +9,8 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use outlierd::config::settings::Stream;
-use outlierd::config::{Sources, load};
+use outlierd::config::settings::StreamSettings;
+use outlierd::config::{ConfigSources, load};
 use outlierd::pipeline::Pipeline;
 use outlierd::pipeline::series::{SeriesState, SeriesTable, Slot, StoredSeries};
 use outlierd::record::alert::{Alert, AlertEvent, AlertKind, Severity};
@@ -19,7 +19,7 @@ use outlierd::state::codec;
 
 const PUMPS: usize = 10;
 
-fn stream(more: &[&str]) -> Arc<Stream> {
+fn stream(more: &[&str]) -> Arc<StreamSettings> {
     let base = [
         "streams.s.input.topic=t",
         "streams.s.record.fields=[\"x\", \"y\", \"z\"]",
@@ -30,9 +30,9 @@ fn stream(more: &[&str]) -> Arc<Stream> {
         .map(str::to_owned)
         .collect();
     Arc::new(
-        load(&Sources {
+        load(&ConfigSources {
             overrides,
-            ..Sources::default()
+            ..ConfigSources::default()
         })
         .unwrap()
         .streams
@@ -56,7 +56,7 @@ fn name(pump: usize) -> String {
 }
 
 /// Runs records in batches of that size, starting again from the encoded states after each of them where asked for.
-fn run(stream: &Arc<Stream>, records: &[Sent], batch: usize, resumes: bool) -> Vec<Alert> {
+fn run(stream: &Arc<StreamSettings>, records: &[Sent], batch: usize, resumes: bool) -> Vec<Alert> {
     let mut pipeline = Pipeline::new(stream.clone(), None).unwrap();
     let fresh = || {
         let mut table = SeriesTable::new(1_000);

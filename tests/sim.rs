@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use outlierd::record::EventTime;
-use outlierd::sim::fault::{Direction, Fault, Kind, Size};
+use outlierd::sim::fault::{Direction, FaultSize, PlantFault, PlantFaultKind};
 use outlierd::sim::fleet::{Fleet, FleetPlan};
 use outlierd::sim::plan::{self, FaultPlan};
 use outlierd::sim::sensor::{SENSORS, Sensor, Values};
@@ -17,7 +17,7 @@ fn fleet_plan(pumps: usize) -> FleetPlan {
 }
 
 /// The readings of every pump: `[pump][step]`.
-fn run(plan: FleetPlan, faults: &[Fault], steps: usize) -> Vec<Vec<Values>> {
+fn run(plan: FleetPlan, faults: &[PlantFault], steps: usize) -> Vec<Vec<Values>> {
     let mut series = vec![Vec::with_capacity(steps); plan.pumps];
     let mut fleet = Fleet::new(plan, faults);
     for _ in 0..steps {
@@ -55,15 +55,15 @@ fn correlation(a: &[f64], b: &[f64]) -> f64 {
 
 /// A machine fault with the sensors that it raises, lowers and leaves alone.
 type Moves = (
-    Kind,
+    PlantFaultKind,
     &'static [Sensor],
     &'static [Sensor],
     &'static [Sensor],
 );
 
 /// Mean difference that a fault makes to each sensor over its last quarter, against the same run without it.
-fn moved_by(kind: Kind, size: Size) -> Values {
-    let fault = Fault {
+fn moved_by(kind: PlantFaultKind, size: FaultSize) -> Values {
+    let fault = PlantFault {
         pump: 0,
         kind,
         size,
@@ -153,11 +153,11 @@ fn records_are_json_with_the_values_times_and_units_of_the_readings() {
 
 #[test]
 fn records_keep_the_sign_of_readings_below_one() {
-    let down = |sensor| Kind::Spike(sensor, Direction::Down);
-    let fault = Fault {
+    let down = |sensor| PlantFaultKind::Spike(sensor, Direction::Down);
+    let fault = PlantFault {
         pump: 0,
         kind: down(Sensor::SuctionPressure),
-        size: Size::Large,
+        size: FaultSize::Large,
         start: 0,
         end: 1,
     };
@@ -242,44 +242,44 @@ fn machine_faults_move_the_sensors_that_the_physics_says() {
     use Sensor::*;
     let expected: [Moves; 6] = [
         (
-            Kind::BearingWear,
+            PlantFaultKind::BearingWear,
             &[Vibration, BearingTemperature, MotorCurrent],
             &[],
             &[Flow, Speed, SuctionPressure],
         ),
         (
-            Kind::Cavitation,
+            PlantFaultKind::Cavitation,
             &[Vibration],
             &[Flow, SuctionPressure, DischargePressure],
             &[Speed],
         ),
         (
-            Kind::Leak,
+            PlantFaultKind::Leak,
             &[MotorCurrent],
             &[Flow, DischargePressure, SuctionPressure],
             &[Speed],
         ),
         (
-            Kind::ValveBlockage,
+            PlantFaultKind::ValveBlockage,
             &[DischargePressure, SuctionPressure],
             &[Flow, MotorCurrent],
             &[Speed],
         ),
         (
-            Kind::ImpellerDamage,
+            PlantFaultKind::ImpellerDamage,
             &[Vibration],
             &[Flow, DischargePressure, MotorCurrent],
             &[Speed],
         ),
         (
-            Kind::CoolingLoss,
+            PlantFaultKind::CoolingLoss,
             &[WindingTemperature],
             &[],
             &[Flow, Vibration, BearingTemperature, MotorCurrent],
         ),
     ];
     for (kind, up, down, still) in expected {
-        for size in Size::ALL {
+        for size in FaultSize::ALL {
             let moved = moved_by(kind, size);
             let moves = |sensor: &Sensor| moved[sensor.index()] / sensor.spread();
             assert!(
@@ -303,23 +303,23 @@ fn machine_faults_move_the_sensors_that_the_physics_says() {
                 .fold(0.0, f64::max)
         };
         assert!(
-            strongest(Size::Large) > 2.0 * strongest(Size::Small),
+            strongest(FaultSize::Large) > 2.0 * strongest(FaultSize::Small),
             "{kind:?} does not grow with its size"
         );
         assert!(
-            strongest(Size::Large) > 1.0,
+            strongest(FaultSize::Large) > 1.0,
             "a large {kind:?} hides: {}",
-            strongest(Size::Large)
+            strongest(FaultSize::Large)
         );
     }
 }
 
 #[test]
 fn cavitation_makes_flow_and_pressure_fluctuate_from_record_to_record() {
-    let fault = Fault {
+    let fault = PlantFault {
         pump: 0,
-        kind: Kind::Cavitation,
-        size: Size::Medium,
+        kind: PlantFaultKind::Cavitation,
+        size: FaultSize::Medium,
         start: 1_000,
         end: 2_000,
     };
@@ -339,17 +339,17 @@ fn sensor_faults_touch_one_reading_and_leave_the_process_alone() {
     let healthy = run(fleet_plan(1), &[], 1_300);
     for sensor in Sensor::ALL {
         let kinds = [
-            Kind::Stuck(sensor),
-            Kind::Spike(sensor, Direction::Up),
-            Kind::Shift(sensor, Direction::Down),
-            Kind::Drift(sensor, Direction::Up),
-            Kind::UnitChange(sensor),
+            PlantFaultKind::Stuck(sensor),
+            PlantFaultKind::Spike(sensor, Direction::Up),
+            PlantFaultKind::Shift(sensor, Direction::Down),
+            PlantFaultKind::Drift(sensor, Direction::Up),
+            PlantFaultKind::UnitChange(sensor),
         ];
         for kind in kinds {
-            let fault = Fault {
+            let fault = PlantFault {
                 pump: 0,
                 kind,
-                size: Size::Medium,
+                size: FaultSize::Medium,
                 start: 1_000,
                 end: 1_200,
             };
@@ -372,14 +372,14 @@ fn sensor_faults_touch_one_reading_and_leave_the_process_alone() {
             );
             let off = (value - well) / sensor.spread();
             match kind {
-                Kind::Stuck(_) => assert!(
+                PlantFaultKind::Stuck(_) => assert!(
                     rows[999..1_200]
                         .iter()
                         .all(|row| row[sensor.index()] == value)
                 ),
-                Kind::Spike(..) => assert!((11.0..13.0).contains(&off), "{kind:?} {off}"),
-                Kind::Shift(..) => assert!((-2.1..-1.9).contains(&off), "{kind:?} {off}"),
-                Kind::Drift(..) => assert!((1.9..2.1).contains(&off), "{kind:?} {off}"),
+                PlantFaultKind::Spike(..) => assert!((11.0..13.0).contains(&off), "{kind:?} {off}"),
+                PlantFaultKind::Shift(..) => assert!((-2.1..-1.9).contains(&off), "{kind:?} {off}"),
+                PlantFaultKind::Drift(..) => assert!((1.9..2.1).contains(&off), "{kind:?} {off}"),
                 _ => assert!(off.abs() > 3.0, "{kind:?} {off}"),
             }
         }
@@ -411,7 +411,7 @@ proptest! {
             prop_assert!(fault.start >= quiet && fault.end <= length && fault.pump < pumps);
         }
         for pump in 0..pumps {
-            let own: Vec<&Fault> = faults.iter().filter(|fault| fault.pump == pump).collect();
+            let own: Vec<&PlantFault> = faults.iter().filter(|fault| fault.pump == pump).collect();
             prop_assert!(own.windows(2).all(|pair| pair[0].end + gap <= pair[1].start));
         }
     }

@@ -5,7 +5,7 @@
     reason = "a test fails by panicking, its helpers included"
 )]
 
-mod two_readings;
+mod two_fields;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -13,13 +13,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use outlierd::config::settings::{Script, Stream};
+use outlierd::config::settings::{ScriptSettings, StreamSettings};
 use outlierd::model::bundle::Bundle;
 use outlierd::model::script::{self, ScriptError};
 use outlierd::model::shape::ModelShape;
 use outlierd::model::{ModelError, from_weights};
 use sha2::{Digest, Sha256};
-use two_readings::{bundle, stream, values};
+use two_fields::{bundle, stream, values};
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -32,14 +32,14 @@ fn sha256(path: &Path) -> String {
 }
 
 /// The stream `s` with this module, which the process is then allowed to run.
-fn with_module(path: &Path, sha256: &str) -> Arc<Stream> {
-    let mut stream = Stream::clone(&stream(&[
+fn with_module(path: &Path, sha256: &str) -> Arc<StreamSettings> {
+    let mut stream = StreamSettings::clone(&stream(&[
         "streams.s.window=3",
         "streams.s.model.kind=torchscript",
         &format!("streams.s.model.script={}", path.display()),
         &format!("streams.s.model.sha256={sha256}"),
     ]));
-    stream.model.script = Some(Script {
+    stream.model.script = Some(ScriptSettings {
         path: path.to_owned(),
         sha256: sha256.to_owned(),
     });
@@ -47,7 +47,7 @@ fn with_module(path: &Path, sha256: &str) -> Arc<Stream> {
     Arc::new(stream)
 }
 
-fn refusal(stream: &Stream) -> ScriptError {
+fn refusal(stream: &StreamSettings) -> ScriptError {
     let shape = ModelShape::of(&stream.model, stream.window, 2);
     match from_weights(&shape, std::collections::BTreeMap::new()) {
         Err(ModelError::Script(error)) => error,
@@ -98,11 +98,11 @@ fn a_file_with_another_checksum_is_not_loaded() {
 
 #[test]
 fn a_module_that_no_configuration_names_is_not_loaded() {
-    let mut stream = Stream::clone(&with_module(
+    let mut stream = StreamSettings::clone(&with_module(
         &golden("line.pt"),
         &sha256(&golden("line.pt")),
     ));
-    stream.model.script = Some(Script {
+    stream.model.script = Some(ScriptSettings {
         path: golden("line.pt"),
         sha256: "cd".repeat(32),
     });

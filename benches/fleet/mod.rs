@@ -5,8 +5,8 @@
 
 use std::ops::ControlFlow;
 
-use outlierd::config::settings::Stream;
-use outlierd::config::{Sources, load};
+use outlierd::config::settings::StreamSettings;
+use outlierd::config::{ConfigSources, load};
 use outlierd::model::bundle::Bundle;
 use outlierd::record::EventTime;
 use outlierd::retrain::learn::learn;
@@ -21,14 +21,14 @@ pub const FIELDS: usize = 8;
 pub const SERIES: usize = 100;
 
 /// A `dense` stream with `dspot` thresholds.
-pub fn stream() -> Stream {
+pub fn stream() -> StreamSettings {
     let fields: Vec<String> = (0..FIELDS).map(|field| format!("\"f{field}\"")).collect();
     let overrides = vec![
         "streams.bench.input.topic=\"bench\"".to_owned(),
         "streams.bench.threshold.kind=\"dspot\"".to_owned(),
         format!("streams.bench.record.fields=[{}]", fields.join(",")),
     ];
-    let sources = Sources {
+    let sources = ConfigSources {
         file: None,
         environment: Vec::new(),
         overrides,
@@ -80,7 +80,7 @@ pub fn training_set(records: usize) -> TrainingSet {
 }
 
 /// A bundle: how long it was trained does not matter for how long it takes to score.
-pub fn bundle(stream: &Stream) -> Bundle {
+pub fn bundle(stream: &StreamSettings) -> Bundle {
     let mut stream = stream.clone();
     stream.training.epochs = 2;
     learn(&stream, &training_set(2_000), None, &mut |_| {

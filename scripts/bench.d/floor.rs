@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use clap::Parser;
-use outlierd::config::settings::{Settings, Stream};
-use outlierd::config::{Sources, load};
+use outlierd::config::settings::{Settings, StreamSettings};
+use outlierd::config::{ConfigSources, load};
 use outlierd::decode::json::Decoder;
 use outlierd::model::registry::Registry;
 use outlierd::score::Scorer;
-use outlierd::source::{Bounds, consumer_config, poll_batch, view};
+use outlierd::source::{BatchBounds, consumer_config, poll_batch, view};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
 const SAMPLE_EVERY: Duration = Duration::from_millis(50);
@@ -37,7 +37,7 @@ struct Flags {
 
 fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();
-    let settings = load(&Sources::of_process(Some(flags.config), flags.set))?;
+    let settings = load(&ConfigSources::of_process(Some(flags.config), flags.set))?;
     let stream = settings
         .streams
         .first()
@@ -75,7 +75,7 @@ fn main() -> anyhow::Result<()> {
 
 fn lane(
     settings: &Settings,
-    stream: &Stream,
+    stream: &StreamSettings,
     number: usize,
     count: &AtomicU64,
     stop: &AtomicBool,
@@ -93,7 +93,7 @@ fn lane(
     )
     .create()?;
     consumer.subscribe(&[&stream.input.topic])?;
-    let bounds = Bounds::of(&stream.input);
+    let bounds = BatchBounds::of(&stream.input);
     while !stop.load(Ordering::Acquire) {
         let batch = poll_batch(&consumer, bounds, || false, |_| false)?;
         let messages: Vec<_> = batch.iter().map(view).collect();

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use jiff::tz::TimeZone;
-use outlierd::config::settings::{ErrorMeasure, Model, ModelKind};
+use outlierd::config::settings::{ErrorMeasure, ModelKind, ModelSettings};
 use outlierd::model::network::Network;
 use outlierd::model::scaler::Scaler;
 use outlierd::model::shape::ModelShape;
@@ -102,7 +102,7 @@ fn windows(kind: ModelKind) -> anyhow::Result<Work> {
 fn image(kind: ModelKind) -> anyhow::Result<Work> {
     let (hidden, latent, context, time_zone) =
         (CHANNELS.to_vec(), TILE_LATENT, Vec::new(), TimeZone::UTC);
-    let sizes = Model {
+    let sizes = ModelSettings {
         kind,
         hidden,
         latent,

@@ -2,7 +2,7 @@
 from rig import PARTITIONS, Outlierd, progress
 
 # A faster chart: shifts open and close within a few records, so that a run has many alerts. What is measured is the path.
-SCORE = "{ alpha = 0.3 }"
+SCORE = "{ ewma_weight = 0.3 }"
 EVENTS = 20  # a second
 
 

@@ -46,7 +46,7 @@ class Trainer:
 
 
 def kept(metrics):
-    return metrics.get("outlierd_normal_records", 0) >= 2_000
+    return metrics.get("outlierd_training_buffer_records", 0) >= 2_000
 
 
 def throughput(rig, size, trains, number):

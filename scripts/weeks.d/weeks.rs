@@ -12,19 +12,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use outlierd::config::settings::Stream;
-use outlierd::config::{Sources, load};
+use outlierd::config::settings::StreamSettings;
+use outlierd::config::{ConfigSources, load};
 use outlierd::lane::sampler::Sampler;
 use outlierd::model::registry::Registry;
 use outlierd::pipeline::Pipeline;
 use outlierd::pipeline::series::SeriesTable;
 use outlierd::record::alert::{AlertEvent, AlertKind};
 use outlierd::record::{Batch, EventTime, Record};
-use outlierd::retrain::engine::Engine;
+use outlierd::retrain::engine::RetrainEngine;
 use outlierd::retrain::learn::learn;
-use outlierd::retrain::plan::Reason;
+use outlierd::retrain::plan::RetrainReason;
 use outlierd::retrain::set::{TrainingRow, TrainingSet};
-use outlierd::sim::fault::{Direction, Fault, Kind, Size};
+use outlierd::sim::fault::{Direction, FaultSize, PlantFault, PlantFaultKind};
 use outlierd::sim::fleet::{Fleet, FleetPlan};
 use outlierd::sim::sensor::{Sensor, Values};
 use outlierd::state::memory::MemoryStore;
@@ -44,25 +44,30 @@ const AFTERMATH: u64 = DAY / 2;
 const STEPS: u64 = 30;
 
 /// The faults that count, and the contamination.
-fn faults() -> (Vec<Fault>, Vec<Fault>) {
-    let fault = |pump, kind, day: u64, hours: u64| Fault {
+fn faults() -> (Vec<PlantFault>, Vec<PlantFault>) {
+    let fault = |pump, kind, day: u64, hours: u64| PlantFault {
         pump,
         kind,
-        size: Size::Medium,
+        size: FaultSize::Medium,
         start: day * DAY,
         end: day * DAY + hours * 60,
     };
     let broken = vec![
-        fault(1, Kind::BearingWear, 33, 24),
-        fault(4, Kind::Leak, 38, 20),
-        fault(7, Kind::ValveBlockage, 43, 12),
-        fault(10, Kind::ImpellerDamage, 47, 12),
-        fault(2, Kind::Shift(Sensor::Flow, Direction::Down), 52, 12),
+        fault(1, PlantFaultKind::BearingWear, 33, 24),
+        fault(4, PlantFaultKind::Leak, 38, 20),
+        fault(7, PlantFaultKind::ValveBlockage, 43, 12),
+        fault(10, PlantFaultKind::ImpellerDamage, 47, 12),
+        fault(
+            2,
+            PlantFaultKind::Shift(Sensor::Flow, Direction::Down),
+            52,
+            12,
+        ),
     ];
     let contaminated = (6..9)
-        .map(|pump| Fault {
-            size: Size::Small,
-            ..fault(pump, Kind::Cavitation, 15, 48)
+        .map(|pump| PlantFault {
+            size: FaultSize::Small,
+            ..fault(pump, PlantFaultKind::Cavitation, 15, 48)
         })
         .collect();
     (broken, contaminated)
@@ -85,7 +90,7 @@ fn age(values: &mut Values, pump: usize, step: u64) {
     }
 }
 
-fn stream(seed: u64) -> anyhow::Result<Stream> {
+fn stream(seed: u64) -> anyhow::Result<StreamSettings> {
     let fields: Vec<&str> = Sensor::ALL.iter().map(|sensor| sensor.name()).collect();
     let overrides = vec![
         "streams.pumps.input.topic=plant.pumps".to_owned(),
@@ -99,22 +104,22 @@ fn stream(seed: u64) -> anyhow::Result<Stream> {
         ),
         format!("streams.pumps.training.seed={seed}"),
     ];
-    let settings = load(&Sources {
+    let settings = load(&ConfigSources {
         overrides,
-        ..Sources::default()
+        ..ConfigSources::default()
     })?;
     settings.streams.into_iter().next().context("one stream")
 }
 
 /// One run over all weeks.
 struct Plant {
-    stream: Arc<Stream>,
+    stream: Arc<StreamSettings>,
     fleet: Fleet,
     plan: FleetPlan,
     pipeline: Pipeline,
     sampler: Sampler,
     table: SeriesTable,
-    engine: Engine,
+    engine: RetrainEngine,
     registry: Arc<Registry>,
     retrains: bool,
     /// Pump and step of each anomaly that opened.
@@ -137,7 +142,7 @@ impl Plant {
         let (mut all, contaminated) = faults();
         all.extend(contaminated);
         let registry = Arc::new(Registry::open(folder)?);
-        let engine = Engine::open(
+        let engine = RetrainEngine::open(
             stream.clone(),
             registry.clone(),
             Arc::new(MemoryStore::default()),
@@ -197,7 +202,12 @@ impl Plant {
         Ok(())
     }
 
-    fn challenge(&mut self, reason: Reason, now: EventTime, step: u64) -> anyhow::Result<()> {
+    fn challenge(
+        &mut self,
+        reason: RetrainReason,
+        now: EventTime,
+        step: u64,
+    ) -> anyhow::Result<()> {
         let day = step as f64 / DAY as f64;
         let said = match self
             .engine
@@ -209,7 +219,7 @@ impl Plant {
                 let tests: BTreeMap<&str, &str> = verdict
                     .tests
                     .iter()
-                    .map(|test| (test.name.as_str(), test.says.as_str()))
+                    .map(|test| (test.name.as_str(), test.detail.as_str()))
                     .collect();
                 json!({"day": day, "reason": reason.to_string(), "live": live, "failed": verdict.failed(), "tests": tests,
                     "linear": verdict.linear})
@@ -261,7 +271,7 @@ impl Plant {
     /// The score of the run against the truth.
     fn report(&self) -> Value {
         let (broken, contaminated) = faults();
-        let of = |fault: &Fault, pump: usize, step: u64| {
+        let of = |fault: &PlantFault, pump: usize, step: u64| {
             pump == fault.pump && (fault.start..fault.end + AFTERMATH).contains(&step)
         };
         let known = |pump, step| {

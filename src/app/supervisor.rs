@@ -1,4 +1,4 @@
-//! The lanes' threads: started once, and each started again after an error, later and later while errors go on.
+//! The lanes' threads: each is restarted after an error, with increasing back-off while errors continue.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use crate::config::settings::Settings;
-use crate::events::LaneGoesBack;
-use crate::lane::{Control, Lane, LaneStatus};
+use crate::events::LaneRewound;
+use crate::lane::{Lane, LaneCommand, LaneStatus};
 use crate::retrain::learner::Learner;
 use crate::retrain::thread::Retrainer;
 use crate::share::thread::Sharing;
@@ -24,16 +24,16 @@ const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 /// Reload orders that may wait for a lane; more than a few means that it hangs.
 const ORDERS_MAX: usize = 16;
 
-struct Running {
+struct RunningLane {
     stream: String,
     thread: JoinHandle<()>,
-    control: SyncSender<Control>,
+    control: SyncSender<LaneCommand>,
     status: Arc<LaneStatus>,
 }
 
 /// The lanes of all streams.
 pub(super) struct Lanes {
-    lanes: Vec<Running>,
+    lanes: Vec<RunningLane>,
 }
 
 impl Lanes {
@@ -67,7 +67,7 @@ impl Lanes {
                     .name(format!("{}-{number}", stream.name))
                     .spawn(move || supervise(&lane, &halt, &orders, &failed));
                 match thread {
-                    Ok(thread) => lanes.push(Running {
+                    Ok(thread) => lanes.push(RunningLane {
                         stream: stream.name.clone(),
                         thread,
                         control,
@@ -112,7 +112,7 @@ impl Lanes {
             for lane in self.lanes.iter().filter(|lane| lane.stream == stream.name) {
                 if lane
                     .control
-                    .try_send(Control::Reload(stream_settings.clone()))
+                    .try_send(LaneCommand::Reload(stream_settings.clone()))
                     .is_err()
                 {
                     tracing::error!(
@@ -125,11 +125,11 @@ impl Lanes {
     }
 }
 
-/// Runs a lane again and again. A store that has failed stays failed until it is opened anew: that ends the process.
+/// Restarts a lane after errors. A store that has failed stays failed until it is reopened: that ends the process.
 fn supervise(
     lane: &Lane,
     halt: &Arc<AtomicBool>,
-    orders: &Receiver<Control>,
+    orders: &Receiver<LaneCommand>,
     failed: &mpsc::Sender<String>,
 ) {
     let mut backoff = BACKOFF_MIN;
@@ -146,7 +146,7 @@ fn supervise(
         if started.elapsed() > HEALTHY_AFTER {
             backoff = BACKOFF_MIN;
         }
-        LaneGoesBack {
+        LaneRewound {
             stream: &lane.stream.name,
             lane: lane.number,
             error: error.to_string(),

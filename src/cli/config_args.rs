@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 
-use crate::config::settings::{Settings, Stream};
-use crate::config::{KeyPath, Problem, Problems, Sources, load};
+use crate::config::settings::{Settings, StreamSettings};
+use crate::config::{ConfigProblem, ConfigProblems, ConfigSources, KeyPath, load};
 use crate::model::script;
 use crate::source::refused_properties;
 
@@ -25,19 +25,23 @@ pub(super) struct ConfigArgs {
 
 impl ConfigArgs {
     /// The flags override `before`; `after` overrides the flags.
-    fn load_with(&self, before: Vec<String>, after: Vec<String>) -> Result<Settings, Problems> {
+    fn load_with(
+        &self,
+        before: Vec<String>,
+        after: Vec<String>,
+    ) -> Result<Settings, ConfigProblems> {
         let overrides = before
             .into_iter()
             .chain(self.set.iter().cloned())
             .chain(after)
             .collect();
-        let settings = load(&Sources::of_process(self.config.clone(), overrides))?;
+        let settings = load(&ConfigSources::of_process(self.config.clone(), overrides))?;
         // Only librdkafka knows its properties, and `config` does not know librdkafka.
         let refused = refused_properties(&settings.kafka)
             .into_iter()
             .map(|(table, key, why)| {
                 let fix = "see CONFIGURATION.md of librdkafka for the property and its values";
-                Problem::new(
+                ConfigProblem::new(
                     KeyPath::of("kafka").key(table).key(&key),
                     format!("is rejected by librdkafka: {why}"),
                     fix,
@@ -48,7 +52,7 @@ impl ConfigArgs {
                 script::allow(&settings.streams);
                 Ok(settings)
             }
-            list => Err(Problems {
+            list => Err(ConfigProblems {
                 file: self.config.clone(),
                 list,
             }),
@@ -56,12 +60,12 @@ impl ConfigArgs {
     }
 
     /// Reads and validates all layers.
-    pub(super) fn load(&self) -> Result<Settings, Problems> {
+    pub(super) fn load(&self) -> Result<Settings, ConfigProblems> {
         self.load_with(Vec::new(), Vec::new())
     }
 
     /// One stream of the configuration; without a name, the only one.
-    pub(super) fn stream(&self, name: Option<&str>) -> anyhow::Result<Stream> {
+    pub(super) fn stream(&self, name: Option<&str>) -> anyhow::Result<StreamSettings> {
         let streams = self.load()?.streams;
         let names = || {
             streams
@@ -87,7 +91,10 @@ impl ConfigArgs {
 /// A stream of images with the built-in settings (and the defaults of the configuration, if one is named).
 ///
 /// The flags override `preset` (`key=value`).
-pub(super) fn stream_of_images(config: &ConfigArgs, preset: Vec<String>) -> anyhow::Result<Stream> {
+pub(super) fn stream_of_images(
+    config: &ConfigArgs,
+    preset: Vec<String>,
+) -> anyhow::Result<StreamSettings> {
     let of_images = vec![
         format!("streams.{REPLAY}.input.topic={REPLAY}"),
         format!("streams.{REPLAY}.record.format=image"),
@@ -95,7 +102,7 @@ pub(super) fn stream_of_images(config: &ConfigArgs, preset: Vec<String>) -> anyh
     made_up(config.load_with(preset, of_images)?)
 }
 
-fn made_up(settings: Settings) -> anyhow::Result<Stream> {
+fn made_up(settings: Settings) -> anyhow::Result<StreamSettings> {
     match settings
         .streams
         .into_iter()
@@ -113,7 +120,7 @@ pub(super) fn stream_of_fields(
     config: &ConfigArgs,
     fields: &[String],
     preset: Vec<String>,
-) -> anyhow::Result<Stream> {
+) -> anyhow::Result<StreamSettings> {
     // A JSON string is a TOML string.
     let field = |name: &String| {
         format!(

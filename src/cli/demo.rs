@@ -29,7 +29,7 @@ use self::plant::Plant;
 use self::screen::Screen;
 use crate::config::settings::Settings;
 use crate::record::alert::Alert;
-use crate::sim::fault::Fault;
+use crate::sim::fault::PlantFault;
 use crate::sim::fleet::FleetPlan;
 use crate::sim::plan::{self, FaultPlan};
 
@@ -78,18 +78,18 @@ const LEARN_STEPS: u64 = 1_440;
 /// records of a series, and the plant should be seen healthy by a detector that has settled.
 const SETTLE_STEPS: u64 = 600;
 /// Healthy records between two faults of a pump at least, and how long the recovery from a fault may take: three memories
-/// of the slow baseline (1 / beta), and more than three time constants of the winding, the slowest thing in a pump.
+/// of the slow baseline (1 / score.baseline_weight), and more than three time constants of the winding, the slowest thing in a pump.
 const GAP_STEPS: u64 = 900;
 
 /// What is going to happen in the plant: known before the daemon starts, and never shown to it.
-struct Plan {
+struct DemoPlan {
     fleet: FleetPlan,
-    faults: Vec<Fault>,
+    faults: Vec<PlantFault>,
     /// Records of a pump over the whole run.
     steps: u64,
 }
 
-impl Plan {
+impl DemoPlan {
     fn of(args: &Args) -> Self {
         let fleet = FleetPlan {
             pumps: args.pumps.into(),
@@ -170,7 +170,7 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     if args.images {
         return inspection::main(args);
     }
-    let plan = Plan::of(args);
+    let plan = DemoPlan::of(args);
     let mut stage = Stage::start(args, "pumps", daemon::overrides(&plan))?;
     let mut plant = Plant::new(
         &plan,

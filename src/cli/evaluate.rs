@@ -1,4 +1,4 @@
-//! `outlierd evaluate`: scores of labelled files, held against their labels.
+//! `outlierd evaluate`: scores of labelled files, compared with their labels.
 
 mod images;
 mod rows;
@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::config_args::ConfigArgs;
 use super::input_args::{InputArgs, files};
-use crate::evaluate::{Figures, Sequence, figures, report};
+use crate::evaluate::{EvaluationFigures, LabeledSequence, figures, report};
 
 /// Evaluate a model on labelled CSV files or folders of images: train on the first rows (or train/good), then compare the
 /// scores of the others with their labels.
@@ -82,7 +82,7 @@ pub(super) struct Args {
 #[derive(Serialize)]
 struct Written<'a> {
     input: String,
-    all: &'a Figures,
+    all: &'a EvaluationFigures,
     sequences: Vec<Named<'a>>,
 }
 
@@ -91,7 +91,7 @@ struct Named<'a> {
     name: &'a str,
     threshold: f64,
     #[serde(flatten)]
-    figures: &'a Figures,
+    figures: &'a EvaluationFigures,
 }
 
 pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
@@ -119,11 +119,11 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         let judged = judged.with_context(|| format!("{}", path.display()))?;
         let several = judged.len() > 1;
         sequences.extend(judged.into_iter().map(|sequence| match several {
-            true => Sequence {
+            true => LabeledSequence {
                 name: format!("{name}: {}", sequence.name),
                 ..sequence
             },
-            false => Sequence {
+            false => LabeledSequence {
                 name: name.clone(),
                 ..sequence
             },
@@ -142,13 +142,13 @@ fn of_images(args: &Args) -> anyhow::Result<ExitCode> {
             || "images".to_owned(),
             |name| name.to_string_lossy().into_owned(),
         );
-        sequences.push(Sequence { name, ..sequence });
+        sequences.push(LabeledSequence { name, ..sequence });
     }
     tell(args, sequences)
 }
 
 /// Prints and writes the figures.
-fn tell(args: &Args, sequences: Vec<Sequence>) -> anyhow::Result<ExitCode> {
+fn tell(args: &Args, sequences: Vec<LabeledSequence>) -> anyhow::Result<ExitCode> {
     let (all, sequences) = figures(sequences, args.vus_buffer.into());
     show(&all, &sequences);
     if let Some(out) = &args.out {
@@ -160,7 +160,7 @@ fn tell(args: &Args, sequences: Vec<Sequence>) -> anyhow::Result<ExitCode> {
 /// Rows of the table in the terminal; the files have all.
 const SHOWN: usize = 30;
 
-fn show(all: &Figures, sequences: &[(Sequence, Figures)]) {
+fn show(all: &EvaluationFigures, sequences: &[(LabeledSequence, EvaluationFigures)]) {
     let mut header = vec![String::new(), "all".to_owned()];
     let shown = if sequences.len() > 1 {
         &sequences[..sequences.len().min(SHOWN)]
@@ -219,8 +219,8 @@ fn show(all: &Figures, sequences: &[(Sequence, Figures)]) {
 fn write(
     args: &Args,
     out: &PathBuf,
-    all: &Figures,
-    sequences: &[(Sequence, Figures)],
+    all: &EvaluationFigures,
+    sequences: &[(LabeledSequence, EvaluationFigures)],
 ) -> anyhow::Result<()> {
     fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
     let input = args.input.display().to_string();

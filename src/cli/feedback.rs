@@ -1,4 +1,4 @@
-//! `outlierd feedback`: tells all machines what an operator says of an alert.
+//! `outlierd feedback`: sends operator feedback on an alert to all instances.
 
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
@@ -14,10 +14,10 @@ use rdkafka::message::{DeliveryResult, Message as _};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 
 use super::config_args::ConfigArgs;
-use crate::config::settings::{Kafka, Settings, Stream};
+use crate::config::settings::{KafkaSettings, Settings, StreamSettings};
 use crate::record::alert::{Alert, AlertEvent};
-use crate::record::feedback::{Feedback, Records, Says};
-use crate::share::control::Control;
+use crate::record::feedback::{Feedback, FeedbackLabel, RecordRange};
+use crate::share::control::ControlMessage;
 use crate::source::{add_from_beginning, producer_config, reader_config};
 
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -36,7 +36,7 @@ pub(super) struct Args {
     /// Id of the alert, or a prefix of it; "-" for a time range without an alert
     alert: String,
     /// The label
-    says: SaysArg,
+    label: LabelArg,
     /// The stream [default: the only one, or that of the alert]
     #[arg(long)]
     stream: Option<String>,
@@ -57,7 +57,7 @@ pub(super) struct Args {
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
-enum SaysArg {
+enum LabelArg {
     /// A fault: every new bundle must detect it
     Confirmed,
     /// A false alarm: the threshold rises above it, and its records are used for training
@@ -70,14 +70,14 @@ enum SaysArg {
     MarkRange,
 }
 
-impl From<SaysArg> for Says {
-    fn from(says: SaysArg) -> Self {
-        match says {
-            SaysArg::Confirmed => Self::Confirmed,
-            SaysArg::FalseAlarm => Self::FalseAlarm,
-            SaysArg::Expected => Self::Expected,
-            SaysArg::NewNormal => Self::NewNormal,
-            SaysArg::MarkRange => Self::MarkRange,
+impl From<LabelArg> for FeedbackLabel {
+    fn from(label: LabelArg) -> Self {
+        match label {
+            LabelArg::Confirmed => Self::Confirmed,
+            LabelArg::FalseAlarm => Self::FalseAlarm,
+            LabelArg::Expected => Self::Expected,
+            LabelArg::NewNormal => Self::NewNormal,
+            LabelArg::MarkRange => Self::MarkRange,
         }
     }
 }
@@ -98,19 +98,19 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
             feedback.until
         );
     }
-    let (stream, series, says) = (
+    let (stream, series, label) = (
         feedback.stream.clone(),
         feedback.series.clone(),
-        feedback.says.as_str(),
+        feedback.label.as_str(),
     );
     let (from, until) = (feedback.from, feedback.until);
-    send(&settings.kafka, &topic, &Control::Feedback(feedback))?;
-    println!("stream {stream}: {says}: series {series}, {from} to {until}");
+    send(&settings.kafka, &topic, &ControlMessage::Feedback(feedback))?;
+    println!("stream {stream}: {label}: series {series}, {from} to {until}");
     Ok(ExitCode::SUCCESS)
 }
 
 fn of_range(args: &Args) -> anyhow::Result<Feedback> {
-    if !matches!(args.says, SaysArg::MarkRange) {
+    if !matches!(args.label, LabelArg::MarkRange) {
         bail!("only mark-range works without an alert: give the alert's id");
     }
     let stream = args.config.stream(args.stream.as_deref())?.name;
@@ -121,10 +121,14 @@ fn of_range(args: &Args) -> anyhow::Result<Feedback> {
     );
     let until = args.until.context(needed)?;
     let (alert, records, peak_score, bundle) = Default::default();
-    let (says, at, note) = (Says::MarkRange, Timestamp::now(), args.note.clone());
+    let (label, at, note) = (
+        FeedbackLabel::MarkRange,
+        Timestamp::now(),
+        args.note.clone(),
+    );
     Ok(Feedback {
         stream,
-        says,
+        label,
         series,
         alert,
         from,
@@ -144,7 +148,7 @@ fn events_of(args: &Args, settings: &Settings, id: &str) -> anyhow::Result<(Stri
         .as_deref()
         .map(|name| args.config.stream(Some(name)))
         .transpose()?;
-    let streams: Vec<&Stream> = match &named {
+    let streams: Vec<&StreamSettings> = match &named {
         Some(stream) => vec![stream],
         None => settings.streams.iter().collect(),
     };
@@ -195,14 +199,14 @@ fn of_alert(args: &Args, settings: &Settings, id: &str) -> anyhow::Result<Feedba
         .iter()
         .find(|alert| alert.event == AlertEvent::Open)
         .unwrap_or(first);
-    let records = Records {
+    let records = RecordRange {
         partition: first.position.partition,
         first: opening.position.offset,
         last: last.position.offset.max(opening.position.offset),
     };
     Ok(Feedback {
         stream,
-        says: args.says.into(),
+        label: args.label.into(),
         series: args.series.clone().unwrap_or_else(|| first.series.clone()),
         alert: Some(first.id.clone()),
         from: args.from.map_or_else(|| time(&first.opened_at), Ok)?,
@@ -216,7 +220,7 @@ fn of_alert(args: &Args, settings: &Settings, id: &str) -> anyhow::Result<Feedba
 }
 
 /// The committed alerts whose ids start so.
-fn alerts(kafka: &Kafka, topic: &str, id: &str) -> anyhow::Result<Vec<Alert>> {
+fn alerts(kafka: &KafkaSettings, topic: &str, id: &str) -> anyhow::Result<Vec<Alert>> {
     let config = reader_config(kafka, "outlierd-feedback");
     let consumer: BaseConsumer = config
         .create()
@@ -262,7 +266,7 @@ impl ProducerContext for Delivery {
     }
 }
 
-fn send(kafka: &Kafka, topic: &str, control: &Control) -> anyhow::Result<()> {
+fn send(kafka: &KafkaSettings, topic: &str, control: &ControlMessage) -> anyhow::Result<()> {
     let producer: ThreadedProducer<Delivery> = producer_config(kafka, "outlierd-feedback")
         .create_with_context(Delivery::default())
         .context("librdkafka rejected the producer's properties")?;

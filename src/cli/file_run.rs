@@ -1,4 +1,4 @@
-//! A file that runs through the daemon's pipeline, row after row: its first rows are learned from, or a bundle is given.
+//! A file that runs through the daemon's pipeline, row after row: its first rows are training rows, or a bundle is given.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::image_files::stream_of_files;
 use super::input_args::{Chunk, InputArgs, Records};
 use super::train::learn_with_bar;
-use crate::config::settings::Stream;
+use crate::config::settings::StreamSettings;
 use crate::model::bundle::Bundle;
 use crate::pipeline::Pipeline;
 use crate::pipeline::series::SeriesTable;
@@ -14,11 +14,11 @@ use crate::retrain::set::{TrainingRow, TrainingSet};
 
 /// See the module.
 pub(super) struct FileRun {
-    pub(super) stream: Arc<Stream>,
+    pub(super) stream: Arc<StreamSettings>,
     pub(super) pipeline: Pipeline,
     records: Records,
     table: SeriesTable,
-    /// Rows to learn from, where there is no bundle.
+    /// Training rows, if there is no bundle.
     train_rows: usize,
     learned: Vec<TrainingRow>,
     /// Rows so far.
@@ -30,7 +30,7 @@ impl FileRun {
     pub(super) fn open(
         path: &Path,
         input: &InputArgs,
-        stream: Stream,
+        stream: StreamSettings,
         configured: bool,
         bundle: Option<&Path>,
         train_rows: Option<usize>,
@@ -51,7 +51,7 @@ impl FileRun {
         })
     }
 
-    /// The next rows: those to learn from, and then, once a bundle is trained from them, the others. `None` at the end.
+    /// The next rows: the training rows, and then, once a bundle is trained on them, the others. `None` at the end.
     pub(super) fn next(&mut self) -> anyhow::Result<Option<Chunk>> {
         let batch = self.stream.input.batch_records;
         let mut most = batch;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
-use crate::config::settings::{ImageSource, KeyFrom, Stream, TimeFrom};
+use crate::config::settings::{ImageSource, KeyFrom, StreamSettings, TimeFrom};
 use crate::record::{EventTime, Message};
 
 /// Images that are read at a time, and bytes after which they are enough.
@@ -14,7 +14,7 @@ const CHUNK_FILES: usize = 64;
 const CHUNK_BYTES: usize = 64 << 20;
 
 /// The same stream for files: series and times of images are those of [`ImageFiles`]; one of readings is left as it is.
-pub(super) fn stream_of_files(mut stream: Stream) -> Stream {
+pub(super) fn stream_of_files(mut stream: StreamSettings) -> StreamSettings {
     if let Some(image) = &mut stream.image {
         (stream.record.key, stream.record.time) = (KeyFrom::Kafka, TimeFrom::Kafka);
         image.source = ImageSource::Payload;

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 
 use super::image_files::{self, ImageFiles};
-use crate::config::settings::{Stream, TimeFormat};
-use crate::decode::csv::{Columns, Table, TableOptions};
-use crate::decode::file::{self, Kind};
+use crate::config::settings::{StreamSettings, TimeFormat};
+use crate::decode::csv::{Columns, CsvTable, TableOptions};
+use crate::decode::file::{self, FileKind};
 use crate::decode::lines::Lines;
 use crate::pipeline::series::SeriesTable;
-use crate::pipeline::{Done, Pipeline, PipelineError};
+use crate::pipeline::{BatchOutput, Pipeline, PipelineError};
 
 /// Rows that are read and scored at a time.
 pub(super) const CHUNK_ROWS: usize = 4_096;
@@ -65,7 +65,7 @@ impl InputArgs {
         }
     }
 
-    fn options(&self, path: &Path, stream: Option<&Stream>) -> TableOptions {
+    fn options(&self, path: &Path, stream: Option<&StreamSettings>) -> TableOptions {
         let series = file::series_of(path);
         let mut options = match stream {
             Some(stream) => TableOptions::for_stream(&stream.record, self.delimiter, series),
@@ -88,13 +88,13 @@ impl InputArgs {
 
     /// The sensor columns of a CSV file.
     pub(super) fn fields(&self, path: &Path) -> anyhow::Result<Vec<String>> {
-        if file::kind(path)? == Kind::JsonLines {
+        if file::kind(path)? == FileKind::JsonLines {
             bail!(
                 "{} holds JSON lines: name its fields in a configuration (--config, --stream)",
                 path.display()
             );
         }
-        Ok(Table::open(path, &self.options(path, None))?
+        Ok(CsvTable::open(path, &self.options(path, None))?
             .fields()
             .to_vec())
     }
@@ -104,15 +104,15 @@ impl InputArgs {
     pub(super) fn open(
         &self,
         path: &Path,
-        stream: &Stream,
+        stream: &StreamSettings,
         configured: bool,
     ) -> anyhow::Result<Records> {
         if stream.image.is_some() {
             return Records::images(path);
         }
         Ok(match file::kind(path)? {
-            Kind::JsonLines => Records::Lines(Lines::open(path, &stream.record)?),
-            Kind::Csv => Records::Table(Box::new(Table::open(
+            FileKind::JsonLines => Records::Lines(Lines::open(path, &stream.record)?),
+            FileKind::Csv => Records::Table(Box::new(CsvTable::open(
                 path,
                 &self.options(path, configured.then_some(stream)),
             )?)),
@@ -122,7 +122,7 @@ impl InputArgs {
 
 /// An open file of records.
 pub(super) enum Records {
-    Table(Box<Table<File>>),
+    Table(Box<CsvTable<File>>),
     Lines(Lines<File>),
     Images(ImageFiles),
 }
@@ -131,8 +131,8 @@ pub(super) enum Records {
 pub(super) struct Chunk {
     /// How many rows there were.
     pub(super) rows: usize,
-    /// What they came to; `message` counts from the first row of the chunk.
-    pub(super) done: Done,
+    /// Their results; `message` counts from the first row of the chunk.
+    pub(super) done: BatchOutput,
 }
 
 impl Records {
@@ -149,7 +149,7 @@ impl Records {
         table: &mut SeriesTable,
     ) -> anyhow::Result<Option<Chunk>> {
         let mut load = |_: i32, _: &str| Ok(None);
-        let done: Result<Done, PipelineError>;
+        let done: Result<BatchOutput, PipelineError>;
         let read: usize;
         match self {
             Self::Table(file) => {
@@ -184,7 +184,7 @@ impl Records {
 }
 
 /// The inputs of a stream: its files, or the folders of its images.
-pub(super) fn inputs(input: &Path, stream: &Stream) -> anyhow::Result<Vec<PathBuf>> {
+pub(super) fn inputs(input: &Path, stream: &StreamSettings) -> anyhow::Result<Vec<PathBuf>> {
     if stream.image.is_some() {
         image_files::folders(input)
     } else {

@@ -12,7 +12,7 @@ use super::config_args::ConfigArgs;
 use super::table;
 use crate::model::manifest::{Manifest, Segment};
 use crate::model::registry::{Registry, learned_from};
-use crate::promotion::Verdict;
+use crate::promotion::PromotionVerdict;
 
 /// List, show, compare, promote, roll back and pin bundles, and request a training.
 ///
@@ -29,7 +29,7 @@ pub(super) struct Args {
 
 /// A bundle of a stream.
 #[derive(clap::Args)]
-struct Which {
+struct BundleArg {
     /// The stream
     stream: String,
     /// The bundle's id, or a prefix of it [default: the live one]
@@ -40,7 +40,7 @@ struct Which {
 
 /// A stream.
 #[derive(clap::Args)]
-struct Of {
+struct StreamArg {
     /// The stream
     stream: String,
     #[command(flatten)]
@@ -57,7 +57,7 @@ enum Command {
     /// Show a bundle: its training data, the results of its promotion tests, and the smallest faults that it detects
     Show {
         #[command(flatten)]
-        which: Which,
+        which: BundleArg,
         /// Print manifest and verdict as JSON
         #[arg(long)]
         json: bool,
@@ -83,23 +83,23 @@ enum Command {
         config: ConfigArgs,
     },
     /// Roll back: make the previously live bundle live again
-    Rollback(Of),
+    Rollback(StreamArg),
     /// Pin the live bundle: no automatic promotion or rollback
     Pin {
         #[command(flatten)]
-        of: Of,
+        of: StreamArg,
         /// Unpin the live bundle
         #[arg(long)]
         off: bool,
     },
     /// Request a challenger from the running daemon now
-    Challenge(Of),
+    Challenge(StreamArg),
     /// List which bundle went live when and why
-    History(Of),
+    History(StreamArg),
 }
 
 /// Note on a bundle whose training records were excluded later.
-const ATE_MARKED: &str = "trained on a range that is now excluded";
+const TRAINED_ON_EXCLUDED: &str = "trained on a range that is now excluded";
 
 pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.command {
@@ -190,7 +190,7 @@ fn list(config: &ConfigArgs) -> anyhow::Result<()> {
     for stream in &settings.streams {
         let (pinned, marked) = (
             registry.is_pinned(&stream.name)?,
-            registry.marked(&stream.name)?,
+            registry.excluded(&stream.name)?,
         );
         for bundle in registry.list(&stream.name)? {
             let live = match (bundle.current, pinned) {
@@ -224,7 +224,7 @@ fn list(config: &ConfigArgs) -> anyhow::Result<()> {
 
 /// What came of the tests of a bundle.
 fn proof(registry: &Registry, stream: &str, id: &str) -> String {
-    match Verdict::read(registry, stream, id).ok().flatten() {
+    match PromotionVerdict::read(registry, stream, id).ok().flatten() {
         None => "-".into(),
         Some(verdict) if verdict.passed => "passed".into(),
         Some(verdict) => format!("failed: {}", verdict.failed().join(", ")),
@@ -234,7 +234,7 @@ fn proof(registry: &Registry, stream: &str, id: &str) -> String {
 /// The cells of a bundle that can be read, behind its id.
 fn described(m: &Manifest, proof: &str, marked: &[Segment]) -> [String; 5] {
     let proof = match learned_from(m, marked).next() {
-        Some(_) => format!("{proof}; {ATE_MARKED}"),
+        Some(_) => format!("{proof}; {TRAINED_ON_EXCLUDED}"),
         None => proof.to_owned(),
     };
     let held_out = m.origin.metrics.holdout_loss;

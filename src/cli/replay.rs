@@ -13,7 +13,7 @@ use super::config_args::{ConfigArgs, stream_of_fields};
 use super::file_run::FileRun;
 use super::input_args::{Chunk, InputArgs, files, inputs};
 use crate::record::alert::{AlertEvent, AlertKind};
-use crate::record::{EventTime, Outcome};
+use crate::record::{EventTime, RecordOutcome};
 
 /// Score record files with the daemon's own pipeline: train on the first rows (or load a bundle), then score row by row.
 ///
@@ -94,7 +94,7 @@ fn create(path: &Path) -> anyhow::Result<File> {
     File::create(path).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// What a file came to.
+/// The totals of a file.
 #[derive(Default)]
 struct Totals {
     rows: usize,
@@ -142,7 +142,7 @@ impl Totals {
         self.silences += opened(AlertKind::Silence);
     }
 
-    /// What was achieved, beside what was asked for.
+    /// The achieved alert rate, beside the budget.
     fn describe(&self) -> String {
         let micros: f64 = self
             .spans
@@ -242,7 +242,7 @@ impl Run {
         Ok(())
     }
 
-    fn cells(&self, outcome: &Outcome) -> [String; 6] {
+    fn cells(&self, outcome: &RecordOutcome) -> [String; 6] {
         // All digits, so that two runs can be compared bit for bit.
         let number = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
         let field = outcome

@@ -11,7 +11,7 @@ use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
 use super::config_args::ConfigArgs;
 use crate::app::{self, Signals};
-use crate::config::settings::{LogFormat, Service};
+use crate::config::settings::{LogFormat, ServiceSettings};
 
 /// Run the daemon until SIGTERM or Ctrl-C. SIGHUP reloads the configuration.
 #[derive(clap::Args)]
@@ -67,7 +67,7 @@ async fn stopped(mut terminate: Signal, mut interrupt: Signal) {
 }
 
 /// Installs the log, and returns the handle that changes its filter.
-fn start_log(service: &Service) -> reload::Handle<EnvFilter, Registry> {
+fn start_log(service: &ServiceSettings) -> reload::Handle<EnvFilter, Registry> {
     let (filter, handle) = reload::Layer::new(EnvFilter::new(&service.log_filter));
     let registry = tracing_subscriber::registry().with(filter);
     let ansi = super::is_coloured(&std::io::stderr());

@@ -7,9 +7,9 @@ use clap::ValueEnum;
 use schemars::schema_for;
 
 use super::config_args::ConfigArgs;
-use crate::events::published::Published;
+use crate::events::published::PublishedEvent;
 use crate::record::alert::{Alert, DeadLetter};
-use crate::share::control::Control;
+use crate::share::control::ControlMessage;
 
 /// Print a JSON Schema: of the records of a stream, of what outlierd publishes, or of the configuration.
 #[derive(clap::Args)]
@@ -19,7 +19,7 @@ use crate::share::control::Control;
 pub(super) struct Args {
     /// Which schema
     #[arg(value_enum)]
-    what: What,
+    what: SchemaName,
     /// Stream of the configuration, for `record` [default: the only one]
     #[arg(long, value_name = "NAME")]
     stream: Option<String>,
@@ -28,7 +28,7 @@ pub(super) struct Args {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum What {
+enum SchemaName {
     /// Input records of a stream
     Record,
     /// Alerts
@@ -45,12 +45,12 @@ enum What {
 
 pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     let schema = match args.what {
-        What::Alert => schema_for!(Alert).to_value(),
-        What::DeadLetter => schema_for!(DeadLetter).to_value(),
-        What::Event => schema_for!(Published).to_value(),
-        What::Control => schema_for!(Control).to_value(),
-        What::Config => crate::config::json_schema(),
-        What::Record => {
+        SchemaName::Alert => schema_for!(Alert).to_value(),
+        SchemaName::DeadLetter => schema_for!(DeadLetter).to_value(),
+        SchemaName::Event => schema_for!(PublishedEvent).to_value(),
+        SchemaName::Control => schema_for!(ControlMessage).to_value(),
+        SchemaName::Config => crate::config::json_schema(),
+        SchemaName::Record => {
             let stream = args.config.stream(args.stream.as_deref())?;
             if stream.image.is_some() {
                 bail!(

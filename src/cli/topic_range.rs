@@ -8,7 +8,7 @@ use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::topic_partition_list::Offset;
 
-use crate::config::settings::{Kafka, Stream};
+use crate::config::settings::{KafkaSettings, StreamSettings};
 use crate::retrain::set::TrainingRow;
 use crate::share::history;
 use crate::source::reader_config;
@@ -28,8 +28,8 @@ pub(super) struct TopicRange {
 /// The records that pass the gate, at most `limit`.
 pub(super) fn read(
     range: &TopicRange,
-    kafka: &Kafka,
-    stream: &Arc<Stream>,
+    kafka: &KafkaSettings,
+    stream: &Arc<StreamSettings>,
     limit: usize,
 ) -> anyhow::Result<Vec<TrainingRow>> {
     let topic = &stream.input.topic;

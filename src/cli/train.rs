@@ -14,7 +14,7 @@ use super::config_args::ConfigArgs;
 use super::image_files::stream_of_files;
 use super::input_args::{CHUNK_ROWS, InputArgs, inputs};
 use super::topic_range::{self, TopicRange};
-use crate::config::settings::{Settings, Stream};
+use crate::config::settings::{Settings, StreamSettings};
 use crate::model::bundle::Bundle;
 use crate::model::registry::Registry;
 use crate::pipeline::Pipeline;
@@ -97,7 +97,10 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// The stream with the kind of model that a comparison finds best.
-fn chosen(stream: &Arc<Stream>, rows: &[TrainingRow]) -> anyhow::Result<Arc<Stream>> {
+fn chosen(
+    stream: &Arc<StreamSettings>,
+    rows: &[TrainingRow],
+) -> anyhow::Result<Arc<StreamSettings>> {
     let kind = compare::choose(stream, rows)?;
     if kind != stream.model.kind {
         println!(
@@ -110,10 +113,10 @@ fn chosen(stream: &Arc<Stream>, rows: &[TrainingRow]) -> anyhow::Result<Arc<Stre
     Ok(Arc::new(stream.with_kind(kind)))
 }
 
-fn from_files(args: &Args, stream: &Arc<Stream>) -> anyhow::Result<Vec<TrainingRow>> {
+fn from_files(args: &Args, stream: &Arc<StreamSettings>) -> anyhow::Result<Vec<TrainingRow>> {
     let mut rows = Vec::new();
     let (mut read, mut rejected) = (0, 0);
-    let stream = &Arc::new(stream_of_files(Stream::clone(stream)));
+    let stream = &Arc::new(stream_of_files(StreamSettings::clone(stream)));
     for path in args
         .inputs
         .iter()
@@ -152,7 +155,7 @@ fn from_files(args: &Args, stream: &Arc<Stream>) -> anyhow::Result<Vec<TrainingR
 fn from_topic(
     args: &Args,
     settings: &Settings,
-    stream: &Arc<Stream>,
+    stream: &Arc<StreamSettings>,
 ) -> anyhow::Result<Vec<TrainingRow>> {
     let rows = topic_range::read(&args.range, &settings.kafka, stream, args.limit)?;
     if rows.is_empty() {
@@ -166,7 +169,7 @@ fn from_topic(
 
 /// Learns a bundle, with a bar on stderr where that is a terminal.
 pub(super) fn learn_with_bar(
-    stream: &Stream,
+    stream: &StreamSettings,
     set: &TrainingSet,
     what: &'static str,
 ) -> Result<Bundle, LearnError> {

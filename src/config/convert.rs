@@ -18,7 +18,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::layers::{built_in, overlay};
-use super::problems::{KeyPath, Problem, Step, shown};
+use super::problems::{ConfigProblem, KeyPath, KeyStep, shown};
 use super::raw;
 use super::settings::Settings;
 
@@ -29,14 +29,14 @@ const YEAR: Duration = Duration::from_secs(366 * 24 * 3600);
 /// The settings of a tree whose structure is good; what else is wrong is added to `problems`.
 ///
 /// `None` where a part is missing because of a problem. Problems that only follow from one already there are left out.
-pub fn settings(tree: &Value, problems: &mut Vec<Problem>) -> Option<Settings> {
+pub fn settings(tree: &Value, problems: &mut Vec<ConfigProblem>) -> Option<Settings> {
     let raw: raw::Config = match serde_json::from_value(complete(tree)) {
         Ok(raw) => raw,
         Err(error) => {
             // The schema is made from the same types, so that it has said what is wrong, or has a hole.
             if problems.is_empty() {
                 let fix = "compare the values with config/default.toml";
-                problems.push(Problem::new(
+                problems.push(ConfigProblem::new(
                     KeyPath::default(),
                     format!("cannot be read: {error}"),
                     fix,
@@ -45,7 +45,7 @@ pub fn settings(tree: &Value, problems: &mut Vec<Problem>) -> Option<Settings> {
             return None;
         }
     };
-    let mut reader = Reader {
+    let mut reader = ConfigReader {
         tree,
         known: problems.clone(),
         problems: Vec::new(),
@@ -101,13 +101,13 @@ fn is_of_images(stream: Option<&Value>, defaults: Option<&Value>) -> bool {
         == Some(&"image".into())
 }
 
-/// What to do about a value out of its range: with the default, where there is one.
+/// The fix for a value out of its range, with the default if there is one.
 pub fn usual_fix(key: &KeyPath) -> String {
     let mut place = key.clone();
-    if let [Step::Key(streams), Step::Key(_), rest @ ..] = key.0.as_slice()
+    if let [KeyStep::Key(streams), KeyStep::Key(_), rest @ ..] = key.0.as_slice()
         && streams == "streams"
     {
-        place = KeyPath([&[Step::Key("defaults".into())], rest].concat());
+        place = KeyPath([&[KeyStep::Key("defaults".into())], rest].concat());
     }
     match place.find(&built_in()) {
         Some(default) if !default.is_object() && !is_empty(default) => {
@@ -125,16 +125,16 @@ fn is_empty(value: &Value) -> bool {
 }
 
 /// Reads raw values and collects what is wrong with them.
-struct Reader<'t> {
-    /// The user's layers: tells where a value was written.
+struct ConfigReader<'t> {
+    /// The user's layers: the source of each value.
     tree: &'t Value,
     /// Problems that were found before.
-    known: Vec<Problem>,
+    known: Vec<ConfigProblem>,
     /// Those found here.
-    problems: Vec<Problem>,
+    problems: Vec<ConfigProblem>,
 }
 
-impl Reader<'_> {
+impl ConfigReader<'_> {
     /// Where a stream's value was written: in the stream, in `[image_defaults]`, or in `[defaults]`.
     fn place(&self, stream: &str, key: &str) -> KeyPath {
         let own = KeyPath::of("streams").key(stream).join(key);
@@ -160,7 +160,7 @@ impl Reader<'_> {
         read.map_err(|fault| {
             let fix = usual_fix(&key);
             self.note(
-                Problem::new(key, fault, fix)
+                ConfigProblem::new(key, fault, fix)
                     .found(&serde_json::to_value(found).unwrap_or_default()),
             );
         })
@@ -168,11 +168,11 @@ impl Reader<'_> {
     }
 
     /// Notes a problem, unless it only follows from one at the same key or below it.
-    fn note(&mut self, problem: Problem) {
+    fn note(&mut self, problem: ConfigProblem) {
         if !self
             .known
             .iter()
-            .any(|known| problem.key.leads_to(&known.key))
+            .any(|known| problem.key.is_prefix_of(&known.key))
         {
             self.problems.push(problem);
         }
@@ -183,9 +183,9 @@ impl Reader<'_> {
         self.known
             .iter()
             .chain(&self.problems)
-            .any(|problem| key.leads_to(&problem.key))
+            .any(|problem| key.is_prefix_of(&problem.key))
     }
 }
 
 /// The streams by name, as written.
-type RawStreams = BTreeMap<String, raw::Stream>;
+type StreamConfigs = BTreeMap<String, raw::StreamConfig>;

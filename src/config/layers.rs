@@ -9,12 +9,12 @@ use std::path::Path;
 
 use config::{Config, ConfigError, File, FileFormat, Source, Value, ValueKind};
 
-use super::Sources;
-use super::problems::{KeyPath, Problem};
+use super::ConfigSources;
+use super::problems::{ConfigProblem, KeyPath};
 
-type Table = config::Map<String, Value>;
+type TomlTable = config::Map<String, Value>;
 
-/// What an environment variable begins with that sets a key.
+/// Prefix of environment variables that set a key.
 const PREFIX: &str = "OUTLIERD__";
 /// What separates the keys in the name of a variable.
 const SEPARATOR: &str = "__";
@@ -25,18 +25,18 @@ const FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// The merged layers above the built-in one.
 #[derive(Debug)]
-pub struct Layers {
+pub struct ConfigLayers {
     /// Their keys and values.
     pub tree: serde_json::Value,
     /// What could not be taken over.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<ConfigProblem>,
     /// Who set the values that do not come from the file.
     origins: BTreeMap<KeyPath, String>,
 }
 
-impl Layers {
+impl ConfigLayers {
     /// Says with each problem who set the value, where it was not the file.
-    pub fn name_origins(&self, problems: &mut [Problem]) {
+    pub fn name_origins(&self, problems: &mut [ConfigProblem]) {
         for problem in problems {
             problem.origin = problem
                 .origin
@@ -49,11 +49,11 @@ impl Layers {
 /// Reads and merges the layers.
 ///
 /// # Errors
-/// The problems that leave nothing to go on with: the file cannot be read, or is no TOML.
-pub fn read(sources: &Sources) -> Result<Layers, Vec<Problem>> {
+/// Fatal problems: the file cannot be read, or is not valid TOML.
+pub fn read(sources: &ConfigSources) -> Result<ConfigLayers, Vec<ConfigProblem>> {
     let mut problems = Vec::new();
     let mut file = match &sources.file {
-        None => Table::new(),
+        None => TomlTable::new(),
         Some(path) => parse(&text(path)?)
             .map_err(|fault| vec![whole(fault, "correct this line of the file")])?,
     };
@@ -61,7 +61,7 @@ pub fn read(sources: &Sources) -> Result<Layers, Vec<Problem>> {
     let environment = environment(&sources.environment, &file, &mut problems);
     let overrides = overrides(&sources.overrides, &mut problems);
 
-    let layers = [file, environment, overrides].into_iter().map(Layer);
+    let layers = [file, environment, overrides].into_iter().map(ConfigLayer);
     let merged = layers
         .fold(Config::builder(), |builder, layer| {
             builder.add_source(layer)
@@ -70,7 +70,7 @@ pub fn read(sources: &Sources) -> Result<Layers, Vec<Problem>> {
     let merged = merged.and_then(|config| config.collect());
     let merged = merged.map_err(|error| vec![whole(error.to_string(), "correct the file")])?;
 
-    let mut walk = Walk {
+    let mut walk = JsonConversion {
         problems,
         origins: BTreeMap::new(),
     };
@@ -78,32 +78,32 @@ pub fn read(sources: &Sources) -> Result<Layers, Vec<Problem>> {
         &Value::new(None, ValueKind::Table(merged)),
         &KeyPath::default(),
     );
-    Ok(Layers {
+    Ok(ConfigLayers {
         tree,
         problems: walk.problems,
         origins: walk.origins,
     })
 }
 
-fn whole(fault: impl Into<String>, fix: impl Into<String>) -> Problem {
-    Problem::new(KeyPath::default(), fault, fix)
+fn whole(fault: impl Into<String>, fix: impl Into<String>) -> ConfigProblem {
+    ConfigProblem::new(KeyPath::default(), fault, fix)
 }
 
 /// One layer, as the `config` crate takes it.
 #[derive(Clone, Debug)]
-struct Layer(Table);
+struct ConfigLayer(TomlTable);
 
-impl Source for Layer {
+impl Source for ConfigLayer {
     fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
         Box::new(self.clone())
     }
 
-    fn collect(&self) -> Result<Table, ConfigError> {
+    fn collect(&self) -> Result<TomlTable, ConfigError> {
         Ok(self.0.clone())
     }
 }
 
-fn text(path: &Path) -> Result<String, Vec<Problem>> {
+fn text(path: &Path) -> Result<String, Vec<ConfigProblem>> {
     let fail = |fault: String| vec![whole(fault, "give the path of a readable TOML file")];
     match std::fs::metadata(path) {
         Ok(data) if data.len() > FILE_BYTES_MAX => {
@@ -118,7 +118,7 @@ fn text(path: &Path) -> Result<String, Vec<Problem>> {
 }
 
 /// Parses TOML; the error is one line with the place and the reason.
-fn parse(text: &str) -> Result<Table, String> {
+fn parse(text: &str) -> Result<TomlTable, String> {
     let parsed = File::from_str(text, FileFormat::Toml).collect();
     parsed.map_err(|error| match error {
         ConfigError::FileParse { cause, .. } => {
@@ -144,7 +144,7 @@ fn parse(text: &str) -> Result<Table, String> {
     })
 }
 
-/// Reads a value as TOML, and as plain text where it is none.
+/// Reads a value as TOML, and as plain text if that fails.
 fn value(text: &str, origin: &str) -> Value {
     let kind = if text.contains('\n') {
         None
@@ -162,14 +162,14 @@ fn value(text: &str, origin: &str) -> Value {
 
 fn environment(
     variables: &[(OsString, OsString)],
-    file: &Table,
-    problems: &mut Vec<Problem>,
-) -> Table {
+    file: &TomlTable,
+    problems: &mut Vec<ConfigProblem>,
+) -> TomlTable {
     let streams: Vec<&String> = match file.get("streams").map(|streams| &streams.kind) {
         Some(ValueKind::Table(streams)) => streams.keys().collect(),
         _ => Vec::new(),
     };
-    let mut layer = Table::new();
+    let mut layer = TomlTable::new();
     for (name, found) in variables {
         let Some(keys) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)) else {
             continue;
@@ -208,8 +208,8 @@ fn environment(
     layer
 }
 
-fn overrides(pairs: &[String], problems: &mut Vec<Problem>) -> Table {
-    let mut layer = Table::new();
+fn overrides(pairs: &[String], problems: &mut Vec<ConfigProblem>) -> TomlTable {
+    let mut layer = TomlTable::new();
     for pair in pairs {
         let fix = "write --set key=value, such as --set kafka.brokers=kafka-1:9092";
         let Some((key, found)) = pair.split_once('=') else {
@@ -249,7 +249,12 @@ fn is_property(keys: &[String]) -> bool {
 }
 
 /// Sets one key of a layer.
-fn set(layer: &mut Table, mut keys: Vec<String>, found: &str, origin: &str) -> Result<(), String> {
+fn set(
+    layer: &mut TomlTable,
+    mut keys: Vec<String>,
+    found: &str,
+    origin: &str,
+) -> Result<(), String> {
     if keys.iter().any(String::is_empty) {
         return Err("has an empty key".into());
     }
@@ -272,7 +277,7 @@ fn set(layer: &mut Table, mut keys: Vec<String>, found: &str, origin: &str) -> R
     for key in keys {
         let next = table
             .entry(key.clone())
-            .or_insert_with(|| Value::new(None, Table::new()));
+            .or_insert_with(|| Value::new(None, TomlTable::new()));
         match &mut next.kind {
             ValueKind::Table(inner) => table = inner,
             _ => return Err(format!("lies below {key}, which is also set to a value")),
@@ -283,21 +288,21 @@ fn set(layer: &mut Table, mut keys: Vec<String>, found: &str, origin: &str) -> R
 }
 
 /// Writes `security.protocol = "ssl"` without quotes, which TOML reads as nested tables, as one key with dots.
-fn join_properties(file: &mut Table) {
+fn join_properties(file: &mut TomlTable) {
     let Some(ValueKind::Table(kafka)) = file.get_mut("kafka").map(|kafka| &mut kafka.kind) else {
         return;
     };
     for name in PROPERTY_TABLES {
         if let Some(ValueKind::Table(properties)) = kafka.get_mut(name).map(|table| &mut table.kind)
         {
-            let mut joined = Table::new();
+            let mut joined = TomlTable::new();
             join("", std::mem::take(properties), &mut joined);
             *properties = joined;
         }
     }
 }
 
-fn join(prefix: &str, table: Table, joined: &mut Table) {
+fn join(prefix: &str, table: TomlTable, joined: &mut TomlTable) {
     for (key, value) in table {
         match value.kind {
             ValueKind::Table(inner) => join(&format!("{prefix}{key}."), inner, joined),
@@ -307,12 +312,12 @@ fn join(prefix: &str, table: Table, joined: &mut Table) {
 }
 
 /// Turns the merged tree into JSON, keeps who set what, and reports what JSON cannot hold.
-struct Walk {
-    problems: Vec<Problem>,
+struct JsonConversion {
+    problems: Vec<ConfigProblem>,
     origins: BTreeMap<KeyPath, String>,
 }
 
-impl Walk {
+impl JsonConversion {
     fn json(&mut self, value: &Value, at: &KeyPath) -> serde_json::Value {
         if let Some(origin) = value.origin() {
             self.origins.insert(at.clone(), origin.to_owned());
@@ -349,7 +354,7 @@ impl Walk {
     }
 
     fn refuse(&mut self, at: &KeyPath, found: String) -> serde_json::Value {
-        let mut problem = Problem::new(
+        let mut problem = ConfigProblem::new(
             at.clone(),
             "must be a finite number",
             "write a number, or leave the key out",
@@ -363,7 +368,7 @@ impl Walk {
 /// The built-in layer as JSON, with nothing above it.
 pub fn built_in() -> serde_json::Value {
     let table = parse(super::DEFAULT_TOML).unwrap_or_else(|_| HashMap::new());
-    Walk {
+    JsonConversion {
         problems: Vec::new(),
         origins: BTreeMap::new(),
     }

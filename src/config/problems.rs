@@ -12,7 +12,7 @@ const SECRET_TABLES: [&str; 3] = ["properties", "consumer", "producer"];
 
 /// One step of a key path.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Step {
+pub enum KeyStep {
     /// Into a table.
     Key(String),
     /// Into a list, from 0.
@@ -21,7 +21,7 @@ pub enum Step {
 
 /// The way to a value from the top of the configuration, such as `streams.pumps.record.fields[2].min`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
-pub struct KeyPath(pub Vec<Step>);
+pub struct KeyPath(pub Vec<KeyStep>);
 
 impl KeyPath {
     /// A path of keys written with dots; for keys that are known to hold none.
@@ -38,32 +38,32 @@ impl KeyPath {
 
     /// This path and then one key, whatever it holds.
     pub fn key(mut self, key: &str) -> Self {
-        self.0.push(Step::Key(key.into()));
+        self.0.push(KeyStep::Key(key.into()));
         self
     }
 
     /// This path and then an element of a list.
     pub fn index(mut self, index: usize) -> Self {
-        self.0.push(Step::Index(index));
+        self.0.push(KeyStep::Index(index));
         self
     }
 
     /// The value at this path.
     pub fn find<'v>(&self, tree: &'v Value) -> Option<&'v Value> {
         self.0.iter().try_fold(tree, |value, step| match step {
-            Step::Key(key) => value.get(key),
-            Step::Index(index) => value.get(index),
+            KeyStep::Key(key) => value.get(key),
+            KeyStep::Index(index) => value.get(index),
         })
     }
 
     /// Whether `self` leads to `other`, or is the same.
-    pub fn leads_to(&self, other: &Self) -> bool {
+    pub fn is_prefix_of(&self, other: &Self) -> bool {
         other.0.starts_with(&self.0)
     }
 
     fn is_secret(&self) -> bool {
         match self.0.as_slice() {
-            [Step::Key(kafka), Step::Key(table), ..] => {
+            [KeyStep::Key(kafka), KeyStep::Key(table), ..] => {
                 kafka == "kafka" && SECRET_TABLES.contains(&table.as_str())
             }
             _ => false,
@@ -75,8 +75,8 @@ impl fmt::Display for KeyPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, step) in self.0.iter().enumerate() {
             match step {
-                Step::Index(index) => write!(f, "[{index}]")?,
-                Step::Key(key) => {
+                KeyStep::Index(index) => write!(f, "[{index}]")?,
+                KeyStep::Key(key) => {
                     let dot = if i == 0 { "" } else { "." };
                     let is_bare = key
                         .chars()
@@ -94,20 +94,20 @@ impl fmt::Display for KeyPath {
 
 /// One problem of a configuration.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Problem {
-    /// Where; empty where it is the file as a whole.
+pub struct ConfigProblem {
+    /// The key; empty if the problem concerns the whole file.
     pub key: KeyPath,
     /// The value found, as written in TOML (nearly); `None` where there is none, or where it may be a secret.
     pub found: Option<String>,
     /// The variable or flag that set the value, where it is not the file.
     pub origin: Option<String>,
-    /// What is wrong: begins with a verb ("must be ...", "is missing").
+    /// The fault, starting with a verb ("must be ...", "is missing").
     pub fault: String,
     /// What to do next.
     pub fix: String,
 }
 
-impl Problem {
+impl ConfigProblem {
     /// A problem without a value.
     pub fn new(key: KeyPath, fault: impl Into<String>, fix: impl Into<String>) -> Self {
         Self {
@@ -126,7 +126,7 @@ impl Problem {
     }
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for ConfigProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut subject = self.key.to_string();
         if let Some(found) = &self.found {
@@ -142,23 +142,23 @@ impl fmt::Display for Problem {
 
 /// Every problem of a configuration, in the order of their keys. Its text has two lines for each.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Problems {
+pub struct ConfigProblems {
     /// The user's file.
     pub file: Option<PathBuf>,
     /// Never empty.
-    pub list: Vec<Problem>,
+    pub list: Vec<ConfigProblem>,
 }
 
-impl Problems {
+impl ConfigProblems {
     /// Sorted, and each only once: a value of `[defaults]` is read again for each stream.
-    pub(super) fn new(file: Option<PathBuf>, mut list: Vec<Problem>) -> Self {
+    pub(super) fn new(file: Option<PathBuf>, mut list: Vec<ConfigProblem>) -> Self {
         list.sort_by(|a, b| a.key.cmp(&b.key));
         list.dedup();
         Self { file, list }
     }
 }
 
-impl fmt::Display for Problems {
+impl fmt::Display for ConfigProblems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = self.list.len();
         write!(
@@ -176,7 +176,7 @@ impl fmt::Display for Problems {
     }
 }
 
-impl std::error::Error for Problems {}
+impl std::error::Error for ConfigProblems {}
 
 /// A value as text, cut to a bearable length.
 pub fn shown(value: &Value) -> String {
@@ -263,7 +263,7 @@ mod tests {
     fn a_secret_is_never_shown() {
         let key = KeyPath::of("kafka.properties").key("sasl.password");
         assert_eq!(
-            Problem::new(key, "is refused", "remove it")
+            ConfigProblem::new(key, "is refused", "remove it")
                 .found(&"hunter2".into())
                 .found,
             None

@@ -1,8 +1,8 @@
 //! The configuration as it is written, with all layers merged: complete, but its values not yet read.
 //!
 //! The doc comments become the descriptions of `schemas/config.schema.json`. Numbers have their allowed range here, and
-//! are held against it by the schema; texts with a form of their own (durations, sizes, budgets) are read by
-//! `super::convert`. Default values stand in `config/default.toml` only.
+//! are checked by the schema; texts with their own syntax (durations, sizes, budgets) are parsed by
+//! `super::convert`. Default values are in `config/default.toml` only.
 
 mod image;
 mod model;
@@ -14,12 +14,12 @@ use std::collections::BTreeMap;
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
-pub use self::image::Image;
-pub use self::model::{Model, Retrain, Score, Training};
-pub use self::silence::Silence;
+pub use self::image::ImageConfig;
+pub use self::model::{ModelConfig, RetrainConfig, ScoreConfig, TrainingConfig};
+pub use self::silence::SilenceConfig;
 pub use self::stream::{
-    Episode, Field, FieldTable, Gate, Input, Keep, KeyWords, Mute, Output, Record, Resample,
-    Stream, Threshold,
+    EpisodeConfig, FieldConfig, FieldTableConfig, GateConfig, InputConfig, KeyWords, MuteConfig,
+    OutputConfig, RecordConfig, ResampleConfig, RetentionConfig, StreamConfig, ThresholdConfig,
 };
 use super::settings::LogFormat;
 
@@ -29,25 +29,25 @@ use super::settings::LogFormat;
 #[schemars(transform = optional, rename = "outlierd")]
 pub struct Config {
     /// The process.
-    pub service: Service,
+    pub service: ServiceConfig,
     /// Connection to the brokers.
-    pub kafka: Kafka,
+    pub kafka: KafkaConfig,
     /// Topics that all instances of the same streams share.
-    pub share: Share,
+    pub share: ShareConfig,
     /// Defaults of all streams: any key of a stream.
-    pub defaults: Stream,
+    pub defaults: StreamConfig,
     /// Defaults of streams of images that override `defaults`: any key of a stream.
-    #[schemars(with = "Stream")]
+    #[schemars(with = "StreamConfig")]
     pub image_defaults: serde_json::Value,
     /// The streams, by name: letters, digits, `-`, `_` and `.`, at most 100, the first a letter or digit.
-    pub streams: BTreeMap<String, Stream>,
+    pub streams: BTreeMap<String, StreamConfig>,
 }
 
 /// The process.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(transform = optional)]
-pub struct Service {
+pub struct ServiceConfig {
     /// Folder of the states of all series.
     #[schemars(example = "/var/lib/outlierd/state")]
     pub state_dir: String,
@@ -71,16 +71,16 @@ pub struct Service {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(transform = optional)]
-pub struct Kafka {
+pub struct KafkaConfig {
     /// Bootstrap brokers, `host:port`, comma-separated.
     #[schemars(example = "kafka-1:9092,kafka-2:9092")]
     pub brokers: String,
     /// librdkafka properties of all clients (TLS, SASL, ...).
-    pub properties: BTreeMap<String, Property>,
+    pub properties: BTreeMap<String, PropertyConfig>,
     /// librdkafka properties of consumers only.
-    pub consumer: BTreeMap<String, Property>,
+    pub consumer: BTreeMap<String, PropertyConfig>,
     /// librdkafka properties of producers only.
-    pub producer: BTreeMap<String, Property>,
+    pub producer: BTreeMap<String, PropertyConfig>,
     /// Whether outlierd creates missing output topics.
     pub create_topics: bool,
     /// Replication factor of created topics, 1 to 15; -1 is the broker's default.
@@ -92,7 +92,7 @@ pub struct Kafka {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(transform = optional)]
-pub struct Share {
+pub struct ShareConfig {
     /// Compacted topic of the bundles; "" for none.
     pub bundles: String,
     /// Compacted topic of live and pinned bundles, training requests and feedback; "" for none.
@@ -104,7 +104,7 @@ pub struct Share {
 /// The value of a librdkafka property.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
-pub enum Property {
+pub enum PropertyConfig {
     /// As text.
     Text(String),
     /// `true` or `false`.
@@ -115,7 +115,7 @@ pub enum Property {
     Float(f64),
 }
 
-impl std::fmt::Display for Property {
+impl std::fmt::Display for PropertyConfig {
     /// The value in librdkafka's notation.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -130,7 +130,7 @@ impl std::fmt::Display for Property {
 /// A number of bytes.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
-pub enum Size {
+pub enum ByteSize {
     /// In bytes.
     Bytes(u64),
     /// With a unit: B, KiB, MiB or GiB.

@@ -6,22 +6,22 @@
 //! |---|---|
 //! | `service.log_filter` | the next log line |
 //! | `service.drain_timeout` | the next stop |
-//! | `streams.*.episode` | the next batch; an open episode is judged by the new rules |
+//! | `streams.*.episode` | the next batch; the new rules apply to an open episode |
 //! | `streams.*.mutes` | the next batch |
 //!
 //! All others need a restart: addresses and topics, because clients hold them; `record`, `window`, `model`, `training`
 //! and `score`, because the bundle in use was trained with them; `gate` and `threshold`, because the states of the series
-//! were built with them, and a replay has to come to the same alerts.
+//! were built with them, and a replay must give the same alerts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::settings::{Settings, Stream};
+use super::settings::{Settings, StreamSettings};
 
 /// The keys that differ between two configurations and need a restart, such as `streams.pumps.window`; empty where a
-/// running daemon can take over every change. A table is named as a whole.
+/// running daemon can take over every change. A table is listed by its own key.
 pub fn reloadable(old: &Settings, new: &Settings) -> Vec<String> {
     let mut keys = process(old, new);
-    let by_name = |settings: &Settings| -> BTreeMap<String, Stream> {
+    let by_name = |settings: &Settings| -> BTreeMap<String, StreamSettings> {
         settings
             .streams
             .iter()
@@ -55,15 +55,15 @@ fn process(old: &Settings, new: &Settings) -> Vec<String> {
         .collect()
 }
 
-fn stream(old: &Stream, new: &Stream) -> Vec<String> {
+fn stream(old: &StreamSettings, new: &StreamSettings) -> Vec<String> {
     // Taken apart, so that a new setting has to be sorted into one of the two groups.
-    let Stream {
+    let StreamSettings {
         name,
         input,
         output,
         record,
         image,
-        keep,
+        retention,
         resample,
         gate,
         silence,
@@ -82,7 +82,7 @@ fn stream(old: &Stream, new: &Stream) -> Vec<String> {
         ("output", *output != new.output),
         ("record", *record != new.record),
         ("image", *image != new.image),
-        ("keep", *keep != new.keep),
+        ("keep", *retention != new.retention),
         ("resample", *resample != new.resample),
         ("gate", *gate != new.gate),
         ("silence", *silence != new.silence),
@@ -104,7 +104,7 @@ fn stream(old: &Stream, new: &Stream) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Sources, load};
+    use crate::config::{ConfigSources, load};
 
     fn settings(overrides: &[&str]) -> Settings {
         let base = [
@@ -116,9 +116,9 @@ mod tests {
             .chain(overrides)
             .map(|&pair| pair.to_owned())
             .collect();
-        load(&Sources {
+        load(&ConfigSources {
             overrides,
-            ..Sources::default()
+            ..ConfigSources::default()
         })
         .unwrap()
     }

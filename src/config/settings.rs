@@ -16,35 +16,38 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::image::{Channels, ErrorMeasure, ImageFormat, ImageSource, Payload};
+pub use self::image::{Channels, ErrorMeasure, ImageFormat, ImagePayload, ImageSource};
 pub use self::model::{
-    Context, INPUTS_MAX, Model, ModelKind, Over, Retrain, Score, Script, Training, Warmth,
+    INPUTS_MAX, ModelKind, ModelSettings, ResidualScope, RetrainSettings, ScoreSettings,
+    ScriptSettings, TimeFeature, TrainingSettings, WeightInit,
 };
-pub use self::share::Share;
-pub use self::silence::Silence;
-pub use self::verdict::{Budget, Episode, Mute, Threshold, ThresholdKind};
+pub use self::share::ShareSettings;
+pub use self::silence::SilenceSettings;
+pub use self::verdict::{
+    AlertBudget, EpisodeSettings, MuteSettings, ThresholdKind, ThresholdSettings,
+};
 
 /// The whole configuration.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Settings {
     /// The process.
-    pub service: Service,
+    pub service: ServiceSettings,
     /// The brokers.
-    pub kafka: Kafka,
+    pub kafka: KafkaSettings,
     /// What all machines share.
-    pub share: Share,
+    pub share: ShareSettings,
     /// The streams, by name.
-    pub streams: Vec<Stream>,
+    pub streams: Vec<StreamSettings>,
 }
 
-/// What concerns the process as a whole.
+/// Settings of the process.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Service {
+pub struct ServiceSettings {
     /// Folder of the sled database.
     pub state_dir: PathBuf,
     /// Folder of the bundles: `<model_dir>/<stream>/<bundle id>/`.
     pub model_dir: PathBuf,
-    /// How long a stop may take before what is left is abandoned, and said.
+    /// Shutdown grace period; work still unfinished after it is abandoned and logged.
     pub drain_timeout: Duration,
     /// Where health and metrics are served; `None` serves nothing.
     pub http_listen: Option<SocketAddr>,
@@ -66,7 +69,7 @@ pub enum LogFormat {
 
 /// Connection to the brokers.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Kafka {
+pub struct KafkaSettings {
     /// `host:port`, comma-separated.
     pub brokers: String,
     /// librdkafka properties of all clients (TLS, SASL, ...).
@@ -83,46 +86,46 @@ pub struct Kafka {
 
 /// One stream.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Stream {
+pub struct StreamSettings {
     /// Its name: letters, digits, `-`, `_`, `.`.
     pub name: String,
     /// Input of the stream.
-    pub input: Input,
+    pub input: InputSettings,
     /// Output topics.
-    pub output: Output,
+    pub output: OutputSettings,
     /// Record format.
     pub record: RecordFormat,
     /// How images are read and scored; `None` where records are readings.
     pub image: Option<ImageFormat>,
     /// How long the state of a series is kept, and where.
-    pub keep: Keep,
+    pub retention: RetentionSettings,
     /// Resampling of records to rows of a fixed period.
-    pub resample: Resample,
+    pub resample: ResampleSettings,
     /// Sensor faults.
-    pub gate: Gate,
+    pub gate: GateSettings,
     /// Series that fall silent.
-    pub silence: Silence,
+    pub silence: SilenceSettings,
     /// Records in a window (1 for row models).
     pub window: usize,
     /// Records between two windows that are scored, 1 to `window`.
     pub stride: usize,
     /// The autoencoder.
-    pub model: Model,
+    pub model: ModelSettings,
     /// Its training.
-    pub training: Training,
+    pub training: TrainingSettings,
     /// How it is trained again.
-    pub retrain: Retrain,
+    pub retrain: RetrainSettings,
     /// The control chart on the residual.
-    pub score: Score,
+    pub score: ScoreSettings,
     /// The adaptive threshold.
-    pub threshold: Threshold,
+    pub threshold: ThresholdSettings,
     /// Episodes.
-    pub episode: Episode,
+    pub episode: EpisodeSettings,
     /// Maintenance mutes.
-    pub mutes: Vec<Mute>,
+    pub mutes: Vec<MuteSettings>,
 }
 
-impl Stream {
+impl StreamSettings {
     /// The same stream with another kind of model, and a code that is narrower than the inputs: that of a torchscript model is
     /// its own, whatever the configuration says.
     pub fn with_kind(&self, kind: ModelKind) -> Self {
@@ -143,16 +146,16 @@ impl Stream {
 
 /// Input of a stream.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Input {
+pub struct InputSettings {
     /// Topic.
     pub topic: String,
     /// Consumer group.
     pub group: String,
     /// Start offset of a group without committed offsets.
-    pub start: Start,
+    pub start: StartOffset,
     /// How long before its first start a stream begins to read; until then nothing is published.
     pub warm_up: Duration,
-    /// Threads, each with a consumer and a producer of its own.
+    /// Threads, each with its own consumer and producer.
     pub lanes: usize,
     /// Records in a micro-batch at most.
     pub batch_records: usize,
@@ -169,7 +172,7 @@ pub struct Input {
 /// Start offset of a consumer group without committed offsets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Start {
+pub enum StartOffset {
     /// At the oldest record.
     Earliest,
     /// After the newest record.
@@ -188,7 +191,7 @@ pub enum Delivery {
 
 /// Output topics.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Output {
+pub struct OutputSettings {
     /// Topic of the alerts.
     pub alerts: String,
     /// Compacted topic of the series' states, with exactly-once delivery.
@@ -219,7 +222,7 @@ pub struct RecordFormat {
     /// Where the event time is.
     pub time: TimeFrom,
     /// The fields, in the order of the model's inputs; never empty, at most 1024. Of an image there is one, its brightness.
-    pub fields: Vec<Field>,
+    pub fields: Vec<FieldSettings>,
     /// Longest payload that is read, in bytes.
     pub max_payload_bytes: usize,
     /// Series of one partition that are known at most.
@@ -228,13 +231,13 @@ pub struct RecordFormat {
 
 /// How long the state of a series is kept, and where.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Keep {
+pub struct RetentionSettings {
     /// Series that one lane holds in memory at most, between two commits.
-    pub in_memory: usize,
-    /// Without a record for this long a series leaves memory; it comes back from the store.
-    pub idle_after: Duration,
+    pub max_series_in_memory: usize,
+    /// Time without a record after which a series is evicted from memory to the store.
+    pub evict_after: Duration,
     /// Without a record for this long (event time) a series is forgotten; zero: never.
-    pub expire_after: Duration,
+    pub forget_after: Duration,
 }
 
 /// Where the series' key is.
@@ -282,7 +285,7 @@ pub enum TimeFormat {
 
 /// One sensor reading of a record.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Field {
+pub struct FieldSettings {
     /// Its name in alerts, bundles and CSV headers; unique in the stream.
     pub name: String,
     /// The keys that lead to it from the top of the record; never empty.
@@ -294,22 +297,22 @@ pub struct Field {
     /// Highest physically possible reading (+inf: none declared).
     pub max: f64,
     /// How several readings in a bucket are combined; `None` is the stream's rule.
-    pub resample: Option<Rule>,
+    pub resample: Option<ResampleRule>,
 }
 
 /// Resampling of records to rows of a fixed period.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Resample {
-    /// The period; zero: records are taken as they come.
+pub struct ResampleSettings {
+    /// The period; zero: no resampling.
     pub period: Duration,
     /// How several readings of a field in a bucket are combined, unless the field has its own rule.
-    pub rule: Rule,
+    pub rule: ResampleRule,
 }
 
 /// How several readings in a bucket are combined.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Rule {
+pub enum ResampleRule {
     /// Their mean.
     Mean,
     /// The last one.
@@ -322,12 +325,12 @@ pub enum Rule {
 
 /// Sensor-fault checks.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Gate {
+pub struct GateSettings {
     /// How far a record may lie behind the newest of its series and still be scored.
     pub allowed_lateness: Duration,
     /// How far an event time may lie ahead of the record's arrival.
     pub max_ahead: Duration,
-    /// Late records in a row after which the older time is taken for the new one (a clock that was set back).
+    /// Number of consecutive late records after which the source's clock counts as set back.
     pub late_reset: u32,
     /// Equal readings in a row that make a sensor stuck, at least; the bundle's longest normal run can only raise it. 0: off.
     pub stuck_after: u32,

@@ -1,5 +1,5 @@
-//! The structure of a configuration: known keys, types, listed words and ranges of numbers, held against the JSON Schema
-//! of the [raw types](super::raw) and said in plain words.
+//! The structure of a configuration: known keys, types, listed words and ranges of numbers, checked with the JSON Schema
+//! of the [raw types](super::raw) and reported in plain words.
 
 use jsonschema::error::ValidationErrorKind as Kind;
 use jsonschema::paths::{Location, LocationSegment};
@@ -7,7 +7,7 @@ use jsonschema::{ValidationError, Validator};
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
-use super::problems::{KeyPath, Problem, Step, nearest};
+use super::problems::{ConfigProblem, KeyPath, KeyStep, nearest};
 use super::{convert, raw};
 
 /// The tables that hold any key of a stream.
@@ -25,33 +25,33 @@ pub fn schema(inline: bool) -> Value {
         .to_value()
 }
 
-/// Lists whose elements stand for themselves: one at fault leaves a null, so that the others keep their positions.
+/// Lists of independent elements: an invalid one is replaced with null, so that the others keep their positions.
 const LISTS_OF_TABLES: [&str; 2] = ["fields", "mutes"];
 
-/// Every problem of structure. What is at fault is taken out of the tree, so that the rest can be checked further.
-pub fn check(tree: &mut Value) -> Vec<Problem> {
+/// Every problem of structure. Invalid values are removed from the tree, so that the rest can be checked further.
+pub fn check(tree: &mut Value) -> Vec<ConfigProblem> {
     let schema = schema(true);
     let validator = match jsonschema::options().build(&schema) {
         Ok(validator) => validator,
         Err(error) => {
             let fault = format!("cannot be checked: the built-in schema is invalid: {error}");
-            return vec![Problem::new(
+            return vec![ConfigProblem::new(
                 KeyPath::default(),
                 fault,
                 "report this as a bug of outlierd",
             )];
         }
     };
-    let problems = Report::of(&validator, &schema, tree);
+    let problems = SchemaReport::of(&validator, &schema, tree);
     prune(tree, &problems);
     problems
 }
 
-/// Takes the values at fault out of the tree: from a table by name, from a list with the whole list.
-pub fn prune(tree: &mut Value, problems: &[Problem]) {
+/// Removes the invalid values from the tree: from a table by name, from a list with the whole list.
+pub fn prune(tree: &mut Value, problems: &[ConfigProblem]) {
     for problem in problems {
         let mut path = problem.key.clone();
-        if let [.., Step::Key(list), Step::Index(_)] = path.0.as_slice()
+        if let [.., KeyStep::Key(list), KeyStep::Index(_)] = path.0.as_slice()
             && !LISTS_OF_TABLES.contains(&list.as_str())
         {
             path.0.pop();
@@ -66,15 +66,15 @@ pub fn prune(tree: &mut Value, problems: &[Problem]) {
     drop_nulls(tree);
 }
 
-struct Report<'s> {
+struct SchemaReport<'s> {
     schema: &'s Value,
     tree: &'s Value,
-    problems: Vec<Problem>,
+    problems: Vec<ConfigProblem>,
 }
 
-impl<'s> Report<'s> {
-    fn of(validator: &Validator, schema: &'s Value, tree: &'s Value) -> Vec<Problem> {
-        let mut report = Report {
+impl<'s> SchemaReport<'s> {
+    fn of(validator: &Validator, schema: &'s Value, tree: &'s Value) -> Vec<ConfigProblem> {
+        let mut report = SchemaReport {
             schema,
             tree,
             problems: Vec::new(),
@@ -122,8 +122,9 @@ impl<'s> Report<'s> {
                         .map(|example| format!(" = {example}"))
                         .unwrap_or_default()
                 );
-                self.problems
-                    .push(Problem::new(at, format!("has no {key}"), fix).found(error.instance()));
+                self.problems.push(
+                    ConfigProblem::new(at, format!("has no {key}"), fix).found(error.instance()),
+                );
                 return;
             }
             Kind::MaxItems { limit } => format!("must have at most {limit} elements"),
@@ -148,7 +149,7 @@ impl<'s> Report<'s> {
             || convert::usual_fix(&at),
             |word| format!("did you mean \"{word}\"?"),
         );
-        let problem = Problem::new(
+        let problem = ConfigProblem::new(
             at,
             if is_table {
                 format!("is a table, and {fault}")
@@ -176,22 +177,25 @@ impl<'s> Report<'s> {
         } else {
             "remove it".to_owned()
         };
-        self.problems
-            .push(Problem::new(at.clone().key(key), "is not a known key", fix));
+        self.problems.push(ConfigProblem::new(
+            at.clone().key(key),
+            "is not a known key",
+            fix,
+        ));
     }
 
     /// Where a key that is known elsewhere in the same stream belongs: `streams.pumps.topic` is `streams.pumps.input.topic`.
     fn places(&self, at: &KeyPath, key: &str) -> Vec<KeyPath> {
         let (root, part) = match at.0.as_slice() {
-            [Step::Key(streams), name, ..] if streams == "streams" => {
-                let root = KeyPath(vec![Step::Key(streams.clone()), name.clone()]);
+            [KeyStep::Key(streams), name, ..] if streams == "streams" => {
+                let root = KeyPath(vec![KeyStep::Key(streams.clone()), name.clone()]);
                 (
                     root,
                     self.schema
                         .pointer("/properties/streams/additionalProperties"),
                 )
             }
-            [Step::Key(table), ..] if DEFAULTS.contains(&table.as_str()) => (
+            [KeyStep::Key(table), ..] if DEFAULTS.contains(&table.as_str()) => (
                 KeyPath::of(table),
                 self.schema.pointer(&format!("/properties/{table}")),
             ),
@@ -337,12 +341,12 @@ fn range(schema: &Value) -> String {
 
 fn find_mut<'v>(tree: &'v mut Value, path: &KeyPath) -> Option<&'v mut Value> {
     path.0.iter().try_fold(tree, |value, step| match step {
-        Step::Key(key) => value.get_mut(key),
-        Step::Index(index) => value.get_mut(index),
+        KeyStep::Key(key) => value.get_mut(key),
+        KeyStep::Index(index) => value.get_mut(index),
     })
 }
 
-/// TOML has no null, so that here it can stand for what was taken out.
+/// TOML has no null, so null can mark a removed value.
 fn drop_nulls(value: &mut Value) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(drop_nulls),

@@ -1,12 +1,12 @@
-//! Values that are written as text with a form of their own: durations, sizes, budgets, paths, times, names.
+//! Values that are written as text with their own syntax: durations, sizes, budgets, paths, times, names.
 //!
-//! Each reader's error says what is allowed, in words that follow the key and the value found ("must be ...").
+//! Each parser's error describes the allowed values, in words that follow the key and the value found ("must be ...").
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::raw::{KeyWords, Size};
-use super::settings::{Budget, KeyFrom, TimeFormat, TimeFrom};
+use super::raw::{ByteSize, KeyWords};
+use super::settings::{AlertBudget, KeyFrom, TimeFormat, TimeFrom};
 use crate::record::EventTime;
 
 /// Longest name that Kafka gives a topic, in characters.
@@ -57,15 +57,15 @@ fn span(duration: Duration) -> String {
 }
 
 /// A size such as `8 MiB`, or a number of bytes, within a range of bytes.
-pub fn size(size: &Size, allowed: RangeInclusive<u64>) -> Read<usize> {
+pub fn size(size: &ByteSize, allowed: RangeInclusive<u64>) -> Read<usize> {
     let range = format!(
         "from {} to {}",
         bytes(*allowed.start()),
         bytes(*allowed.end())
     );
     let found = match size {
-        Size::Bytes(bytes) => Some(*bytes),
-        Size::Text(text) => {
+        ByteSize::Bytes(bytes) => Some(*bytes),
+        ByteSize::Text(text) => {
             let text = text.trim();
             let digits = text
                 .find(|c: char| !c.is_ascii_digit())
@@ -109,7 +109,7 @@ fn bytes(count: u64) -> String {
 }
 
 /// A budget such as `2 per series per week` or `1 per series per 30 days`.
-pub fn budget(text: &str) -> Read<Budget> {
+pub fn budget(text: &str) -> Read<AlertBudget> {
     let fault = || {
         "must be a number above 0, then \"per series per\", then hour, day, week or a number of them, \
                     such as \"2 per series per week\" or \"1 per series per 30 days\""
@@ -131,7 +131,7 @@ pub fn budget(text: &str) -> Read<Budget> {
         .ok()
         .filter(|alerts| alerts.is_finite() && *alerts > 0.0);
     match (alerts, count.parse::<u32>()) {
-        (Some(alerts), Ok(count @ 1..=1000)) => Ok(Budget {
+        (Some(alerts), Ok(count @ 1..=1000)) => Ok(AlertBudget {
             alerts,
             period: Duration::from_secs(u64::from(count) * hours * 3600),
         }),
@@ -308,7 +308,7 @@ mod tests {
 
     #[test]
     fn sizes_are_read_in_bytes() {
-        let read = |text: &str| size(&Size::Text(text.into()), 1..=1 << 40);
+        let read = |text: &str| size(&ByteSize::Text(text.into()), 1..=1 << 40);
         assert_eq!(read("8 MiB"), Ok(8 << 20));
         assert_eq!(read("512KiB"), Ok(512 << 10));
         for bad in [
@@ -324,7 +324,7 @@ mod tests {
             assert!(read(bad).is_err(), "{bad:?}");
         }
         assert_eq!(
-            size(&Size::Bytes(1 << 20), 1..=10),
+            size(&ByteSize::Bytes(1 << 20), 1..=10),
             Err("must be a size from 1 B to 10 B".into())
         );
     }
@@ -401,7 +401,7 @@ mod tests {
         fn no_text_makes_a_reader_panic(text in ".{0,40}") {
             let words = KeyWords::Text(text.clone());
             let _ = (budget(&text), n_of_m(&text), time(&text), topic(&text), brokers(&text), name(&text));
-            let _ = (duration(&text, Duration::ZERO..=Duration::MAX), size(&Size::Text(text), 0..=u64::MAX));
+            let _ = (duration(&text, Duration::ZERO..=Duration::MAX), size(&ByteSize::Text(text), 0..=u64::MAX));
             let _ = (key_from(&words), time_from(&words, TimeFormat::Auto), path(&words));
         }
     }

@@ -13,9 +13,9 @@ use std::path::Path;
 
 use ::csv::{ByteRecord, Reader, ReaderBuilder};
 
-use super::Problem;
+use super::DecodeProblem;
 use super::file::{self, ReadError};
-use super::text::{self, Reading, check_key, is_decimal_comma};
+use super::text::{self, TextReading, check_key, is_decimal_comma};
 use super::time;
 use crate::config::settings::{KeyFrom, RecordFormat, TimeFormat, TimeFrom};
 use crate::record::{Batch, EventTime, MISSING, NON_FINITE, Record, RejectReason, Rejected};
@@ -80,7 +80,7 @@ impl TableOptions {
 
 /// An open table.
 #[derive(Debug)]
-pub struct Table<R> {
+pub struct CsvTable<R> {
     /// The file's name, for errors.
     file: String,
     reader: Reader<Bounded<R>>,
@@ -93,7 +93,7 @@ pub struct Table<R> {
     next: i64,
 }
 
-impl Table<File> {
+impl CsvTable<File> {
     /// Opens the file at `path` and reads its header.
     ///
     /// # Errors
@@ -105,7 +105,7 @@ impl Table<File> {
     }
 }
 
-impl<R: Read> Table<R> {
+impl<R: Read> CsvTable<R> {
     /// Reads the header from `reader`; `file` names it in errors.
     ///
     /// # Errors
@@ -182,18 +182,21 @@ impl<R: Read> Table<R> {
     }
 
     /// Appends the readings of the current row. A problem's detail begins behind the line's number.
-    fn read_values(&self, values: &mut Vec<f64>) -> Result<(String, EventTime), Problem> {
+    fn read_values(&self, values: &mut Vec<f64>) -> Result<(String, EventTime), DecodeProblem> {
         let due = self.header.columns;
         if self.row.len() != due {
-            return Err(Problem::new(RejectReason::WrongType, self.ragged(due)));
+            return Err(DecodeProblem::new(
+                RejectReason::WrongType,
+                self.ragged(due),
+            ));
         }
         for (name, &column) in self.header.fields.iter().zip(&self.header.field_columns) {
             values.push(match text::reading(self.cell(name, column)?) {
-                Ok(Reading::Number(number)) => number,
-                Ok(Reading::Blank) => MISSING,
-                Ok(Reading::NonFinite) => NON_FINITE,
+                Ok(TextReading::Number(number)) => number,
+                Ok(TextReading::Blank) => MISSING,
+                Ok(TextReading::NonFinite) => NON_FINITE,
                 Err(wrong) => {
-                    return Err(Problem::new(
+                    return Err(DecodeProblem::new(
                         RejectReason::WrongType,
                         format!(", column `{name}`: {wrong}"),
                     ));
@@ -203,20 +206,20 @@ impl<R: Read> Table<R> {
         Ok((self.series_of_row()?, self.time_of_row()?))
     }
 
-    fn series_of_row(&self) -> Result<String, Problem> {
+    fn series_of_row(&self) -> Result<String, DecodeProblem> {
         let Some((name, column)) = &self.header.key else {
             return Ok(self.series.clone());
         };
         let key = self.cell(name, *column)?;
         if key.is_empty() {
             let detail = format!(", column `{name}`: the cell is empty; a series key is required");
-            return Err(Problem::new(RejectReason::MissingKey, detail));
+            return Err(DecodeProblem::new(RejectReason::MissingKey, detail));
         }
         check_key(key, &format!(", column `{name}`: the series key"))?;
         Ok(key.to_owned())
     }
 
-    fn time_of_row(&self) -> Result<EventTime, Problem> {
+    fn time_of_row(&self) -> Result<EventTime, DecodeProblem> {
         let Some((name, column, format)) = &self.header.time else {
             return Ok(EventTime(self.next.saturating_mul(1_000_000)));
         };
@@ -226,18 +229,18 @@ impl<R: Read> Table<R> {
                 ", column `{name}`: the cell is empty; expected {}",
                 time::allowed(*format)
             );
-            return Err(Problem::new(RejectReason::MissingTime, detail));
+            return Err(DecodeProblem::new(RejectReason::MissingTime, detail));
         }
         time::from_text(cell, *format).map_err(|wrong| {
-            Problem::new(RejectReason::BadTime, format!(", column `{name}`: {wrong}"))
+            DecodeProblem::new(RejectReason::BadTime, format!(", column `{name}`: {wrong}"))
         })
     }
 
-    fn cell(&self, name: &str, column: usize) -> Result<&str, Problem> {
+    fn cell(&self, name: &str, column: usize) -> Result<&str, DecodeProblem> {
         std::str::from_utf8(self.row.get(column).unwrap_or_default()).map_err(|_| {
             let detail =
                 format!(", column `{name}`: the cell is not UTF-8; save the file as UTF-8");
-            Problem::new(RejectReason::NotUtf8, detail)
+            DecodeProblem::new(RejectReason::NotUtf8, detail)
         })
     }
 

@@ -9,14 +9,14 @@ use std::path::Path;
 
 /// The kinds of file that hold records.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub enum FileKind {
     /// A table with a header, read by [`super::csv`].
     Csv,
     /// One JSON object a line, read by [`super::lines`].
     JsonLines,
 }
 
-/// Why a file cannot be read, or not to its end. All of these are the user's to mend; none is worth a second try.
+/// Why a file cannot be read to its end. The user must fix all of these; none is worth a retry.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The file is not there, or may not be read.
@@ -24,7 +24,7 @@ pub enum ReadError {
     Open {
         /// The file.
         file: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// Reading stopped in the middle.
@@ -34,7 +34,7 @@ pub enum ReadError {
         file: String,
         /// The last line that was read, from 1.
         line: u64,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The file begins like one of gzip or zstd.
@@ -91,12 +91,12 @@ pub enum ReadError {
         /// Number of the other.
         second: usize,
     },
-    /// A column that was asked for is not there.
+    /// A requested column does not exist.
     #[error("{file} has no column `{column}`; it has {known}")]
     UnknownColumn {
         /// The file.
         file: String,
-        /// What was asked for.
+        /// The requested column.
         column: String,
         /// Those that there are.
         known: String,
@@ -153,7 +153,7 @@ pub fn series_of(path: &Path) -> String {
 ///
 /// # Errors
 /// [`ReadError::Open`], [`ReadError::Read`], or [`ReadError::Compressed`] whatever the extension.
-pub fn kind(path: &Path) -> Result<Kind, ReadError> {
+pub fn kind(path: &Path) -> Result<FileKind, ReadError> {
     let mut start = Vec::new();
     (open(path)?.take(64).read_to_end(&mut start)).map_err(|source| ReadError::Read {
         file: path.display().to_string(),
@@ -169,14 +169,14 @@ pub fn kind(path: &Path) -> Result<Kind, ReadError> {
         .extension()
         .map(|extension| extension.to_string_lossy().to_ascii_lowercase());
     Ok(match extension.as_deref() {
-        Some("csv" | "tsv" | "txt") => Kind::Csv,
-        Some("jsonl" | "ndjson" | "json") => Kind::JsonLines,
+        Some("csv" | "tsv" | "txt") => FileKind::Csv,
+        Some("jsonl" | "ndjson" | "json") => FileKind::JsonLines,
         _ => {
             let text = start.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&start);
             if text.trim_ascii_start().starts_with(b"{") {
-                Kind::JsonLines
+                FileKind::JsonLines
             } else {
-                Kind::Csv
+                FileKind::Csv
             }
         }
     })
@@ -190,12 +190,12 @@ mod tests {
     fn the_extension_goes_before_the_first_character() {
         let folder = tempfile::tempdir().expect("a folder");
         for (name, content, kind_due) in [
-            ("a.csv", "{", Kind::Csv),
-            ("a.TSV", "x\ty", Kind::Csv),
-            ("a.jsonl", "x,y", Kind::JsonLines),
-            ("a.ndjson", "", Kind::JsonLines),
-            ("a", "\u{FEFF} \n{\"x\":1}", Kind::JsonLines),
-            ("b.dat", "x;y", Kind::Csv),
+            ("a.csv", "{", FileKind::Csv),
+            ("a.TSV", "x\ty", FileKind::Csv),
+            ("a.jsonl", "x,y", FileKind::JsonLines),
+            ("a.ndjson", "", FileKind::JsonLines),
+            ("a", "\u{FEFF} \n{\"x\":1}", FileKind::JsonLines),
+            ("b.dat", "x;y", FileKind::Csv),
         ] {
             let path = folder.path().join(name);
             std::fs::write(&path, content).expect("written");

@@ -1,11 +1,11 @@
 //! Formats that the tests of the decode step share.
 
-use crate::config::settings::{Field, KeyFrom, RecordFormat, TimeFormat, TimeFrom};
+use crate::config::settings::{FieldSettings, KeyFrom, RecordFormat, TimeFormat, TimeFrom};
 
 /// A field without a unit or bounds.
-pub(super) fn field(name: &str, path: &[&str]) -> Field {
+pub(super) fn field(name: &str, path: &[&str]) -> FieldSettings {
     let path = path.iter().map(|&key| key.to_owned()).collect();
-    Field {
+    FieldSettings {
         name: name.to_owned(),
         path,
         unit: None,

@@ -23,9 +23,9 @@ use serde_json::Value;
 
 pub use self::pixels::decode_file;
 use self::pixels::{Raw, Source};
-use self::worker::Worker;
+use self::worker::DecodeWorker;
 use super::text::quoted;
-use super::{Problem, meta, time};
+use super::{DecodeProblem, meta, time};
 use crate::config::settings::{ImageFormat, ImageSource, KeyFrom, RecordFormat, TimeFrom};
 use crate::record::{Batch, EventTime, Image, Message, Record, RejectReason, Rejected};
 
@@ -43,19 +43,19 @@ pub struct ImageDecoder {
     time: TimeFrom,
     format: Arc<ImageFormat>,
     max_payload_bytes: usize,
-    worker: Worker,
+    worker: DecodeWorker,
 }
 
 /// What one message gave.
-struct Decoded<'a> {
+struct DecodedImage<'a> {
     series: Cow<'a, str>,
     time: EventTime,
     image: Image,
 }
 
-/// What an object says beside its image.
+/// Key and time of an object with an image.
 #[derive(Default)]
-struct Said {
+struct PayloadMeta {
     key: Option<Cow<'static, str>>,
     time: Option<EventTime>,
 }
@@ -71,7 +71,7 @@ impl ImageDecoder {
         Self {
             key,
             time,
-            worker: Worker::new(format.clone()),
+            worker: DecodeWorker::new(format.clone()),
             format,
             max_payload_bytes: record.max_payload_bytes,
         }
@@ -87,7 +87,7 @@ impl ImageDecoder {
                 return (batch, index);
             }
             match self.decode_one(message) {
-                Ok(Decoded {
+                Ok(DecodedImage {
                     series,
                     time,
                     image,
@@ -116,11 +116,11 @@ impl ImageDecoder {
         (batch, messages.len())
     }
 
-    fn decode_one<'a>(&mut self, message: &Message<'a>) -> Result<Decoded<'a>, Problem> {
+    fn decode_one<'a>(&mut self, message: &Message<'a>) -> Result<DecodedImage<'a>, DecodeProblem> {
         let payload = meta::payload(message, self.max_payload_bytes, "an image")?;
         let (said, source) = match &self.format.source {
             ImageSource::Payload => (
-                Said::default(),
+                PayloadMeta::default(),
                 Source {
                     bytes: payload.to_vec(),
                     raw: raw_by_headers(message)?,
@@ -139,25 +139,26 @@ impl ImageDecoder {
             ));
         }
         let image = self.worker.decode(source)?;
-        Ok(Decoded {
+        Ok(DecodedImage {
             series,
             time,
             image,
         })
     }
 
-    /// What a JSON object says and holds.
+    /// Key, time and image of a JSON object.
     fn open(
         &self,
         payload: &[u8],
         data: &[String],
         file: &[String],
         root: Option<&Path>,
-    ) -> Result<(Said, Source), Problem> {
-        let object: Value = serde_json::from_str(meta::text(payload)?)
-            .map_err(|error| Problem::new(RejectReason::NotJson, format!("not JSON: {error}")))?;
+    ) -> Result<(PayloadMeta, Source), DecodeProblem> {
+        let object: Value = serde_json::from_str(meta::text(payload)?).map_err(|error| {
+            DecodeProblem::new(RejectReason::NotJson, format!("not JSON: {error}"))
+        })?;
         if !object.is_object() {
-            return Err(Problem::new(
+            return Err(DecodeProblem::new(
                 RejectReason::NotObject,
                 "expected a JSON object with an image",
             ));
@@ -177,7 +178,7 @@ impl ImageDecoder {
                     "`{}` is not base64 text (letters, digits, + and /, in one line): {error}",
                     data.join(".")
                 );
-                Problem::new(RejectReason::BadImage, detail)
+                DecodeProblem::new(RejectReason::BadImage, detail)
             })?,
             (None, Some(name)) => read(root, name, self.format.max_file_bytes)?,
             (found, _) => {
@@ -186,14 +187,14 @@ impl ImageDecoder {
                 let detail = format!(
                     "the object has {what} `{data}` (base64) and `{file}` (a file's name); expected exactly one of them"
                 );
-                return Err(Problem::new(RejectReason::BadImage, detail));
+                return Err(DecodeProblem::new(RejectReason::BadImage, detail));
             }
         };
         Ok((said, Source { bytes, raw }))
     }
 
-    fn said(&self, object: &Value) -> Result<Said, Problem> {
-        let mut said = Said::default();
+    fn said(&self, object: &Value) -> Result<PayloadMeta, DecodeProblem> {
+        let mut said = PayloadMeta::default();
         if let KeyFrom::Field(path) = &self.key {
             said.key = match at(object, path) {
                 None | Some(Value::Null) => None,
@@ -209,7 +210,7 @@ impl ImageDecoder {
                         "series key `{}` is neither a string nor an integer",
                         path.join(".")
                     );
-                    return Err(Problem::new(RejectReason::BadKey, detail));
+                    return Err(DecodeProblem::new(RejectReason::BadKey, detail));
                 }
             };
         }
@@ -226,7 +227,7 @@ impl ImageDecoder {
             };
             let place = || format!("event time `{}`", path.join("."));
             said.time = read.transpose().map_err(|fault| {
-                Problem::new(RejectReason::BadTime, format!("{}: {fault}", place()))
+                DecodeProblem::new(RejectReason::BadTime, format!("{}: {fault}", place()))
             })?;
         }
         Ok(said)
@@ -237,19 +238,19 @@ fn at<'v>(object: &'v Value, path: &[String]) -> Option<&'v Value> {
     path.iter().try_fold(object, |value, key| value.get(key))
 }
 
-fn text_at<'v>(object: &'v Value, path: &[String]) -> Result<Option<&'v str>, Problem> {
+fn text_at<'v>(object: &'v Value, path: &[String]) -> Result<Option<&'v str>, DecodeProblem> {
     match at(object, path) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(Problem::new(
+        Some(_) => Err(DecodeProblem::new(
             RejectReason::WrongType,
             format!("`{}` is not text", path.join(".")),
         )),
     }
 }
 
-fn raw_by_headers(message: &Message<'_>) -> Result<Option<Raw>, Problem> {
-    let number = |name: &str| -> Result<Option<u64>, Problem> {
+fn raw_by_headers(message: &Message<'_>) -> Result<Option<Raw>, DecodeProblem> {
+    let number = |name: &str| -> Result<Option<u64>, DecodeProblem> {
         let Some(value) = message.headers.and_then(|headers| headers.last(name)) else {
             return Ok(None);
         };
@@ -262,24 +263,24 @@ fn raw_by_headers(message: &Message<'_>) -> Result<Option<Raw>, Problem> {
     Raw::of(number)
 }
 
-fn not_a_size(name: &str, found: &str) -> Problem {
+fn not_a_size(name: &str, found: &str) -> DecodeProblem {
     let detail = format!(
         "{name:?} is {}; expected a number of pixels or bits",
         quoted(found)
     );
-    Problem::new(RejectReason::BadImage, detail)
+    DecodeProblem::new(RejectReason::BadImage, detail)
 }
 
-fn too_long(found: u64, most: usize) -> Problem {
+fn too_long(found: u64, most: usize) -> DecodeProblem {
     let detail =
         format!("the image has {found} bytes, {most} are allowed; see `image.max_file_bytes`");
-    Problem::new(RejectReason::ImageTooLarge, detail)
+    DecodeProblem::new(RejectReason::ImageTooLarge, detail)
 }
 
 /// Reads a file below `root`.
-fn read(root: Option<&Path>, name: &str, bytes_max: usize) -> Result<Vec<u8>, Problem> {
+fn read(root: Option<&Path>, name: &str, bytes_max: usize) -> Result<Vec<u8>, DecodeProblem> {
     let bad = |why: String| {
-        Problem::new(
+        DecodeProblem::new(
             RejectReason::BadFile,
             format!("file {}: {why}", quoted(name)),
         )

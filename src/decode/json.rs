@@ -5,7 +5,7 @@
 //! the message stays borrowed.
 //!
 //! Defined outcomes, beside those of single values in [`crate::decode`]:
-//! - a configured place that stands there twice is rejected; other repeated keys are skipped like all that is unconfigured;
+//! - a configured place that occurs twice is rejected; other repeated keys are skipped like all that is unconfigured;
 //! - a path through something that is neither object nor array is rejected, through `null` or nothing it is missing; a
 //!   place that is both a reading and the parent of others may hold either;
 //! - skipped parts have to be well-formed JSON, of any depth: they are skipped without recursion. Inside configured
@@ -18,11 +18,11 @@ use std::borrow::Cow;
 use serde::de::DeserializeSeed;
 use serde_json::Deserializer;
 
-use super::Problem;
+use super::DecodeProblem;
 use super::meta;
 use super::text::quoted;
 use super::tree::Node;
-use super::walk::{Row, Walk};
+use super::walk::{RecordVisitor, Row};
 use crate::config::settings::{KeyFrom, RecordFormat, TimeFrom};
 use crate::record::{Batch, EventTime, MISSING, Message, Record, RejectReason, Rejected};
 
@@ -47,7 +47,7 @@ pub struct Decoder {
 }
 
 /// What one message gave beside its readings.
-struct Decoded<'a> {
+struct DecodedRecord<'a> {
     series: Cow<'a, str>,
     time: EventTime,
     coerced: u64,
@@ -90,7 +90,7 @@ impl Decoder {
                 entered: None,
             };
             match self.decode_one(message, row) {
-                Ok(Decoded {
+                Ok(DecodedRecord {
                     series,
                     time,
                     coerced,
@@ -122,10 +122,10 @@ impl Decoder {
         &'r self,
         message: &Message<'a>,
         mut row: Row<'r, 'a>,
-    ) -> Result<Decoded<'a>, Problem> {
+    ) -> Result<DecodedRecord<'a>, DecodeProblem> {
         let text = self.payload_text(message)?;
         let mut reader = Deserializer::from_str(text);
-        let walked = Walk {
+        let walked = RecordVisitor {
             node: &self.tree,
             row: &mut row,
         }
@@ -135,14 +135,14 @@ impl Decoder {
         }
         let series = meta::series(&self.key, message, row.key)?;
         let time = meta::time(&self.time, message, row.time)?;
-        Ok(Decoded {
+        Ok(DecodedRecord {
             series,
             time,
             coerced: row.coerced,
         })
     }
 
-    fn payload_text<'a>(&self, message: &Message<'a>) -> Result<&'a str, Problem> {
+    fn payload_text<'a>(&self, message: &Message<'a>) -> Result<&'a str, DecodeProblem> {
         meta::text(meta::payload(
             message,
             self.max_payload_bytes,
@@ -151,9 +151,9 @@ impl Decoder {
     }
 }
 
-/// What the end of a pass that failed says about the message.
+/// The rejection that follows from a failed pass.
 #[cold]
-fn syntax_problem(text: &str, error: &serde_json::Error, row: Row<'_, '_>) -> Problem {
+fn syntax_problem(text: &str, error: &serde_json::Error, row: Row<'_, '_>) -> DecodeProblem {
     if let Some(problem) = row.problem {
         return problem;
     }
@@ -164,7 +164,7 @@ fn syntax_problem(text: &str, error: &serde_json::Error, row: Row<'_, '_>) -> Pr
             "{}: the number found is beyond the range of a 64-bit float ({message})",
             node.label
         );
-        return Problem::new(node.misfit(), detail);
+        return DecodeProblem::new(node.misfit(), detail);
     }
     let at = byte_offset(text, error);
     let near = {
@@ -187,13 +187,13 @@ fn syntax_problem(text: &str, error: &serde_json::Error, row: Row<'_, '_>) -> Pr
     } else {
         ""
     };
-    Problem::new(
+    DecodeProblem::new(
         RejectReason::NotJson,
         format!("not JSON: {message}, near {near}{hint}"),
     )
 }
 
-/// Where in `text` a syntax error stands: the reader counts lines and, inside the line, bytes, both from 1.
+/// Position of a syntax error in `text`: the reader counts lines and, inside the line, bytes, both from 1.
 fn byte_offset(text: &str, error: &serde_json::Error) -> usize {
     let line_start: usize = text
         .split_inclusive('\n')

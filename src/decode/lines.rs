@@ -14,7 +14,7 @@ use super::file::{self, ReadError};
 use crate::config::settings::RecordFormat;
 use crate::record::{EventTime, Message};
 
-/// Bytes after which a chunk is handed out though it has fewer lines than asked for.
+/// Bytes after which a chunk is returned even if it has fewer lines than requested.
 const CHUNK_BYTES: usize = 8 << 20;
 
 /// Reads a file of JSON lines in chunks.

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use super::Problem;
+use super::DecodeProblem;
 use super::text::{check_key, quoted};
 use super::time;
 use crate::config::settings::{KeyFrom, TimeFrom};
@@ -17,9 +17,9 @@ pub(super) fn payload<'a>(
     message: &Message<'a>,
     bytes_max: usize,
     allowed: &str,
-) -> Result<&'a [u8], Problem> {
+) -> Result<&'a [u8], DecodeProblem> {
     let Some(payload) = message.payload else {
-        return Err(Problem::new(
+        return Err(DecodeProblem::new(
             RejectReason::Empty,
             format!("no payload (a tombstone); {allowed} is allowed"),
         ));
@@ -28,10 +28,10 @@ pub(super) fn payload<'a>(
         let detail = format!(
             "the payload is longer than the allowed {bytes_max} bytes; see `record.max_payload_bytes`"
         );
-        return Err(Problem::new(RejectReason::TooLarge, detail));
+        return Err(DecodeProblem::new(RejectReason::TooLarge, detail));
     }
     match payload {
-        bytes if bytes.is_empty() || bytes == BOM => Err(Problem::new(
+        bytes if bytes.is_empty() || bytes == BOM => Err(DecodeProblem::new(
             RejectReason::Empty,
             format!("an empty payload; {allowed} is allowed"),
         )),
@@ -40,7 +40,7 @@ pub(super) fn payload<'a>(
 }
 
 /// A payload as text, without its byte order mark.
-pub(super) fn text(payload: &[u8]) -> Result<&str, Problem> {
+pub(super) fn text(payload: &[u8]) -> Result<&str, DecodeProblem> {
     let payload = payload.strip_prefix(BOM).unwrap_or(payload);
     std::str::from_utf8(payload).map_err(|error| {
         let at = error.valid_up_to();
@@ -48,30 +48,30 @@ pub(super) fn text(payload: &[u8]) -> Result<&str, Problem> {
         let detail = format!(
             "byte {at} of the payload is 0x{byte:02X}, which is not UTF-8; only UTF-8 is allowed"
         );
-        Problem::new(RejectReason::NotUtf8, detail)
+        DecodeProblem::new(RejectReason::NotUtf8, detail)
     })
 }
 
-/// The series; `found` is what stands in the payload at the path of `from`.
+/// The series; `found` is the value in the payload at the path of `from`.
 pub(super) fn series<'a>(
     from: &KeyFrom,
     message: &Message<'a>,
     found: Option<Cow<'a, str>>,
-) -> Result<Cow<'a, str>, Problem> {
+) -> Result<Cow<'a, str>, DecodeProblem> {
     match from {
         KeyFrom::Field(path) => found.ok_or_else(|| {
             let detail = format!(
                 "series key `{}` is absent or null; expected a string or an integer",
                 path.join(".")
             );
-            Problem::new(RejectReason::MissingKey, detail)
+            DecodeProblem::new(RejectReason::MissingKey, detail)
         }),
         KeyFrom::Partition => Ok(Cow::Owned(message.partition.to_string())),
         KeyFrom::Kafka => {
             let Some(key) = message.key else {
                 let detail =
                     "the message has no Kafka key, which names the series; see `record.key`";
-                return Err(Problem::new(RejectReason::MissingKey, detail));
+                return Err(DecodeProblem::new(RejectReason::MissingKey, detail));
             };
             key_text(key, "the Kafka key").map(Cow::Borrowed)
         }
@@ -80,31 +80,31 @@ pub(super) fn series<'a>(
                 let detail = format!(
                     "the message has no header {name:?}, which names the series; see `record.key`"
                 );
-                return Err(Problem::new(RejectReason::MissingKey, detail));
+                return Err(DecodeProblem::new(RejectReason::MissingKey, detail));
             };
             key_text(key, &format!("the header {name:?}")).map(Cow::Borrowed)
         }
     }
 }
 
-fn key_text<'a>(key: &'a [u8], place: &str) -> Result<&'a str, Problem> {
+fn key_text<'a>(key: &'a [u8], place: &str) -> Result<&'a str, DecodeProblem> {
     let text = std::str::from_utf8(key).map_err(|_| {
         let detail = format!(
             "{place} {} is not UTF-8",
             quoted(&String::from_utf8_lossy(key))
         );
-        Problem::new(RejectReason::BadKey, detail)
+        DecodeProblem::new(RejectReason::BadKey, detail)
     })?;
     check_key(text, place)?;
     Ok(text)
 }
 
-/// The event time; `found` is what stands in the payload at the path of `from`.
+/// The event time; `found` is the value in the payload at the path of `from`.
 pub(super) fn time(
     from: &TimeFrom,
     message: &Message<'_>,
     found: Option<EventTime>,
-) -> Result<EventTime, Problem> {
+) -> Result<EventTime, DecodeProblem> {
     match from {
         TimeFrom::Field(path, format) => found.ok_or_else(|| {
             let allowed = time::allowed(*format);
@@ -112,17 +112,17 @@ pub(super) fn time(
                 "event time `{}` is absent, null or blank; expected {allowed}",
                 path.join(".")
             );
-            Problem::new(RejectReason::MissingTime, detail)
+            DecodeProblem::new(RejectReason::MissingTime, detail)
         }),
         TimeFrom::Kafka => {
             let Some(time) = message.timestamp else {
                 let detail = "the message has no Kafka timestamp, which is its event time; see `record.time`";
-                return Err(Problem::new(RejectReason::MissingTime, detail));
+                return Err(DecodeProblem::new(RejectReason::MissingTime, detail));
             };
             time::in_range(time.0).ok_or_else(|| {
                 let detail =
                     format!("the Kafka timestamp {time} is outside the years 1970 to 2199");
-                Problem::new(RejectReason::BadTime, detail)
+                DecodeProblem::new(RejectReason::BadTime, detail)
             })
         }
         TimeFrom::Header(name, format) => {
@@ -130,17 +130,18 @@ pub(super) fn time(
                 let detail = format!(
                     "the message has no header {name:?}, which is its event time; see `record.time`"
                 );
-                return Err(Problem::new(RejectReason::MissingTime, detail));
+                return Err(DecodeProblem::new(RejectReason::MissingTime, detail));
             };
             let text = String::from_utf8_lossy(found);
             if text.trim().is_empty() {
                 let detail = format!(
                     "the header {name:?}, which is the event time, is blank; see `record.time`"
                 );
-                return Err(Problem::new(RejectReason::MissingTime, detail));
+                return Err(DecodeProblem::new(RejectReason::MissingTime, detail));
             }
-            let bad =
-                |fault| Problem::new(RejectReason::BadTime, format!("header {name:?}: {fault}"));
+            let bad = |fault| {
+                DecodeProblem::new(RejectReason::BadTime, format!("header {name:?}: {fault}"))
+            };
             time::from_text(&text, *format).map_err(bad)
         }
     }

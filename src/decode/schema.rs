@@ -1,7 +1,7 @@
 //! The JSON Schema (draft 2020-12) of the records that a stream accepts: for producers, who can hold their messages
 //! against it before they send them.
 //!
-//! It says what [`super::json`] accepts, as far as a schema can: not that a place stands there once, nor the length of
+//! It describes what [`super::json`] accepts, as far as a schema can: not that a place occurs once, nor the length of
 //! the payload, nor the years of an event time; a key's length is counted in characters where the decoder counts bytes.
 
 use serde_json::{Map, Value, json};
@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::text::KEY_BYTES_MAX;
 use super::time;
 use super::tree::{Node, Target};
-use crate::config::settings::{Field, RecordFormat, TimeFormat};
+use crate::config::settings::{FieldSettings, RecordFormat, TimeFormat};
 
 /// Largest array index that is described; a schema needs an entry for each element before it.
 const INDEX_MAX: usize = 63;
@@ -20,7 +20,7 @@ const READING_TEXT: &str = r"^\s*([+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]
 /// The schema of an input record of `format`.
 ///
 /// Only the series key and the event time are required, where they are fields: an absent reading is a missing one, which
-/// the gate deals with. A field's unit and physical range stand in its description, because a reading outside the range
+/// the gate deals with. A field's unit and physical range are in its description, because a reading outside the range
 /// is accepted too and becomes a sensor fault.
 pub fn record_schema(format: &RecordFormat) -> Value {
     let (root, _) = Node::of(format);
@@ -139,7 +139,7 @@ fn scalar(target: Target, format: &RecordFormat) -> Value {
     }
 }
 
-fn describe(field: &Field) -> String {
+fn describe(field: &FieldSettings) -> String {
     let mut description = format!("Field `{}`", field.name);
     if let Some(unit) = &field.unit {
         description += &format!(" in {unit}");

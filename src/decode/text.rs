@@ -1,6 +1,6 @@
 //! What a piece of text means as a reading or as a series key: the rules that JSON strings and CSV cells share.
 
-use super::Problem;
+use super::DecodeProblem;
 use crate::record::RejectReason;
 
 /// Longest series key, in bytes.
@@ -11,7 +11,7 @@ const QUOTED_CHARS_MAX: usize = 40;
 
 /// A reading that was written as text.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub enum Reading {
+pub enum TextReading {
     /// A finite number.
     Number(f64),
     /// Nothing, or nothing but spaces.
@@ -20,19 +20,19 @@ pub enum Reading {
     NonFinite,
 }
 
-/// Reads a number written as text; `Err` says what is wrong, without the name of the field.
+/// Reads a number written as text; `Err` is the fault, without the name of the field.
 ///
 /// Spaces around it are allowed, thousands separators and decimal commas are not: a comma has two meanings, and the wrong
 /// one is a factor of a thousand.
-pub fn reading(text: &str) -> Result<Reading, String> {
+pub fn reading(text: &str) -> Result<TextReading, String> {
     let trimmed = text.trim();
     if trimmed.is_empty() {
-        return Ok(Reading::Blank);
+        return Ok(TextReading::Blank);
     }
     match trimmed.parse::<f64>() {
-        Ok(number) if number.is_finite() => Ok(Reading::Number(number)),
+        Ok(number) if number.is_finite() => Ok(TextReading::Number(number)),
         // Rust reads both "inf" and "1e999" as infinite; only the first says that the sensor gave no number.
-        Ok(_) if !trimmed.bytes().any(|byte| byte.is_ascii_digit()) => Ok(Reading::NonFinite),
+        Ok(_) if !trimmed.bytes().any(|byte| byte.is_ascii_digit()) => Ok(TextReading::NonFinite),
         Ok(_) => Err(format!(
             "the number {} is beyond the range of a 64-bit float",
             quoted(trimmed)
@@ -52,9 +52,9 @@ pub(super) fn is_decimal_comma(text: &str) -> bool {
 }
 
 /// Holds a series key against its bounds: 1 to [`KEY_BYTES_MAX`] bytes. `place` names where it stood.
-pub(super) fn check_key(key: &str, place: &str) -> Result<(), Problem> {
+pub(super) fn check_key(key: &str, place: &str) -> Result<(), DecodeProblem> {
     if key.is_empty() {
-        return Err(Problem::new(
+        return Err(DecodeProblem::new(
             RejectReason::BadKey,
             format!("{place} is empty; 1 to {KEY_BYTES_MAX} bytes are allowed"),
         ));
@@ -65,7 +65,7 @@ pub(super) fn check_key(key: &str, place: &str) -> Result<(), Problem> {
             quoted(key),
             key.len()
         );
-        return Err(Problem::new(RejectReason::BadKey, detail));
+        return Err(DecodeProblem::new(RejectReason::BadKey, detail));
     }
     Ok(())
 }
@@ -96,14 +96,14 @@ mod tests {
             ("7.", 7.0),
             ("0", 0.0),
         ] {
-            assert_eq!(reading(text), Ok(Reading::Number(number)), "{text:?}");
+            assert_eq!(reading(text), Ok(TextReading::Number(number)), "{text:?}");
         }
     }
 
     #[test]
     fn blank_text_and_non_finite_words_have_their_own_meaning() {
         for text in ["", " ", "\t\n"] {
-            assert_eq!(reading(text), Ok(Reading::Blank), "{text:?}");
+            assert_eq!(reading(text), Ok(TextReading::Blank), "{text:?}");
         }
         for text in [
             "NaN",
@@ -116,7 +116,7 @@ mod tests {
             "-INFINITY",
             " nan ",
         ] {
-            assert_eq!(reading(text), Ok(Reading::NonFinite), "{text:?}");
+            assert_eq!(reading(text), Ok(TextReading::NonFinite), "{text:?}");
         }
     }
 
@@ -168,12 +168,12 @@ mod tests {
     proptest! {
         #[test]
         fn every_finite_number_reads_back_from_its_own_text(number in proptest::num::f64::NORMAL | proptest::num::f64::ZERO) {
-            prop_assert_eq!(reading(&format!(" {number:e} ")), Ok(Reading::Number(number)));
+            prop_assert_eq!(reading(&format!(" {number:e} ")), Ok(TextReading::Number(number)));
         }
 
         #[test]
         fn no_text_panics_or_gives_a_non_finite_number(text in ".{0,80}") {
-            if let Ok(Reading::Number(number)) = reading(&text) {
+            if let Ok(TextReading::Number(number)) = reading(&text) {
                 prop_assert!(number.is_finite());
             }
         }

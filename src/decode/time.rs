@@ -2,13 +2,13 @@
 //!
 //! Every time lies in the years 1970 to 2199; anything else is a wrong unit, a dead clock or garbage, and is refused.
 //!
-//! - Text is RFC 3339 as `jiff` reads it: a space or a lower-case `t` may stand for the `T`, a lower-case `z` for the `Z`.
+//! - Text is RFC 3339 as `jiff` reads it: a space or a lower-case `t` may replace the `T`, a lower-case `z` the `Z`.
 //!   Without an offset it is UTC; a date alone is its midnight. Fractions are read to the nanosecond and cut to the
 //!   microsecond of [`EventTime`].
 //! - Numbers, also written as text, count from the Unix epoch. Whole numbers are cut to the microsecond, fractions are
 //!   rounded to the nearest one (a 64-bit float of seconds cannot hold more).
-//! - [`TimeFormat::Auto`] tells the unit of a number by its size: below 1e10 seconds, below 1e13 milliseconds, below 1e16
-//!   microseconds, else nanoseconds. So each unit is told rightly from 1970-04-27 on; a stream with older times has to
+//! - [`TimeFormat::Auto`] derives the unit of a number from its magnitude: below 1e10 seconds, below 1e13 milliseconds, below 1e16
+//!   microseconds, else nanoseconds. So each unit is correct from 1970-04-27 on; a stream with older times has to
 //!   name its unit.
 
 use jiff::Timestamp;
@@ -28,7 +28,7 @@ const AUTO_SECONDS_BELOW: f64 = 1e10;
 /// Length of an RFC 3339 date, `2026-03-09`: an offset can only stand behind it.
 const DATE_LEN: usize = 10;
 
-/// Reads a whole number of the format's unit. `Err` says what is wrong with it, without the name of the field.
+/// Reads a whole number of the format's unit. `Err` is the fault, without the name of the field.
 pub fn from_integer(number: i64, format: TimeFormat) -> Result<EventTime, String> {
     let micros = match unit(number as f64, format) {
         Some(Unit::Seconds) => number.checked_mul(1_000_000),
@@ -42,7 +42,7 @@ pub fn from_integer(number: i64, format: TimeFormat) -> Result<EventTime, String
         .ok_or_else(|| out_of_range(&number.to_string(), format))
 }
 
-/// Reads a number with a fraction of the format's unit. `Err` says what is wrong with it, without the name of the field.
+/// Reads a number with a fraction of the format's unit. `Err` is the fault, without the name of the field.
 pub fn from_float(number: f64, format: TimeFormat) -> Result<EventTime, String> {
     let micros = match unit(number, format) {
         Some(Unit::Seconds) => number * 1e6,
@@ -60,7 +60,7 @@ pub fn from_float(number: f64, format: TimeFormat) -> Result<EventTime, String> 
     micros.ok_or_else(|| out_of_range(&number.to_string(), format))
 }
 
-/// Reads text: RFC 3339, or a number of the format's unit. `Err` says what is wrong with it, without the name of the field.
+/// Reads text: RFC 3339, or a number of the format's unit. `Err` is the fault, without the name of the field.
 ///
 /// The caller has told blank text apart: a blank time is a missing one.
 pub fn from_text(text: &str, format: TimeFormat) -> Result<EventTime, String> {

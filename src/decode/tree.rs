@@ -1,6 +1,6 @@
 //! The configured paths of a stream as one tree, built once, which the reader walks beside each JSON document.
 //!
-//! A node stands for one place in the document. Its targets say what a scalar there is for; its children are the places
+//! A node stands for one place in the document. Its targets are the uses of a scalar there; its children are the places
 //! below it. A place may be several things at once (the series key may also be a reading). A key that is a plain decimal
 //! number, such as the `0` of `readings.0.value`, is an object's key as well as an array's index.
 

@@ -6,14 +6,14 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::Problem;
-use super::text::{self, Reading, check_key, quoted};
+use super::DecodeProblem;
+use super::text::{self, TextReading, check_key, quoted};
 use super::time;
 use super::tree::{Node, Target};
 use crate::config::settings::TimeFormat;
 use crate::record::{EventTime, MISSING, NON_FINITE, RejectReason};
 
-/// What may stand where a reading is configured, for people.
+/// The allowed values of a reading, in words.
 const READING_ALLOWED: &str = "a number, a number as text, true, false or null";
 
 /// What one document fills in.
@@ -31,7 +31,7 @@ pub(super) struct Row<'r, 'a> {
     /// Numbers that came as text.
     pub(super) coerced: u64,
     /// Why the pass was ended by us rather than by the JSON reader.
-    pub(super) problem: Option<Problem>,
+    pub(super) problem: Option<DecodeProblem>,
     /// The place entered last: a number that the JSON reader cannot hold stands there.
     pub(super) entered: Option<&'r Node>,
 }
@@ -40,7 +40,7 @@ impl<'r, 'a> Row<'r, 'a> {
     /// Ends the pass. The reader's own error carries only text, so the problem travels beside it.
     #[cold]
     fn stop<E: Error>(&mut self, reason: RejectReason, detail: String) -> E {
-        self.problem = Some(Problem::new(reason, detail));
+        self.problem = Some(DecodeProblem::new(reason, detail));
         E::custom("rejected")
     }
 
@@ -93,12 +93,12 @@ impl<'r, 'a> Row<'r, 'a> {
             Scalar::Bool(flag) => f64::from(u8::from(*flag)),
             Scalar::Null => MISSING,
             Scalar::Borrowed(text) | Scalar::Copied(text) => match text::reading(text) {
-                Ok(Reading::Number(number)) => {
+                Ok(TextReading::Number(number)) => {
                     self.coerced += 1;
                     number
                 }
-                Ok(Reading::Blank) => MISSING,
-                Ok(Reading::NonFinite) => NON_FINITE,
+                Ok(TextReading::Blank) => MISSING,
+                Ok(TextReading::NonFinite) => NON_FINITE,
                 Err(wrong) => {
                     let detail = format!("{}: {wrong}; allowed is {READING_ALLOWED}", node.label);
                     return Err(self.stop(RejectReason::WrongType, detail));
@@ -186,12 +186,12 @@ impl Scalar<'_, '_> {
 }
 
 /// The walk at one place: a seed for the reader and at the same time its visitor.
-pub(super) struct Walk<'w, 'r, 'a> {
+pub(super) struct RecordVisitor<'w, 'r, 'a> {
     pub(super) node: &'r Node,
     pub(super) row: &'w mut Row<'r, 'a>,
 }
 
-impl<'a> DeserializeSeed<'a> for Walk<'_, '_, 'a> {
+impl<'a> DeserializeSeed<'a> for RecordVisitor<'_, '_, 'a> {
     type Value = ();
 
     #[inline]
@@ -208,7 +208,7 @@ impl<'a> DeserializeSeed<'a> for Walk<'_, '_, 'a> {
     }
 }
 
-impl<'a> Visitor<'a> for Walk<'_, '_, 'a> {
+impl<'a> Visitor<'a> for RecordVisitor<'_, '_, 'a> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -256,7 +256,7 @@ impl<'a> Visitor<'a> for Walk<'_, '_, 'a> {
             match child {
                 Some((at, node)) => {
                     expected = at + 1;
-                    map.next_value_seed(Walk { node, row })?;
+                    map.next_value_seed(RecordVisitor { node, row })?;
                 }
                 None => drop(map.next_value::<IgnoredAny>()?),
             }
@@ -273,7 +273,9 @@ impl<'a> Visitor<'a> for Walk<'_, '_, 'a> {
         let mut index = 0;
         loop {
             let more = match wanted.next_if(|&(element, _)| element == index) {
-                Some((_, node)) => seq.next_element_seed(Walk { node, row })?.is_some(),
+                Some((_, node)) => seq
+                    .next_element_seed(RecordVisitor { node, row })?
+                    .is_some(),
                 None => seq.next_element::<IgnoredAny>()?.is_some(),
             };
             if !more {

@@ -14,7 +14,7 @@ use crate::record::alert::{AlertEvent, Severity};
 
 /// When episodes of one kind open and close.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Rules {
+pub struct EpisodeRules {
     open_n: u32,
     /// The newest `open_m` bits.
     window: u64,
@@ -25,7 +25,7 @@ pub struct Rules {
 
 /// What a record means to the machine.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub enum Input {
+pub enum EpisodeInput {
     /// It counts towards opening, and keeps an episode open.
     Hit {
         ratio: f64,
@@ -39,9 +39,9 @@ pub enum Input {
     Quiet,
 }
 
-/// Where and when the record stands.
+/// Position and time of the record.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub struct At {
+pub struct RecordPosition {
     pub time: EventTime,
     pub partition: i32,
     pub offset: i64,
@@ -51,7 +51,7 @@ pub struct At {
 
 /// An event to publish.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Published {
+pub struct EpisodeEvent {
     pub event: AlertEvent,
     pub sequence: u32,
     pub severity: Severity,
@@ -66,17 +66,17 @@ pub struct Published {
 
 /// The machine of one series.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
-pub struct Machine {
+pub struct EpisodeMachine {
     /// Whether each of the last records was a hit, the newest in bit 0; only while closed.
     hits: u64,
     /// When the last episode closed; forgotten when the cool-down is over.
     closed_at: Option<EventTime>,
     /// The open episode; boxed, since of 100,000 series few have one.
-    open: Option<Box<Open>>,
+    open: Option<Box<OpenEpisode>>,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-struct Open {
+struct OpenEpisode {
     /// Quiet records in a row.
     quiet: u32,
     partition: i32,
@@ -86,18 +86,18 @@ struct Open {
     severity: Severity,
     peak_ratio: f64,
     /// The last published event; `None` while a mute has kept all of them back.
-    announced: Option<Announced>,
+    announced: Option<AnnouncedEpisode>,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-struct Announced {
+struct AnnouncedEpisode {
     sequence: u32,
     time: EventTime,
     severity: Severity,
 }
 
-impl Rules {
-    pub fn new(episode: &settings::Episode, open_n: u32, open_m: u32) -> Self {
+impl EpisodeRules {
+    pub fn new(episode: &settings::EpisodeSettings, open_n: u32, open_m: u32) -> Self {
         let open_m = open_m.clamp(1, u64::BITS);
         Self {
             open_n: open_n.clamp(1, open_m),
@@ -109,18 +109,23 @@ impl Rules {
     }
 }
 
-impl Machine {
+impl EpisodeMachine {
     pub fn is_open(&self) -> bool {
         self.open.is_some()
     }
 
     /// Moves on by one record.
-    pub fn step(&mut self, rules: &Rules, at: &At, input: Input) -> Option<Published> {
+    pub fn step(
+        &mut self,
+        rules: &EpisodeRules,
+        at: &RecordPosition,
+        input: EpisodeInput,
+    ) -> Option<EpisodeEvent> {
         match (&mut self.open, input) {
             (None, _) => self.step_closed(rules, at, input),
             (
                 Some(open),
-                Input::Hit {
+                EpisodeInput::Hit {
                     ratio, severity, ..
                 },
             ) => {
@@ -130,11 +135,11 @@ impl Machine {
                 open.severity = open.severity.max(severity);
                 open.announce(rules, at)
             }
-            (Some(open), Input::Between) => {
+            (Some(open), EpisodeInput::Between) => {
                 open.quiet = 0;
                 None
             }
-            (Some(open), Input::Quiet) => {
+            (Some(open), EpisodeInput::Quiet) => {
                 open.quiet += 1;
                 if open.quiet < rules.close_after {
                     None
@@ -145,7 +150,12 @@ impl Machine {
         }
     }
 
-    fn step_closed(&mut self, rules: &Rules, at: &At, input: Input) -> Option<Published> {
+    fn step_closed(
+        &mut self,
+        rules: &EpisodeRules,
+        at: &RecordPosition,
+        input: EpisodeInput,
+    ) -> Option<EpisodeEvent> {
         let cooling = self
             .closed_at
             .is_some_and(|closed_at| apart(closed_at, at.time) < rules.cool_down);
@@ -153,9 +163,9 @@ impl Machine {
             self.closed_at = None;
         }
         // Hits of the cool-down count, so that what outlasts it opens at its end.
-        let hit = matches!(input, Input::Hit { .. });
+        let hit = matches!(input, EpisodeInput::Hit { .. });
         self.hits = (self.hits << 1 | u64::from(hit)) & rules.window;
-        let Input::Hit {
+        let EpisodeInput::Hit {
             ratio,
             severity,
             alone,
@@ -167,7 +177,7 @@ impl Machine {
             return None;
         }
         self.hits = 0;
-        let open = self.open.insert(Box::new(Open {
+        let open = self.open.insert(Box::new(OpenEpisode {
             quiet: 0,
             partition: at.partition,
             offset: at.offset,
@@ -181,7 +191,7 @@ impl Machine {
     }
 
     /// An episode that nobody heard of closes unheard.
-    fn close(&mut self, rules: &Rules, at: &At) -> Option<Published> {
+    fn close(&mut self, rules: &EpisodeRules, at: &RecordPosition) -> Option<EpisodeEvent> {
         self.closed_at = (!rules.cool_down.is_zero()).then_some(at.time);
         let open = self.open.take()?;
         let sequence = open.announced.as_ref()?.sequence.saturating_add(1);
@@ -189,9 +199,9 @@ impl Machine {
     }
 }
 
-impl Open {
+impl OpenEpisode {
     /// The event that a hit makes, if it makes one.
-    fn announce(&mut self, rules: &Rules, at: &At) -> Option<Published> {
+    fn announce(&mut self, rules: &EpisodeRules, at: &RecordPosition) -> Option<EpisodeEvent> {
         if at.muted {
             return None;
         }
@@ -206,7 +216,7 @@ impl Open {
                 (AlertEvent::Update, last.sequence.saturating_add(1))
             }
         };
-        self.announced = Some(Announced {
+        self.announced = Some(AnnouncedEpisode {
             sequence,
             time: at.time,
             severity: self.severity,
@@ -214,8 +224,8 @@ impl Open {
         Some(self.publish(event, sequence))
     }
 
-    fn publish(&self, event: AlertEvent, sequence: u32) -> Published {
-        Published {
+    fn publish(&self, event: AlertEvent, sequence: u32) -> EpisodeEvent {
+        EpisodeEvent {
             event,
             sequence,
             severity: self.severity,

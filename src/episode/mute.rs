@@ -1,10 +1,10 @@
 //! A maintenance mute: which records it covers.
 
-use crate::config::settings::Mute;
+use crate::config::settings::MuteSettings;
 use crate::record::EventTime;
 
 /// Whether `mute` covers a record of `series` at `time`.
-pub fn covers(mute: &Mute, series: &str, time: EventTime) -> bool {
+pub fn covers(mute: &MuteSettings, series: &str, time: EventTime) -> bool {
     (mute.from..mute.until).contains(&time) && matches(mute.series.as_bytes(), series.as_bytes())
 }
 
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn the_end_of_a_mute_is_outside() {
-        let mute = Mute {
+        let mute = MuteSettings {
             series: "*".into(),
             from: EventTime(10),
             until: EventTime(20),

@@ -1,13 +1,13 @@
-//! Alerts without an episode of records: of their absence, and of a detector that is blind.
+//! Alerts without an episode of records: missing data, and a degraded detector.
 
-use super::machine::Published;
-use super::{Plan, RecordRef};
+use super::machine::EpisodeEvent;
+use super::{EpisodePolicy, RecordContext};
 use crate::record::EventTime;
 use crate::record::alert::{Alert, AlertEvent, AlertKind, Severity};
 
 /// Who is silent.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Quiet<'a> {
+pub struct SilenceEvent<'a> {
     /// Key of the series; of a gateway its name and `/*`.
     pub series: &'a str,
     /// Event time of the last record.
@@ -18,36 +18,36 @@ pub struct Quiet<'a> {
     pub of: usize,
 }
 
-impl Plan {
+impl EpisodePolicy {
     /// The alert of a silence: its opening, or its end at the time `back`. `shown_by` is the record that showed it; the id
     /// does not depend on which one that was.
     pub fn silence(
         &self,
-        quiet: &Quiet<'_>,
-        shown_by: RecordRef<'_>,
+        quiet: &SilenceEvent<'_>,
+        shown_by: RecordContext<'_>,
         back: Option<EventTime>,
     ) -> Alert {
         self.without_episode(AlertKind::Silence, quiet, shown_by, back)
     }
 
-    /// The alert of a detector that has gone blind, or sees again at the time `back`.
-    pub fn blind(
+    /// The alert of a degraded detector, or of one that has recovered at the time `back`.
+    pub fn detector_degraded(
         &self,
-        quiet: &Quiet<'_>,
-        shown_by: RecordRef<'_>,
+        quiet: &SilenceEvent<'_>,
+        shown_by: RecordContext<'_>,
         back: Option<EventTime>,
     ) -> Alert {
-        self.without_episode(AlertKind::Blind, quiet, shown_by, back)
+        self.without_episode(AlertKind::DetectorDegraded, quiet, shown_by, back)
     }
 
     fn without_episode(
         &self,
         kind: AlertKind,
-        quiet: &Quiet<'_>,
-        shown_by: RecordRef<'_>,
+        quiet: &SilenceEvent<'_>,
+        shown_by: RecordContext<'_>,
         back: Option<EventTime>,
     ) -> Alert {
-        let published = Published {
+        let published = EpisodeEvent {
             event: if back.is_some() {
                 AlertEvent::Close
             } else {
@@ -66,7 +66,7 @@ impl Plan {
             records: quiet.of as u64,
             peak_ratio: 0.0,
         };
-        let record = RecordRef {
+        let record = RecordContext {
             series: quiet.series,
             time: back.unwrap_or(quiet.since),
             ..shown_by

@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use serde::Serialize;
 
-use super::Sequence;
+use super::LabeledSequence;
 
-/// Flags held against labels, record by record.
+/// Comparison of flags and labels, record by record.
 #[derive(Clone, PartialEq, Debug, Default, Serialize)]
 pub struct Counts {
     /// Anomalies that are flagged.
@@ -29,9 +29,9 @@ pub struct Counts {
     pub false_alarm_rate: Option<f64>,
     /// Missed-alarm rate: part of the anomalies that are not.
     pub missed_alarm_rate: Option<f64>,
-    /// How late anomalies are found; `None` where records stand alone.
-    pub delay: Option<Delay>,
-    /// Records and seconds from the begin of each anomaly that is found to its first flag.
+    /// Detection delay of anomalies; `None` if the records are independent.
+    pub delay: Option<DetectionDelay>,
+    /// Records and seconds from the start of each detected anomaly to its first flag.
     #[serde(skip)]
     delays: Vec<(usize, f64)>,
     #[serde(skip)]
@@ -40,7 +40,7 @@ pub struct Counts {
 
 /// How late anomalies are found.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
-pub struct Delay {
+pub struct DetectionDelay {
     /// Anomalies, runs of anomalous records.
     pub anomalies: usize,
     /// Those that are flagged before they end.
@@ -53,7 +53,7 @@ pub struct Delay {
 
 impl Counts {
     /// Counts the flags of one more sequence.
-    pub fn add(&mut self, sequence: &Sequence, flags: &[bool]) {
+    pub fn add(&mut self, sequence: &LabeledSequence, flags: &[bool]) {
         for (&flag, &label) in flags.iter().zip(&sequence.labels) {
             match (flag, label) {
                 (true, true) => self.true_positives += 1,
@@ -93,7 +93,7 @@ impl Counts {
         };
         self.false_alarm_rate = part(fp, fp + rightly_quiet);
         self.missed_alarm_rate = part(missed, tp + missed);
-        self.delay = (self.ranges > 0).then(|| Delay {
+        self.delay = (self.ranges > 0).then(|| DetectionDelay {
             anomalies: self.ranges,
             found: self.delays.len(),
             median_records: median(self.delays.iter().map(|delay| delay.0 as f64).collect()),
@@ -132,13 +132,13 @@ mod tests {
     use super::*;
     use crate::record::EventTime;
 
-    fn sequence(labels: &[u8]) -> Sequence {
-        Sequence {
+    fn sequence(labels: &[u8]) -> LabeledSequence {
+        LabeledSequence {
             times: (0..labels.len() as i64)
                 .map(|second| EventTime(2_000_000 * second))
                 .collect(),
             labels: labels.iter().map(|&label| label == 1).collect(),
-            ..Sequence::default()
+            ..LabeledSequence::default()
         }
     }
 

@@ -1,4 +1,4 @@
-//! The report: one HTML page with the figures, the course of each sequence and the two distributions of the scores. It holds
+//! The report: one HTML page with the figures, a plot of each sequence and the two distributions of the scores. It holds
 //! the plotting library too, so that it opens without a network.
 
 use std::fmt::Write as _;
@@ -11,7 +11,7 @@ use plotly::layout::{Axis, AxisType, BarMode, Shape, ShapeLayer, ShapeLine, Shap
 use plotly::{Histogram, Layout, Plot, Scatter};
 
 use super::counts::{Counts, ranges};
-use super::{Figures, Sequence};
+use super::{EvaluationFigures, LabeledSequence};
 
 /// Points of a plot; longer sequences are shown by the highest score of each of as many stretches.
 const POINTS: usize = 4_000;
@@ -27,7 +27,11 @@ const NORMAL: &str = "#4477aa";
 const ANOMALY: &str = "#cc3311";
 
 /// The page about `sequences`: their figures together and one by one.
-pub fn html(title: &str, all: &Figures, sequences: &[(Sequence, Figures)]) -> String {
+pub fn html(
+    title: &str,
+    all: &EvaluationFigures,
+    sequences: &[(LabeledSequence, EvaluationFigures)],
+) -> String {
     let mut page = String::new();
     let style = "body{font-family:sans-serif;max-width:90em;margin:2em auto;padding:0 1em}table{border-collapse:collapse}\
                  td{white-space:nowrap}td,th{padding:.2em .6em;text-align:right;border-bottom:1px solid #ddd}td:first-child,th:first-child{text-align:left}\
@@ -84,7 +88,7 @@ fn escaped(text: &str) -> String {
 }
 
 /// Names and texts of all figures, in the order of a table's columns.
-pub fn columns(figures: &Figures) -> Vec<(&'static str, String)> {
+pub fn columns(figures: &EvaluationFigures) -> Vec<(&'static str, String)> {
     let ratio = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.3}"));
     let part = |value: Option<f64>| {
         value.map_or("-".to_owned(), |value| format!("{:.1} %", 100.0 * value))
@@ -129,7 +133,7 @@ pub fn columns(figures: &Figures) -> Vec<(&'static str, String)> {
     columns
 }
 
-fn table(all: &Figures, sequences: &[(Sequence, Figures)]) -> String {
+fn table(all: &EvaluationFigures, sequences: &[(LabeledSequence, EvaluationFigures)]) -> String {
     let mut text = String::from("<table><tr><th></th>");
     for (name, _) in columns(all) {
         let _ = write!(text, "<th>{name}</th>");
@@ -147,7 +151,7 @@ fn table(all: &Figures, sequences: &[(Sequence, Figures)]) -> String {
 }
 
 /// Heat maps of images that raised an alert: of each sequence some defects and all false alarms, as far as there is room.
-fn pictures(sequences: &[(Sequence, Figures)]) -> String {
+fn pictures(sequences: &[(LabeledSequence, EvaluationFigures)]) -> String {
     let mut text = String::new();
     for (sequence, _) in sequences
         .iter()
@@ -184,7 +188,7 @@ fn pictures(sequences: &[(Sequence, Figures)]) -> String {
 }
 
 /// Scores of normal records and of anomalies.
-fn histogram(sequences: &[(Sequence, Figures)]) -> Plot {
+fn histogram(sequences: &[(LabeledSequence, EvaluationFigures)]) -> Plot {
     let of = |anomalous: bool| -> Vec<f64> {
         let all = sequences.iter().flat_map(|(sequence, _)| {
             let scored = sequence.scores.iter().zip(&sequence.labels);
@@ -237,7 +241,7 @@ fn vertical(at: f64) -> Shape {
 }
 
 /// Score over time, with both thresholds, and the anomalies as a coloured ground.
-fn course(sequence: &Sequence) -> Plot {
+fn course(sequence: &LabeledSequence) -> Plot {
     let shown = shown(sequence);
     let times: Vec<String> = shown
         .iter()
@@ -287,7 +291,7 @@ fn course(sequence: &Sequence) -> Plot {
 }
 
 /// The anomalies as a coloured ground.
-fn grounds(sequence: &Sequence) -> Vec<Shape> {
+fn grounds(sequence: &LabeledSequence) -> Vec<Shape> {
     let mut shapes = Vec::new();
     for range in ranges(&sequence.labels).into_iter().take(POINTS) {
         let (from, until) = (
@@ -328,7 +332,7 @@ fn points(x: Vec<String>, y: Vec<Option<f64>>) -> Box<Scatter<String, Option<f64
 }
 
 /// The records that are drawn: the one with the highest score of each stretch.
-fn shown(sequence: &Sequence) -> Vec<usize> {
+fn shown(sequence: &LabeledSequence) -> Vec<usize> {
     let all: Vec<usize> = (0..sequence.labels.len()).collect();
     let score = |at: usize| sequence.scores[at].unwrap_or(-1.0);
     let highest = |stretch: &[usize]| {
@@ -351,7 +355,7 @@ mod tests {
     #[test]
     fn a_page_names_its_sequences_without_running_them() {
         let labels: Vec<bool> = (0..10_000).map(|at| (5_000..5_100).contains(&at)).collect();
-        let sequence = Sequence {
+        let sequence = LabeledSequence {
             name: "<script>alert(1)</script>".into(),
             times: (0..10_000)
                 .map(|second| EventTime(second * 1_000_000))
@@ -365,7 +369,7 @@ mod tests {
             alerting: labels.clone(),
             labels,
             independent: false,
-            ..Sequence::default()
+            ..LabeledSequence::default()
         };
         let (all, sequences) = figures(vec![sequence], 20);
         assert_eq!((all.fixed.f1, all.roc_auc), (Some(1.0), Some(1.0)));

@@ -4,15 +4,15 @@
 //! Time-Series Anomaly Detection", PVLDB 15(11), 2022. Labels begin and end where somebody drew a line: a flag shortly before
 //! or after counts in part, and no length of that "shortly" has to be chosen. It needs no threshold, and adjusts nothing.
 
-use super::Sequence;
+use super::LabeledSequence;
 use super::counts::ranges;
 
 /// Thresholds at which each curve is sampled, as in the paper's own program.
 const THRESHOLDS: usize = 250;
 
 /// VUS-PR with buffers of 0 to `buffer_max` records; records without a score rank last. `None` where there is no anomaly, or
-/// nothing else, or where records stand alone.
-pub fn vus_pr(sequence: &Sequence, buffer_max: usize) -> Option<f64> {
+/// no normal record, or if the records are independent.
+pub fn vus_pr(sequence: &LabeledSequence, buffer_max: usize) -> Option<f64> {
     let labels = &sequence.labels;
     if sequence.independent || !labels.contains(&true) || !labels.contains(&false) {
         return None;
@@ -22,20 +22,20 @@ pub fn vus_pr(sequence: &Sequence, buffer_max: usize) -> Option<f64> {
         .iter()
         .map(|score| score.unwrap_or(f64::NEG_INFINITY))
         .collect();
-    let order = Order::new(&scores);
+    let order = ScoreOrder::new(&scores);
     let areas = (0..=buffer_max).map(|buffer| range_pr_auc(labels, &order, buffer));
     Some(areas.sum::<f64>() / (buffer_max + 1) as f64)
 }
 
 /// The records by falling score.
-struct Order {
+struct ScoreOrder {
     /// Which record has which rank.
     records: Vec<usize>,
     /// How many records each sampled threshold flags: those of an equal score come together.
     flagged: Vec<usize>,
 }
 
-impl Order {
+impl ScoreOrder {
     fn new(scores: &[f64]) -> Self {
         let mut records: Vec<usize> = (0..scores.len()).collect();
         records.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
@@ -58,7 +58,7 @@ impl Order {
 }
 
 /// The area under the range-based precision-recall curve for one length of the buffer.
-fn range_pr_auc(labels: &[bool], order: &Order, buffer: usize) -> f64 {
+fn range_pr_auc(labels: &[bool], order: &ScoreOrder, buffer: usize) -> f64 {
     let soft = extended(labels, buffer);
     let positive: Vec<bool> = soft.iter().map(|&label| label > 0.0).collect();
     let anomalies = ranges(&positive);
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     /// The same numbers as the program that made the golden figures drew.
-    fn sequence(records: usize, seed: u64, anomalies: &[[usize; 2]]) -> Sequence {
+    fn sequence(records: usize, seed: u64, anomalies: &[[usize; 2]]) -> LabeledSequence {
         let mut x = seed;
         let labels: Vec<bool> = (0..records)
             .map(|at| {
@@ -136,11 +136,11 @@ mod tests {
             Some(((x >> 8) % 1_000) as f64 / 1_000.0 + if *label { 0.4 } else { 0.0 })
         };
         let scores = labels.iter().map(draw).collect();
-        Sequence {
+        LabeledSequence {
             labels,
             scores,
             threshold: 1.0,
-            ..Sequence::default()
+            ..LabeledSequence::default()
         }
     }
 
@@ -183,7 +183,7 @@ mod tests {
             .map(|&label| Some(f64::from(u8::from(label))))
             .collect();
         assert!(vus_pr(&perfect, 20).unwrap() > 0.9);
-        let all = Sequence {
+        let all = LabeledSequence {
             labels: vec![true; 1_000],
             ..perfect
         };

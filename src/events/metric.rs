@@ -65,11 +65,11 @@ table! {
     // Alerts
     ALERTS: Counter = "outlierd_alerts_total", "Published alert events, by kind and event";
     MUTED: Counter = "outlierd_muted_total", "Episodes that opened under a mute, so that no alert was published when they opened";
-    ALERTS_BUDGETED: Gauge = "outlierd_alerts_budgeted", "Anomalies that threshold.budget allows for the records scored; compare with outlierd_alerts_total of event open";
+    ALERTS_BUDGETED: Gauge = "outlierd_alerts_expected_total", "Anomalies that threshold.budget allows for the records scored; compare with outlierd_alerts_total of event open";
 
     // Lanes and states
     SERIES: Gauge = "outlierd_series", "Series held in memory";
-    EXPIRED_SERIES: Counter = "outlierd_expired_series_total", "Series whose state was deleted because they sent nothing for keep.expire_after";
+    EXPIRED_SERIES: Counter = "outlierd_expired_series_total", "Series whose state was deleted because they sent nothing for retention.forget_after";
     PARTITIONS: Gauge = "outlierd_partitions", "Input partitions assigned to a lane";
     CONSUMER_LAG: Gauge = "outlierd_consumer_lag_records", "Records of a partition that are not committed yet";
     INPUT_PAUSED: Gauge = "outlierd_input_paused", "1 while a lane reads nothing because its output is slower than its input";
@@ -88,12 +88,12 @@ table! {
     TRAININGS: Counter = "outlierd_trainings_total", "Trainings of a challenger, by outcome";
     TRAINING: Gauge = "outlierd_training", "1 while a challenger is trained or evaluated";
     ROLLBACKS: Counter = "outlierd_rollbacks_total", "Bundles that were rolled back because they raised too many alerts";
-    NORMAL_RECORDS: Gauge = "outlierd_normal_records", "Records of normal traffic kept for training";
+    NORMAL_RECORDS: Gauge = "outlierd_training_buffer_records", "Records of normal traffic kept for training";
     NORMAL_SERIES: Gauge = "outlierd_normal_series", "Series with records of normal traffic kept for training";
     DRIFT_DISTANCE: Gauge = "outlierd_drift_distance", "Kolmogorov-Smirnov distance of recent scores from the scores of the calibration";
-    SENSITIVITY: Gauge = "outlierd_sensitivity", "Smallest injected fault that the live bundle detects, in standard deviations of the field; +Inf where it detects none";
-    DETECTABLE_DEVIATION: Gauge = "outlierd_detectable_deviation", "Smallest level shift that live series would detect now, in standard deviations of the field; +Inf where they detect none";
-    BLIND: Gauge = "outlierd_blind", "1 while the self-test finds that the stream misses faults which its bundle has proved to detect";
+    SENSITIVITY: Gauge = "outlierd_min_detectable_fault_sigma", "Smallest injected fault that the live bundle detects, in standard deviations of the field; +Inf where it detects none";
+    DETECTABLE_DEVIATION: Gauge = "outlierd_min_detectable_shift_sigma", "Smallest level shift that live series would detect now, in standard deviations of the field; +Inf where they detect none";
+    BLIND: Gauge = "outlierd_detector_degraded", "1 while the self-test finds that the stream misses faults which its bundle has proved to detect";
     BUNDLE_MARKED: Gauge = "outlierd_bundle_marked", "1 while the live bundle was trained on a time range that is marked as faulty";
 
     // Operators

@@ -1,23 +1,23 @@
-//! Events that are published too, on the events topic (`schemas/event.schema.json`): what happens to the models.
+//! Model events: logged, counted and published on the events topic (`schemas/event.schema.json`).
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::promotion::Verdict;
+use crate::promotion::PromotionVerdict;
 use crate::record::EventTime;
 use crate::record::feedback::Feedback;
 
-/// Events that may wait for the brokers; more are only logged.
+/// Maximum number of events that wait for the brokers; further ones are only logged.
 const WAITING_MAX: usize = 1_000;
 
 /// An event as it is published.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct Published {
+pub struct PublishedEvent {
     /// Name of the stream.
     pub stream: String,
-    /// When, by the clock of the machine (RFC 3339, UTC).
+    /// Time of the event by the system clock (RFC 3339, UTC).
     pub at: String,
     /// What happened.
     #[serde(flatten)]
@@ -28,55 +28,55 @@ pub struct Published {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Event {
-    /// A challenger has sat its tests.
+    /// The promotion tests of a challenger are complete.
     ChallengerJudged {
         /// `promoted`, `waiting` (for an operator), or `refused`.
         outcome: String,
-        /// The verdict, as it is kept with the bundle.
-        verdict: Verdict,
+        /// The verdict, as stored with the bundle.
+        verdict: PromotionVerdict,
     },
-    /// A training came to nothing; the live bundle stays.
+    /// A training failed; the live bundle stays.
     ChallengeFailed {
         /// Why.
         error: String,
     },
-    /// Another bundle is live on this machine.
+    /// This instance made another bundle live.
     WentLive {
         /// The bundle.
         bundle: String,
-        /// The one before.
+        /// The previous bundle.
         before: Option<String>,
     },
-    /// A new bundle raised more alerts than its proof predicts; the last one is live again.
-    BroughtBack {
+    /// A new bundle raised more alerts than predicted; outlierd rolled back to the previous one.
+    AutoRolledBack {
         /// The bundle that was live.
         from: String,
-        /// The one that is live again.
+        /// The bundle that is live again.
         to: String,
         /// Alerts that it raised.
         alerts: u64,
         /// Alerts that were predicted.
         predicted: f64,
     },
-    /// What an operator said was taken to heart.
-    FeedbackTaken {
-        /// What was said.
+    /// Operator feedback was applied.
+    FeedbackApplied {
+        /// The feedback.
         feedback: Feedback,
-        /// What came of it.
+        /// The effect, in words.
         done: String,
     },
-    /// The self-test has found the stream's detector blind, or seeing again.
-    SightChanged {
-        /// Whether it is blind.
-        blind: bool,
+    /// The self-test found the stream's detector degraded, or recovered.
+    DetectorHealthChanged {
+        /// Whether it is degraded.
+        degraded: bool,
         /// Series that were tested.
         series_tested: usize,
     },
-    /// The live bundle has learned from a stretch of time that is now marked as faulty.
-    LearnedFromMarked {
+    /// The live bundle was trained on a time range that is now excluded.
+    TrainedOnExcludedRange {
         /// The bundle.
         bundle: String,
-        /// How many marked stretches it has learned from.
+        /// Number of excluded ranges that it was trained on.
         ranges: usize,
     },
 }
@@ -88,35 +88,35 @@ impl Event {
             Self::ChallengerJudged { .. } => "challenger_judged",
             Self::ChallengeFailed { .. } => "challenge_failed",
             Self::WentLive { .. } => "went_live",
-            Self::BroughtBack { .. } => "brought_back",
-            Self::FeedbackTaken { .. } => "feedback_taken",
-            Self::SightChanged { .. } => "sight_changed",
-            Self::LearnedFromMarked { .. } => "learned_from_marked",
+            Self::AutoRolledBack { .. } => "auto_rolled_back",
+            Self::FeedbackApplied { .. } => "feedback_applied",
+            Self::DetectorHealthChanged { .. } => "detector_health_changed",
+            Self::TrainedOnExcludedRange { .. } => "trained_on_excluded_range",
         }
     }
 }
 
-/// Where events are put to be published. Never waits; the default one leads nowhere.
+/// The queue of events to publish. It never blocks; the default one drops everything.
 #[derive(Clone, Debug, Default)]
-pub struct Outbox(Option<SyncSender<Published>>);
+pub struct EventQueue(Option<SyncSender<PublishedEvent>>);
 
-impl Outbox {
-    /// An outbox and its other end.
-    pub fn new() -> (Self, Receiver<Published>) {
+impl EventQueue {
+    /// A queue and its receiver.
+    pub fn new() -> (Self, Receiver<PublishedEvent>) {
         let (put, taken) = sync_channel(WAITING_MAX);
         (Self(Some(put)), taken)
     }
 
-    /// Puts an event there.
+    /// Queues an event.
     pub fn put(&self, stream: &str, event: Event) {
-        let event = Published {
+        let event = PublishedEvent {
             stream: stream.to_owned(),
             at: EventTime::now().to_string(),
             event,
         };
-        let Some(outbox) = &self.0 else { return };
-        if outbox.try_send(event).is_err() {
-            tracing::warn!("an event is not published: too many wait for the brokers");
+        let Some(event_queue) = &self.0 else { return };
+        if event_queue.try_send(event).is_err() {
+            tracing::warn!("event not published: the event queue is full");
         }
     }
 }

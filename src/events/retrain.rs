@@ -3,10 +3,10 @@
 use tracing::{error, info, warn};
 
 use super::metric;
-use crate::promotion::Verdict;
+use crate::promotion::PromotionVerdict;
 
 /// What the buffer of normal traffic holds.
-pub struct NormalKept<'a> {
+pub struct TrainingBufferSize<'a> {
     /// The stream.
     pub stream: &'a str,
     /// Records.
@@ -15,7 +15,7 @@ pub struct NormalKept<'a> {
     pub series: usize,
 }
 
-impl NormalKept<'_> {
+impl TrainingBufferSize<'_> {
     /// Sets the gauges.
     pub fn emit(&self) {
         let labels = [("stream", self.stream)];
@@ -25,7 +25,7 @@ impl NormalKept<'_> {
 }
 
 /// A challenger is trained.
-pub struct TrainingBegan<'a> {
+pub struct TrainingStarted<'a> {
     /// The stream.
     pub stream: &'a str,
     /// Why.
@@ -34,7 +34,7 @@ pub struct TrainingBegan<'a> {
     pub records: usize,
 }
 
-impl TrainingBegan<'_> {
+impl TrainingStarted<'_> {
     /// Logs.
     pub fn emit(&self) {
         info!(
@@ -60,12 +60,12 @@ impl TrainingEnded<'_> {
     }
 }
 
-/// A challenger has sat its tests.
+/// The promotion tests of a challenger are complete.
 pub struct ChallengerJudged<'a> {
     /// The stream.
     pub stream: &'a str,
     /// The verdict.
-    pub verdict: &'a Verdict,
+    pub verdict: &'a PromotionVerdict,
     /// Whether it goes live now.
     pub promoted: bool,
 }
@@ -90,7 +90,7 @@ impl ChallengerJudged<'_> {
                 challenger = v.challenger,
                 test = test.name.as_str(),
                 "{passed}: {}",
-                test.says
+                test.detail
             );
         }
         let outcome = self.outcome();
@@ -107,14 +107,14 @@ impl ChallengerJudged<'_> {
 }
 
 /// The live bundle's sensitivity is known.
-pub struct SensitivityKnown<'a> {
+pub struct MinDetectableFault<'a> {
     /// The stream.
     pub stream: &'a str,
     /// The live bundle's verdict.
-    pub verdict: &'a Verdict,
+    pub verdict: &'a PromotionVerdict,
 }
 
-impl SensitivityKnown<'_> {
+impl MinDetectableFault<'_> {
     /// Sets the gauges.
     pub fn emit(&self) {
         for s in &self.verdict.sensitivity {
@@ -144,7 +144,7 @@ impl DriftMeasured<'_> {
 }
 
 /// What live series would catch of a field.
-pub struct DeviationKnown<'a> {
+pub struct MinDetectableShift<'a> {
     /// The stream.
     pub stream: &'a str,
     /// The field.
@@ -153,7 +153,7 @@ pub struct DeviationKnown<'a> {
     pub size: f64,
 }
 
-impl DeviationKnown<'_> {
+impl MinDetectableShift<'_> {
     /// Sets the gauge.
     pub fn emit(&self) {
         let labels = [("stream", self.stream), ("field", self.field)];
@@ -162,39 +162,39 @@ impl DeviationKnown<'_> {
 }
 
 /// The self-test found the detector blind, or seeing again.
-pub struct SightChanged<'a> {
+pub struct DetectorHealthChanged<'a> {
     /// The stream.
     pub stream: &'a str,
-    /// Whether it is blind.
-    pub blind: bool,
+    /// Whether it is degraded.
+    pub degraded: bool,
     /// Series that were tested.
     pub tested: usize,
 }
 
-impl SightChanged<'_> {
+impl DetectorHealthChanged<'_> {
     /// Logs and sets the gauge.
     pub fn emit(&self) {
-        if self.blind {
+        if self.degraded {
             error!(
                 stream = self.stream,
                 tested = self.tested,
-                "blind: faults that the live bundle has proved to catch would be missed now; look at the thresholds \
-                 (GET /series/STREAM/SERIES), and train another bundle with outlierd model challenge, or go back with \
+                "detector degraded: it would miss faults that the live bundle detected in its promotion tests; check the thresholds \
+                 (GET /series/STREAM/SERIES), train another bundle with outlierd model challenge, or roll back with \
                  outlierd model rollback"
             );
         } else {
             info!(
                 stream = self.stream,
                 tested = self.tested,
-                "sees again: what was proved is caught"
+                "detector recovered: it detects these faults again"
             );
         }
-        metric::BLIND.set_flag([("stream", self.stream)], self.blind);
+        metric::BLIND.set_flag([("stream", self.stream)], self.degraded);
     }
 }
 
 /// Whether the live bundle has learned from what is marked as faulty.
-pub struct BundleMarked<'a> {
+pub struct TrainedOnExcludedRange<'a> {
     /// The stream.
     pub stream: &'a str,
     /// The live bundle.
@@ -203,7 +203,7 @@ pub struct BundleMarked<'a> {
     pub ranges: usize,
 }
 
-impl BundleMarked<'_> {
+impl TrainedOnExcludedRange<'_> {
     /// Logs and sets the gauge.
     pub fn emit(&self) {
         if self.ranges > 0 {
@@ -211,7 +211,7 @@ impl BundleMarked<'_> {
                 stream = self.stream,
                 bundle = self.bundle,
                 ranges = self.ranges,
-                "the live bundle was trained on a range now marked faulty: outlierd model challenge trains another one"
+                "the live bundle was trained on a range that is now excluded: outlierd model challenge trains another one"
             );
         }
         metric::BUNDLE_MARKED.set_flag([("stream", self.stream)], self.ranges > 0);
@@ -232,14 +232,14 @@ impl ChallengeFailed<'_> {
         warn!(
             stream = self.stream,
             error = self.error,
-            "no challenger: the live bundle stays"
+            "challenger training failed: the live bundle stays"
         );
         metric::TRAININGS.add([("stream", self.stream), ("outcome", "failed")], 1);
     }
 }
 
 /// A bundle raised more alerts than its proof predicts, and the one before is live again.
-pub struct BundleBroughtBack<'a> {
+pub struct BundleRolledBack<'a> {
     /// The stream.
     pub stream: &'a str,
     /// The bundle that was live.
@@ -252,7 +252,7 @@ pub struct BundleBroughtBack<'a> {
     pub predicted: f64,
 }
 
-impl BundleBroughtBack<'_> {
+impl BundleRolledBack<'_> {
     /// Logs and counts.
     pub fn emit(&self) {
         error!(
@@ -261,7 +261,7 @@ impl BundleBroughtBack<'_> {
             to = self.to,
             alerts = self.alerts,
             predicted = self.predicted,
-            "the new bundle raised more alerts than its proof predicts: the last one is live again"
+            "the new bundle raised more alerts than predicted: rolled back to the previous one"
         );
         metric::ROLLBACKS.add([("stream", self.stream)], 1);
     }

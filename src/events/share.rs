@@ -6,7 +6,7 @@ use super::metric;
 use crate::record::feedback::Feedback;
 
 /// A bundle was sent to the other machines.
-pub struct BundleSent<'a> {
+pub struct BundlePublished<'a> {
     /// The stream.
     pub stream: &'a str,
     /// The bundle.
@@ -15,20 +15,20 @@ pub struct BundleSent<'a> {
     pub parts: usize,
 }
 
-impl BundleSent<'_> {
+impl BundlePublished<'_> {
     /// Logs.
     pub fn emit(&self) {
         info!(
             stream = self.stream,
             bundle = self.bundle,
             parts = self.parts,
-            "bundle shared"
+            "bundle published"
         );
     }
 }
 
 /// A bundle came from another machine.
-pub struct BundleCame<'a> {
+pub struct BundleReceived<'a> {
     /// The stream.
     pub stream: &'a str,
     /// The bundle.
@@ -37,21 +37,21 @@ pub struct BundleCame<'a> {
     pub refused: Option<String>,
 }
 
-impl BundleCame<'_> {
+impl BundleReceived<'_> {
     /// Logs.
     pub fn emit(&self) {
         match &self.refused {
             None => info!(
                 stream = self.stream,
                 bundle = self.bundle,
-                "bundle of another machine taken in"
+                "bundle of another instance imported"
             ),
             Some(error) => {
                 error!(
                     stream = self.stream,
                     bundle = self.bundle,
                     error,
-                    "bundle of another machine refused"
+                    "bundle of another instance rejected"
                 );
             }
         }
@@ -91,32 +91,32 @@ impl SharingFailed {
     pub fn emit(&self) {
         warn!(
             error = self.error,
-            "nothing is shared for now: what is live stays so, and it is tried again"
+            "bundle sync failed; keeping the live bundle and retrying"
         );
     }
 }
 
 /// What an operator said has been taken to heart.
-pub struct FeedbackTaken<'a> {
-    /// What was said.
+pub struct FeedbackApplied<'a> {
+    /// The feedback.
     pub feedback: &'a Feedback,
-    /// What came of it.
+    /// The effect, in words.
     pub done: &'a str,
 }
 
-impl FeedbackTaken<'_> {
+impl FeedbackApplied<'_> {
     /// Logs and counts.
     pub fn emit(&self) {
         let f = self.feedback;
-        let (stream, series, says) = (f.stream.as_str(), f.series.as_str(), f.says.as_str());
+        let (stream, series, label) = (f.stream.as_str(), f.series.as_str(), f.label.as_str());
         info!(
             stream,
             series,
             subject = f.subject(),
-            says,
+            label,
             done = self.done,
             "feedback"
         );
-        metric::FEEDBACK.add([("stream", stream), ("says", says)], 1);
+        metric::FEEDBACK.add([("stream", stream), ("says", label)], 1);
     }
 }

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::config::settings;
 use crate::record::{EventTime, RejectReason};
 
-/// Where an accepted record stands among those of its series. It is scored in the order of arrival all the same.
+/// Order of an accepted record among those of its series. Records are scored in the order of arrival in any case.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Order {
+pub enum TimeOrder {
     /// At the newest time so far, or after it.
     InOrder,
     /// Behind the newest time, but within `gate.allowed_lateness`.
@@ -26,7 +26,7 @@ pub enum Order {
 
 /// The limits that one stream sets, in microseconds.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Limits {
+pub struct TimeLimits {
     allowed_lateness_us: i64,
     max_ahead_us: i64,
     late_reset: u32,
@@ -34,7 +34,7 @@ pub struct Limits {
 
 /// The times that a series has seen.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Clock {
+pub struct SeriesClock {
     /// Lateness is measured from here; [`NEVER`] before the first accepted record.
     newest: EventTime,
     /// Time of the record before, which a duplicate repeats; older than `newest` where that record was late.
@@ -46,13 +46,13 @@ pub struct Clock {
 /// No record has this time; an `Option` would take eight bytes more of every series.
 const NEVER: EventTime = EventTime(i64::MIN);
 
-impl Default for Clock {
+impl Default for SeriesClock {
     fn default() -> Self {
         Self::at(NEVER)
     }
 }
 
-impl Clock {
+impl SeriesClock {
     pub fn at(newest: EventTime) -> Self {
         Self {
             newest,
@@ -66,8 +66,8 @@ impl Clock {
     }
 }
 
-impl Limits {
-    pub fn new(gate: &settings::Gate) -> Self {
+impl TimeLimits {
+    pub fn new(gate: &settings::GateSettings) -> Self {
         Self {
             allowed_lateness_us: micros(gate.allowed_lateness),
             max_ahead_us: micros(gate.max_ahead),
@@ -75,15 +75,15 @@ impl Limits {
         }
     }
 
-    /// Accepts a time and moves the clock, or says why not. `repeated` tells whether the readings are those of the
+    /// Accepts a time and advances the clock, or returns the reason for rejection. `repeated`: whether the readings equal those of the
     /// record before; it is asked only where the time is.
     pub fn check(
         &self,
-        clock: &mut Clock,
+        clock: &mut SeriesClock,
         time: EventTime,
         arrival: Option<EventTime>,
         repeated: impl FnOnce() -> bool,
-    ) -> Result<Order, (RejectReason, String)> {
+    ) -> Result<TimeOrder, (RejectReason, String)> {
         if let Some(ahead_us) = arrival.map(|arrival| time.micros_since(arrival))
             && ahead_us > self.max_ahead_us
         {
@@ -95,8 +95,8 @@ impl Limits {
             return Err((RejectReason::Future, detail));
         }
         if clock.newest == NEVER {
-            *clock = Clock::at(time);
-            return Ok(Order::InOrder);
+            *clock = SeriesClock::at(time);
+            return Ok(TimeOrder::InOrder);
         }
         if time == clock.last && repeated() {
             let detail = format!(
@@ -124,13 +124,13 @@ impl Limits {
         clock.last = time;
         if late {
             clock.newest = time;
-            return Ok(Order::SetBack { by_us });
+            return Ok(TimeOrder::SetBack { by_us });
         }
         clock.newest = clock.newest.max(time);
         Ok(if by_us > 0 {
-            Order::Late { by_us }
+            TimeOrder::Late { by_us }
         } else {
-            Order::InOrder
+            TimeOrder::InOrder
         })
     }
 }

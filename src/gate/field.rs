@@ -1,8 +1,8 @@
-//! One field: whether its sensor can be believed at this reading.
+//! One field: whether its sensor is faulty at this reading.
 
 use serde::{Deserialize, Serialize};
 
-use super::normal::Normal;
+use super::normal::NormalRange;
 use super::scale::Scale;
 use super::spike::{Excursion, Spike};
 use crate::config::settings;
@@ -13,7 +13,7 @@ use crate::record::FaultKind;
 const RUN_MARGIN: u32 = 10;
 
 /// Changes that a field must have shown before it can be stuck while there is no bundle. A set point that changes once a
-/// shift looks stuck and is not; were it a fault, no record of it could ever be learned from.
+/// shift looks stuck and is not; were it a fault, no record of it could ever be used for training.
 const LEARNING_CHANGES: u8 = 100;
 
 /// Records over which a field must be flat, at least.
@@ -25,7 +25,7 @@ const MOVEMENT_MAX: f64 = 1e3;
 
 /// The rules of one field under one bundle.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Limits {
+pub struct FieldRules {
     min: f64,
     max: f64,
     /// Equal readings in a row that make it stuck; 0: never.
@@ -49,7 +49,7 @@ struct Flat {
 
 /// What is remembered of one field of one series.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Memory {
+pub struct FieldState {
     /// The last finite reading. As bytes, so that states are equal exactly where they act alike.
     last: [u8; 8],
     /// How often it was read in a row; 0: there was none yet.
@@ -61,20 +61,20 @@ pub struct Memory {
     quiet: u16,
     /// Changes of the reading so far (saturating).
     changes: u8,
-    /// Where it stands outside of its normal range.
+    /// Its present excursion out of the normal range.
     excursion: Excursion,
     /// What the record before held, which a duplicate repeats.
-    before: Reading,
+    before: ReadingKind,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-enum Reading {
+enum ReadingKind {
     Finite,
     Missing,
     NonFinite,
 }
 
-impl Reading {
+impl ReadingKind {
     fn of(x: f64) -> Self {
         if x.is_finite() {
             Self::Finite
@@ -86,7 +86,7 @@ impl Reading {
     }
 }
 
-impl Default for Memory {
+impl Default for FieldState {
     fn default() -> Self {
         Self {
             last: [0; 8],
@@ -95,21 +95,25 @@ impl Default for Memory {
             quiet: 0,
             changes: 0,
             excursion: Excursion::default(),
-            before: Reading::Missing,
+            before: ReadingKind::Missing,
         }
     }
 }
 
-impl Memory {
+impl FieldState {
     /// Whether `x` is what the record before held, bit for bit.
     pub fn repeats(&self, x: f64) -> bool {
-        self.before == Reading::of(x) && (!x.is_finite() || self.last == x.to_le_bytes())
+        self.before == ReadingKind::of(x) && (!x.is_finite() || self.last == x.to_le_bytes())
     }
 }
 
-impl Limits {
+impl FieldRules {
     /// The rules of `field`; `normal` is `None` while there is no bundle.
-    pub fn new(gate: &settings::Gate, field: &settings::Field, normal: Option<&Normal>) -> Self {
+    pub fn new(
+        gate: &settings::GateSettings,
+        field: &settings::FieldSettings,
+        normal: Option<&NormalRange>,
+    ) -> Self {
         // A field that was constant in training (a set point, a spare input) has no normal movement to miss: equal
         // readings are its normal state, so it is never stuck and never flat. Should it move, the model will say so.
         let moves = normal.is_none_or(|normal| normal.movement > 0.0);
@@ -143,14 +147,14 @@ impl Limits {
     }
 
     /// The first rule that the reading breaks, the most certain rules first, and the reading that broke it, where it is
-    /// finite. A sensor recovers by itself: each rule asks only what is true at this reading.
-    pub fn check(&self, memory: &mut Memory, x: f64) -> Option<(FaultKind, Option<f64>)> {
+    /// finite. A sensor recovers automatically: each rule depends only on the present reading.
+    pub fn check(&self, memory: &mut FieldState, x: f64) -> Option<(FaultKind, Option<f64>)> {
         let last = (memory.run > 0).then_some(f64::from_le_bytes(memory.last));
-        memory.before = Reading::of(x);
+        memory.before = ReadingKind::of(x);
         match memory.before {
-            Reading::Missing => return Some((FaultKind::Missing, None)),
-            Reading::NonFinite => return Some((FaultKind::NonFinite, None)),
-            Reading::Finite => self.follow(memory, x),
+            ReadingKind::Missing => return Some((FaultKind::Missing, None)),
+            ReadingKind::NonFinite => return Some((FaultKind::NonFinite, None)),
+            ReadingKind::Finite => self.follow(memory, x),
         }
         let excursion = self
             .spike
@@ -184,14 +188,14 @@ impl Limits {
         Some((kind, Some(x)))
     }
 
-    fn is_stuck(&self, memory: &Memory) -> bool {
+    fn is_stuck(&self, memory: &FieldState) -> bool {
         self.stuck_after > 0
             && memory.run >= self.stuck_after
             && memory.changes >= self.stuck_changes
     }
 
     /// Moves the memory on by a finite reading. Missing readings in between are skipped: a stuck sensor with gaps is stuck.
-    fn follow(&self, memory: &mut Memory, x: f64) {
+    fn follow(&self, memory: &mut FieldState, x: f64) {
         let last = f64::from_le_bytes(memory.last);
         if memory.run == 0 {
             memory.run = 1;
@@ -210,7 +214,7 @@ impl Limits {
         memory.last = x.to_le_bytes();
     }
 
-    fn follow_movement(&self, memory: &mut Memory, difference: f64) {
+    fn follow_movement(&self, memory: &mut FieldState, difference: f64) {
         let Some(flat) = &self.flat else { return };
         let relative = (difference / flat.movement).min(MOVEMENT_MAX);
         let mean = f64::from(memory.movement);

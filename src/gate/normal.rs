@@ -1,4 +1,4 @@
-//! What a bundle knows of a field's normal readings, so that the gate can tell a dead sensor from a quiet machine.
+//! What a bundle knows of a field's normal readings, so that the gate can distinguish a dead sensor from an idle machine.
 
 use std::ops::Range;
 
@@ -13,7 +13,7 @@ const STRETCH: usize = 256;
 
 /// One field's normal readings, in the field's unit. Every number is finite and, except for the mean, >= 0.
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
-pub struct Normal {
+pub struct NormalRange {
     /// Mean, of the winsorised readings.
     pub mean: f64,
     /// Standard deviation, of the winsorised readings.
@@ -24,22 +24,22 @@ pub struct Normal {
     pub longest_run: u32,
     /// Least and largest reading.
     pub range: [f64; 2],
-    /// |difference| of consecutive readings that normal operation does not reach; `None` where none can be told.
+    /// |difference| of consecutive readings that normal operation does not reach; `None` if it cannot be determined.
     pub step: Option<f64>,
 }
 
-/// Fits one [`Normal`] a field.
+/// Fits one [`NormalRange`] a field.
 ///
 /// `rows` is row-major with `fields` readings a row; `segments` are ranges of rows, each of one series in the order of
 /// time (parts beyond the end of `rows` are ignored). Readings that are not finite are skipped. A field without any
 /// finite reading gets zeros, which switches its rules off.
-pub fn normals(rows: &[f64], fields: usize, segments: &[Range<usize>]) -> Vec<Normal> {
+pub fn normals(rows: &[f64], fields: usize, segments: &[Range<usize>]) -> Vec<NormalRange> {
     (0..fields)
         .map(|field| fit(rows, fields, field, segments))
         .collect()
 }
 
-fn fit(rows: &[f64], fields: usize, field: usize, segments: &[Range<usize>]) -> Normal {
+fn fit(rows: &[f64], fields: usize, field: usize, segments: &[Range<usize>]) -> NormalRange {
     let mut readings = Vec::new();
     let mut movement = Movement::default();
     let mut longest_run = 0;
@@ -63,7 +63,7 @@ fn fit(rows: &[f64], fields: usize, field: usize, segments: &[Range<usize>]) -> 
     }
     let range = range(&readings);
     let (mean, sd) = moments(readings);
-    Normal {
+    NormalRange {
         mean,
         sd,
         movement: movement.normal(),

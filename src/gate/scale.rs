@@ -1,20 +1,20 @@
-//! A unit or scale that changed under way: the reading is impossible as it stands and ordinary in another unit.
+//! A changed unit or scale: the reading is impossible in the configured unit and normal in another one.
 
-/// Readings nearer to the mean than this, in standard deviations, are for the model to judge.
+/// Readings nearer to the mean than this, in standard deviations, are left to the model.
 const FAR_SD: f64 = 20.0;
 
 /// How near to the mean a converted reading must come, in standard deviations.
 const NEAR_SD: f64 = 3.0;
 
-/// A mean of fewer standard deviations than this has no scale that could be told.
+/// A mean of fewer standard deviations than this has no detectable scale.
 ///
 /// The conversions of a wide distribution cover nearly everything: of wild readings, spread evenly over 3 decades to each
 /// side of the mean, four in five are ordinary in some other unit where the mean is 5 standard deviations, a third at 20,
-/// 16 % at 50, 8 % at 100 and 1 % at 1000. That is the chance that a runaway machine is taken for a wrong unit, and not
-/// scored. A wrong unit that is not told here is scored, and found strange; so the limit is high.
+/// 16 % at 50, 8 % at 100 and 1 % at 1000. That is the probability that a real anomaly is misclassified as a wrong unit, and not
+/// scored. A wrong unit that is not detected here is scored as an anomaly; so the limit is high.
 const IDENTIFIABLE_SD: f64 = 50.0;
 
-/// Converts a reading in a wrong unit to the right one: `slope * x + offset`. Each conversion stands here with its inverse.
+/// Converts a reading in a wrong unit to the right one: `slope * x + offset`. Each conversion is listed with its inverse.
 const CONVERSIONS: [(f64, f64); 28] = [
     (1e-6, 0.0),
     (1e-5, 0.0),
@@ -46,7 +46,7 @@ const CONVERSIONS: [(f64, f64); 28] = [
     (25.4, 0.0),               // inch read as mm
 ];
 
-/// The normal readings of a field whose scale can be told.
+/// The normal readings of a field with a detectable scale.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Scale {
     mean: f64,
@@ -54,7 +54,7 @@ pub struct Scale {
 }
 
 impl Scale {
-    /// `None` where no scale can be told: a constant field, a mean near zero, or numbers that are not finite.
+    /// `None` if the scale is not detectable: a constant field, a mean near zero, or numbers that are not finite.
     pub fn new(mean: f64, sd: f64) -> Option<Self> {
         let identifiable =
             mean.is_finite() && sd.is_finite() && sd > 0.0 && mean.abs() > IDENTIFIABLE_SD * sd;

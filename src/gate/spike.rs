@@ -1,11 +1,11 @@
-//! A spike: a reading that jumped further than its machine can move, to where it never is, and comes back at once.
+//! A spike: a reading that jumps out of its normal range, faster than its machine can move, and returns within a few records.
 
 use serde::{Deserialize, Serialize};
 
-use super::normal::Normal;
+use super::normal::NormalRange;
 use crate::record::FaultKind;
 
-/// Records that a spike lasts at most. What stays longer is for the model to judge.
+/// Records that a spike lasts at most. A longer excursion is left to the model.
 const RECORDS_MAX: u8 = 5;
 
 /// How far outside the range of normal readings a spike lies at least, as a part of the range's width: the range of a few
@@ -23,21 +23,21 @@ pub struct Spike {
     step: f64,
 }
 
-/// Where a field stands: records outside its range since it jumped there.
+/// The excursion of a field: records outside its range since it jumped there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub enum Excursion {
     /// Inside.
     #[default]
     None,
-    /// Jumped out so many records ago: a spike if it comes back.
+    /// Jumped out so many records ago: a spike if it returns.
     Jumped(u8),
     /// Walked out, or has been outside for too long.
     Away,
 }
 
 impl Spike {
-    /// `None` where a field was constant, or its steps tell no limit.
-    pub fn new(normal: &Normal) -> Option<Self> {
+    /// `None` if the field was constant, or its steps give no limit.
+    pub fn new(normal: &NormalRange) -> Option<Self> {
         let [low, high] = normal.range;
         let (width, step) = (high - low, normal.step?);
         let limits = Self {
@@ -48,7 +48,7 @@ impl Spike {
         (width > 0.0).then_some(limits)
     }
 
-    /// Moves on by a finite reading `x` after the reading `last`: whether it is out, or has come back.
+    /// Advances by a finite reading `x` after the reading `last`: whether it is out of range, or has returned.
     pub fn follow(
         &self,
         excursion: &mut Excursion,

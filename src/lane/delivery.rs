@@ -11,7 +11,7 @@ use rdkafka::topic_partition_list::Offset;
 use super::error::LaneError;
 use super::notes::NoteChange;
 use super::rebalance::LaneContext;
-use crate::config::settings::{self, Kafka, Stream};
+use crate::config::settings::{self, KafkaSettings, StreamSettings};
 use crate::pipeline::series::SeriesTable;
 use crate::sink::Sink;
 use crate::state::changelog::{Changelog, note_key};
@@ -35,7 +35,7 @@ pub(super) struct Changes<'c> {
 }
 
 /// See the module.
-pub(super) trait Delivery: Send {
+pub(super) trait DeliveryGuarantee: Send {
     /// Makes what was sent durable, and whatever of the changes belongs to the brokers. Returns, by partition, where the
     /// changed states end in the changelog, where there is one.
     ///
@@ -81,7 +81,7 @@ pub(super) trait Delivery: Send {
 }
 
 /// The delivery that a stream is set to.
-pub(super) fn of(kafka: &Kafka, stream: &Stream) -> Box<dyn Delivery> {
+pub(super) fn of(kafka: &KafkaSettings, stream: &StreamSettings) -> Box<dyn DeliveryGuarantee> {
     match stream.input.delivery {
         settings::Delivery::ExactlyOnce => Box::new(ExactlyOnce {
             changelog: Changelog::new(kafka, &stream.name, &stream.output.states),
@@ -98,7 +98,7 @@ struct ExactlyOnce {
     ended: Option<Instant>,
 }
 
-impl Delivery for ExactlyOnce {
+impl DeliveryGuarantee for ExactlyOnce {
     /// Each offset takes along where in the changelog its states end, so that whoever gets the partition knows whether its own
     /// store has them all, even where they changed without any new record.
     fn publish(
@@ -118,7 +118,7 @@ impl Delivery for ExactlyOnce {
         for (partition, key, value) in changes.notes {
             sink.state(*partition, &note_key(key), value.as_deref())?;
         }
-        sink.settle()?;
+        sink.await_offsets()?;
         let changelog = sink.take_changelog();
         let offsets = offsets(changes.topic, changes.positions, &changelog)?;
         let group = consumer.group_metadata().ok_or(LaneError::NoGroup)?;
@@ -159,7 +159,7 @@ impl Delivery for ExactlyOnce {
 /// Results are acknowledged, then states, notes and positions are one batch of the store, then the group gets the offsets.
 struct AtLeastOnce;
 
-impl Delivery for AtLeastOnce {
+impl DeliveryGuarantee for AtLeastOnce {
     fn publish(
         &mut self,
         sink: &Sink,
@@ -186,7 +186,7 @@ impl Delivery for AtLeastOnce {
         let offsets = offsets(changes.topic, changes.positions, &[])?;
         if let Err(error) = consumer.commit(&offsets, mode) {
             // The store is ahead of the group and rules at the next assignment: nothing is read twice.
-            tracing::warn!(stream, error = %error, "offsets could not be committed; the stored positions hold");
+            tracing::warn!(stream, error = %error, "cannot commit offsets; the stored positions are used at the next start");
         }
         Ok(())
     }

@@ -6,18 +6,18 @@
 
 use super::error::LaneError;
 use super::notes::PartitionNotes;
-use crate::episode::{Plan, Quiet, RecordRef};
+use crate::episode::{EpisodePolicy, RecordContext, SilenceEvent};
 use crate::record::alert::{Alert, AlertEvent};
 use crate::retrain::engine::Sight;
 
 /// The partition whose owner publishes it.
 pub(super) const PARTITION: i32 = 0;
 /// The key of the note with the open alert, as JSON.
-const NOTE: &str = "blind";
+const NOTE: &str = "detector_degraded";
 
 /// Whether what is published is what was found.
 pub(super) fn is_followed(sight: &Sight, notes: &PartitionNotes) -> bool {
-    notes.get::<String>(PARTITION, NOTE).is_some() == sight.blind
+    notes.get::<String>(PARTITION, NOTE).is_some() == sight.degraded
 }
 
 /// The event that makes what is published equal to what was found; `None` where it is.
@@ -26,28 +26,28 @@ pub(super) fn is_followed(sight: &Sight, notes: &PartitionNotes) -> bool {
 /// A note that cannot be encoded.
 pub(super) fn follow(
     sight: &Sight,
-    plan: &Plan,
+    plan: &EpisodePolicy,
     notes: &mut PartitionNotes,
 ) -> Result<Option<Alert>, LaneError> {
     let open: Option<Alert> = notes
         .get::<String>(PARTITION, NOTE)
         .and_then(|json| serde_json::from_str(&json).ok());
-    match (open, sight.blind) {
+    match (open, sight.degraded) {
         (None, true) => {
-            let quiet = Quiet {
+            let quiet = SilenceEvent {
                 series: "*",
                 last: sight.since,
                 since: sight.since,
                 of: sight.tested,
             };
-            let shown_by = RecordRef {
+            let shown_by = RecordContext {
                 series: "*",
                 time: sight.since,
                 partition: PARTITION,
                 bundle: &sight.bundle,
-                ..RecordRef::default()
+                ..RecordContext::default()
             };
-            let alert = plan.blind(&quiet, shown_by, None);
+            let alert = plan.detector_degraded(&quiet, shown_by, None);
             let json = serde_json::to_string(&alert).unwrap_or_default();
             notes.put(PARTITION, NOTE, &json)?;
             Ok(Some(alert))
@@ -68,7 +68,7 @@ pub(super) fn follow(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Sources, load};
+    use crate::config::{ConfigSources, load};
     use crate::record::EventTime;
     use crate::record::alert::AlertKind;
 
@@ -78,16 +78,16 @@ mod tests {
             "streams.s.input.topic=t",
             "streams.s.record.fields=[\"x\", \"y\", \"z\"]",
         ];
-        let sources = Sources {
+        let sources = ConfigSources {
             overrides: overrides.map(str::to_owned).into(),
-            ..Sources::default()
+            ..ConfigSources::default()
         };
         let stream = load(&sources).unwrap().streams.remove(0);
-        let plan = Plan::new("s", "t", &stream.record.fields, &stream.episode, &[]);
+        let plan = EpisodePolicy::new("s", "t", &stream.record.fields, &stream.episode, &[]);
         let mut notes = PartitionNotes::default();
-        let mut follow = |blind, second: i64| {
+        let mut follow = |degraded, second: i64| {
             let sight = Sight {
-                blind,
+                degraded,
                 since: EventTime(second * 1_000_000),
                 tested: 4,
                 bundle: "b".into(),
@@ -98,7 +98,7 @@ mod tests {
         let open = follow(true, 1).unwrap();
         assert_eq!(
             (open.kind, open.event, open.records),
-            (AlertKind::Blind, AlertEvent::Open, 4)
+            (AlertKind::DetectorDegraded, AlertEvent::Open, 4)
         );
         assert_eq!(follow(true, 1), None);
         let close = follow(false, 60).unwrap();

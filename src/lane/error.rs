@@ -34,7 +34,7 @@ pub enum LaneError {
     #[error(transparent)]
     Changelog(#[from] ChangelogError),
     /// The consumer is in no group that could commit.
-    #[error("the consumer is in no consumer group")]
+    #[error("the consumer is not in a consumer group")]
     NoGroup,
 }
 

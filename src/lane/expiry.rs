@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::time::{Duration, Instant};
 
-use crate::config::settings::Keep;
+use crate::config::settings::RetentionSettings;
 use crate::pipeline::series::{SeriesState, SeriesTable};
 use crate::record::EventTime;
 use crate::state::{Store, StoreError, codec};
@@ -18,7 +18,7 @@ const SWEEP_EVERY: (Duration, Duration) = (Duration::from_millis(500), Duration:
 
 /// What has been looked at so far.
 pub(super) struct Expiry {
-    keep: Keep,
+    retention: RetentionSettings,
     /// Newest event time by partition, of the records since it was assigned.
     newest: BTreeMap<i32, EventTime>,
     /// Where a pass over the stored series is: the partition, and the last series seen of it.
@@ -29,9 +29,9 @@ pub(super) struct Expiry {
 }
 
 impl Expiry {
-    pub(super) fn new(keep: &Keep) -> Self {
+    pub(super) fn new(retention: &RetentionSettings) -> Self {
         Self {
-            keep: keep.clone(),
+            retention: retention.clone(),
             newest: BTreeMap::new(),
             cursor: None,
             passed: None,
@@ -40,7 +40,7 @@ impl Expiry {
     }
 
     /// A record was accepted.
-    pub(super) fn saw(&mut self, partition: i32, time: EventTime) {
+    pub(super) fn observe(&mut self, partition: i32, time: EventTime) {
         let newest = self.newest.entry(partition).or_insert(time);
         *newest = time.max(*newest);
     }
@@ -51,15 +51,18 @@ impl Expiry {
 
     /// Whether the table holds more than it may, so that a commit has to make room.
     pub(super) fn is_full(&self, table: &SeriesTable) -> bool {
-        table.len() > self.keep.in_memory
+        table.len() > self.retention.max_series_in_memory
     }
 
     /// Lets idle series, and the ones above the bound, leave memory. To be called after a commit.
     pub(super) fn sweep(&mut self, table: &mut SeriesTable) {
-        let every = (self.keep.idle_after / 4).clamp(SWEEP_EVERY.0, SWEEP_EVERY.1);
+        let every = (self.retention.evict_after / 4).clamp(SWEEP_EVERY.0, SWEEP_EVERY.1);
         if self.is_full(table) || self.swept.elapsed() >= every {
             self.swept = Instant::now();
-            table.evict(self.keep.idle_after, self.keep.in_memory);
+            table.evict(
+                self.retention.evict_after,
+                self.retention.max_series_in_memory,
+            );
         }
     }
 
@@ -67,16 +70,16 @@ impl Expiry {
     ///
     /// What the time is, the newest record of the partition tells, and never more than `now`, the machine's clock: neither
     /// a source nor a machine whose clock is ahead makes the others' series expire.
-    pub(super) fn look(
+    pub(super) fn scan(
         &mut self,
         store: &dyn Store,
         stream: &str,
         table: &SeriesTable,
         now: EventTime,
     ) -> Result<Vec<(i32, String)>, StoreError> {
-        let every = (self.keep.expire_after / 16).clamp(PASS_EVERY.0, PASS_EVERY.1);
+        let every = (self.retention.forget_after / 16).clamp(PASS_EVERY.0, PASS_EVERY.1);
         let rests = self.cursor.is_none() && self.passed.is_some_and(|at| at.elapsed() < every);
-        if rests || self.keep.expire_after.is_zero() {
+        if rests || self.retention.forget_after.is_zero() {
             return Ok(Vec::new());
         }
         let (from, after) = self.cursor.take().unwrap_or((i32::MIN, None));
@@ -105,7 +108,7 @@ impl Expiry {
             let Ok(state) = codec::decode::<SeriesState>(&bytes) else {
                 continue;
             };
-            if state.expired(self.keep.expire_after, at) && !state.alerting() {
+            if state.expired(self.retention.forget_after, at) && !state.alerting() {
                 expired.push((partition, series));
             }
         }
@@ -116,7 +119,7 @@ impl Expiry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Sources, load};
+    use crate::config::{ConfigSources, load};
     use crate::gate;
     use crate::state::Commit;
     use crate::state::memory::MemoryStore;
@@ -126,12 +129,12 @@ mod tests {
     /// A store in which the series `day-N` had its last record on that day.
     fn store(days: &[i64]) -> MemoryStore {
         let fields = "streams.s.record.fields=[\"x\", \"y\", \"z\"]".to_owned();
-        let sources = Sources {
+        let sources = ConfigSources {
             overrides: vec!["streams.s.input.topic=t".into(), fields],
-            ..Sources::default()
+            ..ConfigSources::default()
         };
         let stream = load(&sources).unwrap().streams.remove(0);
-        let plan = gate::Plan::new(&stream.gate, &stream.record.fields, None);
+        let plan = gate::GateRules::new(&stream.gate, &stream.record.fields, None);
         let store = MemoryStore::default();
         for day in days {
             let mut state = SeriesState::new(3);
@@ -148,15 +151,15 @@ mod tests {
 
     fn expired(newest_day: i64, machine_day: i64) -> Vec<String> {
         let days = Duration::from_secs(90 * 86_400);
-        let mut expiry = Expiry::new(&Keep {
-            in_memory: 10,
-            idle_after: days,
-            expire_after: days,
+        let mut expiry = Expiry::new(&RetentionSettings {
+            max_series_in_memory: 10,
+            evict_after: days,
+            forget_after: days,
         });
-        expiry.saw(0, EventTime(newest_day * DAY));
+        expiry.observe(0, EventTime(newest_day * DAY));
         let store = store(&[1, 50, 99]);
         let found = expiry
-            .look(
+            .scan(
                 &store,
                 "s",
                 &SeriesTable::new(10),
@@ -194,23 +197,23 @@ mod tests {
             store.commit("s", &commit).unwrap();
         }
         let day = Duration::from_secs(86_400);
-        let mut expiry = Expiry::new(&Keep {
-            in_memory: 10,
-            idle_after: day,
-            expire_after: day,
+        let mut expiry = Expiry::new(&RetentionSettings {
+            max_series_in_memory: 10,
+            evict_after: day,
+            forget_after: day,
         });
-        expiry.saw(0, EventTime(0));
-        expiry.saw(1, EventTime(0));
-        let mut look = || {
+        expiry.observe(0, EventTime(0));
+        expiry.observe(1, EventTime(0));
+        let mut scan = || {
             expiry
-                .look(&store, "s", &SeriesTable::new(10), EventTime(0))
+                .scan(&store, "s", &SeriesTable::new(10), EventTime(0))
                 .unwrap();
             expiry
                 .cursor
                 .clone()
                 .map(|(partition, after)| (partition, after.is_some()))
         };
-        assert_eq!([look(), look()], [Some((0, true)), Some((1, false))]);
-        assert_eq!([look(), look(), look()], [Some((1, true)), None, None]);
+        assert_eq!([scan(), scan()], [Some((0, true)), Some((1, false))]);
+        assert_eq!([scan(), scan(), scan()], [Some((1, true)), None, None]);
     }
 }

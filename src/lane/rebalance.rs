@@ -10,8 +10,8 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionListElem};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Statistics, TopicPartitionList};
 
-use super::core::Core;
 use super::error::LaneError;
+use super::lane_state::LaneState;
 use crate::events::{LagMeasured, PartitionsChanged};
 use crate::record::EventTime;
 use crate::retrain::learner::Learner;
@@ -36,7 +36,7 @@ pub(super) struct GroupOffset {
 pub struct LaneContext {
     stream: String,
     lane: usize,
-    core: Arc<Mutex<Core>>,
+    lane_state: Arc<Mutex<LaneState>>,
     learner: Arc<Learner>,
     /// Counts rebalances, so that the lane notices one that ran inside its poll.
     rebalances: AtomicU64,
@@ -54,12 +54,17 @@ pub struct LaneContext {
 
 impl LaneContext {
     /// Callbacks that act on a lane's core.
-    pub fn new(stream: String, lane: usize, core: Arc<Mutex<Core>>, learner: Arc<Learner>) -> Self {
+    pub fn new(
+        stream: String,
+        lane: usize,
+        lane_state: Arc<Mutex<LaneState>>,
+        learner: Arc<Learner>,
+    ) -> Self {
         let (rebalances, revoked, failure, leaving, at_end, paused) = Default::default();
         Self {
             stream,
             lane,
-            core,
+            lane_state,
             learner,
             rebalances,
             revoked,
@@ -111,12 +116,12 @@ impl LaneContext {
     /// Keeps a failure for the lane; one that stops ends anyway.
     fn fail(&self, error: LaneError) {
         if self
-            .core
+            .lane_state
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .stops()
         {
-            tracing::info!(stream = self.stream, lane = self.lane, error = %error, "rebalance given up");
+            tracing::info!(stream = self.stream, lane = self.lane, error = %error, "rebalance aborted");
         } else {
             *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
         }
@@ -129,17 +134,20 @@ impl LaneContext {
     ) -> Result<(), LaneError> {
         let numbers = numbers(partitions);
         let owned = {
-            let mut core = self.core.lock().unwrap_or_else(PoisonError::into_inner);
-            if self.start_at_stored_positions(consumer, &core, partitions)? {
-                core.begin_warm_up()?;
+            let mut lane_state = self
+                .lane_state
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            if self.start_at_stored_positions(consumer, &lane_state, partitions)? {
+                lane_state.begin_warm_up()?;
             }
             let next = |elem: TopicPartitionListElem<'_>| match elem.offset() {
                 Offset::Offset(offset) => (elem.partition(), Some(offset)),
                 _ => (elem.partition(), None),
             };
             let starts: Vec<_> = partitions.elements().into_iter().map(next).collect();
-            core.assigned(&starts)?;
-            core.owned()
+            lane_state.assigned(&starts)?;
+            lane_state.owned()
         };
         match consumer.rebalance_protocol() {
             RebalanceProtocol::Cooperative => consumer.incremental_assign(partitions)?,
@@ -166,10 +174,10 @@ impl LaneContext {
     fn start_at_stored_positions(
         &self,
         consumer: &BaseConsumer<Self>,
-        core: &Core,
+        lane_state: &LaneState,
         partitions: &mut TopicPartitionList,
     ) -> Result<bool, LaneError> {
-        let committed = self.committed(consumer, core, partitions)?;
+        let committed = self.committed(consumer, lane_state, partitions)?;
         let topics: Vec<(String, i32)> = partitions
             .elements()
             .iter()
@@ -179,18 +187,22 @@ impl LaneContext {
             .iter()
             .map(|(topic, partition)| group_offset(&committed, topic, *partition))
             .collect();
-        let behind = group.iter().filter(|group| core.is_behind(group));
-        core.restore(&behind.map(|group| group.partition).collect::<Vec<_>>())?;
-        let span = core.warm_up_span();
-        let is_new =
-            |group: &GroupOffset| core.position(group.partition).max(group.offset).is_none();
+        let behind = group.iter().filter(|group| lane_state.is_behind(group));
+        lane_state.restore(&behind.map(|group| group.partition).collect::<Vec<_>>())?;
+        let span = lane_state.warm_up_span();
+        let is_new = |group: &GroupOffset| {
+            lane_state
+                .position(group.partition)
+                .max(group.offset)
+                .is_none()
+        };
         let history = match span.is_zero() || !group.iter().any(is_new) {
             true => None,
             false => Some(self.warm_up_offsets(consumer, partitions, span)?),
         };
         let mut warms_up = false;
         for ((topic, partition), group) in topics.into_iter().zip(&group) {
-            if let Some(offset) = core.position(partition).max(group.offset) {
+            if let Some(offset) = lane_state.position(partition).max(group.offset) {
                 partitions.set_partition_offset(&topic, partition, Offset::Offset(offset))?;
             } else if let Some(found) = history
                 .as_ref()
@@ -227,7 +239,7 @@ impl LaneContext {
     fn committed(
         &self,
         consumer: &BaseConsumer<Self>,
-        core: &Core,
+        lane_state: &LaneState,
         partitions: &TopicPartitionList,
     ) -> Result<TopicPartitionList, KafkaError> {
         let asked = Instant::now();
@@ -238,7 +250,7 @@ impl LaneContext {
                 .err()
                 .and_then(KafkaError::rdkafka_error_code)
                 == Some(RDKafkaErrorCode::OperationTimedOut);
-            if !waits || core.stops() || asked.elapsed() >= COMMITTED_TIMEOUT {
+            if !waits || lane_state.stops() || asked.elapsed() >= COMMITTED_TIMEOUT {
                 return found;
             }
             let waited_s = asked.elapsed().as_secs();
@@ -246,7 +258,7 @@ impl LaneContext {
                 stream = self.stream,
                 lane = self.lane,
                 waited_s,
-                "the group's offsets are not told yet"
+                "waiting for the group's committed offsets"
             );
         }
     }
@@ -258,16 +270,19 @@ impl LaneContext {
     ) -> Result<(), LaneError> {
         let numbers = numbers(partitions);
         let (committed, owned) = {
-            let mut core = self.core.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut lane_state = self
+                .lane_state
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             // A lost partition may have a new owner already: what is not committed yet is the new owner's to find.
             let committed = if consumer.assignment_lost() {
-                core.abort();
+                lane_state.abort();
                 Ok(())
             } else {
-                core.commit(consumer, CommitMode::Sync)
+                lane_state.commit(consumer, CommitMode::Sync)
             };
-            core.revoked(&numbers);
-            (committed, core.owned())
+            lane_state.revoked(&numbers);
+            (committed, lane_state.owned())
         };
         self.revoked
             .lock()
@@ -312,7 +327,7 @@ fn decline<C: ConsumerContext>(
         _ => consumer.incremental_unassign(partitions),
     };
     if let Err(error) = answered {
-        tracing::debug!(error = %error, "a rebalance could not be declined");
+        tracing::debug!(error = %error, "cannot decline a rebalance");
     }
 }
 

@@ -3,16 +3,16 @@
 
 use std::sync::Arc;
 
-use crate::config::settings::Stream;
-use crate::pipeline::{Done, Pipeline, tag};
+use crate::config::settings::StreamSettings;
+use crate::pipeline::{BatchOutput, Pipeline, tag};
 use crate::record::alert::{Alert, AlertEvent, AlertKind};
 use crate::retrain::buffer::Admission;
-use crate::retrain::collect::{Collector, Judged};
-use crate::retrain::set::Run;
+use crate::retrain::collect::{Collector, ScoredRecord};
+use crate::retrain::set::RecordRun;
 
 /// See the module. One for each lane.
 pub struct Sampler {
-    stream: Arc<Stream>,
+    stream: Arc<StreamSettings>,
     admission: Arc<Admission>,
     /// The collector of the live bundle's records, and the tag of that bundle.
     collector: Option<(u64, Collector)>,
@@ -20,7 +20,11 @@ pub struct Sampler {
 
 impl Sampler {
     /// Samples the records of a pipeline as far as the `admission` lets them in.
-    pub fn new(pipeline: &mut Pipeline, stream: Arc<Stream>, admission: Arc<Admission>) -> Self {
+    pub fn new(
+        pipeline: &mut Pipeline,
+        stream: Arc<StreamSettings>,
+        admission: Arc<Admission>,
+    ) -> Self {
         pipeline.keep_samples();
         Self {
             stream,
@@ -30,7 +34,7 @@ impl Sampler {
     }
 
     /// Takes what a batch came to; `pipeline` is the one that ran it.
-    pub fn take(&mut self, pipeline: &Pipeline, done: &Done) {
+    pub fn take(&mut self, pipeline: &Pipeline, done: &BatchOutput) {
         let Some(bundle) = pipeline.bundle().filter(|_| self.stream.image.is_none()) else {
             return;
         };
@@ -41,7 +45,7 @@ impl Sampler {
             done.counts.budgeted,
         );
         if let Some(newest) = done.outcomes.iter().map(|outcome| outcome.time).max() {
-            self.admission.saw(newest);
+            self.admission.observe(newest);
         }
         let tag = tag(bundle.id());
         if self.collector.as_ref().is_none_or(|(of, _)| *of != tag) {
@@ -56,7 +60,7 @@ impl Sampler {
         let fields = self.stream.record.fields.len().max(1);
         let rows = done.samples.values.chunks_exact(fields);
         for (sample, values) in done.samples.records.iter().zip(rows) {
-            let judged = Judged {
+            let judged = ScoredRecord {
                 partition: sample.partition,
                 offset: sample.offset,
                 values,
@@ -68,7 +72,7 @@ impl Sampler {
     }
 
     /// The normal traffic that was collected since the last call.
-    pub fn take_runs(&mut self) -> Vec<Run> {
+    pub fn take_runs(&mut self) -> Vec<RecordRun> {
         self.collector
             .as_mut()
             .map_or(Vec::new(), |(_, collector)| collector.take())

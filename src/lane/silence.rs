@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::error::LaneError;
 use super::notes::PartitionNotes;
-use crate::cadence::{Cadence, Rules, Silent};
-use crate::config::settings::Silence;
-use crate::episode::{Plan, Quiet, RecordRef};
+use crate::config::settings::SilenceSettings;
+use crate::episode::{EpisodePolicy, RecordContext, SilenceEvent};
+use crate::inter_arrival::{InterArrivalStats, SilencePolicy, SilenceStatus};
 use crate::record::EventTime;
 use crate::record::alert::{Alert, AlertEvent};
 
@@ -33,15 +33,15 @@ pub(super) struct Newest {
 struct Kept {
     newest: Option<Newest>,
     /// How often the lane that had the partition got records.
-    cadence: Cadence,
+    inter_arrival: InterArrivalStats,
     /// The open alert as JSON: postcard cannot read what leaves fields out.
     open: Option<String>,
 }
 
 /// See the module.
-pub(super) struct TopicWatch {
-    rules: Option<Rules>,
-    cadence: Cadence,
+pub(super) struct TopicSilenceMonitor {
+    rules: Option<SilencePolicy>,
+    inter_arrival: InterArrivalStats,
     /// When the last record came, or since when the lane has been at the end.
     since: Instant,
     /// By owned partition.
@@ -51,11 +51,11 @@ pub(super) struct TopicWatch {
     open: BTreeMap<i32, Alert>,
 }
 
-impl TopicWatch {
-    pub(super) fn new(settings: &Silence, now: Instant) -> Self {
+impl TopicSilenceMonitor {
+    pub(super) fn new(settings: &SilenceSettings, now: Instant) -> Self {
         Self {
-            rules: Rules::new(settings),
-            cadence: Cadence::default(),
+            rules: SilencePolicy::new(settings),
+            inter_arrival: InterArrivalStats::default(),
             since: now,
             newest: BTreeMap::new(),
             open: BTreeMap::new(),
@@ -67,9 +67,9 @@ impl TopicWatch {
         let Some(kept) = notes.get::<Kept>(partition, NOTE) else {
             return;
         };
-        if self.cadence.typical_s().is_none() {
-            self.cadence = kept.cadence;
-            self.cadence.silent = Silent::No;
+        if self.inter_arrival.typical_s().is_none() {
+            self.inter_arrival = kept.inter_arrival;
+            self.inter_arrival.silent = SilenceStatus::No;
         }
         if let Some(newest) = kept.newest {
             self.newest.insert(partition, newest);
@@ -90,7 +90,7 @@ impl TopicWatch {
     ///
     /// # Errors
     /// A note that cannot be encoded.
-    pub(super) fn saw(
+    pub(super) fn observe(
         &mut self,
         newest: &[(i32, Newest)],
         now: Instant,
@@ -101,10 +101,13 @@ impl TopicWatch {
         };
         let gap = now.duration_since(self.since).as_micros();
         if !self.open.is_empty() {
-            self.cadence.silent = Silent::Alone;
+            self.inter_arrival.silent = SilenceStatus::Alone;
         }
-        rules.record(&mut self.cadence, i64::try_from(gap).unwrap_or(i64::MAX));
-        self.cadence.silent = Silent::No;
+        rules.record(
+            &mut self.inter_arrival,
+            i64::try_from(gap).unwrap_or(i64::MAX),
+        );
+        self.inter_arrival.silent = SilenceStatus::No;
         self.since = now;
         self.newest.extend(newest.iter().copied());
         let mut closed = Vec::new();
@@ -131,7 +134,7 @@ impl TopicWatch {
         &mut self,
         at_end: bool,
         partitions: usize,
-        plan: &Plan,
+        plan: &EpisodePolicy,
         now: Instant,
         notes: &mut PartitionNotes,
     ) -> Result<Option<Alert>, LaneError> {
@@ -142,7 +145,7 @@ impl TopicWatch {
         let Some(limit) = self
             .rules
             .as_ref()
-            .and_then(|rules| rules.overdue_after(&self.cadence))
+            .and_then(|rules| rules.overdue_after(&self.inter_arrival))
         else {
             return Ok(None);
         };
@@ -155,18 +158,18 @@ impl TopicWatch {
         if !self.open.is_empty() || silent_us <= limit {
             return Ok(None);
         }
-        let quiet = Quiet {
+        let quiet = SilenceEvent {
             series: "*",
             last: newest.time,
             since: EventTime(newest.time.0.saturating_add(limit)),
             of: partitions,
         };
-        let shown_by = RecordRef {
+        let shown_by = RecordContext {
             series: "*",
             time: newest.time,
             partition,
             offset: newest.offset,
-            ..RecordRef::default()
+            ..RecordContext::default()
         };
         let alert = plan.silence(&quiet, shown_by, None);
         self.open.insert(partition, alert.clone());
@@ -178,7 +181,7 @@ impl TopicWatch {
     fn keep(&self, partition: i32, notes: &mut PartitionNotes) -> Result<(), LaneError> {
         let kept = Kept {
             newest: self.newest.get(&partition).copied(),
-            cadence: self.cadence.clone(),
+            inter_arrival: self.inter_arrival.clone(),
             open: self
                 .open
                 .get(&partition)
@@ -193,45 +196,45 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::{Sources, load};
+    use crate::config::{ConfigSources, load};
     use crate::record::alert::{AlertKind, Severity};
     use crate::state::changelog::partition_note;
     use crate::state::memory::MemoryStore;
     use crate::state::{Commit, Store as _};
 
-    struct Lane {
-        watch: TopicWatch,
+    struct TestLane {
+        watch: TopicSilenceMonitor,
         notes: PartitionNotes,
-        plan: Plan,
+        plan: EpisodePolicy,
         store: MemoryStore,
         now: Instant,
     }
 
-    fn settings() -> Silence {
-        Silence {
+    fn settings() -> SilenceSettings {
+        SilenceSettings {
             after: 10.0,
             at_least: Duration::from_secs(60),
             gateway: None,
         }
     }
 
-    impl Lane {
+    impl TestLane {
         /// A lane that has read a record a second, for a minute.
         fn new() -> Self {
             let fields = "streams.s.record.fields=[\"x\", \"y\", \"z\"]".to_owned();
             let overrides = vec!["streams.s.input.topic=t".into(), fields];
-            let stream = load(&Sources {
+            let stream = load(&ConfigSources {
                 overrides,
-                ..Sources::default()
+                ..ConfigSources::default()
             })
             .unwrap()
             .streams
             .remove(0);
             let now = Instant::now();
             let mut lane = Self {
-                watch: TopicWatch::new(&settings(), now),
+                watch: TopicSilenceMonitor::new(&settings(), now),
                 notes: PartitionNotes::default(),
-                plan: Plan::new("s", "t", &stream.record.fields, &stream.episode, &[]),
+                plan: EpisodePolicy::new("s", "t", &stream.record.fields, &stream.episode, &[]),
                 store: MemoryStore::default(),
                 now,
             };
@@ -248,7 +251,9 @@ mod tests {
                 time: EventTime(second * 1_000_000),
             };
             let newest = [(partition, newest)];
-            self.watch.saw(&newest, self.now, &mut self.notes).unwrap()
+            self.watch
+                .observe(&newest, self.now, &mut self.notes)
+                .unwrap()
         }
 
         fn nothing(&mut self, after_s: u64, at_end: bool) -> Option<Alert> {
@@ -273,7 +278,7 @@ mod tests {
 
         /// Another process takes these partitions over, and knows what was committed.
         fn restart(&mut self, partitions: &[i32]) {
-            self.watch = TopicWatch::new(&settings(), self.now);
+            self.watch = TopicSilenceMonitor::new(&settings(), self.now);
             self.notes = PartitionNotes::default();
             for &partition in partitions {
                 self.notes.load(&self.store, "s", partition).unwrap();
@@ -285,7 +290,7 @@ mod tests {
     #[test]
     fn a_topic_that_stands_still_is_announced_once_and_closed_by_the_next_record_after_a_restart_too()
      {
-        let mut lane = Lane::new();
+        let mut lane = TestLane::new();
         assert_eq!(lane.nothing(59, true), None);
         let open = lane.nothing(2, true).unwrap();
         assert_eq!(
@@ -311,7 +316,7 @@ mod tests {
 
     #[test]
     fn an_opening_that_was_not_committed_is_made_again_as_the_same_alert() {
-        let mut lane = Lane::new();
+        let mut lane = TestLane::new();
         lane.commit();
         let lost = lane.nothing(61, true).unwrap();
         lane.restart(&[3]);
@@ -321,7 +326,7 @@ mod tests {
 
     #[test]
     fn an_open_alert_goes_with_its_partition_and_the_others_make_one_of_their_own() {
-        let mut lane = Lane::new();
+        let mut lane = TestLane::new();
         lane.record(1, 30, 1);
         let first = lane.nothing(61, true).unwrap();
         assert_eq!(first.position.partition, 3, "where the newest record is");
@@ -337,7 +342,7 @@ mod tests {
 
     #[test]
     fn records_that_wait_and_brokers_that_are_away_are_no_silence() {
-        let mut lane = Lane::new();
+        let mut lane = TestLane::new();
         for _ in 0..100 {
             assert_eq!(lane.nothing(30, false), None);
         }

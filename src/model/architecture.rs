@@ -43,12 +43,12 @@ pub(super) trait Architecture: Send + std::fmt::Debug {
 pub(super) struct Parameter {
     pub(super) name: String,
     pub(super) size: Vec<usize>,
-    start: Start,
+    start: ParameterInit,
 }
 
 /// What a weight is before training.
 #[derive(Clone, Copy)]
-enum Start {
+enum ParameterInit {
     /// Uniform on +- this bound.
     Uniform(f32),
     Zero,
@@ -65,7 +65,7 @@ impl Parameter {
         Self {
             name,
             size: size.to_vec(),
-            start: Start::Uniform(bound),
+            start: ParameterInit::Uniform(bound),
         }
     }
 
@@ -79,7 +79,7 @@ impl Parameter {
         Self {
             name,
             size: size.to_vec(),
-            start: Start::Uniform(bound),
+            start: ParameterInit::Uniform(bound),
         }
     }
 
@@ -88,7 +88,7 @@ impl Parameter {
         Self {
             name,
             size: vec![size],
-            start: Start::Zero,
+            start: ParameterInit::Zero,
         }
     }
 
@@ -97,7 +97,7 @@ impl Parameter {
         Self {
             name,
             size: vec![size],
-            start: Start::Forget,
+            start: ParameterInit::Forget,
         }
     }
 
@@ -118,11 +118,11 @@ impl Parameter {
     pub(super) fn initialised(&self, rng: &mut ChaCha8Rng) -> Result<Tensor, TchError> {
         let count: usize = self.size.iter().product();
         let values: Vec<f32> = match self.start {
-            Start::Uniform(bound) => (0..count)
+            ParameterInit::Uniform(bound) => (0..count)
                 .map(|_| rng.random_range(-bound..=bound))
                 .collect(),
-            Start::Zero => vec![0.0; count],
-            Start::Forget => (0..count)
+            ParameterInit::Zero => vec![0.0; count],
+            ParameterInit::Forget => (0..count)
                 .map(|i| if i * 4 / count == 1 { 1.0 } else { 0.0 })
                 .collect(),
         };

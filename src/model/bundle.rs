@@ -43,7 +43,7 @@ pub enum BundleError {
     Disk(#[from] DiskError),
     /// The bundle was written by a newer version.
     #[error(
-        "{} has bundle format {found}, this version reads up to {FORMAT}: update outlierd, or promote an older bundle",
+        "{} has bundle format {found}, but this version reads formats up to {FORMAT}: update outlierd, or promote an older bundle",
         .path.display()
     )]
     NewerFormat {
@@ -54,7 +54,7 @@ pub enum BundleError {
     },
     /// A file is not what was written.
     #[error(
-        "{} is damaged: {problem}; copy the bundle anew from where it is whole, or make another one live with `outlierd model promote`",
+        "{} is damaged: {problem}; copy the bundle again from an intact copy, or promote another one with `outlierd model promote`",
         .path.display()
     )]
     Damaged {
@@ -64,22 +64,24 @@ pub enum BundleError {
         problem: String,
     },
     /// A bundle whose parts were changed after it was made.
-    #[error("bundle {id} is no longer what its id names: make a new bundle of the changed parts")]
+    #[error(
+        "the content of bundle {id} no longer matches its id: create a new bundle from the changed parts"
+    )]
     Changed {
         /// The id that it was made with.
         id: String,
     },
     /// The manifest cannot be.
-    #[error("the bundle's manifest cannot be: {0}")]
+    #[error("invalid bundle manifest: {0}")]
     Manifest(#[from] ManifestError),
     /// The calibration does not fit the model.
-    #[error("the bundle's calibration cannot be: {0}")]
+    #[error("invalid bundle calibration: {0}")]
     Calibration(#[from] CalibrationError),
     /// The weights could not be written.
-    #[error("the bundle's weights cannot be: {0}")]
+    #[error("invalid bundle weights: {0}")]
     Weights(#[from] WeightsError),
     /// A value that JSON cannot hold.
-    #[error("the bundle cannot be written as JSON: {0}")]
+    #[error("cannot serialize the bundle as JSON: {0}")]
     Json(#[from] serde_json::Error),
 }
 
@@ -219,7 +221,7 @@ impl Bundle {
         let id = manifest.content_id()?;
         if id != manifest.id {
             return Err(damaged(&path)(format!(
-                "it says id {:?}, its content has id {id:?}",
+                "its id is {:?}, but its content has the id {id:?}",
                 manifest.id
             )));
         }
@@ -252,7 +254,7 @@ fn read_hashed(path: &Path, name: &str, manifest: &Manifest) -> Result<Vec<u8>, 
     match manifest.files.get(name) {
         Some(expected) if expected == found.as_str() => Ok(bytes),
         Some(expected) => Err(damaged(path)(format!(
-            "its hash is {found}, {MANIFEST} says {expected}"
+            "its hash is {found}, but {MANIFEST} has {expected}"
         ))),
         None => Err(damaged(path)(format!("{MANIFEST} does not list it"))),
     }

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::scaler::Scaler;
 use super::shape::ModelShape;
-use crate::config::settings::{ErrorMeasure, Over};
+use crate::config::settings::{ErrorMeasure, ResidualScope};
 
 /// Most calibration scores that are kept; more are thinned evenly.
 pub const SCORES_MAX: usize = 4096;
@@ -19,7 +19,7 @@ pub const SCORES_MAX: usize = 4096;
 pub struct Calibration {
     /// What of a window the charted residual is taken over.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub over: Over,
+    pub scope: ResidualScope,
     /// Sensor units to the model's inputs.
     pub scaler: Scaler,
     /// Mean of each component of the charted residual on normal data, in scaled units; its length k is that of the charted
@@ -62,8 +62,8 @@ pub fn thinned(scores: Vec<f64>) -> Vec<f64> {
 }
 
 /// Older calibrations do not say: what they would say is left out.
-fn is_default(over: &Over) -> bool {
-    *over == Over::default()
+fn is_default(scope: &ResidualScope) -> bool {
+    *scope == ResidualScope::default()
 }
 
 /// How one field behaves in normal operation.
@@ -256,7 +256,7 @@ mod tests {
 
     fn example() -> (Calibration, ModelShape) {
         let calibration = Calibration {
-            over: Over::Record,
+            scope: ResidualScope::Record,
             scaler: Scaler {
                 mean: vec![1.0, -2.0],
                 sd: vec![0.5, 1e-3],

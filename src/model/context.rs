@@ -1,6 +1,6 @@
 //! Context: what a model is told of the time of a record, as inputs that are not scored.
 //!
-//! Contract: each [`Context`] is two numbers, cosine and sine of the angle that its cycle has turned through, so that the end of a
+//! Contract: each [`TimeFeature`] is two numbers, cosine and sine of the angle that its cycle has turned through, so that the end of a
 //! day is next to the begin of the next one. They are within +-1 and are not scaled: a model that was trained in one hour must
 //! not see another hour as far out as its data happened to lie close together.
 
@@ -8,21 +8,21 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::scaler::Scaler;
-use crate::config::settings::{self, Context};
+use crate::config::settings::{self, TimeFeature};
 use crate::record::EventTime;
 
 const DAY_S: f64 = 86_400.0;
 
 /// What a stream's model is told, and by which clock.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Clock {
-    context: Vec<Context>,
+pub struct TimeContext {
+    context: Vec<TimeFeature>,
     zone: TimeZone,
 }
 
-impl Clock {
+impl TimeContext {
     /// The clock of a stream's model.
-    pub fn new(model: &settings::Model) -> Self {
+    pub fn new(model: &settings::ModelSettings) -> Self {
         Self {
             context: model.context.clone(),
             zone: model.time_zone.clone(),
@@ -46,8 +46,8 @@ impl Clock {
         });
         for context in &self.context {
             let turns = match context {
-                Context::TimeOfDay => second / DAY_S,
-                Context::DayOfWeek => (f64::from(day) + second / DAY_S) / 7.0,
+                TimeFeature::TimeOfDay => second / DAY_S,
+                TimeFeature::DayOfWeek => (f64::from(day) + second / DAY_S) / 7.0,
             };
             let angle = std::f64::consts::TAU * turns;
             out.extend([libm::cos(angle), libm::sin(angle)]);
@@ -56,7 +56,8 @@ impl Clock {
 
     /// Rows of `fields` fields (row-major, one for each of `times`), each with its context behind it.
     pub fn extended(&self, rows: &[f64], times: &[EventTime], fields: usize) -> Vec<f64> {
-        let mut out = Vec::with_capacity(rows.len() + times.len() * Context::inputs(&self.context));
+        let mut out =
+            Vec::with_capacity(rows.len() + times.len() * TimeFeature::inputs(&self.context));
         for (row, &time) in rows.chunks_exact(fields).zip(times) {
             out.extend_from_slice(row);
             self.append(time, &mut out);
@@ -66,7 +67,7 @@ impl Clock {
 
     /// A scaler of fields that leaves the context behind them as it is.
     pub fn extend(&self, mut scaler: Scaler) -> Scaler {
-        let width = Context::inputs(&self.context);
+        let width = TimeFeature::inputs(&self.context);
         scaler.mean.extend(std::iter::repeat_n(0.0, width));
         scaler.sd.extend(std::iter::repeat_n(1.0, width));
         scaler
@@ -78,8 +79,8 @@ mod tests {
     use super::*;
 
     fn at(zone: &str, time: &str) -> Vec<f64> {
-        let context = vec![Context::TimeOfDay, Context::DayOfWeek];
-        let clock = Clock {
+        let context = vec![TimeFeature::TimeOfDay, TimeFeature::DayOfWeek];
+        let clock = TimeContext {
             context,
             zone: TimeZone::get(zone).unwrap(),
         };

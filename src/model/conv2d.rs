@@ -11,13 +11,13 @@ use super::shape::ModelShape;
 
 /// What all networks over tiles have.
 #[derive(Debug)]
-pub(super) struct Layers {
+pub(super) struct TileLayers {
     /// Of the tile and of each hidden layer.
     pub(super) channels: Vec<usize>,
     pub(super) kernel: usize,
 }
 
-impl Layers {
+impl TileLayers {
     pub(super) fn new(shape: &ModelShape) -> Self {
         let mut channels = vec![shape.channels()];
         channels.extend(&shape.hidden);
@@ -81,7 +81,7 @@ pub(super) fn sides(tile: usize, halvings: usize) -> Vec<i64> {
 /// The sizes of its layers.
 #[derive(Debug)]
 pub(super) struct Conv2d {
-    layers: Layers,
+    layers: TileLayers,
     sides: Vec<i64>,
     codes: usize,
     latent: usize,
@@ -90,7 +90,7 @@ pub(super) struct Conv2d {
 impl Conv2d {
     /// `shape` is valid.
     pub(super) fn new(shape: &ModelShape) -> Self {
-        let layers = Layers::new(shape);
+        let layers = TileLayers::new(shape);
         let sides = sides(shape.tile, layers.count());
         Self {
             layers,

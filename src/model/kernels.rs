@@ -15,7 +15,7 @@ use pulp::Arch;
 const LANES: usize = 16;
 
 /// One value of each of the rows that go through together.
-type Lanes = [f32; LANES];
+type SimdLanes = [f32; LANES];
 
 /// The logarithm of a code's variance stays within this of 0, in training too.
 pub(super) const LOG_VARIANCE_MAX: f32 = 10.0;
@@ -86,13 +86,13 @@ impl Affine {
 
     /// Applies the map to `x`, its inputs.
     #[inline(always)]
-    fn apply(&self, x: &[Lanes], y: &mut [Lanes]) {
+    fn apply(&self, x: &[SimdLanes], y: &mut [SimdLanes]) {
         let n = self.inputs;
         let mut from = 0;
         // Four outputs at once: a sum waits for its last addition, four sums fill that time.
         for (bias, y) in self.bias.chunks(4).zip(y.chunks_mut(4)) {
             let weight = &self.weight[from * n..(from + bias.len()) * n];
-            if let (&[a, b, c, d], Ok(y)) = (bias, <&mut [Lanes; 4]>::try_from(&mut *y)) {
+            if let (&[a, b, c, d], Ok(y)) = (bias, <&mut [SimdLanes; 4]>::try_from(&mut *y)) {
                 *y = four_sums([a, b, c, d], weight, &x[..n]);
             } else {
                 for (at, (&bias, y)) in bias.iter().zip(y).enumerate() {
@@ -106,7 +106,7 @@ impl Affine {
 
 /// `bias + sum of weight x`, from the first input to the last.
 #[inline(always)]
-fn one_sum(bias: f32, weight: &[f32], x: &[Lanes]) -> Lanes {
+fn one_sum(bias: f32, weight: &[f32], x: &[SimdLanes]) -> SimdLanes {
     let mut sum = [bias; LANES];
     for (&w, x) in weight.iter().zip(x) {
         for lane in 0..LANES {
@@ -118,7 +118,7 @@ fn one_sum(bias: f32, weight: &[f32], x: &[Lanes]) -> Lanes {
 
 /// [`one_sum`] of four outputs, whose weights follow each other.
 #[inline(always)]
-fn four_sums(bias: [f32; 4], weight: &[f32], x: &[Lanes]) -> [Lanes; 4] {
+fn four_sums(bias: [f32; 4], weight: &[f32], x: &[SimdLanes]) -> [SimdLanes; 4] {
     let (a, rest) = weight.split_at(x.len());
     let (b, rest) = rest.split_at(x.len());
     let (c, d) = rest.split_at(x.len());
@@ -171,7 +171,7 @@ fn sigmoid(x: f32) -> f32 {
 impl Layer {
     /// Writes what the layer makes of `x` into `y`; `spare` is a buffer for it.
     #[inline(always)]
-    fn apply(&self, x: &[Lanes], y: &mut Vec<Lanes>, spare: &mut Vec<Lanes>) {
+    fn apply(&self, x: &[SimdLanes], y: &mut Vec<SimdLanes>, spare: &mut Vec<SimdLanes>) {
         y.clear();
         match self {
             Self::Subtract(vector) => {
@@ -216,9 +216,9 @@ fn convolve(
     map: &Affine,
     channels: usize,
     stride: usize,
-    x: &[Lanes],
-    y: &mut Vec<Lanes>,
-    padded: &mut Vec<Lanes>,
+    x: &[SimdLanes],
+    y: &mut Vec<SimdLanes>,
+    padded: &mut Vec<SimdLanes>,
 ) {
     // A kernel spans an odd number of records, as many before its middle as behind it.
     let margin = map.inputs / channels / 2 * channels;
@@ -238,9 +238,9 @@ fn lstm(
     gates: &Affine,
     width: usize,
     last: bool,
-    x: &[Lanes],
-    y: &mut Vec<Lanes>,
-    spare: &mut Vec<Lanes>,
+    x: &[SimdLanes],
+    y: &mut Vec<SimdLanes>,
+    spare: &mut Vec<SimdLanes>,
 ) {
     let inputs = gates.inputs - width;
     // The values of a record and the last output, the four gates, the cell.
@@ -295,12 +295,12 @@ pub(super) struct Draws {
 #[derive(Default)]
 struct Buffers {
     /// What the last layer gave.
-    now: Vec<Lanes>,
-    next: Vec<Lanes>,
-    spare: Vec<Lanes>,
+    now: Vec<SimdLanes>,
+    next: Vec<SimdLanes>,
+    spare: Vec<SimdLanes>,
     /// Of a variational model: what its encoder gave, and the sum over the draws.
-    encoded: Vec<Lanes>,
-    sum: Vec<Lanes>,
+    encoded: Vec<SimdLanes>,
+    sum: Vec<SimdLanes>,
 }
 
 impl Buffers {
@@ -346,11 +346,13 @@ impl Draws {
         for draw in self.values.chunks_exact(self.latent) {
             buffers.now.clear();
             let distribution = buffers.encoded.iter().zip(&buffers.encoded[self.latent..]);
-            buffers
-                .now
-                .extend(distribution.zip(draw).map(|((mean, sd), draw)| -> Lanes {
-                    std::array::from_fn(|lane| mean[lane] + sd[lane] * draw)
-                }));
+            buffers.now.extend(
+                distribution
+                    .zip(draw)
+                    .map(|((mean, sd), draw)| -> SimdLanes {
+                        std::array::from_fn(|lane| mean[lane] + sd[lane] * draw)
+                    }),
+            );
             buffers.through(decoder);
             buffers.sum.resize(buffers.now.len(), [0.0; LANES]);
             for (sum, now) in buffers.sum.iter_mut().zip(&buffers.now) {

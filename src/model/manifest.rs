@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::shape::{ModelShape, ShapeError};
-use crate::config::settings::Training;
+use crate::config::settings::TrainingSettings;
 use crate::record::EventTime;
 
 /// The format of bundles that this version writes, and the newest that it reads.
@@ -48,7 +48,7 @@ pub struct Origin {
     /// The fields of a record, in the order of the model's inputs.
     pub fields: Vec<FieldInfo>,
     /// The settings of the training, seed included.
-    pub training: Training,
+    pub training: TrainingSettings,
     /// Rows (windows) of the training, held-out ones included.
     pub rows: u64,
     /// The times learned from.
@@ -65,7 +65,7 @@ pub struct FieldInfo {
     pub name: String,
     /// The keys that lead to it from the top of the record.
     pub path: Vec<String>,
-    /// Its unit, for people.
+    /// Its unit, for display.
     pub unit: Option<String>,
 }
 

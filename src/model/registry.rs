@@ -2,11 +2,11 @@
 //!
 //! Contract: `<root>/<stream>/<id>/` are bundles, `<root>/<stream>/current` holds the id of the live one and is replaced by
 //! a rename, so that a reader sees the old id or the new one; `history.jsonl` tells each time that another one went live,
-//! `pinned` holds the live one fast, and `marked.json` names what no bundle should have learned from. Nothing but the remains of dead writers is ever deleted.
+//! `pinned` holds the live one fast, and `excluded.json` names what no bundle should have learned from. Nothing but the remains of dead writers is ever deleted.
 
+mod excluded_ranges;
 mod history;
-mod marks;
-mod travel;
+mod transfer;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -14,9 +14,9 @@ use std::{fs, io};
 
 use thiserror::Error;
 
+pub use self::excluded_ranges::learned_from;
 pub use self::history::WentLive;
-pub use self::marks::learned_from;
-pub use self::travel::Files;
+pub use self::transfer::BundleFiles;
 use super::bundle::{Bundle, BundleError};
 use super::disk::{self, DiskError, TEMP_PREFIX, failed};
 use super::manifest::{ID_DIGITS, Manifest, ManifestError, check_stream};
@@ -54,7 +54,7 @@ pub enum RegistryError {
     Stream(#[from] ManifestError),
     /// No bundle has this id.
     #[error(
-        "stream {stream} has no bundle whose id starts with {prefix:?}: `outlierd model list` shows those it has, `outlierd model promote` makes one of them the live one"
+        "stream {stream} has no bundle with the id prefix {prefix:?}: `outlierd model list` lists its bundles, `outlierd model promote` makes one of them live"
     )]
     Unknown {
         /// The stream.
@@ -63,7 +63,7 @@ pub enum RegistryError {
         prefix: String,
     },
     /// Several bundles have ids that start so.
-    #[error("{prefix:?} is the start of several ids of stream {stream}: {}; give more digits", .ids.join(", "))]
+    #[error("{prefix:?} is a prefix of several ids of stream {stream}: {}; give more digits", .ids.join(", "))]
     Ambiguous {
         /// The stream.
         stream: String,
@@ -73,7 +73,7 @@ pub enum RegistryError {
         ids: Vec<String>,
     },
     /// The file `current` does not hold an id.
-    #[error("{} holds {found:?}, which is no bundle id: promote a bundle to write it anew", .path.display())]
+    #[error("{} contains {found:?}, which is not a bundle id: promote a bundle to rewrite it", .path.display())]
     Current {
         /// The file.
         path: PathBuf,
@@ -81,7 +81,7 @@ pub enum RegistryError {
         found: String,
     },
     /// A bundle that is not the one that its folder names.
-    #[error("{} holds bundle {found}: give the folder that name, or copy the bundle anew", .path.display())]
+    #[error("{} contains bundle {found}: rename the folder to that id, or copy the bundle again", .path.display())]
     Misplaced {
         /// The folder.
         path: PathBuf,

@@ -23,7 +23,9 @@ pub struct Scaler {
 #[derive(Clone, PartialEq, Debug, Error)]
 pub enum ScalerError {
     /// No rows, or not whole ones.
-    #[error("{values} values are no rows of {fields} fields; at least one whole row is needed")]
+    #[error(
+        "{values} values do not form rows of {fields} fields; at least one complete row is needed"
+    )]
     Rows {
         /// Values found.
         values: usize,
@@ -31,9 +33,7 @@ pub enum ScalerError {
         fields: usize,
     },
     /// A reading that is missing or not a finite number.
-    #[error(
-        "row {row}, field {field} holds {value}; only finite readings can be learned from: leave the row out"
-    )]
+    #[error("row {row}, field {field} is {value}; training needs finite readings: remove the row")]
     NotFinite {
         /// Which row, from 0.
         row: usize,
@@ -43,9 +43,7 @@ pub enum ScalerError {
         value: f64,
     },
     /// Readings so far apart that their variance is no finite number.
-    #[error(
-        "the readings of field {field} lie too far apart for a variance: declare its physical range (min, max)"
-    )]
+    #[error("the variance of field {field} overflows: configure its physical range (min, max)")]
     Spread {
         /// Which field, from 0.
         field: usize,

@@ -15,7 +15,7 @@ use thiserror::Error;
 
 use super::shape::ModelShape;
 use super::{Autoencoder, DiskError, ModelError, by_tensor, disk, whole_rows};
-use crate::config::settings::Stream;
+use crate::config::settings::StreamSettings;
 
 /// Rows of the trial pass.
 const TRIAL_ROWS: i64 = 16;
@@ -31,7 +31,7 @@ static ALLOWED: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
 pub enum ScriptError {
     /// Its checksum is not named.
     #[error(
-        "the TorchScript module with SHA-256 {sha256} is not named in the configuration; name its file and checksum in model.script and model.sha256 if you trust it"
+        "the TorchScript module with SHA-256 {sha256} is not configured; set its file and checksum in model.script and model.sha256 if you trust it"
     )]
     NotAllowed {
         /// The checksum.
@@ -39,7 +39,7 @@ pub enum ScriptError {
     },
     /// The file is another one.
     #[error(
-        "{} has SHA-256 {found}, the configuration names {expected}: it is not loaded; put the right file there, or correct model.sha256 if you trust this one",
+        "{} has SHA-256 {found}, but model.sha256 is {expected}: it is not loaded; install the right file, or correct model.sha256 if you trust this one",
         .path.display()
     )]
     Checksum {
@@ -54,7 +54,7 @@ pub enum ScriptError {
     #[error(transparent)]
     Disk(#[from] DiskError),
     /// libtorch cannot load or run it.
-    #[error("{} is no TorchScript module that runs here: {source}; export it anew with scripts/export-torchscript", .path.display())]
+    #[error("{} is not a TorchScript module that this version can run: {source}; export it again with scripts/export-torchscript", .path.display())]
     Module {
         /// The file.
         path: PathBuf,
@@ -63,7 +63,7 @@ pub enum ScriptError {
     },
     /// It gives something of another size or kind.
     #[error(
-        "{} gives {kind:?} of size {found:?} for f32 of size {given:?} ([rows, window, values of a record], or [rows, channels, side, side]); it has to give f32 of the same size",
+        "{} gives {kind:?} of size {found:?} for f32 of size {given:?} ([rows, window, values of a record], or [rows, channels, side, side]); it must return f32 of the same size",
         .path.display()
     )]
     Shape {
@@ -77,14 +77,14 @@ pub enum ScriptError {
         kind: Kind,
     },
     /// It gives NaN or infinity for plain inputs.
-    #[error("{} gives numbers that are not finite for plain inputs: look into its training", .path.display())]
+    #[error("{} returns numbers that are not finite for ordinary inputs: check its training", .path.display())]
     NotFinite {
         /// The file.
         path: PathBuf,
     },
     /// What it gives for a row depends on the others.
     #[error(
-        "{} gives another result for a row when other rows come with it: export it in evaluation mode (batch normalisation, dropout)",
+        "{} returns different results for a row depending on the other rows of the batch: export it in evaluation mode (batch normalisation, dropout)",
         .path.display()
     )]
     Rows {
@@ -94,7 +94,7 @@ pub enum ScriptError {
 }
 
 /// Allows the modules that the streams name.
-pub fn allow(streams: &[Stream]) {
+pub fn allow(streams: &[StreamSettings]) {
     let mut allowed = ALLOWED.lock().unwrap_or_else(PoisonError::into_inner);
     allowed.extend(
         streams
@@ -106,12 +106,12 @@ pub fn allow(streams: &[Stream]) {
 
 /// A loaded module.
 #[derive(Debug)]
-pub struct Script {
+pub struct ScriptModel {
     shape: ModelShape,
     module: CModule,
 }
 
-impl Script {
+impl ScriptModel {
     /// Loads the module that the shape names, once its checksum is proven, and tries it.
     ///
     /// # Errors
@@ -217,7 +217,7 @@ fn sha256_of(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 
-impl Autoencoder for Script {
+impl Autoencoder for ScriptModel {
     fn shape(&self) -> &ModelShape {
         &self.shape
     }

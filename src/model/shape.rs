@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::config::settings::{Context, INPUTS_MAX, Model, ModelKind};
+use crate::config::settings::{INPUTS_MAX, ModelKind, ModelSettings, TimeFeature};
 
 /// Most inputs of a model over tiles: 512 x 512 pixels in three colours.
 pub const TILE_INPUTS_MAX: usize = 512 * 512 * 3;
@@ -34,7 +34,7 @@ pub struct ModelShape {
     pub fields: usize,
     /// What the model is told of the time of each record; see [`super::context`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub context: Vec<Context>,
+    pub context: Vec<TimeFeature>,
     /// Widths of the encoder's hidden layers, mirrored in the decoder: units, or channels of convolutions; empty for `linear`.
     pub hidden: Vec<usize>,
     /// Width of the code. A `linear` model of width 0 is the mean of the training rows: a chart without a model.
@@ -82,7 +82,7 @@ pub enum ShapeError {
     },
     /// Tiles that are none, or too small for the layers.
     #[error(
-        "{values} values are no square tile of side {tile} with 1 or 3 channels that {halvings} layers can halve"
+        "{values} values do not form a square tile of side {tile} with 1 or 3 channels that {halvings} layers can halve"
     )]
     Tile {
         /// Values of a tile.
@@ -127,13 +127,13 @@ pub enum ShapeError {
         found: usize,
     },
     /// No more values in a record than what the model is told of its time.
-    #[error("the {fields} values of a record are all context: at least one has to be a field")]
+    #[error("the {fields} values of a record are all time features: at least one must be a field")]
     NothingScored {
         /// Values of a record.
         fields: usize,
     },
     /// A torchscript model without a module.
-    #[error("a torchscript model names no module: model.script and model.sha256 do")]
+    #[error("a torchscript model has no module: set model.script and model.sha256")]
     NoScript,
     /// No hidden layer in a kind that is made of them.
     #[error("a {} model has no hidden layers; give it 1 to {HIDDEN_LAYERS_MAX}", .kind.as_str())]
@@ -142,7 +142,7 @@ pub enum ShapeError {
         kind: ModelKind,
     },
     /// A kind that looks along the window, and a window of one record.
-    #[error("a {} model looks along the window, which is one record; give the stream a window of 2 or more", .kind.as_str())]
+    #[error("a {} model needs a window of 2 records or more, and the window is one record: raise window", .kind.as_str())]
     Window {
         /// The kind of autoencoder.
         kind: ModelKind,
@@ -161,7 +161,7 @@ pub enum ShapeError {
     },
     /// Hidden layers of a kind that has none.
     #[error(
-        "a linear or torchscript model has no hidden layers of its own, {found} found: leave `hidden` empty or choose kind dense"
+        "a linear or torchscript model has no hidden layers, found {found}: leave `hidden` empty or choose kind dense"
     )]
     HiddenOfLinear {
         /// How many.
@@ -179,7 +179,7 @@ impl ModelShape {
         latent: usize,
     ) -> Self {
         let (hidden, context, time_zone) = (hidden.to_vec(), Vec::new(), TimeZone::UTC);
-        let sizes = Model {
+        let sizes = ModelSettings {
             kind,
             hidden,
             latent,
@@ -193,7 +193,7 @@ impl ModelShape {
     }
 
     /// The shape of a single model for records of `fields` fields with the settings' sizes, of which it takes those that its kind has.
-    pub fn of(model: &Model, window: usize, fields: usize) -> Self {
+    pub fn of(model: &ModelSettings, window: usize, fields: usize) -> Self {
         let kind = model.kind;
         let hidden = if kind.has_layers() {
             model.hidden.clone()
@@ -213,7 +213,7 @@ impl ModelShape {
             0
         };
         let context = model.context.clone();
-        let fields = fields + Context::inputs(&context);
+        let fields = fields + TimeFeature::inputs(&context);
         Self {
             kind,
             window,
@@ -230,7 +230,7 @@ impl ModelShape {
     }
 
     /// The shape of a model for tiles of `side` x `side` pixels.
-    pub fn of_tiles(model: &Model, side: usize, channels: usize) -> Self {
+    pub fn of_tiles(model: &ModelSettings, side: usize, channels: usize) -> Self {
         Self {
             tile: side,
             ..Self::of(model, 1, side.saturating_mul(side).saturating_mul(channels))
@@ -254,7 +254,8 @@ impl ModelShape {
 
     /// Fields of a record that are scored: the first ones of its values.
     pub fn scored(&self) -> usize {
-        self.fields.saturating_sub(Context::inputs(&self.context))
+        self.fields
+            .saturating_sub(TimeFeature::inputs(&self.context))
     }
 
     /// Checks that a model can have this shape.

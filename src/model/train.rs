@@ -14,10 +14,10 @@ use tch::TchError;
 use thiserror::Error;
 
 use super::linear::Linear;
-use super::script::Script;
+use super::script::ScriptModel;
 use super::shape::{ModelShape, ShapeError};
 use super::{Autoencoder, ModelError, part_rows, rows_tensor, use_one_thread};
-use crate::config::settings::{ModelKind, Training};
+use crate::config::settings::{ModelKind, TrainingSettings};
 
 /// Rows that a training needs at least, besides those held out.
 pub const ROWS_MIN: usize = 16;
@@ -52,14 +52,14 @@ pub struct Trained {
 #[derive(Debug, Error)]
 pub enum TrainError {
     /// Too few rows.
-    #[error("{rows} rows to train on; at least {ROWS_MIN} are needed: collect more records")]
+    #[error("{rows} training rows; at least {ROWS_MIN} are needed: collect more records")]
     TooFewRows {
         /// Rows to train on.
         rows: usize,
     },
     /// A scaled value that is NaN or infinite.
     #[error(
-        "row {row} holds a value that is not finite; leave rows with missing readings out of the training"
+        "row {row} has a value that is not finite; remove rows with missing readings from the training data"
     )]
     NotFinite {
         /// Which row, from 0.
@@ -68,7 +68,7 @@ pub enum TrainError {
     /// The loss stopped being a finite number.
     #[error(
         "the loss is no longer finite in epoch {epoch} at a learning rate of {learning_rate}; \
-         lower training.learning_rate, or look for extreme readings in the training records"
+         lower training.learning_rate, or check the training records for extreme readings"
     )]
     Diverged {
         /// In which epoch, from 1.
@@ -102,7 +102,7 @@ impl From<TchError> for TrainError {
 /// What a training gets: scaled values in time order, and where in them each row of `shape.inputs()` values begins. Rows may
 /// overlap, as the windows of a series do: none is copied before it is trained on.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Rows<'a> {
+pub struct TrainingWindows<'a> {
     /// The values that the rows are parts of.
     pub values: &'a [f32],
     /// Where the rows begin that the weights are fitted to.
@@ -120,10 +120,10 @@ pub struct Rows<'a> {
 /// # Errors
 /// A bad shape, too few rows, values that are not finite, a diverging loss, or a break.
 pub fn fit(
-    rows: Rows<'_>,
+    rows: TrainingWindows<'_>,
     shape: &ModelShape,
     start: Option<&dyn Autoencoder>,
-    settings: &Training,
+    settings: &TrainingSettings,
     on_epoch: &mut dyn FnMut(&Epoch) -> ControlFlow<()>,
 ) -> Result<Trained, TrainError> {
     shape.validate()?;
@@ -146,7 +146,7 @@ pub fn fit(
             row: at / shape.fields,
         });
     }
-    let data = Data {
+    let data = TrainingInput {
         inputs,
         values: rows.values,
         train: rows.train,
@@ -166,22 +166,25 @@ pub fn fit(
             )?;
             at_once(Box::new(model), &data, settings, on_epoch)
         }
-        ModelKind::Torchscript => {
-            at_once(Box::new(Script::load(shape)?), &data, settings, on_epoch)
-        }
+        ModelKind::Torchscript => at_once(
+            Box::new(ScriptModel::load(shape)?),
+            &data,
+            settings,
+            on_epoch,
+        ),
         _ => gradient::fit(&data, shape, start, settings, on_epoch),
     }
 }
 
-/// [`Rows`] that were checked.
-struct Data<'a> {
+/// [`TrainingWindows`] that were checked.
+struct TrainingInput<'a> {
     inputs: usize,
     values: &'a [f32],
     train: &'a [usize],
     held_out: &'a [usize],
 }
 
-impl Data<'_> {
+impl TrainingInput<'_> {
     /// The rows that begin at `starts`, row-major.
     fn rows(&self, starts: &[usize]) -> Vec<f32> {
         let mut values = Vec::with_capacity(starts.len() * self.inputs);
@@ -206,8 +209,8 @@ fn mean_square(x: &[f32], y: &[f32]) -> f64 {
 /// What is told of a model that was made without epochs.
 fn at_once(
     model: Box<dyn Autoencoder>,
-    data: &Data<'_>,
-    settings: &Training,
+    data: &TrainingInput<'_>,
+    settings: &TrainingSettings,
     on_epoch: &mut dyn FnMut(&Epoch) -> ControlFlow<()>,
 ) -> Result<Trained, TrainError> {
     let train_loss = trimmed_loss(&*model, data, data.train, settings.trim)?;
@@ -237,7 +240,7 @@ fn at_once(
 /// Mean square error per input over the rows, less the `trim` part of them with the largest error; NaN where any is.
 fn trimmed_loss(
     model: &dyn Autoencoder,
-    data: &Data<'_>,
+    data: &TrainingInput<'_>,
     starts: &[usize],
     trim: f64,
 ) -> Result<f64, ModelError> {

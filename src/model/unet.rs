@@ -7,13 +7,13 @@
 use tch::{TchError, Tensor};
 
 use super::architecture::{Architecture, Parameter};
-use super::conv2d::{Layers, sides};
+use super::conv2d::{TileLayers, sides};
 use super::shape::ModelShape;
 
 /// The sizes of its layers.
 #[derive(Debug)]
 pub(super) struct Unet {
-    layers: Layers,
+    layers: TileLayers,
     /// Of the tile, and after each halving.
     sides: Vec<i64>,
 }
@@ -21,7 +21,7 @@ pub(super) struct Unet {
 impl Unet {
     /// `shape` is valid.
     pub(super) fn new(shape: &ModelShape) -> Self {
-        let layers = Layers::new(shape);
+        let layers = TileLayers::new(shape);
         let sides = sides(shape.tile, layers.count() - 1);
         Self { layers, sides }
     }

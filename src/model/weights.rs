@@ -17,7 +17,7 @@ pub type NamedTensors = BTreeMap<String, Tensor>;
 #[derive(Debug, Error)]
 pub enum WeightsError {
     /// The bytes are no safetensors file.
-    #[error("not a whole safetensors file: {0}")]
+    #[error("truncated or invalid safetensors file: {0}")]
     Format(#[from] SafeTensorError),
     /// A weight that is not f32.
     #[error("weight {name} is stored as {found:?}; only F32 is read")]

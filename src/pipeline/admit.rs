@@ -2,40 +2,40 @@
 
 use std::sync::Arc;
 
-use super::series::{Load, LoadError, SeriesState, SeriesTable, SlotError};
-use super::{Model, Pipeline};
+use super::series::{LoadError, SeriesState, SeriesTable, SlotError, StateLoader};
+use super::{Pipeline, ScoringModel};
 use crate::gate;
-use crate::record::{EventTime, Fault, GateVerdict, Record, RejectReason};
-use crate::resample::Whole;
+use crate::record::{EventTime, GateVerdict, Record, RejectReason, SensorFault};
+use crate::resample::ResampledRow;
 
 /// A record on its way between the gate and the judgement.
 #[derive(Default)]
-pub(super) struct Item {
+pub(super) struct GatedRow {
     pub(super) record: usize,
     pub(super) slot: usize,
     /// Its event time: that of the slot which it made whole, where there is one.
     pub(super) time: EventTime,
     /// What it adds to.
-    pub(super) place: Place,
+    pub(super) place: WindowStatus,
     /// The slot that it made whole, which is judged in its place.
-    pub(super) row: Option<Whole>,
-    pub(super) faults: Vec<Fault>,
+    pub(super) row: Option<ResampledRow>,
+    pub(super) faults: Vec<SensorFault>,
     /// Its image as a file, where it is one: to learn from.
     pub(super) file: Option<Arc<[u8]>>,
     /// Whether its series had expired and starts anew with it.
-    pub(super) anew: bool,
+    pub(super) expired: bool,
     /// Whether nothing of it is published.
     pub(super) warms_up: bool,
 }
 
 /// What a record adds to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) enum Place {
+pub(super) enum WindowStatus {
     /// No window yet: there is no model, its window is not full, or a sensor is at fault.
     #[default]
-    Nowhere,
+    Filling,
     /// The slot of the resampling that still grows.
-    Slot,
+    Resampling,
     /// Nothing before the next window: it lies between two.
     Between,
     /// It ends a window.
@@ -48,8 +48,8 @@ pub(super) enum Place {
 }
 
 /// A record that passed the gate, faulty or not.
-pub(super) struct Admitted {
-    pub(super) item: Item,
+pub(super) struct AdmittedRow {
+    pub(super) item: GatedRow,
     /// Event time of the series' last record before it.
     pub(super) before: Option<EventTime>,
     pub(super) out_of_order: bool,
@@ -77,14 +77,14 @@ impl Pipeline {
         arrival: Option<EventTime>,
         values: &[f64],
         table: &mut SeriesTable,
-        load: &mut Load<'_>,
+        load: &mut StateLoader<'_>,
         windows: &mut Vec<f32>,
-    ) -> Result<Admitted, Refusal> {
+    ) -> Result<AdmittedRow, Refusal> {
         let refusal = |error| match error {
             SlotError::TooMany => {
                 let max = self.stream.record.max_series;
                 let detail = format!(
-                    "series {:?} is new and the partition holds record.max_series = {max}",
+                    "series {:?} is new, but the partition already has record.max_series = {max} series",
                     record.series
                 );
                 Refusal::Reject(RejectReason::TooManySeries, detail)
@@ -95,12 +95,12 @@ impl Pipeline {
         let slot = table
             .slot(record.partition, &record.series, load, new)
             .map_err(refusal)?;
-        let mut item = Item {
+        let mut item = GatedRow {
             slot,
-            ..Item::default()
+            ..GatedRow::default()
         };
         let Some(found) = table.get_mut(slot) else {
-            return Ok(Admitted {
+            return Ok(AdmittedRow {
                 item,
                 before: None,
                 out_of_order: false,
@@ -110,9 +110,9 @@ impl Pipeline {
         // What a record with a wrong time would let expire is kept: the gate rejects the record.
         let expired = found
             .state
-            .expired(self.stream.keep.expire_after, record.time);
-        let mut anew = expired.then(|| SeriesState::new(values.len()));
-        let state = anew.as_mut().unwrap_or(&mut found.state);
+            .expired(self.stream.retention.forget_after, record.time);
+        let mut fresh_state = expired.then(|| SeriesState::new(values.len()));
+        let state = fresh_state.as_mut().unwrap_or(&mut found.state);
         let (time, verdict, order) = match &self.resample {
             None => {
                 let checked = self
@@ -124,7 +124,7 @@ impl Pipeline {
                 let order = self
                     .gate
                     .check_time(&mut state.gate, record.time, arrival, None)?;
-                let restarts = matches!(order, gate::Order::SetBack { .. });
+                let restarts = matches!(order, gate::TimeOrder::SetBack { .. });
                 let slots = state.resample.get_or_insert_default();
                 item.row = plan.push(slots, record.time, values, restarts);
                 match &item.row {
@@ -134,7 +134,7 @@ impl Pipeline {
                         order,
                     ),
                     None => {
-                        item.place = Place::Slot;
+                        item.place = WindowStatus::Resampling;
                         (record.time, GateVerdict::Pass, order)
                     }
                 }
@@ -144,12 +144,12 @@ impl Pipeline {
         if let GateVerdict::Reject(reason, detail) = verdict {
             return Err(Refusal::Reject(reason, detail));
         }
-        if let Some(state) = anew {
+        if let Some(state) = fresh_state {
             // Its second half waits until the records before it in the batch have been judged.
             (found.state.gate, found.state.window, found.state.resample) =
                 (state.gate, state.window, state.resample);
-            found.state.cadence.start_anew();
-            item.anew = true;
+            found.state.inter_arrival.reset();
+            item.expired = true;
         }
         match verdict {
             GateVerdict::Fault(faults) => {
@@ -158,7 +158,9 @@ impl Pipeline {
                 }
                 item.faults = faults;
             }
-            GateVerdict::Pass if item.place != Place::Slot && self.stream.image.is_none() => {
+            GateVerdict::Pass
+                if item.place != WindowStatus::Resampling && self.stream.image.is_none() =>
+            {
                 let values = item.row.as_ref().map_or(values, |row| &row.values);
                 if let Some(model) = &self.model {
                     item.place = self.gather(model, &mut found.state, time, values, windows);
@@ -166,29 +168,29 @@ impl Pipeline {
             }
             GateVerdict::Pass | GateVerdict::Reject(..) => {}
         }
-        Ok(Admitted {
+        Ok(AdmittedRow {
             item,
             before,
-            out_of_order: order != gate::Order::InOrder,
+            out_of_order: order != gate::TimeOrder::InOrder,
         })
     }
 
     /// Adds a record to its series' window, and the window, where it is full, to those of the batch.
     fn gather(
         &self,
-        model: &Model,
+        model: &ScoringModel,
         state: &mut SeriesState,
         time: EventTime,
         values: &[f64],
         windows: &mut Vec<f32>,
-    ) -> Place {
+    ) -> WindowStatus {
         let (window, stride) = (self.stream.window, self.stream.stride);
         let is_told = !self.stream.model.context.is_empty();
         let told = is_told.then(|| self.clock.extended(values, &[time], values.len()));
         let values = told.as_deref().unwrap_or(values);
         if window <= 1 {
             model.scorer.scale_onto(values, windows);
-            return Place::Window {
+            return WindowStatus::Window {
                 index: windows.len() / values.len() - 1,
                 spans_gap: false,
             };
@@ -198,14 +200,14 @@ impl Pipeline {
         if state.push(window, stride, values, |readings| {
             model.scorer.scale_onto(readings, windows)
         }) {
-            Place::Window {
+            WindowStatus::Window {
                 index: windows.len() / (window * values.len()) - 1,
                 spans_gap: state.spans_gap(window),
             }
         } else if state.is_between(window, stride, values.len()) {
-            Place::Between
+            WindowStatus::Between
         } else {
-            Place::Nowhere
+            WindowStatus::Filling
         }
     }
 }

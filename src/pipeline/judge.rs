@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use super::series::{ScoringState, SeriesState, Slot};
 use super::status::{gap_us, threshold_plan};
-use super::{Done, Item, Model, Pipeline, PipelineError, Place};
-use crate::cadence::Cadence;
-use crate::config::settings::Stream;
-use crate::episode::{EpisodeState, Judgement, RecordRef};
-use crate::gate::{GateState, Normal};
+use super::{BatchOutput, GatedRow, Pipeline, PipelineError, ScoringModel, WindowStatus};
+use crate::config::settings::StreamSettings;
+use crate::episode::{EpisodeState, Judgement, RecordContext};
+use crate::gate::{GateState, NormalRange};
+use crate::inter_arrival::InterArrivalStats;
 use crate::model::bundle::Bundle;
 use crate::record::alert::{Alert, FieldShare};
 use crate::record::alert::{AlertEvent, AlertKind};
-use crate::record::feedback::{Feedback, Says};
-use crate::record::{Image, Outcome, Record, Scored, Verdict};
+use crate::record::feedback::{Feedback, FeedbackLabel};
+use crate::record::{Image, Record, RecordOutcome, RecordVerdict, Scored};
 use crate::retrain::set::TrainingRow;
 use crate::score::chart::ChartState;
 use crate::score::inspect::Inspected;
@@ -22,7 +22,7 @@ use crate::threshold::ThresholdState;
 
 /// What became of feedback on an alert of a series.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Taught {
+pub enum FeedbackEffect {
     /// The state of the series has changed.
     Applied,
     /// It means nothing to the series: its bundle is gone, for one.
@@ -32,24 +32,24 @@ pub enum Taught {
 }
 
 /// What the model made of a batch.
-pub(super) enum Found {
+pub(super) enum ModelOutput {
     Rows(Residuals),
     Images(Vec<Inspected>),
 }
 
 /// What it made of one record.
 #[derive(Clone, Copy)]
-pub(super) enum Evidence<'e> {
+pub(super) enum RowOutput<'e> {
     Row(Residual<'e>),
     Image(&'e Inspected, &'e Image),
 }
 
-impl Found {
+impl ModelOutput {
     /// Of the `index`-th window, or the `index`-th of the images.
-    pub(super) fn at<'e>(&'e self, index: usize, images: &[&'e Image]) -> Evidence<'e> {
+    pub(super) fn at<'e>(&'e self, index: usize, images: &[&'e Image]) -> RowOutput<'e> {
         match self {
-            Self::Rows(all) => Evidence::Row(all.row(index)),
-            Self::Images(all) => Evidence::Image(&all[index], images[index]),
+            Self::Rows(all) => RowOutput::Row(all.row(index)),
+            Self::Images(all) => RowOutput::Image(&all[index], images[index]),
         }
     }
 }
@@ -59,7 +59,7 @@ impl SeriesState {
     pub fn new(fields: usize) -> Self {
         Self {
             gate: GateState::new(fields),
-            cadence: Cadence::default(),
+            inter_arrival: InterArrivalStats::default(),
             resample: None,
             window: None,
             episode: EpisodeState::default(),
@@ -70,10 +70,10 @@ impl SeriesState {
 
 /// Makes a bundle ready for a stream, and tells what it knows of each field's normal behaviour.
 pub(super) fn prepare(
-    stream: &Stream,
+    stream: &StreamSettings,
     bundle: Bundle,
-    before: Option<&Model>,
-) -> Result<(Model, Vec<Normal>), PipelineError> {
+    before: Option<&ScoringModel>,
+) -> Result<(ScoringModel, Vec<NormalRange>), PipelineError> {
     let names = |fields: &mut dyn Iterator<Item = &str>| fields.collect::<Vec<_>>().join(", ");
     let found = names(
         &mut bundle
@@ -108,7 +108,7 @@ pub(super) fn prepare(
         .fields
         .iter()
         .zip(c.scaler.mean.iter().zip(&c.scaler.sd))
-        .map(|(f, (&mean, &sd))| Normal {
+        .map(|(f, (&mean, &sd))| NormalRange {
             mean,
             sd,
             movement: f.movement,
@@ -140,7 +140,7 @@ pub(super) fn prepare(
     let gap_us = gap_us(stream, c.period_micros);
     let scorer = Scorer::new(bundle, &stream.score)?;
     Ok((
-        Model {
+        ScoringModel {
             id,
             tag,
             scorer,
@@ -160,9 +160,9 @@ impl Pipeline {
         slot: &mut Slot,
         record: &Record<'_>,
         values: &[f64],
-        item: &Item,
-        evidence: Option<Evidence<'_>>,
-        done: &mut Done,
+        item: &GatedRow,
+        evidence: Option<RowOutput<'_>>,
+        done: &mut BatchOutput,
     ) {
         let (faults, warms_up, time) = (item.faults.as_slice(), item.warms_up, item.time);
         let mut scored = None;
@@ -181,7 +181,9 @@ impl Pipeline {
                 done.counts.budgeted += model.threshold.risk();
                 judgement
             }
-            (_, None) if matches!(item.place, Place::Between | Place::Slot) => Judgement::Between,
+            (_, None) if matches!(item.place, WindowStatus::Between | WindowStatus::Resampling) => {
+                Judgement::Between
+            }
             // A window that is not full yet.
             (Some(_), None) => Judgement::Learning,
             (None, _) => {
@@ -199,13 +201,13 @@ impl Pipeline {
         let bundle = self.model.as_ref().map_or("", |model| &model.id);
         let spans_gap = matches!(
             item.place,
-            Place::Window {
+            WindowStatus::Window {
                 spans_gap: true,
                 ..
             }
         );
         let (partition, offset) = (record.partition, record.offset);
-        let at = RecordRef {
+        let at = RecordContext {
             series: &slot.series,
             time,
             partition,
@@ -216,7 +218,7 @@ impl Pipeline {
         };
         let scoring = state.scoring.as_ref();
         let row = match evidence {
-            Some(Evidence::Row(residual)) => self.model.as_ref().zip(scoring).zip(Some(residual)),
+            Some(RowOutput::Row(residual)) => self.model.as_ref().zip(scoring).zip(Some(residual)),
             _ => None,
         };
         let shares = || {
@@ -227,12 +229,12 @@ impl Pipeline {
         let mut step = self
             .episode
             .step(&mut state.episode, &at, &judgement, shares);
-        if step.verdict != Verdict::Normal
+        if step.verdict != RecordVerdict::Normal
             && let Some(((model, s), _)) = row
         {
             top_field = largest(&model.scorer.shares(&s.chart));
         }
-        if let (Some(Evidence::Image(inspected, image)), Some(model)) = (evidence, &self.model) {
+        if let (Some(RowOutput::Image(inspected, image)), Some(model)) = (evidence, &self.model) {
             self.point_out(model, inspected, image, &mut step.alerts, done);
         }
         let threshold = if let Judgement::Scored { threshold, .. } = judgement {
@@ -243,7 +245,7 @@ impl Pipeline {
         done.counts.count(step.verdict);
         done.counts.muted += step.muted;
         done.alerts.extend(step.alerts);
-        done.outcomes.push(Outcome {
+        done.outcomes.push(RecordOutcome {
             message: record.message,
             series: slot.series.clone(),
             time,
@@ -259,11 +261,11 @@ impl Pipeline {
     /// Adds to alerts where on the image their evidence is.
     fn point_out(
         &self,
-        model: &Model,
+        model: &ScoringModel,
         inspected: &Inspected,
         image: &Image,
         alerts: &mut [Alert],
-        done: &mut Done,
+        done: &mut BatchOutput,
     ) {
         let shows = |alert: &&mut Alert| {
             alert.kind == AlertKind::Anomaly && alert.event != AlertEvent::Close
@@ -283,42 +285,45 @@ impl Pipeline {
 
     /// Teaches a series what an operator says: a false alarm raises its threshold above the alert's highest score, a new
     /// normal takes its present readings for the baseline. Both end with the bundle; the next one learns from the records.
-    pub fn teach(&self, state: &mut SeriesState, feedback: &Feedback) -> Taught {
+    pub fn apply_feedback(&self, state: &mut SeriesState, feedback: &Feedback) -> FeedbackEffect {
         let Some(model) = &self.model else {
-            return Taught::Later;
+            return FeedbackEffect::Later;
         };
-        if !matches!(feedback.says, Says::FalseAlarm | Says::NewNormal) {
-            return Taught::Nothing;
+        if !matches!(
+            feedback.label,
+            FeedbackLabel::FalseAlarm | FeedbackLabel::NewNormal
+        ) {
+            return FeedbackEffect::Nothing;
         }
         let Some(scoring) = &mut state.scoring else {
-            return Taught::Nothing;
+            return FeedbackEffect::Nothing;
         };
         let said_of = feedback.bundle.as_deref();
         if scoring.bundle != model.tag {
             // The bundle may be on its way to this machine.
             let is_expected = said_of.is_some_and(|id| super::tag(id) == scoring.bundle);
             return match is_expected {
-                true => Taught::Later,
-                false => Taught::Nothing,
+                true => FeedbackEffect::Later,
+                false => FeedbackEffect::Nothing,
             };
         }
-        match feedback.says {
-            Says::FalseAlarm if said_of == Some(&*model.id) => {
+        match feedback.label {
+            FeedbackLabel::FalseAlarm if said_of == Some(&*model.id) => {
                 let peak = feedback.peak_score.unwrap_or(0.0);
                 scoring.threshold.lift_above(&model.threshold, peak);
             }
-            Says::NewNormal => {
+            FeedbackLabel::NewNormal => {
                 scoring.chart.rebase();
                 scoring.threshold = model.template.clone();
             }
-            _ => return Taught::Nothing,
+            _ => return FeedbackEffect::Nothing,
         }
-        Taught::Applied
+        FeedbackEffect::Applied
     }
 
     fn shares(
         &self,
-        model: &Model,
+        model: &ScoringModel,
         state: &ScoringState,
         values: &[f64],
         expected: &[f32],
@@ -345,17 +350,17 @@ impl Pipeline {
     }
 }
 
-impl Model {
+impl ScoringModel {
     /// What the model makes of the windows of a batch, or of its images.
-    pub(super) fn look(
+    pub(super) fn infer(
         &self,
-        stream: &Stream,
+        stream: &StreamSettings,
         windows: Vec<f32>,
         images: &[&Image],
-    ) -> Result<Found, ScoreError> {
+    ) -> Result<ModelOutput, ScoreError> {
         match &stream.image {
-            Some(format) => Ok(Found::Images(self.scorer.inspect(images, format)?)),
-            None => Ok(Found::Rows(self.scorer.forward(windows)?)),
+            Some(format) => Ok(ModelOutput::Images(self.scorer.inspect(images, format)?)),
+            None => Ok(ModelOutput::Rows(self.scorer.forward(windows)?)),
         }
     }
 
@@ -363,7 +368,7 @@ impl Model {
     fn score<'j>(
         &self,
         state: &mut SeriesState,
-        evidence: Evidence<'_>,
+        evidence: RowOutput<'_>,
     ) -> (Judgement<'j>, Scored) {
         let alerting = state.episode.anomaly_open();
         let scoring = match &mut state.scoring {
@@ -391,9 +396,9 @@ impl Model {
             }
         };
         let scored = match evidence {
-            Evidence::Row(residual) => self.scorer.step(&mut scoring.chart, residual, alerting),
+            RowOutput::Row(residual) => self.scorer.step(&mut scoring.chart, residual, alerting),
             // Each image is judged on its own: what is in front of a camera changes from one to the next.
-            Evidence::Image(inspected, _) => inspected.scored.clone(),
+            RowOutput::Image(inspected, _) => inspected.scored.clone(),
         };
         let missing = scoring.threshold.missing_records(&self.threshold);
         let threshold = scoring.threshold.value(&self.threshold);

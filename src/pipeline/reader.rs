@@ -1,18 +1,18 @@
 //! The decode step of a stream, whichever its format is.
 
-use crate::config::settings::Stream;
+use crate::config::settings::StreamSettings;
 use crate::decode::image::ImageDecoder;
 use crate::decode::json::Decoder;
 use crate::record::{Batch, Message};
 
 /// See the module.
-pub(super) enum Reader {
+pub(super) enum BatchReader {
     Readings(Decoder),
     Images(ImageDecoder),
 }
 
-impl Reader {
-    pub(super) fn new(stream: &Stream) -> Self {
+impl BatchReader {
+    pub(super) fn new(stream: &StreamSettings) -> Self {
         match &stream.image {
             Some(format) => Self::Images(ImageDecoder::new(&stream.record, format)),
             None => Self::Readings(Decoder::new(&stream.record)),

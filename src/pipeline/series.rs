@@ -7,9 +7,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use self::table::{SeriesTable, Slot, SlotError};
-use crate::cadence::Cadence;
 use crate::episode::EpisodeState;
 use crate::gate::GateState;
+use crate::inter_arrival::InterArrivalStats;
 use crate::record::EventTime;
 use crate::resample::ResampleState;
 use crate::score::chart::ChartState;
@@ -24,7 +24,7 @@ pub struct SeriesState {
     /// Of the gate.
     pub gate: GateState,
     /// How often it sends.
-    pub cadence: Cadence,
+    pub inter_arrival: InterArrivalStats,
     /// Of the resampling; `None` where records are taken as they come.
     pub resample: Option<Box<ResampleState>>,
     /// Of the window; `None` where it is one record.
@@ -48,13 +48,13 @@ pub struct ScoringState {
 
 impl SeriesState {
     /// Whether a series that was silent from its newest record until `at` starts anew.
-    pub fn expired(&self, expire_after: Duration, at: EventTime) -> bool {
+    pub fn expired(&self, forget_after: Duration, at: EventTime) -> bool {
         let silent = self
             .gate
             .newest()
             .map_or(0, |newest| at.micros_since(newest));
-        !expire_after.is_zero()
-            && u128::try_from(silent).is_ok_and(|us| us > expire_after.as_micros())
+        !forget_after.is_zero()
+            && u128::try_from(silent).is_ok_and(|us| us > forget_after.as_micros())
     }
 
     /// Whether an alert of the series is open: it has to be closed before the series can be forgotten.
@@ -63,7 +63,7 @@ impl SeriesState {
     }
 
     /// Starts the second half of the line anew; an open alert stays, to be closed.
-    pub fn start_anew(&mut self) {
+    pub fn reset(&mut self) {
         self.scoring = None;
         if !self.alerting() {
             self.episode = EpisodeState::default();
@@ -77,14 +77,14 @@ pub struct StoredSeries {
     /// Its newest accepted event time.
     pub newest: Option<EventTime>,
     /// How often it sends, and whether its silence was announced.
-    pub cadence: Cadence,
+    pub inter_arrival: InterArrivalStats,
 }
 
 impl From<&SeriesState> for StoredSeries {
     fn from(state: &SeriesState) -> Self {
         Self {
             newest: state.gate.newest(),
-            cadence: state.cadence.clone(),
+            inter_arrival: state.inter_arrival.clone(),
         }
     }
 }
@@ -96,7 +96,7 @@ pub enum LoadError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// It was written by a newer outlierd, and must not be overwritten.
-    #[error("the stored state of series {series:?} cannot be read: {source}")]
+    #[error("cannot read the stored state of series {series:?}: {source}")]
     Newer {
         /// The series.
         series: String,
@@ -106,4 +106,4 @@ pub enum LoadError {
 }
 
 /// Finds the stored state of a series that is not in memory, by partition and name.
-pub type Load<'l> = dyn FnMut(i32, &str) -> Result<Option<SeriesState>, LoadError> + 'l;
+pub type StateLoader<'l> = dyn FnMut(i32, &str) -> Result<Option<SeriesState>, LoadError> + 'l;

@@ -13,11 +13,11 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
-use super::series::{Load, LoadError, SeriesState, SeriesTable, SlotError, StoredSeries};
-use crate::cadence::{Rules, Silent};
+use super::series::{LoadError, SeriesState, SeriesTable, SlotError, StateLoader, StoredSeries};
 use crate::config::settings;
-use crate::episode::{self, Quiet};
+use crate::episode::{self, SilenceEvent};
 use crate::gate::GateState;
+use crate::inter_arrival::{SilencePolicy, SilenceStatus};
 use crate::record::EventTime;
 use crate::record::alert::Alert;
 
@@ -31,15 +31,15 @@ const SERIES_MIN: usize = 3;
 const GATEWAY_MIN: usize = 2;
 
 /// See the module.
-pub(super) struct Watch {
-    rules: Rules,
+pub(super) struct SilenceMonitor {
+    rules: SilencePolicy,
     gateway: Option<String>,
     /// Fields of a record.
     fields: usize,
     /// Microseconds after which a series is forgotten; 0: never.
-    expire_after: i64,
+    forget_after: i64,
     clocks: HashMap<i32, SilenceClock>,
-    /// Alerts of this batch, each with the index of the record that it stands before. Emptied by [`Watch::take`].
+    /// Alerts of this batch, each with the index of the record that it stands before. Emptied by [`SilenceMonitor::take`].
     alerts: Vec<(usize, Alert)>,
 }
 
@@ -64,7 +64,7 @@ pub struct SilenceClock {
 
 /// Where a record stands, of which a silence is told.
 #[derive(Clone, Copy)]
-pub(super) struct Here<'a> {
+pub(super) struct SilenceContext<'a> {
     /// Index of the record in the batch.
     pub(super) record: usize,
     pub(super) partition: i32,
@@ -78,15 +78,15 @@ pub(super) struct Here<'a> {
 /// The states of the series, in memory and stored, and the rules of their alerts.
 pub(super) struct States<'s, 'l> {
     pub(super) table: &'s mut SeriesTable,
-    pub(super) load: &'s mut Load<'l>,
-    pub(super) episodes: &'s episode::Plan,
+    pub(super) load: &'s mut StateLoader<'l>,
+    pub(super) episodes: &'s episode::EpisodePolicy,
 }
 
 /// A series that is overdue.
-struct Overdue {
+struct OverdueSeries {
     series: Arc<str>,
     /// What has been announced of it.
-    silent: Silent,
+    silent: SilenceStatus,
     last: EventTime,
     /// When it became so.
     since: EventTime,
@@ -94,7 +94,7 @@ struct Overdue {
 
 /// What is known of the series of one gateway.
 #[derive(Default)]
-struct Gateway {
+struct GatewayStatus {
     series: usize,
     /// Whether one of them has sent lately.
     sends: bool,
@@ -103,20 +103,20 @@ struct Gateway {
 
 /// What a look at all series of a partition finds.
 struct Looked {
-    overdue: Vec<Overdue>,
-    gateways: BTreeMap<String, Gateway>,
+    overdue: Vec<OverdueSeries>,
+    gateways: BTreeMap<String, GatewayStatus>,
     shortest: i64,
 }
 
-impl Watch {
+impl SilenceMonitor {
     /// `None` where the stream does not look for silence.
-    pub(super) fn new(stream: &settings::Stream) -> Option<Self> {
-        let expire_after = stream.keep.expire_after.as_micros();
+    pub(super) fn new(stream: &settings::StreamSettings) -> Option<Self> {
+        let forget_after = stream.retention.forget_after.as_micros();
         Some(Self {
-            rules: Rules::new(&stream.silence)?,
+            rules: SilencePolicy::new(&stream.silence)?,
             gateway: stream.silence.gateway.clone(),
             fields: stream.record.fields.len(),
-            expire_after: i64::try_from(expire_after).unwrap_or(i64::MAX),
+            forget_after: i64::try_from(forget_after).unwrap_or(i64::MAX),
             clocks: HashMap::new(),
             alerts: Vec::new(),
         })
@@ -148,11 +148,11 @@ impl Watch {
     ///
     /// # Errors
     /// Where the state of another series cannot be loaded.
-    pub(super) fn saw(
+    pub(super) fn observe(
         &mut self,
         slot: usize,
         before: Option<EventTime>,
-        here: Here<'_>,
+        here: SilenceContext<'_>,
         states: &mut States<'_, '_>,
     ) -> Result<(), LoadError> {
         let Some(series) = states.table.get_mut(slot).map(|found| found.series.clone()) else {
@@ -167,7 +167,7 @@ impl Watch {
             .entry(here.partition)
             .or_insert_with(|| SilenceClock::new(&series, here.time, at_least));
         match clock.advance(&series, here.time) {
-            Some(now) => self.look(now, here, states),
+            Some(now) => self.scan(now, here, states),
             None => Ok(()),
         }
     }
@@ -177,19 +177,20 @@ impl Watch {
         slot: usize,
         series: &str,
         before: EventTime,
-        here: Here<'_>,
+        here: SilenceContext<'_>,
         states: &mut States<'_, '_>,
     ) -> Result<(), LoadError> {
         let Some(found) = states.table.get_mut(slot) else {
             return Ok(());
         };
-        let cadence = &mut found.state.cadence;
-        let limit = self.rules.overdue_after(cadence).unwrap_or(0);
-        self.rules.record(cadence, here.time.micros_since(before));
-        match std::mem::take(&mut cadence.silent) {
-            Silent::No => {}
-            Silent::Alone => {
-                let quiet = Quiet {
+        let inter_arrival = &mut found.state.inter_arrival;
+        let limit = self.rules.overdue_after(inter_arrival).unwrap_or(0);
+        self.rules
+            .record(inter_arrival, here.time.micros_since(before));
+        match std::mem::take(&mut inter_arrival.silent) {
+            SilenceStatus::No => {}
+            SilenceStatus::Alone => {
+                let quiet = SilenceEvent {
                     series,
                     last: before,
                     since: EventTime(before.0 + limit),
@@ -197,7 +198,7 @@ impl Watch {
                 };
                 self.publish(&quiet, here, Some(here.time), states);
             }
-            Silent::WithGateway => self.gateway_is_back(series, here, states)?,
+            SilenceStatus::WithGateway => self.gateway_is_back(series, here, states)?,
         }
         Ok(())
     }
@@ -206,7 +207,7 @@ impl Watch {
     fn gateway_is_back(
         &mut self,
         series: &str,
-        here: Here<'_>,
+        here: SilenceContext<'_>,
         states: &mut States<'_, '_>,
     ) -> Result<(), LoadError> {
         let Some(name) = self.gateway_of(series).map(of_gateway) else {
@@ -218,10 +219,10 @@ impl Watch {
         let Some(found) = slot.and_then(|slot| states.table.get_mut(slot)) else {
             return Ok(());
         };
-        let silent = std::mem::take(&mut found.state.cadence.silent);
+        let silent = std::mem::take(&mut found.state.inter_arrival.silent);
         let last = found.state.gate.newest();
-        if let Some(last) = last.filter(|_| silent == Silent::Alone) {
-            let quiet = Quiet {
+        if let Some(last) = last.filter(|_| silent == SilenceStatus::Alone) {
+            let quiet = SilenceEvent {
                 series: &name,
                 last,
                 since: last,
@@ -234,8 +235,8 @@ impl Watch {
 
     fn publish(
         &mut self,
-        quiet: &Quiet<'_>,
-        here: Here<'_>,
+        quiet: &SilenceEvent<'_>,
+        here: SilenceContext<'_>,
         back: Option<EventTime>,
         states: &States<'_, '_>,
     ) {
@@ -248,10 +249,10 @@ impl Watch {
     }
 
     /// Looks at all series of a partition.
-    fn look(
+    fn scan(
         &mut self,
         now: EventTime,
-        here: Here<'_>,
+        here: SilenceContext<'_>,
         states: &mut States<'_, '_>,
     ) -> Result<(), LoadError> {
         let Some(began) = self.clocks.get(&here.partition).map(|clock| clock.since) else {
@@ -276,8 +277,8 @@ impl Watch {
             if let Some((name, gateway)) = gateway {
                 self.gateway_is_silent(name, gateway, found, here, states)?;
             } else {
-                announce(&found.series, Silent::Alone, here.partition, states)?;
-                let quiet = Quiet {
+                announce(&found.series, SilenceStatus::Alone, here.partition, states)?;
+                let quiet = SilenceEvent {
                     series: &found.series,
                     last: found.last,
                     since: found.since,
@@ -294,7 +295,7 @@ impl Watch {
         &self,
         now: EventTime,
         began: EventTime,
-        here: Here<'_>,
+        here: SilenceContext<'_>,
         states: &mut States<'_, '_>,
     ) -> Looked {
         let mut looked = Looked {
@@ -305,10 +306,10 @@ impl Watch {
         let mut see = |series: &Arc<str>, found: &StoredSeries| {
             // Whether an expired series has been forgotten already must not matter.
             let age = found.newest.map_or(0, |newest| now.micros_since(newest));
-            if self.expire_after > 0 && age > self.expire_after {
+            if self.forget_after > 0 && age > self.forget_after {
                 return;
             }
-            let limit = self.rules.overdue_after(&found.cadence);
+            let limit = self.rules.overdue_after(&found.inter_arrival);
             let usual = limit.unwrap_or(self.rules.at_least());
             looked.shortest = looked.shortest.min(usual);
             let Some((limit, last)) = limit.zip(found.newest) else {
@@ -321,12 +322,13 @@ impl Watch {
                 gateway.sends |= silent_for < limit / 2;
                 gateway.newest = gateway.newest.max(Some(last));
             }
-            let is_new =
-                silent_for > limit && found.cadence.silent != Silent::Alone && !here.warms_up;
+            let is_new = silent_for > limit
+                && found.inter_arrival.silent != SilenceStatus::Alone
+                && !here.warms_up;
             if is_new && !states.episodes.is_muted(series, now) {
-                looked.overdue.push(Overdue {
+                looked.overdue.push(OverdueSeries {
                     series: series.clone(),
-                    silent: found.cadence.silent,
+                    silent: found.inter_arrival.silent,
                     last,
                     since: EventTime(last.0.saturating_add(limit)),
                 });
@@ -347,9 +349,9 @@ impl Watch {
     fn gateway_is_silent(
         &mut self,
         name: &str,
-        gateway: &Gateway,
-        found: &Overdue,
-        here: Here<'_>,
+        gateway: &GatewayStatus,
+        found: &OverdueSeries,
+        here: SilenceContext<'_>,
         states: &mut States<'_, '_>,
     ) -> Result<(), LoadError> {
         let name = of_gateway(name);
@@ -363,10 +365,13 @@ impl Watch {
         let Some(of_gateway) = states.table.get_mut(slot) else {
             return Ok(());
         };
-        let before = std::mem::replace(&mut of_gateway.state.cadence.silent, Silent::Alone);
-        if before != Silent::Alone {
+        let before = std::mem::replace(
+            &mut of_gateway.state.inter_arrival.silent,
+            SilenceStatus::Alone,
+        );
+        if before != SilenceStatus::Alone {
             of_gateway.state.gate = GateState::seen(self.fields, last);
-            let quiet = Quiet {
+            let quiet = SilenceEvent {
                 series: &name,
                 last,
                 since: last,
@@ -374,8 +379,13 @@ impl Watch {
             };
             self.publish(&quiet, here, None, states);
         }
-        if found.silent != Silent::WithGateway {
-            announce(&found.series, Silent::WithGateway, here.partition, states)?;
+        if found.silent != SilenceStatus::WithGateway {
+            announce(
+                &found.series,
+                SilenceStatus::WithGateway,
+                here.partition,
+                states,
+            )?;
         }
         Ok(())
     }
@@ -384,13 +394,13 @@ impl Watch {
 /// Notes in the state of a series what is announced of it.
 fn announce(
     series: &str,
-    silent: Silent,
+    silent: SilenceStatus,
     partition: i32,
     states: &mut States<'_, '_>,
 ) -> Result<(), LoadError> {
     let slot = states.table.known_slot(partition, series, states.load)?;
     if let Some(found) = slot.and_then(|slot| states.table.get_mut(slot)) {
-        found.state.cadence.silent = silent;
+        found.state.inter_arrival.silent = silent;
     }
     Ok(())
 }
@@ -439,9 +449,9 @@ fn is_same(a: &Arc<str>, b: &Arc<str>) -> bool {
     Arc::ptr_eq(a, b) || a == b
 }
 
-impl<'a> Here<'a> {
-    fn place(&self) -> episode::RecordRef<'a> {
-        episode::RecordRef {
+impl<'a> SilenceContext<'a> {
+    fn place(&self) -> episode::RecordContext<'a> {
+        episode::RecordContext {
             series: "",
             time: self.time,
             partition: self.partition,

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::series::SeriesState;
 use super::tag;
-use crate::cadence::Silent;
-use crate::config::settings::Stream;
+use crate::config::settings::StreamSettings;
+use crate::inter_arrival::SilenceStatus;
 use crate::model::bundle::Bundle;
 use crate::threshold;
 
@@ -40,7 +40,7 @@ pub struct SeriesStatus {
 impl SeriesStatus {
     /// The status of a series of a stream whose live bundle is `bundle`.
     pub fn new(
-        stream: &Stream,
+        stream: &StreamSettings,
         bundle: Option<&Bundle>,
         partition: i32,
         series: &str,
@@ -59,8 +59,8 @@ impl SeriesStatus {
             series: series.to_owned(),
             partition,
             newest: state.gate.newest().map(|time| time.to_string()),
-            gap_s: state.cadence.typical_s(),
-            silent: state.cadence.silent != Silent::No,
+            gap_s: state.inter_arrival.typical_s(),
+            silent: state.inter_arrival.silent != SilenceStatus::No,
             anomaly: state.episode.anomaly_open(),
             sensor_fault: state.episode.fault_open(),
             threshold: scoring.map(|scoring| scoring.threshold.value(&plan)),
@@ -73,16 +73,16 @@ impl SeriesStatus {
 }
 
 /// The threshold's constants: a score comes with each window, and records of a series follow each other by `period` microseconds in the training data.
-pub(super) fn threshold_plan(stream: &Stream, period: i64) -> threshold::Plan {
+pub(super) fn threshold_plan(stream: &StreamSettings, period: i64) -> threshold::ThresholdParams {
     let period = stream
         .threshold
         .period
         .unwrap_or_else(|| Duration::from_micros(period.max(1).cast_unsigned()));
-    threshold::Plan::new(&stream.threshold, period * stream.stride as u32)
+    threshold::ThresholdParams::new(&stream.threshold, period * stream.stride as u32)
 }
 
 /// The time after which records are missing between two, in microseconds; 0: never.
-pub fn gap_us(stream: &Stream, period: i64) -> i64 {
+pub fn gap_us(stream: &StreamSettings, period: i64) -> i64 {
     /// Of a resampled stream: each slot that is empty.
     const SLOTS: f64 = 1.5;
     let (after, period) = match stream.resample.period {

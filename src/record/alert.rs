@@ -112,7 +112,7 @@ pub enum AlertKind {
     /// A series, a gateway or the whole topic has stopped sending.
     Silence,
     /// The self-test found that the detector would miss faults that its bundle detected in its promotion tests.
-    Blind,
+    DetectorDegraded,
 }
 
 impl AlertKind {
@@ -122,7 +122,7 @@ impl AlertKind {
             Self::Anomaly => "anomaly",
             Self::SensorFault => "sensor_fault",
             Self::Silence => "silence",
-            Self::Blind => "blind",
+            Self::DetectorDegraded => "detector_degraded",
         }
     }
 }

@@ -12,7 +12,7 @@ pub struct Feedback {
     /// Name of the stream.
     pub stream: String,
     /// The label.
-    pub says: Says,
+    pub label: FeedbackLabel,
     /// Key of the series.
     pub series: String,
     /// Id of the alert; none for a time range.
@@ -26,7 +26,7 @@ pub struct Feedback {
     pub until: jiff::Timestamp,
     /// Offsets of the alert's records in the input.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub records: Option<Records>,
+    pub records: Option<RecordRange>,
     /// The highest score of the alert.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak_score: Option<f64>,
@@ -44,7 +44,7 @@ pub struct Feedback {
 /// A range of offsets in a partition of the input.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Records {
+pub struct RecordRange {
     /// The partition.
     pub partition: i32,
     /// Offset of the record that opened the alert.
@@ -56,7 +56,7 @@ pub struct Records {
 /// The labels of feedback.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Says {
+pub enum FeedbackLabel {
     /// The alert was a fault. Every bundle promoted from now on must detect it.
     Confirmed,
     /// The alert was a false alarm: the series' threshold rises above it, and its records are used for training.
@@ -70,7 +70,7 @@ pub enum Says {
     MarkRange,
 }
 
-impl Says {
+impl FeedbackLabel {
     /// The name in JSON and metrics.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,6 +1,6 @@
-//! The buffer of normal traffic: what a stream's next model learns from.
+//! The training buffer: normal traffic for a stream's next model.
 //!
-//! A bounded sample of [`Run`]s, decayed in time and spread over series. Which runs stay is decided by one number each,
+//! A bounded sample of [`RecordRun`]s, decayed in time and spread over series. Which runs stay is decided by one number each,
 //! drawn from the run's name, so that the same traffic leaves the same sample, whatever the order and however often the
 //! daemon was restarted:
 //!
@@ -19,15 +19,15 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use super::set::Run;
-use crate::config::settings::Retrain;
+use super::set::RecordRun;
+use crate::config::settings::RetrainSettings;
 use crate::record::EventTime;
 
 /// Records that a series in the buffer should have at least.
 pub const SERIES_ROWS: usize = 400;
 
 /// A change of the buffer, for the store: partition and offset of a run, and its content; `None` removes it.
-pub type Change = (i32, i64, Option<Run>);
+pub type BufferChange = (i32, i64, Option<RecordRun>);
 
 /// What the lanes need to know before they collect a run. Written by the owner of the [`Buffer`], read without waiting.
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl Admission {
     }
 
     /// A record of this event time was scored.
-    pub fn saw(&self, time: EventTime) {
+    pub fn observe(&self, time: EventTime) {
         self.newest.fetch_max(time.0, Ordering::Relaxed);
     }
 
@@ -98,11 +98,11 @@ impl Admission {
 }
 
 /// Series that a buffer has room for, with [`SERIES_ROWS`] records each.
-pub fn series_max(settings: &Retrain) -> usize {
+pub fn series_max(settings: &RetrainSettings) -> usize {
     (settings.records / SERIES_ROWS).max(1)
 }
 
-/// Where a series stands among those that compete for room: the smaller the longer kept.
+/// Rank of a series among those that compete for space: a smaller rank is kept longer.
 pub fn rank(series: &str) -> u64 {
     xxh3_64(series.as_bytes())
 }
@@ -113,7 +113,7 @@ pub fn uniform(series: &str, slot: i64) -> f64 {
 }
 
 /// The part of the priority that all runs of a slot share, which begins at `start` microseconds.
-pub fn decay(settings: &Retrain, start: i64) -> f64 {
+pub fn decay(settings: &RetrainSettings, start: i64) -> f64 {
     std::f64::consts::LN_2 * start as f64 / 1e6 / settings.half_life.as_secs_f64().max(1.0)
 }
 
@@ -126,9 +126,9 @@ pub fn least_uniform(floor: f64, decay: f64) -> f64 {
 const TAUGHT: f64 = 1.0 - 1e-9;
 
 /// The priority of a run, where a slot is so many microseconds long.
-fn priority(settings: &Retrain, slot: i64, run: &Run) -> f64 {
+fn priority(settings: &RetrainSettings, slot: i64, run: &RecordRun) -> f64 {
     let number = run.from().0.div_euclid(slot);
-    let u = if run.taught {
+    let u = if run.labeled_normal {
         TAUGHT
     } else {
         uniform(&run.series, number)
@@ -139,23 +139,27 @@ fn priority(settings: &Retrain, slot: i64, run: &Run) -> f64 {
 /// See the module.
 #[derive(Debug)]
 pub struct Buffer {
-    settings: Retrain,
+    settings: RetrainSettings,
     /// Event time of a slot in microseconds.
     slot: i64,
-    runs: BTreeMap<(i32, i64), Held>,
+    runs: BTreeMap<(i32, i64), StoredRun>,
     rows: usize,
 }
 
 #[derive(Debug)]
-struct Held {
-    run: Run,
+struct StoredRun {
+    run: RecordRun,
     priority: f64,
     rank: u64,
 }
 
 impl Buffer {
     /// A buffer with the runs that were stored; `slot` is the event time of a slot in microseconds.
-    pub fn new(settings: &Retrain, slot: i64, runs: impl IntoIterator<Item = Run>) -> Self {
+    pub fn new(
+        settings: &RetrainSettings,
+        slot: i64,
+        runs: impl IntoIterator<Item = RecordRun>,
+    ) -> Self {
         let mut buffer = Self {
             settings: settings.clone(),
             slot: slot.max(1),
@@ -166,8 +170,8 @@ impl Buffer {
         buffer
     }
 
-    /// Takes runs, and lets go of what there is no more room for. Returns what changed.
-    pub fn add(&mut self, runs: impl IntoIterator<Item = Run>) -> Vec<Change> {
+    /// Adds runs, and evicts those beyond the capacity. Returns the changes.
+    pub fn add(&mut self, runs: impl IntoIterator<Item = RecordRun>) -> Vec<BufferChange> {
         let mut changed = BTreeMap::new();
         for run in runs {
             let name = (run.partition, run.offset);
@@ -189,8 +193,8 @@ impl Buffer {
     }
 
     /// Leaves out the records for which `keeps` does not hold. Returns what changed.
-    pub fn retain(&mut self, keeps: impl Fn(&str, EventTime) -> bool) -> Vec<Change> {
-        let touched = |held: &Held| {
+    pub fn retain(&mut self, keeps: impl Fn(&str, EventTime) -> bool) -> Vec<BufferChange> {
+        let touched = |held: &StoredRun| {
             held.run
                 .times
                 .iter()
@@ -234,7 +238,7 @@ impl Buffer {
     }
 
     /// All runs, by partition and offset.
-    pub fn runs(&self) -> impl Iterator<Item = &Run> {
+    pub fn runs(&self) -> impl Iterator<Item = &RecordRun> {
         self.runs.values().map(|held| &held.run)
     }
 
@@ -257,7 +261,7 @@ impl Buffer {
             .len()
     }
 
-    /// Takes over how long a slot is, which a bundle tells.
+    /// Sets the length of a slot, which a bundle determines.
     pub fn set_slot(&mut self, slot: i64) {
         if self.slot == slot.max(1) {
             return;
@@ -268,16 +272,20 @@ impl Buffer {
         }
     }
 
-    fn insert(&mut self, run: Run) {
+    fn insert(&mut self, run: RecordRun) {
         // What an operator has taught is kept of any series.
-        let rank = if run.taught { 0 } else { rank(&run.series) };
+        let rank = if run.labeled_normal {
+            0
+        } else {
+            rank(&run.series)
+        };
         let priority = priority(&self.settings, self.slot, &run);
         let name = (run.partition, run.offset);
         self.remove(name);
         self.rows += run.times.len();
         self.runs.insert(
             name,
-            Held {
+            StoredRun {
                 run,
                 priority,
                 rank,
@@ -285,7 +293,7 @@ impl Buffer {
         );
     }
 
-    fn remove(&mut self, name: (i32, i64)) -> Option<Run> {
+    fn remove(&mut self, name: (i32, i64)) -> Option<RecordRun> {
         let held = self.runs.remove(&name)?;
         self.rows -= held.run.times.len();
         Some(held.run)
@@ -302,10 +310,10 @@ impl Buffer {
         }
     }
 
-    /// The run to let go of first: of the series that are too many (their ranks are above `kept`), and then the one of least
+    /// The run to evict first: of the series that are too many (their ranks are above `kept`), and then the one of least
     /// priority.
     fn least(&self, kept: u64) -> Option<(i32, i64)> {
-        let order = |held: &Held| (held.rank <= kept, held.priority);
+        let order = |held: &StoredRun| (held.rank <= kept, held.priority);
         let least = self.runs.iter().min_by(|a, b| {
             let (a, b) = (order(a.1), order(b.1));
             a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
@@ -323,8 +331,8 @@ mod tests {
 
     const DAY: i64 = 86_400_000_000;
 
-    fn settings(records: usize) -> Retrain {
-        Retrain {
+    fn settings(records: usize) -> RetrainSettings {
+        RetrainSettings {
             records,
             half_life: Duration::from_secs(7 * 86_400),
             ..built_in()
@@ -332,20 +340,20 @@ mod tests {
     }
 
     /// A run of ten records, a minute apart, of the series of that number.
-    fn run(series: usize, minute: i64) -> Run {
+    fn run(series: usize, minute: i64) -> RecordRun {
         let times: Vec<EventTime> = (0..10)
             .map(|row| EventTime((minute + row) * 60_000_000))
             .collect();
         let (values, scores) = (vec![0.0; 10], vec![0.0; 10]);
         let (partition, offset) = (series as i32, minute);
-        Run {
+        RecordRun {
             series: format!("s{series}"),
             partition,
             offset,
             times,
             values,
             scores,
-            ..Run::default()
+            ..RecordRun::default()
         }
     }
 

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::buffer::{Admission, decay, least_uniform, rank, series_max, uniform};
-use super::set::Run;
-use crate::config::settings::Retrain;
-use crate::record::{EventTime, Outcome, Verdict};
+use super::set::RecordRun;
+use crate::config::settings::RetrainSettings;
+use crate::record::{EventTime, RecordOutcome, RecordVerdict};
 
 /// Records of a run, for models of one record.
 const RUN_ROWS: usize = 64;
@@ -29,36 +29,36 @@ pub fn run_rows(window: usize) -> usize {
 /// See the module. One for each lane.
 #[derive(Debug)]
 pub struct Collector {
-    settings: Retrain,
+    settings: RetrainSettings,
     admission: Arc<Admission>,
     rows: usize,
     window: usize,
     /// Event time of a slot, and the guard time, in microseconds.
     slot: i64,
     guard: i64,
-    partitions: HashMap<i32, HashMap<Arc<str>, Watched>>,
+    partitions: HashMap<i32, HashMap<Arc<str>, SeriesCollector>>,
     /// The smallest ranks of the series seen so far, as many as the buffer has room for: of the others it would keep nothing,
     /// and a plant may have a million of them.
     ranks: BTreeSet<u64>,
-    ready: Vec<Run>,
+    ready: Vec<RecordRun>,
     /// The least u that gets a run in, and the slot and the bits of the floor for which that holds.
     least: (f64, i64, u64),
 }
 
 /// What is known of a series that has something to wait for.
 #[derive(Debug)]
-struct Watched {
+struct SeriesCollector {
     /// The run that grows.
-    open: Option<Run>,
+    open: Option<RecordRun>,
     /// Runs that wait for their guard time.
-    waiting: VecDeque<Run>,
+    waiting: VecDeque<RecordRun>,
     /// When something last spoke against its records.
     disturbed: Option<EventTime>,
     /// The slot that already has its run.
     taken: i64,
 }
 
-impl Default for Watched {
+impl Default for SeriesCollector {
     fn default() -> Self {
         Self {
             open: None,
@@ -71,7 +71,7 @@ impl Default for Watched {
 
 /// A record as the path leaves it.
 #[derive(Clone, Copy, Debug)]
-pub struct Judged<'a> {
+pub struct ScoredRecord<'a> {
     /// Partition of its message.
     pub partition: i32,
     /// Offset of its message.
@@ -79,24 +79,29 @@ pub struct Judged<'a> {
     /// Its readings.
     pub values: &'a [f64],
     /// What was found out about it.
-    pub outcome: &'a Outcome,
+    pub outcome: &'a RecordOutcome,
     /// Whether alerts of its series were muted at its time.
     pub muted: bool,
 }
 
 /// What is kept as a record's score. A record between two windows is judged with the next one, within the guard time or
 /// while its run is still open.
-fn score(outcome: &Outcome) -> Option<f32> {
+fn score(outcome: &RecordOutcome) -> Option<f32> {
     match (&outcome.scored, outcome.verdict) {
         (Some(scored), _) => Some(scored.score as f32),
-        (None, Verdict::Between) => Some(f32::NAN),
+        (None, RecordVerdict::Between) => Some(f32::NAN),
         _ => None,
     }
 }
 
 impl Collector {
     /// A collector for windows of `window` records, which come every `period` microseconds.
-    pub fn new(settings: &Retrain, admission: Arc<Admission>, window: usize, period: i64) -> Self {
+    pub fn new(
+        settings: &RetrainSettings,
+        admission: Arc<Admission>,
+        window: usize,
+        period: i64,
+    ) -> Self {
         let rows = run_rows(window);
         let slot = slot(window, period);
         let guard = i64::try_from(settings.guard.as_micros()).unwrap_or(i64::MAX);
@@ -117,15 +122,14 @@ impl Collector {
     }
 
     /// Takes note of one scored or faulty record; `bundle` is the tag of the live bundle.
-    pub fn offer(&mut self, judged: &Judged<'_>, bundle: u64) {
+    pub fn offer(&mut self, judged: &ScoredRecord<'_>, bundle: u64) {
         let outcome = judged.outcome;
         let (time, series) = (outcome.time, &outcome.series);
         let rank = rank(series);
         if !self.has_room_for(rank) {
             return;
         }
-        let disturbs =
-            outcome.alerting || matches!(outcome.verdict, Verdict::Outlier | Verdict::SensorFault);
+        let disturbs = is_disturbance(outcome);
         let guard = self.guard;
         let number = time.0.div_euclid(self.slot);
         let least = self.least_uniform(number);
@@ -166,12 +170,12 @@ impl Collector {
                 return;
             }
             found.taken = number;
-            found.open = Some(Run {
+            found.open = Some(RecordRun {
                 series: series.to_string(),
                 partition: judged.partition,
                 offset: judged.offset,
                 bundle,
-                ..Run::default()
+                ..RecordRun::default()
             });
         }
         if let Some(run) = &mut found.open {
@@ -209,7 +213,7 @@ impl Collector {
     }
 
     /// The runs whose guard time is over.
-    pub fn take(&mut self) -> Vec<Run> {
+    pub fn take(&mut self) -> Vec<RecordRun> {
         std::mem::take(&mut self.ready)
     }
 
@@ -229,7 +233,7 @@ pub fn slot(window: usize, period: i64) -> i64 {
     period.max(1).saturating_mul(run_rows(window) as i64)
 }
 
-impl Watched {
+impl SeriesCollector {
     /// Something spoke against the record at `time`: what lies within `guard` before it goes.
     fn disturb(&mut self, time: EventTime, guard: i64, window: usize) {
         self.disturbed = self.disturbed.max(Some(time));
@@ -244,7 +248,7 @@ impl Watched {
     }
 
     /// Hands out what has waited for long enough, and ends a disturbance that is over.
-    fn release(&mut self, time: EventTime, guard: i64, ready: &mut Vec<Run>) {
+    fn release(&mut self, time: EventTime, guard: i64, ready: &mut Vec<RecordRun>) {
         let over = |since: EventTime| time.micros_since(since) > guard;
         while self.waiting.front().is_some_and(|run| over(run.until())) {
             ready.extend(self.waiting.pop_front());
@@ -255,13 +259,19 @@ impl Watched {
     }
 
     /// Ends the open run where `ends` says so; one without a whole window is of no use.
-    fn close_if(&mut self, window: usize, ends: impl Fn(&Run) -> bool) {
+    fn close_if(&mut self, window: usize, ends: impl Fn(&RecordRun) -> bool) {
         if let Some(run) = self.open.take_if(|run| ends(run))
             && run.times.len() >= window
         {
             self.waiting.push_back(run);
         }
     }
+}
+
+/// Whether the records around this one are not taken for normal traffic.
+fn is_disturbance(outcome: &RecordOutcome) -> bool {
+    let bad = [RecordVerdict::Outlier, RecordVerdict::SensorFault];
+    outcome.alerting || bad.contains(&outcome.verdict)
 }
 
 #[cfg(test)]
@@ -273,7 +283,7 @@ mod tests {
     use crate::retrain::built_in;
 
     fn collector(guard_s: u64, admission: Arc<Admission>) -> Collector {
-        let settings = Retrain {
+        let settings = RetrainSettings {
             guard: Duration::from_secs(guard_s),
             ..built_in()
         };
@@ -290,18 +300,18 @@ mod tests {
     ) -> Vec<i64> {
         for second in 0..seconds {
             let verdict = match second {
-                s if strange.contains(&s) => Verdict::Outlier,
-                s if faulty.contains(&s) => Verdict::SensorFault,
-                _ => Verdict::Normal,
+                s if strange.contains(&s) => RecordVerdict::Outlier,
+                s if faulty.contains(&s) => RecordVerdict::SensorFault,
+                _ => RecordVerdict::Normal,
             };
-            let scored = (verdict != Verdict::SensorFault).then_some(Scored {
+            let scored = (verdict != RecordVerdict::SensorFault).then_some(Scored {
                 score: 1.0,
                 raw_error: 1.0,
             });
             let (series, time) = ("a".into(), EventTime(second * 1_000_000));
             let (message, threshold, alerting, top_field) = (0, None, false, None);
             let spans_gap = false;
-            let outcome = Outcome {
+            let outcome = RecordOutcome {
                 message,
                 series,
                 time,
@@ -315,7 +325,7 @@ mod tests {
             let muted = muted.contains(&second);
             let values = [second as f64];
             collector.offer(
-                &Judged {
+                &ScoredRecord {
                     partition: 0,
                     offset: second,
                     values: &values,
@@ -379,9 +389,9 @@ mod tests {
                     raw_error: 1.0,
                 });
                 let (message, verdict, threshold, alerting, top_field) =
-                    (0, Verdict::Normal, None, false, None);
+                    (0, RecordVerdict::Normal, None, false, None);
                 let spans_gap = false;
-                let outcome = Outcome {
+                let outcome = RecordOutcome {
                     message,
                     series,
                     time,
@@ -392,7 +402,7 @@ mod tests {
                     spans_gap,
                     top_field,
                 };
-                let judged = Judged {
+                let judged = ScoredRecord {
                     partition: 0,
                     offset: second,
                     values: &[1.0],
@@ -420,21 +430,21 @@ mod tests {
         let mut collector = collector(0, admission.clone());
         let mut full = super::super::buffer::Buffer::new(&collector.settings, 1, []);
         assert!(full.is_empty());
-        let far = Run {
+        let far = RecordRun {
             series: "b".into(),
             times: vec![EventTime(i64::MAX / 4); 50_000],
             values: vec![0.0; 50_000],
-            ..Run::default()
+            ..RecordRun::default()
         };
         drop(full.add([far]));
         // A buffer that is full of the far future lets nothing of today in.
         assert!(full.is_empty(), "a run larger than the buffer does not fit");
-        let half = |offset| Run {
+        let half = |offset| RecordRun {
             series: "b".into(),
             offset,
             times: vec![EventTime(i64::MAX / 4); 20_000],
             values: vec![0.0; 20_000],
-            ..Run::default()
+            ..RecordRun::default()
         };
         full.add([half(0), half(1)]);
         full.publish(&admission);

@@ -2,7 +2,7 @@
 //!
 //! The two-sample Kolmogorov-Smirnov statistic D, the largest distance between two empirical distribution functions (Smirnov,
 //! "Table for estimating the goodness of fit of empirical distributions", Annals of Mathematical Statistics 19(2), 1948).
-//! Scores are smoothed and so depend on each other: n of them count as `n alpha / (2 - alpha)` independent ones. And a drift
+//! Scores are smoothed and so depend on each other: n of them count as `n ewma_weight / (2 - ewma_weight)` independent ones. And a drift
 //! has to matter: with enough records any two samples differ significantly.
 
 use serde::{Deserialize, Serialize};
@@ -30,10 +30,10 @@ impl Drift {
     }
 }
 
-/// Holds recent scores of normal traffic against those of the calibration; `alpha` is the weight of the chart's smoothing.
+/// Holds recent scores of normal traffic against those of the calibration; `ewma_weight` is the weight of the chart's smoothing.
 /// `None` where there are too few of either.
-pub fn drift(recent: &[f64], calibration: &[f64], alpha: f64) -> Option<Drift> {
-    let independent = |n: usize| n as f64 * alpha / (2.0 - alpha);
+pub fn drift(recent: &[f64], calibration: &[f64], ewma_weight: f64) -> Option<Drift> {
+    let independent = |n: usize| n as f64 * ewma_weight / (2.0 - ewma_weight);
     let (n, m) = (independent(recent.len()), independent(calibration.len()));
     if n.min(m) < INDEPENDENT_MIN {
         return None;

@@ -1,71 +1,73 @@
-//! Retraining of one stream: the buffer, the plan, the challenge, the promotion and the way back.
+//! Retraining of one stream: the buffer, the schedule, the challenge, the promotion and the rollback.
 //!
 //! Nothing here knows threads, clocks or Kafka: the daemon's thread ([`super::thread`]) and a replay drive the same engine.
 
+mod feedback;
 mod held_out;
-mod lessons;
 mod live;
-mod seeing;
+mod self_test;
 mod stored;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-pub use self::lessons::{Lesson, fingerprint, is_known};
-use self::live::Live;
-pub use self::seeing::Sight;
-use super::buffer::{Admission, Buffer, Change};
+pub use self::feedback::{LabeledFeedback, fingerprint, is_known};
+use self::live::LiveModel;
+pub use self::self_test::Sight;
+use super::buffer::{Admission, Buffer, BufferChange};
 use super::collect::slot;
 use super::error::RetrainError;
 use super::learn::learn;
-use super::plan::{Plan, Probation, Reason};
-use super::proof::{Case, Confirmed};
+use super::plan::{Probation, RetrainReason, RetrainSchedule};
+use super::proof::{ConfirmedFault, EvaluationInput};
 use super::self_test::SelfTest;
-use super::set::{Run, TrainingSet};
-use crate::config::settings::{ModelKind, Stream, Warmth};
-use crate::events::published::{Event, Outbox};
-use crate::events::retrain::{BundleBroughtBack, ChallengerJudged, NormalKept, TrainingBegan};
+use super::set::{RecordRun, TrainingSet};
+use crate::config::settings::{ModelKind, StreamSettings, WeightInit};
+use crate::events::published::{Event, EventQueue};
+use crate::events::retrain::{
+    BundleRolledBack, ChallengerJudged, TrainingBufferSize, TrainingStarted,
+};
 use crate::model::bundle::Bundle;
 use crate::model::manifest::Segment;
 use crate::model::registry::Registry;
-use crate::promotion::{VERDICT, Verdict};
+use crate::promotion::{PromotionVerdict, VERDICT};
 use crate::record::EventTime;
 use crate::state::codec::{self, CodecError};
 use crate::state::{Commit, Store};
 
 /// See the module.
-pub struct Engine {
-    stream: Arc<Stream>,
+pub struct RetrainEngine {
+    stream: Arc<StreamSettings>,
     registry: Arc<Registry>,
     store: Arc<dyn Store>,
     admission: Arc<Admission>,
     buffer: Buffer,
-    plan: Plan,
-    live: Option<Live>,
+    plan: RetrainSchedule,
+    live: Option<LiveModel>,
     /// Whether the stream had no live bundle yet when it was first looked for.
     had_none: bool,
-    /// Stretches of time that nothing is learned from.
-    marked: Vec<Segment>,
-    /// Confirmed faults, by what they were said of.
-    confirmed: BTreeMap<String, Confirmed>,
-    /// What live series would catch today.
-    seeing: SelfTest,
+    /// Time ranges that are excluded from training.
+    excluded: Vec<Segment>,
+    /// Confirmed faults, by alert or time range.
+    confirmed: BTreeMap<String, ConfirmedFault>,
+    /// Faults that live series would detect at present.
+    self_test: SelfTest,
     /// What that means for the stream.
     sight: Option<Sight>,
     /// The number of the series that is tested next.
     next_tested: usize,
     /// Where events are put to be published.
-    outbox: Outbox,
+    event_queue: EventQueue,
 }
 
-impl Engine {
+impl RetrainEngine {
     /// Goes on with what the store holds.
     ///
     /// # Errors
-    /// Where the store cannot be read; an unreadable run is said and left out.
+    /// Where the store cannot be read; an unreadable run is logged and ignored.
     pub fn open(
-        stream: Arc<Stream>,
+        stream: Arc<StreamSettings>,
         registry: Arc<Registry>,
         store: Arc<dyn Store>,
     ) -> Result<Self, RetrainError> {
@@ -76,16 +78,16 @@ impl Engine {
         let buffer = Buffer::new(&stream.retrain, 1, runs);
         let admission = Arc::new(Admission::open());
         buffer.publish(&admission);
-        buffer.runs().for_each(|run| admission.saw(run.until()));
-        NormalKept {
+        buffer.runs().for_each(|run| admission.observe(run.until()));
+        TrainingBufferSize {
             stream: &stream.name,
             records: buffer.len(),
             series: buffer.series(),
         }
         .emit();
-        let confirmed = lessons::confirmed(&*store, &stream.name)?;
-        let marked = registry.marked(&stream.name)?;
-        let (live, had_none, seeing, next_tested, outbox) = Default::default();
+        let confirmed = feedback::confirmed(&*store, &stream.name)?;
+        let excluded = registry.excluded(&stream.name)?;
+        let (live, had_none, self_test, next_tested, event_queue) = Default::default();
         Ok(Self {
             stream,
             registry,
@@ -95,18 +97,18 @@ impl Engine {
             plan,
             live,
             had_none,
-            marked,
+            excluded,
             confirmed,
-            seeing,
+            self_test,
             sight: None,
             next_tested,
-            outbox,
+            event_queue,
         })
     }
 
     /// Publishes what happens from now on.
-    pub fn publish_to(&mut self, outbox: Outbox) {
-        self.outbox = outbox;
+    pub fn publish_to(&mut self, event_queue: EventQueue) {
+        self.event_queue = event_queue;
     }
 
     /// What the lanes' collectors share with this engine.
@@ -120,7 +122,7 @@ impl Engine {
     }
 
     /// What outlives a restart.
-    pub fn plan(&self) -> &Plan {
+    pub fn plan(&self) -> &RetrainSchedule {
         &self.plan
     }
 
@@ -143,7 +145,7 @@ impl Engine {
                 }
                 // Of the bundle that a start finds there is nothing new to tell.
                 if before.is_some() || self.had_none {
-                    self.outbox.put(
+                    self.event_queue.put(
                         &self.stream.name,
                         Event::WentLive {
                             bundle: id.clone(),
@@ -151,7 +153,7 @@ impl Engine {
                         },
                     );
                 }
-                self.live = Some(Live {
+                self.live = Some(LiveModel {
                     id,
                     scores: bundle.calibration.scores,
                 });
@@ -168,15 +170,15 @@ impl Engine {
     ///
     /// # Errors
     /// Where the store cannot be written.
-    pub fn take(&mut self, runs: Vec<Run>) -> Result<(), RetrainError> {
+    pub fn take(&mut self, runs: Vec<RecordRun>) -> Result<(), RetrainError> {
         if runs.is_empty() {
             return Ok(());
         }
-        let marked = &self.marked;
-        let is_fit = |series: &str, time| !marked.iter().any(|mark| mark.holds(series, time));
+        let excluded = &self.excluded;
+        let is_fit = |series: &str, time| !excluded.iter().any(|mark| mark.holds(series, time));
         let fit = runs.into_iter().flat_map(|run| {
             let series = run.series.clone();
-            if marked.is_empty() {
+            if excluded.is_empty() {
                 vec![run]
             } else {
                 run.split(|time| is_fit(&series, time))
@@ -189,18 +191,18 @@ impl Engine {
     /// Makes changes of the buffer durable, with other notes.
     fn keep(
         &mut self,
-        changes: Vec<Change>,
+        changes: Vec<BufferChange>,
         others: Vec<(String, Option<Vec<u8>>)>,
     ) -> Result<(), RetrainError> {
         self.buffer.publish(&self.admission);
         let (records, series) = (self.buffer.len(), self.buffer.series());
-        NormalKept {
+        TrainingBufferSize {
             stream: &self.stream.name,
             records,
             series,
         }
         .emit();
-        let note = |(partition, offset, run): Change| {
+        let note = |(partition, offset, run): BufferChange| {
             let bytes = run.map(|run| codec::encode(&run)).transpose()?;
             Ok((stored::run_key(partition, offset), bytes))
         };
@@ -230,7 +232,7 @@ impl Engine {
     ///
     /// # Errors
     /// Where the store cannot be written.
-    pub fn due(&mut self, now: EventTime) -> Result<Option<Reason>, RetrainError> {
+    pub fn due(&mut self, now: EventTime) -> Result<Option<RetrainReason>, RetrainError> {
         let (settings, name) = (&self.stream.retrain, &self.stream.name);
         let Some(live) = &self.live else {
             return Ok(None);
@@ -239,7 +241,7 @@ impl Engine {
         let by_period = self
             .plan
             .period_over(settings, name, now)
-            .then_some(Reason::Period);
+            .then_some(RetrainReason::Period);
         let looks = self.plan.look_for_drift(settings, now);
         let by_drift = if looks && by_period.is_none() && self.has_enough() {
             live.drifted(&self.buffer, &self.stream)
@@ -252,7 +254,7 @@ impl Engine {
         Ok(by_period.or(by_drift))
     }
 
-    /// Whether an operator asked for a training since the last call.
+    /// Whether an operator requested a training since the last call.
     ///
     /// # Errors
     /// A bad stream name.
@@ -260,7 +262,7 @@ impl Engine {
         Ok(self.registry.take_wanted(&self.stream.name)?)
     }
 
-    /// Whether the buffer holds as much as the first model learned from, or half of what it can hold.
+    /// Whether the buffer holds as many records as the first model was trained on, or half of its capacity.
     fn has_enough(&self) -> bool {
         self.buffer.len()
             >= self
@@ -276,10 +278,10 @@ impl Engine {
     /// See [`RetrainError`]; the live bundle then stays. `go_on` is asked now and then, and cancels by `Break`.
     pub fn challenge(
         &mut self,
-        reason: Reason,
+        reason: RetrainReason,
         now: EventTime,
         go_on: &mut dyn FnMut() -> ControlFlow<()>,
-    ) -> Result<Verdict, RetrainError> {
+    ) -> Result<PromotionVerdict, RetrainError> {
         let name = self.stream.name.clone();
         self.plan.began(&self.stream.retrain, &name, now);
         self.keep_plan()?;
@@ -293,16 +295,17 @@ impl Engine {
                 held_out: held_out.len(),
             });
         }
-        TrainingBegan {
+        TrainingStarted {
             stream: &name,
             reason: reason.to_string(),
             records: self.buffer.len(),
         }
         .emit();
-        let start = Some(&champion).filter(|_| self.stream.retrain.start == Warmth::Warm);
+        let start =
+            Some(&champion).filter(|_| self.stream.retrain.initial_weights == WeightInit::Warm);
         let challenger = learn(&self.stream, &learned, start, &mut |_| go_on())?;
         challenger.save(self.registry.root())?;
-        let verdict = self.examine(
+        let verdict = self.evaluate(
             challenger,
             champion,
             (&learned, &held_out),
@@ -327,14 +330,14 @@ impl Engine {
             outcome: judged.outcome().into(),
             verdict: verdict.clone(),
         };
-        self.outbox.put(&name, event);
+        self.event_queue.put(&name, event);
         if promoted {
             self.promote(&verdict, now)?;
         }
         Ok(verdict)
     }
 
-    /// A training that was broken off at `now` is due again.
+    /// A training that was interrupted at `now` is due again.
     ///
     /// # Errors
     /// Where the store cannot be written.
@@ -343,7 +346,7 @@ impl Engine {
         self.keep_plan()
     }
 
-    fn examine(
+    fn evaluate(
         &self,
         challenger: Bundle,
         champion: Bundle,
@@ -351,15 +354,15 @@ impl Engine {
         reason: &str,
         at: EventTime,
         go_on: &mut dyn FnMut() -> ControlFlow<()>,
-    ) -> Result<Verdict, RetrainError> {
+    ) -> Result<PromotionVerdict, RetrainError> {
         let linear = self.stream.with_kind(ModelKind::Linear);
         let baseline = match self.stream.model.kind {
             ModelKind::Linear => None,
             _ => Some(learn(&linear, learned, None, &mut |_| go_on())?),
         };
         let all = TrainingSet::of_runs(self.buffer.runs());
-        let confirmed: Vec<Confirmed> = self.confirmed.values().cloned().collect();
-        let case = Case {
+        let confirmed: Vec<ConfirmedFault> = self.confirmed.values().cloned().collect();
+        let case = EvaluationInput {
             stream: &self.stream,
             all: &all,
             held_out,
@@ -367,16 +370,16 @@ impl Engine {
             reason,
             at,
         };
-        case.examine(challenger, champion, baseline, go_on)
+        case.evaluate(challenger, champion, baseline, go_on)
     }
 
-    fn may_promote(&self, verdict: &Verdict) -> Result<bool, RetrainError> {
-        let was_brought_back = self.plan.brought_back.contains(&verdict.challenger);
+    fn may_promote(&self, verdict: &PromotionVerdict) -> Result<bool, RetrainError> {
+        let was_rolled_back = self.plan.auto_rolled_back.contains(&verdict.challenger);
         let name = &self.stream.name;
-        Ok(self.stream.retrain.promote && !was_brought_back && !self.registry.is_pinned(name)?)
+        Ok(self.stream.retrain.promote && !was_rolled_back && !self.registry.is_pinned(name)?)
     }
 
-    fn promote(&mut self, verdict: &Verdict, now: EventTime) -> Result<(), RetrainError> {
+    fn promote(&mut self, verdict: &PromotionVerdict, now: EventTime) -> Result<(), RetrainError> {
         if verdict.challenger == verdict.champion {
             return Ok(());
         }
@@ -439,7 +442,7 @@ impl Engine {
     /// Makes the bundle live again that was before one whose probation failed.
     fn bring_back(&mut self, failed: &Probation) -> Result<(), RetrainError> {
         let name = self.stream.name.clone();
-        self.plan.note_brought_back(&failed.bundle);
+        self.plan.note_auto_rollback(&failed.bundle);
         self.keep_plan()?;
         let predicted = failed.predicted * failed.budgeted;
         let why = format!(
@@ -452,7 +455,7 @@ impl Engine {
             &format!("automatic rollback: {} raised {why}", failed.bundle),
         )?;
         let (from, to, alerts) = (&failed.bundle, &failed.previous, failed.alerts);
-        BundleBroughtBack {
+        BundleRolledBack {
             stream: &name,
             from,
             to,
@@ -461,9 +464,9 @@ impl Engine {
         }
         .emit();
         let (from, to) = (failed.bundle.clone(), failed.previous.clone());
-        self.outbox.put(
+        self.event_queue.put(
             &name,
-            Event::BroughtBack {
+            Event::AutoRolledBack {
                 from,
                 to,
                 alerts,
@@ -475,5 +478,5 @@ impl Engine {
     }
 }
 
-/// Records that a challenger is proved on at least.
+/// Minimum number of held-out records.
 const HELD_OUT_MIN: usize = 64;

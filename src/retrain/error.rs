@@ -1,4 +1,4 @@
-//! Why a challenge comes to nothing.
+//! Errors of retraining.
 
 use super::learn::LearnError;
 use crate::model::bundle::BundleError;
@@ -7,7 +7,7 @@ use crate::pipeline::PipelineError;
 use crate::state::StoreError;
 use crate::state::codec::CodecError;
 
-/// Why a challenge came to nothing. The live bundle stays.
+/// Why a challenge failed. The live bundle stays.
 #[derive(Debug, thiserror::Error)]
 pub enum RetrainError {
     /// The stream has no bundle to challenge.

@@ -10,18 +10,18 @@ use std::ops::{ControlFlow, Range};
 
 use jiff::Timestamp;
 
-use super::set::{TrainingSet, Windows};
-use crate::config::settings::{ModelKind, Over, Stream};
+use super::set::{TrainingSet, WindowStarts};
+use crate::config::settings::{ModelKind, ResidualScope, StreamSettings};
 use crate::gate;
 use crate::model::bundle::{Bundle, BundleError};
 use crate::model::calibration::{Calibration, FieldNormal, thinned};
-use crate::model::context::Clock;
+use crate::model::context::TimeContext;
 use crate::model::ensemble::Ensemble;
 use crate::model::manifest::{FieldInfo, Metrics, Origin};
 use crate::model::registry::RegistryError;
 use crate::model::scaler::{Scaler, ScalerError};
 use crate::model::shape::{ModelShape, ShapeError};
-use crate::model::train::{self, Rows, TrainError, Trained};
+use crate::model::train::{self, TrainError, Trained, TrainingWindows};
 use crate::model::{Autoencoder, ModelError};
 use crate::pipeline::status::gap_us;
 use crate::record::EventTime;
@@ -105,7 +105,7 @@ pub struct Progress {
 struct Folds {
     /// Row-major, n x fields, scaled, with their context: what the windows are parts of.
     scaled: Vec<f32>,
-    windows: Windows,
+    windows: WindowStarts,
     /// Values of a row.
     fields: usize,
     count: usize,
@@ -181,7 +181,7 @@ impl Folds {
 /// # Errors
 /// See [`LearnError`]. `on_progress` cancels by `Break`.
 pub fn learn(
-    stream: &Stream,
+    stream: &StreamSettings,
     set: &TrainingSet,
     start: Option<&Bundle>,
     on_progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
@@ -200,7 +200,7 @@ pub fn learn(
     });
     let set = &set.cut(gap_us(stream, set.period_micros()));
     let windows = windows(stream, set)?;
-    let clock = Clock::new(&stream.model);
+    let clock = TimeContext::new(&stream.model);
     let scaler = match start {
         Some(bundle) => bundle.calibration.scaler.clone(),
         None => clock.extend(Scaler::fit(&set.rows, fields)?),
@@ -219,7 +219,7 @@ pub fn learn(
     let mut trained = Vec::new();
     for k in 0..folds.count {
         let (train, held_out) = (folds.outside(k, overlap), folds.inside(k));
-        let rows = Rows {
+        let rows = TrainingWindows {
             values: &folds.scaled,
             train: &train,
             held_out: &held_out,
@@ -227,12 +227,12 @@ pub fn learn(
         let start = start.and_then(|bundle| bundle.model.member(k));
         trained.push(fit(rows, &shape, start, stream, k, models, on_progress)?);
     }
-    let residuals = out_of_fold(&folds, fields, stream.score.over, &trained)?;
+    let residuals = out_of_fold(&folds, fields, stream.score.scope, &trained)?;
     let metrics = metrics(&trained);
     let model: Box<dyn Autoencoder> = match shape.kind {
         ModelKind::Linear | ModelKind::Torchscript => {
             let all = folds.all();
-            let rows = Rows {
+            let rows = TrainingWindows {
                 values: &folds.scaled,
                 train: &all,
                 held_out: &[],
@@ -248,7 +248,7 @@ pub fn learn(
     Ok(Bundle::new(origin, calibration, model, Timestamp::now())?)
 }
 
-fn windows(stream: &Stream, set: &TrainingSet) -> Result<Windows, LearnError> {
+fn windows(stream: &StreamSettings, set: &TrainingSet) -> Result<WindowStarts, LearnError> {
     let windows = set.windows(stream.window, stream.stride);
     // Each model is left with enough rows when a fold and the held-out part are gone.
     let needed = 4 * train::ROWS_MIN.max(stream.training.folds);
@@ -262,12 +262,12 @@ fn windows(stream: &Stream, set: &TrainingSet) -> Result<Windows, LearnError> {
     }
 }
 
-/// Trains the `number`-th of `models` models; each has a seed of its own.
+/// Trains the `number`-th of `models` models; each has its own seed.
 fn fit(
-    rows: Rows<'_>,
+    rows: TrainingWindows<'_>,
     shape: &ModelShape,
     start: Option<&dyn Autoencoder>,
-    stream: &Stream,
+    stream: &StreamSettings,
     number: usize,
     models: usize,
     on_progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
@@ -291,7 +291,7 @@ fn fit(
 fn out_of_fold(
     folds: &Folds,
     fields: usize,
-    over: Over,
+    scope: ResidualScope,
     trained: &[Trained],
 ) -> Result<Vec<f32>, LearnError> {
     let mut all = vec![0.0; folds.windows.starts.len() * fields];
@@ -307,7 +307,7 @@ fn out_of_fold(
             &folds.scaled,
             &starts,
             |part| -> Result<(), LearnError> {
-                let found = residuals(&*trained.model, over, &part)?;
+                let found = residuals(&*trained.model, scope, &part)?;
                 for (residual, window) in found.all().chunks_exact(fields).zip(windows.by_ref()) {
                     all[window * fields..(window + 1) * fields].copy_from_slice(residual);
                 }
@@ -319,7 +319,7 @@ fn out_of_fold(
 }
 
 fn calibration(
-    stream: &Stream,
+    stream: &StreamSettings,
     set: &TrainingSet,
     scaler: Scaler,
     residuals: &[f32],
@@ -336,7 +336,7 @@ fn calibration(
     .map_err(ScoreError::from)?;
     let normals = gate::normals(&set.rows, fields, &set.runs);
     Ok(Calibration {
-        over: stream.score.over,
+        scope: stream.score.scope,
         scaler,
         residual_mean: charted.mean,
         residual_sd: charted.sd,
@@ -349,7 +349,7 @@ fn calibration(
     })
 }
 
-fn field_normal(n: gate::Normal) -> FieldNormal {
+fn field_normal(n: gate::NormalRange) -> FieldNormal {
     FieldNormal {
         movement: n.movement,
         longest_run: n.longest_run,
@@ -369,8 +369,8 @@ fn metrics(trained: &[Trained]) -> Metrics {
     }
 }
 
-fn origin(stream: &Stream, set: &TrainingSet, rows: usize, metrics: Metrics) -> Origin {
-    let info = |field: &crate::config::settings::Field| FieldInfo {
+fn origin(stream: &StreamSettings, set: &TrainingSet, rows: usize, metrics: Metrics) -> Origin {
+    let info = |field: &crate::config::settings::FieldSettings| FieldInfo {
         name: field.name.clone(),
         path: field.path.clone(),
         unit: field.unit.clone(),

@@ -1,8 +1,8 @@
 //! A stream's way from nothing to its first bundle, shared by the lanes of the stream.
 //!
-//! `Collecting` records until there are enough -> `Training` on a thread of its own -> `Live`. The lanes keep the collected
-//! records in the store with their commits, so that a restart goes on collecting where it was. Of several machines the one
-//! that owns partition 0 trains; the others wait for its bundle, but not for ever: its partitions may have no records.
+//! `Collecting` records until there are enough -> `Training` on a separate thread -> `Live`. The lanes store the collected
+//! records with their commits, so that collecting resumes after a restart. Of several instances the one that owns partition
+//! 0 trains; the others wait for its bundle for a limited time, because its partitions may have no records.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use super::learn::{self, LearnError};
 use super::set::{TrainingRow, TrainingSet};
-use crate::config::settings::Stream;
-use crate::events::{BundleLive, Learning, TrainingFailed};
+use crate::config::settings::StreamSettings;
+use crate::events::{BundleLive, LearningProgress, TrainingFailed};
 use crate::model::bundle::Bundle;
 use crate::model::registry::{Registry, RegistryError};
 use crate::pipeline::series::SeriesState;
@@ -29,7 +29,7 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// Where a stream is on its way to a model.
 #[derive(Clone, PartialEq, Debug)]
-pub enum Phase {
+pub enum LearnerPhase {
     /// It takes records for the first training.
     Collecting {
         /// Records so far.
@@ -45,23 +45,23 @@ pub enum Phase {
 
 /// See the module.
 pub struct Learner {
-    stream: Arc<Stream>,
+    stream: Arc<StreamSettings>,
     registry: Arc<Registry>,
     store: Arc<dyn Store>,
-    inner: Mutex<Inner>,
+    inner: Mutex<LearnerInner>,
     /// Set by [`Learner::cancel`], read by the training between two epochs.
     cancelled: AtomicBool,
 }
 
-struct Inner {
+struct LearnerInner {
     /// By partition and offset, so that a record read twice counts once. Emptied when training starts.
     rows: BTreeMap<(i32, i64), TrainingRow>,
-    state: State,
+    state: LearnerState,
     /// The last training's.
     thread: Option<JoinHandle<()>>,
 }
 
-enum State {
+enum LearnerState {
     Collecting,
     /// There are enough records, since then, and another machine trains.
     Waiting(Instant),
@@ -70,12 +70,12 @@ enum State {
 }
 
 impl Learner {
-    /// A learner that goes on where the store and the registry are.
+    /// A learner that resumes from the store and the registry.
     ///
     /// # Errors
     /// Where either cannot be read.
     pub fn open(
-        stream: Arc<Stream>,
+        stream: Arc<StreamSettings>,
         registry: Arc<Registry>,
         store: Arc<dyn Store>,
     ) -> Result<Arc<Self>, LearnError> {
@@ -95,8 +95,8 @@ impl Learner {
                 }
             }
         }
-        let state = live.map_or(State::Collecting, |id| State::Live(id.into()));
-        let inner = Mutex::new(Inner {
+        let state = live.map_or(LearnerState::Collecting, |id| LearnerState::Live(id.into()));
+        let inner = Mutex::new(LearnerInner {
             rows,
             state,
             thread: None,
@@ -111,24 +111,24 @@ impl Learner {
         Ok(learner)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, LearnerInner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where the stream is.
-    pub fn phase(&self) -> Phase {
+    pub fn phase(&self) -> LearnerPhase {
         let inner = self.lock();
         match &inner.state {
             // The record after the last one that is wanted is to be the first one that is scored.
-            State::Collecting if inner.rows.len() >= self.stream.training.records => {
-                Phase::Training
+            LearnerState::Collecting if inner.rows.len() >= self.stream.training.records => {
+                LearnerPhase::Training
             }
-            State::Collecting => Phase::Collecting {
+            LearnerState::Collecting => LearnerPhase::Collecting {
                 done: inner.rows.len(),
                 wanted: self.stream.training.records,
             },
-            State::Waiting(_) | State::Training => Phase::Training,
-            State::Live(id) => Phase::Live(id.clone()),
+            LearnerState::Waiting(_) | LearnerState::Training => LearnerPhase::Training,
+            LearnerState::Live(id) => LearnerPhase::Live(id.clone()),
         }
     }
 
@@ -137,13 +137,13 @@ impl Learner {
     pub fn follow(&self, id: &str) {
         let mut inner = self.lock();
         let before = match &mut inner.state {
-            State::Live(live) if **live != *id => Some(std::mem::replace(live, id.into())),
-            State::Collecting | State::Waiting(_) => {
-                inner.state = State::Live(id.into());
+            LearnerState::Live(live) if **live != *id => Some(std::mem::replace(live, id.into())),
+            LearnerState::Collecting | LearnerState::Waiting(_) => {
+                inner.state = LearnerState::Live(id.into());
                 inner.rows.clear();
                 None
             }
-            State::Live(_) | State::Training => return,
+            LearnerState::Live(_) | LearnerState::Training => return,
         };
         drop(inner);
         if before.is_none()
@@ -163,22 +163,26 @@ impl Learner {
 
     /// Whether the first model is being trained.
     pub fn is_training(&self) -> bool {
-        matches!(self.lock().state, State::Waiting(_) | State::Training)
+        matches!(
+            self.lock().state,
+            LearnerState::Waiting(_) | LearnerState::Training
+        )
     }
 
     /// Whether enough records are there to train.
     pub fn ready(&self) -> bool {
         let inner = self.lock();
-        matches!(inner.state, State::Collecting) && inner.rows.len() >= self.stream.training.records
+        matches!(inner.state, LearnerState::Collecting)
+            && inner.rows.len() >= self.stream.training.records
     }
 
-    /// The live bundle, read anew: each lane has a copy of its own.
+    /// The live bundle, loaded again: each lane has its own copy.
     ///
     /// # Errors
     /// Where the bundle cannot be read.
     pub fn live_bundle(&self) -> Result<Option<Bundle>, RegistryError> {
         match self.phase() {
-            Phase::Live(_) => self.registry.load_current(&self.stream.name),
+            LearnerPhase::Live(_) => self.registry.load_current(&self.stream.name),
             _ => Ok(None),
         }
     }
@@ -211,14 +215,14 @@ impl Learner {
         let wanted = self.stream.training.records;
         let done = {
             let mut inner = self.lock();
-            if !matches!(inner.state, State::Collecting) {
+            if !matches!(inner.state, LearnerState::Collecting) {
                 return;
             }
             inner.rows.insert((partition, offset), row);
             inner.rows.len()
         };
         if done % (wanted / PROGRESS_LINES).max(1) == 0 || done == wanted {
-            Learning {
+            LearningProgress {
                 stream: &self.stream.name,
                 done,
                 wanted,
@@ -227,32 +231,32 @@ impl Learner {
         }
     }
 
-    /// Starts the training on its own thread, once, when there are enough records and this machine `leads`, or has waited for
+    /// Starts the training on its own thread, once, when there are enough records and this machine `is_trainer`, or has waited for
     /// the one that does.
-    pub fn train_if_ready(self: &Arc<Self>, leads: bool) {
+    pub fn train_if_ready(self: &Arc<Self>, is_trainer: bool) {
         let rows = {
             let mut inner = self.lock();
             let waited = match inner.state {
-                State::Collecting if inner.rows.len() >= self.stream.training.records => {
+                LearnerState::Collecting if inner.rows.len() >= self.stream.training.records => {
                     Duration::ZERO
                 }
-                State::Waiting(since) => since.elapsed(),
+                LearnerState::Waiting(since) => since.elapsed(),
                 _ => return,
             };
-            if !leads && waited < WAIT_MAX {
-                if matches!(inner.state, State::Collecting) {
+            if !is_trainer && waited < WAIT_MAX {
+                if matches!(inner.state, LearnerState::Collecting) {
                     tracing::info!(
                         stream = self.stream.name,
                         "enough training records: waiting for the instance that trains"
                     );
-                    inner.state = State::Waiting(Instant::now());
+                    inner.state = LearnerState::Waiting(Instant::now());
                 }
                 return;
             }
             if self.cancelled.load(Ordering::Acquire) {
                 return;
             }
-            inner.state = State::Training;
+            inner.state = LearnerState::Training;
             std::mem::take(&mut inner.rows)
         };
         let learner = self.clone();
@@ -268,7 +272,7 @@ impl Learner {
                     error: error.to_string(),
                 }
                 .emit();
-                self.lock().state = State::Collecting;
+                self.lock().state = LearnerState::Collecting;
             }
         }
     }
@@ -292,7 +296,7 @@ impl Learner {
                     kind,
                 }
                 .emit();
-                self.lock().state = State::Live(bundle.id().into());
+                self.lock().state = LearnerState::Live(bundle.id().into());
             }
             Err(LearnError::Cancelled) => {}
             Err(error) => {
@@ -304,7 +308,7 @@ impl Learner {
                 if let Err(error) = self.store.clear_learned(&self.stream.name) {
                     tracing::error!(stream = self.stream.name, error = %error, "cannot delete the stored training records");
                 }
-                self.lock().state = State::Collecting;
+                self.lock().state = LearnerState::Collecting;
             }
         }
     }

@@ -1,6 +1,6 @@
 //! When a stream is trained again, and what of that outlives a restart.
 //!
-//! All times are event times: a stream that stands still needs no training, and a replay is trained when the plant was.
+//! All times are event times: a stream without records needs no training, and a replay trains at the same times as the plant.
 
 use std::time::Duration;
 
@@ -9,23 +9,23 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{DiscreteCDF, Poisson};
 
-use crate::config::settings::Retrain;
+use crate::config::settings::RetrainSettings;
 use crate::record::EventTime;
 
 /// How many times in `retrain.every` drift is looked for.
 const LOOKS: u32 = 16;
 /// After a training, no drift calls for the next one for this part of `retrain.every`.
 const REST: u32 = 4;
-/// How unlikely the alerts of a probation have to be before the last bundle comes back.
+/// Probability of the alerts of a probation below which outlierd rolls back.
 const UNLIKELY: f64 = 0.001;
 /// Fewer alerts than this bring no bundle back.
 const ALERTS_MIN: u64 = 3;
-/// Bundles that are remembered as brought back; they do not go live by themselves again.
-const BROUGHT_BACK_MAX: usize = 32;
+/// Maximum number of remembered rolled-back bundles; these are not promoted automatically again.
+const AUTO_ROLLED_BACK_MAX: usize = 32;
 
 /// Why a stream is trained again.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub enum Reason {
+pub enum RetrainReason {
     /// `retrain.every` has passed.
     Period,
     /// The scores of normal traffic have moved.
@@ -33,11 +33,11 @@ pub enum Reason {
         /// How far: the Kolmogorov-Smirnov distance.
         distance: f64,
     },
-    /// An operator asked for it.
+    /// An operator requested it.
     Command,
 }
 
-impl std::fmt::Display for Reason {
+impl std::fmt::Display for RetrainReason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Period => f.write_str("period"),
@@ -49,21 +49,21 @@ impl std::fmt::Display for Reason {
 
 /// What outlives a restart.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
-pub struct Plan {
+pub struct RetrainSchedule {
     /// When the next training is due by time; `None` before the stream has a bundle.
     pub due: Option<EventTime>,
     /// When drift is looked for next.
-    pub look: Option<EventTime>,
+    pub drift_check: Option<EventTime>,
     /// Trainings so far.
     pub trainings: u64,
-    /// The bundle that has to prove itself live.
+    /// The bundle on probation.
     pub probation: Option<Probation>,
-    /// Bundles that were brought back, the latest last.
-    pub brought_back: Vec<String>,
+    /// Bundles that were rolled back automatically, the latest last.
+    pub auto_rolled_back: Vec<String>,
     /// When the next self-test is due.
     pub self_test: Option<EventTime>,
-    /// Since when the stream is blind.
-    pub blind_since: Option<EventTime>,
+    /// Since when the detector is degraded.
+    pub degraded_since: Option<EventTime>,
 }
 
 /// A bundle that went live a short time ago.
@@ -75,7 +75,7 @@ pub struct Probation {
     pub previous: String,
     /// When it is over.
     pub until: EventTime,
-    /// Alerts that its proof predicts for each one that the budget allows, at least 1.
+    /// Predicted alerts for each one that the budget allows, at least 1.
     pub predicted: f64,
     /// Alerts since then.
     pub alerts: u64,
@@ -94,9 +94,9 @@ impl Probation {
     }
 }
 
-impl Plan {
+impl RetrainSchedule {
     /// Whether the period is over at `now`; the first call starts it.
-    pub fn period_over(&mut self, settings: &Retrain, name: &str, now: EventTime) -> bool {
+    pub fn period_over(&mut self, settings: &RetrainSettings, name: &str, now: EventTime) -> bool {
         let due = match self.due {
             Some(due) => due,
             None => *self.due.insert(self.next(settings, name, now)),
@@ -105,30 +105,33 @@ impl Plan {
     }
 
     /// Whether it is time to look for drift; the next time is later.
-    pub fn look_for_drift(&mut self, settings: &Retrain, now: EventTime) -> bool {
-        let is_time = self.look.is_some_and(|at| now >= at);
-        if is_time || self.look.is_none() {
-            self.look = Some(now.after(span(settings) / LOOKS));
+    pub fn look_for_drift(&mut self, settings: &RetrainSettings, now: EventTime) -> bool {
+        let is_time = self.drift_check.is_some_and(|at| now >= at);
+        if is_time || self.drift_check.is_none() {
+            self.drift_check = Some(now.after(span(settings) / LOOKS));
         }
         is_time && settings.on_drift
     }
 
     /// A training has begun.
-    pub fn began(&mut self, settings: &Retrain, name: &str, now: EventTime) {
+    pub fn began(&mut self, settings: &RetrainSettings, name: &str, now: EventTime) {
         self.trainings += 1;
         self.due = Some(self.next(settings, name, now));
-        self.look = Some(now.after(span(settings) / REST));
+        self.drift_check = Some(now.after(span(settings) / REST));
     }
 
-    /// A bundle was brought back.
-    pub fn note_brought_back(&mut self, bundle: &str) {
-        self.brought_back.push(bundle.to_owned());
-        let excess = self.brought_back.len().saturating_sub(BROUGHT_BACK_MAX);
-        self.brought_back.drain(..excess);
+    /// A bundle was rolled back automatically.
+    pub fn note_auto_rollback(&mut self, bundle: &str) {
+        self.auto_rolled_back.push(bundle.to_owned());
+        let excess = self
+            .auto_rolled_back
+            .len()
+            .saturating_sub(AUTO_ROLLED_BACK_MAX);
+        self.auto_rolled_back.drain(..excess);
     }
 
     /// The next time by period: later by a part of the jitter that follows from the stream's name and the training's number.
-    fn next(&self, settings: &Retrain, name: &str, now: EventTime) -> EventTime {
+    fn next(&self, settings: &RetrainSettings, name: &str, now: EventTime) -> EventTime {
         let seed = blake3::hash(name.as_bytes());
         let mut rng = ChaCha8Rng::from_seed(*seed.as_bytes());
         rng.set_stream(self.trainings);
@@ -140,8 +143,8 @@ impl Plan {
     }
 }
 
-/// What drift is timed by where there is no period.
-fn span(settings: &Retrain) -> Duration {
+/// Interval of drift checks without a period.
+fn span(settings: &RetrainSettings) -> Duration {
     if settings.every.is_zero() {
         settings.half_life
     } else {
@@ -158,7 +161,7 @@ mod tests {
 
     #[test]
     fn it_is_due_once_a_period_and_a_bit_later_each_time_by_another_bit() {
-        let (settings, mut plan) = (settings(), Plan::default());
+        let (settings, mut plan) = (settings(), RetrainSchedule::default());
         let mut due = Vec::new();
         for hour in 0..24 * 40 {
             let now = EventTime(hour * DAY / 24);
@@ -177,18 +180,18 @@ mod tests {
 
     #[test]
     fn without_a_period_nothing_is_due_by_time() {
-        let settings = Retrain {
+        let settings = RetrainSettings {
             every: Duration::ZERO,
             ..settings()
         };
-        let mut plan = Plan::default();
+        let mut plan = RetrainSchedule::default();
         assert!((0..1_000).all(|day| !plan.period_over(&settings, "pumps", EventTime(day * DAY))));
     }
 
     #[test]
     fn drift_is_looked_for_now_and_then_and_not_right_after_a_training() {
-        let (settings, mut plan) = (settings(), Plan::default());
-        let minutes = |range: std::ops::Range<i64>, plan: &mut Plan| {
+        let (settings, mut plan) = (settings(), RetrainSchedule::default());
+        let minutes = |range: std::ops::Range<i64>, plan: &mut RetrainSchedule| {
             range
                 .filter(|minute| plan.look_for_drift(&settings, EventTime(minute * 60_000_000)))
                 .count()

@@ -1,11 +1,11 @@
-//! Promotion by proof: a challenger against the live bundle, on normal traffic that is newer than all that it learned from.
+//! Promotion tests: a challenger compared with the live bundle, on normal traffic that is newer than its training records.
 //!
 //! | test | the challenger has to |
 //! |---|---|
 //! | reconstruction | have at most [`ERROR_RATIO`] times the champion's mean square error |
 //! | alert budget | open no more alerts than the budget makes likely, or than the champion opens |
-//! | injected faults | catch at least [`CAUGHT_RATIO`] times as many of the same injected faults |
-//! | confirmed faults | catch all confirmed faults that the champion catches |
+//! | injected faults | detect at least [`CAUGHT_RATIO`] times as many of the same injected faults |
+//! | confirmed faults | detect all confirmed faults that the champion detects |
 //!
 //! The held-out records are those that the champion let pass, so it never looks worse than it is: an equal challenger must
 //! not fail for that, which is what the allowances are for.
@@ -18,19 +18,19 @@ use serde::{Deserialize, Serialize};
 use statrs::distribution::{DiscreteCDF, Poisson};
 
 use super::error::RetrainError;
-use super::inject::{Fault, Kind, inject};
+use super::inject::{InjectedFault, InjectedFaultKind, inject};
 use super::set::TrainingSet;
-use super::trial::{Course, Trial, Tried};
-use crate::config::settings::Stream;
+use super::trial::{Sequence, Trial, TrialResult};
+use crate::config::settings::StreamSettings;
 use crate::model::bundle::Bundle;
-use crate::model::context::Clock;
+use crate::model::context::TimeContext;
 use crate::model::manifest::Segment;
 use crate::pipeline::PipelineError;
-use crate::promotion::{Margin, Sensitivity, Test, TestName, Verdict};
+use crate::promotion::{Margin, PromotionTest, PromotionVerdict, Sensitivity, TestName};
 use crate::record::EventTime;
 use crate::score::{ScoreError, squared_errors};
 
-pub use self::measured::Measured;
+pub use self::measured::MeasuredSensitivity;
 
 /// Two trainings on the same records, with different seeds, differ by less.
 pub const ERROR_RATIO: f64 = 1.1;
@@ -52,24 +52,24 @@ const SD_MIN: f64 = 1e-3;
 
 /// A fault that an operator has confirmed, with the records that led to it.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Confirmed {
+pub struct ConfirmedFault {
     /// The records of its series: normal ones, and then the fault.
-    pub course: Course,
-    /// The row that the fault begins with.
+    pub sequence: Sequence,
+    /// The first row of the fault.
     pub begins: usize,
 }
 
 /// Where and why a challenger is examined.
 #[derive(Clone, Debug)]
-pub struct Case<'a> {
+pub struct EvaluationInput<'a> {
     /// The stream.
-    pub stream: &'a Stream,
+    pub stream: &'a StreamSettings,
     /// All normal traffic that is kept, the held-out part included.
     pub all: &'a TrainingSet,
-    /// The part that no contender has learned from.
+    /// The part that is held out from the training of all contenders.
     pub held_out: &'a TrainingSet,
     /// Confirmed faults.
-    pub confirmed: &'a [Confirmed],
+    pub confirmed: &'a [ConfirmedFault],
     /// Why the challenger was trained.
     pub reason: &'a str,
     /// Newest event time of the stream.
@@ -77,39 +77,41 @@ pub struct Case<'a> {
 }
 
 /// What one contender reached.
-struct Reached {
+struct EvaluationResult {
     id: String,
     error: f64,
-    normal: Tried,
-    /// For each injected fault whether it is caught; `None` where the series alerts there without it.
+    normal: TrialResult,
+    /// For each injected fault whether it is detected; `None` if the series alerts there without it.
     injected: Vec<Option<bool>>,
     confirmed: Vec<bool>,
 }
 
 /// An injected fault: what, and in which copy of which series.
-struct Injected {
-    fault: Fault,
+struct InjectedCase {
+    fault: InjectedFault,
     place: usize,
 }
 
-impl Case<'_> {
+impl EvaluationInput<'_> {
     /// Examines a challenger. The baseline, of principal components, is only reported.
     ///
     /// `go_on` is asked now and then, and ends the examination by `Break`.
     ///
     /// # Errors
     /// Where a bundle cannot score, and [`RetrainError::Cancelled`].
-    pub fn examine(
+    pub fn evaluate(
         &self,
         challenger: Bundle,
         champion: Bundle,
         baseline: Option<Bundle>,
         go_on: &mut dyn FnMut() -> ControlFlow<()>,
-    ) -> Result<Verdict, RetrainError> {
-        let exam = Exam::new(self);
-        let challenger = exam.sit(challenger, go_on)?;
-        let champion = exam.sit(champion, go_on)?;
-        let baseline = baseline.map(|bundle| exam.sit(bundle, go_on)).transpose()?;
+    ) -> Result<PromotionVerdict, RetrainError> {
+        let suite = EvaluationSuite::new(self);
+        let challenger = suite.run(challenger, go_on)?;
+        let champion = suite.run(champion, go_on)?;
+        let baseline = baseline
+            .map(|bundle| suite.run(bundle, go_on))
+            .transpose()?;
         let tests = vec![
             reconstruction(&challenger, &champion),
             alert_budget(&challenger, &champion),
@@ -117,7 +119,7 @@ impl Case<'_> {
             confirmed_faults(&challenger, &champion),
         ];
         let times = || self.held_out.times.iter().copied();
-        Ok(Verdict {
+        Ok(PromotionVerdict {
             passed: tests.iter().all(|test| test.passed),
             tests,
             reason: self.reason.to_owned(),
@@ -130,7 +132,7 @@ impl Case<'_> {
             held_out_records: self.held_out.len(),
             alerts: challenger.alerts(),
             budgeted: challenger.normal.budgeted,
-            sensitivity: exam.sensitivity(&challenger),
+            sensitivity: suite.sensitivity(&challenger),
             linear: baseline.map(|baseline| Margin {
                 error_ratio: challenger.error / baseline.error.max(f64::MIN_POSITIVE),
                 caught_more: challenger.caught_part() - baseline.caught_part(),
@@ -142,18 +144,18 @@ impl Case<'_> {
 }
 
 /// The questions, the same for all contenders.
-struct Exam<'a> {
-    case: &'a Case<'a>,
+struct EvaluationSuite<'a> {
+    case: &'a EvaluationInput<'a>,
     /// Standard deviation of each field inside a series, in its own unit.
     unit: Vec<f64>,
     fields: usize,
-    injected: Vec<Injected>,
+    injected: Vec<InjectedCase>,
     /// The series without a fault and the first row of a fault, one a place.
-    places: Vec<(Course, usize)>,
+    places: Vec<(Sequence, usize)>,
 }
 
-impl<'a> Exam<'a> {
-    fn new(case: &'a Case<'a>) -> Self {
+impl<'a> EvaluationSuite<'a> {
+    fn new(case: &'a EvaluationInput<'a>) -> Self {
         let fields = case.stream.record.fields.len();
         let unit = spread(case.all, fields);
         let places = places(case.all, fields);
@@ -161,9 +163,9 @@ impl<'a> Exam<'a> {
         let mut injected = Vec::new();
         for place in 0..places.len() {
             for field in (0..fields).step_by(step) {
-                for kind in Kind::ALL {
-                    let fault = |&size: &f64| Injected {
-                        fault: Fault { kind, field, size },
+                for kind in InjectedFaultKind::ALL {
+                    let fault = |&size: &f64| InjectedCase {
+                        fault: InjectedFault { kind, field, size },
                         place,
                     };
                     injected.extend(kind.sizes().iter().map(fault));
@@ -180,19 +182,19 @@ impl<'a> Exam<'a> {
     }
 
     /// One contender answers all of them.
-    fn sit(
+    fn run(
         &self,
         bundle: Bundle,
         go_on: &mut dyn FnMut() -> ControlFlow<()>,
-    ) -> Result<Reached, RetrainError> {
+    ) -> Result<EvaluationResult, RetrainError> {
         let id = bundle.id().to_owned();
         let error = self.error(&bundle).map_err(PipelineError::from)?;
         let mut trial = Trial::new(self.case.stream, bundle)?;
-        let normal = trial.run(&courses(self.case.held_out, self.fields), None)?;
-        let clean: Vec<Course> = self
+        let normal = trial.run(&sequences(self.case.held_out, self.fields), None)?;
+        let clean: Vec<Sequence> = self
             .places
             .iter()
-            .map(|(course, _)| course.clone())
+            .map(|(sequence, _)| sequence.clone())
             .collect();
         let clean = trial.run(&clean, None)?.opened;
         let mut injected = Vec::with_capacity(self.injected.len());
@@ -201,30 +203,30 @@ impl<'a> Exam<'a> {
             if go_on().is_break() {
                 return Err(RetrainError::Cancelled);
             }
-            let courses: Vec<Course> = faults
+            let sequences: Vec<Sequence> = faults
                 .iter()
                 .enumerate()
                 .map(|(i, fault)| self.broken(fault, part * 64 + i))
                 .collect();
-            let opened = trial.run(&courses, None)?.opened;
+            let opened = trial.run(&sequences, None)?.opened;
             injected.extend(faults.iter().zip(opened).map(|(fault, opened)| {
                 let start = self.places[fault.place].1;
                 let after = |rows: &[usize]| rows.iter().any(|&row| row >= start);
                 (!after(&clean[fault.place])).then(|| after(&opened))
             }));
         }
-        let courses: Vec<Course> = self
+        let sequences: Vec<Sequence> = self
             .case
             .confirmed
             .iter()
-            .map(|fault| fault.course.clone())
+            .map(|fault| fault.sequence.clone())
             .collect();
-        let opened = trial.run(&courses, None)?.opened;
+        let opened = trial.run(&sequences, None)?.opened;
         let confirmed = self.case.confirmed.iter().zip(opened);
         let confirmed = confirmed
             .map(|(fault, opened)| opened.iter().any(|&row| row >= fault.begins))
             .collect();
-        Ok(Reached {
+        Ok(EvaluationResult {
             id,
             error,
             normal,
@@ -240,36 +242,37 @@ impl<'a> Exam<'a> {
             .held_out
             .windows(self.case.stream.window, self.case.stream.stride);
         let set = self.case.held_out;
-        let rows = Clock::new(&self.case.stream.model).extended(&set.rows, &set.times, self.fields);
+        let rows =
+            TimeContext::new(&self.case.stream.model).extended(&set.rows, &set.times, self.fields);
         let mut errors = squared_errors(bundle, &rows, &windows.starts, &self.unit)?;
         errors.sort_unstable_by(f64::total_cmp);
         let kept = errors.len() - (self.case.stream.training.trim * errors.len() as f64) as usize;
         Ok(errors.iter().take(kept).sum::<f64>() / kept.max(1) as f64)
     }
 
-    fn broken(&self, injected: &Injected, seed: usize) -> Course {
-        let (course, start) = &self.places[injected.place];
-        let mut course = course.clone();
+    fn broken(&self, injected: &InjectedCase, seed: usize) -> Sequence {
+        let (sequence, start) = &self.places[injected.place];
+        let mut sequence = sequence.clone();
         let unit = self.unit[injected.fault.field];
         inject(
-            &mut course.values,
+            &mut sequence.values,
             self.fields,
             &injected.fault,
             *start,
             unit,
             seed as u64,
         );
-        course
+        sequence
     }
 
-    /// The smallest size of each kind in each field from which at least half of the faults are caught.
-    fn sensitivity(&self, reached: &Reached) -> Vec<Sensitivity> {
+    /// The smallest size of each kind in each field from which at least half of the faults are detected.
+    fn sensitivity(&self, reached: &EvaluationResult) -> Vec<Sensitivity> {
         let mut found = Vec::new();
         for (field, name) in self.case.stream.record.fields.iter().enumerate() {
-            for kind in Kind::ALL {
+            for kind in InjectedFaultKind::ALL {
                 let of = |size: f64| {
                     let asked = self.injected.iter().zip(&reached.injected);
-                    let fits = |fault: &Fault| {
+                    let fits = |fault: &InjectedFault| {
                         fault.kind == kind && fault.field == field && fault.size == size
                     };
                     let answers: Vec<bool> = asked
@@ -304,7 +307,7 @@ impl<'a> Exam<'a> {
     }
 }
 
-impl Reached {
+impl EvaluationResult {
     fn alerts(&self) -> f64 {
         self.normal.opened.iter().map(Vec::len).sum::<usize>() as f64
     }
@@ -320,32 +323,32 @@ impl Reached {
     }
 }
 
-fn reconstruction(challenger: &Reached, champion: &Reached) -> Test {
+fn reconstruction(challenger: &EvaluationResult, champion: &EvaluationResult) -> PromotionTest {
     let limit = ERROR_RATIO * champion.error;
-    Test {
+    PromotionTest {
         name: TestName::Reconstruction,
         // Not "above the limit": an error that is not a number has to fail.
         passed: challenger.error <= limit,
         challenger: challenger.error,
         champion: champion.error,
         limit,
-        says: format!(
+        detail: format!(
             "mean square error on held-out normal traffic {:.4}, that of the live bundle {:.4} (at most {limit:.4})",
             challenger.error, champion.error
         ),
     }
 }
 
-fn alert_budget(challenger: &Reached, champion: &Reached) -> Test {
+fn alert_budget(challenger: &EvaluationResult, champion: &EvaluationResult) -> PromotionTest {
     let budgeted = challenger.normal.budgeted;
     let limit = likely(budgeted).max(champion.alerts());
-    Test {
+    PromotionTest {
         name: TestName::AlertBudget,
         passed: challenger.alerts() <= limit,
         challenger: challenger.alerts(),
         champion: champion.alerts(),
         limit,
-        says: format!(
+        detail: format!(
             "{} alerts on held-out normal traffic, where the budget allows {budgeted:.2}; the live bundle raises {} (at most {limit})",
             challenger.alerts(),
             champion.alerts()
@@ -358,7 +361,7 @@ pub fn likely(budgeted: f64) -> f64 {
     Poisson::new(budgeted.max(1e-9)).map_or(0.0, |poisson| poisson.inverse_cdf(LIKELY) as f64)
 }
 
-fn injected_faults(challenger: &Reached, champion: &Reached) -> Test {
+fn injected_faults(challenger: &EvaluationResult, champion: &EvaluationResult) -> PromotionTest {
     // Only where neither alerts without the fault: there an alert means nothing.
     let both = || {
         challenger
@@ -371,56 +374,56 @@ fn injected_faults(challenger: &Reached, champion: &Reached) -> Test {
     let (ours, theirs) = (count(|(a, _)| a), count(|(_, b)| b));
     let limit = (CAUGHT_RATIO * theirs).floor();
     let asked = both().count();
-    Test {
+    PromotionTest {
         name: TestName::InjectedFaults,
         // Where no series is quiet for long enough, nothing is proved.
         passed: asked > 0 && ours >= limit,
         challenger: ours,
         champion: theirs,
         limit,
-        says: format!(
+        detail: format!(
             "{ours} of {asked} injected faults detected, the live bundle detects {theirs} (at least {limit})"
         ),
     }
 }
 
-fn confirmed_faults(challenger: &Reached, champion: &Reached) -> Test {
+fn confirmed_faults(challenger: &EvaluationResult, champion: &EvaluationResult) -> PromotionTest {
     let pairs = || challenger.confirmed.iter().zip(&champion.confirmed);
     let lost = pairs().filter(|&(&ours, &theirs)| theirs && !ours).count();
     let (ours, theirs) = (
         pairs().filter(|pair| *pair.0).count(),
         pairs().filter(|pair| *pair.1).count(),
     );
-    Test {
+    PromotionTest {
         name: TestName::ConfirmedFaults,
         passed: lost == 0,
         challenger: ours as f64,
         champion: theirs as f64,
         limit: theirs as f64,
-        says: format!(
+        detail: format!(
             "{ours} of {} confirmed faults detected, {lost} of the {theirs} that the live bundle detects are missed",
             pairs().count()
         ),
     }
 }
 
-/// Each series of a set as a course of its own.
-pub fn courses(set: &TrainingSet, fields: usize) -> Vec<Course> {
+/// Each series of a set as its own sequence.
+pub fn sequences(set: &TrainingSet, fields: usize) -> Vec<Sequence> {
     set.segments
         .iter()
-        .map(|rows| course(set, fields, rows.clone()))
+        .map(|rows| sequence(set, fields, rows.clone()))
         .collect()
 }
 
-fn course(set: &TrainingSet, fields: usize, rows: Range<usize>) -> Course {
-    Course {
+fn sequence(set: &TrainingSet, fields: usize, rows: Range<usize>) -> Sequence {
+    Sequence {
         times: set.times[rows.clone()].to_vec(),
         values: set.rows[rows.start * fields..rows.end * fields].to_vec(),
     }
 }
 
 /// The newest records of the series with the most of them, and where a fault begins there.
-fn places(set: &TrainingSet, fields: usize) -> Vec<(Course, usize)> {
+fn places(set: &TrainingSet, fields: usize) -> Vec<(Sequence, usize)> {
     let mut segments = set.segments.clone();
     segments.sort_by_key(|rows| std::cmp::Reverse(rows.len()));
     let place = |rows: &Range<usize>| {
@@ -431,7 +434,7 @@ fn places(set: &TrainingSet, fields: usize) -> Vec<(Course, usize)> {
         let length = rows.end - from;
         // A short series gives the fault its last third.
         let start = length - FAULT_ROWS.min(length / 3);
-        (start > 0 && start < length).then(|| (course(set, fields, from..rows.end), start))
+        (start > 0 && start < length).then(|| (sequence(set, fields, from..rows.end), start))
     };
     segments.iter().take(PLACES).filter_map(place).collect()
 }

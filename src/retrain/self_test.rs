@@ -1,43 +1,43 @@
-//! Self-test: what the live series would catch today, with the thresholds and baselines that they have come to.
+//! Self-test: what the live series would detect at present, with their adapted thresholds and baselines.
 //!
-//! A proof tells what a bundle catches in series that begin anew. Live series have learned since: a threshold that was driven
-//! up, or a baseline that follows too fast, makes a detector blind without anybody noticing. So level shifts are injected into
-//! copies of live series' latest normal records, and judged from copies of their states. Nothing of it is published or kept.
+//! The promotion tests show what a bundle detects in new series. Live series have adapted since: a raised threshold, or a
+//! baseline that follows too fast, degrades the detector silently. So level shifts are injected into copies of live series'
+//! latest normal records, and scored from copies of their states. Nothing of it is published or stored.
 
 use std::collections::VecDeque;
 
-use super::inject::{Fault, Kind, inject};
-use super::trial::{Course, Trial};
+use super::inject::{InjectedFault, InjectedFaultKind, inject};
+use super::trial::{Sequence, Trial};
 use crate::pipeline::PipelineError;
 use crate::pipeline::series::SeriesState;
-use crate::promotion::Verdict;
+use crate::promotion::PromotionVerdict;
 use crate::record::EventTime;
 
 /// The injected fault: a deviation that stays.
-const KIND: Kind = Kind::LevelShift;
-/// Records that it lasts, as in a proof.
+const KIND: InjectedFaultKind = InjectedFaultKind::LevelShift;
+/// Records that it lasts, as in the promotion tests.
 const FAULT_ROWS: usize = 100;
-/// Results that tell of the stream as a whole, the newest.
+/// Number of newest results that are evaluated per stream.
 const RESULTS_MAX: usize = 32;
-/// Tested series that are needed to call a stream blind.
+/// Minimum number of tested series for a degraded detector.
 const TESTED_MIN: usize = 3;
-/// Times the proved size above which a field is blind: two of the sizes that are tried.
+/// Multiple of the size in the promotion tests above which a field is degraded: two of the tested sizes.
 const WORSE: f64 = 4.0;
-/// Part of the fields that have to be blind for the stream to be, and below which it sees again.
+/// Fraction of degraded fields from which the detector is degraded, and below which it has recovered.
 const BLIND: (f64, f64) = (0.5, 0.25);
 
-/// What the series that were tested last would catch.
+/// Faults that the series tested last would detect.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct SelfTest {
     /// The bundle that they are scored by.
     bundle: String,
-    /// For each series, the smallest size that it catches in each field; the newest last.
+    /// For each series, the smallest size that it detects in each field; the newest last.
     results: VecDeque<(String, Vec<Option<f64>>)>,
 }
 
 /// A live series, and what it is tried with.
 #[derive(Clone, Debug)]
-pub struct Subject<'a> {
+pub struct TestedSeries<'a> {
     /// Its state as it was committed.
     pub state: &'a SeriesState,
     /// Its latest normal readings, row-major.
@@ -48,7 +48,7 @@ pub struct Subject<'a> {
     pub unit: &'a [f64],
 }
 
-impl Subject<'_> {
+impl TestedSeries<'_> {
     /// The smallest level shift, in standard deviations, that is caught in each field; `None` where the series alerts without
     /// one, so that it tells nothing.
     ///
@@ -62,7 +62,7 @@ impl Subject<'_> {
         let times: Vec<EventTime> = (1..=rows as i64)
             .map(|row| EventTime(newest + row * self.period.max(1)))
             .collect();
-        let clean = Course {
+        let clean = Sequence {
             times,
             values: self.values.to_vec(),
         };
@@ -77,11 +77,11 @@ impl Subject<'_> {
         let mut smallest = Vec::with_capacity(fields);
         for (field, &unit) in self.unit.iter().enumerate() {
             let with = |&size: &f64| {
-                let mut course = clean.clone();
+                let mut sequence = clean.clone();
                 inject(
-                    &mut course.values,
+                    &mut sequence.values,
                     fields,
-                    &Fault {
+                    &InjectedFault {
                         kind: KIND,
                         field,
                         size,
@@ -90,10 +90,10 @@ impl Subject<'_> {
                     unit,
                     field as u64,
                 );
-                course
+                sequence
             };
-            let courses: Vec<Course> = sizes.iter().map(with).collect();
-            let opened = trial.run(&courses, Some(self.state))?.opened;
+            let sequences: Vec<Sequence> = sizes.iter().map(with).collect();
+            let opened = trial.run(&sequences, Some(self.state))?.opened;
             let caught = |index: usize| opened[index].iter().any(|&row| row >= start);
             smallest.push(
                 (0..sizes.len())
@@ -127,7 +127,7 @@ impl SelfTest {
         }
     }
 
-    /// How many series tell of the stream.
+    /// Number of tested series.
     pub fn tested(&self) -> usize {
         self.results.len()
     }
@@ -151,12 +151,17 @@ impl SelfTest {
     /// Whether the stream is blind now: in at least half of the fields that can tell, series catch only deviations more than
     /// four times as large as the bundle has proved to catch, or, without a proof, none of any size. One that `was` blind sees
     /// again when that holds for less than a quarter of the fields. `None` while too few series have been tested.
-    pub fn is_blind(&self, names: &[&str], verdict: Option<&Verdict>, was: bool) -> Option<bool> {
+    pub fn is_degraded(
+        &self,
+        names: &[&str],
+        verdict: Option<&PromotionVerdict>,
+        was: bool,
+    ) -> Option<bool> {
         if self.tested() < TESTED_MIN {
             return None;
         }
         let proved = |name: &str| {
-            let of = |verdict: &Verdict| {
+            let of = |verdict: &PromotionVerdict| {
                 let found = verdict
                     .sensitivity
                     .iter()
@@ -165,7 +170,7 @@ impl SelfTest {
             };
             verdict.map_or(f64::MAX, of)
         };
-        let (mut blind, mut fields) = (0, 0);
+        let (mut degraded, mut fields) = (0, 0);
         for (field, name) in names.iter().enumerate() {
             // What the bundle never caught tells nothing.
             let (proved, Some(now)) = (proved(name), self.detectable(field)) else {
@@ -173,10 +178,10 @@ impl SelfTest {
             };
             if proved.is_finite() {
                 fields += 1;
-                blind += usize::from(now.is_infinite() || now > WORSE * proved);
+                degraded += usize::from(now.is_infinite() || now > WORSE * proved);
             }
         }
-        let part = blind as f64 / f64::from(u32::try_from(fields).ok().filter(|&n| n > 0)?);
+        let part = degraded as f64 / f64::from(u32::try_from(fields).ok().filter(|&n| n > 0)?);
         Some(part >= if was { BLIND.1 } else { BLIND.0 })
     }
 }
@@ -209,8 +214,12 @@ mod tests {
 
     #[test]
     fn without_a_proof_only_a_stream_that_catches_nothing_is_blind_and_it_does_not_flap() {
-        let blind = |test: &SelfTest, was| test.is_blind(&NAMES, None, was);
-        assert_eq!(blind(&tested(&[[None, None]; 2]), false), None, "too few");
+        let degraded = |test: &SelfTest, was| test.is_degraded(&NAMES, None, was);
+        assert_eq!(
+            degraded(&tested(&[[None, None]; 2]), false),
+            None,
+            "too few"
+        );
         let (all, half, none) = (
             tested(&[[None, None]; 3]),
             tested(&[[Some(16.0), None]; 3]),
@@ -218,14 +227,14 @@ mod tests {
         );
         assert_eq!(
             (
-                blind(&all, false),
-                blind(&half, false),
-                blind(&tested(&none), false)
+                degraded(&all, false),
+                degraded(&half, false),
+                degraded(&tested(&none), false)
             ),
             (Some(true), Some(true), Some(false))
         );
         assert_eq!(
-            (blind(&half, true), blind(&tested(&none), true)),
+            (degraded(&half, true), degraded(&tested(&none), true)),
             (Some(true), Some(false))
         );
     }

@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 use crate::model::manifest::Segment;
 use crate::record::EventTime;
 pub use crate::record::TrainingRow;
-use crate::score::calibrate::Gap;
+use crate::score::calibrate::CalibrationGap;
 
 /// Records of one series that followed each other without a gap.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
-pub struct Run {
+pub struct RecordRun {
     /// Their series.
     pub series: String,
     /// Partition of their messages.
@@ -30,11 +30,11 @@ pub struct Run {
     pub images: Vec<Arc<[u8]>>,
     /// Their scores.
     pub scores: Vec<f32>,
-    /// Whether an operator has said that they are normal.
-    pub taught: bool,
+    /// Whether an operator labelled them as normal.
+    pub labeled_normal: bool,
 }
 
-impl Run {
+impl RecordRun {
     /// The event time of the first record; the epoch where there is none.
     pub fn from(&self) -> EventTime {
         self.times.first().copied().unwrap_or_default()
@@ -54,14 +54,14 @@ impl Run {
             let kept = keeps(time);
             if kept && !follows {
                 let (series, partition) = (self.series.clone(), self.partition);
-                let (bundle, taught) = (self.bundle, self.taught);
+                let (bundle, labeled_normal) = (self.bundle, self.labeled_normal);
                 let offset = self.offset + row as i64;
                 parts.push(Self {
                     series,
                     partition,
                     offset,
                     bundle,
-                    taught,
+                    labeled_normal,
                     ..Self::default()
                 });
             }
@@ -98,7 +98,7 @@ pub struct TrainingSet {
 impl TrainingSet {
     /// Groups rows by series, and keeps their order inside each.
     pub fn new(rows: impl IntoIterator<Item = TrainingRow>) -> Self {
-        let mut by_series: BTreeMap<String, Run> = BTreeMap::new();
+        let mut by_series: BTreeMap<String, RecordRun> = BTreeMap::new();
         for row in rows {
             let run = by_series.entry(row.series).or_default();
             run.times.push(row.time);
@@ -112,8 +112,8 @@ impl TrainingSet {
     }
 
     /// Groups runs by series, in the order of their times inside each.
-    pub fn of_runs<'r>(runs: impl IntoIterator<Item = &'r Run>) -> Self {
-        let mut by_series: BTreeMap<&str, Vec<&Run>> = BTreeMap::new();
+    pub fn of_runs<'r>(runs: impl IntoIterator<Item = &'r RecordRun>) -> Self {
+        let mut by_series: BTreeMap<&str, Vec<&RecordRun>> = BTreeMap::new();
         for run in runs {
             by_series.entry(&run.series).or_default().push(run);
         }
@@ -206,8 +206,8 @@ impl TrainingSet {
     }
 
     /// The windows of `window` consecutive rows of one run, one at every `stride` rows.
-    pub fn windows(&self, window: usize, stride: usize) -> Windows {
-        let mut found = Windows::default();
+    pub fn windows(&self, window: usize, stride: usize) -> WindowStarts {
+        let mut found = WindowStarts::default();
         let period = self
             .period_micros()
             .max(1)
@@ -222,7 +222,7 @@ impl TrainingSet {
                     let missing = u64::try_from(first.micros_since(last) / period - 1)
                         .ok()
                         .filter(|&m| m > 0);
-                    found.gaps.extend(missing.map(|missing| Gap {
+                    found.gaps.extend(missing.map(|missing| CalibrationGap {
                         row: found.starts.len(),
                         missing,
                     }));
@@ -239,13 +239,13 @@ impl TrainingSet {
 
 /// The windows of a set.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Windows {
-    /// The row that each begins with.
+pub struct WindowStarts {
+    /// The first row of each.
     pub starts: Vec<usize>,
     /// Those of each series.
     pub segments: Vec<Range<usize>>,
     /// Where windows are missing before one.
-    pub gaps: Vec<Gap>,
+    pub gaps: Vec<CalibrationGap>,
 }
 
 #[cfg(test)]
@@ -274,7 +274,7 @@ mod tests {
         assert_eq!(set.rows, [5.0, 6.0, 1.0, 2.0, 3.0]);
         assert_eq!(
             set.windows(2, 1),
-            Windows {
+            WindowStarts {
                 starts: vec![0, 2, 3],
                 segments: vec![0..1, 1..3],
                 gaps: vec![]
@@ -282,7 +282,7 @@ mod tests {
         );
         assert_eq!(
             set.windows(3, 1),
-            Windows {
+            WindowStarts {
                 starts: vec![2],
                 segments: vec![0..0, 0..1],
                 gaps: vec![]
@@ -290,7 +290,7 @@ mod tests {
         );
         assert_eq!(
             set.windows(1, 2),
-            Windows {
+            WindowStarts {
                 starts: vec![0, 2, 4],
                 segments: vec![0..1, 1..3],
                 gaps: vec![]
@@ -299,18 +299,18 @@ mod tests {
         assert_eq!(set.period_micros(), 2_000_000);
     }
 
-    fn run(series: &str, first: i64, values: &[f64]) -> Run {
+    fn run(series: &str, first: i64, values: &[f64]) -> RecordRun {
         let times = (0..values.len() as i64)
             .map(|row| EventTime((first + row) * 1_000_000))
             .collect();
         let scores = vec![1.0; values.len()];
-        Run {
+        RecordRun {
             series: series.into(),
             offset: first,
             times,
             values: values.to_vec(),
             scores,
-            ..Run::default()
+            ..RecordRun::default()
         }
     }
 
@@ -329,7 +329,7 @@ mod tests {
         let windows = set.windows(2, 1);
         assert_eq!(
             windows.gaps,
-            [Gap {
+            [CalibrationGap {
                 row: 1,
                 missing: 98
             }]
@@ -362,16 +362,16 @@ mod tests {
             ("b", 50, 4),
         ];
         let runs = runs.map(|(series, first, n)| run(series, first, &vec![0.0; n]));
-        let Windows { segments, gaps, .. } = TrainingSet::of_runs(&runs).windows(3, 1);
+        let WindowStarts { segments, gaps, .. } = TrainingSet::of_runs(&runs).windows(3, 1);
         assert_eq!(segments, [0..6, 6..10]);
         assert_eq!(
             gaps,
             [
-                Gap {
+                CalibrationGap {
                     row: 3,
                     missing: 195
                 },
-                Gap {
+                CalibrationGap {
                     row: 8,
                     missing: 46
                 }

@@ -1,7 +1,7 @@
 //! The thread that retrains a stream: one for each, at the lowest priority, so that lanes come first.
 //!
 //! Lanes hand it normal traffic by a bounded channel and never wait for it: what does not fit is dropped, it is a sample
-//! anyway. It looks once a second at what is due; while it trains, what the channel does not hold is dropped.
+//! anyway. It checks once a second what is due; while it trains, what the channel does not hold is dropped.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,37 +13,37 @@ use std::time::{Duration, Instant};
 use thread_priority::{ThreadPriority, set_current_thread_priority};
 
 use super::buffer::Admission;
-use super::engine::{Engine, Lesson, Sight};
+use super::engine::{LabeledFeedback, RetrainEngine, Sight};
 use super::error::RetrainError;
 use super::learner::Learner;
-use super::plan::Reason;
-use super::set::Run;
-use crate::config::settings::Stream;
-use crate::events::published::{Event, Outbox};
+use super::plan::RetrainReason;
+use super::set::RecordRun;
+use crate::config::settings::StreamSettings;
+use crate::events::published::{Event, EventQueue};
 use crate::events::retrain::{ChallengeFailed, TrainingEnded};
 use crate::model::registry::Registry;
 use crate::state::Store;
 
 /// Handfuls of runs that may wait.
 const WAITING_MAX: usize = 64;
-/// How often it looks at what is due.
+/// How often it checks what is due.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What the thread is handed.
-enum Handed {
+enum RetrainCommand {
     /// Normal traffic.
-    Runs(Vec<Run>),
+    Runs(Vec<RecordRun>),
     /// Operator feedback on an alert.
-    Lesson(Box<Lesson>),
+    Feedback(Box<LabeledFeedback>),
 }
 
 /// What others reach the thread by.
 #[derive(Clone)]
 pub struct Retrainer {
-    handed: SyncSender<Handed>,
+    handed: SyncSender<RetrainCommand>,
     admission: Arc<Admission>,
     /// A bit for each lane that owns partition 0 of the input.
-    leads: Arc<AtomicU64>,
+    is_trainer: Arc<AtomicU64>,
     /// What the last self-test found.
     sight: Arc<Mutex<Option<Sight>>>,
 }
@@ -54,32 +54,32 @@ impl Retrainer {
     /// # Errors
     /// Where the stored traffic cannot be read, or the system has no thread.
     pub fn start(
-        stream: Arc<Stream>,
+        stream: Arc<StreamSettings>,
         registry: Arc<Registry>,
         store: Arc<dyn Store>,
         learner: Arc<Learner>,
-        outbox: Outbox,
+        event_queue: EventQueue,
         halt: Arc<AtomicBool>,
     ) -> Result<(Self, JoinHandle<()>), RetrainError> {
-        let mut engine = Engine::open(stream.clone(), registry, store)?;
-        engine.publish_to(outbox.clone());
+        let mut engine = RetrainEngine::open(stream.clone(), registry, store)?;
+        engine.publish_to(event_queue.clone());
         let (handed, taken) = sync_channel(WAITING_MAX);
         let retrainer = Self {
             handed,
             admission: engine.admission().clone(),
-            leads: Arc::default(),
+            is_trainer: Arc::default(),
             sight: Arc::default(),
         };
-        let leads = retrainer.leads.clone();
+        let is_trainer = retrainer.is_trainer.clone();
         let sight = retrainer.sight.clone();
-        let body = Body {
+        let body = RetrainWorker {
             stream: stream.clone(),
             engine,
             taken,
             learner,
-            leads,
+            is_trainer,
             sight,
-            outbox,
+            event_queue,
             halt,
         };
         let thread = thread::Builder::new()
@@ -94,31 +94,34 @@ impl Retrainer {
     }
 
     /// Hands over normal traffic; never waits.
-    pub fn offer(&self, runs: Vec<Run>) {
+    pub fn offer(&self, runs: Vec<RecordRun>) {
         if runs.is_empty() {
             return;
         }
-        if let Err(TrySendError::Full(_)) = self.handed.try_send(Handed::Runs(runs)) {
+        if let Err(TrySendError::Full(_)) = self.handed.try_send(RetrainCommand::Runs(runs)) {
             tracing::debug!("normal traffic dropped: the retraining queue is full");
         }
     }
 
-    /// Hands over what an operator says; gives it back while there is no room, as in the course of a training.
-    pub fn teach(&self, lesson: Lesson) -> Option<Lesson> {
-        match self.handed.try_send(Handed::Lesson(Box::new(lesson))) {
-            Err(TrySendError::Full(Handed::Lesson(lesson))) => Some(*lesson),
+    /// Queues operator feedback; returns it if the queue is full, as during a training.
+    pub fn apply_feedback(&self, labeled: LabeledFeedback) -> Option<LabeledFeedback> {
+        match self
+            .handed
+            .try_send(RetrainCommand::Feedback(Box::new(labeled)))
+        {
+            Err(TrySendError::Full(RetrainCommand::Feedback(labeled))) => Some(*labeled),
             // Without the thread the process stops: the next start reads it again.
             _ => None,
         }
     }
 
     /// A lane, by its number, owns partition 0 of the input, or no longer.
-    pub fn set_leads(&self, lane: usize, leads: bool) {
+    pub fn set_trainer(&self, lane: usize, is_trainer: bool) {
         let bit = 1 << (lane % 64);
-        if leads {
-            self.leads.fetch_or(bit, Ordering::Relaxed);
+        if is_trainer {
+            self.is_trainer.fetch_or(bit, Ordering::Relaxed);
         } else {
-            self.leads.fetch_and(!bit, Ordering::Relaxed);
+            self.is_trainer.fetch_and(!bit, Ordering::Relaxed);
         }
     }
 
@@ -129,23 +132,23 @@ impl Retrainer {
     }
 
     /// Whether this machine trains the stream: of a consumer group one member owns partition 0.
-    pub fn leads(&self) -> bool {
-        self.leads.load(Ordering::Relaxed) != 0
+    pub fn is_trainer(&self) -> bool {
+        self.is_trainer.load(Ordering::Relaxed) != 0
     }
 }
 
-struct Body {
-    stream: Arc<Stream>,
-    engine: Engine,
-    taken: Receiver<Handed>,
+struct RetrainWorker {
+    stream: Arc<StreamSettings>,
+    engine: RetrainEngine,
+    taken: Receiver<RetrainCommand>,
     learner: Arc<Learner>,
-    leads: Arc<AtomicU64>,
+    is_trainer: Arc<AtomicU64>,
     sight: Arc<Mutex<Option<Sight>>>,
-    outbox: Outbox,
+    event_queue: EventQueue,
     halt: Arc<AtomicBool>,
 }
 
-impl Body {
+impl RetrainWorker {
     fn run(mut self) {
         if let Err(error) = set_current_thread_priority(ThreadPriority::Min) {
             tracing::warn!(stream = self.stream.name, error = ?error, "cannot lower the priority of the retraining thread: it runs at the priority of the lanes");
@@ -163,7 +166,7 @@ impl Body {
             };
             let done = if looked.elapsed() >= LOOK_EVERY {
                 looked = Instant::now();
-                done.and_then(|()| self.look())
+                done.and_then(|()| self.check_due())
             } else {
                 done
             };
@@ -174,7 +177,8 @@ impl Body {
                     error: error.clone(),
                 }
                 .emit();
-                self.outbox.put(stream, Event::ChallengeFailed { error });
+                self.event_queue
+                    .put(stream, Event::ChallengeFailed { error });
                 // What failed now would fail at once again.
                 thread::park_timeout(LOOK_EVERY);
             }
@@ -187,15 +191,15 @@ impl Body {
         }
     }
 
-    fn take(&mut self, handed: Handed) -> Result<(), RetrainError> {
+    fn take(&mut self, handed: RetrainCommand) -> Result<(), RetrainError> {
         match handed {
-            Handed::Runs(runs) => self.engine.take(runs),
-            Handed::Lesson(lesson) => self.engine.learn_from(&lesson),
+            RetrainCommand::Runs(runs) => self.engine.take(runs),
+            RetrainCommand::Feedback(labeled) => self.engine.learn_from(&labeled),
         }
     }
 
     /// What is due once a second.
-    fn look(&mut self) -> Result<(), RetrainError> {
+    fn check_due(&mut self) -> Result<(), RetrainError> {
         self.show_live()?;
         let Some(now) = self.engine.admission().newest() else {
             return Ok(());
@@ -203,14 +207,14 @@ impl Body {
         if self.engine.probe(now)? {
             return self.show_live();
         }
-        self.engine.self_test(now)?;
+        self.engine.run_self_test(now)?;
         let sight = self.engine.sight().cloned();
         *self.sight.lock().unwrap_or_else(PoisonError::into_inner) = sight;
-        if self.leads.load(Ordering::Relaxed) == 0 {
+        if self.is_trainer.load(Ordering::Relaxed) == 0 {
             return Ok(());
         }
         let due = self.engine.due(now)?;
-        let asked = self.engine.is_asked()?.then_some(Reason::Command);
+        let asked = self.engine.is_asked()?.then_some(RetrainReason::Command);
         let Some(reason) = asked.or(due) else {
             return Ok(());
         };

@@ -1,4 +1,4 @@
-//! A trial: a bundle judges rows that it is handed, by the daemon's own pipeline, and nothing of it is published.
+//! A trial: a bundle scores given rows in the daemon's own pipeline, and nothing of it is published.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::settings::Stream;
+use crate::config::settings::StreamSettings;
 use crate::model::bundle::Bundle;
 use crate::pipeline::series::{SeriesState, SeriesTable};
 use crate::pipeline::{Pipeline, PipelineError};
@@ -18,17 +18,17 @@ const BATCH_ROWS: usize = 4_096;
 
 /// The rows of one series in the order of time.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
-pub struct Course {
+pub struct Sequence {
     /// Event times, increasing.
     pub times: Vec<EventTime>,
     /// Readings, row-major, n x fields.
     pub values: Vec<f64>,
 }
 
-/// What a trial of some courses came to.
+/// The result of a trial of some sequences.
 #[derive(Clone, PartialEq, Debug, Default)]
-pub struct Tried {
-    /// For each course the rows that opened an alert, of either kind.
+pub struct TrialResult {
+    /// For each sequence the rows that opened an alert, of either kind.
     pub opened: Vec<Vec<usize>>,
     /// Alerts that the budget allows for the scored records.
     pub budgeted: f64,
@@ -45,10 +45,10 @@ impl Trial {
     ///
     /// # Errors
     /// A bundle that does not fit the stream or cannot score.
-    pub fn new(stream: &Stream, bundle: Bundle) -> Result<Self, PipelineError> {
+    pub fn new(stream: &StreamSettings, bundle: Bundle) -> Result<Self, PipelineError> {
         let mut stream = stream.clone();
         stream.mutes.clear();
-        stream.keep.expire_after = Duration::ZERO;
+        stream.retention.forget_after = Duration::ZERO;
         stream.silence.after = 0.0;
         // Its rows have been resampled already.
         stream.resample.period = Duration::ZERO;
@@ -60,26 +60,26 @@ impl Trial {
         })
     }
 
-    /// Judges courses, each as a series of its own; all begin in the state `start`, or as series that nothing is known of.
+    /// Scores sequences, each as its own series; all start in the state `start`, or as new series.
     ///
     /// # Errors
     /// Where the forward pass fails.
     pub fn run(
         &mut self,
-        courses: &[Course],
+        sequences: &[Sequence],
         start: Option<&SeriesState>,
-    ) -> Result<Tried, PipelineError> {
-        let mut tried = Tried {
-            opened: vec![Vec::new(); courses.len()],
+    ) -> Result<TrialResult, PipelineError> {
+        let mut tried = TrialResult {
+            opened: vec![Vec::new(); sequences.len()],
             budgeted: 0.0,
         };
         let mut table = SeriesTable::new(usize::MAX);
         let mut batch = Batch::default();
-        for (number, course) in courses.iter().enumerate() {
-            for (row, (&time, values)) in course
+        for (number, sequence) in sequences.iter().enumerate() {
+            for (row, (&time, values)) in sequence
                 .times
                 .iter()
-                .zip(course.values.chunks_exact(self.fields))
+                .zip(sequence.values.chunks_exact(self.fields))
                 .enumerate()
             {
                 let (partition, offset) = (number as i32, row as i64);
@@ -106,7 +106,7 @@ impl Trial {
         batch: Batch<'_>,
         start: Option<&SeriesState>,
         table: &mut SeriesTable,
-        tried: &mut Tried,
+        tried: &mut TrialResult,
     ) -> Result<(), PipelineError> {
         let done = self
             .pipeline

@@ -25,7 +25,7 @@ pub struct Calibrated {
 
 /// Records of a series that are not in the calibration: a sample of weeks holds a part of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Gap {
+pub struct CalibrationGap {
     /// The row before which they are missing.
     pub row: usize,
     /// How many.
@@ -49,11 +49,11 @@ pub fn series_rows(segments: &[Range<usize>]) -> usize {
 /// # Errors
 /// [`NotPositiveDefinite`], which the shrinkage makes impossible for finite residuals.
 pub fn calibrate(
-    settings: &settings::Score,
+    settings: &settings::ScoreSettings,
     residuals: &[f32],
     k: usize,
     segments: &[Range<usize>],
-    gaps: &[Gap],
+    gaps: &[CalibrationGap],
 ) -> Result<Calibrated, NotPositiveDefinite> {
     let series_rows = series_rows(segments);
     let settings = &paced(settings, series_rows);
@@ -98,12 +98,12 @@ pub fn calibrate(
 /// How many times longer the vectors of new records are than those that the covariance was fitted to:
 /// `sqrt(1 + c k / m)` with m independent vectors of length k.
 ///
-/// Of n smoothed vectors `m = n alpha / (2 - alpha)` are independent. For T-squared of independent normal vectors the ratio
+/// Of n smoothed vectors `m = n ewma_weight / (2 - ewma_weight)` are independent. For T-squared of independent normal vectors the ratio
 /// of the prediction limit to the fitted values is `(m + 1) / (m - k)`, `1 + k / m` to first order (Hotelling, "Multivariate
 /// Quality Control", 1947; Tracy, Young, Mason, Journal of Quality Technology 24(2), 1992). Out-of-fold residuals of a
 /// machine that drifts exceed it; c was chosen on SKAB's valve files and the simulated fleet, where m is 10 and 740.
-fn inflation(settings: &settings::Score, n: usize, k: usize) -> f64 {
-    let independent = n as f64 * settings.alpha / (2.0 - settings.alpha);
+fn inflation(settings: &settings::ScoreSettings, n: usize, k: usize) -> f64 {
+    let independent = n as f64 * settings.ewma_weight / (2.0 - settings.ewma_weight);
     (1.0 + INFLATION * k as f64 / independent.max(1.0)).sqrt()
 }
 
@@ -111,7 +111,7 @@ fn inflation(settings: &settings::Score, n: usize, k: usize) -> f64 {
 const INFLATION: f64 = 3.6;
 
 /// Shrunk covariance (k x k, row-major) of smoothed deviations (row-major, n x k).
-fn covariance(smoothed: &[f32], k: usize, settings: &settings::Score) -> Vec<f64> {
+fn covariance(smoothed: &[f32], k: usize, settings: &settings::ScoreSettings) -> Vec<f64> {
     let mut covariance = vec![0.0; k * k];
     for e in smoothed.chunks_exact(k) {
         for (row, &a) in e.iter().enumerate() {
@@ -153,25 +153,25 @@ mod tests {
     use rand::SeedableRng;
     use rand_distr::{Distribution, StandardNormal};
 
-    fn as_delivered() -> settings::Score {
-        settings::Score {
-            over: settings::Over::Record,
-            alpha: 0.05,
-            beta: 0.004,
-            leak: 0.05,
-            squash: 5.0,
+    fn as_delivered() -> settings::ScoreSettings {
+        settings::ScoreSettings {
+            scope: settings::ResidualScope::Record,
+            ewma_weight: 0.05,
+            baseline_weight: 0.004,
+            baseline_alarm_factor: 0.05,
+            clip_sigma: 5.0,
             shrinkage: 0.05,
         }
     }
 
     #[test]
     fn scores_of_normal_rows_have_the_length_of_a_whitened_vector() {
-        let settings = settings::Score {
-            over: settings::Over::Record,
-            alpha: 0.1,
-            beta: 0.004,
-            leak: 0.1,
-            squash: 5.0,
+        let settings = settings::ScoreSettings {
+            scope: settings::ResidualScope::Record,
+            ewma_weight: 0.1,
+            baseline_weight: 0.004,
+            baseline_alarm_factor: 0.1,
+            clip_sigma: 5.0,
             shrinkage: 1e-9,
         };
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
@@ -229,12 +229,12 @@ mod tests {
     }
 
     /// A series of noise around a level that changes after half of it, kept in runs of 64 of every 1,024 records.
-    fn sampled(change: f32) -> (Vec<f32>, Vec<Gap>) {
+    fn sampled(change: f32) -> (Vec<f32>, Vec<CalibrationGap>) {
         let (whole, mut kept, mut gaps) = (noise(128 * 1_024, 5), Vec::new(), Vec::new());
         for (run, rows) in whole.chunks_exact(1_024 * 8).enumerate() {
             let level = if run < 64 { 0.0 } else { change };
             if run > 0 {
-                gaps.push(Gap {
+                gaps.push(CalibrationGap {
                     row: kept.len() / 8,
                     missing: 960,
                 });

@@ -6,7 +6,7 @@
 //! records share survives the smoothing, noise does not.
 //!
 //! ```text
-//! d = squash(r - mean)                      per field, at `squash` standard deviations
+//! d = squash(r - mean)                      per field, at `clip_sigma` standard deviations
 //! b <- b + max(beta, 1/n) (d - b)           n-th record of the series; leak * beta while alerting
 //! e <- e + alpha ((d - b) - e)
 //! score = sqrt(e' C^-1 e)                   C: shrunk covariance of e over normal data
@@ -66,9 +66,9 @@ impl ChartState {
 /// The chart of a bundle: constants shared by all series.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Chart {
-    alpha: f64,
-    beta: f64,
-    leak: f64,
+    ewma_weight: f64,
+    baseline_weight: f64,
+    baseline_alarm_factor: f64,
     mean: Vec<f64>,
     /// Where each field's deviation is squashed, in scaled units.
     limit: Vec<f64>,
@@ -93,18 +93,25 @@ impl Chart {
     /// # Errors
     /// [`NotPositiveDefinite`] where `covariance` is singular.
     pub fn new(
-        settings: &settings::Score,
+        settings: &settings::ScoreSettings,
         mean: &[f64],
         sd: &[f64],
         covariance: &[f64],
     ) -> Result<Self, NotPositiveDefinite> {
         let whitening = invert_lower(&cholesky(covariance, mean.len())?, mean.len());
-        let limit = sd.iter().map(|s| settings.squash * s.max(SD_MIN)).collect();
-        let (alpha, beta, leak) = (settings.alpha, settings.beta, settings.leak);
+        let limit = sd
+            .iter()
+            .map(|s| settings.clip_sigma * s.max(SD_MIN))
+            .collect();
+        let (ewma_weight, baseline_weight, baseline_alarm_factor) = (
+            settings.ewma_weight,
+            settings.baseline_weight,
+            settings.baseline_alarm_factor,
+        );
         Ok(Self {
-            alpha,
-            beta,
-            leak,
+            ewma_weight,
+            baseline_weight,
+            baseline_alarm_factor,
             mean: mean.to_vec(),
             limit,
             whitening,
@@ -118,7 +125,7 @@ impl Chart {
 
     /// Takes one residual (length k, scaled units) and returns the score: finite, >= 0.
     ///
-    /// While `alerting` the baseline moves `leak` times as fast: a fault is not learned as normal, and a true level shift
+    /// While `alerting` the baseline moves `baseline_alarm_factor` times as fast: a fault is not learned as normal, and a true level shift
     /// still is in the end.
     pub fn step(&self, state: &mut ChartState, residual: &[f32], alerting: bool) -> f64 {
         let e = self.smooth(state, residual, alerting);
@@ -143,12 +150,13 @@ impl Chart {
         if state.vectors.len() != 2 * self.rows() {
             state.vectors = vec![0.0; 2 * self.rows()].into();
         }
-        let warming = f64::from(state.seen + 1) * self.beta < 1.0 && self.beta > 0.0;
+        let warming =
+            f64::from(state.seen + 1) * self.baseline_weight < 1.0 && self.baseline_weight > 0.0;
         state.seen += u32::from(warming);
-        let beta = match (alerting, warming) {
-            (true, _) => self.leak * self.beta,
+        let baseline_weight = match (alerting, warming) {
+            (true, _) => self.baseline_alarm_factor * self.baseline_weight,
             (false, true) => 1.0 / f64::from(state.seen),
-            (false, false) => self.beta,
+            (false, false) => self.baseline_weight,
         };
         let constants = self.mean.iter().zip(&self.limit);
         let (baseline, smoothed) = state.split_mut();
@@ -164,8 +172,8 @@ impl Chart {
             } else {
                 limit
             };
-            *b += (beta * (d - f64::from(*b))) as f32;
-            *e += (self.alpha * (d - f64::from(*b) - f64::from(*e))) as f32;
+            *b += (baseline_weight * (d - f64::from(*b))) as f32;
+            *e += (self.ewma_weight * (d - f64::from(*b) - f64::from(*e))) as f32;
         }
         state.smoothed()
     }
@@ -179,10 +187,10 @@ impl Chart {
         }
         // Its plain mean at first, as in `smooth`.
         let seen = f64::from(state.seen);
-        let warming = ((1.0 / self.beta.max(f64::MIN_POSITIVE)).ceil() - 1.0 - seen)
+        let warming = ((1.0 / self.baseline_weight.max(f64::MIN_POSITIVE)).ceil() - 1.0 - seen)
             .clamp(0.0, missing as f64);
-        let kept =
-            seen / (seen + warming).max(1.0) * libm::pow(1.0 - self.beta, missing as f64 - warming);
+        let kept = seen / (seen + warming).max(1.0)
+            * libm::pow(1.0 - self.baseline_weight, missing as f64 - warming);
         let constants = self.mean.iter().zip(&self.limit).enumerate();
         let (baseline, smoothed) = state.split_mut();
         for ((field, (&mean, &limit)), (b, e)) in constants.zip(baseline.iter_mut().zip(smoothed)) {
@@ -251,12 +259,12 @@ fn tanh(x: f64) -> f64 {
 /// The settings for a calibration on series of `series_rows` records: the baseline's memory is no shorter than
 /// [`BASELINE_PART`] of them. A calibration knows what happens within the time that it saw, so a baseline need not follow
 /// it, and one that does takes slow faults for drift.
-pub fn paced(settings: &settings::Score, series_rows: usize) -> settings::Score {
-    let beta = settings
-        .beta
+pub fn paced(settings: &settings::ScoreSettings, series_rows: usize) -> settings::ScoreSettings {
+    let baseline_weight = settings
+        .baseline_weight
         .min(1.0 / (BASELINE_PART * series_rows.max(1) as f64));
-    settings::Score {
-        beta,
+    settings::ScoreSettings {
+        baseline_weight,
         ..settings.clone()
     }
 }
@@ -270,9 +278,9 @@ pub const SD_MIN: f64 = 0.1;
 
 /// `C' = (1 - s) C + s diag(C) + floor I`, with the shrinkage `s` and the variance of a smoothed residual of standard
 /// deviation [`SD_MIN`] as the floor: never singular. `C` is k x k, row-major.
-pub fn shrink(covariance: &mut [f64], k: usize, settings: &settings::Score) {
+pub fn shrink(covariance: &mut [f64], k: usize, settings: &settings::ScoreSettings) {
     let shrinkage = settings.shrinkage;
-    let floor = (SD_MIN * SD_MIN * settings.alpha / (2.0 - settings.alpha)).max(1e-6);
+    let floor = (SD_MIN * SD_MIN * settings.ewma_weight / (2.0 - settings.ewma_weight)).max(1e-6);
     for row in 0..k {
         for column in 0..k {
             if row != column {
@@ -325,13 +333,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn settings() -> settings::Score {
-        settings::Score {
-            over: settings::Over::Record,
-            alpha: 0.1,
-            beta: 0.004,
-            leak: 0.0,
-            squash: 5.0,
+    fn settings() -> settings::ScoreSettings {
+        settings::ScoreSettings {
+            scope: settings::ResidualScope::Record,
+            ewma_weight: 0.1,
+            baseline_weight: 0.004,
+            baseline_alarm_factor: 0.0,
+            clip_sigma: 5.0,
             shrinkage: 0.1,
         }
     }
@@ -362,10 +370,10 @@ mod tests {
     #[test]
     fn the_score_is_the_mahalanobis_length_of_the_smoothed_residual() {
         // C = [[4, 1], [1, 2]]; C^-1 = [[2, -1], [-1, 4]] / 7.
-        let exact = settings::Score {
-            alpha: 1.0,
-            beta: 0.0,
-            squash: 1e9,
+        let exact = settings::ScoreSettings {
+            ewma_weight: 1.0,
+            baseline_weight: 0.0,
+            clip_sigma: 1e9,
             ..settings()
         };
         let chart = Chart::new(&exact, &[1.0, 0.0], &[1.0, 1.0], &[4.0, 1.0, 1.0, 2.0]).unwrap();
@@ -423,9 +431,9 @@ mod tests {
 
     #[test]
     fn a_long_calibration_makes_a_slow_baseline() {
-        assert_eq!(paced(&settings(), 400).beta, 0.004);
-        assert_eq!(paced(&settings(), 0).beta, 0.004);
-        assert!((paced(&settings(), 4_000).beta - 0.0004).abs() < 1e-12);
+        assert_eq!(paced(&settings(), 400).baseline_weight, 0.004);
+        assert_eq!(paced(&settings(), 0).baseline_weight, 0.004);
+        assert!((paced(&settings(), 4_000).baseline_weight - 0.0004).abs() < 1e-12);
     }
 
     #[test]
@@ -463,9 +471,9 @@ mod tests {
 
     #[test]
     fn going_over_missing_records_is_what_as_many_with_their_mean_do() {
-        let settings = settings::Score {
-            alpha: 0.05,
-            leak: 0.05,
+        let settings = settings::ScoreSettings {
+            ewma_weight: 0.05,
+            baseline_alarm_factor: 0.05,
             shrinkage: 0.05,
             ..settings()
         };

@@ -9,29 +9,29 @@ use crate::record::feedback::Feedback;
 /// A message of the control topic.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub enum Control {
-    /// A bundle is live on all machines.
-    Live(Live),
-    /// The live bundle is held fast, or no longer.
+pub enum ControlMessage {
+    /// A bundle is live on all instances.
+    Live(LiveBundle),
+    /// The live bundle is pinned or unpinned.
     Pin {
         /// Name of the stream.
         stream: String,
         /// Whether it is.
         pinned: bool,
     },
-    /// A training is asked for. Who trains removes the message.
+    /// A training is requested. The instance that trains removes the message.
     Challenge {
         /// Name of the stream.
         stream: String,
     },
-    /// What an operator says of an alert.
+    /// Operator feedback on an alert.
     Feedback(Feedback),
 }
 
 /// A bundle went live.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Live {
+pub struct LiveBundle {
     /// Name of the stream.
     pub stream: String,
     /// Id of the bundle.
@@ -43,7 +43,7 @@ pub struct Live {
     pub at: Timestamp,
 }
 
-impl Control {
+impl ControlMessage {
     /// The stream that it is about.
     pub fn stream(&self) -> &str {
         match self {
@@ -77,23 +77,24 @@ mod tests {
     #[test]
     fn a_message_says_what_it_is() {
         let at = Timestamp::UNIX_EPOCH;
-        let live = Live {
+        let live = LiveBundle {
             stream: "pumps".into(),
             bundle: "ab".into(),
             why: "first".into(),
             at,
         };
-        let text = serde_json::to_string(&Control::Live(live.clone())).unwrap();
+        let text = serde_json::to_string(&ControlMessage::Live(live.clone())).unwrap();
         assert_eq!(
             text,
             r#"{"type":"live","stream":"pumps","bundle":"ab","why":"first","at":"1970-01-01T00:00:00Z"}"#
         );
         assert_eq!(
-            serde_json::from_str::<Control>(&text).unwrap(),
-            Control::Live(live)
+            serde_json::from_str::<ControlMessage>(&text).unwrap(),
+            ControlMessage::Live(live)
         );
-        let unknown =
-            serde_json::from_str::<Control>(r#"{"type":"live","stream":"pumps","model":"ab"}"#);
+        let unknown = serde_json::from_str::<ControlMessage>(
+            r#"{"type":"live","stream":"pumps","model":"ab"}"#,
+        );
         assert!(unknown.is_err());
     }
 }

@@ -48,18 +48,18 @@ impl FeedbackLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::feedback::{Records, Says};
+    use crate::record::feedback::{FeedbackLabel, RecordRange};
 
     fn said(alert: &str, partition: i32, second: i64) -> Feedback {
         let at = jiff::Timestamp::from_second(second).unwrap();
         Feedback {
             stream: "s".into(),
-            says: Says::FalseAlarm,
+            label: FeedbackLabel::FalseAlarm,
             series: "a".into(),
             alert: Some(alert.into()),
             from: at,
             until: at,
-            records: Some(Records {
+            records: Some(RecordRange {
                 partition,
                 first: 1,
                 last: 2,

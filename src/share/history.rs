@@ -10,13 +10,13 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::Offset;
 
-use crate::config::settings::{Kafka, Stream};
+use crate::config::settings::{KafkaSettings, StreamSettings};
 use crate::pipeline::series::SeriesTable;
 use crate::pipeline::{Pipeline, PipelineError};
 use crate::record::Message;
-use crate::record::feedback::Records;
+use crate::record::feedback::RecordRange;
 use crate::retrain::set::TrainingRow;
-use crate::source::{Bounds, poll_batch, reader_config, view};
+use crate::source::{BatchBounds, poll_batch, reader_config, view};
 
 /// How long one request to the brokers may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
@@ -31,7 +31,7 @@ const TAKEN_MAX: usize = 10_000;
 #[derive(Debug, thiserror::Error)]
 pub enum HistoryError {
     /// The brokers.
-    #[error("the input could not be read: {0}")]
+    #[error("cannot read the input: {0}")]
     Kafka(#[from] KafkaError),
     /// The decoding.
     #[error(transparent)]
@@ -45,7 +45,7 @@ pub enum HistoryError {
 /// See [`HistoryError`].
 pub fn rows(
     consumer: &BaseConsumer,
-    stream: &Arc<Stream>,
+    stream: &Arc<StreamSettings>,
     mut ends: Vec<(i32, i64)>,
     limit: usize,
 ) -> Result<Vec<(i64, TrainingRow)>, HistoryError> {
@@ -53,9 +53,9 @@ pub fn rows(
     let mut pipeline = Pipeline::new(stream.clone(), None)?;
     let mut table = SeriesTable::new(stream.record.max_series);
     let mut rows = Vec::new();
-    let wait = Bounds {
+    let wait = BatchBounds {
         wait: QUIET,
-        ..Bounds::of(&stream.input)
+        ..BatchBounds::of(&stream.input)
     };
     while !ends.is_empty() && rows.len() < limit {
         let at_end = RefCell::new(Vec::new());
@@ -96,10 +96,10 @@ pub fn rows(
 /// # Errors
 /// See [`HistoryError`].
 pub fn read(
-    kafka: &Kafka,
-    stream: &Arc<Stream>,
+    kafka: &KafkaSettings,
+    stream: &Arc<StreamSettings>,
     series: &str,
-    at: Records,
+    at: RecordRange,
     before: usize,
 ) -> Result<Vec<(i64, TrainingRow)>, HistoryError> {
     let consumer: BaseConsumer = reader_config(kafka, "outlierd-history").create()?;

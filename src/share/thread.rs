@@ -19,19 +19,19 @@ use rdkafka::message::{
 };
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 
+use super::archive::ArchiveHeader;
 use super::feedback_log::FeedbackLog;
 use super::history::{self, HistoryError};
-use super::mirror::{Mirror, MirrorError, Outgoing};
-use super::parcel::Label;
-use crate::config::settings::{Kafka, Share, Stream};
-use crate::events::published::Published;
+use super::sync::{OutgoingMessage, RegistrySync, SyncError};
+use crate::config::settings::{KafkaSettings, ShareSettings, StreamSettings};
+use crate::events::published::PublishedEvent;
 use crate::events::share::SharingFailed;
-use crate::record::feedback::{Feedback, Records, Says};
-use crate::retrain::engine::{Lesson, is_known};
+use crate::record::feedback::{Feedback, FeedbackLabel, RecordRange};
+use crate::retrain::engine::{LabeledFeedback, is_known};
 use crate::retrain::set::TrainingRow;
 use crate::retrain::thread::Retrainer;
 use crate::sink::cloudevents;
-use crate::source::{Quiet, add_from_beginning, producer_config, reader_config};
+use crate::source::{QuietClientContext, add_from_beginning, producer_config, reader_config};
 use crate::state::{Store, StoreError};
 
 /// How long the thread waits for messages at a time; bounds how late it notices a stop.
@@ -54,13 +54,13 @@ const BYTES: &str = "outlierd-bytes";
 #[derive(Debug, thiserror::Error)]
 pub enum ShareError {
     /// Kafka.
-    #[error("what machines share: {0}")]
+    #[error("sharing: {0}")]
     Kafka(#[from] KafkaError),
     /// Folder or store.
-    #[error("what machines share: {0}")]
-    Mirror(#[from] MirrorError),
+    #[error("sharing: {0}")]
+    Mirror(#[from] SyncError),
     /// The system has no thread for it.
-    #[error("no thread for what machines share: {0}")]
+    #[error("cannot start the sharing thread: {0}")]
     Thread(#[from] std::io::Error),
 }
 
@@ -74,23 +74,23 @@ enum TeachError {
 }
 
 /// Who learns from what operators say of a stream.
-pub struct Pupils {
+pub struct FeedbackTargets {
     /// The stream.
-    pub stream: Arc<Stream>,
+    pub stream: Arc<StreamSettings>,
     /// Its retraining.
     pub retrainer: Retrainer,
 }
 
 /// Says what is not delivered.
-struct Deliveries;
+struct ShareProducerContext;
 
-impl ClientContext for Deliveries {
+impl ClientContext for ShareProducerContext {
     fn error(&self, error: KafkaError, reason: &str) {
-        Quiet.error(error, reason);
+        QuietClientContext.error(error, reason);
     }
 }
 
-impl ProducerContext for Deliveries {
+impl ProducerContext for ShareProducerContext {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
@@ -105,15 +105,15 @@ impl ProducerContext for Deliveries {
 
 /// See the module.
 pub struct Sharing {
-    kafka: Kafka,
+    kafka: KafkaSettings,
     /// Topic of the events.
     events_topic: Option<String>,
     store: Arc<dyn Store>,
-    mirror: Mirror,
+    sync: RegistrySync,
     /// `None` where nothing is shared.
-    reader: Option<Reader>,
-    producer: ThreadedProducer<Deliveries>,
-    events: Receiver<Published>,
+    reader: Option<TopicReader>,
+    producer: ThreadedProducer<ShareProducerContext>,
+    events: Receiver<PublishedEvent>,
     /// By stream, all that operators said of its alerts: the lanes look there for what is theirs.
     logs: HashMap<String, Arc<FeedbackLog>>,
     /// What the retraining has not taken yet, by stream and subject; a later word on the same alert takes the place of an
@@ -136,18 +136,18 @@ impl Sharing {
     /// # Errors
     /// Where their properties are refused.
     pub fn new(
-        kafka: &Kafka,
-        topics: &Share,
+        kafka: &KafkaSettings,
+        topics: &ShareSettings,
         streams: &[String],
-        mirror: Mirror,
+        sync: RegistrySync,
         store: Arc<dyn Store>,
-        events: Receiver<Published>,
+        events: Receiver<PublishedEvent>,
     ) -> Result<Self, ShareError> {
         let mut config = reader_config(kafka, "outlierd-share");
         config.set("auto.offset.reset", "earliest");
         let reader = match (topics.control.clone(), topics.bundles.clone()) {
-            (Some(control), Some(bundles)) => Some(Reader {
-                consumer: config.create_with_context(Quiet)?,
+            (Some(control), Some(bundles)) => Some(TopicReader {
+                consumer: config.create_with_context(QuietClientContext)?,
                 control,
                 bundles,
             }),
@@ -156,13 +156,13 @@ impl Sharing {
         let mut config = producer_config(kafka, "outlierd-share");
         let producer = config
             .set("enable.idempotence", "true")
-            .create_with_context(Deliveries)?;
+            .create_with_context(ShareProducerContext)?;
         let log = |stream: &String| (stream.clone(), Arc::default());
         Ok(Self {
             kafka: kafka.clone(),
             events_topic: topics.events.clone(),
             store,
-            mirror,
+            sync,
             reader,
             producer,
             events,
@@ -188,11 +188,11 @@ impl Sharing {
         let mut open = reader.begin(stop)?;
         while open > 0 && !stop.load(Ordering::Acquire) {
             match self.poll(POLL) {
-                Polled::End => open -= 1,
-                Polled::Message | Polled::Nothing => {}
+                PollResult::End => open -= 1,
+                PollResult::Message | PollResult::Nothing => {}
             }
         }
-        self.settle(|_| false)
+        self.reconcile(|_| false)
     }
 
     /// Runs until `halt` is set, on a thread of its own.
@@ -201,7 +201,7 @@ impl Sharing {
     /// Where the system has no thread.
     pub fn start(
         mut self,
-        pupils: Vec<Pupils>,
+        targets: Vec<FeedbackTargets>,
         halt: Arc<AtomicBool>,
     ) -> Result<JoinHandle<()>, ShareError> {
         let run = move || {
@@ -215,12 +215,12 @@ impl Sharing {
                 self.publish();
                 if settled.elapsed() >= SETTLE_EVERY {
                     settled = Instant::now();
-                    let leads = |name: &str| {
-                        pupils
+                    let is_trainer = |name: &str| {
+                        targets
                             .iter()
-                            .any(|p| p.stream.name == name && p.retrainer.leads())
+                            .any(|p| p.stream.name == name && p.retrainer.is_trainer())
                     };
-                    let done = self.settle(leads);
+                    let done = self.reconcile(is_trainer);
                     if let Err(error) = done {
                         SharingFailed {
                             error: error.to_string(),
@@ -228,7 +228,7 @@ impl Sharing {
                         .emit();
                     }
                 }
-                self.teach(&pupils);
+                self.apply_feedback(&targets);
             }
             self.publish();
             // What is not sent now is sent by the next start, but for events.
@@ -238,16 +238,16 @@ impl Sharing {
     }
 
     /// Takes one message.
-    fn poll(&mut self, wait: Duration) -> Polled {
+    fn poll(&mut self, wait: Duration) -> PollResult {
         let Some(reader) = &self.reader else {
-            return Polled::Nothing;
+            return PollResult::Nothing;
         };
         match reader.consumer.poll(wait) {
-            None => Polled::Nothing,
-            Some(Err(KafkaError::PartitionEOF(_))) => Polled::End,
+            None => PollResult::Nothing,
+            Some(Err(KafkaError::PartitionEOF(_))) => PollResult::End,
             Some(Err(error)) => {
                 tracing::debug!(error = %error, "sharing");
-                Polled::Nothing
+                PollResult::Nothing
             }
             Some(Ok(message)) => {
                 let (topic, key) = (
@@ -258,14 +258,14 @@ impl Sharing {
                         .unwrap_or_default(),
                 );
                 if topic == reader.control {
-                    let said = self.mirror.take_control(topic, &key, message.payload());
+                    let said = self.sync.take_control(topic, &key, message.payload());
                     if let Some(feedback) = said {
                         self.take_feedback(feedback);
                     }
                 } else {
-                    self.mirror.take_part(topic, &key, part(&message));
+                    self.sync.take_part(topic, &key, part(&message));
                 }
-                Polled::Message
+                PollResult::Message
             }
         }
     }
@@ -280,26 +280,28 @@ impl Sharing {
     }
 
     /// Holds folder and topics against each other, and sends what has changed here.
-    fn settle(&mut self, leads: impl Fn(&str) -> bool) -> Result<(), ShareError> {
-        let Some(Reader {
+    fn reconcile(&mut self, is_trainer: impl Fn(&str) -> bool) -> Result<(), ShareError> {
+        let Some(TopicReader {
             control, bundles, ..
         }) = &self.reader
         else {
             return Ok(());
         };
-        for message in self.mirror.settle(leads)? {
+        for message in self.sync.reconcile(is_trainer)? {
             match message {
-                Outgoing::Control(key, value) => {
+                OutgoingMessage::Control(key, value) => {
                     let value = value.and_then(|value| serde_json::to_vec(&value).ok());
                     self.send(control, &key, value.as_deref(), OwnedHeaders::new());
                 }
-                Outgoing::Part(key, None) => self.send(bundles, &key, None, OwnedHeaders::new()),
-                Outgoing::Part(key, Some((label, bytes))) => {
-                    let length = label.bytes.to_string();
+                OutgoingMessage::Part(key, None) => {
+                    self.send(bundles, &key, None, OwnedHeaders::new())
+                }
+                OutgoingMessage::Part(key, Some((header, bytes))) => {
+                    let length = header.bytes.to_string();
                     let headers = OwnedHeaders::new()
                         .insert(Header {
                             key: HASH,
-                            value: Some(&label.hash),
+                            value: Some(&header.hash),
                         })
                         .insert(Header {
                             key: BYTES,
@@ -339,17 +341,17 @@ impl Sharing {
     }
 
     /// Hands what operators said to the retraining. What cannot be handed over now is kept.
-    fn teach(&mut self, pupils: &[Pupils]) {
+    fn apply_feedback(&mut self, targets: &[FeedbackTargets]) {
         if self.failed.is_some_and(|at| at.elapsed() < RETRY_EVERY) {
             return;
         }
         self.failed = None;
         for (subject, mut waiting) in std::mem::take(&mut self.waiting) {
-            let of = |pupil: &&Pupils| pupil.stream.name == waiting.feedback.stream;
-            let Some(pupil) = pupils.iter().find(of) else {
+            let of = |target: &&FeedbackTargets| target.stream.name == waiting.feedback.stream;
+            let Some(target) = targets.iter().find(of) else {
                 continue;
             };
-            match self.teach_one(pupil, &mut waiting) {
+            match self.teach_one(target, &mut waiting) {
                 Ok(true) => {}
                 Ok(false) => drop(self.waiting.insert(subject, waiting)),
                 Err(error) => {
@@ -365,21 +367,25 @@ impl Sharing {
     }
 
     /// Hands one word over; returns whether the retraining has it, or has had it before.
-    fn teach_one(&self, pupil: &Pupils, waiting: &mut Waiting) -> Result<bool, TeachError> {
+    fn teach_one(
+        &self,
+        target: &FeedbackTargets,
+        waiting: &mut Waiting,
+    ) -> Result<bool, TeachError> {
         let feedback = &waiting.feedback;
         let records = match waiting.records.take() {
             Some(records) => records,
             None if is_known(&*self.store, feedback)? => return Ok(true),
             None => match feedback.records {
-                Some(at) => self.records(pupil, feedback, at)?,
+                Some(at) => self.records(target, feedback, at)?,
                 None => Vec::new(),
             },
         };
-        let lesson = Lesson {
+        let labeled = LabeledFeedback {
             feedback: feedback.clone(),
             records,
         };
-        match pupil.retrainer.teach(lesson) {
+        match target.retrainer.apply_feedback(labeled) {
             Some(back) => {
                 waiting.records = Some(back.records);
                 Ok(false)
@@ -390,27 +396,27 @@ impl Sharing {
 
     fn records(
         &self,
-        pupil: &Pupils,
+        target: &FeedbackTargets,
         feedback: &Feedback,
-        at: Records,
+        at: RecordRange,
     ) -> Result<Vec<(i64, TrainingRow)>, HistoryError> {
-        let before = match feedback.says {
-            Says::Confirmed => RECORDS_BEFORE,
-            Says::FalseAlarm | Says::NewNormal => 0,
-            Says::Expected | Says::MarkRange => return Ok(Vec::new()),
+        let before = match feedback.label {
+            FeedbackLabel::Confirmed => RECORDS_BEFORE,
+            FeedbackLabel::FalseAlarm | FeedbackLabel::NewNormal => 0,
+            FeedbackLabel::Expected | FeedbackLabel::MarkRange => return Ok(Vec::new()),
         };
-        history::read(&self.kafka, &pupil.stream, &feedback.series, at, before)
+        history::read(&self.kafka, &target.stream, &feedback.series, at, before)
     }
 }
 
 /// Reads both shared topics.
-struct Reader {
-    consumer: BaseConsumer<Quiet>,
+struct TopicReader {
+    consumer: BaseConsumer<QuietClientContext>,
     control: String,
     bundles: String,
 }
 
-impl Reader {
+impl TopicReader {
     /// Begins both topics at their start; returns how many partitions they have.
     fn begin(&self, stop: &AtomicBool) -> Result<usize, ShareError> {
         let mut all = TopicPartitionList::new();
@@ -432,14 +438,14 @@ impl Reader {
     }
 }
 
-enum Polled {
+enum PollResult {
     Message,
     End,
     Nothing,
 }
 
 /// Label and bytes of a part; `None` where the message removes it.
-fn part<'m>(message: &'m BorrowedMessage<'_>) -> Option<(Label, &'m [u8])> {
+fn part<'m>(message: &'m BorrowedMessage<'_>) -> Option<(ArchiveHeader, &'m [u8])> {
     let bytes = message.payload()?;
     let headers: HashMap<&str, &[u8]> = message
         .headers()?
@@ -448,7 +454,7 @@ fn part<'m>(message: &'m BorrowedMessage<'_>) -> Option<(Label, &'m [u8])> {
         .collect();
     let text = |key: &str| Some(String::from_utf8_lossy(headers.get(key)?).into_owned());
     Some((
-        Label {
+        ArchiveHeader {
             hash: text(HASH)?,
             bytes: text(BYTES)?.parse().ok()?,
         },

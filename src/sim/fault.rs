@@ -1,13 +1,13 @@
 //! A fault: what breaks on one pump, from when to when, and how badly.
 //!
 //! Machine faults act on the state of the process ([`Effects`]), so that all coupled sensors answer as they would on a
-//! real pump. Sensor faults act on one reading only ([`Fault::distort`]), so that the process gives the lie to it.
+//! real pump. Sensor faults act on one reading only ([`PlantFault::distort`]), so that the process gives the lie to it.
 
 use super::sensor::{Sensor, Values};
 
 /// What breaks.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Kind {
+pub enum PlantFaultKind {
     /// A bearing wears: vibration and bearing temperature grow over the whole fault.
     BearingWear,
     /// A clogged strainer: suction pressure falls, the liquid boils, head and current fluctuate, vibration rises.
@@ -50,7 +50,7 @@ impl Direction {
     }
 }
 
-impl Kind {
+impl PlantFaultKind {
     /// Its name in reports.
     pub fn name(self) -> &'static str {
         match self {
@@ -102,16 +102,16 @@ impl Kind {
 
 /// How bad a fault becomes: each size is twice the one before.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Size {
+pub enum FaultSize {
     /// Within the normal movement of most sensors: some are seen only against the couplings.
     Small,
-    /// Clear to somebody who watches that pump.
+    /// Visible to an operator of that pump.
     Medium,
     /// Outside the normal movement of a sensor: clear to everybody.
     Large,
 }
 
-impl Size {
+impl FaultSize {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Small, Self::Medium, Self::Large];
 
@@ -135,13 +135,13 @@ impl Size {
 
 /// One fault of one pump.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Fault {
+pub struct PlantFault {
     /// Index of the pump in the fleet.
     pub pump: usize,
     /// What breaks.
-    pub kind: Kind,
-    /// How badly; means nothing where [`Kind::has_sizes`] is false.
-    pub size: Size,
+    pub kind: PlantFaultKind,
+    /// How badly; means nothing where [`PlantFaultKind::has_sizes`] is false.
+    pub size: FaultSize,
     /// Number of the first record that it acts on.
     pub start: u64,
     /// Number of the first record after it: it is repaired at once.
@@ -190,7 +190,7 @@ const SHIFT_SPREADS: f64 = 1.0;
 /// The same for spikes.
 const SPIKE_SPREADS: f64 = 6.0;
 
-impl Fault {
+impl PlantFault {
     /// Whether it acts on the record number `step`.
     pub fn acts_on(&self, step: u64) -> bool {
         (self.start..self.end).contains(&step)
@@ -209,40 +209,40 @@ impl Fault {
         let slow = size * self.progress(step);
         let fast = size * ((step.saturating_sub(self.start) + 1) as f64 / ONSET_RECORDS).min(1.0);
         match self.kind {
-            Kind::BearingWear => Effects {
+            PlantFaultKind::BearingWear => Effects {
                 vibration: 1.0 + 0.25 * slow,
                 friction: 3.0 * slow,
                 ..Effects::NONE
             },
-            Kind::Cavitation => Effects {
+            PlantFaultKind::Cavitation => Effects {
                 suction_loss: 0.06 * fast,
                 head: 1.0 - 0.012 * fast,
                 turbulence: 0.012 * fast,
                 vibration: 1.0 + 0.2 * fast,
                 ..Effects::NONE
             },
-            Kind::Leak => Effects {
+            PlantFaultKind::Leak => Effects {
                 leak: 8.0 * slow,
                 ..Effects::NONE
             },
-            Kind::ValveBlockage => Effects {
+            PlantFaultKind::ValveBlockage => Effects {
                 resistance: 1.0 + 0.2 * fast,
                 ..Effects::NONE
             },
-            Kind::ImpellerDamage => Effects {
+            PlantFaultKind::ImpellerDamage => Effects {
                 head: 1.0 - 0.02 * size,
                 vibration: 1.0 + 0.1 * size,
                 ..Effects::NONE
             },
-            Kind::CoolingLoss => Effects {
+            PlantFaultKind::CoolingLoss => Effects {
                 insulation: 1.0 + 0.08 * fast,
                 ..Effects::NONE
             },
-            Kind::Stuck(_)
-            | Kind::Spike(..)
-            | Kind::Shift(..)
-            | Kind::Drift(..)
-            | Kind::UnitChange(_) => Effects::NONE,
+            PlantFaultKind::Stuck(_)
+            | PlantFaultKind::Spike(..)
+            | PlantFaultKind::Shift(..)
+            | PlantFaultKind::Drift(..)
+            | PlantFaultKind::UnitChange(_) => Effects::NONE,
         }
     }
 
@@ -255,13 +255,17 @@ impl Fault {
         let value = &mut values[sensor.index()];
         let spreads = self.size.factor() * sensor.spread();
         match self.kind {
-            Kind::Stuck(_) => *value = previous[sensor.index()],
-            Kind::Spike(_, direction) => *value += direction.sign() * SPIKE_SPREADS * spreads,
-            Kind::Shift(_, direction) => *value += direction.sign() * SHIFT_SPREADS * spreads,
-            Kind::Drift(_, direction) => {
+            PlantFaultKind::Stuck(_) => *value = previous[sensor.index()],
+            PlantFaultKind::Spike(_, direction) => {
+                *value += direction.sign() * SPIKE_SPREADS * spreads
+            }
+            PlantFaultKind::Shift(_, direction) => {
+                *value += direction.sign() * SHIFT_SPREADS * spreads
+            }
+            PlantFaultKind::Drift(_, direction) => {
                 *value += direction.sign() * SHIFT_SPREADS * spreads * self.progress(step)
             }
-            Kind::UnitChange(_) => *value = sensor.in_other_unit(*value),
+            PlantFaultKind::UnitChange(_) => *value = sensor.in_other_unit(*value),
             _ => {}
         }
     }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::fault::Fault;
+use super::fault::PlantFault;
 use super::pump::{Pump, Surroundings};
 use super::sensor::{Sensor, Values};
 use crate::record::EventTime;
@@ -72,16 +72,16 @@ struct Member {
     pump: Pump,
     name: String,
     /// Its faults by time, the next one last: the ones that are over are taken off.
-    faults: Vec<Fault>,
+    faults: Vec<PlantFault>,
 }
 
 impl Fleet {
     /// A fleet before its first step. Of `faults`, those of pumps that it does not have are left out; where two faults
     /// of a pump overlap, the later one begins when the earlier one is over.
-    pub fn new(plan: FleetPlan, faults: &[Fault]) -> Self {
+    pub fn new(plan: FleetPlan, faults: &[PlantFault]) -> Self {
         let (dt, day) = (plan.period.as_secs_f64(), plan.day.as_secs_f64());
         let member = |index: usize| {
-            let mut own: Vec<Fault> = faults
+            let mut own: Vec<PlantFault> = faults
                 .iter()
                 .filter(|fault| fault.pump == index)
                 .copied()
@@ -128,8 +128,8 @@ impl Fleet {
     }
 
     /// The readings and names of all pumps after the last step, in the order of the pumps.
-    pub fn readings(&self) -> impl Iterator<Item = Reading<'_>> {
-        self.pumps.iter().map(|member| Reading {
+    pub fn readings(&self) -> impl Iterator<Item = PumpReading<'_>> {
+        self.pumps.iter().map(|member| PumpReading {
             pump: &member.name,
             time: &self.time,
             values: member.pump.values(),
@@ -142,7 +142,7 @@ const RECORD_BYTES: usize = 512;
 
 /// What one pump reports at one step.
 #[derive(Clone, Copy, Debug)]
-pub struct Reading<'a> {
+pub struct PumpReading<'a> {
     /// Name of the pump.
     pub pump: &'a str,
     /// Event time, RFC 3339 in UTC.
@@ -151,7 +151,7 @@ pub struct Reading<'a> {
     pub values: &'a Values,
 }
 
-impl Reading<'_> {
+impl PumpReading<'_> {
     /// Appends the record as one JSON object without a line end; `buffer` is not cleared.
     ///
     /// `{"pump":"pump-07","time":"2026-03-02T00:00:00Z","sensors":{"flow":{"value":118.42,"unit":"m3/h"},...}}`

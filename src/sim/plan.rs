@@ -7,23 +7,23 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::fault::{Direction, Fault, Kind, Size};
+use super::fault::{Direction, FaultSize, PlantFault, PlantFaultKind};
 use super::sensor::{SENSORS, Sensor};
 
 /// When faults may happen, in records of a pump.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FaultPlan {
-    /// Records at the start without any fault: the model learns from them.
+    /// Training records at the start, without any fault.
     pub quiet: u64,
     /// Records of the whole run: every fault is over before its end.
     pub length: u64,
     /// Healthy records between two faults of a pump at least; up to twice as many are drawn. At least as long as the
-    /// recovery that [`super::report::Rules`] allows, or that recovery hides false alarms.
+    /// recovery that [`super::report::MatchRules`] allows, or that recovery hides false alarms.
     pub gap: u64,
 }
 
 impl Default for FaultPlan {
-    /// Two hours to learn from, then four with faults, at a record a second.
+    /// Two hours of training records, then four with faults, at one record a second.
     fn default() -> Self {
         Self {
             quiet: 7_200,
@@ -34,7 +34,7 @@ impl Default for FaultPlan {
 }
 
 /// The faults of a run, by start. No pump has two at a time; pumps 3, 7, 11, ... have none.
-pub fn draw(seed: u64, pumps: usize, plan: &FaultPlan) -> Vec<Fault> {
+pub fn draw(seed: u64, pumps: usize, plan: &FaultPlan) -> Vec<PlantFault> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     // The pumps draw from the even and odd streams from 0 up; this one is none of theirs.
     rng.set_stream(u64::MAX);
@@ -70,7 +70,7 @@ pub fn draw(seed: u64, pumps: usize, plan: &FaultPlan) -> Vec<Fault> {
             deck.push((kind, size));
             continue;
         }
-        faults.push(Fault {
+        faults.push(PlantFault {
             pump,
             kind,
             size,
@@ -87,9 +87,9 @@ pub fn draw(seed: u64, pumps: usize, plan: &FaultPlan) -> Vec<Fault> {
 }
 
 /// Every kind in every size once (twice where it has no sizes), on sensors that are drawn, in random order.
-fn shuffled_deck(rng: &mut ChaCha8Rng) -> Vec<(Kind, Size)> {
+fn shuffled_deck(rng: &mut ChaCha8Rng) -> Vec<(PlantFaultKind, FaultSize)> {
     let mut deck = Vec::new();
-    for size in Size::ALL {
+    for size in FaultSize::ALL {
         let sensor = |rng: &mut ChaCha8Rng| Sensor::ALL[rng.random_range(0..SENSORS)];
         let direction = |rng: &mut ChaCha8Rng| {
             if rng.random() {
@@ -99,22 +99,31 @@ fn shuffled_deck(rng: &mut ChaCha8Rng) -> Vec<(Kind, Size)> {
             }
         };
         let kinds = [
-            Kind::BearingWear,
-            Kind::Cavitation,
-            Kind::Leak,
-            Kind::ValveBlockage,
-            Kind::ImpellerDamage,
-            Kind::CoolingLoss,
-            Kind::Stuck(sensor(rng)),
-            Kind::Spike(sensor(rng), direction(rng)),
-            Kind::Shift(sensor(rng), direction(rng)),
-            Kind::Drift(sensor(rng), direction(rng)),
-            Kind::UnitChange(sensor(rng)),
+            PlantFaultKind::BearingWear,
+            PlantFaultKind::Cavitation,
+            PlantFaultKind::Leak,
+            PlantFaultKind::ValveBlockage,
+            PlantFaultKind::ImpellerDamage,
+            PlantFaultKind::CoolingLoss,
+            PlantFaultKind::Stuck(sensor(rng)),
+            PlantFaultKind::Spike(sensor(rng), direction(rng)),
+            PlantFaultKind::Shift(sensor(rng), direction(rng)),
+            PlantFaultKind::Drift(sensor(rng), direction(rng)),
+            PlantFaultKind::UnitChange(sensor(rng)),
         ];
         let due = kinds
             .into_iter()
-            .filter(|kind| kind.has_sizes() || size != Size::Small);
-        deck.extend(due.map(|kind| (kind, if kind.has_sizes() { size } else { Size::Medium })));
+            .filter(|kind| kind.has_sizes() || size != FaultSize::Small);
+        deck.extend(due.map(|kind| {
+            (
+                kind,
+                if kind.has_sizes() {
+                    size
+                } else {
+                    FaultSize::Medium
+                },
+            )
+        }));
     }
     deck.shuffle(rng);
     deck

@@ -10,7 +10,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 
-use super::fault::{Effects, Fault};
+use super::fault::{Effects, PlantFault};
 use super::sensor::{SENSORS, Sensor, Values};
 use super::wander::Wander;
 
@@ -162,7 +162,7 @@ impl Pump {
     }
 
     /// Moves by one record, under the fault that acts at this step.
-    pub fn step(&mut self, around: Surroundings, fault: Option<&Fault>) {
+    pub fn step(&mut self, around: Surroundings, fault: Option<&PlantFault>) {
         let effects = fault.map_or(Effects::NONE, |fault| fault.effects(around.step));
         let rng = &mut self.rng;
         let demand = demand_of_day(around.day - self.build.phase)
@@ -241,7 +241,7 @@ impl Pump {
     }
 
     /// Turns the process into readings: noise and offset of each sensor, its fault, its resolution.
-    fn report(&mut self, process: Values, step: u64, fault: Option<&Fault>) {
+    fn report(&mut self, process: Values, step: u64, fault: Option<&PlantFault>) {
         let previous = self.values;
         let mut values = process;
         for (index, value) in values.iter_mut().enumerate() {

@@ -1,8 +1,8 @@
 //! A report: what a detector made of faults that are known, fault by fault, with the false alarms beside it.
 //!
 //! The rules are those of somebody who pays for missed faults and for false alarms alike:
-//! - A fault is caught by an alert on its own pump whose episode began at or after the onset, and that was opened
-//!   before the end of the fault plus a small grace. An episode that was open already proves nothing.
+//! - A fault is detected by an alert on its own pump whose episode began at or after the onset, and that was opened
+//!   before the end of the fault plus a small grace. An episode that was already open does not count.
 //! - An alert that opens after that, while the machine still recovers, is neither a catch nor a false alarm: it is
 //!   counted as aftermath. Every other alert is a false alarm, also the ones on pumps that the fleet does not have.
 //! - False alarms are held against healthy time only, and the catches against what as many false alarms at random would
@@ -13,7 +13,7 @@ mod table;
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use super::fault::{Fault, Kind, Size};
+use super::fault::{FaultSize, PlantFault, PlantFaultKind};
 use super::fleet::FleetPlan;
 use crate::record::EventTime;
 use crate::record::alert::{Alert, AlertEvent, AlertKind};
@@ -22,22 +22,22 @@ const MICROS_PER_DAY: f64 = 86_400e6;
 
 /// A fault as it was, in event time.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Truth {
+pub struct TrueFault {
     /// Name of the pump: the key of its series.
     pub pump: String,
     /// What broke.
-    pub kind: Kind,
+    pub kind: PlantFaultKind,
     /// How badly.
-    pub size: Size,
+    pub size: FaultSize,
     /// Event time of the first record that it acts on.
     pub start: EventTime,
     /// Event time of the first record after it.
     pub end: EventTime,
 }
 
-impl Truth {
+impl TrueFault {
     /// A planned fault of a fleet that runs by `plan`.
-    pub fn of(fault: &Fault, plan: &FleetPlan) -> Self {
+    pub fn of(fault: &PlantFault, plan: &FleetPlan) -> Self {
         Self {
             pump: FleetPlan::name_of(fault.pump),
             kind: fault.kind,
@@ -50,14 +50,14 @@ impl Truth {
 
 /// What is counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Rules {
+pub struct MatchRules {
     /// How many pumps there are.
     pub pumps: usize,
     /// Event time of the first record that was scored: alerts and faults before it are left out.
     pub from: EventTime,
     /// Event time after the last record that was scored.
     pub until: EventTime,
-    /// How long after its end a fault can still be caught: a window's or a filter's length.
+    /// How long after its end a fault can still be detected: a window's or a filter's length.
     pub catch_grace: Duration,
     /// How long after its end alerts are not false: what the temperatures and the detector take to come back.
     pub recovery: Duration,
@@ -65,18 +65,18 @@ pub struct Rules {
 
 /// What became of a fault.
 #[derive(Clone, PartialEq, Debug)]
-pub enum Outcome {
+pub enum FaultOutcome {
     /// An alert opened in time.
-    Caught(Catch),
+    Caught(Detection),
     /// No alert did.
     Missed,
     /// No alert did so far, but the fault was not over when the run was.
     Unfinished,
 }
 
-/// The first alert that caught a fault.
+/// The first alert that detected a fault.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Catch {
+pub struct Detection {
     /// From the onset to the record that opened the alert.
     pub delay: Duration,
     /// What the alert was about.
@@ -87,20 +87,20 @@ pub struct Catch {
 
 /// A fault and what became of it.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Line {
+pub struct FaultResult {
     /// The fault.
-    pub truth: Truth,
+    pub truth: TrueFault,
     /// What became of it.
-    pub outcome: Outcome,
-    /// Further alerts in the time of the fault, after the one that caught it.
+    pub outcome: FaultOutcome,
+    /// Further alerts during the fault, after the one that detected it.
     pub repeats: u64,
 }
 
 /// The result of a run.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Report {
+pub struct FaultReport {
     /// The faults that began in the counted time, by onset.
-    pub lines: Vec<Line>,
+    pub lines: Vec<FaultResult>,
     /// Alerts on healthy pumps.
     pub false_alarms: u64,
     /// Alerts while a pump recovered.
@@ -111,10 +111,10 @@ pub struct Report {
     pub caught_by_chance: f64,
 }
 
-/// Why alerts cannot be held against the truth.
+/// Why alerts cannot be compared with the truth.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ReportError {
-    /// An alert with a time that is none.
+    /// An alert with an invalid time.
     #[error(
         "alert {id}: {field} is {found:?}, expected an RFC 3339 time; is this the alert topic of outlierd?"
     )]
@@ -123,7 +123,7 @@ pub enum ReportError {
         id: String,
         /// The field.
         field: &'static str,
-        /// What stands there.
+        /// The value found.
         found: String,
     },
 }
@@ -135,19 +135,23 @@ struct Opening<'a> {
     opened: EventTime,
 }
 
-impl Report {
+impl FaultReport {
     /// Holds `alerts` (all events, in any order; an opening that comes twice counts once) against `truth`.
     ///
     /// # Errors
     /// [`ReportError::Time`] where an opening has a time that cannot be read.
-    pub fn new(truth: &[Truth], alerts: &[Alert], rules: &Rules) -> Result<Self, ReportError> {
+    pub fn new(
+        truth: &[TrueFault],
+        alerts: &[Alert],
+        rules: &MatchRules,
+    ) -> Result<Self, ReportError> {
         let counted = rules.from..rules.until;
-        let line = |truth: &Truth| Line {
+        let line = |truth: &TrueFault| FaultResult {
             truth: truth.clone(),
             outcome: outcome_without_alert(truth, rules),
             repeats: 0,
         };
-        let mut lines: Vec<Line> = truth.iter().map(line).collect();
+        let mut lines: Vec<FaultResult> = truth.iter().map(line).collect();
         lines.sort_by(|a, b| (a.truth.start, &a.truth.pump).cmp(&(b.truth.start, &b.truth.pump)));
         let (mut false_alarms, mut aftermath) = (0, 0);
         for opening in openings(alerts)? {
@@ -198,7 +202,7 @@ impl Report {
         let unfinished = self
             .lines
             .iter()
-            .filter(|line| line.outcome == Outcome::Unfinished)
+            .filter(|line| line.outcome == FaultOutcome::Unfinished)
             .count();
         (caught, self.lines.len() - unfinished)
     }
@@ -209,12 +213,12 @@ impl Report {
     }
 }
 
-impl Line {
-    /// The alert that caught it.
-    pub fn catch(&self) -> Option<&Catch> {
+impl FaultResult {
+    /// The alert that detected it.
+    pub fn catch(&self) -> Option<&Detection> {
         match &self.outcome {
-            Outcome::Caught(catch) => Some(catch),
-            Outcome::Missed | Outcome::Unfinished => None,
+            FaultOutcome::Caught(catch) => Some(catch),
+            FaultOutcome::Missed | FaultOutcome::Unfinished => None,
         }
     }
 
@@ -233,7 +237,7 @@ impl Line {
             .or(anomalous)
             .cloned();
         let delay = Duration::from_micros(micros.unsigned_abs());
-        self.outcome = Outcome::Caught(Catch {
+        self.outcome = FaultOutcome::Caught(Detection {
             delay,
             kind: alert.kind,
             sensor,
@@ -271,16 +275,16 @@ fn read_time(alert: &Alert, field: &'static str, text: &str) -> Result<EventTime
     Ok(EventTime(time.as_microsecond()))
 }
 
-fn outcome_without_alert(truth: &Truth, rules: &Rules) -> Outcome {
+fn outcome_without_alert(truth: &TrueFault, rules: &MatchRules) -> FaultOutcome {
     if truth.end > rules.until {
-        Outcome::Unfinished
+        FaultOutcome::Unfinished
     } else {
-        Outcome::Missed
+        FaultOutcome::Missed
     }
 }
 
 /// Microseconds in which a pump was neither broken nor recovering, over all pumps.
-fn healthy_micros(truth: &[Truth], rules: &Rules) -> f64 {
+fn healthy_micros(truth: &[TrueFault], rules: &MatchRules) -> f64 {
     let whole = rules.until.micros_since(rules.from).max(0) as f64 * rules.pumps as f64;
     let mut by_pump: BTreeMap<&str, Vec<(EventTime, EventTime)>> = BTreeMap::new();
     for truth in truth {
@@ -303,12 +307,17 @@ fn healthy_micros(truth: &[Truth], rules: &Rules) -> f64 {
 
 /// Faults that alerts at random times would meet at the rate of the false alarms: for each, the chance that a Poisson
 /// process has an event in its time.
-fn expected_by_chance(lines: &[Line], false_alarms: u64, healthy_days: f64, rules: &Rules) -> f64 {
+fn expected_by_chance(
+    lines: &[FaultResult],
+    false_alarms: u64,
+    healthy_days: f64,
+    rules: &MatchRules,
+) -> f64 {
     if healthy_days <= 0.0 {
         return 0.0;
     }
     let rate = false_alarms as f64 / healthy_days;
-    let days = |line: &Line| {
+    let days = |line: &FaultResult| {
         let end = line.truth.end.after(rules.catch_grace).min(rules.until);
         end.micros_since(line.truth.start).max(0) as f64 / MICROS_PER_DAY
     };

@@ -3,7 +3,7 @@
 
 use rdkafka::message::{Header, OwnedHeaders};
 
-use crate::events::published::Published;
+use crate::events::published::PublishedEvent;
 use crate::record::alert::Alert;
 
 /// The headers of an alert. `ce_id` is unique for each event and the same at every replay.
@@ -19,7 +19,7 @@ pub fn headers(alert: &Alert) -> OwnedHeaders {
 }
 
 /// The headers of an event of the models.
-pub fn event_headers(event: &Published) -> OwnedHeaders {
+pub fn event_headers(event: &PublishedEvent) -> OwnedHeaders {
     let source = format!("/outlierd/streams/{}", event.stream);
     let kind = event.event.kind();
     let id = format!("{}-{kind}-{}", event.stream, event.at);

@@ -6,7 +6,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use crate::config::settings::{Delivery, Kafka, Share, Stream};
+use crate::config::settings::{Delivery, KafkaSettings, ShareSettings, StreamSettings};
 
 /// Largest record that the output topics take, in bytes: a dead letter holds what came in.
 const MAX_MESSAGE_BYTES: &str = "16777216";
@@ -21,7 +21,7 @@ pub enum TopicError {
     Unreachable {
         /// `kafka.brokers`.
         brokers: String,
-        /// What librdkafka says.
+        /// librdkafka's error.
         source: KafkaError,
     },
     /// The input topic does not exist.
@@ -77,7 +77,7 @@ pub enum TopicError {
         stream: String,
         /// The topic.
         topic: String,
-        /// What the broker says.
+        /// The broker's error.
         reason: String,
     },
 }
@@ -96,8 +96,8 @@ impl TopicError {
 /// See [`TopicError`].
 pub async fn prepare(
     admin: &AdminClient<DefaultClientContext>,
-    kafka: &Kafka,
-    stream: &Stream,
+    kafka: &KafkaSettings,
+    stream: &StreamSettings,
 ) -> Result<(usize, Vec<String>), TopicError> {
     let existing = topics(admin, kafka)?;
     let find = |name: &str| {
@@ -156,7 +156,7 @@ pub async fn prepare(
     Ok((partitions, missing.into_iter().map(str::to_owned).collect()))
 }
 
-fn new_topic<'n>(kafka: &Kafka, name: &'n str, partitions: usize) -> NewTopic<'n> {
+fn new_topic<'n>(kafka: &KafkaSettings, name: &'n str, partitions: usize) -> NewTopic<'n> {
     let count = i32::try_from(partitions).unwrap_or(i32::MAX);
     let replication = TopicReplication::Fixed(kafka.replication_factor);
     NewTopic::new(name, count, replication).set("max.message.bytes", MAX_MESSAGE_BYTES)
@@ -168,8 +168,8 @@ fn new_topic<'n>(kafka: &Kafka, name: &'n str, partitions: usize) -> NewTopic<'n
 /// See [`TopicError`].
 pub async fn prepare_shared(
     admin: &AdminClient<DefaultClientContext>,
-    kafka: &Kafka,
-    share: &Share,
+    kafka: &KafkaSettings,
+    share: &ShareSettings,
 ) -> Result<Vec<String>, TopicError> {
     let compacted = [share.bundles.as_deref(), share.control.as_deref()];
     let wanted: Vec<&str> = compacted
@@ -202,7 +202,7 @@ pub async fn prepare_shared(
 
 async fn create(
     admin: &AdminClient<DefaultClientContext>,
-    kafka: &Kafka,
+    kafka: &KafkaSettings,
     stream: &str,
     new: Vec<NewTopic<'_>>,
 ) -> Result<(), TopicError> {
@@ -237,7 +237,7 @@ async fn create(
 /// Every topic of the brokers with its number of partitions.
 fn topics(
     admin: &AdminClient<DefaultClientContext>,
-    kafka: &Kafka,
+    kafka: &KafkaSettings,
 ) -> Result<Vec<(String, usize)>, TopicError> {
     let metadata = admin
         .inner()

@@ -2,7 +2,7 @@
 //!
 //! One producer a lane. The generation of its consumer in the group goes along with the offsets (KIP-447), so that a lane
 //! that lost its partitions cannot commit them; the same transactional id after a restart aborts what the last run left
-//! open. After any error the transaction is aborted and the lane goes back to its last commit.
+//! open. After any error outlierd aborts the transaction and the lane rewinds to its last commit.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -14,12 +14,12 @@ use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext, PurgeConfi
 use rdkafka::{ClientConfig, TopicPartitionList};
 
 use super::{Sink, SinkError};
-use crate::config::settings::{Kafka, Stream};
+use crate::config::settings::{KafkaSettings, StreamSettings};
 use crate::source::client_config;
 
 /// How long one step may take, repetitions included.
 const STEP_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long an abort may take: at a stop nobody waits for long, and the next run would abort it as well.
+/// Time limit of an abort: at a shutdown it must be short, and the next run aborts the transaction as well.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time that a transaction may stay open beyond twice the commit interval. A lane that died without a word holds up the
 /// readers of its outputs, and its successor, for so long.
@@ -43,7 +43,7 @@ pub(super) fn configure(
 ///
 /// # Errors
 /// [`SinkError::Config`] and [`SinkError::Transaction`].
-pub fn check(kafka: &Kafka, stream: &Stream) -> Result<(), SinkError> {
+pub fn check(kafka: &KafkaSettings, stream: &StreamSettings) -> Result<(), SinkError> {
     let mut config = client_config(kafka, "outlierd-check");
     configure(
         &mut config,
@@ -60,7 +60,7 @@ pub(super) fn init<C: ProducerContext>(producer: &BaseProducer<C>) -> Result<(),
 }
 
 impl Sink {
-    /// Opens a transaction where there is none.
+    /// Opens a transaction if none is open.
     pub(super) fn begin(&self) -> Result<(), SinkError> {
         if self.transactional && !self.open.get() {
             self.producer
@@ -98,7 +98,7 @@ impl Sink {
     ///
     /// # Errors
     /// [`SinkError::Flush`] and [`SinkError::Delivery`].
-    pub fn settle(&self) -> Result<(), SinkError> {
+    pub fn await_offsets(&self) -> Result<(), SinkError> {
         self.begin()?;
         self.wait(STEP_TIMEOUT)?;
         if let Some((source, message)) = self.take_failed().into_iter().next() {

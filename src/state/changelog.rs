@@ -18,9 +18,9 @@ use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::Offset;
 
 use super::{Commit, StateChange, Store, StoreError};
-use crate::config::settings::Kafka;
+use crate::config::settings::KafkaSettings;
 use crate::events::ChangelogEntrySkipped;
-use crate::source::{Quiet, reader_config};
+use crate::source::{QuietClientContext, reader_config};
 
 /// How long one request to the brokers may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -77,7 +77,7 @@ pub enum ChangelogError {
     Read {
         /// The topic.
         topic: String,
-        /// What librdkafka says.
+        /// librdkafka's error.
         source: KafkaError,
     },
     /// Nothing came any more before the end.
@@ -103,13 +103,13 @@ pub enum ChangelogError {
 
 /// The changelog of one stream, to read.
 pub struct Changelog {
-    kafka: Kafka,
+    kafka: KafkaSettings,
     stream: String,
     topic: String,
 }
 
 /// One partition on its way to the end that it had when the replay began.
-struct Reading {
+struct PartitionReplay {
     partition: i32,
     from: i64,
     end: i64,
@@ -117,7 +117,7 @@ struct Reading {
 
 impl Changelog {
     /// The changelog of `stream` in `topic`.
-    pub fn new(kafka: &Kafka, stream: &str, topic: &str) -> Self {
+    pub fn new(kafka: &KafkaSettings, stream: &str, topic: &str) -> Self {
         Self {
             kafka: kafka.clone(),
             stream: stream.into(),
@@ -141,8 +141,10 @@ impl Changelog {
             source,
         };
         // Its end is that of everything written, decided or not: what is decided later belongs to committed offsets too.
-        let written: BaseConsumer<Quiet> = self.consumer("read_uncommitted").map_err(read)?;
-        let committed: BaseConsumer<Quiet> = self.consumer("read_committed").map_err(read)?;
+        let written: BaseConsumer<QuietClientContext> =
+            self.consumer("read_uncommitted").map_err(read)?;
+        let committed: BaseConsumer<QuietClientContext> =
+            self.consumer("read_committed").map_err(read)?;
         let mut reading = Vec::new();
         for &partition in partitions {
             let (low, end) = written
@@ -151,7 +153,7 @@ impl Changelog {
             let from = store.changelog(&self.stream, partition)?.unwrap_or(0);
             // A topic that was made anew ends before what was read of the old one.
             let from = if from > end { low } else { from.max(low) };
-            reading.push(Reading {
+            reading.push(PartitionReplay {
                 partition,
                 from,
                 end,
@@ -179,8 +181,8 @@ impl Changelog {
 
     fn replay(
         &self,
-        consumer: &BaseConsumer<Quiet>,
-        mut left: Vec<Reading>,
+        consumer: &BaseConsumer<QuietClientContext>,
+        mut left: Vec<PartitionReplay>,
         store: &dyn Store,
         stop: &AtomicBool,
     ) -> Result<Replayed, ChangelogError> {
@@ -247,10 +249,10 @@ impl Changelog {
         Ok(replayed)
     }
 
-    fn consumer(&self, isolation: &str) -> Result<BaseConsumer<Quiet>, KafkaError> {
+    fn consumer(&self, isolation: &str) -> Result<BaseConsumer<QuietClientContext>, KafkaError> {
         reader_config(&self.kafka, "outlierd-changelog")
             .set("auto.offset.reset", "earliest")
             .set("isolation.level", isolation)
-            .create_with_context(Quiet)
+            .create_with_context(QuietClientContext)
     }
 }

@@ -113,7 +113,7 @@ mod tests {
         }
     }
 
-    /// The bytes of a value, said to be of another version.
+    /// The bytes of a value, with the version number of another format.
     fn of_version(version: u8) -> Vec<u8> {
         let mut bytes = encode(&7u32).unwrap();
         bytes[0] = version;

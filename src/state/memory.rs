@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use super::{Commit, Learned, StateChange, Store, StoreError};
 
 #[derive(Default)]
-struct Stream {
+struct StoredStream {
     positions: BTreeMap<i32, i64>,
     changelog: BTreeMap<i32, i64>,
     states: BTreeMap<(i32, String), Vec<u8>>,
@@ -17,15 +17,15 @@ struct Stream {
 /// States that live as long as the process.
 #[derive(Default)]
 pub struct MemoryStore {
-    streams: Mutex<BTreeMap<String, Stream>>,
+    streams: Mutex<BTreeMap<String, StoredStream>>,
 }
 
 impl MemoryStore {
-    fn with<T>(&self, stream: &str, read: impl FnOnce(&Stream) -> T) -> T {
+    fn with<T>(&self, stream: &str, read: impl FnOnce(&StoredStream) -> T) -> T {
         let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
         match streams.get(stream) {
             Some(found) => read(found),
-            None => read(&Stream::default()),
+            None => read(&StoredStream::default()),
         }
     }
 }
@@ -78,7 +78,7 @@ impl Store for MemoryStore {
         limit: usize,
     ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
         let is_next = |name: &str| after.is_none_or(|after| name > after);
-        let of = |s: &Stream| {
+        let of = |s: &StoredStream| {
             let next = s
                 .states
                 .iter()
@@ -116,7 +116,7 @@ impl Store for MemoryStore {
     }
 
     fn notes(&self, stream: &str, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-        let of = |s: &Stream| {
+        let of = |s: &StoredStream| {
             let found = s.notes.iter().filter(|(key, _)| key.starts_with(prefix));
             found
                 .map(|(key, bytes)| (key.clone(), bytes.clone()))

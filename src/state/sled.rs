@@ -1,6 +1,6 @@
 //! The [`Store`] on sled: one database a process, one tree a stream.
 //!
-//! `sled/keys.rs` tells what stands where: one tree a stream, so that one sled batch is one commit.
+//! `sled/keys.rs` defines the keys: one tree a stream, so that one sled batch is one commit.
 //! Nothing else of the crate names sled.
 
 mod keys;
@@ -139,7 +139,7 @@ fn is_lock(error: &io::Error) -> bool {
         || error.to_string().contains("could not acquire lock")
 }
 
-/// Whether the file system says no, rather than the content being wrong.
+/// Whether the file system failed, rather than the content being invalid.
 fn is_refusal(error: &io::Error) -> bool {
     use io::ErrorKind::{
         NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem, StorageFull,

@@ -20,14 +20,14 @@ const CHUNK: usize = 1_000;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Head {
+struct ExportHeader {
     format: String,
     version: u32,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-enum Entry {
+enum ExportEntry {
     Position {
         stream: String,
         partition: i32,
@@ -66,7 +66,7 @@ pub enum TransferError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A line that is none of this format.
+    /// A line in another format.
     #[error("line {line}: {fault}; expected a file that `outlierd state export` wrote")]
     Line {
         /// Its number, from 1.
@@ -94,19 +94,19 @@ pub fn export(store: &dyn Store, out: &mut dyn Write) -> Result<usize, TransferE
         entries += 1;
         writeln!(out, "{}", value.map_err(std::io::Error::from)?)
     };
-    write(serde_json::to_string(&Head {
+    write(serde_json::to_string(&ExportHeader {
         format: FORMAT.into(),
         version: VERSION,
     }))?;
     for stream in store.streams()? {
         for (partition, offset) in store.positions(&stream)? {
-            write(serde_json::to_string(&Entry::Position {
+            write(serde_json::to_string(&ExportEntry::Position {
                 stream: stream.clone(),
                 partition,
                 offset,
             }))?;
             if let Some(offset) = store.changelog(&stream, partition)? {
-                write(serde_json::to_string(&Entry::Changelog {
+                write(serde_json::to_string(&ExportEntry::Changelog {
                     stream: stream.clone(),
                     partition,
                     offset,
@@ -117,7 +117,7 @@ pub fn export(store: &dyn Store, out: &mut dyn Write) -> Result<usize, TransferE
                     continue;
                 };
                 let state = hex::encode(bytes);
-                write(serde_json::to_string(&Entry::Series {
+                write(serde_json::to_string(&ExportEntry::Series {
                     stream: stream.clone(),
                     partition,
                     series,
@@ -127,7 +127,7 @@ pub fn export(store: &dyn Store, out: &mut dyn Write) -> Result<usize, TransferE
         }
         for (partition, offset, bytes) in store.learned(&stream)? {
             let row = hex::encode(bytes);
-            write(serde_json::to_string(&Entry::Learned {
+            write(serde_json::to_string(&ExportEntry::Learned {
                 stream: stream.clone(),
                 partition,
                 offset,
@@ -136,7 +136,7 @@ pub fn export(store: &dyn Store, out: &mut dyn Write) -> Result<usize, TransferE
         }
         for (key, bytes) in store.notes(&stream, "")? {
             let value = hex::encode(bytes);
-            write(serde_json::to_string(&Entry::Note {
+            write(serde_json::to_string(&ExportEntry::Note {
                 stream: stream.clone(),
                 key,
                 value,
@@ -168,7 +168,8 @@ pub fn import(
             check_head(&text).map_err(fail)?;
             continue;
         }
-        let entry: Entry = serde_json::from_str(&text).map_err(|error| fail(error.to_string()))?;
+        let entry: ExportEntry =
+            serde_json::from_str(&text).map_err(|error| fail(error.to_string()))?;
         let stream = entry.stream();
         if taken.contains(stream) {
             let stream = stream.clone();
@@ -193,7 +194,7 @@ pub fn import(
 
 /// Whether the first line of a file names a format that can be read.
 fn check_head(text: &str) -> Result<(), String> {
-    let head: Head = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let head: ExportHeader = serde_json::from_str(text).map_err(|error| error.to_string())?;
     if head.format != FORMAT || head.version > VERSION {
         return Err(format!(
             "is {} of version {}, this outlierd reads {FORMAT} up to {VERSION}",
@@ -203,7 +204,7 @@ fn check_head(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-impl Entry {
+impl ExportEntry {
     fn stream(&self) -> &String {
         match self {
             Self::Position { stream, .. }

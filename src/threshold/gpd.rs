@@ -29,7 +29,7 @@ pub(super) fn shape(excesses: &[f32]) -> f64 {
     if !(mean > 0.0 && squares > 1.0 && squares.is_finite()) {
         return 0.0;
     }
-    let sample = Sample { excesses, mean };
+    let sample = ExcessSample { excesses, mean };
     // theta = shape / sigma lies above -1 / largest. Shapes near 1 and above are cut off anyway, so 20 is far enough.
     let (low, high) = (-1.0 / largest, 20.0);
     let negative =
@@ -62,12 +62,12 @@ pub(super) fn excess(shape: f64, ratio: f64) -> f64 {
     }
 }
 
-struct Sample<'p> {
+struct ExcessSample<'p> {
     excesses: &'p [f32],
     mean: f64,
 }
 
-impl Sample<'_> {
+impl ExcessSample<'_> {
     /// Means of `1 / (1 + theta y)` and `ln(1 + theta y)` over the normalised excesses.
     fn means(&self, theta: f64) -> (f64, f64) {
         let (theta, n) = (theta / self.mean, self.excesses.len() as f64);

@@ -1,4 +1,4 @@
-//! Guard: decides which outliers are learned from, and when a run of them is the new normal.
+//! Guard: decides which outliers update the threshold, and when a run of them is the new normal.
 //!
 //! Outliers are learned from out of an allowance that fills with the records seen, at twice the rate at which normal
 //! records are expected above the threshold: enough for the threshold to rise where it is too low, too little for
@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Plan;
+use super::ThresholdParams;
 
 /// Outliers that the allowance holds at most: those of normal records come irregularly.
 const ALLOWANCE_MAX: f32 = 4.0;
@@ -21,7 +21,7 @@ const GROWTH_MAX: f64 = 100.0;
 /// What the guard remembers of a series.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Guard {
-    /// Runs of outliers that may be learned from.
+    /// Number of runs of outliers that may update the threshold.
     allowance: f32,
     /// Whether the present run is paid for.
     granted: bool,
@@ -33,13 +33,13 @@ pub(super) struct Guard {
 
 impl Guard {
     /// Takes note of a normal record.
-    pub(super) fn normal(&mut self, plan: &Plan) {
+    pub(super) fn normal(&mut self, plan: &ThresholdParams) {
         self.in_row = 0;
         self.earn(plan);
     }
 
-    /// Takes note of an outlier and tells whether it is learned from. `ratio` is score / threshold.
-    pub(super) fn outlier(&mut self, plan: &Plan, relative: f64, ratio: f64) -> bool {
+    /// Records an outlier and returns whether it updates the threshold. `ratio` is score / threshold.
+    pub(super) fn outlier(&mut self, plan: &ThresholdParams, relative: f64, ratio: f64) -> bool {
         self.earn(plan);
         if self.in_row == 0 {
             self.granted = self.allowance >= 1.0 && ratio <= NEAR;
@@ -52,8 +52,8 @@ impl Guard {
         self.granted && self.in_row <= RUN_MAX && ratio <= NEAR
     }
 
-    /// Whether the present run is so long that it is taken for the new normal.
-    pub(super) fn shifted(&self, plan: &Plan) -> bool {
+    /// Whether the present run is long enough to be the new normal.
+    pub(super) fn shifted(&self, plan: &ThresholdParams) -> bool {
         plan.level_shift_after > 0 && u64::from(self.in_row) >= plan.level_shift_after
     }
 
@@ -67,7 +67,7 @@ impl Guard {
         }
     }
 
-    fn earn(&mut self, plan: &Plan) {
+    fn earn(&mut self, plan: &ThresholdParams) {
         self.allowance = (self.allowance + 2.0 * plan.expected_outliers as f32).min(ALLOWANCE_MAX);
     }
 }

@@ -5,7 +5,7 @@ use crate::config::settings::ThresholdKind;
 use super::guard::Guard;
 use super::level::{Level, quantile};
 use super::tail::Tail;
-use super::{Estimator, Plan, SCALE, ThresholdState};
+use super::{Estimator, SCALE, ThresholdParams, ThresholdState};
 
 /// The level where calibration tells none: scores of the chart are in standard deviations.
 const UNKNOWN_LEVEL: f64 = 3.0;
@@ -13,7 +13,7 @@ const UNKNOWN_LEVEL: f64 = 3.0;
 const RISE_MIN: f64 = 0.02;
 
 /// See [`ThresholdState::calibrated`].
-pub(super) fn calibrated(plan: &Plan, scores: &[f64]) -> ThresholdState {
+pub(super) fn calibrated(plan: &ThresholdParams, scores: &[f64]) -> ThresholdState {
     let usable = || {
         scores
             .iter()
@@ -48,14 +48,19 @@ pub(super) fn calibrated(plan: &Plan, scores: &[f64]) -> ThresholdState {
         scale: (unit * largest).clamp(SCALE.0, SCALE.1),
         typical: typical / unit,
         own: 0,
-        lift: 1.0,
+        operator_factor: 1.0,
         guard: Guard::default(),
         estimator,
     }
 }
 
 /// The level before the margin, the typical score and the estimator, in the unit of `scores`.
-fn estimate(plan: &Plan, scores: &[f64], sorted: &[f64], median: f64) -> (f64, f64, Estimator) {
+fn estimate(
+    plan: &ThresholdParams,
+    scores: &[f64],
+    sorted: &[f64],
+    median: f64,
+) -> (f64, f64, Estimator) {
     let n = scores.len() as f64;
     match plan.kind {
         ThresholdKind::Sigma => {

@@ -15,7 +15,7 @@ use half::f16;
 use serde::{Deserialize, Serialize};
 
 use super::level::{Level, quantile};
-use super::{Plan, gpd};
+use super::{ThresholdParams, gpd};
 
 /// Peaks that are kept: with everything else a state stays below 400 bytes.
 const PEAKS: usize = 64;
@@ -25,7 +25,7 @@ const REFIT_AFTER: u8 = 8;
 const FLEET_WEIGHT: f64 = 128.0;
 /// Shape 0, an exponential tail, counts as this many peaks of the fleet.
 const EXPONENTIAL_WEIGHT: f64 = 100.0;
-/// A sample of fewer peaks says nothing of the tail.
+/// Minimum number of peaks for a fit of the tail.
 const SAMPLE_MIN: usize = 10;
 /// Excesses are cut here, relative to the level: no single peak makes the mean excess absurd.
 const EXCESS_MAX: f64 = 10.0;
@@ -45,7 +45,7 @@ pub(super) struct Tail {
     shape: f32,
     mean_excess: f32,
     /// The excess that has the risk, relative to the level; kept, as it takes a power.
-    reach: f32,
+    excess_at_risk: f32,
     /// The last peaks: excesses relative to the level of their time; `oldest` is overwritten next.
     peaks: Box<[Peak]>,
     oldest: u8,
@@ -69,7 +69,7 @@ impl Peak {
     }
 }
 
-/// Where a series stands in its clusters of peaks.
+/// Position of a series in its clusters of peaks.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 enum Cluster {
     /// Below the level.
@@ -103,7 +103,7 @@ impl Cluster {
 impl Tail {
     /// The tail of the fleet's scores (in time order; for `dspot` less their average, so possibly negative), in their
     /// unit. `least` > 0 is the lowest level that makes sense of them.
-    pub(super) fn of(plan: &Plan, scores: &[f64], least: f64) -> Self {
+    pub(super) fn of(plan: &ThresholdParams, scores: &[f64], least: f64) -> Self {
         let mut sorted: Vec<f64> = scores.iter().map(|&score| score.max(least)).collect();
         sorted.sort_unstable_by(f64::total_cmp);
         let level = Level::of(&sorted, plan.above);
@@ -142,20 +142,20 @@ impl Tail {
             fleet_shape: fleet_shape as f32,
             shape: 0.0,
             mean_excess: 0.0,
-            reach: 0.0,
+            excess_at_risk: 0.0,
             peaks: spread.map(Peak::new).collect(),
             oldest: 0,
             unfitted: 0,
             cluster: Cluster::Outside,
         };
         tail.fit();
-        tail.aim(plan.risk);
+        tail.update_quantile(plan.risk);
         tail
     }
 
     /// The score that one cluster in `rate / risk` exceeds: never below the level.
     pub(super) fn extreme(&self) -> f64 {
-        self.level.at() * (1.0 + f64::from(self.reach))
+        self.level.at() * (1.0 + f64::from(self.excess_at_risk))
     }
 
     /// The same tail in another unit.
@@ -167,7 +167,7 @@ impl Tail {
     }
 
     /// Learns from one normal score (for `dspot`, less the average).
-    pub(super) fn learn(&mut self, plan: &Plan, weight: f64, score: f64) {
+    pub(super) fn learn(&mut self, plan: &ThresholdParams, weight: f64, score: f64) {
         let ended = self.cluster.step(plan.run, score / self.level.at() - 1.0);
         self.level.learn(plan.above, weight, score);
         self.rate -= weight * self.rate;
@@ -181,11 +181,11 @@ impl Tail {
         if self.unfitted >= REFIT_AFTER {
             self.fit();
         }
-        self.aim(plan.risk);
+        self.update_quantile(plan.risk);
     }
 
-    /// Takes note of an outlier that is not learned from.
-    pub(super) fn taint(&mut self) {
+    /// Records an outlier that does not update the tail.
+    pub(super) fn mark_contaminated(&mut self) {
         self.cluster = Cluster::Tainted(0);
     }
 
@@ -203,9 +203,10 @@ impl Tail {
         self.unfitted = 0;
     }
 
-    fn aim(&mut self, risk: f64) {
-        self.reach = (f64::from(self.mean_excess)
-            * gpd::excess(f64::from(self.shape), self.rate / risk)) as f32;
+    fn update_quantile(&mut self, risk: f64) {
+        self.excess_at_risk = (f64::from(self.mean_excess)
+            * gpd::excess(f64::from(self.shape), self.rate / risk))
+            as f32;
     }
 }
 

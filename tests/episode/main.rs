@@ -6,16 +6,18 @@ mod properties;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use outlierd::config::settings::{Episode, Field, Mute};
-use outlierd::episode::{EpisodeState, Judgement, Plan, RATIO_MAX, RecordRef, Step};
+use outlierd::config::settings::{EpisodeSettings, FieldSettings, MuteSettings};
+use outlierd::episode::{
+    EpisodeOutput, EpisodePolicy, EpisodeState, Judgement, RATIO_MAX, RecordContext,
+};
 use outlierd::record::alert::{Alert, AlertEvent, AlertKind, FieldShare, Severity};
-use outlierd::record::{EventTime, Fault, FaultKind, Verdict};
+use outlierd::record::{EventTime, FaultKind, RecordVerdict, SensorFault};
 
 const SECOND: i64 = 1_000_000;
 const THRESHOLD: f64 = 2.0;
 
-fn rules() -> Episode {
-    Episode {
+fn rules() -> EpisodeSettings {
+    EpisodeSettings {
         open_n: 2,
         open_m: 3,
         close_ratio: 0.8,
@@ -28,8 +30,8 @@ fn rules() -> Episode {
     }
 }
 
-fn plan(rules: &Episode, mutes: &[Mute]) -> Plan {
-    let field = |name: &str| Field {
+fn plan(rules: &EpisodeSettings, mutes: &[MuteSettings]) -> EpisodePolicy {
+    let field = |name: &str| FieldSettings {
         name: name.into(),
         path: vec![name.into()],
         unit: None,
@@ -37,7 +39,7 @@ fn plan(rules: &Episode, mutes: &[Mute]) -> Plan {
         max: f64::INFINITY,
         resample: None,
     };
-    Plan::new(
+    EpisodePolicy::new(
         "pumps",
         "plant.pumps",
         &[field("temp"), field("flow"), field("current")],
@@ -46,9 +48,9 @@ fn plan(rules: &Episode, mutes: &[Mute]) -> Plan {
     )
 }
 
-fn mute(series: &str, from: i64, until: i64) -> Mute {
+fn mute(series: &str, from: i64, until: i64) -> MuteSettings {
     let (from, until) = (EventTime(from * SECOND), EventTime(until * SECOND));
-    Mute {
+    MuteSettings {
         series: series.into(),
         from,
         until,
@@ -72,13 +74,13 @@ fn shares() -> Vec<FieldShare> {
 
 /// One series fed one record a second; record `k` stands at offset `k`.
 struct Series {
-    plan: Plan,
+    plan: EpisodePolicy,
     state: EpisodeState,
     next: i64,
 }
 
 impl Series {
-    fn new(rules: &Episode, mutes: &[Mute]) -> Self {
+    fn new(rules: &EpisodeSettings, mutes: &[MuteSettings]) -> Self {
         Self {
             plan: plan(rules, mutes),
             state: EpisodeState::default(),
@@ -86,7 +88,7 @@ impl Series {
         }
     }
 
-    fn step(&mut self, letter: char) -> Step {
+    fn step(&mut self, letter: char) -> EpisodeOutput {
         let offset = self.next;
         self.next += 1;
         feed(&self.plan, &mut self.state, offset * SECOND, offset, letter)
@@ -128,13 +130,19 @@ fn pretty(alert: &Alert) -> String {
 
 /// The judgements by letter: `.` normal, `s` suspect (between closing and the threshold), `O` outlier, `C` critical,
 /// `F` faulty (stuck), `J` a jump, `P` the end of a spike, `L` learning.
-fn feed(plan: &Plan, state: &mut EpisodeState, time: i64, offset: i64, letter: char) -> Step {
+fn feed(
+    plan: &EpisodePolicy,
+    state: &mut EpisodeState,
+    time: i64,
+    offset: i64,
+    letter: char,
+) -> EpisodeOutput {
     let kind = match letter {
         'J' => FaultKind::Jump,
         'P' => FaultKind::Spike,
         _ => FaultKind::Stuck,
     };
-    let faults = [Fault {
+    let faults = [SensorFault {
         field: 1,
         kind,
         value: Some(7.0),
@@ -153,13 +161,13 @@ fn feed(plan: &Plan, state: &mut EpisodeState, time: i64, offset: i64, letter: c
         'L' => Judgement::Learning,
         _ => unreachable!("no such letter"),
     };
-    let record = RecordRef {
+    let record = RecordContext {
         series: "pump-7",
         time: EventTime(time),
         partition: 4,
         offset,
         bundle: "b1",
-        ..RecordRef::default()
+        ..RecordContext::default()
     };
     plan.step(state, &record, &judgement, shares)
 }
@@ -217,7 +225,7 @@ fn verdicts_and_alerting() {
         .map(|letter| series.step(letter))
         .collect();
     let verdicts: Vec<_> = steps.iter().map(|step| step.verdict).collect();
-    use Verdict::{Learning, Normal, Outlier, SensorFault, Suspect};
+    use RecordVerdict::{Learning, Normal, Outlier, SensorFault, Suspect};
     let expected = [
         Learning, Normal, Suspect, Outlier, Outlier, Normal, Normal, Normal,
     ];
@@ -355,12 +363,12 @@ fn shares_are_asked_for_only_where_an_anomaly_is_published() {
             threshold: THRESHOLD,
             missing: 0,
         };
-        let record = RecordRef {
+        let record = RecordContext {
             series: "a",
             time: EventTime(offset),
             offset,
             bundle: "b1",
-            ..RecordRef::default()
+            ..RecordContext::default()
         };
         plan.step(&mut state, &record, &judgement, || {
             asked.push(offset);
@@ -372,14 +380,14 @@ fn shares_are_asked_for_only_where_an_anomaly_is_published() {
 
 #[test]
 fn ids_differ_in_every_part_and_do_not_run_together() {
-    let rules = Episode {
+    let rules = EpisodeSettings {
         open_n: 1,
         open_m: 1,
         ..rules()
     };
     let id = |stream: &str, topic: &str, series, partition, offset, faulty: bool| {
-        let plan = Plan::new(stream, topic, &[], &rules, &[]);
-        let faults = [Fault {
+        let plan = EpisodePolicy::new(stream, topic, &[], &rules, &[]);
+        let faults = [SensorFault {
             field: 0,
             kind: FaultKind::Missing,
             value: None,
@@ -395,12 +403,12 @@ fn ids_differ_in_every_part_and_do_not_run_together() {
             scored
         };
         let mut state = EpisodeState::default();
-        let record = RecordRef {
+        let record = RecordContext {
             series,
             partition,
             offset,
             bundle: "b1",
-            ..RecordRef::default()
+            ..RecordContext::default()
         };
         let open = (0..3).find_map(|_| {
             plan.step(&mut state, &record, &judgement, Vec::new)
@@ -427,7 +435,7 @@ fn ids_differ_in_every_part_and_do_not_run_together() {
 #[test]
 fn a_threshold_of_zero_publishes_finite_ratios_and_closes() {
     let plan = plan(
-        &Episode {
+        &EpisodeSettings {
             open_n: 1,
             open_m: 1,
             close_after: 1,
@@ -436,10 +444,10 @@ fn a_threshold_of_zero_publishes_finite_ratios_and_closes() {
         &[],
     );
     let mut state = EpisodeState::default();
-    let record = RecordRef {
+    let record = RecordContext {
         series: "a",
         bundle: "b1",
-        ..RecordRef::default()
+        ..RecordContext::default()
     };
     let mut step = |score| {
         let judgement = Judgement::Scored {

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn updates_come_at_their_interval_and_only_from_outliers() {
-    let every = Episode {
+    let every = EpisodeSettings {
         update_every: Duration::from_secs(4),
         ..rules()
     };
@@ -22,7 +22,7 @@ fn updates_come_at_their_interval_and_only_from_outliers() {
 
 #[test]
 fn a_cool_down_holds_openings_back_and_then_lets_them_through() {
-    let cool = Episode {
+    let cool = EpisodeSettings {
         cool_down: Duration::from_secs(5),
         ..rules()
     };
@@ -43,7 +43,7 @@ fn a_cool_down_holds_openings_back_and_then_lets_them_through() {
 
 #[test]
 fn a_cool_down_ends_though_the_clock_was_set_back() {
-    let cool = Episode {
+    let cool = EpisodeSettings {
         cool_down: Duration::from_secs(5),
         open_n: 1,
         open_m: 1,
@@ -65,7 +65,8 @@ fn a_cool_down_ends_though_the_clock_was_set_back() {
 
 #[test]
 fn mutes() {
-    let muted = |letters: &str, mutes: &[Mute]| Series::new(&rules(), mutes).events(letters);
+    let muted =
+        |letters: &str, mutes: &[MuteSettings]| Series::new(&rules(), mutes).events(letters);
     for (why, letters, expected) in [
         (
             "what opens and closes in a mute is never heard of",

@@ -3,17 +3,17 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use outlierd::config::settings::{Episode, Mute};
-use outlierd::episode::{EpisodeState, Plan, Step};
+use outlierd::config::settings::{EpisodeSettings, MuteSettings};
+use outlierd::episode::{EpisodeOutput, EpisodePolicy, EpisodeState};
 use outlierd::record::alert::{Alert, AlertEvent, AlertKind};
-use outlierd::record::{EventTime, Verdict};
+use outlierd::record::{EventTime, RecordVerdict};
 use proptest::prelude::*;
 
 use super::{SECOND, feed, mute, plan, rules};
 
-fn any_rules() -> impl Strategy<Value = Episode> {
+fn any_rules() -> impl Strategy<Value = EpisodeSettings> {
     ((1..=4u32, 0..=4u32), 1..5u32, 0..20u64, 0..20u64).prop_map(
-        |((open_n, more), close_after, cool_down, every)| Episode {
+        |((open_n, more), close_after, cool_down, every)| EpisodeSettings {
             open_n,
             open_m: open_n + more,
             close_after,
@@ -41,7 +41,11 @@ fn any_letters() -> impl Strategy<Value = Vec<(i64, char)>> {
     })
 }
 
-fn run(plan: &Plan, letters: &[(i64, char)], cut: Option<usize>) -> (Vec<Step>, EpisodeState) {
+fn run(
+    plan: &EpisodePolicy,
+    letters: &[(i64, char)],
+    cut: Option<usize>,
+) -> (Vec<EpisodeOutput>, EpisodeState) {
     let mut state = EpisodeState::default();
     let mut steps = Vec::new();
     for (offset, (time, letter)) in (0i64..).zip(letters) {
@@ -103,7 +107,7 @@ proptest! {
     fn a_mute_changes_what_is_published_and_not_the_episodes(
         rules in any_rules(), letters in any_letters(), from in 0..60i64, length in 0..60i64,
     ) {
-        let alerting = |mutes: &[Mute]| -> Vec<(Verdict, bool)> {
+        let alerting = |mutes: &[MuteSettings]| -> Vec<(RecordVerdict, bool)> {
             run(&plan(&rules, mutes), &letters, None).0.iter().map(|step| (step.verdict, step.alerting)).collect()
         };
         prop_assert_eq!(alerting(&[mute("*", from, from + length)]), alerting(&[]));

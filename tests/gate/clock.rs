@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn a_time_too_far_ahead_of_its_arrival_is_rejected_and_forgotten() {
-    let plan = Plan::new(&gate(), &fields(1), None);
+    let plan = GateRules::new(&gate(), &fields(1), None);
     let mut state = GateState::new(1);
     let arrival = Some(EventTime(0));
     let hour = 3600 * SECOND;
@@ -34,7 +34,7 @@ fn a_time_too_far_ahead_of_its_arrival_is_rejected_and_forgotten() {
 
 #[test]
 fn only_the_very_record_before_is_a_duplicate() {
-    let mut series = Series::new(Plan::new(&gate(), &fields(2), None), 2);
+    let mut series = Series::new(GateRules::new(&gate(), &fields(2), None), 2);
     let mut verdict = |time, values: [f64; 2]| {
         series
             .plan
@@ -66,27 +66,30 @@ fn only_the_very_record_before_is_a_duplicate() {
 #[test]
 fn late_records_are_rejected_until_the_clock_is_taken_for_set_back() {
     let mut series = Series::of(None);
-    assert_eq!(series.at(100, 0.0), Ok(Order::InOrder));
+    assert_eq!(series.at(100, 0.0), Ok(TimeOrder::InOrder));
     assert_eq!(
         series.at(95, 1.0),
-        Ok(Order::Late { by_us: 5 * SECOND }),
+        Ok(TimeOrder::Late { by_us: 5 * SECOND }),
         "within the allowance"
     );
     assert_eq!(series.at(94, 2.0), Err(RejectReason::Late));
     assert_eq!(series.at(94, 3.0), Err(RejectReason::Late));
     assert_eq!(
         series.at(100, 4.0),
-        Ok(Order::InOrder),
+        Ok(TimeOrder::InOrder),
         "an accepted record ends the run"
     );
     for x in 5..8 {
         assert_eq!(series.at(x, 0.0), Err(RejectReason::Late));
     }
-    assert_eq!(series.at(8, 8.0), Ok(Order::SetBack { by_us: 92 * SECOND }));
-    assert_eq!(series.at(9, 9.0), Ok(Order::InOrder));
+    assert_eq!(
+        series.at(8, 8.0),
+        Ok(TimeOrder::SetBack { by_us: 92 * SECOND })
+    );
+    assert_eq!(series.at(9, 9.0), Ok(TimeOrder::InOrder));
     assert_eq!(
         series.at(9, 10.0),
-        Ok(Order::InOrder),
+        Ok(TimeOrder::InOrder),
         "the same time with another reading"
     );
 }

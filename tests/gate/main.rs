@@ -7,10 +7,10 @@ mod spikes;
 use std::ops::Range;
 use std::time::Duration;
 
-use outlierd::config::settings::{Field, Gate};
-use outlierd::gate::{GateState, Normal, Order, Plan, normals};
+use outlierd::config::settings::{FieldSettings, GateSettings};
+use outlierd::gate::{GateRules, GateState, NormalRange, TimeOrder, normals};
 use outlierd::record::{
-    EventTime, Fault, FaultKind, GateVerdict, MISSING, NON_FINITE, RejectReason,
+    EventTime, FaultKind, GateVerdict, MISSING, NON_FINITE, RejectReason, SensorFault,
 };
 use outlierd::sim::fleet::{Fleet, FleetPlan};
 use outlierd::sim::sensor::Sensor;
@@ -19,8 +19,8 @@ use rand_chacha::ChaCha8Rng;
 
 const SECOND: i64 = 1_000_000;
 
-fn gate() -> Gate {
-    Gate {
+fn gate() -> GateSettings {
+    GateSettings {
         allowed_lateness: Duration::from_secs(5),
         max_ahead: Duration::from_secs(3600),
         late_reset: 3,
@@ -32,10 +32,10 @@ fn gate() -> Gate {
     }
 }
 
-fn fields(count: usize) -> Vec<Field> {
+fn fields(count: usize) -> Vec<FieldSettings> {
     let field = |i| {
         let name = format!("f{i}");
-        Field {
+        FieldSettings {
             path: vec![name.clone()],
             name,
             unit: None,
@@ -48,7 +48,7 @@ fn fields(count: usize) -> Vec<Field> {
 }
 
 /// 100 +- 1, moving by 0.5 a record.
-const NORMAL: Normal = Normal {
+const NORMAL: NormalRange = NormalRange {
     mean: 100.0,
     sd: 1.0,
     movement: 0.5,
@@ -59,13 +59,13 @@ const NORMAL: Normal = Normal {
 
 /// A plan and a series of it, fed one record a second.
 struct Series {
-    plan: Plan,
+    plan: GateRules,
     state: GateState,
     time: i64,
 }
 
 impl Series {
-    fn new(plan: Plan, fields: usize) -> Self {
+    fn new(plan: GateRules, fields: usize) -> Self {
         Self {
             plan,
             state: GateState::new(fields),
@@ -73,9 +73,9 @@ impl Series {
         }
     }
 
-    fn of(normal: Option<Normal>) -> Self {
+    fn of(normal: Option<NormalRange>) -> Self {
         Self::new(
-            Plan::new(
+            GateRules::new(
                 &gate(),
                 &fields(1),
                 normal.as_ref().map(std::slice::from_ref),
@@ -115,7 +115,7 @@ impl Series {
     }
 
     /// What a record at `seconds` makes of the clock.
-    fn at(&mut self, seconds: i64, x: f64) -> Result<Order, RejectReason> {
+    fn at(&mut self, seconds: i64, x: f64) -> Result<TimeOrder, RejectReason> {
         let checked = self
             .plan
             .check(&mut self.state, EventTime(seconds * SECOND), None, &[x]);
@@ -137,7 +137,7 @@ fn walk(seed: u64) -> impl Iterator<Item = f64> {
     })
 }
 
-fn fit(readings: &[f64]) -> Normal {
+fn fit(readings: &[f64]) -> NormalRange {
     normals(readings, 1, std::slice::from_ref(&(0..readings.len())))[0]
 }
 
@@ -146,8 +146,8 @@ fn every_faulty_field_is_listed_and_recovers() {
     let mut fields = fields(5);
     (fields[3].min, fields[3].max) = (-40.0, 125.0);
     (fields[4].min, fields[4].max) = (-40.0, 125.0);
-    let mut series = Series::new(Plan::new(&gate(), &fields, None), 5);
-    let fault = |field, kind, value| Fault { field, kind, value };
+    let mut series = Series::new(GateRules::new(&gate(), &fields, None), 5);
+    let fault = |field, kind, value| SensorFault { field, kind, value };
     assert_eq!(
         series.feed(&[1.0, MISSING, f64::NEG_INFINITY, 125.5, -40.5]),
         GateVerdict::Fault(vec![
@@ -171,7 +171,7 @@ fn every_faulty_field_is_listed_and_recovers() {
 #[test]
 fn a_stuck_sensor_is_told_by_ten_times_its_longest_run_and_recovers() {
     for (longest_run, expected) in [(1, 60), (6, 60), (7, 70), (30, 300)] {
-        let mut series = Series::of(Some(Normal {
+        let mut series = Series::of(Some(NormalRange {
             longest_run,
             ..NORMAL
         }));
@@ -196,11 +196,11 @@ fn a_field_that_was_constant_in_training_is_never_stuck_or_flat() {
     let normal = fit(&[50.0; 500]);
     assert_eq!(
         normal,
-        Normal {
+        NormalRange {
             mean: 50.0,
             longest_run: 500,
             range: [50.0; 2],
-            ..Normal::default()
+            ..NormalRange::default()
         }
     );
     let mut series = Series::of(Some(normal));
@@ -224,14 +224,14 @@ fn while_learning_a_set_point_is_not_stuck_but_a_moving_sensor_is() {
 
 #[test]
 fn stuck_and_flat_can_be_switched_off() {
-    let off = Gate {
+    let off = GateSettings {
         stuck_after: 0,
         flat_ratio: 0.0,
         ..gate()
     };
     for normal in [None, Some(&NORMAL)] {
         let mut series = Series::new(
-            Plan::new(&off, &fields(1), normal.map(std::slice::from_ref)),
+            GateRules::new(&off, &fields(1), normal.map(std::slice::from_ref)),
             1,
         );
         assert_eq!(
@@ -256,7 +256,7 @@ fn a_sensor_with_a_hundredth_of_its_movement_is_flat_after_a_long_time_and_recov
 #[test]
 fn a_sensor_that_moves_again_after_it_was_stuck_is_not_called_flat() {
     // With so long a span, the mean alone would take dozens of records to rise again.
-    let mut series = Series::of(Some(Normal {
+    let mut series = Series::of(Some(NormalRange {
         longest_run: 100,
         ..NORMAL
     }));
@@ -314,21 +314,22 @@ fn a_machine_at_rest_is_not_flat_if_it_rested_in_training() {
 
 #[test]
 fn readings_in_another_unit_are_scale_jumps_and_recover() {
-    let jumped =
-        |normal: Normal, x: f64| Series::of(Some(normal)).kinds(&[x]) == [FaultKind::ScaleJump];
-    let celsius = Normal {
+    let jumped = |normal: NormalRange, x: f64| {
+        Series::of(Some(normal)).kinds(&[x]) == [FaultKind::ScaleJump]
+    };
+    let celsius = NormalRange {
         mean: 90.0,
         sd: 0.5,
         movement: 0.1,
         longest_run: 1,
-        ..Normal::default()
+        ..NormalRange::default()
     };
-    let bar = Normal {
+    let bar = NormalRange {
         mean: 6.0,
         sd: 0.05,
         movement: 0.01,
         longest_run: 1,
-        ..Normal::default()
+        ..NormalRange::default()
     };
     for (normal, x, why) in [
         (celsius, 90.3 * 1.8 + 32.0, "F for C"),
@@ -347,7 +348,7 @@ fn readings_in_another_unit_are_scale_jumps_and_recover() {
     assert!(!jumped(celsius, 95.0), "near enough for the model");
     assert!(
         !jumped(
-            Normal {
+            NormalRange {
                 mean: 1.0,
                 sd: 0.5,
                 ..bar
@@ -356,11 +357,11 @@ fn readings_in_another_unit_are_scale_jumps_and_recover() {
         ),
         "no scale to tell"
     );
-    let off = Gate {
+    let off = GateSettings {
         scale_jump: false,
         ..gate()
     };
-    let mut series = Series::new(Plan::new(&off, &fields(1), Some(&[celsius])), 1);
+    let mut series = Series::new(GateRules::new(&off, &fields(1), Some(&[celsius])), 1);
     assert_eq!(series.first_fault([9.0, 9_000.0]), None);
     let mut series = Series::of(Some(celsius));
     assert_eq!(series.kinds(&[900.0]), [FaultKind::ScaleJump]);
@@ -379,7 +380,7 @@ fn a_normal_walk_of_100_000_records_never_faults() {
 /// Runs normal readings of 8 fields past a gate that learned from the first 400 rows.
 fn faults_of_normal_rows(rows: &[f64]) -> Vec<FaultKind> {
     let normals = normals(&rows[..8 * 400], 8, std::slice::from_ref(&(0..400)));
-    let mut series = Series::new(Plan::new(&gate(), &fields(8), Some(&normals)), 8);
+    let mut series = Series::new(GateRules::new(&gate(), &fields(8), Some(&normals)), 8);
     // Where the machine is stopped its readings jump; they stay there, so it was no spike.
     rows.chunks(8)
         .flat_map(|row| series.kinds(row))
@@ -452,14 +453,14 @@ fn normals_are_robust_and_know_their_segments() {
     assert_eq!((b.movement, b.longest_run), (0.0, 2));
     assert_eq!(
         normals(&[MISSING, MISSING], 1, std::slice::from_ref(&(0..2))),
-        [Normal::default()]
+        [NormalRange::default()]
     );
     assert_eq!(normals(&[], 0, &[]), []);
 }
 
 #[test]
 fn a_state_of_another_configuration_is_started_anew() {
-    let plan = Plan::new(&gate(), &fields(2), None);
+    let plan = GateRules::new(&gate(), &fields(2), None);
     let mut state = GateState::new(7);
     assert_eq!(
         plan.check(&mut state, EventTime(1), None, &[1.0, 2.0])
@@ -473,7 +474,7 @@ fn a_state_of_another_configuration_is_started_anew() {
 
 #[test]
 fn the_state_is_small() {
-    let mut series = Series::new(Plan::new(&gate(), &fields(8), Some(&[NORMAL; 8])), 8);
+    let mut series = Series::new(GateRules::new(&gate(), &fields(8), Some(&[NORMAL; 8])), 8);
     for x in walk(7).take(1_000) {
         series.feed(&[x; 8]);
     }

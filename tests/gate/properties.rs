@@ -1,7 +1,7 @@
 //! What holds for every reading at every time.
 
-use outlierd::config::settings::Gate;
-use outlierd::gate::{GateState, Normal, Plan};
+use outlierd::config::settings::GateSettings;
+use outlierd::gate::{GateRules, GateState, NormalRange};
 use outlierd::record::{EventTime, GateVerdict, MISSING, NON_FINITE};
 use proptest::prelude::*;
 
@@ -16,9 +16,9 @@ fn any_time() -> impl Strategy<Value = i64> {
     prop_oneof![8 => 0..100 * SECOND, 1 => any::<i64>()]
 }
 
-fn any_normal() -> impl Strategy<Value = Normal> {
+fn any_normal() -> impl Strategy<Value = NormalRange> {
     (any::<f64>(), any::<f64>(), any::<f64>(), 0..9u32).prop_map(
-        |(mean, sd, movement, longest_run)| Normal {
+        |(mean, sd, movement, longest_run)| NormalRange {
             mean,
             sd,
             movement,
@@ -37,9 +37,9 @@ proptest! {
         normal in prop::option::of(prop_oneof![Just(NORMAL), any_normal()]),
         stuck_after in 0..10u32,
     ) {
-        let gate = Gate { stuck_after, ..gate() };
+        let gate = GateSettings { stuck_after, ..gate() };
         let normals = normal.map(|normal| [normal; 2]);
-        let plan = Plan::new(&gate, &fields(2), normals.as_ref().map(|n| n.as_slice()));
+        let plan = GateRules::new(&gate, &fields(2), normals.as_ref().map(|n| n.as_slice()));
         let (mut straight, mut resumed) = (GateState::new(2), GateState::new(2));
         for (index, (time, arrival, a, b)) in records.into_iter().enumerate() {
             if index == cut {

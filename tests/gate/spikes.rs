@@ -1,7 +1,7 @@
 //! Spikes: readings that jump out of their range and come back.
 
-use outlierd::config::settings::Gate;
-use outlierd::gate::Plan;
+use outlierd::config::settings::GateSettings;
+use outlierd::gate::GateRules;
 use outlierd::record::FaultKind;
 
 use super::{NORMAL, Series, fields, fit, gate, walk};
@@ -44,11 +44,11 @@ fn only_a_jump_out_of_the_normal_range_is_a_spike() {
         None,
         "nothing is known of what was before"
     );
-    let gate = Gate {
+    let gate = GateSettings {
         spike: false,
         ..gate()
     };
-    let mut off = Series::new(Plan::new(&gate, &fields(1), Some(&[NORMAL])), 1);
+    let mut off = Series::new(GateRules::new(&gate, &fields(1), Some(&[NORMAL])), 1);
     assert_eq!(off.first_fault([100.0, 114.0]), None, "switched off");
     assert_eq!(
         Series::of(None).first_fault([100.0, 1e9, 100.0]),

@@ -150,7 +150,7 @@ fn more_comes_than_fits_into_any_queue() {
     let of_others: Vec<String> = (0..150)
         .map(|number| {
             let word = serde_json::json!({
-                "type": "feedback", "stream": "rig", "says": "expected", "series": "valve",
+                "type": "feedback", "stream": "rig", "label": "expected", "series": "valve",
                 "alert": format!("other-{number}"), "from": "2026-01-01T00:00:00Z", "until": "2026-01-01T00:00:01Z",
                 "records": { "partition": 0, "first": 1, "last": 2 }, "at": "2026-01-01T00:00:02Z",
             });
@@ -171,7 +171,7 @@ fn more_comes_than_fits_into_any_queue() {
         (of.applied().len() == all).then_some(())
     });
     wait_for("all of it to be learned from", || {
-        (events(&of.stream, "feedback_taken").len() == all).then_some(())
+        (events(&of.stream, "feedback_applied").len() == all).then_some(())
     });
     let mut of = of;
     of.send(0.0, 100);

@@ -6,8 +6,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::pictures::{LEARNED, QUICK, pictures};
 use crate::support::{Daemon, Read, broker, consume, create_topic, outlierd, unique, wait_for};
+use crate::test_images::{LEARNED, QUICK, pictures};
 
 const CAMERA: &str = "camera-1";
 

@@ -6,16 +6,16 @@
     reason = "a test says what it expects by unwrapping it, in its helpers too"
 )]
 
-mod blind;
 mod daemon;
+mod degraded;
 mod feedback;
 mod images;
-mod keep;
-#[path = "../pictures/mod.rs"]
-#[expect(dead_code, reason = "the daemon's configuration is a file here")]
-mod pictures;
 mod recovery;
+mod retention;
 mod retrain;
 mod share;
 mod silence;
 mod support;
+#[path = "../test_images/mod.rs"]
+#[expect(dead_code, reason = "the daemon's configuration is a file here")]
+mod test_images;

@@ -201,7 +201,7 @@ fn a_broker_that_is_away_is_waited_for() {
     stream.send(&records[TRAIN + 100..TRAIN + 150]);
     let (before, left) = (daemon.log().lines().count(), Instant::now());
     broker.stop();
-    let gave_up = |daemon: &Daemon| daemon.log().contains("lane goes back to its last commit");
+    let gave_up = |daemon: &Daemon| daemon.log().contains("lane rewound to its last commit");
     wait_for("the lane's restart", || {
         (gave_up(&daemon) || left.elapsed() > OUTAGE).then_some(())
     });

@@ -192,7 +192,7 @@ fn what_operators_say_of_alerts_is_taken_to_heart() {
     );
     command(&stream, "a", &["feedback", &id(fault), "confirmed"]);
     let told = wait_for("both to be taken to heart", || {
-        Some(events(&stream, "feedback_taken")).filter(|told| told.len() == 2)
+        Some(events(&stream, "feedback_applied")).filter(|told| told.len() == 2)
     });
     assert_eq!(told[0]["feedback"]["note"], "a test run");
     assert!(
@@ -227,13 +227,13 @@ fn what_operators_say_of_alerts_is_taken_to_heart() {
     // Every challenger is tried on the confirmed fault.
     command(&stream, "a", &["model", "challenge", "rig"]);
     let judged = wait_for("a verdict", || events(&stream, "challenger_judged").pop());
-    let says = judged["verdict"]["tests"][3]["says"]
+    let label = judged["verdict"]["tests"][3]["detail"]
         .as_str()
         .unwrap()
         .to_owned();
     assert!(
-        says.starts_with("1 of 1 confirmed faults detected"),
-        "{says}"
+        label.starts_with("1 of 1 confirmed faults detected"),
+        "{label}"
     );
 
     // Records that the first model has learned from are called faulty.

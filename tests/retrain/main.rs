@@ -13,8 +13,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use outlierd::config::settings::{Stream, Warmth};
-use outlierd::config::{Sources, load};
+use outlierd::config::settings::{StreamSettings, WeightInit};
+use outlierd::config::{ConfigSources, load};
 use outlierd::lane::sampler::Sampler;
 use outlierd::model::bundle::Bundle;
 use outlierd::model::network::Network;
@@ -24,15 +24,15 @@ use outlierd::pipeline::Pipeline;
 use outlierd::pipeline::series::SeriesTable;
 use outlierd::record::alert::{Alert, AlertEvent, AlertKind};
 use outlierd::record::{Batch, EventTime, Record};
-use outlierd::retrain::engine::Engine;
+use outlierd::retrain::engine::RetrainEngine;
 use outlierd::retrain::error::RetrainError;
-use outlierd::retrain::inject::{Fault, Kind, inject};
+use outlierd::retrain::inject::{InjectedFault, InjectedFaultKind, inject};
 use outlierd::retrain::learn::learn;
-use outlierd::retrain::plan::Reason;
-use outlierd::retrain::proof::{Case, Confirmed};
-use outlierd::retrain::set::{Run, TrainingRow, TrainingSet};
-use outlierd::retrain::trial::Course;
-use outlierd::retrain::verdict::Verdict;
+use outlierd::retrain::plan::RetrainReason;
+use outlierd::retrain::proof::{ConfirmedFault, EvaluationInput};
+use outlierd::retrain::set::{RecordRun, TrainingRow, TrainingSet};
+use outlierd::retrain::trial::Sequence;
+use outlierd::retrain::verdict::PromotionVerdict;
 use outlierd::sim::fleet::{Fleet, FleetPlan};
 use outlierd::sim::sensor::{SENSORS, Sensor};
 use outlierd::state::memory::MemoryStore;
@@ -44,7 +44,7 @@ const LEARNED: usize = 3_600;
 /// Steps of normal traffic after that.
 const KEPT: usize = 3_600;
 
-fn stream() -> Stream {
+fn stream() -> StreamSettings {
     let fields: Vec<&str> = Sensor::ALL.iter().map(|sensor| sensor.name()).collect();
     let overrides = vec![
         "streams.pumps.input.topic=plant".to_owned(),
@@ -56,9 +56,9 @@ fn stream() -> Stream {
         "streams.pumps.retrain.half_life=1d".to_owned(),
         "streams.pumps.retrain.records=12000".to_owned(),
     ];
-    let settings = load(&Sources {
+    let settings = load(&ConfigSources {
         overrides,
-        ..Sources::default()
+        ..ConfigSources::default()
     })
     .unwrap();
     settings.streams.into_iter().next().unwrap()
@@ -132,7 +132,7 @@ impl Plant {
 struct Fixture {
     models: tempfile::TempDir,
     champion: String,
-    runs: Vec<Run>,
+    runs: Vec<RecordRun>,
     now: EventTime,
 }
 
@@ -142,7 +142,7 @@ fn fixture() -> &'static Fixture {
         let stream = Arc::new(stream());
         let models = tempfile::tempdir().unwrap();
         let registry = Arc::new(Registry::open(models.path()).unwrap());
-        let engine = Engine::open(
+        let engine = RetrainEngine::open(
             stream.clone(),
             registry.clone(),
             Arc::new(MemoryStore::default()),
@@ -176,17 +176,17 @@ fn fixture() -> &'static Fixture {
 
 /// A registry of the test's own with the champion live, and an engine on it.
 fn engine(
-    stream: &Arc<Stream>,
+    stream: &Arc<StreamSettings>,
     folder: &Path,
     store: &Arc<MemoryStore>,
-) -> (Arc<Registry>, Engine) {
+) -> (Arc<Registry>, RetrainEngine) {
     let fixture = fixture();
     let registry = Arc::new(Registry::open(folder).unwrap());
     champion().save(registry.root()).unwrap();
     registry
         .promote("pumps", &fixture.champion, "the first one")
         .unwrap();
-    let mut engine = Engine::open(stream.clone(), registry.clone(), store.clone()).unwrap();
+    let mut engine = RetrainEngine::open(stream.clone(), registry.clone(), store.clone()).unwrap();
     engine.follow().unwrap();
     (registry, engine)
 }
@@ -202,14 +202,14 @@ fn champion() -> Bundle {
     .unwrap()
 }
 
-fn challenge(engine: &mut Engine) -> Result<Verdict, RetrainError> {
-    engine.challenge(Reason::Command, fixture().now, &mut || {
+fn challenge(engine: &mut RetrainEngine) -> Result<PromotionVerdict, RetrainError> {
+    engine.challenge(RetrainReason::Command, fixture().now, &mut || {
         ControlFlow::Continue(())
     })
 }
 
-fn kept(registry: &Registry, id: &str) -> Option<Verdict> {
-    Verdict::read(registry, "pumps", id).unwrap()
+fn kept(registry: &Registry, id: &str) -> Option<PromotionVerdict> {
+    PromotionVerdict::read(registry, "pumps", id).unwrap()
 }
 
 #[test]
@@ -233,7 +233,7 @@ fn normal_traffic_of_all_series_is_kept_and_survives_a_restart() {
         engine.plan().clone(),
         engine.buffer().runs().cloned().collect::<Vec<_>>(),
     );
-    let again = Engine::open(stream, registry, store).unwrap();
+    let again = RetrainEngine::open(stream, registry, store).unwrap();
     assert_eq!(
         (
             again.plan(),
@@ -279,7 +279,7 @@ fn a_challenger_that_proves_itself_goes_live_and_the_same_traffic_makes_the_same
     let shifts = verdict
         .sensitivity
         .iter()
-        .filter(|s| s.kind == Kind::LevelShift);
+        .filter(|s| s.kind == InjectedFaultKind::LevelShift);
     assert_eq!(
         shifts.filter(|s| s.smallest.is_some()).count(),
         SENSORS,
@@ -297,7 +297,7 @@ fn a_challenger_that_proves_itself_goes_live_and_the_same_traffic_makes_the_same
 #[test]
 fn a_warm_challenger_starts_from_the_champion() {
     let mut warm = stream();
-    warm.retrain.start = Warmth::Warm;
+    warm.retrain.initial_weights = WeightInit::Warm;
     // It cannot learn a thing: what it knows is what it started with.
     (warm.training.epochs, warm.training.learning_rate) = (1, 1e-9);
     let set = TrainingSet::of_runs(&fixture().runs);
@@ -349,7 +349,7 @@ fn a_bundle_that_raises_more_alerts_than_it_promised_goes_back() {
     );
     // The same traffic makes the same challenger: it is not let in again by itself, after a restart neither.
     drop(engine);
-    let mut engine = Engine::open(stream, registry.clone(), store).unwrap();
+    let mut engine = RetrainEngine::open(stream, registry.clone(), store).unwrap();
     engine.follow().unwrap();
     assert_eq!(
         challenge(&mut engine).unwrap().challenger,
@@ -393,7 +393,7 @@ fn a_training_that_is_broken_off_leaves_the_live_bundle_and_is_due_again() {
     let (registry, mut engine) = engine(&stream, dir.path(), &store);
     engine.take(fixture().runs.clone()).unwrap();
     let mut all = 0;
-    let counted = engine.challenge(Reason::Command, fixture().now, &mut || {
+    let counted = engine.challenge(RetrainReason::Command, fixture().now, &mut || {
         all += 1;
         ControlFlow::Continue(())
     });
@@ -401,7 +401,7 @@ fn a_training_that_is_broken_off_leaves_the_live_bundle_and_is_due_again() {
     // In the first epoch, and in the last part of the proof: both end at once.
     for at in [1, all] {
         let mut asked = 0;
-        let broken = engine.challenge(Reason::Command, fixture().now, &mut || {
+        let broken = engine.challenge(RetrainReason::Command, fixture().now, &mut || {
             asked += 1;
             if asked >= at {
                 ControlFlow::Break(())
@@ -420,11 +420,11 @@ fn a_training_that_is_broken_off_leaves_the_live_bundle_and_is_due_again() {
         "its time began with it"
     );
     engine.put_off(fixture().now).unwrap();
-    let mut again = Engine::open(stream, registry, store).unwrap();
+    let mut again = RetrainEngine::open(stream, registry, store).unwrap();
     again.follow().unwrap();
     assert_eq!(
         again.due(fixture().now).unwrap(),
-        Some(Reason::Period),
+        Some(RetrainReason::Period),
         "after a restart too"
     );
 }

@@ -7,13 +7,13 @@ fn a_challenger_that_learned_from_faults_is_refused() {
     let (stream, dir) = (Arc::new(stream()), tempfile::tempdir().unwrap());
     let (registry, mut engine) = engine(&stream, dir.path(), &Arc::new(MemoryStore::default()));
     let mut runs = fixture().runs.clone();
-    runs.sort_by_key(Run::from);
+    runs.sort_by_key(RecordRun::from);
     // What it learns from is poisoned, what it is tried on is not.
     let poisoned = runs.len() * 7 / 10;
     for (number, run) in runs.iter_mut().take(poisoned).enumerate() {
         let field = number % SENSORS;
-        let fault = Fault {
-            kind: Kind::Variance,
+        let fault = InjectedFault {
+            kind: InjectedFaultKind::Variance,
             field,
             size: 8.0,
         };
@@ -44,17 +44,17 @@ fn a_challenger_that_learned_from_faults_is_refused() {
 }
 
 /// The fixture's traffic, cut where an engine would, and a confirmed fault.
-fn examine(challenger: Bundle, confirmed: &[Confirmed]) -> Verdict {
+fn examine(challenger: Bundle, confirmed: &[ConfirmedFault]) -> PromotionVerdict {
     let stream = stream();
     let mut runs = fixture().runs.clone();
-    runs.sort_by_key(Run::from);
+    runs.sort_by_key(RecordRun::from);
     let cut = runs.len() * 8 / 10;
     let (all, held_out) = (
         TrainingSet::of_runs(&runs),
         TrainingSet::of_runs(&runs[cut..]),
     );
     let (reason, at) = ("test", fixture().now);
-    let case = Case {
+    let case = EvaluationInput {
         stream: &stream,
         all: &all,
         held_out: &held_out,
@@ -62,7 +62,7 @@ fn examine(challenger: Bundle, confirmed: &[Confirmed]) -> Verdict {
         reason,
         at,
     };
-    case.examine(challenger, champion(), None, &mut || {
+    case.evaluate(challenger, champion(), None, &mut || {
         ControlFlow::Continue(())
     })
     .unwrap()
@@ -103,8 +103,8 @@ fn a_challenger_that_misses_a_confirmed_fault_is_refused() {
     inject(
         &mut values,
         SENSORS,
-        &Fault {
-            kind: Kind::LevelShift,
+        &InjectedFault {
+            kind: InjectedFaultKind::LevelShift,
             field,
             size: 3.0,
         },
@@ -112,8 +112,8 @@ fn a_challenger_that_misses_a_confirmed_fault_is_refused() {
         7.0,
         1,
     );
-    let confirmed = [Confirmed {
-        course: Course {
+    let confirmed = [ConfirmedFault {
+        sequence: Sequence {
             times: set.times[rows].to_vec(),
             values,
         },

@@ -5,8 +5,8 @@ mod source;
 
 use std::time::Duration;
 
-use outlierd::config::settings::{Budget, Threshold, ThresholdKind};
-use outlierd::threshold::{DRIFT_MAX, Plan, ThresholdState};
+use outlierd::config::settings::{AlertBudget, ThresholdKind, ThresholdSettings};
+use outlierd::threshold::{DRIFT_MAX, ThresholdParams, ThresholdState};
 
 use self::source::{Chart, Draw};
 
@@ -17,10 +17,10 @@ const KINDS: [ThresholdKind; 4] = [
     ThresholdKind::Dspot,
 ];
 
-fn settings(kind: ThresholdKind, risk: f64, margin: f64) -> Threshold {
-    Threshold {
+fn settings(kind: ThresholdKind, risk: f64, margin: f64) -> ThresholdSettings {
+    ThresholdSettings {
         kind,
-        budget: Budget {
+        budget: AlertBudget {
             alerts: risk * 1e6,
             period: Duration::from_secs(1_000_000),
         },
@@ -33,13 +33,13 @@ fn settings(kind: ThresholdKind, risk: f64, margin: f64) -> Threshold {
     }
 }
 
-fn plan(kind: ThresholdKind, risk: f64, margin: f64) -> Plan {
-    Plan::new(&settings(kind, risk, margin), Duration::from_secs(1))
+fn plan(kind: ThresholdKind, risk: f64, margin: f64) -> ThresholdParams {
+    ThresholdParams::new(&settings(kind, risk, margin), Duration::from_secs(1))
 }
 
 /// Records above the threshold, and runs of them that are ten records apart: what an operator sees as one alert.
 fn alerts(
-    plan: &Plan,
+    plan: &ThresholdParams,
     state: &mut ThresholdState,
     scores: impl Iterator<Item = f64>,
 ) -> (u64, u64) {
@@ -349,11 +349,11 @@ fn a_level_shift_is_accepted_after_its_bound_and_not_before() {
 
 #[test]
 fn no_level_shift_is_accepted_where_it_is_turned_off() {
-    let never = Threshold {
+    let never = ThresholdSettings {
         level_shift_after: 0,
         ..settings(ThresholdKind::Quantile, 1e-5, 2.0)
     };
-    let plan = Plan::new(&never, Duration::from_secs(1));
+    let plan = ThresholdParams::new(&never, Duration::from_secs(1));
     let mut state = ThresholdState::calibrated(&plan, &Chart::seeded(15).scores(5_000));
     for _ in 0..20_000 {
         let step = state.step(&plan, 100.0);
@@ -405,12 +405,12 @@ fn a_state_is_small() {
 #[test]
 fn the_risk_is_the_budget_per_record_within_its_range() {
     let weekly = |alerts, period| {
-        let budget = Budget {
+        let budget = AlertBudget {
             alerts,
             period: Duration::from_secs(604_800),
         };
-        Plan::new(
-            &Threshold {
+        ThresholdParams::new(
+            &ThresholdSettings {
                 budget,
                 ..settings(ThresholdKind::Spot, 1.0, 1.0)
             },

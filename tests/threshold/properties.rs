@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use outlierd::config::settings::{Threshold, ThresholdKind};
-use outlierd::threshold::{DRIFT_MAX, Plan, ThresholdState};
+use outlierd::config::settings::{ThresholdKind, ThresholdSettings};
+use outlierd::threshold::{DRIFT_MAX, ThresholdParams, ThresholdState};
 use proptest::prelude::*;
 
 use crate::source::{Chart, Draw};
@@ -31,8 +31,8 @@ proptest! {
         kind in any_kind(), margin in 0.5..4.0f64, level in 0.51..0.9999f64, memory in 0..100_000u64, shift in 0..50u64,
         calibration in any_scores(), scores in any_scores(),
     ) {
-        let settings = Threshold { level, memory, level_shift_after: shift, ..settings(kind, 1e-5, margin) };
-        let plan = Plan::new(&settings, Duration::from_secs(1));
+        let settings = ThresholdSettings { level, memory, level_shift_after: shift, ..settings(kind, 1e-5, margin) };
+        let plan = ThresholdParams::new(&settings, Duration::from_secs(1));
         let mut state = ThresholdState::calibrated(&plan, &calibration);
         let mut anchor = state.value(&plan);
         prop_assert!(anchor.is_finite() && anchor > 0.0);

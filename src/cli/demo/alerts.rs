@@ -29,7 +29,7 @@ pub(super) struct AlertReader {
     orders: Arc<Orders>,
 }
 
-/// What the reader is told.
+/// Commands to the reader.
 #[derive(Default)]
 struct Orders {
     /// No more alerts are going to be written: end at the end of the topic.
@@ -174,7 +174,7 @@ fn describe(alert: &Alert) -> String {
             format!("sensor fault: {}", faults.collect::<Vec<_>>().join(", "))
         }
         AlertKind::Silence => "silence: no data".to_owned(),
-        AlertKind::Blind => "detector degraded: it would miss faults".to_owned(),
+        AlertKind::DetectorDegraded => "detector degraded: it would miss faults".to_owned(),
         AlertKind::Anomaly => {
             let field = alert.fields.first().map_or(String::new(), |field| {
                 format!(

@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow, bail};
 use tokio::sync::{mpsc, oneshot};
 
-use super::Plan;
+use super::DemoPlan;
 use super::broker::{Broker, Topics};
 use super::screen::Screen;
 use crate::app::{self, Signals};
 use crate::config::settings::Settings;
-use crate::config::{Sources, load};
+use crate::config::{ConfigSources, load};
 use crate::sim::sensor::Sensor;
 
 /// The stream's name in the configuration.
@@ -33,7 +33,7 @@ const HTTP_TIMEOUT: Duration = Duration::from_secs(2);
 /// Environment variables that reach the demonstration: how to log on to a real broker. A user's streams do not.
 const KAFKA_ENVIRONMENT: &str = "OUTLIERD__KAFKA__";
 
-/// A folder for states and models that is removed in the end.
+/// A temporary folder for states and models.
 pub(super) struct Scratch(PathBuf);
 
 impl Scratch {
@@ -71,7 +71,7 @@ pub(super) fn settings(
     let mut overrides = places(&broker.address(), topics, scratch.path())?;
     overrides.extend(own);
     overrides.extend(broker.overrides());
-    Ok(load(&Sources {
+    Ok(load(&ConfigSources {
         file: None,
         environment: environment.collect(),
         overrides,
@@ -112,7 +112,7 @@ fn places(brokers: &str, topics: &Topics, scratch: &Path) -> anyhow::Result<Vec<
 
 /// What the stream of the pumps has: the form of the records; and, of what decides on alerts, only the physical ranges from the
 /// sensors' data sheets, how much to learn from, the width of the code, and the seed. Nothing is tuned to the faults.
-pub(super) fn overrides(plan: &Plan) -> Vec<String> {
+pub(super) fn overrides(plan: &DemoPlan) -> Vec<String> {
     let field = |sensor: Sensor| {
         let (name, unit, (min, max)) = (sensor.name(), sensor.unit(), sensor.range());
         format!(

@@ -23,7 +23,7 @@ use crate::cli::table;
 use crate::record::alert::{Alert, AlertEvent, AlertKind};
 use crate::sim::surface::{DefectKind, SIDE, Surface, Texture, picture};
 
-/// Pictures that the model learns from.
+/// Number of training images.
 const LEARNED: u64 = 96;
 /// Pictures with a defect of each kind, at three pictures without one for each.
 const DEFECTS: usize = 8;
@@ -136,7 +136,7 @@ impl Line<'_> {
         Ok((at, surface))
     }
 
-    /// Sends what the model learns from. Gives when the training began.
+    /// Sends the training images. Returns when the training started.
     fn learn(&mut self, daemon: &mut Daemon) -> anyhow::Result<Instant> {
         self.screen.begin("learning", LEARNED);
         for number in 0..LEARNED {

@@ -13,7 +13,7 @@ use super::broker::Topics;
 use super::daemon::{Daemon, Phase};
 use super::feed::Feed;
 use super::screen::Screen;
-use super::{LEARN_STEPS, Plan};
+use super::{DemoPlan, LEARN_STEPS};
 use crate::config::settings::Settings;
 use crate::record::EventTime;
 use crate::sim::fleet::{Fleet, FleetPlan};
@@ -21,7 +21,7 @@ use crate::sim::fleet::{Fleet, FleetPlan};
 /// How often the terminal is brought up to date.
 const SHOW_EVERY: Duration = Duration::from_millis(200);
 
-/// What a run came to.
+/// The result of a run.
 pub(super) struct Run {
     /// Steps sent before the model was live.
     pub(super) learned_steps: u64,
@@ -43,7 +43,7 @@ pub(super) struct Run {
 
 /// See the module.
 pub(super) struct Plant<'a> {
-    plan: &'a Plan,
+    plan: &'a DemoPlan,
     fleet: Fleet,
     feed: Feed,
     interrupted: &'a Arc<AtomicBool>,
@@ -53,7 +53,7 @@ pub(super) struct Plant<'a> {
 
 impl<'a> Plant<'a> {
     pub(super) fn new(
-        plan: &'a Plan,
+        plan: &'a DemoPlan,
         settings: &Settings,
         topics: &Topics,
         interrupted: &'a Arc<AtomicBool>,
@@ -209,7 +209,7 @@ impl<'a> Plant<'a> {
 }
 
 /// Simulated time that has passed.
-fn clock(plan: &Plan, steps: u64) -> String {
+fn clock(plan: &DemoPlan, steps: u64) -> String {
     let of = |fleet: &FleetPlan| fleet.time_of(steps).micros_since(fleet.start) / 1_000_000;
     humantime::format_duration(Duration::from_secs(of(&plan.fleet).unsigned_abs())).to_string()
 }

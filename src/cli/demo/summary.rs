@@ -9,19 +9,24 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use super::plant::Run;
-use super::{Args, GAP_STEPS, Plan};
+use super::{Args, DemoPlan, GAP_STEPS};
 use crate::record::alert::{Alert, AlertEvent};
-use crate::sim::report::{Line, Outcome, Report, Rules, Truth};
+use crate::sim::report::{FaultOutcome, FaultReport, FaultResult, MatchRules, TrueFault};
 
-/// Prints the summary, and writes the files that were asked for.
-pub(super) fn show(args: &Args, plan: &Plan, run: &Run, alerts: &[Alert]) -> anyhow::Result<()> {
-    let truth: Vec<Truth> = plan
+/// Prints the summary, and writes the requested files.
+pub(super) fn show(
+    args: &Args,
+    plan: &DemoPlan,
+    run: &Run,
+    alerts: &[Alert],
+) -> anyhow::Result<()> {
+    let truth: Vec<TrueFault> = plan
         .faults
         .iter()
-        .map(|fault| Truth::of(fault, &plan.fleet))
+        .map(|fault| TrueFault::of(fault, &plan.fleet))
         .collect();
     let period = plan.fleet.period;
-    let rules = Rules {
+    let rules = MatchRules {
         pumps: plan.fleet.pumps,
         from: run.from,
         until: run.until,
@@ -29,7 +34,7 @@ pub(super) fn show(args: &Args, plan: &Plan, run: &Run, alerts: &[Alert]) -> any
         catch_grace: Duration::ZERO,
         recovery: period * u32::try_from(GAP_STEPS)?,
     };
-    let report = Report::new(&truth, alerts, &rules)?;
+    let report = FaultReport::new(&truth, alerts, &rules)?;
     println!("\n{}", report.render());
     println!("{}", costs(plan, run, alerts));
     if let Some(path) = &args.json {
@@ -57,7 +62,7 @@ fn rate(run: &Run) -> f64 {
     run.scored as f64 / run.scoring.as_secs_f64().max(1e-9)
 }
 
-fn simulated(steps: u64, plan: &Plan) -> Duration {
+fn simulated(steps: u64, plan: &DemoPlan) -> Duration {
     plan.fleet
         .period
         .saturating_mul(u32::try_from(steps).unwrap_or(u32::MAX))
@@ -70,7 +75,7 @@ fn openings(alerts: &[Alert]) -> usize {
         .count()
 }
 
-fn costs(plan: &Plan, run: &Run, alerts: &[Alert]) -> String {
+fn costs(plan: &DemoPlan, run: &Run, alerts: &[Alert]) -> String {
     format!(
         "{} records of {} pumps scored in {:.1} s: {:.0} records/s through Kafka, plant and broker on the same machine\n\
          {} training records in {:.1} s, training {:.1} s; {} alerts, {} records rejected",
@@ -86,7 +91,13 @@ fn costs(plan: &Plan, run: &Run, alerts: &[Alert]) -> String {
     )
 }
 
-fn summary(args: &Args, plan: &Plan, run: &Run, alerts: &[Alert], report: &Report) -> Value {
+fn summary(
+    args: &Args,
+    plan: &DemoPlan,
+    run: &Run,
+    alerts: &[Alert],
+    report: &FaultReport,
+) -> Value {
     let (caught, of) = report.caught();
     json!({
         "seed": args.seed,
@@ -113,12 +124,12 @@ fn summary(args: &Args, plan: &Plan, run: &Run, alerts: &[Alert], report: &Repor
     })
 }
 
-fn fault(line: &Line) -> Value {
+fn fault(line: &FaultResult) -> Value {
     let truth = &line.truth;
     let result = match line.outcome {
-        Outcome::Caught(_) => "detected",
-        Outcome::Missed => "missed",
-        Outcome::Unfinished => "unfinished",
+        FaultOutcome::Caught(_) => "detected",
+        FaultOutcome::Missed => "missed",
+        FaultOutcome::Unfinished => "unfinished",
     };
     let catch = line.catch();
     json!({

@@ -13,12 +13,12 @@ use crate::cli::config_args::stream_of_images;
 use crate::cli::image_files::{entries, in_folder, message, stream_of_files};
 use crate::cli::input_args::{InputArgs, Records};
 use crate::cli::train::learn_with_bar;
-use crate::config::settings::Stream;
+use crate::config::settings::StreamSettings;
 use crate::decode::file::series_of;
-use crate::evaluate::{Located, Picture, Sequence};
+use crate::evaluate::{LabeledImage, LabeledSequence, Located};
 use crate::model::bundle::Bundle;
 use crate::pipeline::series::SeriesTable;
-use crate::pipeline::{Done, Pipeline};
+use crate::pipeline::{BatchOutput, Pipeline};
 use crate::record::Message;
 use crate::record::image::Region;
 use crate::retrain::set::{TrainingRow, TrainingSet};
@@ -42,7 +42,7 @@ pub(super) fn categories(input: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// One image that is judged.
+/// One test image.
 struct Case {
     path: PathBuf,
     /// `good`, or the defect's name.
@@ -50,8 +50,8 @@ struct Case {
     mask: Option<PathBuf>,
 }
 
-/// The judged images of a folder, and where their defects were found.
-pub(super) fn judge(args: &Args, folder: &Path) -> anyhow::Result<Sequence> {
+/// The test images of a folder with their scores, and the location of their defects.
+pub(super) fn judge(args: &Args, folder: &Path) -> anyhow::Result<LabeledSequence> {
     let configured = match &args.stream {
         Some(name) => args.config.stream(Some(name))?,
         None => stream_of_images(&args.config, preset(args))?,
@@ -72,13 +72,13 @@ pub(super) fn judge(args: &Args, folder: &Path) -> anyhow::Result<Sequence> {
         }
     };
     let mut pipeline = Pipeline::new(stream.clone(), Some(bundle))?;
-    let mut sequence = Sequence {
+    let mut sequence = LabeledSequence {
         threshold: pipeline
             .calibrated_threshold()
             .context("a threshold needs a bundle")?,
         independent: true,
         located: Some(Located::default()),
-        ..Sequence::default()
+        ..LabeledSequence::default()
     };
     let bar = ProgressBar::new(cases.len() as u64);
     if let Ok(style) = ProgressStyle::with_template("judging [{wide_bar}] image {pos}/{len} {eta}")
@@ -104,7 +104,7 @@ fn preset(args: &Args) -> Vec<String> {
 }
 
 /// What the images of a folder teach.
-fn learned(stream: &Arc<Stream>, folder: &Path) -> anyhow::Result<Vec<TrainingRow>> {
+fn learned(stream: &Arc<StreamSettings>, folder: &Path) -> anyhow::Result<Vec<TrainingRow>> {
     let mut records = Records::images(folder)?;
     let mut pipeline = Pipeline::new(stream.clone(), None)?;
     let mut table = SeriesTable::new(stream.record.max_series);
@@ -141,11 +141,11 @@ fn cases(folder: &Path) -> anyhow::Result<Vec<Case>> {
 }
 
 fn add(
-    sequence: &mut Sequence,
+    sequence: &mut LabeledSequence,
     first: usize,
     cases: &[Case],
     pipeline: &mut Pipeline,
-    stream: &Stream,
+    stream: &StreamSettings,
 ) -> anyhow::Result<()> {
     let read = |case: &Case| {
         fs::read(&case.path).with_context(|| format!("cannot read {}", case.path.display()))
@@ -188,7 +188,12 @@ fn add(
 }
 
 /// Holds the highest region of an alert against the mask of the defect, and keeps the heat map.
-fn point_at(sequence: &mut Sequence, case: &Case, series: &str, done: &Done) -> anyhow::Result<()> {
+fn point_at(
+    sequence: &mut LabeledSequence,
+    case: &Case,
+    series: &str,
+    done: &BatchOutput,
+) -> anyhow::Result<()> {
     let Some(alert) = done.alerts.iter().find(|alert| alert.series == series) else {
         return Ok(());
     };
@@ -203,7 +208,7 @@ fn point_at(sequence: &mut Sequence, case: &Case, series: &str, done: &Done) -> 
             format!("{}/{}", case.class, series_of(&case.path)),
             alert.score.unwrap_or_default(),
         );
-        sequence.pictures.push(Picture {
+        sequence.pictures.push(LabeledImage {
             name,
             score,
             anomalous: case.class != "good",

@@ -9,11 +9,15 @@ use anyhow::bail;
 use super::Args;
 use crate::cli::config_args::stream_of_fields;
 use crate::cli::file_run::FileRun;
-use crate::evaluate::Sequence;
-use crate::record::Outcome;
+use crate::evaluate::LabeledSequence;
+use crate::record::RecordOutcome;
 
 /// One sequence for each series of the file.
-pub(super) fn judge(args: &Args, path: &Path, labels: &[bool]) -> anyhow::Result<Vec<Sequence>> {
+pub(super) fn judge(
+    args: &Args,
+    path: &Path,
+    labels: &[bool],
+) -> anyhow::Result<Vec<LabeledSequence>> {
     let input = args.input_args.ignoring(&args.label);
     let stream = match &args.stream {
         Some(name) => args.config.stream(Some(name))?,
@@ -27,7 +31,7 @@ pub(super) fn judge(args: &Args, path: &Path, labels: &[bool]) -> anyhow::Result
         args.bundle.as_deref(),
         args.train_rows,
     )?;
-    let mut found: BTreeMap<Arc<str>, Sequence> = BTreeMap::new();
+    let mut found: BTreeMap<Arc<str>, LabeledSequence> = BTreeMap::new();
     while let Some(chunk) = run.next()? {
         let Some(threshold) = run.pipeline.calibrated_threshold() else {
             continue;
@@ -55,7 +59,7 @@ pub(super) fn judge(args: &Args, path: &Path, labels: &[bool]) -> anyhow::Result
     Ok(found.into_values().collect())
 }
 
-fn add(sequence: &mut Sequence, outcome: &Outcome, threshold: f64, label: bool) {
+fn add(sequence: &mut LabeledSequence, outcome: &RecordOutcome, threshold: f64, label: bool) {
     sequence.name = outcome.series.to_string();
     sequence.threshold = threshold;
     sequence.times.push(outcome.time);

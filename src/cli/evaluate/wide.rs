@@ -13,8 +13,8 @@ use anyhow::{Context as _, bail};
 use super::Args;
 use crate::cli::config_args::stream_of_fields;
 use crate::cli::train::learn_with_bar;
-use crate::config::settings::Stream;
-use crate::evaluate::Sequence;
+use crate::config::settings::StreamSettings;
+use crate::evaluate::LabeledSequence;
 use crate::pipeline::Pipeline;
 use crate::pipeline::series::SeriesTable;
 use crate::record::{Batch, EventTime, Record};
@@ -25,12 +25,12 @@ const PERIOD_MICROS: i64 = 1_000_000;
 /// Courses of one pass through the pipeline.
 const COURSES: usize = 64;
 
-/// The judged courses of a file, in their order.
-pub(super) fn judge(args: &Args, path: &Path, labels: &[bool]) -> anyhow::Result<Sequence> {
-    let courses = read(args, path)?;
-    let width = courses.first().map_or(0, Vec::len);
+/// The test sequences of a file, in their order.
+pub(super) fn judge(args: &Args, path: &Path, labels: &[bool]) -> anyhow::Result<LabeledSequence> {
+    let sequences = read(args, path)?;
+    let width = sequences.first().map_or(0, Vec::len);
     let wanted = args.train_normal.unwrap_or(0);
-    let normal: Vec<usize> = (0..courses.len())
+    let normal: Vec<usize> = (0..sequences.len())
         .filter(|&row| !labels[row])
         .take(wanted)
         .collect();
@@ -54,27 +54,27 @@ pub(super) fn judge(args: &Args, path: &Path, labels: &[bool]) -> anyhow::Result
     let set = TrainingSet::new(
         normal
             .iter()
-            .flat_map(|&row| training_rows(row, &courses[row])),
+            .flat_map(|&row| training_rows(row, &sequences[row])),
     );
     let mut pipeline = Pipeline::new(
         stream.clone(),
         Some(learn_with_bar(&stream, &set, "training")?),
     )?;
-    let judged: Vec<usize> = (0..courses.len())
+    let judged: Vec<usize> = (0..sequences.len())
         .filter(|row| normal.binary_search(row).is_err())
         .collect();
-    let mut sequence = Sequence {
+    let mut sequence = LabeledSequence {
         threshold: pipeline
             .calibrated_threshold()
             .context("a threshold needs a bundle")?,
         independent: true,
-        ..Sequence::default()
+        ..LabeledSequence::default()
     };
     for part in judged.chunks(COURSES) {
         add(
             &mut sequence,
             part,
-            &courses,
+            &sequences,
             labels,
             &mut pipeline,
             &stream,
@@ -98,9 +98,9 @@ fn preset(args: &Args, width: usize, rows: usize) -> Vec<String> {
     let fixed = [
         "model.hidden=[128, 32]",
         "model.latent=8",
-        "score.over=window",
-        "score.alpha=1",
-        "score.beta=0",
+        "score.scope=window",
+        "score.ewma_weight=1",
+        "score.baseline_weight=0",
         "threshold.kind=quantile",
         "threshold.margin=1",
         "gate.stuck_after=0",
@@ -124,7 +124,7 @@ fn read(args: &Args, path: &Path) -> anyhow::Result<Vec<Vec<f64>>> {
         .iter()
         .filter_map(|name| header.iter().position(|column| column.trim() == name))
         .collect();
-    let mut courses = Vec::new();
+    let mut sequences = Vec::new();
     for (row, cells) in reader.records().enumerate() {
         let cells = cells?;
         let number = |&column: &usize| {
@@ -137,14 +137,14 @@ fn read(args: &Args, path: &Path) -> anyhow::Result<Vec<Vec<f64>>> {
                 )
             })
         };
-        courses.push(
+        sequences.push(
             columns
                 .iter()
                 .map(number)
                 .collect::<anyhow::Result<Vec<f64>>>()?,
         );
     }
-    Ok(courses)
+    Ok(sequences)
 }
 
 fn series(row: usize) -> String {
@@ -155,11 +155,11 @@ fn time(row: usize, width: usize, at: usize) -> EventTime {
     EventTime(((row * width + at) as i64).saturating_mul(PERIOD_MICROS))
 }
 
-fn training_rows(row: usize, course: &[f64]) -> impl Iterator<Item = TrainingRow> {
-    let width = course.len();
+fn training_rows(row: usize, sequence: &[f64]) -> impl Iterator<Item = TrainingRow> {
+    let width = sequence.len();
     // The order of the names is that of the rows.
     let name = format!("row-{row:09}");
-    course
+    sequence
         .iter()
         .enumerate()
         .map(move |(at, &value)| TrainingRow {
@@ -170,19 +170,19 @@ fn training_rows(row: usize, course: &[f64]) -> impl Iterator<Item = TrainingRow
         })
 }
 
-/// Judges some courses; a course's score is that of its last window.
+/// Scores some sequences; the score of a sequence is that of its last window.
 fn add(
-    sequence: &mut Sequence,
+    sequence: &mut LabeledSequence,
     rows: &[usize],
-    courses: &[Vec<f64>],
+    sequences: &[Vec<f64>],
     labels: &[bool],
     pipeline: &mut Pipeline,
-    stream: &Stream,
+    stream: &StreamSettings,
 ) -> anyhow::Result<()> {
     let mut batch = Batch::default();
     for &row in rows {
-        for (at, &value) in courses[row].iter().enumerate() {
-            let (message, time) = (batch.records.len(), time(row, courses[row].len(), at));
+        for (at, &value) in sequences[row].iter().enumerate() {
+            let (message, time) = (batch.records.len(), time(row, sequences[row].len(), at));
             let series = Cow::Owned(series(row));
             batch.records.push(Record {
                 message,
@@ -206,7 +206,7 @@ fn add(
             }
             alerting |= outcome.alerting;
         }
-        sequence.times.push(time(row, courses[row].len(), 0));
+        sequence.times.push(time(row, sequences[row].len(), 0));
         sequence.scores.push(score);
         sequence.adaptive.push(threshold);
         sequence.alerting.push(alerting);

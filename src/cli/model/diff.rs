@@ -3,14 +3,14 @@
 use crate::cli::table;
 use crate::model::manifest::Manifest;
 use crate::model::registry::Registry;
-use crate::promotion::Verdict;
+use crate::promotion::PromotionVerdict;
 
 pub(super) fn diff(registry: &Registry, stream: &str, ids: &[String; 2]) -> anyhow::Result<()> {
     let mut table = table(["", ids[0].as_str(), ids[1].as_str()]);
     let [a, b] = ids.each_ref().map(|id| -> anyhow::Result<_> {
         Ok(facts(
             &registry.load(stream, id)?.manifest,
-            Verdict::read(registry, stream, id)?.as_ref(),
+            PromotionVerdict::read(registry, stream, id)?.as_ref(),
         ))
     });
     let (a, b) = (a?, b?);
@@ -36,7 +36,7 @@ pub(super) fn diff(registry: &Registry, stream: &str, ids: &[String; 2]) -> anyh
 }
 
 /// What there is to compare, by name.
-fn facts(m: &Manifest, verdict: Option<&Verdict>) -> Vec<(String, String)> {
+fn facts(m: &Manifest, verdict: Option<&PromotionVerdict>) -> Vec<(String, String)> {
     let times = || m.origin.learned_from.iter();
     let fields = m.origin.fields.iter().map(|f| f.name.as_str());
     let mut facts = vec![
@@ -83,7 +83,7 @@ fn facts(m: &Manifest, verdict: Option<&Verdict>) -> Vec<(String, String)> {
 }
 
 /// What a verdict adds.
-fn proofs(verdict: &Verdict) -> Vec<(String, String)> {
+fn proofs(verdict: &PromotionVerdict) -> Vec<(String, String)> {
     let spaced = |name: &str| name.replace('_', " ");
     let tests = verdict.tests.iter().map(|test| {
         let reached = format!("{:.4}", test.challenger);

@@ -4,24 +4,24 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use comfy_table::Table;
 
-use super::ATE_MARKED;
+use super::TRAINED_ON_EXCLUDED;
 use crate::cli::table;
 use crate::model::bundle::Bundle;
 use crate::model::registry::{Registry, learned_from};
-use crate::promotion::{Kind, Verdict};
+use crate::promotion::{InjectedFaultKind, PromotionVerdict};
 
 pub(super) fn show(registry: &Registry, stream: &str, id: &str, json: bool) -> anyhow::Result<()> {
     let bundle = registry.load(stream, id)?;
-    let verdict = Verdict::read(registry, stream, id)?;
+    let verdict = PromotionVerdict::read(registry, stream, id)?;
     if json {
         let both = serde_json::json!({"manifest": bundle.manifest, "verdict": verdict});
         println!("{}", serde_json::to_string_pretty(&both)?);
         return Ok(());
     }
     print!("{}", describe(&bundle));
-    for range in learned_from(&bundle.manifest, &registry.marked(stream)?) {
+    for range in learned_from(&bundle.manifest, &registry.excluded(stream)?) {
         println!(
-            "marked     {ATE_MARKED}: series {}, {} to {}",
+            "marked     {TRAINED_ON_EXCLUDED}: series {}, {} to {}",
             range.series, range.from, range.until
         );
     }
@@ -76,7 +76,7 @@ fn describe(bundle: &Bundle) -> String {
     )
 }
 
-fn print_verdict(verdict: &Verdict) {
+fn print_verdict(verdict: &PromotionVerdict) {
     let outcome = if verdict.passed { "passed" } else { "failed" };
     println!(
         "tests      {outcome}, compared with {}, trained for {}",
@@ -84,7 +84,7 @@ fn print_verdict(verdict: &Verdict) {
     );
     for test in &verdict.tests {
         let mark = if test.passed { "passed" } else { "FAILED" };
-        println!("  {mark}   {:17} {}", test.name.as_str(), test.says);
+        println!("  {mark}   {:17} {}", test.name.as_str(), test.detail);
     }
     if let Some(margin) = verdict.linear {
         println!(
@@ -98,10 +98,12 @@ fn print_verdict(verdict: &Verdict) {
 }
 
 /// A row a field, a column a kind of fault.
-fn sensitivity(verdict: &Verdict) -> Table {
-    let kinds = Kind::ALL.iter().map(|kind| kind.as_str().replace('_', " "));
+fn sensitivity(verdict: &PromotionVerdict) -> Table {
+    let kinds = InjectedFaultKind::ALL
+        .iter()
+        .map(|kind| kind.as_str().replace('_', " "));
     let mut table = table(std::iter::once("field".to_owned()).chain(kinds));
-    let mut fields: BTreeMap<&str, BTreeMap<Kind, Option<f64>>> = BTreeMap::new();
+    let mut fields: BTreeMap<&str, BTreeMap<InjectedFaultKind, Option<f64>>> = BTreeMap::new();
     for found in &verdict.sensitivity {
         fields
             .entry(&found.field)
@@ -109,13 +111,15 @@ fn sensitivity(verdict: &Verdict) -> Table {
             .insert(found.kind, found.smallest);
     }
     for (field, found) in fields {
-        let cell = |kind: &Kind| match (found.get(kind), kind.sizes().len()) {
+        let cell = |kind: &InjectedFaultKind| match (found.get(kind), kind.sizes().len()) {
             (Some(Some(_)), 1) => "detected".to_owned(),
             (Some(Some(size)), _) => size.to_string(),
             (Some(None), _) => "-".to_owned(),
             (None, _) => String::new(),
         };
-        table.add_row(std::iter::once(field.to_owned()).chain(Kind::ALL.iter().map(cell)));
+        table.add_row(
+            std::iter::once(field.to_owned()).chain(InjectedFaultKind::ALL.iter().map(cell)),
+        );
     }
     table
 }

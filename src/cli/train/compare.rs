@@ -10,19 +10,19 @@ use anyhow::{Context as _, bail};
 
 use super::learn_with_bar;
 use crate::cli::table;
-use crate::config::settings::{ModelKind, Stream};
+use crate::config::settings::{ModelKind, StreamSettings};
 use crate::model::bundle::Bundle;
 use crate::model::from_weights;
 use crate::model::shape::ModelShape;
-use crate::retrain::proof::{Case, Measured, courses};
+use crate::retrain::proof::{EvaluationInput, MeasuredSensitivity, sequences};
 use crate::retrain::set::{TrainingRow, TrainingSet};
 use crate::retrain::trial::Trial;
 
-/// Part of the records, the newest, that no kind learns from.
+/// Fraction of the records, the newest, that is held out from training.
 const HOLD_OUT: f64 = 0.25;
 /// Held-out records that say anything.
 const HELD_OUT_MIN: usize = 64;
-/// The margin: a kind is beaten by one that catches this much more of the injected faults, as a part of all.
+/// The margin: a kind beats another one that detects this much less of the injected faults, as a fraction of all.
 const MARGIN: f64 = 0.05;
 /// A cost is measured for at least this long.
 const TIMED_S: f64 = 0.3;
@@ -30,14 +30,17 @@ const TIMED_S: f64 = 0.3;
 /// One kind, and what it reached.
 struct Contender {
     kind: ModelKind,
-    measured: Measured,
-    /// Microseconds a record takes from decoded to judged, on this machine.
+    measured: MeasuredSensitivity,
+    /// Microseconds per record from decoded to scored, on this machine.
     cost_us: f64,
 }
 
 /// Trains and measures the kinds that fit, prints the table, and gives the one to take: the cheapest of those that keep the
 /// budget and are not beaten.
-pub(super) fn choose(stream: &Arc<Stream>, rows: &[TrainingRow]) -> anyhow::Result<ModelKind> {
+pub(super) fn choose(
+    stream: &Arc<StreamSettings>,
+    rows: &[TrainingRow],
+) -> anyhow::Result<ModelKind> {
     let (all, learned, held_out) = split(rows);
     if held_out.len() < HELD_OUT_MIN || learned.is_empty() {
         bail!(
@@ -47,7 +50,7 @@ pub(super) fn choose(stream: &Arc<Stream>, rows: &[TrainingRow]) -> anyhow::Resu
         );
     }
     let at = all.times.iter().copied().max().unwrap_or_default();
-    let case = Case {
+    let case = EvaluationInput {
         stream,
         all: &all,
         held_out: &held_out,
@@ -99,7 +102,7 @@ fn split(rows: &[TrainingRow]) -> (TrainingSet, TrainingSet, TrainingSet) {
 }
 
 /// The kinds that the stream's window and fields, or its tiles, allow, the cheap ones first.
-fn kinds(stream: &Stream) -> Vec<ModelKind> {
+fn kinds(stream: &StreamSettings) -> Vec<ModelKind> {
     if let Some(format) = &stream.image {
         let shape = |kind| {
             ModelShape::of_tiles(
@@ -142,11 +145,11 @@ fn kinds(stream: &Stream) -> Vec<ModelKind> {
 }
 
 fn contend(
-    stream: &Stream,
+    stream: &StreamSettings,
     kind: ModelKind,
     learned: &TrainingSet,
     held_out: &TrainingSet,
-    case: &Case<'_>,
+    case: &EvaluationInput<'_>,
 ) -> anyhow::Result<Contender> {
     if stream.image.is_some() {
         return images::contend(stream, kind, learned, held_out);
@@ -159,7 +162,7 @@ fn contend(
         calibration: bundle.calibration.clone(),
         model: from_weights(&bundle.manifest.shape, weights)?,
     };
-    let case = Case {
+    let case = EvaluationInput {
         stream: &own,
         ..*case
     };
@@ -171,13 +174,13 @@ fn contend(
     })
 }
 
-fn cost_us(stream: &Stream, bundle: Bundle, held_out: &TrainingSet) -> anyhow::Result<f64> {
-    let courses = courses(held_out, stream.record.fields.len());
+fn cost_us(stream: &StreamSettings, bundle: Bundle, held_out: &TrainingSet) -> anyhow::Result<f64> {
+    let sequences = sequences(held_out, stream.record.fields.len());
     let mut trial = Trial::new(stream, bundle)?;
-    trial.run(&courses, None)?;
+    trial.run(&sequences, None)?;
     let (began, mut records) = (Instant::now(), 0);
     while began.elapsed().as_secs_f64() < TIMED_S {
-        trial.run(&courses, None)?;
+        trial.run(&sequences, None)?;
         records += held_out.len();
     }
     Ok(began.elapsed().as_secs_f64() * 1e6 / records.max(1) as f64)
@@ -241,7 +244,7 @@ mod tests {
     use super::*;
 
     fn contender(kind: ModelKind, alerts: f64, caught: usize, cost_us: f64) -> Contender {
-        let measured = Measured {
+        let measured = MeasuredSensitivity {
             id: String::new(),
             error: 0.1,
             alerts,

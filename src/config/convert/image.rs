@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Reader;
-use crate::config::problems::Problem;
+use super::ConfigReader;
+use crate::config::problems::ConfigProblem;
 use crate::config::settings::{
-    Field, Format, INPUTS_MAX, ImageFormat, ImageSource, ModelKind, Payload,
+    FieldSettings, Format, INPUTS_MAX, ImageFormat, ImagePayload, ImageSource, ModelKind,
 };
 use crate::config::{raw, text};
 
@@ -14,9 +14,9 @@ use crate::config::{raw, text};
 const BATCH_MAX: Duration = Duration::from_secs(240);
 
 /// What the gate sees of an image: how bright it is on average, 0 (black) to 1 (white).
-pub(super) fn brightness() -> Field {
+pub(super) fn brightness() -> FieldSettings {
     let (name, unit) = ("brightness".to_owned(), None);
-    Field {
+    FieldSettings {
         path: vec![name.clone()],
         name,
         unit,
@@ -26,9 +26,13 @@ pub(super) fn brightness() -> Field {
     }
 }
 
-impl Reader<'_> {
+impl ConfigReader<'_> {
     /// `None` where something is wrong; `Some(None)` where records are readings.
-    pub(super) fn image(&mut self, stream: &str, raw: &raw::Stream) -> Option<Option<ImageFormat>> {
+    pub(super) fn image(
+        &mut self,
+        stream: &str,
+        raw: &raw::StreamConfig,
+    ) -> Option<Option<ImageFormat>> {
         if raw.record.format != Format::Image {
             return Some(None);
         }
@@ -71,7 +75,7 @@ impl Reader<'_> {
             let fault = format!("times image.decode_timeout is longer than {longest} for a batch");
             let key = self.place(stream, "input.batch_records");
             let fix = "lower one of the two: the brokers remove a lane from its group that does not poll in time";
-            self.note(Problem::new(key, fault, fix).found(&raw.input.batch_records.into()));
+            self.note(ConfigProblem::new(key, fault, fix).found(&raw.input.batch_records.into()));
         }
         let source = self.image_source(stream, raw);
         self.readings_only(stream, raw);
@@ -88,9 +92,9 @@ impl Reader<'_> {
         }))
     }
 
-    fn image_source(&mut self, stream: &str, raw: &raw::Stream) -> Option<ImageSource> {
+    fn image_source(&mut self, stream: &str, raw: &raw::StreamConfig) -> Option<ImageSource> {
         let image = &raw.image;
-        if image.payload == Payload::Image {
+        if image.payload == ImagePayload::Image {
             for (key, words) in [
                 ("record.key", &raw.record.key),
                 ("record.time", &raw.record.time),
@@ -103,7 +107,7 @@ impl Reader<'_> {
                     let fault = "is a path into the record, which is an image";
                     let fix =
                         "name a Kafka header (\"header:camera\"), or set image.payload to \"json\"";
-                    self.note(Problem::new(self.place(stream, key), fault, fix));
+                    self.note(ConfigProblem::new(self.place(stream, key), fault, fix));
                 }
             }
             return Some(ImageSource::Payload);
@@ -126,7 +130,7 @@ impl Reader<'_> {
     }
 
     /// What only readings have.
-    fn readings_only(&mut self, stream: &str, raw: &raw::Stream) {
+    fn readings_only(&mut self, stream: &str, raw: &raw::StreamConfig) {
         let is_resampled = !matches!(
             text::duration(&raw.resample.period, Duration::ZERO..=Duration::MAX),
             Ok(Duration::ZERO)
@@ -159,13 +163,13 @@ impl Reader<'_> {
         ];
         for (key, is_broken, fault, fix) in rules {
             if is_broken {
-                self.note(Problem::new(self.place(stream, key), fault, fix));
+                self.note(ConfigProblem::new(self.place(stream, key), fault, fix));
             }
         }
     }
 
     /// The autoencoder's sizes fit the tile.
-    pub(super) fn tile(&mut self, stream: &str, raw: &raw::Stream) {
+    pub(super) fn tile(&mut self, stream: &str, raw: &raw::StreamConfig) {
         let (kind, side, channels) = (raw.model.kind, raw.image.tile, raw.image.channels.count());
         let (kind_at, tile_at) = (
             self.place(stream, "model.kind"),
@@ -176,7 +180,7 @@ impl Reader<'_> {
                 "{:?} needs a window of records, and the records are images",
                 kind.as_str()
             );
-            self.note(Problem::new(
+            self.note(ConfigProblem::new(
                 kind_at,
                 fault,
                 "choose \"conv2d\", \"unet\", \"vae2d\" or \"linear\"",
@@ -192,13 +196,13 @@ impl Reader<'_> {
                 INPUTS_MAX
             );
             let fix = format!("choose a tile of at most {most}, or kind \"conv2d\" or \"unet\"");
-            self.note(Problem::new(tile_at, fault, fix).found(&side.into()));
+            self.note(ConfigProblem::new(tile_at, fault, fix).found(&side.into()));
             return;
         }
         let (hidden, halvings) = (&raw.model.hidden, kind.halvings(raw.model.hidden.len()));
         if hidden.is_empty() && kind.is_spatial() {
             let fault = format!("is empty: a {} model needs hidden layers", kind.as_str());
-            self.note(Problem::new(
+            self.note(ConfigProblem::new(
                 self.place(stream, "model.hidden"),
                 fault,
                 "give it two or three, such as [8, 16, 32]",
@@ -208,8 +212,18 @@ impl Reader<'_> {
             let fault =
                 format!("halves a tile of {side} pixels {halvings} times, which leaves no pixel");
             let fix = "give it fewer layers, or choose a larger image.tile";
-            self.note(Problem::new(self.place(stream, "model.hidden"), fault, fix));
+            self.note(ConfigProblem::new(
+                self.place(stream, "model.hidden"),
+                fault,
+                fix,
+            ));
         }
+        self.tile_code(stream, raw, inputs);
+    }
+
+    /// The code is smaller than a tile of `inputs` values.
+    fn tile_code(&mut self, stream: &str, raw: &raw::StreamConfig, inputs: usize) {
+        let kind = raw.model.kind;
         if kind.has_code()
             && !(usize::from(kind != ModelKind::Linear)..inputs).contains(&raw.model.latent)
         {
@@ -219,7 +233,7 @@ impl Reader<'_> {
             );
             let key = self.place(stream, "model.latent");
             self.note(
-                Problem::new(key, fault, "32 to 128 is a good initial value")
+                ConfigProblem::new(key, fault, "32 to 128 is a good initial value")
                     .found(&raw.model.latent.into()),
             );
         }

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-use super::{DAY, Reader, YEAR};
+use super::{ConfigReader, DAY, YEAR};
 use crate::config::raw;
-use crate::config::settings::{Model, ModelKind, Retrain, Score, Script, Training};
+use crate::config::settings::{
+    ModelKind, ModelSettings, RetrainSettings, ScoreSettings, ScriptSettings, TrainingSettings,
+};
 
-impl Reader<'_> {
-    pub(super) fn model(&mut self, stream: &str, raw: &raw::Model) -> Option<Model> {
+impl ConfigReader<'_> {
+    pub(super) fn model(&mut self, stream: &str, raw: &raw::ModelConfig) -> Option<ModelSettings> {
         let kernel = match raw.kernel {
             even if even.is_multiple_of(2) => Err("must be odd: a kernel has a centre".to_owned()),
             odd => Ok(odd),
@@ -24,7 +26,7 @@ impl Reader<'_> {
         let script = self.script(stream, raw);
         let mut context = raw.context.clone();
         context.dedup();
-        Some(Model {
+        Some(ModelSettings {
             kind: raw.kind,
             hidden: raw.hidden.clone(),
             latent: raw.latent,
@@ -36,7 +38,7 @@ impl Reader<'_> {
         })
     }
 
-    fn script(&mut self, stream: &str, raw: &raw::Model) -> Option<Option<Script>> {
+    fn script(&mut self, stream: &str, raw: &raw::ModelConfig) -> Option<Option<ScriptSettings>> {
         let wanted = raw.kind == ModelKind::Torchscript;
         let place = self.place(stream, "model.script");
         let script = match raw.script.is_empty() {
@@ -60,10 +62,14 @@ impl Reader<'_> {
         let place = self.place(stream, "model.sha256");
         let sha256 = self.take(place, &raw.sha256, read);
         let (path, sha256) = (path?, sha256?);
-        Some(wanted.then_some(Script { path, sha256 }))
+        Some(wanted.then_some(ScriptSettings { path, sha256 }))
     }
 
-    pub(super) fn retrain(&mut self, stream: &str, raw: &raw::Retrain) -> Option<Retrain> {
+    pub(super) fn retrain(
+        &mut self,
+        stream: &str,
+        raw: &raw::RetrainConfig,
+    ) -> Option<RetrainSettings> {
         let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
         let every = self.span_or_never(stream, "retrain.every", &raw.every, minute);
         let half_life = self.span(
@@ -89,11 +95,11 @@ impl Reader<'_> {
             YEAR,
         );
         let self_test = self.span_or_never(stream, "retrain.self_test", &raw.self_test, minute);
-        Some(Retrain {
+        Some(RetrainSettings {
             every: every?,
             jitter: raw.jitter,
             on_drift: raw.on_drift,
-            start: raw.start,
+            initial_weights: raw.initial_weights,
             records: raw.records,
             half_life: half_life?,
             guard: guard?,
@@ -106,8 +112,8 @@ impl Reader<'_> {
     }
 }
 
-pub(super) fn training(raw: &raw::Training) -> Training {
-    Training {
+pub(super) fn training(raw: &raw::TrainingConfig) -> TrainingSettings {
+    TrainingSettings {
         records: raw.records,
         seed: raw.seed,
         epochs: raw.epochs,
@@ -123,13 +129,13 @@ pub(super) fn training(raw: &raw::Training) -> Training {
     }
 }
 
-pub(super) fn score(raw: &raw::Score) -> Score {
-    Score {
-        over: raw.over,
-        alpha: raw.alpha,
-        beta: raw.beta,
-        leak: raw.leak,
-        squash: raw.squash,
+pub(super) fn score(raw: &raw::ScoreConfig) -> ScoreSettings {
+    ScoreSettings {
+        scope: raw.scope,
+        ewma_weight: raw.ewma_weight,
+        baseline_weight: raw.baseline_weight,
+        baseline_alarm_factor: raw.baseline_alarm_factor,
+        clip_sigma: raw.clip_sigma,
         shrinkage: raw.shrinkage,
     }
 }

@@ -3,18 +3,20 @@
 use std::collections::BTreeMap;
 
 use super::stream::named;
-use super::{RawStreams, Reader};
-use crate::config::problems::{KeyPath, Problem};
+use super::{ConfigReader, StreamConfigs};
+use crate::config::problems::{ConfigProblem, KeyPath};
 use crate::config::raw;
-use crate::config::settings::{Context, Field, Format, INPUTS_MAX, ModelKind, Threshold};
+use crate::config::settings::{
+    FieldSettings, Format, INPUTS_MAX, ModelKind, ThresholdSettings, TimeFeature,
+};
 
 /// Windows that each fold of the training needs at least.
 const FOLD_WINDOWS_MIN: usize = 64;
 
-impl Reader<'_> {
+impl ConfigReader<'_> {
     /// No two fields have one name, or read one place of the record.
-    pub(super) fn distinct_fields(&mut self, place: &KeyPath, fields: &[Option<Field>]) {
-        let fields: Vec<(usize, &Field)> = fields
+    pub(super) fn distinct_fields(&mut self, place: &KeyPath, fields: &[Option<FieldSettings>]) {
+        let fields: Vec<(usize, &FieldSettings)> = fields
             .iter()
             .enumerate()
             .filter_map(|(i, field)| Some((i, field.as_ref()?)))
@@ -25,21 +27,25 @@ impl Reader<'_> {
             let at = place.clone().index(i);
             if let Some(first) = names.insert(&field.name, i) {
                 let fault = format!("has the name {:?} of fields[{first}]", field.name);
-                self.note(Problem::new(
+                self.note(ConfigProblem::new(
                     at,
                     fault,
                     "give each field a unique name, or remove one of them",
                 ));
             } else if let Some(first) = paths.insert(&field.path, i) {
                 let fault = format!("reads the same place of the record as fields[{first}]");
-                self.note(Problem::new(at, fault, "correct the path of one of them"));
+                self.note(ConfigProblem::new(
+                    at,
+                    fault,
+                    "correct the path of one of them",
+                ));
             }
         }
         for &(i, field) in &fields {
             let above = (1..field.path.len()).find_map(|keys| paths.get(field.path.get(..keys)?));
             if let Some(above) = above {
                 let fault = format!("lies inside of fields[{above}], which is a number");
-                self.note(Problem::new(
+                self.note(ConfigProblem::new(
                     place.clone().index(i),
                     fault,
                     "correct the path of one of them",
@@ -52,8 +58,8 @@ impl Reader<'_> {
     pub(super) fn within_stream(
         &mut self,
         stream: &str,
-        raw: &raw::Stream,
-        threshold: Option<&Threshold>,
+        raw: &raw::StreamConfig,
+        threshold: Option<&ThresholdSettings>,
     ) {
         self.distinct_topics(stream, raw);
         match raw.record.format {
@@ -63,7 +69,7 @@ impl Reader<'_> {
             }
             Format::Image => self.tile(stream, raw),
         }
-        if let Some(Threshold {
+        if let Some(ThresholdSettings {
             budget,
             period: Some(period),
             ..
@@ -76,11 +82,13 @@ impl Reader<'_> {
                 "allows an alert at every record: a series has {most} records in that time"
             );
             let fix = "lower the budget, or correct threshold.period";
-            self.note(Problem::new(key, fault, fix).found(&raw.threshold.budget.as_str().into()));
+            self.note(
+                ConfigProblem::new(key, fault, fix).found(&raw.threshold.budget.as_str().into()),
+            );
         }
     }
 
-    fn distinct_topics(&mut self, stream: &str, raw: &raw::Stream) {
+    fn distinct_topics(&mut self, stream: &str, raw: &raw::StreamConfig) {
         let mut taken: Vec<(&str, String)> = Vec::new();
         for (key, topic) in outputs(&raw.output) {
             let topic = named(topic, stream);
@@ -91,15 +99,15 @@ impl Reader<'_> {
                 let key = self.place(stream, &format!("output.{key}"));
                 let fault = format!("is also the topic of output.{other}");
                 let fix = "give each output its own topic: they hold different kinds of message";
-                self.note(Problem::new(key, fault, fix).found(&topic.as_str().into()));
+                self.note(ConfigProblem::new(key, fault, fix).found(&topic.as_str().into()));
             }
             taken.push((key, topic));
         }
     }
 
     /// The autoencoder's sizes fit each other.
-    fn shape(&mut self, stream: &str, raw: &raw::Stream) {
-        let context = Context::inputs(&raw.model.context);
+    fn shape(&mut self, stream: &str, raw: &raw::StreamConfig) {
+        let context = TimeFeature::inputs(&raw.model.context);
         let window = raw.window;
         let fields = raw.record.fields.len();
         let (at_fields, at_window) = (
@@ -115,7 +123,11 @@ impl Reader<'_> {
                 raw.model.kind.as_str()
             );
             let fix = "set model.kind to \"dense\", or record.format to \"image\"";
-            self.note(Problem::new(self.place(stream, "model.kind"), fault, fix));
+            self.note(ConfigProblem::new(
+                self.place(stream, "model.kind"),
+                fault,
+                fix,
+            ));
             return;
         }
         let inputs = window.saturating_mul(fields + context);
@@ -127,7 +139,7 @@ impl Reader<'_> {
                 "choose a window of at most {}, or fewer fields",
                 INPUTS_MAX / (fields + context)
             );
-            self.note(Problem::new(at_window, fault, fix).found(&window.into()));
+            self.note(ConfigProblem::new(at_window, fault, fix).found(&window.into()));
             return;
         }
         self.stride(stream, raw);
@@ -137,14 +149,14 @@ impl Reader<'_> {
                 raw.model.kind.as_str()
             );
             let fix = "set window to 16 or more, or model.kind to \"dense\"";
-            self.note(Problem::new(at_window, fault, fix).found(&window.into()));
+            self.note(ConfigProblem::new(at_window, fault, fix).found(&window.into()));
             return;
         }
         self.code(stream, raw, inputs);
     }
 
     /// The hidden layers are there, and the code is narrower than the inputs.
-    fn code(&mut self, stream: &str, raw: &raw::Stream, inputs: usize) {
+    fn code(&mut self, stream: &str, raw: &raw::StreamConfig, inputs: usize) {
         let (window, latent) = (raw.window, raw.model.latent);
         let fields = raw.record.fields.len();
         if raw.model.hidden.is_empty()
@@ -155,7 +167,7 @@ impl Reader<'_> {
                 "is empty: a {} model needs hidden layers",
                 raw.model.kind.as_str()
             );
-            self.note(Problem::new(
+            self.note(ConfigProblem::new(
                 self.place(stream, "model.hidden"),
                 fault,
                 "give it one or two, such as [16]",
@@ -172,7 +184,7 @@ impl Reader<'_> {
         if inputs <= least {
             let fault = "does not fit: a code has to be smaller than the model's input, which is one field of one record";
             let fix = "set window to 8 or more, or model.kind to \"linear\" and model.latent to 0";
-            self.note(Problem::new(key, fault, fix).found(&latent.into()));
+            self.note(ConfigProblem::new(key, fault, fix).found(&latent.into()));
         } else if !(least..inputs).contains(&latent) {
             let most = inputs - 1;
             let fault = format!(
@@ -182,12 +194,12 @@ impl Reader<'_> {
                 "a quarter of the inputs is a good initial value: {}",
                 (inputs / 4).clamp(least, most)
             );
-            self.note(Problem::new(key, fault, fix).found(&latent.into()));
+            self.note(ConfigProblem::new(key, fault, fix).found(&latent.into()));
         }
     }
 
     /// No record is between two windows.
-    fn stride(&mut self, stream: &str, raw: &raw::Stream) {
+    fn stride(&mut self, stream: &str, raw: &raw::StreamConfig) {
         if raw.stride > raw.window {
             let key = self.place(stream, "stride");
             let fault = format!(
@@ -195,13 +207,14 @@ impl Reader<'_> {
                 raw.window
             );
             self.note(
-                Problem::new(key, fault, "lower it, or raise window").found(&raw.stride.into()),
+                ConfigProblem::new(key, fault, "lower it, or raise window")
+                    .found(&raw.stride.into()),
             );
         }
     }
 
     /// The first training has enough windows for every fold.
-    fn training_records(&mut self, stream: &str, raw: &raw::Stream) {
+    fn training_records(&mut self, stream: &str, raw: &raw::StreamConfig) {
         let least = raw.window + raw.stride * ((4 * raw.training.folds).max(FOLD_WINDOWS_MIN) - 1);
         if raw.training.records < least {
             let key = self.place(stream, "training.records");
@@ -210,15 +223,15 @@ impl Reader<'_> {
                 raw.window, raw.training.folds
             );
             let fix = "raise it; ten times as many train a better model";
-            self.note(Problem::new(key, fault, fix).found(&raw.training.records.into()));
+            self.note(ConfigProblem::new(key, fault, fix).found(&raw.training.records.into()));
         }
     }
 
     /// What the streams ask of each other.
-    pub(super) fn across_streams(&mut self, streams: &RawStreams) {
+    pub(super) fn across_streams(&mut self, streams: &StreamConfigs) {
         if streams.is_empty() {
             let fix = "add a table [streams.NAME] with input.topic and record.fields; config/example.toml shows one";
-            self.note(Problem::new(
+            self.note(ConfigProblem::new(
                 KeyPath::of("streams"),
                 "is missing: no stream is configured",
                 fix,
@@ -236,7 +249,8 @@ impl Reader<'_> {
                     "lets stream {name} read topic {topic} in the group of stream {first}: each would get a part of it"
                 );
                 self.note(
-                    Problem::new(key, fault, "give each stream its own group").found(&group.into()),
+                    ConfigProblem::new(key, fault, "give each stream its own group")
+                        .found(&group.into()),
                 );
             }
         }
@@ -250,7 +264,7 @@ impl Reader<'_> {
                         "is the input topic of stream {reader}: it would read what outlierd writes"
                     );
                     self.note(
-                        Problem::new(key, fault, "choose another topic").found(&topic.into()),
+                        ConfigProblem::new(key, fault, "choose another topic").found(&topic.into()),
                     );
                 }
             }
@@ -259,7 +273,7 @@ impl Reader<'_> {
 }
 
 /// The topics that a stream writes, by key.
-pub(super) fn outputs(output: &raw::Output) -> [(&'static str, &String); 5] {
+pub(super) fn outputs(output: &raw::OutputConfig) -> [(&'static str, &String); 5] {
     [
         ("alerts", &output.alerts),
         ("dead_letters", &output.dead_letters),

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Reader;
-use crate::config::problems::{KeyPath, Problem};
-use crate::config::settings::{Kafka, Service};
+use super::ConfigReader;
+use crate::config::problems::{ConfigProblem, KeyPath};
+use crate::config::settings::{KafkaSettings, ServiceSettings};
 use crate::config::{raw, text};
 
 /// librdkafka properties that outlierd sets itself, and what to do instead.
@@ -70,15 +70,15 @@ const REFUSED: [(&str, &str); 18] = [
     ),
 ];
 
-impl Reader<'_> {
-    pub(super) fn service(&mut self, raw: &raw::Service) -> Option<Service> {
+impl ConfigReader<'_> {
+    pub(super) fn service(&mut self, raw: &raw::ServiceConfig) -> Option<ServiceSettings> {
         let at = |key: &str| KeyPath::of("service").key(key);
         let state_dir = self.folder(at("state_dir"), &raw.state_dir);
         let model_dir = self.folder(at("model_dir"), &raw.model_dir);
         if state_dir.is_some() && state_dir == model_dir {
             let fault = "must differ from service.model_dir";
             self.note(
-                Problem::new(at("state_dir"), fault, "give each its own folder")
+                ConfigProblem::new(at("state_dir"), fault, "give each its own folder")
                     .found(&raw.state_dir.as_str().into()),
             );
         }
@@ -101,7 +101,7 @@ impl Reader<'_> {
                 .to_owned()
         });
         let log_filter = self.take(at("log_filter"), &raw.log_filter, filter);
-        Some(Service {
+        Some(ServiceSettings {
             state_dir: state_dir?,
             model_dir: model_dir?,
             drain_timeout: drain_timeout?,
@@ -119,14 +119,14 @@ impl Reader<'_> {
         self.take(at, &raw, read)
     }
 
-    pub(super) fn kafka(&mut self, raw: &raw::Kafka) -> Option<Kafka> {
+    pub(super) fn kafka(&mut self, raw: &raw::KafkaConfig) -> Option<KafkaSettings> {
         let at = |key: &str| KeyPath::of("kafka").key(key);
         let brokers = self.take(at("brokers"), &raw.brokers, text::brokers(&raw.brokers));
         if raw.replication_factor == 0 {
             let fault = "must be from 1 to 15, or -1 for the broker's default";
             let _: Option<()> = self.take(at("replication_factor"), &0, Err(fault.to_owned()));
         }
-        Some(Kafka {
+        Some(KafkaSettings {
             properties: self.properties(&at("properties"), &raw.properties),
             consumer: self.properties(&at("consumer"), &raw.consumer),
             producer: self.properties(&at("producer"), &raw.producer),
@@ -139,11 +139,11 @@ impl Reader<'_> {
     fn properties(
         &mut self,
         at: &KeyPath,
-        raw: &BTreeMap<String, raw::Property>,
+        raw: &BTreeMap<String, raw::PropertyConfig>,
     ) -> BTreeMap<String, String> {
         for key in raw.keys() {
             if let Some((_, fix)) = REFUSED.iter().find(|(refused, _)| refused == key) {
-                self.note(Problem::new(
+                self.note(ConfigProblem::new(
                     at.clone().key(key),
                     "cannot be set here: outlierd sets it itself",
                     *fix,

@@ -2,13 +2,17 @@
 
 use super::rules::outputs;
 use super::stream::named;
-use super::{RawStreams, Reader};
-use crate::config::problems::{KeyPath, Problem};
-use crate::config::settings::Share;
+use super::{ConfigReader, StreamConfigs};
+use crate::config::problems::{ConfigProblem, KeyPath};
+use crate::config::settings::ShareSettings;
 use crate::config::{raw, text};
 
-impl Reader<'_> {
-    pub(super) fn share(&mut self, raw: &raw::Share, streams: &RawStreams) -> Option<Share> {
+impl ConfigReader<'_> {
+    pub(super) fn share(
+        &mut self,
+        raw: &raw::ShareConfig,
+        streams: &StreamConfigs,
+    ) -> Option<ShareSettings> {
         let topics = [
             ("bundles", &raw.bundles),
             ("control", &raw.control),
@@ -28,7 +32,7 @@ impl Reader<'_> {
                 let fault = format!("is also the topic of {user}");
                 let fix = "give it its own topic: they hold different kinds of message";
                 self.note(
-                    Problem::new(KeyPath::of("share").key(key), fault, fix)
+                    ConfigProblem::new(KeyPath::of("share").key(key), fault, fix)
                         .found(&topic.as_str().into()),
                 );
             }
@@ -39,7 +43,7 @@ impl Reader<'_> {
                 .take(KeyPath::of("share").key(key), topic, text::topic(topic))
                 .map(Some),
         });
-        Some(Share {
+        Some(ShareSettings {
             bundles: bundles?,
             control: control?,
             events: events?,
@@ -48,7 +52,7 @@ impl Reader<'_> {
 }
 
 /// The key of a stream that has this topic.
-fn user_of(topic: &str, streams: &RawStreams) -> Option<String> {
+fn user_of(topic: &str, streams: &StreamConfigs) -> Option<String> {
     streams.iter().find_map(|(name, raw)| {
         let outputs = outputs(&raw.output).map(|(key, topic)| (format!("output.{key}"), topic));
         let mut all = outputs

@@ -2,15 +2,19 @@
 
 use std::time::Duration;
 
-use super::Reader;
+use super::ConfigReader;
 use crate::config::raw;
-use crate::config::settings::Silence;
+use crate::config::settings::SilenceSettings;
 
-/// The least factor that says more than that two gaps are never alike.
+/// The smallest useful factor: below it, normal variation of the gaps exceeds the limit.
 const AFTER_MIN: f64 = 2.0;
 
-impl Reader<'_> {
-    pub(super) fn silence(&mut self, stream: &str, raw: &raw::Silence) -> Option<Silence> {
+impl ConfigReader<'_> {
+    pub(super) fn silence(
+        &mut self,
+        stream: &str,
+        raw: &raw::SilenceConfig,
+    ) -> Option<SilenceSettings> {
         let (second, month) = (Duration::from_secs(1), Duration::from_secs(30 * 86_400));
         let at_least = self.span(stream, "silence.at_least", &raw.at_least, second, month);
         let after = match raw.after {
@@ -22,7 +26,7 @@ impl Reader<'_> {
         let place = self.place(stream, "silence.after");
         let after = self.take(place, &raw.after, after);
         let gateway = (!raw.gateway.is_empty()).then(|| raw.gateway.clone());
-        Some(Silence {
+        Some(SilenceSettings {
             after: after?,
             at_least: at_least?,
             gateway,

@@ -1,36 +1,37 @@
-//! `[streams.NAME]`: one table of it after the other. Rules between its values stand in [`super::rules`].
+//! `[streams.NAME]`: one table of it after the other. Rules between its values are in [`super::rules`].
 
 use std::time::Duration;
 
 use super::image::brightness;
 use super::model::{score, training};
-use super::{DAY, Reader, YEAR};
-use crate::config::problems::{KeyPath, Problem};
+use super::{ConfigReader, DAY, YEAR};
+use crate::config::problems::{ConfigProblem, KeyPath};
 use crate::config::settings::{
-    Episode, Field, Format, Gate, Input, Keep, Mute, Output, RecordFormat, Resample, Stream,
-    Threshold, ThresholdKind,
+    EpisodeSettings, FieldSettings, Format, GateSettings, InputSettings, MuteSettings,
+    OutputSettings, RecordFormat, ResampleSettings, RetentionSettings, StreamSettings,
+    ThresholdKind, ThresholdSettings,
 };
 use crate::config::{raw, text};
 
 /// No two gaps are alike: below this, each is missing something.
 const GAP_AFTER_MIN: f64 = 1.5;
 
-/// Puts the stream's name where `{stream}` stands.
+/// Replaces `{stream}` with the stream's name.
 pub(super) fn named(template: &str, stream: &str) -> String {
     template.replace("{stream}", stream)
 }
 
-impl Reader<'_> {
-    pub(super) fn stream(&mut self, name: &str, raw: &raw::Stream) -> Option<Stream> {
+impl ConfigReader<'_> {
+    pub(super) fn stream(&mut self, name: &str, raw: &raw::StreamConfig) -> Option<StreamSettings> {
         let at = KeyPath::of("streams").key(name);
         if let Err(fault) = text::stream_name(name) {
-            self.note(Problem::new(at, fault, "choose another name"));
+            self.note(ConfigProblem::new(at, fault, "choose another name"));
         }
         let input = self.input(name, &raw.input);
         let output = self.output(name, &raw.output);
         let record = self.record(name, &raw.record);
         let image = self.image(name, raw);
-        let keep = self.keep(name, &raw.keep);
+        let retention = self.retention(name, &raw.retention);
         let resample = self.resample(name, &raw.resample);
         let gate = self.gate(name, &raw.gate);
         let silence = self.silence(name, &raw.silence);
@@ -40,13 +41,13 @@ impl Reader<'_> {
         let episode = self.episode(name, &raw.episode);
         let mutes = self.mutes(name, &raw.mutes);
         self.within_stream(name, raw, threshold.as_ref());
-        Some(Stream {
+        Some(StreamSettings {
             name: name.to_owned(),
             input: input?,
             output: output?,
             record: record?,
             image: image?,
-            keep: keep?,
+            retention: retention?,
             resample: resample?,
             gate: gate?,
             silence: silence?,
@@ -93,11 +94,11 @@ impl Reader<'_> {
         self.take(place, raw, read(&named(raw, stream)))
     }
 
-    fn input(&mut self, stream: &str, raw: &raw::Input) -> Option<Input> {
+    fn input(&mut self, stream: &str, raw: &raw::InputConfig) -> Option<InputSettings> {
         let topic = if raw.topic.is_empty() {
             let fix =
                 "name the topic that the records come from, such as input.topic = \"plant.pumps\"";
-            self.note(Problem::new(
+            self.note(ConfigProblem::new(
                 self.place(stream, "input.topic"),
                 "is missing",
                 fix,
@@ -123,7 +124,7 @@ impl Reader<'_> {
             s(300),
         );
         let warm_up = self.span(stream, "input.warm_up", &raw.warm_up, Duration::ZERO, YEAR);
-        Some(Input {
+        Some(InputSettings {
             topic: topic?,
             group: group?,
             start: raw.start,
@@ -137,7 +138,7 @@ impl Reader<'_> {
         })
     }
 
-    fn output(&mut self, stream: &str, raw: &raw::Output) -> Option<Output> {
+    fn output(&mut self, stream: &str, raw: &raw::OutputConfig) -> Option<OutputSettings> {
         let alerts = self.name_of(stream, "output.alerts", &raw.alerts, text::topic);
         let dead_letters = self.name_of(
             stream,
@@ -148,7 +149,7 @@ impl Reader<'_> {
         let scores = self.optional_topic(stream, "output.scores", &raw.scores);
         let heat_maps = self.optional_topic(stream, "output.heat_maps", &raw.heat_maps);
         let states = self.name_of(stream, "output.states", &raw.states, text::topic);
-        Some(Output {
+        Some(OutputSettings {
             alerts: alerts?,
             states: states?,
             dead_letters: dead_letters?,
@@ -165,7 +166,7 @@ impl Reader<'_> {
         }
     }
 
-    fn record(&mut self, stream: &str, raw: &raw::Record) -> Option<RecordFormat> {
+    fn record(&mut self, stream: &str, raw: &raw::RecordConfig) -> Option<RecordFormat> {
         let place = self.place(stream, "record.key");
         let key = self.take(place, &raw.key, text::key_from(&raw.key));
         let place = self.place(stream, "record.time");
@@ -190,17 +191,21 @@ impl Reader<'_> {
         })
     }
 
-    fn fields(&mut self, stream: &str, raw: &[Option<raw::Field>]) -> Option<Vec<Field>> {
+    fn fields(
+        &mut self,
+        stream: &str,
+        raw: &[Option<raw::FieldConfig>],
+    ) -> Option<Vec<FieldSettings>> {
         let place = self.place(stream, "record.fields");
         let mut fields = Vec::new();
         for (i, field) in raw.iter().enumerate() {
             let at = place.clone().index(i);
             fields.push(match field {
                 None => None,
-                Some(raw::Field::Path(path)) => {
+                Some(raw::FieldConfig::Path(path)) => {
                     let keys = text::path(&raw::KeyWords::Text(path.clone()));
                     let read = text::name(path).and(keys);
-                    self.take(at, path, read).map(|keys| Field {
+                    self.take(at, path, read).map(|keys| FieldSettings {
                         name: path.clone(),
                         path: keys,
                         unit: None,
@@ -209,18 +214,18 @@ impl Reader<'_> {
                         resample: None,
                     })
                 }
-                Some(raw::Field::Table(table)) => self.field(at, table),
+                Some(raw::FieldConfig::Table(table)) => self.field(at, table),
             });
         }
         self.distinct_fields(&place, &fields);
         if raw.is_empty() {
             let fix = "list the readings of a record, such as record.fields = [\"temperature\", \"pressure\"]";
-            self.note(Problem::new(place, "is missing", fix));
+            self.note(ConfigProblem::new(place, "is missing", fix));
             return None;
         }
         if raw.len() > 1024 {
             let fault = format!("has {} fields; at most 1024 are allowed", raw.len());
-            self.note(Problem::new(
+            self.note(ConfigProblem::new(
                 place,
                 fault,
                 "split them into several streams",
@@ -230,7 +235,7 @@ impl Reader<'_> {
         fields.into_iter().collect()
     }
 
-    fn field(&mut self, at: KeyPath, raw: &raw::FieldTable) -> Option<Field> {
+    fn field(&mut self, at: KeyPath, raw: &raw::FieldTableConfig) -> Option<FieldSettings> {
         let name = self.take(at.clone().key("name"), &raw.name, text::name(&raw.name));
         let path = match &raw.path {
             Some(path) => self.take(at.clone().key("path"), path, text::path(path)),
@@ -247,10 +252,10 @@ impl Reader<'_> {
         if min >= max {
             let fault = format!("must be below max, which is {max}");
             let fix = "give the physical range of the sensor, or leave both out";
-            self.note(Problem::new(at.key("min"), fault, fix).found(&min.into()));
+            self.note(ConfigProblem::new(at.key("min"), fault, fix).found(&min.into()));
         }
         let (unit, resample) = (raw.unit.clone(), raw.resample);
-        Some(Field {
+        Some(FieldSettings {
             name: name?,
             path: path?,
             unit,
@@ -260,24 +265,24 @@ impl Reader<'_> {
         })
     }
 
-    fn keep(&mut self, stream: &str, raw: &raw::Keep) -> Option<Keep> {
-        let idle_after = self.span(
+    fn retention(&mut self, stream: &str, raw: &raw::RetentionConfig) -> Option<RetentionSettings> {
+        let evict_after = self.span(
             stream,
-            "keep.idle_after",
-            &raw.idle_after,
+            "retention.evict_after",
+            &raw.evict_after,
             Duration::from_secs(1),
             YEAR,
         );
-        let expire_after = self.span_or_never(
+        let forget_after = self.span_or_never(
             stream,
-            "keep.expire_after",
-            &raw.expire_after,
+            "retention.forget_after",
+            &raw.forget_after,
             Duration::from_secs(1),
         );
-        Some(Keep {
-            in_memory: raw.in_memory,
-            idle_after: idle_after?,
-            expire_after: expire_after?,
+        Some(RetentionSettings {
+            max_series_in_memory: raw.max_series_in_memory,
+            evict_after: evict_after?,
+            forget_after: forget_after?,
         })
     }
 
@@ -300,7 +305,7 @@ impl Reader<'_> {
         self.take(place, raw, read)
     }
 
-    fn resample(&mut self, stream: &str, raw: &raw::Resample) -> Option<Resample> {
+    fn resample(&mut self, stream: &str, raw: &raw::ResampleConfig) -> Option<ResampleSettings> {
         let (zero, most, least) = (Duration::ZERO, 30 * DAY, Duration::from_millis(1));
         let read = match text::duration(&raw.period, zero..=most) {
             Ok(period) if !period.is_zero() && period < least => {
@@ -309,13 +314,13 @@ impl Reader<'_> {
             read => read,
         };
         let place = self.place(stream, "resample.period");
-        Some(Resample {
+        Some(ResampleSettings {
             period: self.take(place, &raw.period, read)?,
             rule: raw.rule,
         })
     }
 
-    fn gate(&mut self, stream: &str, raw: &raw::Gate) -> Option<Gate> {
+    fn gate(&mut self, stream: &str, raw: &raw::GateConfig) -> Option<GateSettings> {
         let lateness = self.span(
             stream,
             "gate.allowed_lateness",
@@ -344,7 +349,7 @@ impl Reader<'_> {
         };
         let place = self.place(stream, "gate.gap_after");
         let gap_after = self.take(place, &raw.gap_after, gap_after);
-        Some(Gate {
+        Some(GateSettings {
             allowed_lateness: lateness?,
             max_ahead: max_ahead?,
             late_reset: raw.late_reset,
@@ -356,7 +361,7 @@ impl Reader<'_> {
         })
     }
 
-    fn threshold(&mut self, stream: &str, raw: &raw::Threshold) -> Option<Threshold> {
+    fn threshold(&mut self, stream: &str, raw: &raw::ThresholdConfig) -> Option<ThresholdSettings> {
         let place = self.place(stream, "threshold.budget");
         let budget = self.take(place, &raw.budget, text::budget(&raw.budget));
         let period = match raw.period.as_str() {
@@ -368,7 +373,7 @@ impl Reader<'_> {
                 self.take(place, &raw.period, read)
             }
         };
-        Some(Threshold {
+        Some(ThresholdSettings {
             kind: raw.kind,
             budget: budget?,
             period: period?,
@@ -385,7 +390,7 @@ impl Reader<'_> {
         })
     }
 
-    fn episode(&mut self, stream: &str, raw: &raw::Episode) -> Option<Episode> {
+    fn episode(&mut self, stream: &str, raw: &raw::EpisodeConfig) -> Option<EpisodeSettings> {
         let place = self.place(stream, "episode.open");
         let open = self.take(place, &raw.open, text::n_of_m(&raw.open));
         let cool_down = self.span(
@@ -403,7 +408,7 @@ impl Reader<'_> {
             YEAR,
         );
         let (open_n, open_m) = open?;
-        Some(Episode {
+        Some(EpisodeSettings {
             open_n,
             open_m,
             close_ratio: raw.close_ratio,
@@ -416,7 +421,11 @@ impl Reader<'_> {
         })
     }
 
-    fn mutes(&mut self, stream: &str, raw: &[Option<raw::Mute>]) -> Option<Vec<Mute>> {
+    fn mutes(
+        &mut self,
+        stream: &str,
+        raw: &[Option<raw::MuteConfig>],
+    ) -> Option<Vec<MuteSettings>> {
         let place = self.place(stream, "mutes");
         let mut mutes = Vec::new();
         for (i, mute) in raw.iter().enumerate() {
@@ -426,7 +435,7 @@ impl Reader<'_> {
         mutes.into_iter().collect()
     }
 
-    fn mute(&mut self, at: &KeyPath, raw: &raw::Mute) -> Option<Mute> {
+    fn mute(&mut self, at: &KeyPath, raw: &raw::MuteConfig) -> Option<MuteSettings> {
         let series = match raw.series.is_empty() {
             true => {
                 Err("must be the name of a series, or a pattern such as \"pump-1*\"".to_owned())
@@ -441,10 +450,11 @@ impl Reader<'_> {
             let fault = format!("must be after from, which is {from}");
             let fix = "exchange the two, or remove the mute";
             self.note(
-                Problem::new(at.clone().key("until"), fault, fix).found(&raw.until.as_str().into()),
+                ConfigProblem::new(at.clone().key("until"), fault, fix)
+                    .found(&raw.until.as_str().into()),
             );
         }
-        Some(Mute {
+        Some(MuteSettings {
             series: series?,
             from,
             until,

@@ -3,16 +3,16 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Size, optional};
-use crate::config::settings::{Channels, ErrorMeasure, Payload};
+use super::{ByteSize, optional};
+use crate::config::settings::{Channels, ErrorMeasure, ImagePayload};
 
 /// How images are read, cut into tiles, and scored; only for record.format = "image".
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(transform = optional)]
-pub struct Image {
+pub struct ImageConfig {
     /// Payload: the image itself, or a JSON object with it.
-    pub payload: Payload,
+    pub payload: ImagePayload,
     /// In a JSON object, the path of the image as base64 text.
     #[schemars(example = &"image")]
     pub data: String,
@@ -29,7 +29,7 @@ pub struct Image {
     pub max_pixels: usize,
     /// Maximum size of a file, 16 B to 1 GiB.
     #[schemars(example = "32 MiB")]
-    pub max_file_bytes: Size,
+    pub max_file_bytes: ByteSize,
     /// Time limit for decoding one image, 10ms to 60s.
     #[schemars(example = "2s")]
     pub decode_timeout: String,

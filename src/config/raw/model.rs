@@ -4,13 +4,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::optional;
-use crate::config::settings::{Context, ModelKind, Over, Warmth};
+use crate::config::settings::{ModelKind, ResidualScope, TimeFeature, WeightInit};
 
 /// The autoencoder.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(transform = optional)]
-pub struct Model {
+pub struct ModelConfig {
     /// Its kind.
     pub kind: ModelKind,
     /// Widths of the encoder's hidden layers, mirrored in the decoder: at most 8, each 1 to 4096. Units (dense, vae, lstm)
@@ -27,7 +27,7 @@ pub struct Model {
     #[schemars(range(min = 1, max = 64))]
     pub samples: usize,
     /// Time features of each record as additional model inputs.
-    pub context: Vec<Context>,
+    pub context: Vec<TimeFeature>,
     /// Time zone of `context`: an IANA name.
     #[schemars(example = "Europe/Zurich")]
     pub time_zone: String,
@@ -42,7 +42,7 @@ pub struct Model {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(transform = optional)]
-pub struct Training {
+pub struct TrainingConfig {
     /// Number of training records of a stream's first model, 64 to 1000000.
     #[schemars(range(min = 64, max = 1_000_000))]
     pub records: usize,
@@ -85,7 +85,7 @@ pub struct Training {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(transform = optional)]
-pub struct Retrain {
+pub struct RetrainConfig {
     /// Event time between two trainings, 1m to 3660d; 0s: no periodic training.
     #[schemars(example = "7d")]
     pub every: String,
@@ -95,7 +95,7 @@ pub struct Retrain {
     /// Whether a training is also due when the scores of normal traffic have drifted from the calibration.
     pub on_drift: bool,
     /// Initial weights of a challenger.
-    pub start: Warmth,
+    pub initial_weights: WeightInit,
     /// Size of the training buffer in records of normal traffic, 256 to 10000000.
     #[schemars(range(min = 256, max = 10_000_000))]
     pub records: usize,
@@ -125,21 +125,21 @@ pub struct Retrain {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(transform = optional)]
-pub struct Score {
+pub struct ScoreConfig {
     /// Scope of the residual: the newest record of a window, or the whole window.
-    pub over: Over,
+    pub scope: ResidualScope,
     /// EWMA weight of the newest residual, above 0, at most 1.
     #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
-    pub alpha: f64,
+    pub ewma_weight: f64,
     /// Weight of the newest residual in the slow baseline, 0 to below 1.
     #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
-    pub beta: f64,
-    /// Factor on `beta` while the series alerts, 0 to 1.
+    pub baseline_weight: f64,
+    /// Factor on `baseline_weight` while the series alerts, 0 to 1.
     #[schemars(range(min = 0, max = 1))]
-    pub leak: f64,
+    pub baseline_alarm_factor: f64,
     /// Standard deviations at which a residual is clipped, 1 to 1000.
     #[schemars(range(min = 1, max = 1000))]
-    pub squash: f64,
+    pub clip_sigma: f64,
     /// Weight of the diagonal in the shrunk covariance, above 0, at most 1.
     #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
     pub shrinkage: f64,

@@ -9,7 +9,7 @@ use super::optional;
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(transform = optional)]
-pub struct Silence {
+pub struct SilenceConfig {
     /// Multiple of its typical interval after which a series is overdue, 2 to 1000; 0: off.
     #[schemars(range(min = 0, max = 1000))]
     pub after: f64,

@@ -3,30 +3,35 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Image, Model, Retrain, Score, Silence, Size, Training, optional};
-use crate::config::settings::{Delivery, Format, Rule, Start, ThresholdKind, TimeFormat};
+use super::{
+    ByteSize, ImageConfig, ModelConfig, RetrainConfig, ScoreConfig, SilenceConfig, TrainingConfig,
+    optional,
+};
+use crate::config::settings::{
+    Delivery, Format, ResampleRule, StartOffset, ThresholdKind, TimeFormat,
+};
 
 /// One stream.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(transform = optional)]
-pub struct Stream {
+pub struct StreamConfig {
     /// Input of the stream.
-    pub input: Input,
+    pub input: InputConfig,
     /// Output topics.
-    pub output: Output,
+    pub output: OutputConfig,
     /// Record format.
-    pub record: Record,
+    pub record: RecordConfig,
     /// How images are read, cut and scored; only for record.format = "image".
-    pub image: Image,
+    pub image: ImageConfig,
     /// How long the state of a series is kept, and where.
-    pub keep: Keep,
+    pub retention: RetentionConfig,
     /// Resampling of records to rows of a fixed period.
-    pub resample: Resample,
+    pub resample: ResampleConfig,
     /// Sensor-fault checks.
-    pub gate: Gate,
+    pub gate: GateConfig,
     /// Missing-data detection.
-    pub silence: Silence,
+    pub silence: SilenceConfig,
     /// Records per model input, 1 to 4096; 1 scores each record alone.
     #[schemars(range(min = 1, max = 4096))]
     pub window: usize,
@@ -34,30 +39,30 @@ pub struct Stream {
     #[schemars(range(min = 1, max = 4096))]
     pub stride: usize,
     /// The autoencoder.
-    pub model: Model,
+    pub model: ModelConfig,
     /// Its training.
-    pub training: Training,
+    pub training: TrainingConfig,
     /// Retraining and promotion.
-    pub retrain: Retrain,
+    pub retrain: RetrainConfig,
     /// The control chart on the residual.
-    pub score: Score,
+    pub score: ScoreConfig,
     /// The adaptive threshold.
-    pub threshold: Threshold,
+    pub threshold: ThresholdConfig,
     /// When episodes open and close.
-    pub episode: Episode,
+    pub episode: EpisodeConfig,
     /// Mutes: times in which no alerts are published. (`None` replaces an invalid one.)
     #[schemars(
-        with = "Vec<Mute>",
+        with = "Vec<MuteConfig>",
         description = "Times in which no alerts are published."
     )]
-    pub mutes: Vec<Option<Mute>>,
+    pub mutes: Vec<Option<MuteConfig>>,
 }
 
 /// Input of a stream.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(transform = optional)]
-pub struct Input {
+pub struct InputConfig {
     /// Topic; `{stream}` is replaced with the stream's name.
     #[schemars(example = "plant.pumps")]
     pub topic: String,
@@ -65,7 +70,7 @@ pub struct Input {
     #[schemars(example = "outlierd-{stream}")]
     pub group: String,
     /// Start offset of a group without committed offsets.
-    pub start: Start,
+    pub start: StartOffset,
     /// How long before its first start a stream starts reading, to learn without publishing, 0s to 366d.
     #[schemars(example = "2d")]
     pub warm_up: String,
@@ -77,7 +82,7 @@ pub struct Input {
     pub batch_records: usize,
     /// Maximum payload of a micro-batch, 1 KiB to 256 MiB.
     #[schemars(example = "8 MiB")]
-    pub batch_bytes: Size,
+    pub batch_bytes: ByteSize,
     /// How long a micro-batch waits for more records, 1ms to 10s.
     #[schemars(example = "20ms")]
     pub batch_wait: String,
@@ -92,7 +97,7 @@ pub struct Input {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(transform = optional)]
-pub struct Output {
+pub struct OutputConfig {
     /// Topic of the alerts; `{stream}` is replaced with the stream's name.
     #[schemars(example = "outlierd.{stream}.alerts")]
     pub alerts: String,
@@ -114,7 +119,7 @@ pub struct Output {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(transform = optional)]
-pub struct Record {
+pub struct RecordConfig {
     /// Format of a record: a JSON object of readings, or an image.
     pub format: Format,
     /// Source of the series key: "kafka" (the Kafka key), "partition", "header:" and the name of a Kafka header, or "field:" and
@@ -129,13 +134,13 @@ pub struct Record {
     pub time_format: TimeFormat,
     /// The readings, in the order of the model's inputs, 1 to 1024. (`None` replaces an invalid one.)
     #[schemars(
-        with = "Vec<Field>",
+        with = "Vec<FieldConfig>",
         description = "The readings, in the order of the model's inputs, 1 to 1024."
     )]
-    pub fields: Vec<Option<Field>>,
+    pub fields: Vec<Option<FieldConfig>>,
     /// Maximum payload, 16 B to 64 MiB.
     #[schemars(example = "1 MiB")]
-    pub max_payload_bytes: Size,
+    pub max_payload_bytes: ByteSize,
     /// Maximum number of series of one partition, in memory or stored, 1 to 10000000.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub max_series: usize,
@@ -145,16 +150,16 @@ pub struct Record {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(transform = optional)]
-pub struct Keep {
+pub struct RetentionConfig {
     /// Maximum number of series that one lane holds in memory, 1 to 10000000; the least recently active ones are evicted first.
     #[schemars(range(min = 1, max = 10_000_000))]
-    pub in_memory: usize,
+    pub max_series_in_memory: usize,
     /// Time without a record after which a series is evicted from memory to the state folder, 1s to 366d.
     #[schemars(example = "1h")]
-    pub idle_after: String,
+    pub evict_after: String,
     /// Event time without a record after which the state of a series is deleted, 1s to 3660d; 0s: never.
     #[schemars(example = "90d")]
-    pub expire_after: String,
+    pub forget_after: String,
 }
 
 /// A text, or the keys of a path.
@@ -170,17 +175,17 @@ pub enum KeyWords {
 /// One reading of a record.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
-pub enum Field {
+pub enum FieldConfig {
     /// Its path, which is its name too.
     Path(String),
     /// Its path, unit and range.
-    Table(FieldTable),
+    Table(FieldTableConfig),
 }
 
 /// One reading of a record, with its metadata.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct FieldTable {
+pub struct FieldTableConfig {
     /// Its name in alerts; unique in the stream.
     #[schemars(example = "oil-temperature")]
     pub name: String,
@@ -194,26 +199,26 @@ pub struct FieldTable {
     /// Highest physically possible reading [default: none].
     pub max: Option<f64>,
     /// How several of its readings in a bucket are combined [default: resample.rule].
-    pub resample: Option<Rule>,
+    pub resample: Option<ResampleRule>,
 }
 
 /// Resampling of records to rows of a fixed period.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(transform = optional)]
-pub struct Resample {
+pub struct ResampleConfig {
     /// The period, 1ms to 30d; 0s: no resampling.
     #[schemars(example = "10s")]
     pub period: String,
     /// How several readings of a field in a bucket are combined, unless the field has its own rule.
-    pub rule: Rule,
+    pub rule: ResampleRule,
 }
 
 /// Sensor-fault checks.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(transform = optional)]
-pub struct Gate {
+pub struct GateConfig {
     /// How far a record may lie behind the newest of its series and still be scored, 0s to 30d.
     #[schemars(example = "10s")]
     pub allowed_lateness: String,
@@ -242,7 +247,7 @@ pub struct Gate {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(transform = optional)]
-pub struct Threshold {
+pub struct ThresholdConfig {
     /// Its kind.
     pub kind: ThresholdKind,
     /// Alert budget: a number, "per series per", and an hour, a day, a week or a number of them.
@@ -272,7 +277,7 @@ pub struct Threshold {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(transform = optional)]
-pub struct Episode {
+pub struct EpisodeConfig {
     /// Outliers among how many records open an episode: "N of M", 1 <= N <= M <= 64.
     #[schemars(example = "3 of 5")]
     pub open: String,
@@ -302,7 +307,7 @@ pub struct Episode {
 /// A time in which alerts are not published.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Mute {
+pub struct MuteConfig {
     /// Which series: a name, or a pattern in which `*` matches any text.
     #[schemars(example = "pump-1*")]
     pub series: String,

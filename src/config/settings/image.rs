@@ -1,4 +1,4 @@
-//! Images of a stream; see [`super::Stream`].
+//! Images of a stream; see [`super::StreamSettings`].
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub struct ImageFormat {
     pub max_file_bytes: usize,
     /// How long decoding one image may take.
     pub decode_timeout: Duration,
-    /// Longer side to which larger images are reduced, in pixels; `None`: as they come.
+    /// Longer side to which larger images are downscaled, in pixels; `None`: full size.
     pub reduce_to: Option<usize>,
     /// Side of a tile in pixels.
     pub tile: usize,
@@ -47,7 +47,7 @@ pub enum ImageSource {
 /// Kinds of message payload.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Payload {
+pub enum ImagePayload {
     /// The image.
     Image,
     /// A JSON object that holds the image or names its file.

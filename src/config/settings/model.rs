@@ -1,4 +1,4 @@
-//! The model of a stream, its training and its chart; see [`super::Stream`].
+//! The model of a stream, its training and its chart; see [`super::StreamSettings`].
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,7 +11,7 @@ pub const INPUTS_MAX: usize = 4096;
 
 /// The autoencoder of a stream.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Model {
+pub struct ModelSettings {
     /// Its kind.
     pub kind: ModelKind,
     /// Widths of the encoder's hidden layers, mirrored in the decoder: units (dense, vae, lstm), or channels of
@@ -24,16 +24,16 @@ pub struct Model {
     /// Codes that are drawn for each window (vae, conv_vae, vae2d).
     pub samples: usize,
     /// Time features of each record as additional model inputs.
-    pub context: Vec<Context>,
+    pub context: Vec<TimeFeature>,
     /// The clock of `context`.
     pub time_zone: TimeZone,
     /// The module of a torchscript model.
-    pub script: Option<Script>,
+    pub script: Option<ScriptSettings>,
 }
 
 /// A TorchScript module that may run.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Script {
+pub struct ScriptSettings {
     /// Its file.
     pub path: PathBuf,
     /// Its SHA-256: 64 lower-case hexadecimal digits.
@@ -43,14 +43,14 @@ pub struct Script {
 /// Time features of a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Context {
+pub enum TimeFeature {
     /// Time of day.
     TimeOfDay,
     /// Day of the week.
     DayOfWeek,
 }
 
-impl Context {
+impl TimeFeature {
     /// Inputs that a model has for all of `context`: cosine and sine of each.
     pub fn inputs(context: &[Self]) -> usize {
         2 * context.len()
@@ -147,8 +147,8 @@ impl ModelKind {
 
 /// How an autoencoder is trained; also kept in the manifest of each bundle.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Training {
-    /// Records that a stream without a bundle learns from.
+pub struct TrainingSettings {
+    /// Number of training records of a stream's first model.
     pub records: usize,
     /// Seed of weights, noise and shuffles.
     pub seed: u64,
@@ -166,7 +166,7 @@ pub struct Training {
     pub patience: usize,
     /// Part of each batch with the largest loss that is left out (trimmed loss), 0 to 0.5.
     pub trim: f64,
-    /// Tiles of images that are learned from.
+    /// Number of training tiles.
     pub tiles: usize,
     /// Masks in a tile at most that the model learns to take out (spatial kinds).
     pub masks: usize,
@@ -176,22 +176,22 @@ pub struct Training {
 
 /// How a stream's model is trained again on its own normal traffic, and when the new one goes live.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Retrain {
+pub struct RetrainSettings {
     /// Event time between two trainings; zero: never by time.
     pub every: Duration,
     /// Part of `every` by which each training may come later, 0 to 1, so that machines and streams spread out.
     pub jitter: f64,
-    /// Whether a training is also due when scores of normal traffic have moved away from the calibration.
+    /// Whether a training is also due when the scores of normal traffic have drifted from the calibration.
     pub on_drift: bool,
     /// Initial weights of a challenger.
-    pub start: Warmth,
+    pub initial_weights: WeightInit,
     /// Records that the buffer of normal traffic holds.
     pub records: usize,
     /// Event time after which a kept record is half as likely to be still kept.
     pub half_life: Duration,
-    /// Event time on both sides of an episode from which nothing is learned.
+    /// Event time on both sides of an episode that is excluded from training.
     pub guard: Duration,
-    /// Part of the buffer, the newest, on which the challenger proves itself; it is not trained on it.
+    /// Fraction of the buffer, the newest records, that is held out to test the challenger.
     pub hold_out: f64,
     /// How long a training may take.
     pub time_limit: Duration,
@@ -206,7 +206,7 @@ pub struct Retrain {
 /// Initial weights of a challenger.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Warmth {
+pub enum WeightInit {
     /// Random weights, and a new scaler.
     Fresh,
     /// The weights and the scaler of the live bundle.
@@ -215,17 +215,17 @@ pub enum Warmth {
 
 /// The control chart on the residual; see design.md, "Scoring".
 #[derive(Clone, PartialEq, Debug)]
-pub struct Score {
+pub struct ScoreSettings {
     /// What of a window its residual is taken over.
-    pub over: Over,
+    pub scope: ResidualScope,
     /// Weight of the newest residual in the smoothing, (0, 1].
-    pub alpha: f64,
+    pub ewma_weight: f64,
     /// Weight of the newest residual in the slow baseline, [0, 1).
-    pub beta: f64,
-    /// The part of `beta` that is left while the series alerts, [0, 1]: a fault is not learned, a true level shift is in the end.
-    pub leak: f64,
+    pub baseline_weight: f64,
+    /// The part of `baseline_weight` that is left while the series alerts, [0, 1]: a fault is not learned, a true level shift is in the end.
+    pub baseline_alarm_factor: f64,
     /// Residuals are squashed at this many standard deviations.
-    pub squash: f64,
+    pub clip_sigma: f64,
     /// Weight of the diagonal in the shrunk covariance, (0, 1].
     pub shrinkage: f64,
 }
@@ -235,7 +235,7 @@ pub struct Score {
     Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, schemars::JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
-pub enum Over {
+pub enum ResidualScope {
     /// The newest record: the residual of each field, with its sign.
     #[default]
     Record,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// Missing-data detection.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Silence {
+pub struct SilenceSettings {
     /// Times its typical gap after which a series is overdue; 0: silence is not looked for.
     pub after: f64,
     /// The shortest silence that is announced.

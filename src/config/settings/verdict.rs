@@ -22,28 +22,28 @@ pub enum ThresholdKind {
 
 /// The adaptive threshold of a series.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Threshold {
+pub struct ThresholdSettings {
     /// Its kind.
     pub kind: ThresholdKind,
     /// How many alerts an operator will have: turned into the risk of one record.
-    pub budget: Budget,
+    pub budget: AlertBudget,
     /// Time between two records of a series, where it is known; else it is taken from the training records.
     pub period: Option<Duration>,
     /// The threshold is this many times the level that its kind finds.
     pub margin: f64,
     /// The quantile of `quantile`, and the initial level of `spot` and `dspot`, (0.5, 1).
     pub level: f64,
-    /// Records of its own after which a series is no longer provisional.
+    /// Number of own records after which a series is no longer provisional.
     pub min_records: u64,
     /// Records that the memory of the threshold spans.
     pub memory: u64,
-    /// Outliers in a row after which the level is taken for the new normal (0: never).
+    /// Number of consecutive outliers after which the level becomes the new normal (0: never).
     pub level_shift_after: u64,
 }
 
 /// An alert budget: `alerts` per series per `period`.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Budget {
+pub struct AlertBudget {
     /// How many.
     pub alerts: f64,
     /// In what time.
@@ -52,7 +52,7 @@ pub struct Budget {
 
 /// When episodes open and close.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Episode {
+pub struct EpisodeSettings {
     /// Outliers ...
     pub open_n: u32,
     /// ... among this many records open an episode (1 to 64).
@@ -75,7 +75,7 @@ pub struct Episode {
 
 /// A time in which a series' alerts are not published.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Mute {
+pub struct MuteSettings {
     /// Which series: a name, or a pattern with `*`.
     pub series: String,
     /// From this event time on ...

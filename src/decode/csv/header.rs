@@ -10,7 +10,7 @@ use crate::decode::text::quoted;
 /// Delimiters that files are seen to have.
 const DELIMITERS: [u8; 4] = *b";\t,|";
 
-/// A header, held against the options.
+/// A header, checked against the options.
 #[derive(Debug)]
 pub(super) struct Header {
     /// How many columns there are.

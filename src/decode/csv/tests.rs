@@ -16,8 +16,11 @@ fn options(delimiter: u8) -> TableOptions {
     }
 }
 
-fn open(content: &[u8], options: &TableOptions) -> Result<Table<io::Cursor<Vec<u8>>>, ReadError> {
-    Table::from_reader("rig.csv", io::Cursor::new(content.to_vec()), options)
+fn open(
+    content: &[u8],
+    options: &TableOptions,
+) -> Result<CsvTable<io::Cursor<Vec<u8>>>, ReadError> {
+    CsvTable::from_reader("rig.csv", io::Cursor::new(content.to_vec()), options)
 }
 
 /// The fields and all rows of a table in one chunk.
@@ -217,7 +220,7 @@ fn a_table_that_cannot_be_read_says_why_and_what_to_do() {
         ..options(b',')
     };
     assert_refused(b"a,b\n", &all, &["all columns", "ignored"]);
-    let said = Table::open(Path::new("/absent/x.csv"), &options(b','))
+    let said = CsvTable::open(Path::new("/absent/x.csv"), &options(b','))
         .expect_err("absent")
         .to_string();
     assert!(said.contains("/absent/x.csv"), "{said}");
@@ -300,7 +303,7 @@ fn a_stream_reads_the_same_from_csv_as_from_json() {
 }
 
 /// Reads a table in the form of SKAB's files to its end; gives its rows and its fields.
-fn read_whole<R: io::Read>(table: &mut Table<R>) -> (usize, usize) {
+fn read_whole<R: io::Read>(table: &mut CsvTable<R>) -> (usize, usize) {
     let (mut rows, mut newest) = (0, None);
     while let Some(batch) = table.next_chunk(1000).expect("readable") {
         assert_eq!(batch.rejected, []);
@@ -347,10 +350,10 @@ fn the_benchmark_files_read_whole() {
     let folder = std::env::var("OUTLIERD_TEST_DATA").expect("OUTLIERD_TEST_DATA");
     let folder = Path::new(&folder).join("skab");
     let normal = folder.join("anomaly-free/anomaly-free.csv");
-    let mut table = Table::open(&normal, &skab_options(false)).expect("a table");
+    let mut table = CsvTable::open(&normal, &skab_options(false)).expect("a table");
     assert_eq!(read_whole(&mut table), (9_405, 8));
     let valve = folder.join("valve1/0.csv");
-    let mut table = Table::open(&valve, &skab_options(true)).expect("a table");
+    let mut table = CsvTable::open(&valve, &skab_options(true)).expect("a table");
     let (rows, fields) = read_whole(&mut table);
     assert!(rows > 1_000 && fields == 8, "{rows} rows, {fields} fields");
 }

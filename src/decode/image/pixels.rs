@@ -8,7 +8,7 @@ use image::imageops::FilterType;
 use image::{DynamicImage, ImageBuffer, ImageFormat as FileFormat, ImageReader, Limits, Luma};
 
 use crate::config::settings::{Channels, ImageFormat};
-use crate::decode::Problem;
+use crate::decode::DecodeProblem;
 use crate::record::{Image, RejectReason};
 
 /// Bytes that a decoder may take for each pixel, its own tables included: 16-bit colours with alpha, twice.
@@ -35,8 +35,8 @@ pub(super) struct Raw {
 impl Raw {
     /// Which schema `number` tells of `width`, `height` and `bits`.
     pub(super) fn of(
-        number: impl Fn(&str) -> Result<Option<u64>, Problem>,
-    ) -> Result<Option<Self>, Problem> {
+        number: impl Fn(&str) -> Result<Option<u64>, DecodeProblem>,
+    ) -> Result<Option<Self>, DecodeProblem> {
         let bytes = match number("bits")? {
             // Cameras tell the size of files too, and in words of their own; only with the bits are they raw.
             None => return Ok(None),
@@ -71,16 +71,16 @@ fn told(value: Option<u64>) -> String {
     value.map_or("none".to_owned(), |value| value.to_string())
 }
 
-fn bad(detail: impl Into<String>) -> Problem {
-    Problem::new(RejectReason::BadImage, detail)
+fn bad(detail: impl Into<String>) -> DecodeProblem {
+    DecodeProblem::new(RejectReason::BadImage, detail)
 }
 
-fn too_large(width: u32, height: u32, most: usize) -> Problem {
+fn too_large(width: u32, height: u32, most: usize) -> DecodeProblem {
     let pixels = u64::from(width) * u64::from(height);
     let detail = format!(
         "{width} x {height} are {pixels} pixels, {most} are allowed; see `image.max_pixels`"
     );
-    Problem::new(RejectReason::ImageTooLarge, detail)
+    DecodeProblem::new(RejectReason::ImageTooLarge, detail)
 }
 
 /// Decodes a file that an [`Image`] holds.
@@ -99,7 +99,7 @@ pub fn decode_file(file: &[u8], format: &ImageFormat) -> Result<Image, String> {
 }
 
 /// Decodes the bytes.
-pub(super) fn decode(source: Source, format: &ImageFormat) -> Result<Image, Problem> {
+pub(super) fn decode(source: Source, format: &ImageFormat) -> Result<Image, DecodeProblem> {
     let is_file = file_format(&source.bytes).is_some();
     let (picture, file) = match source.raw.filter(|raw| raw.fits(&source.bytes) || !is_file) {
         Some(raw) => {
@@ -156,7 +156,7 @@ fn luma(picture: &DynamicImage) -> Vec<f32> {
     }
 }
 
-fn from_raw(bytes: &[u8], raw: Raw, pixels_max: usize) -> Result<DynamicImage, Problem> {
+fn from_raw(bytes: &[u8], raw: Raw, pixels_max: usize) -> Result<DynamicImage, DecodeProblem> {
     let Raw { width, height, .. } = raw;
     let pixels = u64::from(width) * u64::from(height);
     if pixels > pixels_max as u64 {
@@ -191,7 +191,7 @@ fn file_format(bytes: &[u8]) -> Option<FileFormat> {
         .filter(|format| matches!(format, FileFormat::Png | FileFormat::Jpeg))
 }
 
-fn from_file(bytes: &[u8], pixels_max: usize) -> Result<DynamicImage, Problem> {
+fn from_file(bytes: &[u8], pixels_max: usize) -> Result<DynamicImage, DecodeProblem> {
     let Some(format) = file_format(bytes) else {
         if let Ok(other) = image::guess_format(bytes) {
             return Err(bad(format!("a {other:?} file; PNG and JPEG are allowed")));
@@ -225,14 +225,14 @@ fn from_file(bytes: &[u8], pixels_max: usize) -> Result<DynamicImage, Problem> {
         ImageError::Limits(limit) if limit.kind() == LimitErrorKind::InsufficientMemory => {
             let detail =
                 format!("it takes more memory than {width} x {height} pixels should: {limit}");
-            Problem::new(RejectReason::ImageTooLarge, detail)
+            DecodeProblem::new(RejectReason::ImageTooLarge, detail)
         }
         other => bad(other.to_string()),
     })
 }
 
 /// Width and height, without unpacking anything.
-fn dimensions(bytes: &[u8], format: FileFormat) -> Result<(u32, u32), Problem> {
+fn dimensions(bytes: &[u8], format: FileFormat) -> Result<(u32, u32), DecodeProblem> {
     if format == FileFormat::Png {
         // The first chunk is the header, always (PNG, 5.6). The decoder would unpack what it finds on its way to the pixels.
         let number = |at: usize| Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::pixels::{Source, decode};
 use crate::config::settings::ImageFormat;
-use crate::decode::Problem;
+use crate::decode::DecodeProblem;
 use crate::record::{Image, RejectReason};
 
 /// Threads that were left behind at most: each holds a core until its decoder is done.
@@ -16,23 +16,23 @@ const LEFT_MAX: usize = 4;
 /// How often it is looked whether one of them is done.
 const PACE: Duration = Duration::from_millis(5);
 
-type Answer = Result<Image, Problem>;
+type DecodeResult = Result<Image, DecodeProblem>;
 
 /// See the module.
-pub(super) struct Worker {
+pub(super) struct DecodeWorker {
     format: Arc<ImageFormat>,
-    running: Option<Running>,
+    running: Option<DecoderThread>,
     /// Those that were given up; they end when their decoder does.
     left: Vec<thread::JoinHandle<()>>,
 }
 
-struct Running {
+struct DecoderThread {
     work: SyncSender<Source>,
-    done: Receiver<Answer>,
+    done: Receiver<DecodeResult>,
     thread: thread::JoinHandle<()>,
 }
 
-impl Worker {
+impl DecodeWorker {
     pub(super) fn new(format: Arc<ImageFormat>) -> Self {
         Self {
             format,
@@ -42,12 +42,12 @@ impl Worker {
     }
 
     /// Decodes an image in the time that it may take.
-    pub(super) fn decode(&mut self, source: Source) -> Answer {
+    pub(super) fn decode(&mut self, source: Source) -> DecodeResult {
         let running = match self.running.take() {
             Some(running) => running,
             None => self.start()?,
         };
-        let bad = |detail: String| Err(Problem::new(RejectReason::BadImage, detail));
+        let bad = |detail: String| Err(DecodeProblem::new(RejectReason::BadImage, detail));
         if running.work.send(source).is_err() {
             return bad("the decoder thread has ended".to_owned());
         }
@@ -69,7 +69,7 @@ impl Worker {
         }
     }
 
-    fn start(&mut self) -> Result<Running, Problem> {
+    fn start(&mut self) -> Result<DecoderThread, DecodeProblem> {
         let deadline = Instant::now() + self.format.decode_timeout;
         loop {
             self.left.retain(|thread| !thread.is_finished());
@@ -80,7 +80,7 @@ impl Worker {
                 let detail = format!(
                     "{LEFT_MAX} images before it are still being decoded; see `image.decode_timeout`"
                 );
-                return Err(Problem::new(RejectReason::BadImage, detail));
+                return Err(DecodeProblem::new(RejectReason::BadImage, detail));
             }
             thread::sleep(PACE);
         }
@@ -98,11 +98,11 @@ impl Worker {
             .name("decode-image".into())
             .spawn(run);
         let thread = thread.map_err(|error| {
-            Problem::new(
+            DecodeProblem::new(
                 RejectReason::BadImage,
                 format!("cannot start a decoder thread: {error}"),
             )
         })?;
-        Ok(Running { work, done, thread })
+        Ok(DecoderThread { work, done, thread })
     }
 }

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use super::*;
-use crate::config::settings::{ModelKind, Over, Training};
+use crate::config::settings::{ModelKind, ResidualScope, TrainingSettings};
 use crate::model::calibration::FieldNormal;
 use crate::model::manifest::{FieldInfo, Metrics, Segment};
 use crate::model::scaler::Scaler;
@@ -23,7 +23,7 @@ pub(in crate::model) fn example(kind: ModelKind, seed: u64, created: i64) -> Bun
         vec![]
     };
     let shape = ModelShape::new(kind, 1, 3, &hidden, 1);
-    let training = Training {
+    let training = TrainingSettings {
         records: 100,
         seed,
         epochs: 2,
@@ -38,7 +38,7 @@ pub(in crate::model) fn example(kind: ModelKind, seed: u64, created: i64) -> Bun
         folds: 4,
     };
     let (values, starts) = (rows(), (0..300).step_by(3).collect::<Vec<_>>());
-    let rows = train::Rows {
+    let rows = train::TrainingWindows {
         values: &values,
         train: &starts,
         held_out: &[],
@@ -69,7 +69,7 @@ pub(in crate::model) fn example(kind: ModelKind, seed: u64, created: i64) -> Bun
         },
     };
     let calibration = Calibration {
-        over: Over::Record,
+        scope: ResidualScope::Record,
         scaler: Scaler {
             mean: vec![0.1, 1.0 / 3.0, -2e9],
             sd: vec![1e-3, std::f64::consts::PI, 2e6],
@@ -207,7 +207,7 @@ fn a_newer_format_is_refused_whatever_else_it_holds() {
     assert!(
         error
             .to_string()
-            .contains("format 2, this version reads up to 1: update outlierd"),
+            .contains("format 2, but this version reads formats up to 1: update outlierd"),
         "{error}"
     );
 }

@@ -15,22 +15,22 @@ use tch::{Device, Kind, Tensor};
 
 use super::masks;
 use super::schedule::learning_rate;
-use super::{Data, Epoch, TrainError, Trained, trimmed_loss};
-use crate::config::settings::Training;
+use super::{Epoch, TrainError, Trained, TrainingInput, trimmed_loss};
+use crate::config::settings::TrainingSettings;
 use crate::model::network::Network;
 use crate::model::shape::ModelShape;
 use crate::model::{Autoencoder, rows_tensor};
 
 /// Trains a network; the arguments are those of [`super::fit`], checked.
 pub(super) fn fit(
-    data: &Data<'_>,
+    data: &TrainingInput<'_>,
     shape: &ModelShape,
     start: Option<&dyn Autoencoder>,
-    settings: &Training,
+    settings: &TrainingSettings,
     on_epoch: &mut dyn FnMut(&Epoch) -> ControlFlow<()>,
 ) -> Result<Trained, TrainError> {
-    let mut descent = Descent::new(data, shape, start, settings)?;
-    let mut best = Best {
+    let mut descent = GradientDescent::new(data, shape, start, settings)?;
+    let mut best = BestWeights {
         epoch: 0,
         loss: f64::INFINITY,
         model: descent.copy()?,
@@ -49,7 +49,7 @@ pub(super) fn fit(
         }
         // Without held-out rows the last epoch is the best: the training loss says nothing about new rows.
         if holdout_loss.is_none_or(|loss| loss < best.loss) {
-            best = Best {
+            best = BestWeights {
                 epoch: number,
                 loss: holdout_loss.unwrap_or(f64::INFINITY),
                 model,
@@ -85,17 +85,17 @@ pub(super) fn fit(
 }
 
 /// The weights that did best on the held-out rows so far.
-struct Best {
+struct BestWeights {
     epoch: usize,
     loss: f64,
     model: Box<dyn Autoencoder>,
 }
 
 /// A model in training, with everything that changes from step to step.
-struct Descent<'a> {
-    data: &'a Data<'a>,
+struct GradientDescent<'a> {
+    data: &'a TrainingInput<'a>,
     shape: &'a ModelShape,
-    settings: &'a Training,
+    settings: &'a TrainingSettings,
     model: Network,
     optimiser: nn::Optimizer,
     /// Where the rows to train on begin, in the order of the present epoch.
@@ -114,12 +114,12 @@ struct Descent<'a> {
     noisy: Vec<f32>,
 }
 
-impl<'a> Descent<'a> {
+impl<'a> GradientDescent<'a> {
     fn new(
-        data: &'a Data<'a>,
+        data: &'a TrainingInput<'a>,
         shape: &'a ModelShape,
         start: Option<&dyn Autoencoder>,
-        settings: &'a Training,
+        settings: &'a TrainingSettings,
     ) -> Result<Self, TrainError> {
         // One generator for each use, so that a change in one does not shift the others.
         let stream = |number: u64| {

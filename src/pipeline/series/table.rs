@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
-use super::{Load, LoadError, SeriesState, StoredSeries};
+use super::{LoadError, SeriesState, StateLoader, StoredSeries};
 
 /// One series in memory.
 #[derive(Debug)]
@@ -143,7 +143,7 @@ impl SeriesTable {
         &mut self,
         partition: i32,
         series: &str,
-        load: &mut Load<'_>,
+        load: &mut StateLoader<'_>,
         new: impl FnOnce() -> SeriesState,
     ) -> Result<usize, SlotError> {
         let slot = match self.find(partition, series) {
@@ -172,7 +172,7 @@ impl SeriesTable {
         &mut self,
         partition: i32,
         series: &str,
-        load: &mut Load<'_>,
+        load: &mut StateLoader<'_>,
     ) -> Result<Option<usize>, LoadError> {
         let slot = match self.find(partition, series) {
             Some(slot) => slot,

@@ -2,11 +2,11 @@
 
 use crate::record::EventTime;
 use crate::retrain::buffer::Buffer;
-use crate::retrain::set::{Run, TrainingSet};
+use crate::retrain::set::{RecordRun, TrainingSet};
 
 /// The records to learn from, and the newest ones, which prove: the part `hold_out` of all.
 pub(super) fn split(buffer: &Buffer, hold_out: f64) -> (TrainingSet, TrainingSet) {
-    let mut runs: Vec<&Run> = buffer.runs().collect();
+    let mut runs: Vec<&RecordRun> = buffer.runs().collect();
     runs.sort_by_key(|run| (run.from(), run.partition, run.offset));
     let wanted = (hold_out * buffer.len() as f64) as usize;
     let mut held_out = 0;

@@ -1,31 +1,31 @@
 //! What retraining has to know of the live bundle.
 
-use crate::config::settings::Stream;
-use crate::events::retrain::{DriftMeasured, SensitivityKnown};
+use crate::config::settings::StreamSettings;
+use crate::events::retrain::{DriftMeasured, MinDetectableFault};
 use crate::model::registry::{Registry, RegistryError};
 use crate::pipeline::tag;
-use crate::promotion::Verdict;
+use crate::promotion::PromotionVerdict;
 use crate::retrain::buffer::Buffer;
 use crate::retrain::drift::drift;
-use crate::retrain::plan::Reason;
-use crate::retrain::set::Run;
+use crate::retrain::plan::RetrainReason;
+use crate::retrain::set::RecordRun;
 
 /// The live bundle.
-pub(super) struct Live {
+pub(super) struct LiveModel {
     pub(super) id: String,
     /// The scores of its calibration.
     pub(super) scores: Vec<f64>,
 }
 
-impl Live {
+impl LiveModel {
     /// Shows the smallest faults that it has proved to catch.
     pub(super) fn show_sensitivity(
         &self,
         registry: &Registry,
         stream: &str,
     ) -> Result<(), RegistryError> {
-        if let Some(verdict) = Verdict::read(registry, stream, &self.id)? {
-            SensitivityKnown {
+        if let Some(verdict) = PromotionVerdict::read(registry, stream, &self.id)? {
+            MinDetectableFault {
                 stream,
                 verdict: &verdict,
             }
@@ -35,9 +35,13 @@ impl Live {
     }
 
     /// Whether the newest scores of normal traffic have moved away from those of the calibration.
-    pub(super) fn drifted(&self, buffer: &Buffer, stream: &Stream) -> Option<Reason> {
+    pub(super) fn drifted(
+        &self,
+        buffer: &Buffer,
+        stream: &StreamSettings,
+    ) -> Option<RetrainReason> {
         let tag = tag(&self.id);
-        let mut runs: Vec<&Run> = buffer.runs().filter(|run| run.bundle == tag).collect();
+        let mut runs: Vec<&RecordRun> = buffer.runs().filter(|run| run.bundle == tag).collect();
         runs.sort_by_key(|run| std::cmp::Reverse(run.until()));
         // The newest quarter of what the buffer can hold.
         let scores = runs
@@ -46,13 +50,13 @@ impl Live {
             .filter(|score| score.is_finite())
             .take(stream.retrain.records / 4);
         let recent: Vec<f64> = scores.map(|&score| f64::from(score)).collect();
-        let found = drift(&recent, &self.scores, stream.score.alpha)?;
+        let found = drift(&recent, &self.scores, stream.score.ewma_weight)?;
         DriftMeasured {
             stream: &stream.name,
             distance: found.distance,
         }
         .emit();
-        found.is_drift().then_some(Reason::Drift {
+        found.is_drift().then_some(RetrainReason::Drift {
             distance: found.distance,
         })
     }

@@ -1,8 +1,8 @@
 //! What the store holds of an engine.
 
-use crate::config::settings::Stream;
-use crate::retrain::plan::Plan;
-use crate::retrain::set::Run;
+use crate::config::settings::StreamSettings;
+use crate::retrain::plan::RetrainSchedule;
+use crate::retrain::set::RecordRun;
 use crate::state::{Store, StoreError, codec};
 
 /// Notes of runs start so; partition and offset follow.
@@ -15,9 +15,12 @@ pub(super) fn run_key(partition: i32, offset: i64) -> String {
     format!("{RUN}{partition}/{offset}")
 }
 
-/// The normal traffic that is kept; an unreadable run is said and left out, and so is one of other fields.
-pub(super) fn runs(store: &dyn Store, stream: &Stream) -> Result<Vec<Run>, StoreError> {
-    let mut runs: Vec<Run> = Vec::new();
+/// The normal traffic that is kept; an unreadable run is logged and ignored, and so is one of other fields.
+pub(super) fn runs(
+    store: &dyn Store,
+    stream: &StreamSettings,
+) -> Result<Vec<RecordRun>, StoreError> {
+    let mut runs: Vec<RecordRun> = Vec::new();
     for (key, bytes) in store.notes(&stream.name, RUN)? {
         match codec::decode(&bytes) {
             Ok(run) => runs.push(run),
@@ -30,8 +33,11 @@ pub(super) fn runs(store: &dyn Store, stream: &Stream) -> Result<Vec<Run>, Store
     Ok(runs)
 }
 
-/// The plan; a new one where there is none that can be read.
-pub(super) fn plan(store: &dyn Store, stream: &Stream) -> Result<Plan, StoreError> {
+/// The schedule; a new one if no readable one is stored.
+pub(super) fn plan(
+    store: &dyn Store,
+    stream: &StreamSettings,
+) -> Result<RetrainSchedule, StoreError> {
     let notes = store.notes(&stream.name, PLAN)?;
     let plan = notes.into_iter().find(|(key, _)| key == PLAN);
     Ok(plan

@@ -1,4 +1,4 @@
-//! From images to a bundle: tiles to train on, and whole images that calibrate.
+//! From images to a bundle: tiles for training, and whole images for calibration.
 //!
 //! The newest part of each series, one in `training.folds`, is held out: its tiles tell when to stop, and its images how far normal
 //! ones are from their reconstructions. One model scores, not the mean of several as for readings: an image costs as much
@@ -11,14 +11,14 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::{LearnError, Progress, field_normal, fit, metrics, origin};
-use crate::config::settings::{ImageFormat, Stream};
+use crate::config::settings::{ImageFormat, StreamSettings};
 use crate::decode::image::decode_file;
 use crate::gate;
 use crate::model::bundle::Bundle;
 use crate::model::calibration::{Calibration, thinned};
 use crate::model::scaler::{Scaler, of_pixels};
 use crate::model::shape::ModelShape;
-use crate::model::train::{self, Rows};
+use crate::model::train::{self, TrainingWindows};
 use crate::record::Image;
 use crate::retrain::set::TrainingSet;
 use crate::score::calibrate::series_rows;
@@ -35,7 +35,7 @@ const PART_VALUES: usize = 1 << 20;
 
 /// See the module; the arguments are those of [`super::learn`].
 pub(super) fn learn(
-    stream: &Stream,
+    stream: &StreamSettings,
     format: &ImageFormat,
     set: &TrainingSet,
     start: Option<&Bundle>,
@@ -53,7 +53,7 @@ pub(super) fn learn(
     scale(&mut tiles, &scaler, &shape);
     let starts: Vec<usize> = (0..tiles.len()).step_by(shape.inputs()).collect();
     let (train, held_out) = starts.split_at(trained_on / shape.inputs());
-    let rows = Rows {
+    let rows = TrainingWindows {
         values: &tiles,
         train,
         held_out,
@@ -94,7 +94,7 @@ pub(super) fn learn(
 /// Tiles of the older images, and behind them those of the newer ones, which are held out, not yet scaled; and how many
 /// values the first ones have.
 fn tiles(
-    stream: &Stream,
+    stream: &StreamSettings,
     format: &ImageFormat,
     set: &TrainingSet,
     (older, newer): (&[usize], &[usize]),
@@ -116,7 +116,7 @@ fn tiles(
 
 /// What normal images are like, from the peaks of those that were held out.
 fn calibration(
-    stream: &Stream,
+    stream: &StreamSettings,
     format: &ImageFormat,
     set: &TrainingSet,
     scaler: Scaler,
@@ -130,7 +130,7 @@ fn calibration(
     let normal = normal_peaks(all, format.error).ok_or(too_few)?;
     let scores = left_out_scores(all, format.error);
     Ok(Calibration {
-        over: stream.score.over,
+        scope: stream.score.scope,
         scaler,
         residual_mean: Vec::new(),
         residual_sd: Vec::new(),
@@ -147,7 +147,10 @@ fn calibration(
 }
 
 /// The older images of each series, and the newest.
-fn halves(stream: &Stream, set: &TrainingSet) -> Result<(Vec<usize>, Vec<usize>), LearnError> {
+fn halves(
+    stream: &StreamSettings,
+    set: &TrainingSet,
+) -> Result<(Vec<usize>, Vec<usize>), LearnError> {
     let (mut older, mut newer) = (Vec::new(), Vec::new());
     for segment in &set.segments {
         let cut = segment.end - segment.len() / stream.training.folds;

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use comfy_table::{Table, presets};
 
-use super::{Line, Outcome, Report};
+use super::{FaultOutcome, FaultReport, FaultResult};
 use crate::record::alert::AlertKind;
 
 /// Renders the report; the width follows the content, not the terminal, so that the text is always the same.
-pub fn render(report: &Report) -> String {
+pub fn render(report: &FaultReport) -> String {
     let (caught, of) = report.caught();
     let mut text = format!("{}\n\n{}\n\n", faults(report), kinds(report));
     let unfinished = report.lines.len() - of;
@@ -39,7 +39,7 @@ pub fn render(report: &Report) -> String {
     text
 }
 
-fn faults(report: &Report) -> Table {
+fn faults(report: &FaultReport) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
     table.set_header([
@@ -64,14 +64,14 @@ fn faults(report: &Report) -> Table {
         let lasted =
             Duration::from_micros(truth.end.micros_since(truth.start).max(0).unsigned_abs());
         let (result, delay, alert, named) = match &line.outcome {
-            Outcome::Caught(catch) => (
+            FaultOutcome::Caught(catch) => (
                 "detected",
                 short(catch.delay),
                 alert_name(catch.kind),
                 catch.sensor.clone().unwrap_or_default(),
             ),
-            Outcome::Missed => ("MISSED", String::new(), "", String::new()),
-            Outcome::Unfinished => ("unfinished", String::new(), "", String::new()),
+            FaultOutcome::Missed => ("MISSED", String::new(), "", String::new()),
+            FaultOutcome::Unfinished => ("unfinished", String::new(), "", String::new()),
         };
         table.add_row([
             truth.pump.clone(),
@@ -93,12 +93,12 @@ fn faults(report: &Report) -> Table {
     table
 }
 
-fn kinds(report: &Report) -> Table {
-    let mut by_kind: BTreeMap<&str, Vec<&Line>> = BTreeMap::new();
+fn kinds(report: &FaultReport) -> Table {
+    let mut by_kind: BTreeMap<&str, Vec<&FaultResult>> = BTreeMap::new();
     for line in report
         .lines
         .iter()
-        .filter(|line| line.outcome != Outcome::Unfinished)
+        .filter(|line| line.outcome != FaultOutcome::Unfinished)
     {
         by_kind
             .entry(line.truth.kind.name())
@@ -149,7 +149,7 @@ fn alert_name(kind: AlertKind) -> &'static str {
         AlertKind::Anomaly => "anomaly",
         AlertKind::SensorFault => "sensor fault",
         AlertKind::Silence => "silence",
-        AlertKind::Blind => "blind",
+        AlertKind::DetectorDegraded => "detector_degraded",
     }
 }
 

@@ -9,8 +9,8 @@ fn at(seconds: i64) -> EventTime {
 }
 
 /// 10 pumps, a whole day each, 60 s and 600 s of grace.
-fn rules() -> Rules {
-    Rules {
+fn rules() -> MatchRules {
+    MatchRules {
         pumps: 10,
         from: at(0),
         until: at(86_400),
@@ -19,12 +19,12 @@ fn rules() -> Rules {
     }
 }
 
-fn wear(pump: usize, start: i64, end: i64) -> Truth {
+fn wear(pump: usize, start: i64, end: i64) -> TrueFault {
     let pump = FleetPlan::name_of(pump);
-    Truth {
+    TrueFault {
         pump,
-        kind: Kind::BearingWear,
-        size: Size::Medium,
+        kind: PlantFaultKind::BearingWear,
+        size: FaultSize::Medium,
         start: at(start),
         end: at(end),
     }
@@ -63,11 +63,11 @@ fn opening(id: &str, pump: usize, began: i64, opened: i64) -> Alert {
     }
 }
 
-fn report(truth: &[Truth], alerts: &[Alert]) -> Report {
-    Report::new(truth, alerts, &rules()).unwrap()
+fn report(truth: &[TrueFault], alerts: &[Alert]) -> FaultReport {
+    FaultReport::new(truth, alerts, &rules()).unwrap()
 }
 
-fn delay_of(report: &Report, line: usize) -> Option<u64> {
+fn delay_of(report: &FaultReport, line: usize) -> Option<u64> {
     report.lines[line]
         .catch()
         .map(|catch| catch.delay.as_secs())
@@ -178,7 +178,7 @@ fn healthy_time_leaves_out_faults_and_recovery_once_each() {
 
 #[test]
 fn time_that_is_not_scored_counts_for_nothing() {
-    let rules = Rules {
+    let rules = MatchRules {
         from: at(10_000),
         until: at(20_000),
         ..rules()
@@ -194,9 +194,9 @@ fn time_that_is_not_scored_counts_for_nothing() {
         opening("b", 3, 30_010, 30_010),
         opening("c", 4, 11_000, 11_000),
     ];
-    let report = Report::new(&truth, &alerts, &rules).unwrap();
+    let report = FaultReport::new(&truth, &alerts, &rules).unwrap();
     assert_eq!(report.lines.len(), 1);
-    assert_eq!(report.lines[0].outcome, Outcome::Unfinished);
+    assert_eq!(report.lines[0].outcome, FaultOutcome::Unfinished);
     assert_eq!((report.caught(), report.false_alarms), ((0, 0), 0));
     assert!((report.healthy_days * 86_400.0 - (100_000.0 - 1_000.0 - 2_600.0)).abs() < 1e-6);
 }
@@ -220,7 +220,7 @@ fn a_time_that_is_none_is_an_error_that_names_the_alert() {
         time: "yesterday".to_owned(),
         ..opening("abc", 1, 0, 0)
     };
-    let error = Report::new(&[], &[broken], &rules())
+    let error = FaultReport::new(&[], &[broken], &rules())
         .unwrap_err()
         .to_string();
     assert!(
@@ -231,11 +231,11 @@ fn a_time_that_is_none_is_an_error_that_names_the_alert() {
 
 #[test]
 fn no_healthy_time_gives_no_rate() {
-    let rules = Rules {
+    let rules = MatchRules {
         pumps: 1,
         ..rules()
     };
-    let report = Report::new(&[wear(1, 0, 86_400)], &[], &rules).unwrap();
+    let report = FaultReport::new(&[wear(1, 0, 86_400)], &[], &rules).unwrap();
     assert_eq!(
         (report.false_alarms_per_day(), report.caught_by_chance),
         (None, 0.0)
@@ -245,8 +245,8 @@ fn no_healthy_time_gives_no_rate() {
 
 #[test]
 fn the_text_shows_every_fault_and_the_totals() {
-    let stuck = Truth {
-        kind: Kind::Stuck(Sensor::Flow),
+    let stuck = TrueFault {
+        kind: PlantFaultKind::Stuck(Sensor::Flow),
         ..wear(2, 3_000, 3_600)
     };
     let sensor_alert = Alert {

@@ -5,7 +5,7 @@
 //! | `P`, partition | position |
 //! | `C`, partition | position in the changelog |
 //! | `S`, partition, series | state |
-//! | `L`, partition, offset | learned record |
+//! | `L`, partition, offset | training record |
 //! | `N`, key | note of the retraining |
 //!
 //! Partitions have 4 bytes and offsets 8, big endian, so that their order is that of the keys.

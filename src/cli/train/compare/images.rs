@@ -11,12 +11,12 @@ use rand_chacha::ChaCha8Rng;
 
 use super::super::learn_with_bar;
 use super::Contender;
-use crate::config::settings::{ImageFormat, ModelKind, Stream};
+use crate::config::settings::{ImageFormat, ModelKind, StreamSettings};
 use crate::decode::image::decode_file;
 use crate::pipeline::series::SeriesTable;
-use crate::pipeline::{Done, Pipeline};
-use crate::record::{Batch, Image, Record, Verdict};
-use crate::retrain::proof::Measured;
+use crate::pipeline::{BatchOutput, Pipeline};
+use crate::record::{Batch, Image, Record, RecordVerdict};
+use crate::retrain::proof::MeasuredSensitivity;
 use crate::retrain::set::TrainingSet;
 use crate::sim::surface::deface;
 
@@ -25,7 +25,7 @@ const IMAGES: usize = 16;
 
 /// Trains a kind on the older images and measures it on the newest.
 pub(super) fn contend(
-    stream: &Stream,
+    stream: &StreamSettings,
     kind: ModelKind,
     learned: &TrainingSet,
     held_out: &TrainingSet,
@@ -58,7 +58,7 @@ pub(super) fn contend(
         caught += outliers(&run(&mut pipeline, held_out, part, defaced)?);
     }
     let count = held_out.len();
-    let measured = Measured {
+    let measured = MeasuredSensitivity {
         id,
         error: error / count as f64,
         alerts: alerts as f64,
@@ -90,13 +90,13 @@ fn with_defect(image: &Image, row: usize) -> Image {
     defaced
 }
 
-/// Judges images, each as a series of its own: none changes the threshold of the next.
+/// Scores images, each as its own series: none changes the threshold of the next.
 fn run(
     pipeline: &mut Pipeline,
     set: &TrainingSet,
     rows: &[usize],
     images: Vec<Image>,
-) -> anyhow::Result<Done> {
+) -> anyhow::Result<BatchOutput> {
     let mut batch = Batch::default();
     for (message, (image, &row)) in images.into_iter().zip(rows).enumerate() {
         let series = Cow::Owned(format!("image-{row}"));
@@ -117,9 +117,9 @@ fn run(
     )
 }
 
-fn outliers(done: &Done) -> usize {
+fn outliers(done: &BatchOutput) -> usize {
     done.outcomes
         .iter()
-        .filter(|outcome| outcome.verdict == Verdict::Outlier)
+        .filter(|outcome| outcome.verdict == RecordVerdict::Outlier)
         .count()
 }

@@ -21,7 +21,7 @@ const STAGED: usize = 500;
 
 /// See the module.
 #[derive(Default)]
-pub(super) struct Unstored {
+pub(super) struct PendingCheckpoint {
     /// By partition, the offset of the next record.
     positions: HashMap<i32, i64>,
     /// By partition, the end of the committed states in the changelog.
@@ -35,7 +35,7 @@ pub(super) struct Unstored {
 
 /// What has been committed beside the states of series in memory.
 #[derive(Default)]
-pub(super) struct Committed {
+pub(super) struct CommittedChanges {
     /// By partition, the offset of the next record.
     pub(super) positions: Vec<(i32, i64)>,
     /// By partition, the end of the committed states in the changelog.
@@ -46,9 +46,9 @@ pub(super) struct Committed {
     pub(super) notes: Vec<NoteChange>,
 }
 
-impl Unstored {
+impl PendingCheckpoint {
     /// Takes over what has been committed.
-    pub(super) fn committed(&mut self, committed: Committed) {
+    pub(super) fn committed(&mut self, committed: CommittedChanges) {
         self.positions.extend(committed.positions);
         self.changelog.extend(committed.changelog);
         self.forgotten.extend(committed.forgotten);

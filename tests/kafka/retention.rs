@@ -37,8 +37,8 @@ fn series_come_back_from_the_store_as_they_left_memory() {
     stream.send(&all);
     // Two of the five, and those of a batch: all others come from the store with each of their records.
     let sets = [
-        "streams.rig.keep.in_memory=2",
-        "streams.rig.keep.idle_after=\"1s\"",
+        "streams.rig.retention.max_series_in_memory=2",
+        "streams.rig.retention.evict_after=\"1s\"",
         "streams.rig.input.batch_records=4",
     ];
     let flags: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
@@ -55,7 +55,7 @@ fn a_series_that_stays_silent_is_forgotten() {
     let text = std::fs::read_to_string(&stream.config).unwrap();
     std::fs::write(
         &stream.config,
-        text + "keep = { idle_after = \"1s\", expire_after = \"2m\" }\n",
+        text + "retention = { evict_after = \"1s\", forget_after = \"2m\" }\n",
     )
     .unwrap();
     let mut all = normal[..TRAIN + 50].to_vec();
@@ -81,7 +81,7 @@ fn a_series_that_stays_silent_is_forgotten() {
     assert!(
         daemon
             .log()
-            .contains("silent for keep.expire_after: forgotten stream=\"rig\" series=\"valve\""),
+            .contains("no record for retention.forget_after: state of the series deleted stream=\"rig\" series=\"valve\""),
         "{}",
         daemon.log()
     );

@@ -11,21 +11,21 @@ pub const BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// The files of a bundle by name.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub struct Parcel {
+pub struct BundleArchive {
     /// Name and content of each.
     pub files: Vec<(String, Vec<u8>)>,
 }
 
 /// What a part says of the whole.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-pub struct Label {
+pub struct ArchiveHeader {
     /// BLAKE3 hash of the whole, in hexadecimal digits.
     pub hash: String,
     /// Its length in bytes.
     pub bytes: usize,
 }
 
-impl Label {
+impl ArchiveHeader {
     /// How many parts there are.
     pub fn parts(&self) -> usize {
         self.bytes.div_ceil(PART_BYTES).max(1)
@@ -34,9 +34,9 @@ impl Label {
 
 /// Why parts are no parcel.
 #[derive(Debug, thiserror::Error)]
-pub enum ParcelError {
+pub enum ArchiveError {
     /// The hash is another one.
-    #[error("its hash is {found}, its label says {wanted}: it was damaged on its way")]
+    #[error("its hash is {found}, but its header has {wanted}: it was damaged in transit")]
     Hash {
         /// Of what came.
         found: String,
@@ -48,19 +48,19 @@ pub enum ParcelError {
     Codec(#[from] CodecError),
 }
 
-impl Parcel {
+impl BundleArchive {
     /// Label and parts.
     ///
     /// # Errors
     /// Where it cannot be encoded.
-    pub fn pack(&self) -> Result<(Label, Vec<Vec<u8>>), ParcelError> {
+    pub fn pack(&self) -> Result<(ArchiveHeader, Vec<Vec<u8>>), ArchiveError> {
         let bytes = codec::encode(self)?;
-        let label = Label {
+        let header = ArchiveHeader {
             hash: blake3::hash(&bytes).to_hex().to_string(),
             bytes: bytes.len(),
         };
         Ok((
-            label,
+            header,
             bytes.chunks(PART_BYTES).map(<[u8]>::to_vec).collect(),
         ))
     }
@@ -68,23 +68,23 @@ impl Parcel {
 
 /// Parts of one parcel that have come so far.
 #[derive(Debug)]
-pub struct Arriving {
-    label: Label,
+pub struct ChunkAssembler {
+    header: ArchiveHeader,
     parts: Vec<Option<Vec<u8>>>,
 }
 
-impl Arriving {
+impl ChunkAssembler {
     /// Nothing has come yet; `None` where the label is none of ours.
-    pub fn new(label: Label) -> Option<Self> {
-        (label.bytes <= BYTES_MAX).then(|| Self {
-            parts: vec![None; label.parts()],
-            label,
+    pub fn new(header: ArchiveHeader) -> Option<Self> {
+        (header.bytes <= BYTES_MAX).then(|| Self {
+            parts: vec![None; header.parts()],
+            header,
         })
     }
 
     /// The label.
-    pub fn label(&self) -> &Label {
-        &self.label
+    pub fn header(&self) -> &ArchiveHeader {
+        &self.header
     }
 
     /// Takes a part; a number that there is not is left out.
@@ -98,15 +98,15 @@ impl Arriving {
     ///
     /// # Errors
     /// Where what came is not what was sent.
-    pub fn open(&self) -> Result<Option<Parcel>, ParcelError> {
+    pub fn open(&self) -> Result<Option<BundleArchive>, ArchiveError> {
         let parts: Option<Vec<&[u8]>> = self.parts.iter().map(Option::as_deref).collect();
         let Some(parts) = parts else { return Ok(None) };
         let bytes = parts.concat();
         let found = blake3::hash(&bytes).to_hex().to_string();
-        if found != self.label.hash {
-            return Err(ParcelError::Hash {
+        if found != self.header.hash {
+            return Err(ArchiveError::Hash {
                 found,
-                wanted: self.label.hash.clone(),
+                wanted: self.header.hash.clone(),
             });
         }
         Ok(Some(codec::decode(&bytes)?))
@@ -117,9 +117,9 @@ impl Arriving {
 mod tests {
     use super::*;
 
-    fn parcel() -> Parcel {
+    fn archive() -> BundleArchive {
         let content = (0..3 * PART_BYTES / 2).map(|i| (i % 251) as u8).collect();
-        Parcel {
+        BundleArchive {
             files: vec![
                 ("weights".into(), content),
                 ("manifest".into(), b"{}".to_vec()),
@@ -129,32 +129,32 @@ mod tests {
 
     #[test]
     fn parts_in_any_order_make_the_parcel() {
-        let (label, parts) = parcel().pack().unwrap();
+        let (header, parts) = archive().pack().unwrap();
         assert_eq!(parts.len(), 2);
-        let mut arriving = Arriving::new(label).unwrap();
-        arriving.take(1, &parts[1]);
-        arriving.take(7, b"of another one");
-        assert_eq!(arriving.open().unwrap(), None);
-        arriving.take(0, &parts[0]);
-        assert_eq!(arriving.open().unwrap(), Some(parcel()));
+        let mut assembling = ChunkAssembler::new(header).unwrap();
+        assembling.take(1, &parts[1]);
+        assembling.take(7, b"of another one");
+        assert_eq!(assembling.open().unwrap(), None);
+        assembling.take(0, &parts[0]);
+        assert_eq!(assembling.open().unwrap(), Some(archive()));
     }
 
     #[test]
     fn a_damaged_part_is_noticed() {
-        let (label, mut parts) = parcel().pack().unwrap();
+        let (header, mut parts) = archive().pack().unwrap();
         parts[1][5] ^= 1;
-        let mut arriving = Arriving::new(label).unwrap();
+        let mut assembling = ChunkAssembler::new(header).unwrap();
         parts
             .iter()
             .enumerate()
-            .for_each(|(number, part)| arriving.take(number, part));
-        assert!(matches!(arriving.open(), Err(ParcelError::Hash { .. })));
+            .for_each(|(number, part)| assembling.take(number, part));
+        assert!(matches!(assembling.open(), Err(ArchiveError::Hash { .. })));
     }
 
     #[test]
     fn a_label_that_claims_too_much_is_refused() {
         assert!(
-            Arriving::new(Label {
+            ChunkAssembler::new(ArchiveHeader {
                 hash: String::new(),
                 bytes: usize::MAX
             })

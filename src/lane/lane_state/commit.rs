@@ -5,18 +5,18 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode};
 
-use super::{CLOCK, Core};
+use super::{CLOCK, LaneState};
 use crate::events::{self, AlertPublished, SeriesExpired};
+use crate::lane::checkpoint::CommittedChanges;
 use crate::lane::delivery::Changes;
 use crate::lane::error::LaneError;
 use crate::lane::rebalance::LaneContext;
-use crate::lane::storing::Committed;
 use crate::record::EventTime;
 
 /// Changed states that one commit may hold: all of them are in the producer's memory at once.
 const CHANGED_MAX: usize = 20_000;
 
-impl Core {
+impl LaneState {
     /// Whether a commit is due: by time, for an alert or feedback, for the sheer number of changes, or to make room in memory.
     pub fn commit_due(&self) -> bool {
         self.urgent_in().is_some_and(|wait| wait.is_zero())
@@ -61,7 +61,7 @@ impl Core {
         self.notes.committed();
         self.progress.clear();
         self.committed.extend(&positions);
-        self.unstored.committed(Committed {
+        self.pending_checkpoint.committed(CommittedChanges {
             positions: positions.iter().map(|(&p, &offset)| (p, offset)).collect(),
             changelog,
             forgotten: forgotten.clone(),
@@ -75,10 +75,14 @@ impl Core {
 
     fn store_if_due(&mut self, mode: CommitMode) -> Result<(), LaneError> {
         let each = self.delivery.stores_each_commit();
-        let is_due = self.unstored.is_due() || self.expiry.is_full(&self.table);
+        let is_due = self.pending_checkpoint.is_due() || self.expiry.is_full(&self.table);
         if each || is_due || matches!(mode, CommitMode::Sync) {
-            self.unstored
-                .store(&*self.store, &self.stream.name, &mut self.table, !each)?;
+            self.pending_checkpoint.store(
+                &*self.store,
+                &self.stream.name,
+                &mut self.table,
+                !each,
+            )?;
             self.table.set_now(self.began.elapsed());
             self.expiry.sweep(&mut self.table);
         }
@@ -122,7 +126,7 @@ impl Core {
 
     /// Looks at some of the stored series; returns those that are forgotten.
     fn forget_expired(&mut self) -> Result<Vec<(i32, String)>, LaneError> {
-        let expired = self.expiry.look(
+        let expired = self.expiry.scan(
             &*self.store,
             &self.stream.name,
             &self.table,

@@ -1,6 +1,6 @@
 //! Cadence: how often a series sends, and whether it is overdue.
 //!
-//! A [`Cadence`] is six bytes of one series: its typical gap in event time and the longest usual one. [`Rules::overdue_after`]
+//! A [`InterArrivalStats`] is six bytes of one series: its typical gap in event time and the longest usual one. [`SilencePolicy::overdue_after`]
 //! tells how long it may be silent. A gap that was so long that it was announced as a silence does not count as usual at once,
 //! but its first part does: a machine that rests every night is known after a few nights, and one outage of days does not
 //! make the series deaf to the next one.
@@ -8,7 +8,7 @@
 use half::bf16;
 use serde::{Deserialize, Serialize};
 
-use crate::config::settings::Silence;
+use crate::config::settings::SilenceSettings;
 
 /// Gaps that are needed before a series can be overdue.
 const GAPS_MIN: u8 = 30;
@@ -21,14 +21,14 @@ const MEMORY_S: f64 = 30.0 * 86_400.0;
 
 /// When series of a stream are overdue.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Rules {
+pub struct SilencePolicy {
     after: f64,
     at_least_s: f64,
 }
 
 /// What is remembered of one series. Bits of bf16: two digits are enough, and every series has them.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub struct Cadence {
+pub struct InterArrivalStats {
     /// Seconds between two records.
     typical: u16,
     /// The longest usual gap in seconds.
@@ -36,12 +36,12 @@ pub struct Cadence {
     /// Gaps seen, at most 255.
     gaps: u8,
     /// Whether its silence has been announced.
-    pub silent: Silent,
+    pub silent: SilenceStatus,
 }
 
 /// What has been announced of a silence.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub enum Silent {
+pub enum SilenceStatus {
     /// Nothing.
     #[default]
     No,
@@ -51,9 +51,9 @@ pub enum Silent {
     WithGateway,
 }
 
-impl Rules {
+impl SilencePolicy {
     /// The rules of a stream; `None` where silence is not looked for.
-    pub fn new(settings: &Silence) -> Option<Self> {
+    pub fn new(settings: &SilenceSettings) -> Option<Self> {
         let at_least_s = settings.at_least.as_secs_f64();
         (settings.after > 0.0).then_some(Self {
             after: settings.after,
@@ -67,36 +67,41 @@ impl Rules {
     }
 
     /// Microseconds of silence after which the series is overdue; `None` while its cadence is not known.
-    pub fn overdue_after(&self, cadence: &Cadence) -> Option<i64> {
-        let (typical, longest) = (seconds(cadence.typical), seconds(cadence.longest));
+    pub fn overdue_after(&self, inter_arrival: &InterArrivalStats) -> Option<i64> {
+        let (typical, longest) = (
+            seconds(inter_arrival.typical),
+            seconds(inter_arrival.longest),
+        );
         let limit = (self.after * typical)
             .max(LONGEST * longest)
             .max(self.at_least_s);
-        (cadence.gaps >= GAPS_MIN).then_some((limit * 1e6) as i64)
+        (inter_arrival.gaps >= GAPS_MIN).then_some((limit * 1e6) as i64)
     }
 
     /// Takes note of the time since the series' last record, in microseconds.
-    pub fn record(&self, cadence: &mut Cadence, gap_us: i64) {
+    pub fn record(&self, inter_arrival: &mut InterArrivalStats, gap_us: i64) {
         if gap_us <= 0 {
             return;
         }
         let gap = gap_us as f64 / 1e6;
-        let usual = match (cadence.silent, self.overdue_after(cadence)) {
-            (Silent::Alone | Silent::WithGateway, Some(limit)) => gap.min(limit as f64 / 1e6),
+        let usual = match (inter_arrival.silent, self.overdue_after(inter_arrival)) {
+            (SilenceStatus::Alone | SilenceStatus::WithGateway, Some(limit)) => {
+                gap.min(limit as f64 / 1e6)
+            }
             _ => gap,
         };
-        cadence.gaps = cadence.gaps.saturating_add(1);
-        let typical = seconds(cadence.typical);
-        let weight = (1.0 / f64::from(cadence.gaps)).max(WEIGHT);
-        cadence.typical = bits(typical + weight * (usual - typical));
-        let longest = seconds(cadence.longest) * (1.0 - (gap / MEMORY_S).min(1.0));
-        cadence.longest = bits(longest.max(usual));
+        inter_arrival.gaps = inter_arrival.gaps.saturating_add(1);
+        let typical = seconds(inter_arrival.typical);
+        let weight = (1.0 / f64::from(inter_arrival.gaps)).max(WEIGHT);
+        inter_arrival.typical = bits(typical + weight * (usual - typical));
+        let longest = seconds(inter_arrival.longest) * (1.0 - (gap / MEMORY_S).min(1.0));
+        inter_arrival.longest = bits(longest.max(usual));
     }
 }
 
-impl Cadence {
+impl InterArrivalStats {
     /// Forgets how often the series sends, but not what has been announced.
-    pub fn start_anew(&mut self) {
+    pub fn reset(&mut self) {
         *self = Self {
             silent: self.silent,
             ..Self::default()
@@ -125,8 +130,8 @@ mod tests {
 
     const SECOND: i64 = 1_000_000;
 
-    fn rules() -> Rules {
-        Rules::new(&Silence {
+    fn rules() -> SilencePolicy {
+        SilencePolicy::new(&SilenceSettings {
             after: 10.0,
             at_least: Duration::from_secs(30),
             gateway: None,
@@ -134,15 +139,15 @@ mod tests {
         .unwrap()
     }
 
-    fn with(gaps: impl IntoIterator<Item = i64>) -> Cadence {
-        let mut cadence = Cadence::default();
+    fn with(gaps: impl IntoIterator<Item = i64>) -> InterArrivalStats {
+        let mut inter_arrival = InterArrivalStats::default();
         gaps.into_iter()
-            .for_each(|gap| rules().record(&mut cadence, gap * SECOND));
-        cadence
+            .for_each(|gap| rules().record(&mut inter_arrival, gap * SECOND));
+        inter_arrival
     }
 
-    fn overdue_s(cadence: &Cadence) -> i64 {
-        rules().overdue_after(cadence).unwrap() / SECOND
+    fn overdue_s(inter_arrival: &InterArrivalStats) -> i64 {
+        rules().overdue_after(inter_arrival).unwrap() / SECOND
     }
 
     #[test]
@@ -151,7 +156,7 @@ mod tests {
         assert!((590..=610).contains(&overdue_s(&with([60; 300]))));
         assert_eq!(overdue_s(&with([1; 300])), 30, "not below silence.at_least");
         assert_eq!(
-            Rules::new(&Silence {
+            SilencePolicy::new(&SilenceSettings {
                 after: 0.0,
                 at_least: Duration::ZERO,
                 gateway: None
@@ -182,24 +187,24 @@ mod tests {
 
     #[test]
     fn an_outage_does_not_make_it_deaf_and_a_rest_every_night_is_learned_in_the_end() {
-        let mut cadence = with([60; 300]);
-        let before = overdue_s(&cadence);
+        let mut inter_arrival = with([60; 300]);
+        let before = overdue_s(&inter_arrival);
         let night = 16 * 3_600;
-        cadence.silent = Silent::Alone;
-        rules().record(&mut cadence, 3 * 86_400 * SECOND);
-        cadence.silent = Silent::No;
+        inter_arrival.silent = SilenceStatus::Alone;
+        rules().record(&mut inter_arrival, 3 * 86_400 * SECOND);
+        inter_arrival.silent = SilenceStatus::No;
         assert!(
-            overdue_s(&cadence) <= 2 * before + 60,
+            overdue_s(&inter_arrival) <= 2 * before + 60,
             "{} {before}",
-            overdue_s(&cadence)
+            overdue_s(&inter_arrival)
         );
         let mut nights = 0;
-        while overdue_s(&cadence) < night {
+        while overdue_s(&inter_arrival) < night {
             nights += 1;
-            cadence.silent = Silent::Alone;
-            rules().record(&mut cadence, night * SECOND);
-            cadence.silent = Silent::No;
-            (0..480).for_each(|_| rules().record(&mut cadence, 60 * SECOND));
+            inter_arrival.silent = SilenceStatus::Alone;
+            rules().record(&mut inter_arrival, night * SECOND);
+            inter_arrival.silent = SilenceStatus::No;
+            (0..480).for_each(|_| rules().record(&mut inter_arrival, 60 * SECOND));
         }
         assert!((3..=8).contains(&nights), "{nights}");
     }

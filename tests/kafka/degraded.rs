@@ -17,25 +17,25 @@ fn records(seconds: std::ops::Range<usize>) -> Vec<String> {
         .collect()
 }
 
-fn blind(stream: &Stream) -> Vec<(Value, Value)> {
+fn degraded(stream: &Stream) -> Vec<(Value, Value)> {
     let alerts = stream.read("alerts").into_iter();
     alerts
         .map(|read| serde_json::from_slice::<Value>(&read.value.unwrap()).unwrap())
-        .filter(|alert| alert["kind"] == "blind")
+        .filter(|alert| alert["kind"] == "detector_degraded")
         .map(|mut alert| (alert["event"].take(), alert["id"].take()))
         .collect()
 }
 
 #[test]
 fn a_blind_detector_is_announced_once_and_closed_once_whatever_is_killed() {
-    let stream = Stream::delivered("blind", "exactly_once");
+    let stream = Stream::delivered("detector_degraded", "exactly_once");
     let sighted = fs::read_to_string(&stream.config).unwrap()
         + "retrain = { guard = \"20s\", records = 2000, on_drift = false, every = \"0s\", self_test = \"1m\" }\n";
     let no_alert_ever = "threshold = { kind = \"quantile\", margin = 1000 }\n";
     fs::write(&stream.config, sighted.clone() + no_alert_ever).unwrap();
     let mut sent = TRAIN / RIGS.len() + 600;
     stream.send(&records(0..sent));
-    let mut daemon = Daemon::start(&stream.config, "blind");
+    let mut daemon = Daemon::start(&stream.config, "detector_degraded");
     stream.await_scores(sent * RIGS.len());
     // The self-test tries states as they are stored, which follows every few seconds: a minute later by the records.
     let mut next = |daemon: &Daemon| {
@@ -46,7 +46,7 @@ fn a_blind_detector_is_announced_once_and_closed_once_whatever_is_killed() {
     };
     let open = wait_for("the alert", || {
         next(&daemon);
-        blind(&stream).pop()
+        degraded(&stream).pop()
     });
     assert_eq!(open.0, "open");
     for number in 0..2 {
@@ -56,7 +56,11 @@ fn a_blind_detector_is_announced_once_and_closed_once_whatever_is_killed() {
         next(&daemon);
         next(&daemon);
     }
-    assert_eq!(blind(&stream), std::slice::from_ref(&open), "it is open already");
+    assert_eq!(
+        degraded(&stream),
+        std::slice::from_ref(&open),
+        "it is open already"
+    );
     daemon.signal("KILL");
     daemon.wait();
 
@@ -64,7 +68,7 @@ fn a_blind_detector_is_announced_once_and_closed_once_whatever_is_killed() {
     let mut daemon = Daemon::start(&stream.config, "sees");
     let close = wait_for("its end", || {
         next(&daemon);
-        blind(&stream).into_iter().nth(1)
+        degraded(&stream).into_iter().nth(1)
     });
     assert_eq!((close.0, &close.1), ("close".into(), &open.1));
     daemon.signal("KILL");
@@ -72,5 +76,5 @@ fn a_blind_detector_is_announced_once_and_closed_once_whatever_is_killed() {
     let daemon = Daemon::start(&stream.config, "sees-again");
     next(&daemon);
     next(&daemon);
-    assert_eq!(blind(&stream).len(), 2);
+    assert_eq!(degraded(&stream).len(), 2);
 }

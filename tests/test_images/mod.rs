@@ -4,8 +4,8 @@ use std::io::Cursor;
 use std::sync::Arc;
 
 use image::{GrayImage, ImageFormat};
-use outlierd::config::settings::Stream;
-use outlierd::config::{Sources, load};
+use outlierd::config::settings::StreamSettings;
+use outlierd::config::{ConfigSources, load};
 use outlierd::sim::surface::{SIDE, Texture, picture};
 
 /// Sides of a picture in pixels.
@@ -28,16 +28,16 @@ pub const QUICK: [&str; 7] = [
 ];
 
 /// The stream `s` of pictures, with `more` settings of its own.
-pub fn stream(more: &[&str]) -> Arc<Stream> {
+pub fn stream(more: &[&str]) -> Arc<StreamSettings> {
     let own = QUICK
         .iter()
         .chain(&["input.topic=t", "training.epochs=4"])
         .chain(more);
     let overrides = own.map(|setting| format!("streams.s.{setting}")).collect();
     Arc::new(
-        load(&Sources {
+        load(&ConfigSources {
             overrides,
-            ..Sources::default()
+            ..ConfigSources::default()
         })
         .unwrap()
         .streams

@@ -1,15 +1,15 @@
 //! The self-test of the live series, and what it means for the stream.
 
-use super::Engine;
+use super::RetrainEngine;
 use crate::events::published::Event;
-use crate::events::retrain::{DeviationKnown, SightChanged};
+use crate::events::retrain::{DetectorHealthChanged, MinDetectableShift};
 use crate::pipeline::series::SeriesState;
-use crate::promotion::Verdict;
+use crate::promotion::PromotionVerdict;
 use crate::record::EventTime;
 use crate::retrain::error::RetrainError;
 use crate::retrain::proof::spread;
-use crate::retrain::self_test::{SelfTest, Subject};
-use crate::retrain::set::{Run, TrainingSet};
+use crate::retrain::self_test::{SelfTest, TestedSeries};
+use crate::retrain::set::{RecordRun, TrainingSet};
 use crate::retrain::trial::Trial;
 use crate::state::codec;
 
@@ -24,7 +24,7 @@ const ROWS_MIN: usize = 60;
 #[derive(Clone, PartialEq, Debug)]
 pub struct Sight {
     /// Whether they would not.
-    pub blind: bool,
+    pub degraded: bool,
     /// Since when it is so; where it is not, the time of the test.
     pub since: EventTime,
     /// Series that were tested.
@@ -33,12 +33,12 @@ pub struct Sight {
     pub bundle: String,
 }
 
-impl Engine {
-    /// Tests some live series where it is time to; announces where the stream has gone blind, or sees again.
+impl RetrainEngine {
+    /// Tests some live series if due; reports when the detector becomes degraded, or has recovered.
     ///
     /// # Errors
     /// Where store or model folder cannot be read, or the bundle cannot score.
-    pub fn self_test(&mut self, now: EventTime) -> Result<(), RetrainError> {
+    pub fn run_self_test(&mut self, now: EventTime) -> Result<(), RetrainError> {
         let every = self.stream.retrain.self_test;
         let is_due = self.plan.self_test.is_none_or(|at| now >= at);
         let Some(live) = self
@@ -51,15 +51,15 @@ impl Engine {
         };
         self.plan.self_test = Some(now.after(every));
         self.keep_plan()?;
-        self.seeing.follow(&live);
+        self.self_test.follow(&live);
         self.test_series(&live, now)?;
-        let verdict = Verdict::read(&self.registry, &self.stream.name, &live)?;
+        let verdict = PromotionVerdict::read(&self.registry, &self.stream.name, &live)?;
         self.announce(&live, verdict.as_ref(), now)
     }
 
-    /// What live series would catch today.
-    pub fn seeing(&self) -> &SelfTest {
-        &self.seeing
+    /// Faults that live series would detect at present.
+    pub fn self_test(&self) -> &SelfTest {
+        &self.self_test
     }
 
     /// What the self-test last found; `None` until enough series have been tested since the start. The lane that owns
@@ -92,14 +92,14 @@ impl Engine {
             let Some((state, values)) = self.live_series(&series, fields, now)? else {
                 continue;
             };
-            let subject = Subject {
+            let subject = TestedSeries {
                 state: &state,
                 values: &values,
                 period,
                 unit: &unit,
             };
             if let Some(smallest) = subject.test(&mut trial)? {
-                self.seeing.add(&series, smallest);
+                self.self_test.add(&series, smallest);
             }
         }
         Ok(())
@@ -112,10 +112,10 @@ impl Engine {
         fields: usize,
         now: EventTime,
     ) -> Result<Option<(SeriesState, Vec<f64>)>, RetrainError> {
-        let mut runs: Vec<&Run> = self
+        let mut runs: Vec<&RecordRun> = self
             .buffer
             .runs()
-            .filter(|run| run.series == series && !run.taught)
+            .filter(|run| run.series == series && !run.labeled_normal)
             .collect();
         runs.sort_by_key(|run| run.from());
         let Some(partition) = runs.last().map(|run| run.partition) else {
@@ -143,14 +143,14 @@ impl Engine {
     fn announce(
         &mut self,
         live: &str,
-        verdict: Option<&Verdict>,
+        verdict: Option<&PromotionVerdict>,
         now: EventTime,
     ) -> Result<(), RetrainError> {
         let (stream, fields) = (&self.stream.name, &self.stream.record.fields);
         let names: Vec<&str> = fields.iter().map(|field| field.name.as_str()).collect();
         for (index, field) in names.iter().enumerate() {
-            if let Some(size) = self.seeing.detectable(index) {
-                DeviationKnown {
+            if let Some(size) = self.self_test.detectable(index) {
+                MinDetectableShift {
                     stream,
                     field,
                     size,
@@ -158,34 +158,34 @@ impl Engine {
                 .emit();
             }
         }
-        let was = self.plan.blind_since;
-        let Some(is_blind) = self.seeing.is_blind(&names, verdict, was.is_some()) else {
+        let was = self.plan.degraded_since;
+        let Some(is_degraded) = self.self_test.is_degraded(&names, verdict, was.is_some()) else {
             return Ok(());
         };
-        let tested = self.seeing.tested();
+        let tested = self.self_test.tested();
         self.sight = Some(Sight {
-            blind: is_blind,
-            since: was.filter(|_| is_blind).unwrap_or(now),
+            degraded: is_degraded,
+            since: was.filter(|_| is_degraded).unwrap_or(now),
             tested,
             bundle: live.to_owned(),
         });
-        if is_blind == was.is_some() {
+        if is_degraded == was.is_some() {
             return Ok(());
         }
-        SightChanged {
+        DetectorHealthChanged {
             stream,
-            blind: is_blind,
+            degraded: is_degraded,
             tested,
         }
         .emit();
-        self.outbox.put(
+        self.event_queue.put(
             stream,
-            Event::SightChanged {
-                blind: is_blind,
+            Event::DetectorHealthChanged {
+                degraded: is_degraded,
                 series_tested: tested,
             },
         );
-        self.plan.blind_since = is_blind.then_some(now);
+        self.plan.degraded_since = is_degraded.then_some(now);
         self.keep_plan()
     }
 }

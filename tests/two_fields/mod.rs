@@ -3,15 +3,15 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use outlierd::config::settings::Stream;
-use outlierd::config::{Sources, load};
+use outlierd::config::settings::StreamSettings;
+use outlierd::config::{ConfigSources, load};
 use outlierd::model::bundle::Bundle;
 use outlierd::record::EventTime;
 use outlierd::retrain::learn::learn;
 use outlierd::retrain::set::{TrainingRow, TrainingSet};
 
 /// The stream `s`, with `more` overrides.
-pub fn stream(more: &[&str]) -> Arc<Stream> {
+pub fn stream(more: &[&str]) -> Arc<StreamSettings> {
     let base = [
         "streams.s.input.topic=t",
         "streams.s.record.fields=[\"x\", \"y\"]",
@@ -24,9 +24,9 @@ pub fn stream(more: &[&str]) -> Arc<Stream> {
         .map(|&pair| pair.to_owned())
         .collect();
     Arc::new(
-        load(&Sources {
+        load(&ConfigSources {
             overrides,
-            ..Sources::default()
+            ..ConfigSources::default()
         })
         .unwrap()
         .streams
@@ -49,7 +49,7 @@ pub fn time(second: i64) -> EventTime {
 }
 
 /// A bundle that has learned from the first 1,000 seconds of `series`.
-pub fn bundle(stream: &Stream, series: &[&str]) -> Bundle {
+pub fn bundle(stream: &StreamSettings, series: &[&str]) -> Bundle {
     let all = (0..1_000).flat_map(|second| {
         series
             .iter()

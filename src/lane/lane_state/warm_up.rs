@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Core;
+use super::LaneState;
 use crate::lane::error::LaneError;
 use crate::record::EventTime;
 use crate::state::{Commit, codec};
@@ -10,7 +10,7 @@ use crate::state::{Commit, codec};
 /// The note of when the stream was first started.
 const STARTED: &str = "warm_up";
 
-impl Core {
+impl LaneState {
     /// How much of the history a stream begins with.
     pub(in crate::lane) fn warm_up_span(&self) -> Duration {
         self.stream.input.warm_up
@@ -33,7 +33,7 @@ impl Core {
                 },
             )?;
             let span = humantime::format_duration(self.stream.input.warm_up).to_string();
-            tracing::info!(stream = self.stream.name, span, until = %now, "warming up: learning from history, publishing nothing of it");
+            tracing::info!(stream = self.stream.name, span, until = %now, "warming up: training on history without publishing alerts");
             self.pipeline.warm_up(now);
         }
         Ok(())

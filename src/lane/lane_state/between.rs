@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{BorrowedMessage, Message as _};
 
-use super::{Core, load};
+use super::{LaneState, load};
 use crate::lane::detector;
 use crate::lane::error::LaneError;
 use crate::lane::rebalance::LaneContext;
 use crate::lane::silence::Newest;
-use crate::pipeline::Taught;
+use crate::pipeline::FeedbackEffect;
 use crate::record::EventTime;
 use crate::record::alert::Alert;
 use crate::record::feedback::Feedback;
@@ -35,7 +35,7 @@ pub(super) struct FeedbackSeen {
     waits: Option<Instant>,
 }
 
-impl Core {
+impl LaneState {
     /// Applies what operators said of alerts in owned partitions and was not applied yet, each once.
     ///
     /// # Errors
@@ -54,7 +54,7 @@ impl Core {
         let mut waits = false;
         for partition in owned {
             for feedback in log.of_partition(partition) {
-                waits |= self.apply(partition, &feedback)? == Taught::Later;
+                waits |= self.apply(partition, &feedback)? == FeedbackEffect::Later;
             }
         }
         self.feedback = FeedbackSeen {
@@ -69,16 +69,16 @@ impl Core {
         self.feedback = FeedbackSeen::default();
     }
 
-    fn apply(&mut self, partition: i32, feedback: &Feedback) -> Result<Taught, LaneError> {
+    fn apply(&mut self, partition: i32, feedback: &Feedback) -> Result<FeedbackEffect, LaneError> {
         let key = format!("{APPLIED}{}", feedback.subject());
         let applied = fingerprint(feedback);
         if self.notes.get::<Vec<u8>>(partition, &key).as_ref() == Some(&applied) {
-            return Ok(Taught::Nothing);
+            return Ok(FeedbackEffect::Nothing);
         }
         // After a crash at_least_once delivery reads records again that led to the alert: they come first.
         let last = feedback.records.map_or(0, |records| records.last);
         if self.next_offset(partition).is_none_or(|next| next <= last) {
-            return Ok(Taught::Later);
+            return Ok(FeedbackEffect::Later);
         }
         let (store, stream) = (self.store.clone(), self.stream.clone());
         let mut load = |partition, series: &str| load(&*store, &stream.name, partition, series);
@@ -86,11 +86,11 @@ impl Core {
             .table
             .known_slot(partition, &feedback.series, &mut load)?;
         let taught = match slot.and_then(|slot| self.table.get_mut(slot)) {
-            Some(found) => self.pipeline.teach(&mut found.state, feedback),
+            Some(found) => self.pipeline.apply_feedback(&mut found.state, feedback),
             // The series has been forgotten.
-            None => Taught::Nothing,
+            None => FeedbackEffect::Nothing,
         };
-        if taught != Taught::Later {
+        if taught != FeedbackEffect::Later {
             self.notes.put(partition, &key, &applied)?;
             self.urgent = true;
         }
@@ -114,7 +114,7 @@ impl Core {
                     .saw_nothing(at_end, partitions, episodes, now, &mut self.notes)?;
             opened.into_iter().collect()
         } else {
-            self.topic.saw(&newest(batch), now, &mut self.notes)?
+            self.topic.observe(&newest(batch), now, &mut self.notes)?
         };
         self.publish(alerts)
     }

@@ -3,52 +3,52 @@
 
 use std::collections::BTreeMap;
 
-use super::Engine;
+use super::RetrainEngine;
 use crate::events::published::Event;
-use crate::events::retrain::BundleMarked;
-use crate::events::share::FeedbackTaken;
+use crate::events::retrain::TrainedOnExcludedRange;
+use crate::events::share::FeedbackApplied;
 use crate::model::bundle::Bundle;
 use crate::model::manifest::{Manifest, Segment};
 use crate::model::registry::learned_from;
 use crate::record::EventTime;
-use crate::record::feedback::{Feedback, Says};
+use crate::record::feedback::{Feedback, FeedbackLabel};
 use crate::retrain::error::RetrainError;
-use crate::retrain::proof::Confirmed;
-use crate::retrain::set::{Run, TrainingRow};
-use crate::retrain::trial::Course;
+use crate::retrain::proof::ConfirmedFault;
+use crate::retrain::set::{RecordRun, TrainingRow};
+use crate::retrain::trial::Sequence;
 use crate::state::{Store, StoreError, codec};
 
-/// Notes of confirmed faults start so; what they were said of follows.
+/// Key prefix of the notes of confirmed faults; the alert or time range follows.
 const CONFIRMED: &str = "confirmed/";
-/// Notes of what has been taken to heart start so; the hash of what was said is in them.
-const TOLD: &str = "told/";
+/// Key prefix of the notes of applied feedback; each holds the hash of the feedback.
+const APPLIED: &str = "applied/";
 /// Confirmed faults that are kept, the newest: each is tried by every contender.
 const CONFIRMED_MAX: usize = 200;
 
 /// Changes of notes in the store, by key; `None` removes one.
-type Notes = Vec<(String, Option<Vec<u8>>)>;
+type NoteChanges = Vec<(String, Option<Vec<u8>>)>;
 
-/// What an operator said, with the records of the series that it is about, as far as the input still has them.
+/// Operator feedback, with the records of the series, as far as the input still has them.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Lesson {
+pub struct LabeledFeedback {
     /// The feedback.
     pub feedback: Feedback,
     /// Records with their offsets, in order: those of the alert, and some before it.
     pub records: Vec<(i64, TrainingRow)>,
 }
 
-impl Engine {
-    /// Takes to heart what an operator says; once, however often it comes.
+impl RetrainEngine {
+    /// Applies operator feedback; once, even if it is received several times.
     ///
     /// # Errors
     /// Where store or model folder cannot be read or written.
-    pub fn learn_from(&mut self, lesson: &Lesson) -> Result<(), RetrainError> {
-        let feedback = &lesson.feedback;
+    pub fn learn_from(&mut self, labeled: &LabeledFeedback) -> Result<(), RetrainError> {
+        let feedback = &labeled.feedback;
         let subject = feedback.subject();
-        let told = vec![(format!("{TOLD}{subject}"), Some(fingerprint(feedback)))];
-        let (done, changes, mut notes) = match feedback.says {
-            Says::FalseAlarm | Says::NewNormal => {
-                let runs = taught(lesson);
+        let applied = vec![(format!("{APPLIED}{subject}"), Some(fingerprint(feedback)))];
+        let (done, changes, mut notes) = match feedback.label {
+            FeedbackLabel::FalseAlarm | FeedbackLabel::NewNormal => {
+                let runs = labeled_normal(labeled);
                 let rows: usize = runs.iter().map(|run| run.times.len()).sum();
                 (
                     format!("{rows} records added to the training buffer"),
@@ -56,13 +56,13 @@ impl Engine {
                     self.unconfirm(&subject),
                 )
             }
-            says => {
+            label => {
                 let changes = self
                     .buffer
                     .retain(|series, time| !feedback.is_about(series, time));
-                let (done, notes) = match says {
-                    Says::Confirmed => self.confirm(&subject, lesson)?,
-                    Says::MarkRange => (self.mark(feedback)?, self.unconfirm(&subject)),
+                let (done, notes) = match label {
+                    FeedbackLabel::Confirmed => self.confirm(&subject, labeled)?,
+                    FeedbackLabel::MarkRange => (self.mark(feedback)?, self.unconfirm(&subject)),
                     _ => (
                         "excluded from training".to_owned(),
                         self.unconfirm(&subject),
@@ -71,16 +71,16 @@ impl Engine {
                 (done, changes, notes)
             }
         };
-        notes.extend(told);
+        notes.extend(applied);
         self.keep(changes, notes)?;
-        FeedbackTaken {
+        FeedbackApplied {
             feedback,
             done: &done,
         }
         .emit();
-        self.outbox.put(
+        self.event_queue.put(
             &self.stream.name,
-            Event::FeedbackTaken {
+            Event::FeedbackApplied {
                 feedback: feedback.clone(),
                 done,
             },
@@ -89,7 +89,7 @@ impl Engine {
     }
 
     /// A later word on the same alert takes back that it was a fault.
-    fn unconfirm(&mut self, subject: &str) -> Notes {
+    fn unconfirm(&mut self, subject: &str) -> NoteChanges {
         let was_one = self.confirmed.remove(subject).is_some();
         was_one
             .then(|| (format!("{CONFIRMED}{subject}"), None))
@@ -97,38 +97,43 @@ impl Engine {
             .collect()
     }
 
-    /// Keeps a fault that every bundle has to catch from now on.
-    fn confirm(&mut self, subject: &str, lesson: &Lesson) -> Result<(String, Notes), RetrainError> {
-        let Some(first) = lesson.feedback.records.map(|records| records.first) else {
+    /// Stores a fault that every bundle must detect from now on.
+    fn confirm(
+        &mut self,
+        subject: &str,
+        labeled: &LabeledFeedback,
+    ) -> Result<(String, NoteChanges), RetrainError> {
+        let Some(first) = labeled.feedback.records.map(|records| records.first) else {
             return Ok((
                 "it has no records, so no bundle can be tested on it".into(),
                 Vec::new(),
             ));
         };
-        let begins = lesson
+        let begins = labeled
             .records
             .iter()
             .take_while(|(offset, _)| *offset < first)
             .count();
-        if begins == lesson.records.len() {
+        if begins == labeled.records.len() {
             return Ok((
                 "the input no longer has its records: no bundle can be tested on it".into(),
                 Vec::new(),
             ));
         }
-        let mut course = Course::default();
-        for (_, row) in &lesson.records {
-            course.times.push(row.time);
-            course.values.extend_from_slice(&row.values);
+        let mut sequence = Sequence::default();
+        for (_, row) in &labeled.records {
+            sequence.times.push(row.time);
+            sequence.values.extend_from_slice(&row.values);
         }
-        let confirmed = Confirmed { course, begins };
+        let confirmed = ConfirmedFault { sequence, begins };
         let mut notes = vec![(
             format!("{CONFIRMED}{subject}"),
             Some(codec::encode(&confirmed)?),
         )];
         self.confirmed.insert(subject.to_owned(), confirmed);
         if self.confirmed.len() > CONFIRMED_MAX {
-            let began = |fault: &Confirmed| fault.course.times.first().copied().unwrap_or_default();
+            let began =
+                |fault: &ConfirmedFault| fault.sequence.times.first().copied().unwrap_or_default();
             let oldest = self
                 .confirmed
                 .iter()
@@ -142,7 +147,7 @@ impl Engine {
         ))
     }
 
-    /// Marks a stretch of time as faulty, and tells whether the live bundle has learned from it.
+    /// Excludes a time range from training, and reports whether the live bundle was trained on it.
     fn mark(&mut self, feedback: &Feedback) -> Result<String, RetrainError> {
         let name = &self.stream.name;
         let micros = |at: jiff::Timestamp| EventTime(at.as_microsecond());
@@ -155,7 +160,7 @@ impl Engine {
                 until,
             },
         )?;
-        self.marked = self.registry.marked(name)?;
+        self.excluded = self.registry.excluded(name)?;
         let live = self.registry.load_current(name)?;
         let is_marked = |bundle: &Bundle| self.look_at_marks(&bundle.manifest);
         Ok(match live.as_ref().is_some_and(is_marked) {
@@ -165,20 +170,20 @@ impl Engine {
         .to_owned())
     }
 
-    /// Says whether a bundle has learned from what is marked.
+    /// Whether a bundle was trained on an excluded range; logs it.
     pub(super) fn look_at_marks(&self, manifest: &Manifest) -> bool {
         let name = &self.stream.name;
-        let ranges = learned_from(manifest, &self.marked).count();
-        BundleMarked {
+        let ranges = learned_from(manifest, &self.excluded).count();
+        TrainedOnExcludedRange {
             stream: name,
             bundle: &manifest.id,
             ranges,
         }
         .emit();
         if ranges > 0 {
-            self.outbox.put(
+            self.event_queue.put(
                 name,
-                Event::LearnedFromMarked {
+                Event::TrainedOnExcludedRange {
                     bundle: manifest.id.clone(),
                     ranges,
                 },
@@ -188,12 +193,12 @@ impl Engine {
     }
 }
 
-/// Whether a word of an operator has been taken to heart before.
+/// Whether this feedback has been applied before.
 ///
 /// # Errors
 /// Where the store cannot be read.
 pub fn is_known(store: &dyn Store, feedback: &Feedback) -> Result<bool, StoreError> {
-    let key = format!("{TOLD}{}", feedback.subject());
+    let key = format!("{APPLIED}{}", feedback.subject());
     let notes = store.notes(&feedback.stream, &key)?;
     Ok(notes
         .into_iter()
@@ -207,11 +212,11 @@ pub fn fingerprint(feedback: &Feedback) -> Vec<u8> {
         .to_vec()
 }
 
-/// The confirmed faults that are stored; an unreadable one is said and left out.
+/// The confirmed faults that are stored; an unreadable one is logged and ignored.
 pub(super) fn confirmed(
     store: &dyn Store,
     stream: &str,
-) -> Result<BTreeMap<String, Confirmed>, StoreError> {
+) -> Result<BTreeMap<String, ConfirmedFault>, StoreError> {
     let mut found = BTreeMap::new();
     for (key, bytes) in store.notes(stream, CONFIRMED)? {
         match codec::decode(&bytes) {
@@ -225,17 +230,17 @@ pub(super) fn confirmed(
 }
 
 /// The records of an alert, without those before it, as a run of normal traffic.
-fn taught(lesson: &Lesson) -> Vec<Run> {
-    let Some(of_alert) = lesson.feedback.records else {
+fn labeled_normal(labeled: &LabeledFeedback) -> Vec<RecordRun> {
+    let Some(of_alert) = labeled.feedback.records else {
         return Vec::new();
     };
-    let mut run = Run {
-        series: lesson.feedback.series.clone(),
+    let mut run = RecordRun {
+        series: labeled.feedback.series.clone(),
         partition: of_alert.partition,
-        ..Run::default()
+        ..RecordRun::default()
     };
-    (run.offset, run.taught) = (of_alert.first, true);
-    for (_, row) in lesson
+    (run.offset, run.labeled_normal) = (of_alert.first, true);
+    for (_, row) in labeled
         .records
         .iter()
         .filter(|(offset, _)| *offset >= of_alert.first)

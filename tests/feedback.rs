@@ -5,23 +5,23 @@
     reason = "a test says what it expects by unwrapping it, in its helpers too"
 )]
 
-mod two_readings;
+mod two_fields;
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use outlierd::model::registry::{Registry, learned_from};
 use outlierd::pipeline::series::SeriesTable;
-use outlierd::pipeline::{Pipeline, Taught};
+use outlierd::pipeline::{FeedbackEffect, Pipeline};
 use outlierd::record::alert::{Alert, AlertEvent};
-use outlierd::record::feedback::{Feedback, Records, Says};
-use outlierd::record::{Batch, Outcome, Record};
-use outlierd::retrain::engine::{Engine, Lesson, is_known};
-use outlierd::retrain::set::{Run, TrainingRow};
+use outlierd::record::feedback::{Feedback, FeedbackLabel, RecordRange};
+use outlierd::record::{Batch, Record, RecordOutcome};
+use outlierd::retrain::engine::{LabeledFeedback, RetrainEngine, is_known};
+use outlierd::retrain::set::{RecordRun, TrainingRow};
 use outlierd::state::Store;
 use outlierd::state::memory::MemoryStore;
 
-use self::two_readings::{stream, time, values};
+use self::two_fields::{stream, time, values};
 
 const SERIES: &str = "a";
 const LEARNED: i64 = 1_000;
@@ -31,7 +31,7 @@ struct Machine {
     _models: tempfile::TempDir,
     registry: Arc<Registry>,
     store: Arc<MemoryStore>,
-    engine: Engine,
+    engine: RetrainEngine,
     pipeline: Pipeline,
     table: SeriesTable,
     now: i64,
@@ -41,11 +41,12 @@ impl Machine {
     fn new() -> Self {
         let (stream, models) = (stream(&[]), tempfile::tempdir().unwrap());
         let registry = Arc::new(Registry::open(models.path()).unwrap());
-        let bundle = two_readings::bundle(&stream, &[SERIES]);
+        let bundle = two_fields::bundle(&stream, &[SERIES]);
         bundle.save(registry.root()).unwrap();
         registry.promote("s", bundle.id(), "the first one").unwrap();
         let store = Arc::new(MemoryStore::default());
-        let mut engine = Engine::open(stream.clone(), registry.clone(), store.clone()).unwrap();
+        let mut engine =
+            RetrainEngine::open(stream.clone(), registry.clone(), store.clone()).unwrap();
         engine.follow().unwrap();
         let pipeline = Pipeline::new(stream, Some(bundle)).unwrap();
         let table = SeriesTable::new(10);
@@ -62,11 +63,12 @@ impl Machine {
 
     /// The engine after a restart.
     fn restart(&mut self) {
-        self.engine = Engine::open(stream(&[]), self.registry.clone(), self.store.clone()).unwrap();
+        self.engine =
+            RetrainEngine::open(stream(&[]), self.registry.clone(), self.store.clone()).unwrap();
         self.engine.follow().unwrap();
     }
 
-    fn run(&mut self, seconds: i64, shift: f64) -> (Vec<Alert>, Vec<Outcome>) {
+    fn run(&mut self, seconds: i64, shift: f64) -> (Vec<Alert>, Vec<RecordOutcome>) {
         let (mut alerts, mut outcomes) = (Vec::new(), Vec::new());
         for second in self.now..self.now + seconds {
             let mut batch = Batch::default();
@@ -91,14 +93,14 @@ impl Machine {
     }
 
     /// What the lane does with what an operator says.
-    fn teach(&mut self, feedback: &Feedback) -> Taught {
+    fn apply_feedback(&mut self, feedback: &Feedback) -> FeedbackEffect {
         let slot = self
             .table
             .known_slot(0, SERIES, &mut |_, _| Ok(None))
             .unwrap()
             .unwrap();
         self.pipeline
-            .teach(&mut self.table.get_mut(slot).unwrap().state, feedback)
+            .apply_feedback(&mut self.table.get_mut(slot).unwrap().state, feedback)
     }
 }
 
@@ -110,16 +112,16 @@ fn opened(alerts: &[Alert]) -> usize {
 }
 
 /// What is said of the seconds of an alert.
-fn feedback(says: Says, from: i64, until: i64) -> Feedback {
+fn feedback(label: FeedbackLabel, from: i64, until: i64) -> Feedback {
     let at = |second: i64| jiff::Timestamp::from_second(second).unwrap();
     Feedback {
         stream: "s".into(),
-        says,
+        label,
         series: SERIES.into(),
         alert: Some(format!("alert-{from}")),
         from: at(from),
         until: at(until),
-        records: Some(Records {
+        records: Some(RecordRange {
             partition: 0,
             first: from,
             last: until,
@@ -132,7 +134,7 @@ fn feedback(says: Says, from: i64, until: i64) -> Feedback {
 }
 
 /// The same with the records of those seconds, and a hundred before.
-fn lesson(says: Says, from: i64, until: i64) -> Lesson {
+fn labeled(label: FeedbackLabel, from: i64, until: i64) -> LabeledFeedback {
     let row = |second: i64| {
         let shift = if second < from { 0.0 } else { 1.0 };
         (
@@ -145,15 +147,15 @@ fn lesson(says: Says, from: i64, until: i64) -> Lesson {
             },
         )
     };
-    Lesson {
-        feedback: feedback(says, from, until),
+    LabeledFeedback {
+        feedback: feedback(label, from, until),
         records: (from - 100..=until).map(row).collect(),
     }
 }
 
-fn normal_run(from: i64) -> Run {
+fn normal_run(from: i64) -> RecordRun {
     let seconds = || from..from + 60;
-    Run {
+    RecordRun {
         series: SERIES.into(),
         offset: from,
         times: seconds().map(time).collect(),
@@ -161,7 +163,7 @@ fn normal_run(from: i64) -> Run {
             .flat_map(|second| values(0, second, 0.0))
             .collect(),
         scores: vec![1.0; 60],
-        ..Run::default()
+        ..RecordRun::default()
     }
 }
 
@@ -182,12 +184,12 @@ fn a_false_alarm_does_not_come_again_and_a_larger_one_does() {
     let said = Feedback {
         peak_score: Some(peak),
         bundle,
-        ..feedback(Says::FalseAlarm, began, began + 60)
+        ..feedback(FeedbackLabel::FalseAlarm, began, began + 60)
     };
-    assert_eq!(machine.teach(&said), Taught::Applied);
-    let threshold = |outcomes: &[Outcome]| outcomes.last().unwrap().threshold.unwrap();
+    assert_eq!(machine.apply_feedback(&said), FeedbackEffect::Applied);
+    let threshold = |outcomes: &[RecordOutcome]| outcomes.last().unwrap().threshold.unwrap();
     let lifted = threshold(&machine.run(1, 0.0).1);
-    assert_eq!(machine.teach(&said), Taught::Applied);
+    assert_eq!(machine.apply_feedback(&said), FeedbackEffect::Applied);
     assert!(
         (threshold(&machine.run(1, 0.0).1) / lifted - 1.0).abs() < 0.01,
         "saying it twice lifts no further"
@@ -205,12 +207,12 @@ fn a_false_alarm_does_not_come_again_and_a_larger_one_does() {
         bundle: Some("another one".into()),
         ..said.clone()
     };
-    assert_eq!(other.teach(&of_another), Taught::Nothing);
+    assert_eq!(other.apply_feedback(&of_another), FeedbackEffect::Nothing);
     assert!((threshold(&other.run(1, 0.0).1) / before - 1.0).abs() < 0.01);
 
     // On a machine that its bundle has not reached yet it waits.
     other.pipeline = Pipeline::new(stream(&[]), None).unwrap();
-    assert_eq!(other.teach(&said), Taught::Later);
+    assert_eq!(other.apply_feedback(&said), FeedbackEffect::Later);
 }
 
 #[test]
@@ -220,7 +222,7 @@ fn a_new_normal_is_the_baseline_at_once() {
     let began = machine.now;
     let (alerts, _) = machine.run(100, 1.5);
     assert_eq!(opened(&alerts), 1);
-    machine.teach(&feedback(Says::NewNormal, began, machine.now));
+    machine.apply_feedback(&feedback(FeedbackLabel::NewNormal, began, machine.now));
     let (alerts, outcomes) = machine.run(100, 1.5);
     assert!(
         alerts.iter().any(|alert| alert.event == AlertEvent::Close),
@@ -235,16 +237,20 @@ fn records_of_a_false_alarm_are_kept_to_learn_from_and_outlast_others() {
     let mut machine = Machine::new();
     machine
         .engine
-        .learn_from(&lesson(Says::FalseAlarm, 5_000, 5_040))
+        .learn_from(&labeled(FeedbackLabel::FalseAlarm, 5_000, 5_040))
         .unwrap();
-    let taught: Vec<&Run> = machine
+    let labeled_normal: Vec<&RecordRun> = machine
         .engine
         .buffer()
         .runs()
-        .filter(|run| run.taught)
+        .filter(|run| run.labeled_normal)
         .collect();
     assert_eq!(
-        (taught.len(), taught[0].from(), taught[0].times.len()),
+        (
+            labeled_normal.len(),
+            labeled_normal[0].from(),
+            labeled_normal[0].times.len()
+        ),
         (1, time(5_000), 41)
     );
     // More normal traffic than there is room for.
@@ -253,30 +259,30 @@ fn records_of_a_false_alarm_are_kept_to_learn_from_and_outlast_others() {
         .engine
         .take((0..full).map(|n| normal_run(6_000 + n * 64)).collect())
         .unwrap();
-    assert!(machine.engine.buffer().runs().any(|run| run.taught));
+    assert!(machine.engine.buffer().runs().any(|run| run.labeled_normal));
     // It was a fault after all.
     machine
         .engine
-        .learn_from(&lesson(Says::Confirmed, 5_000, 5_040))
+        .learn_from(&labeled(FeedbackLabel::Confirmed, 5_000, 5_040))
         .unwrap();
-    assert!(!machine.engine.buffer().runs().any(|run| run.taught));
+    assert!(!machine.engine.buffer().runs().any(|run| run.labeled_normal));
 }
 
 #[test]
 fn it_is_taken_to_heart_once_and_the_last_word_counts() {
     let mut machine = Machine::new();
-    let confirmed = lesson(Says::Confirmed, 5_000, 5_040);
+    let confirmed = labeled(FeedbackLabel::Confirmed, 5_000, 5_040);
     assert!(!is_known(&*machine.store, &confirmed.feedback).unwrap());
     machine.engine.learn_from(&confirmed).unwrap();
     assert!(is_known(&*machine.store, &confirmed.feedback).unwrap());
     let kept = |machine: &Machine| machine.store.notes("s", "confirmed/").unwrap().len();
     machine.restart();
     assert_eq!(kept(&machine), 1);
-    let changed = lesson(Says::Expected, 5_000, 5_040);
+    let changed = labeled(FeedbackLabel::Expected, 5_000, 5_040);
     assert!(!is_known(&*machine.store, &changed.feedback).unwrap());
     machine.engine.learn_from(&changed).unwrap();
     assert_eq!(kept(&machine), 0, "it was no fault");
-    let without = Lesson {
+    let without = LabeledFeedback {
         records: Vec::new(),
         ..confirmed
     };
@@ -293,7 +299,7 @@ fn what_is_marked_leaves_the_buffer_stays_out_and_names_the_bundles_that_ate_it(
         .unwrap();
     machine
         .engine
-        .learn_from(&lesson(Says::MarkRange, 2_030, 2_079))
+        .learn_from(&labeled(FeedbackLabel::MarkRange, 2_030, 2_079))
         .unwrap();
     let seconds = |machine: &Machine| -> Vec<i64> {
         let mut all: Vec<i64> = machine
@@ -314,12 +320,12 @@ fn what_is_marked_leaves_the_buffer_stays_out_and_names_the_bundles_that_ate_it(
     assert_eq!(seconds(&machine), left);
     let bundle = machine.registry.load_current("s").unwrap().unwrap();
     let ate = |machine: &Machine| {
-        learned_from(&bundle.manifest, &machine.registry.marked("s").unwrap()).count()
+        learned_from(&bundle.manifest, &machine.registry.excluded("s").unwrap()).count()
     };
     assert_eq!(ate(&machine), 0, "it has learned from earlier ones");
     machine
         .engine
-        .learn_from(&lesson(Says::MarkRange, 100, 110))
+        .learn_from(&labeled(FeedbackLabel::MarkRange, 100, 110))
         .unwrap();
     assert_eq!(ate(&machine), 1);
 }

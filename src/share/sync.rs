@@ -1,6 +1,6 @@
 //! Keeps the model folder of a machine and the shared topics alike.
 //!
-//! Contract: what came from the topics goes in by [`Mirror::take_control`] and [`Mirror::take_part`]; [`Mirror::settle`] then
+//! Contract: what came from the topics goes in by [`RegistrySync::take_control`] and [`RegistrySync::take_part`]; [`RegistrySync::reconcile`] then
 //! does to the folder what the others have changed, and returns the messages that tell them what has changed here. What both
 //! last agreed on is kept in the store, so that it is known which of the two has changed, also over a restart. Where both
 //! have, the later change counts.
@@ -11,9 +11,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::control::{Control, Live};
-use super::parcel::{Arriving, Label, Parcel};
-use crate::events::share::{BundleCame, BundleSent, MessageSkipped};
+use super::archive::{ArchiveHeader, BundleArchive, ChunkAssembler};
+use super::control::{ControlMessage, LiveBundle};
+use crate::events::share::{BundlePublished, BundleReceived, MessageSkipped};
 use crate::model::registry::{Registry, RegistryError};
 use crate::record::feedback::Feedback;
 use crate::retrain::verdict::VERDICT;
@@ -22,11 +22,11 @@ use crate::state::{Commit, Store, StoreError, codec};
 /// Bundles of a stream that the topic holds: the newest ones.
 const KEPT_MAX: usize = 16;
 /// The note of what folder and topic last agreed on.
-const AGREED: &str = "share/agreed";
+const LAST_SYNCED: &str = "share/last-synced";
 
 /// Why folder and topics are not alike.
 #[derive(Debug, thiserror::Error)]
-pub enum MirrorError {
+pub enum SyncError {
     /// The model folder.
     #[error(transparent)]
     Registry(#[from] RegistryError),
@@ -35,37 +35,37 @@ pub enum MirrorError {
     Store(#[from] StoreError),
     /// A note or a parcel that cannot be written.
     #[error(transparent)]
-    Parcel(#[from] super::parcel::ParcelError),
+    Archive(#[from] super::archive::ArchiveError),
 }
 
 /// A message to send.
 #[derive(Clone, PartialEq, Debug)]
-pub enum Outgoing {
+pub enum OutgoingMessage {
     /// To the control topic; `None` removes the message of the key.
-    Control(String, Option<Control>),
+    Control(String, Option<ControlMessage>),
     /// A part of a bundle, or its removal, to the topic of the bundles.
-    Part(String, Option<(Label, Vec<u8>)>),
+    Part(String, Option<(ArchiveHeader, Vec<u8>)>),
 }
 
 /// What folder and topic last agreed on.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-struct Agreed {
+struct LastSynced {
     bundle: Option<String>,
     pinned: bool,
 }
 
 /// One stream.
 #[derive(Debug, Default)]
-struct Shared {
-    agreed: Agreed,
-    live: Option<Live>,
+struct SharedStream {
+    last_synced: LastSynced,
+    live: Option<LiveBundle>,
     pinned: bool,
     /// Whether a training is asked for.
     challenge: bool,
     /// The bundles on the topic, and how many parts each has.
-    parcels: BTreeMap<String, usize>,
+    archives: BTreeMap<String, usize>,
     /// Those of which not every part has come yet. Entries leave when they are complete or removed.
-    arriving: BTreeMap<String, Arriving>,
+    assembling: BTreeMap<String, ChunkAssembler>,
     /// The bundles of the folder that could be sent, when they were last held against the topic: to order them by age all
     /// manifests are read.
     looked_at: Vec<String>,
@@ -74,13 +74,13 @@ struct Shared {
 }
 
 /// See the module.
-pub struct Mirror {
+pub struct RegistrySync {
     registry: Arc<Registry>,
     store: Arc<dyn Store>,
-    streams: BTreeMap<String, Shared>,
+    streams: BTreeMap<String, SharedStream>,
 }
 
-impl Mirror {
+impl RegistrySync {
     /// A mirror of these streams that has read nothing yet.
     ///
     /// # Errors
@@ -89,18 +89,18 @@ impl Mirror {
         registry: Arc<Registry>,
         store: Arc<dyn Store>,
         streams: impl IntoIterator<Item = String>,
-    ) -> Result<Self, MirrorError> {
+    ) -> Result<Self, SyncError> {
         let mut of = BTreeMap::new();
         for stream in streams {
-            let note = store.notes(&stream, AGREED)?.pop();
-            let agreed = note
+            let note = store.notes(&stream, LAST_SYNCED)?.pop();
+            let last_synced = note
                 .and_then(|(_, bytes)| codec::decode(&bytes).ok())
                 .unwrap_or_default();
             of.insert(
                 stream,
-                Shared {
-                    agreed,
-                    ..Shared::default()
+                SharedStream {
+                    last_synced,
+                    ..SharedStream::default()
                 },
             );
         }
@@ -119,13 +119,14 @@ impl Mirror {
         value: Option<&[u8]>,
     ) -> Option<Feedback> {
         let Some(value) = value else {
-            let stream = Control::challenge_of(key).and_then(|stream| self.streams.get_mut(stream));
+            let stream =
+                ControlMessage::challenge_of(key).and_then(|stream| self.streams.get_mut(stream));
             if let Some(shared) = stream {
                 shared.challenge = false;
             }
             return None;
         };
-        let control: Control = match serde_json::from_slice(value) {
+        let control: ControlMessage = match serde_json::from_slice(value) {
             Ok(control) => control,
             Err(error) => {
                 MessageSkipped {
@@ -140,16 +141,16 @@ impl Mirror {
         // Streams of other machines, that this one does not have.
         let shared = self.streams.get_mut(control.stream())?;
         match control {
-            Control::Live(live) => shared.live = Some(live),
-            Control::Pin { pinned, .. } => shared.pinned = pinned,
-            Control::Challenge { .. } => shared.challenge = true,
-            Control::Feedback(feedback) => return Some(feedback),
+            ControlMessage::Live(live) => shared.live = Some(live),
+            ControlMessage::Pin { pinned, .. } => shared.pinned = pinned,
+            ControlMessage::Challenge { .. } => shared.challenge = true,
+            ControlMessage::Feedback(feedback) => return Some(feedback),
         }
         None
     }
 
     /// Takes a part of a bundle; the last one brings the bundle into the model folder.
-    pub fn take_part(&mut self, topic: &str, key: &str, part: Option<(Label, &[u8])>) {
+    pub fn take_part(&mut self, topic: &str, key: &str, part: Option<(ArchiveHeader, &[u8])>) {
         let Some((stream, id, number)) = part_of(key) else {
             return MessageSkipped {
                 topic,
@@ -161,40 +162,40 @@ impl Mirror {
         let Some(shared) = self.streams.get_mut(stream) else {
             return;
         };
-        let Some((label, bytes)) = part else {
-            shared.parcels.remove(id);
-            shared.arriving.remove(id);
+        let Some((header, bytes)) = part else {
+            shared.archives.remove(id);
+            shared.assembling.remove(id);
             shared.looked_at.clear();
             return;
         };
-        shared.parcels.insert(id.to_owned(), label.parts());
+        shared.archives.insert(id.to_owned(), header.parts());
         if shared
-            .arriving
+            .assembling
             .get(id)
-            .is_none_or(|arriving| *arriving.label() != label)
+            .is_none_or(|assembling| *assembling.header() != header)
         {
-            let Some(arriving) = Arriving::new(label) else {
-                let error = "it says that it is larger than any bundle".into();
+            let Some(assembling) = ChunkAssembler::new(header) else {
+                let error = "its header claims a size larger than any bundle".into();
                 return MessageSkipped { topic, key, error }.emit();
             };
-            shared.arriving.insert(id.to_owned(), arriving);
+            shared.assembling.insert(id.to_owned(), assembling);
         }
-        let Some(arriving) = shared.arriving.get_mut(id) else {
+        let Some(assembling) = shared.assembling.get_mut(id) else {
             return;
         };
-        arriving.take(number, bytes);
-        let taken = match arriving.open() {
+        assembling.take(number, bytes);
+        let taken = match assembling.open() {
             Ok(None) => return,
-            Ok(Some(parcel)) => self
+            Ok(Some(archive)) => self
                 .registry
-                .take_in(stream, id, &parcel.files)
+                .import_bundle(stream, id, &archive.files)
                 .map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
-        shared.arriving.remove(id);
+        shared.assembling.remove(id);
         // Of one that has been here before there is nothing to tell.
         if taken != Ok(false) {
-            BundleCame {
+            BundleReceived {
                 stream,
                 bundle: id,
                 refused: taken.err(),
@@ -203,25 +204,28 @@ impl Mirror {
         }
     }
 
-    /// Does to the folder what the others have changed, and tells what has changed here; `leads` says whether this machine
+    /// Does to the folder what the others have changed, and tells what has changed here; `is_trainer` says whether this machine
     /// trains a stream.
     ///
     /// # Errors
-    /// See [`MirrorError`]; the next call goes on.
-    pub fn settle(&mut self, leads: impl Fn(&str) -> bool) -> Result<Vec<Outgoing>, MirrorError> {
+    /// See [`SyncError`]; the next call goes on.
+    pub fn reconcile(
+        &mut self,
+        is_trainer: impl Fn(&str) -> bool,
+    ) -> Result<Vec<OutgoingMessage>, SyncError> {
         let mut out = Vec::new();
         let (registry, store) = (&*self.registry, &*self.store);
         for (stream, shared) in &mut self.streams {
-            let before = shared.agreed.clone();
-            let leads = leads(stream);
-            bundles(registry, stream, shared, leads, &mut out)?;
+            let before = shared.last_synced.clone();
+            let is_trainer = is_trainer(stream);
+            bundles(registry, stream, shared, is_trainer, &mut out)?;
             live(registry, stream, shared, &mut out)?;
             pin(registry, stream, shared, &mut out)?;
-            challenge(registry, stream, shared, leads, &mut out)?;
-            if shared.agreed != before {
-                let bytes =
-                    codec::encode(&shared.agreed).map_err(super::parcel::ParcelError::from)?;
-                let notes = vec![(AGREED.to_owned(), Some(bytes))];
+            challenge(registry, stream, shared, is_trainer, &mut out)?;
+            if shared.last_synced != before {
+                let bytes = codec::encode(&shared.last_synced)
+                    .map_err(super::archive::ArchiveError::from)?;
+                let notes = vec![(LAST_SYNCED.to_owned(), Some(bytes))];
                 store.commit(
                     stream,
                     &Commit {
@@ -239,17 +243,17 @@ impl Mirror {
 fn bundles(
     registry: &Registry,
     stream: &str,
-    shared: &mut Shared,
-    leads: bool,
-    out: &mut Vec<Outgoing>,
-) -> Result<(), MirrorError> {
+    shared: &mut SharedStream,
+    is_trainer: bool,
+    out: &mut Vec<OutgoingMessage>,
+) -> Result<(), SyncError> {
     let current = registry.current(stream)?;
     // A challenger that has not sat its tests yet may still be written to.
     let mut ready = registry.ids(stream)?;
     ready.retain(|id| {
         current.as_ref() == Some(id) || registry.has_attached(stream, id, VERDICT).unwrap_or(false)
     });
-    if ready == shared.looked_at && shared.parcels.len() <= KEPT_MAX {
+    if ready == shared.looked_at && shared.archives.len() <= KEPT_MAX {
         return Ok(());
     }
     let newest: Vec<String> = registry
@@ -262,36 +266,36 @@ fn bundles(
         current.as_ref() == Some(id) || newest.iter().take(KEPT_MAX).any(|kept| kept == id)
     };
     for id in newest.iter().filter(|id| keeps(id) && ready.contains(id)) {
-        if shared.parcels.contains_key(id) {
+        if shared.archives.contains_key(id) {
             continue;
         }
-        let (label, parts) = Parcel {
+        let (header, parts) = BundleArchive {
             files: registry.files(stream, id)?,
         }
         .pack()?;
-        BundleSent {
+        BundlePublished {
             stream,
             bundle: id,
             parts: parts.len(),
         }
         .emit();
-        shared.parcels.insert(id.clone(), parts.len());
+        shared.archives.insert(id.clone(), parts.len());
         let part = |(number, bytes)| {
-            Outgoing::Part(part_key(stream, id, number), Some((label.clone(), bytes)))
+            OutgoingMessage::Part(part_key(stream, id, number), Some((header.clone(), bytes)))
         };
         out.extend(parts.into_iter().enumerate().map(part));
     }
-    if leads {
+    if is_trainer {
         let old: Vec<String> = shared
-            .parcels
+            .archives
             .keys()
             .filter(|id| newest.contains(id) && !keeps(id))
             .cloned()
             .collect();
         for id in old {
-            let parts = shared.parcels.remove(&id).unwrap_or(0);
+            let parts = shared.archives.remove(&id).unwrap_or(0);
             out.extend(
-                (0..parts).map(|number| Outgoing::Part(part_key(stream, &id, number), None)),
+                (0..parts).map(|number| OutgoingMessage::Part(part_key(stream, &id, number), None)),
             );
         }
     }
@@ -303,19 +307,19 @@ fn bundles(
 fn live(
     registry: &Registry,
     stream: &str,
-    shared: &mut Shared,
-    out: &mut Vec<Outgoing>,
-) -> Result<(), MirrorError> {
+    shared: &mut SharedStream,
+    out: &mut Vec<OutgoingMessage>,
+) -> Result<(), SyncError> {
     let here = registry.current(stream)?;
     let there = shared.live.as_ref().map(|live| live.bundle.clone());
     if here == there {
-        shared.agreed.bundle = here;
+        shared.last_synced.bundle = here;
         return Ok(());
     }
     let last = registry.history(stream)?.pop();
     let changed = (
-        here.is_some() && here != shared.agreed.bundle,
-        there.is_some() && there != shared.agreed.bundle,
+        here.is_some() && here != shared.last_synced.bundle,
+        there.is_some() && there != shared.last_synced.bundle,
     );
     let later_here = match (&last, &shared.live) {
         (Some(last), Some(live)) => last.at > live.at,
@@ -329,16 +333,16 @@ fn live(
         let at = shared.live.as_ref().map_or(at, |live| {
             at.max(live.at + jiff::SignedDuration::from_micros(1))
         });
-        let live = Live {
+        let live = LiveBundle {
             stream: stream.to_owned(),
             bundle: bundle.clone(),
             why,
             at,
         };
         shared.live = Some(live.clone());
-        shared.agreed.bundle = Some(bundle);
-        let control = Control::Live(live);
-        out.push(Outgoing::Control(control.key(), Some(control)));
+        shared.last_synced.bundle = Some(bundle);
+        let control = ControlMessage::Live(live);
+        out.push(OutgoingMessage::Control(control.key(), Some(control)));
         return Ok(());
     }
     let Some(live) = &shared.live else {
@@ -353,11 +357,11 @@ fn live(
     match registry.promote(
         stream,
         &live.bundle,
-        &format!("{}, on another machine", live.why),
+        &format!("{}, on another instance", live.why),
     ) {
-        Ok(()) => shared.agreed.bundle = Some(live.bundle.clone()),
+        Ok(()) => shared.last_synced.bundle = Some(live.bundle.clone()),
         Err(error) => {
-            BundleCame {
+            BundleReceived {
                 stream,
                 bundle: &live.bundle,
                 refused: Some(error.to_string()),
@@ -373,23 +377,23 @@ fn live(
 fn pin(
     registry: &Registry,
     stream: &str,
-    shared: &mut Shared,
-    out: &mut Vec<Outgoing>,
-) -> Result<(), MirrorError> {
+    shared: &mut SharedStream,
+    out: &mut Vec<OutgoingMessage>,
+) -> Result<(), SyncError> {
     let here = registry.is_pinned(stream)?;
     if here != shared.pinned {
-        if here == shared.agreed.pinned {
+        if here == shared.last_synced.pinned {
             registry.pin(stream, shared.pinned)?;
         } else {
             shared.pinned = here;
-            let control = Control::Pin {
+            let control = ControlMessage::Pin {
                 stream: stream.to_owned(),
                 pinned: here,
             };
-            out.push(Outgoing::Control(control.key(), Some(control)));
+            out.push(OutgoingMessage::Control(control.key(), Some(control)));
         }
     }
-    shared.agreed.pinned = shared.pinned;
+    shared.last_synced.pinned = shared.pinned;
     Ok(())
 }
 
@@ -397,20 +401,20 @@ fn pin(
 fn challenge(
     registry: &Registry,
     stream: &str,
-    shared: &mut Shared,
-    leads: bool,
-    out: &mut Vec<Outgoing>,
-) -> Result<(), MirrorError> {
-    let control = Control::Challenge {
+    shared: &mut SharedStream,
+    is_trainer: bool,
+    out: &mut Vec<OutgoingMessage>,
+) -> Result<(), SyncError> {
+    let control = ControlMessage::Challenge {
         stream: stream.to_owned(),
     };
-    if leads && shared.challenge {
+    if is_trainer && shared.challenge {
         registry.want_training(stream)?;
         shared.challenge = false;
-        out.push(Outgoing::Control(control.key(), None));
-    } else if !leads && registry.take_wanted(stream)? {
+        out.push(OutgoingMessage::Control(control.key(), None));
+    } else if !is_trainer && registry.take_wanted(stream)? {
         shared.challenge = true;
-        out.push(Outgoing::Control(control.key(), Some(control)));
+        out.push(OutgoingMessage::Control(control.key(), Some(control)));
     }
     Ok(())
 }

@@ -5,15 +5,15 @@ use crate::model::disk;
 use crate::model::manifest::{Manifest, Segment};
 
 /// The marked stretches of a stream.
-const MARKED: &str = "marked.json";
+const EXCLUDED: &str = "excluded_ranges.json";
 
 impl Registry {
     /// What is marked; nothing where the file cannot be read.
     ///
     /// # Errors
     /// A bad stream name, or the file system's.
-    pub fn marked(&self, stream: &str) -> Result<Vec<Segment>, RegistryError> {
-        let bytes = disk::read_if_there(&self.folder(stream)?.join(MARKED))?;
+    pub fn excluded(&self, stream: &str) -> Result<Vec<Segment>, RegistryError> {
+        let bytes = disk::read_if_there(&self.folder(stream)?.join(EXCLUDED))?;
         Ok(bytes
             .and_then(|bytes| serde_json::from_slice(&bytes).ok())
             .unwrap_or_default())
@@ -22,19 +22,19 @@ impl Registry {
     /// Marks a stretch of time of a series. Returns whether it was not marked before.
     ///
     /// # Errors
-    /// As [`Self::marked`].
+    /// As [`Self::excluded`].
     pub fn mark(&self, stream: &str, range: &Segment) -> Result<bool, RegistryError> {
-        let mut marked = self.marked(stream)?;
-        if marked.contains(range) {
+        let mut excluded = self.excluded(stream)?;
+        if excluded.contains(range) {
             return Ok(false);
         }
-        marked.push(range.clone());
+        excluded.push(range.clone());
         let folder = self.folder(stream)?;
         disk::create_folders(&folder)?;
         disk::replace(
             &folder,
-            MARKED,
-            &serde_json::to_vec_pretty(&marked).unwrap_or_default(),
+            EXCLUDED,
+            &serde_json::to_vec_pretty(&excluded).unwrap_or_default(),
         )?;
         Ok(true)
     }
@@ -43,9 +43,9 @@ impl Registry {
 /// The marked stretches that a bundle has learned from.
 pub fn learned_from<'m>(
     manifest: &'m Manifest,
-    marked: &'m [Segment],
+    excluded: &'m [Segment],
 ) -> impl Iterator<Item = &'m Segment> {
-    marked.iter().filter(|mark| {
+    excluded.iter().filter(|mark| {
         manifest
             .origin
             .learned_from
@@ -73,9 +73,9 @@ mod tests {
             ..learned.clone()
         };
         registry.mark("pumps", &later).unwrap();
-        let marked = registry.marked("pumps").unwrap();
+        let excluded = registry.excluded("pumps").unwrap();
         assert_eq!(
-            learned_from(&manifest, &marked).collect::<Vec<_>>(),
+            learned_from(&manifest, &excluded).collect::<Vec<_>>(),
             [&learned]
         );
     }

@@ -7,14 +7,14 @@ use crate::model::bundle::{Bundle, CALIBRATION, MANIFEST, WEIGHTS};
 use crate::model::disk::{self, failed};
 
 /// Files of one bundle, by name.
-pub type Files = Vec<(String, Vec<u8>)>;
+pub type BundleFiles = Vec<(String, Vec<u8>)>;
 
 impl Registry {
     /// The files of a bundle and those that are about it, in the order of their names.
     ///
     /// # Errors
     /// An unknown bundle, or the file system's.
-    pub fn files(&self, stream: &str, id: &str) -> Result<Files, RegistryError> {
+    pub fn files(&self, stream: &str, id: &str) -> Result<BundleFiles, RegistryError> {
         let folder = self.bundle_folder(stream, id)?;
         let mut found: Vec<String> = names(&folder)?
             .into_iter()
@@ -41,7 +41,12 @@ impl Registry {
     ///
     /// # Errors
     /// Files that are no bundle of that id, or the file system's; nothing is left behind then.
-    pub fn take_in(&self, stream: &str, id: &str, files: &Files) -> Result<bool, RegistryError> {
+    pub fn import_bundle(
+        &self,
+        stream: &str,
+        id: &str,
+        files: &BundleFiles,
+    ) -> Result<bool, RegistryError> {
         let folder = self.folder(stream)?;
         let path = folder.join(id);
         let is_whole = path.is_dir() && Bundle::load(&path).is_ok();
@@ -104,14 +109,14 @@ mod tests {
         let files = registry.files("pumps", &a).unwrap();
         let other = tempfile::tempdir().unwrap();
         let other = Registry::open(other.path()).unwrap();
-        let without: Files = files
+        let without: BundleFiles = files
             .iter()
             .filter(|(name, _)| name != "verdict.json")
             .cloned()
             .collect();
-        other.take_in("pumps", &a, &without).unwrap();
+        other.import_bundle("pumps", &a, &without).unwrap();
         assert_eq!(other.attached("pumps", &a, "verdict.json").unwrap(), None);
-        other.take_in("pumps", &a, &files).unwrap();
+        other.import_bundle("pumps", &a, &files).unwrap();
         assert_eq!(other.files("pumps", &a).unwrap(), files);
         assert_eq!(other.load("pumps", &a).unwrap().id(), a);
     }
@@ -123,12 +128,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let other = Registry::open(dir.path().join("models")).unwrap();
         assert!(
-            other.take_in("pumps", &b, &files).is_err(),
+            other.import_bundle("pumps", &b, &files).is_err(),
             "another one's id"
         );
         files[0].1.push(b'!');
         files.push(("../../escaped".into(), b"x".to_vec()));
-        assert!(other.take_in("pumps", &a, &files).is_err());
+        assert!(other.import_bundle("pumps", &a, &files).is_err());
         assert!(other.list("pumps").unwrap().is_empty() && !dir.path().join("escaped").exists());
         assert!(names(&dir.path().join("models/pumps")).unwrap().is_empty());
     }

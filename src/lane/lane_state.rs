@@ -18,22 +18,22 @@ use rdkafka::message::{BorrowedMessage, Message as _};
 
 use self::between::FeedbackSeen;
 use super::Lane;
-use super::delivery::{self, Delivery};
+use super::checkpoint::PendingCheckpoint;
+use super::delivery::{self, DeliveryGuarantee};
 use super::error::LaneError;
 use super::expiry::Expiry;
 use super::notes::PartitionNotes;
 use super::rebalance::GroupOffset;
 use super::sampler::Sampler;
-use super::silence::TopicWatch;
-use super::storing::Unstored;
-use crate::config::settings::Stream;
+use super::silence::TopicSilenceMonitor;
+use crate::config::settings::StreamSettings;
 use crate::events::{StateUnreadable, StatesRestored};
 use crate::pipeline::Pipeline;
 use crate::pipeline::series::{LoadError, SeriesState, SeriesTable, StoredSeries};
-use crate::record::Outcome;
+use crate::record::RecordOutcome;
 use crate::record::alert::Alert;
 use crate::retrain::learner::Learner;
-use crate::retrain::set::Run;
+use crate::retrain::set::RecordRun;
 use crate::sink::Sink;
 use crate::source::view;
 use crate::state::codec::{self, CodecError};
@@ -45,8 +45,8 @@ const CLOCK: &str = "silence-clock";
 const PAGE: usize = 500;
 
 /// See the module.
-pub struct Core {
-    stream: Arc<Stream>,
+pub struct LaneState {
+    stream: Arc<StreamSettings>,
     pipeline: Pipeline,
     table: SeriesTable,
     sink: Sink,
@@ -61,7 +61,7 @@ pub struct Core {
     /// What is kept of partitions beside the states of series.
     notes: PartitionNotes,
     /// Whether all that is read is silent.
-    topic: TopicWatch,
+    topic: TopicSilenceMonitor,
     /// Which feedback was looked at.
     feedback: FeedbackSeen,
     /// What the retraining takes of the output.
@@ -71,7 +71,7 @@ pub struct Core {
     /// Learned records since the last commit.
     learned: Vec<Learned>,
     /// Committed, and not in the store yet.
-    unstored: Unstored,
+    pending_checkpoint: PendingCheckpoint,
     last_commit: Instant,
     /// Whether there is something to commit that should not wait: an alert, or feedback that was applied.
     urgent: bool,
@@ -79,12 +79,12 @@ pub struct Core {
     began: Instant,
     expiry: Expiry,
     /// How a commit becomes durable.
-    delivery: Box<dyn Delivery>,
+    delivery: Box<dyn DeliveryGuarantee>,
     /// Whether the lane is to stop: whatever it waits for is given up then.
     stop: Arc<AtomicBool>,
 }
 
-impl Core {
+impl LaneState {
     /// A core that owns nothing yet.
     pub fn new(lane: &Lane, mut pipeline: Pipeline, sink: Sink, stop: Arc<AtomicBool>) -> Self {
         let stream = lane.stream.clone();
@@ -97,8 +97,8 @@ impl Core {
         Self {
             delivery: delivery::of(&lane.kafka, &stream),
             table,
-            expiry: Expiry::new(&stream.keep),
-            topic: TopicWatch::new(&stream.silence, Instant::now()),
+            expiry: Expiry::new(&stream.retention),
+            topic: TopicSilenceMonitor::new(&stream.silence, Instant::now()),
             sampler: Sampler::new(&mut pipeline, stream.clone(), admission),
             stream,
             pipeline,
@@ -112,7 +112,7 @@ impl Core {
             feedback: FeedbackSeen::default(),
             sent: Vec::new(),
             learned: Vec::new(),
-            unstored: Unstored::default(),
+            pending_checkpoint: PendingCheckpoint::default(),
             last_commit: Instant::now(),
             urgent: false,
             began: Instant::now(),
@@ -141,7 +141,7 @@ impl Core {
     }
 
     /// The normal traffic that was collected since the last call.
-    pub fn take_runs(&mut self) -> Vec<Run> {
+    pub fn take_runs(&mut self) -> Vec<RecordRun> {
         self.sampler.take_runs()
     }
 
@@ -152,7 +152,7 @@ impl Core {
     }
 
     /// Whether the partition is owned whose owner trains the stream.
-    pub fn leads(&self) -> bool {
+    pub fn is_trainer(&self) -> bool {
         self.owned.contains(&0)
     }
 
@@ -207,7 +207,7 @@ impl Core {
     pub(super) fn abort(&mut self) {
         self.sent.clear();
         if let Err(error) = self.sink.abort() {
-            tracing::warn!(stream = self.stream.name, error = %error, "the next start takes the transaction back");
+            tracing::warn!(stream = self.stream.name, error = %error, "cannot abort the transaction: it is aborted at the next start");
         }
     }
 
@@ -217,7 +217,7 @@ impl Core {
     ///
     /// # Errors
     /// Any [`LaneError`]: the lane has to start anew.
-    pub(super) fn go_back(
+    pub(super) fn rewind(
         &mut self,
         batch: &[BorrowedMessage<'_>],
     ) -> Result<TopicPartitionList, LaneError> {
@@ -301,7 +301,7 @@ impl Core {
             self.topic.revoked(*partition);
             self.expiry.revoked(*partition);
             self.learned.retain(|(p, _, _)| p != partition);
-            self.unstored.drop_partition(*partition);
+            self.pending_checkpoint.drop_partition(*partition);
         }
     }
 
@@ -318,7 +318,7 @@ impl Core {
         let mut done = self.pipeline.run(&messages, &mut self.table, &mut load)?;
         self.sampler.take(&self.pipeline, &done);
 
-        let partition = |outcome: &Outcome| {
+        let partition = |outcome: &RecordOutcome| {
             messages
                 .get(outcome.message)
                 .map(|message| message.partition)
@@ -353,7 +353,7 @@ impl Core {
                 .and_then(partition)
                 .zip(of_one.iter().map(|o| o.time).max())
             {
-                self.expiry.saw(partition, newest);
+                self.expiry.observe(partition, newest);
             }
         }
         self.taken(batch);
