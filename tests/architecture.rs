@@ -59,6 +59,7 @@ const IMPORTS: [(&str, &[&str]); 26] = [
             "pipeline",
             "record",
             "retrain",
+            "share",
             "sink",
             "source",
             "state",
@@ -78,6 +79,7 @@ const IMPORTS: [(&str, &[&str]); 26] = [
             "resample",
             "retrain",
             "score",
+            "state",
             "threshold",
             "window",
         ],
@@ -88,7 +90,6 @@ const IMPORTS: [(&str, &[&str]); 26] = [
         &[
             "config",
             "decode",
-            "episode",
             "events",
             "gate",
             "model",
@@ -102,8 +103,7 @@ const IMPORTS: [(&str, &[&str]); 26] = [
     (
         "share",
         &[
-            "config", "events", "lane", "model", "pipeline", "record", "retrain", "sink", "source",
-            "state",
+            "config", "events", "model", "pipeline", "record", "retrain", "sink", "source", "state",
         ],
     ),
     ("state", &["config", "events", "record", "source"]),
@@ -150,7 +150,7 @@ const CYCLES: [(&[&str], &str); 1] = [(
 
 /// The same between the files of one room.
 const CYCLES_INSIDE: [(&[&str], &str); 1] = [(
-    &["lane/lane_state", "lane/rebalance"],
+    &["lane/delivery", "lane/lane_state", "lane/rebalance"],
     "a rebalance commits what the core holds, and the core commits by a consumer whose context the rebalance is",
 )];
 
