@@ -1,6 +1,7 @@
 //! Makes the built programs find libtorch at run time, and refuses a libtorch of another version.
 //!
-//! `LIBTORCH` comes from `.cargo/config.toml` (the folder that `scripts/setup` fills) or from the user's environment.
+//! `LIBTORCH` comes from `.cargo/config.toml` (the folder that `scripts/setup` fills) or from the
+//! user's environment.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -28,8 +29,8 @@ fn main() -> ExitCode {
 /// Rpaths, so that the program starts from any folder and with nothing exported.
 fn link(lib: &Path) {
     println!("cargo::rerun-if-changed={}", lib.display());
-    // First that of an installed program (bin/outlierd beside lib/outlierd/): it must not reach into the folder where it
-    // was built.
+    // First that of an installed program (bin/outlierd beside lib/outlierd/): it must not reach
+    // into the folder where it was built.
     println!("cargo::rustc-link-arg=-Wl,-rpath,$ORIGIN/../lib/outlierd");
     println!("cargo::rustc-link-arg=-Wl,-rpath,{}", lib.display());
 }

@@ -1,5 +1,6 @@
-//! The stored state of a series with eight fields, as the pipeline leaves it after 200 records: what it takes to encode
-//! and to decode one, and how many bytes it is. Run with `cargo bench --bench codec`.
+//! The stored state of a series with eight fields, as the pipeline leaves it after 200 records:
+//! what it takes to encode and to decode one, and how many bytes it is. Run with `cargo bench
+//! --bench codec`.
 
 mod fleet;
 

@@ -1,5 +1,5 @@
-//! Records a second of the JSON decoder on 8-field records, beside a struct derived for exactly these records and beside
-//! building a `serde_json::Value`. Run with `cargo bench --bench decode`.
+//! Records a second of the JSON decoder on 8-field records, beside a struct derived for exactly
+//! these records and beside building a `serde_json::Value`. Run with `cargo bench --bench decode`.
 
 use std::hint::black_box;
 
@@ -24,7 +24,8 @@ const FIELDS: [&str; 8] = [
     "flow",
 ];
 
-/// What a programmer would write who knows the fields at compile time: the least work that yields the same numbers.
+/// What a programmer would write who knows the fields at compile time: the least work that yields
+/// the same numbers.
 #[derive(Deserialize)]
 struct Derived<'a> {
     pump: &'a str,

@@ -1,5 +1,6 @@
-//! The gate, per record of eight fields: clock, and every rule of every field, under a bundle. `one_series` stays in the
-//! cache; `many_series` takes turns over 10,000 series, as a lane does. Run with `cargo bench --bench gate`.
+//! The gate, per record of eight fields: clock, and every rule of every field, under a bundle.
+//! `one_series` stays in the cache; `many_series` takes turns over 10,000 series, as a lane does.
+//! Run with `cargo bench --bench gate`.
 
 mod fleet;
 

@@ -1,5 +1,6 @@
-//! The score, per record of eight fields: the forward pass of a real `dense` bundle (the mean of its fold models) for a
-//! batch of 1, 32 or 1,000 records, the chart behind it, and both together. Run with `cargo bench --bench score`.
+//! The score, per record of eight fields: the forward pass of a real `dense` bundle (the mean of
+//! its fold models) for a batch of 1, 32 or 1,000 records, the chart behind it, and both together.
+//! Run with `cargo bench --bench score`.
 
 mod fleet;
 

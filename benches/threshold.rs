@@ -1,8 +1,8 @@
 //! One threshold step of each kind: the goal is below 100 ns.
 //!
-//! `one_step` is one series in the cache. `many_series` takes turns over 10,000 series, 50 million steps for each kind, as
-//! a lane does: what it measures is mostly memory. Both run on scores of a chart of eight fields, with their clusters,
-//! faults and the peaks' fits that these cause.
+//! `one_step` is one series in the cache. `many_series` takes turns over 10,000 series, 50 million
+//! steps for each kind, as a lane does: what it measures is mostly memory. Both run on scores of a
+//! chart of eight fields, with their clusters, faults and the peaks' fits that these cause.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -93,7 +93,8 @@ fn many_series(_: &mut Criterion) {
         let mut above = 0;
         for &score in &scores {
             for (i, state) in states.iter_mut().enumerate() {
-                // Each series has its own size, so that they do not all fit their peaks at one record.
+                // Each series has its own size, so that they do not all fit their peaks at one
+                // record.
                 above += u64::from(
                     state
                         .step(&plan, score * (1.0 + i as f64 / SERIES as f64))

@@ -1,6 +1,8 @@
-//! The daemon: builds everything in order, runs it, and takes it down in reverse. Both ways are checklists in the log.
+//! The daemon: builds everything in order, runs it, and takes it down in reverse. Both ways are
+//! checklists in the log.
 //!
-//! The stop signal, the reload signal and the configuration's source are arguments, so that tests pass their own.
+//! The stop signal, the reload signal and the configuration's source are arguments, so that tests
+//! pass their own.
 
 mod supervisor;
 
@@ -98,7 +100,8 @@ pub enum AppError {
         timeout.as_secs(), threads.join(", ")
     )]
     Drain {
-        /// Their names: `STREAM-N` is a lane, `retrain-STREAM` and `train-STREAM` train models, `share` syncs bundles and feedback.
+        /// Their names: `STREAM-N` is a lane, `retrain-STREAM` and `train-STREAM` train models,
+        /// `share` syncs bundles and feedback.
         threads: Vec<String>,
         /// `service.drain_timeout`.
         timeout: Duration,
@@ -370,7 +373,8 @@ async fn drain(
     })
 }
 
-/// Waits until all threads have ended, at most until the deadline; the names of those that still run then.
+/// Waits until all threads have ended, at most until the deadline; the names of those that still
+/// run then.
 async fn still_running(mut threads: Vec<&JoinHandle<()>>, deadline: Instant) -> Vec<String> {
     loop {
         threads.retain(|thread| !thread.is_finished());

@@ -37,7 +37,8 @@ use crate::config::ConfigProblems;
 use crate::decode::file::ReadError;
 use crate::state::StoreError;
 
-/// Streaming anomaly detection: reads sensor records from Kafka, scores them with an autoencoder, publishes alerts.
+/// Streaming anomaly detection: reads sensor records from Kafka, scores them with an autoencoder,
+/// publishes alerts.
 #[derive(Parser)]
 #[command(name = "outlierd", version, about, max_term_width = 110)]
 struct Cli {
@@ -84,7 +85,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Whether to colour what goes to a stream: on a terminal, unless NO_COLOR is set to something (<https://no-color.org>).
+/// Whether to colour what goes to a stream: on a terminal, unless NO_COLOR is set to something
+/// (<https://no-color.org>).
 fn is_coloured(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
@@ -119,7 +121,8 @@ fn code(error: &anyhow::Error) -> u8 {
     1
 }
 
-/// Prints an error and its causes on stderr, each cause once (a transparent error repeats the one inside it).
+/// Prints an error and its causes on stderr, each cause once (a transparent error repeats the one
+/// inside it).
 #[expect(
     clippy::print_stderr,
     reason = "the one place where commands report their failure"

@@ -7,7 +7,8 @@
 //!   -> settings::Settings, or every problem at once
 //! ```
 //!
-//! `config/default.toml` is the only place of default values and, with [`raw`], the manual of every key.
+//! `config/default.toml` is the only place of default values and, with [`raw`], the manual of every
+//! key.
 
 mod convert;
 mod layers;
@@ -35,11 +36,11 @@ pub struct ConfigSources {
     pub file: Option<PathBuf>,
     /// Environment variables. Those that begin with `OUTLIERD__` count, the others are ignored.
     ///
-    /// `__` separates the keys; a stream whose name holds `-` or `.` is written with `_`, and so is a librdkafka property:
-    /// `OUTLIERD__KAFKA__PROPERTIES__SASL_PASSWORD` sets `sasl.password`.
+    /// `__` separates the keys; a stream whose name holds `-` or `.` is written with `_`, and so is
+    /// a librdkafka property: `OUTLIERD__KAFKA__PROPERTIES__SASL_PASSWORD` sets `sasl.password`.
     pub environment: Vec<(OsString, OsString)>,
-    /// `key=value` pairs. Keys are joined by dots; a key with a dot is quoted. The value is parsed as
-    /// TOML, and as plain text if that fails.
+    /// `key=value` pairs. Keys are joined by dots; a key with a dot is quoted. The value is parsed
+    /// as TOML, and as plain text if that fails.
     pub overrides: Vec<String>,
 }
 
@@ -57,8 +58,8 @@ impl ConfigSources {
 /// Reads all layers and validates them.
 ///
 /// # Errors
-/// Every problem that was found, at once: a file that cannot be read or is no TOML, unknown keys, wrong types, values out
-/// of range, and rules between values that are broken.
+/// Every problem that was found, at once: a file that cannot be read or is no TOML, unknown keys,
+/// wrong types, values out of range, and rules between values that are broken.
 pub fn load(sources: &ConfigSources) -> Result<Settings, ConfigProblems> {
     let fail = |list| ConfigProblems::new(sources.file.clone(), list);
     let mut layers = layers::read(sources).map_err(fail)?;
@@ -75,7 +76,8 @@ pub fn load(sources: &ConfigSources) -> Result<Settings, ConfigProblems> {
     }
 }
 
-/// The JSON Schema (draft 2020-12) of a configuration file. No key is required there: the built-in layer has them all.
+/// The JSON Schema (draft 2020-12) of a configuration file. No key is required there: the built-in
+/// layer has them all.
 pub fn json_schema() -> serde_json::Value {
     structure::schema(false)
 }

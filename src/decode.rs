@@ -1,10 +1,12 @@
 //! The decode step: bytes become [`Record`](crate::record::Record)s by a stream's
 //! [`RecordFormat`](crate::config::settings::RecordFormat).
 //!
-//! A message is either exactly one record or exactly one [`Rejected`](crate::record::Rejected), never both and never
-//! neither; message order is kept; nothing here panics, reads a clock or touches a network. [`json`] reads Kafka
-//! messages and [`lines`] of files, [`mod@image`] messages that are images, [`mod@csv`] reads CSV files for `replay` and `train`, [`mod@file`] distinguishes the two kinds of
-//! file apart, and [`schema`] describes an accepted JSON record as a JSON Schema.
+//! A message is either exactly one record or exactly one [`Rejected`](crate::record::Rejected),
+//! never both and never neither; message order is kept; nothing here panics, reads a clock or
+//! touches a network. [`json`] reads Kafka messages and [`lines`] of files, [`mod@image`] messages
+//! that are images, [`mod@csv`] reads CSV files for `replay` and `train`, [`mod@file`]
+//! distinguishes the two kinds of file apart, and [`schema`] describes an accepted JSON record as a
+//! JSON Schema.
 //!
 //! What a value means is the same in JSON and in CSV:
 //!

@@ -1,9 +1,11 @@
 //! The episode: one run of outlier verdicts of a series, or of records with faulty sensors.
 //!
-//! A [`EpisodePolicy`] is made once for a stream; an [`EpisodeState`] belongs to one series. [`EpisodePolicy::step`] is pure: the same
-//! records, scores and thresholds in the same order give the same alerts with the same ids, live, replayed or resumed.
+//! A [`EpisodePolicy`] is made once for a stream; an [`EpisodeState`] belongs to one series.
+//! [`EpisodePolicy::step`] is pure: the same records, scores and thresholds in the same order give
+//! the same alerts with the same ids, live, replayed or resumed.
 //!
-//! A series holds two episodes of one machine, an anomaly's and a sensor fault's; at most one of each is open.
+//! A series holds two episodes of one machine, an anomaly's and a sensor fault's; at most one of
+//! each is open.
 //!
 //! | | anomaly | sensor fault |
 //! |---|---|---|
@@ -13,12 +15,13 @@
 //! | closes at | `close_after` of them in a row | the same |
 //! | severity | warning; critical from `critical_ratio` x threshold | info |
 //!
-//! A record with a faulty sensor is not scored, so it moves the anomaly's episode neither way: an anomaly that turns
-//! into a sensor fault stays open until scored records close it, and silence closes nothing. Without a bundle it stands
-//! still as well.
+//! A record with a faulty sensor is not scored, so it moves the anomaly's episode neither way: an
+//! anomaly that turns into a sensor fault stays open until scored records close it, and silence
+//! closes nothing. Without a bundle it stands still as well.
 //!
-//! An episode starts with the record that opens it; the outliers that led up to it are not counted. Opening and update
-//! events are made only by records that are outliers (or faulty) themselves, so that each carries its evidence.
+//! An episode starts with the record that opens it; the outliers that led up to it are not counted.
+//! Opening and update events are made only by records that are outliers (or faulty) themselves, so
+//! that each carries its evidence.
 
 mod machine;
 mod mute;
@@ -38,8 +41,8 @@ use crate::record::{EventTime, FaultKind, RecordVerdict, SensorFault};
 /// Bound on a published ratio of score to threshold: JSON has no infinity.
 pub const RATIO_MAX: f64 = 1e9;
 
-/// Faulty records, among [`FAULT_OPEN_M`], that open a sensor fault's episode: a single gap in the data should not call
-/// anybody, and a sensor that fails every other record should.
+/// Faulty records, among [`FAULT_OPEN_M`], that open a sensor fault's episode: a single gap in the
+/// data should not call anybody, and a sensor that fails every other record should.
 const FAULT_OPEN_N: u32 = 3;
 const FAULT_OPEN_M: u32 = 5;
 
@@ -91,7 +94,8 @@ pub struct RecordContext<'a> {
     pub offset: i64,
     /// Id of the bundle in use; empty if there is none.
     pub bundle: &'a str,
-    /// Whether it is published no more than under a mute: the stream warms up on what happened before its start.
+    /// Whether it is published no more than under a mute: the stream warms up on what happened
+    /// before its start.
     pub warms_up: bool,
     /// Whether records are missing inside its window.
     pub spans_gap: bool,
@@ -110,7 +114,8 @@ pub enum Judgement<'a> {
         score: f64,
         /// Finite, > 0.
         threshold: f64,
-        /// Records that are missing until the threshold rests on the series' own more than on the fleet's calibration.
+        /// Records that are missing until the threshold rests on the series' own more than on the
+        /// fleet's calibration.
         missing: u64,
     },
     /// Its faulty sensors, at least one.
@@ -126,7 +131,8 @@ pub struct EpisodeOutput {
     pub alerting: bool,
     /// What is to be published: at most one event of each kind.
     pub alerts: Vec<Alert>,
-    /// Episodes that this record opened while a mute covered it: their opening is not among the alerts.
+    /// Episodes that this record opened while a mute covered it: their opening is not among the
+    /// alerts.
     pub muted: u64,
 }
 
@@ -152,12 +158,12 @@ impl EpisodePolicy {
 
     /// Moves the series' episodes on by one record that the gate let in.
     ///
-    /// `shares` gives the attribution of this record's score; it is asked only where an anomaly's event is published,
-    /// and cut to the `top_fields` largest.
+    /// `shares` gives the attribution of this record's score; it is asked only where an anomaly's
+    /// event is published, and cut to the `top_fields` largest.
     ///
-    /// While a mute covers the record's time nothing is published, except that an episode whose opening was published
-    /// is closed: no alert stays open forever. The episodes themselves continue, and one that is open when the mute ends
-    /// is published by its next outlier.
+    /// While a mute covers the record's time nothing is published, except that an episode whose
+    /// opening was published is closed: no alert stays open forever. The episodes themselves
+    /// continue, and one that is open when the mute ends is published by its next outlier.
     pub fn step(
         &self,
         state: &mut EpisodeState,
@@ -354,9 +360,9 @@ impl EpisodePolicy {
         }
     }
 
-    /// The first 32 hexadecimal digits of BLAKE3 over stream, series, kind, topic, partition and opening offset. Each
-    /// part goes in behind its length in bytes (u64, little-endian, like the numbers), so that no two lists of parts
-    /// are the same bytes.
+    /// The first 32 hexadecimal digits of BLAKE3 over stream, series, kind, topic, partition and
+    /// opening offset. Each part goes in behind its length in bytes (u64, little-endian, like the
+    /// numbers), so that no two lists of parts are the same bytes.
     fn id(&self, series: &str, kind: AlertKind, partition: i32, offset: i64) -> String {
         let (partition, offset) = (partition.to_le_bytes(), offset.to_le_bytes());
         let parts: [&[u8]; 6] = [

@@ -1,9 +1,10 @@
 //! Evaluation: how well scores separate labelled anomalies from normal records.
 //!
-//! Contract: a threshold is fixed before the test part, and each record counts once: there is no point
-//! adjustment, which calls a whole anomaly found when one record of it is, and makes random scores look good (Kim et al.,
-//! "Towards a Rigorous Evaluation of Time-Series Anomaly Detection", AAAI 2022). Records without a score (sensor faults, windows
-//! that are not full) count as not flagged, and have no rank.
+//! Contract: a threshold is fixed before the test part, and each record counts once: there is no
+//! point adjustment, which calls a whole anomaly found when one record of it is, and makes random
+//! scores look good (Kim et al., "Towards a Rigorous Evaluation of Time-Series Anomaly Detection",
+//! AAAI 2022). Records without a score (sensor faults, windows that are not full) count as not
+//! flagged, and have no rank.
 
 pub mod counts;
 pub mod ranking;
@@ -72,7 +73,8 @@ impl LabeledSequence {
     }
 }
 
-/// All figures of some sequences. Figures that their records do not have (no anomalies, no ranges) are `None`.
+/// All figures of some sequences. Figures that their records do not have (no anomalies, no ranges)
+/// are `None`.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct EvaluationFigures {
     /// Records of the test part.
@@ -81,7 +83,8 @@ pub struct EvaluationFigures {
     pub anomalous: usize,
     /// Those of them without a score.
     pub unscored: usize,
-    /// Area under the ROC curve; scores of several sequences are compared in units of each one's fixed threshold.
+    /// Area under the ROC curve; scores of several sequences are compared in units of each one's
+    /// fixed threshold.
     pub roc_auc: Option<f64>,
     /// Average precision, of the same scores.
     pub average_precision: Option<f64>,
@@ -96,7 +99,8 @@ pub struct EvaluationFigures {
     pub located: Option<Located>,
 }
 
-/// The figures of all sequences together, and of each; `buffer` is the longest one of [`vus::vus_pr`], in records.
+/// The figures of all sequences together, and of each; `buffer` is the longest one of
+/// [`vus::vus_pr`], in records.
 pub fn figures(
     sequences: Vec<LabeledSequence>,
     buffer: usize,

@@ -1,9 +1,10 @@
-//! Operational events: one struct each, whose `emit` writes the log line and moves the metric together. The metrics are
-//! those of the table in [`metric`], which has their names and help texts.
+//! Operational events: one struct each, whose `emit` writes the log line and moves the metric
+//! together. The metrics are those of the table in [`metric`], which has their names and help
+//! texts.
 //!
-//! Levels by who must act: ERROR means that data is lost or an operator must act, WARN that the service degraded and
-//! helps itself, INFO what an operator wants to see in a quiet log. Nothing is logged for each record; counters are
-//! moved once for each micro-batch.
+//! Levels by who must act: ERROR means that data is lost or an operator must act, WARN that the
+//! service degraded and helps itself, INFO what an operator wants to see in a quiet log. Nothing is
+//! logged for each record; counters are moved once for each micro-batch.
 
 pub mod metric;
 pub mod published;

@@ -1,11 +1,13 @@
 //! The gate: finds invalid times and sensor faults before the model sees a record.
 //!
-//! A [`GateRules`] is made once for a stream and a bundle; a [`GateState`] belongs to one series and holds the little that
-//! the rules need to remember. [`GateRules::check`] is pure: the arrival time is an argument, and the same records in the
-//! same order give the same verdicts, whether or not the state was stored and loaded in between.
+//! A [`GateRules`] is made once for a stream and a bundle; a [`GateState`] belongs to one series
+//! and holds the little that the rules need to remember. [`GateRules::check`] is pure: the arrival
+//! time is an argument, and the same records in the same order give the same verdicts, whether or
+//! not the state was stored and loaded in between.
 //!
-//! The rules lean towards silence. A record that is called faulty is not scored, so a false fault hides a true anomaly;
-//! a fault that is missed still reaches the model, which scores it as an anomaly.
+//! The rules lean towards silence. A record that is called faulty is not scored, so a false fault
+//! hides a true anomaly; a fault that is missed still reaches the model, which scores it as an
+//! anomaly.
 //!
 //! | rule | needs a bundle | where |
 //! |---|---|---|
@@ -84,8 +86,9 @@ pub struct GateOutput {
 impl GateRules {
     /// The rules of `gate` for `fields`.
     ///
-    /// `normals` has what the bundle knows of each field, in the same order, and is `None` while the stream has no
-    /// bundle: then nothing is called flat or wrongly scaled. A field beyond its end is treated as without a bundle.
+    /// `normals` has what the bundle knows of each field, in the same order, and is `None` while
+    /// the stream has no bundle: then nothing is called flat or wrongly scaled. A field beyond its
+    /// end is treated as without a bundle.
     pub fn new(
         gate: &settings::GateSettings,
         fields: &[settings::FieldSettings],
@@ -104,10 +107,11 @@ impl GateRules {
     /// Judges one record of a series and remembers it in `state`.
     ///
     /// `values` are the readings in the units of the sensors, with [`MISSING`] and
-    /// [`NON_FINITE`](crate::record::NON_FINITE) as decode writes them; any other NaN or infinity counts as those, and
-    /// readings that `values` is too short for are missing. `arrival` is when the record came in, where that is known.
-    /// A rejected record leaves the state as it was, except that late ones are counted. Every faulty sensor is listed,
-    /// each with the first rule that it breaks.
+    /// [`NON_FINITE`](crate::record::NON_FINITE) as decode writes them; any other NaN or infinity
+    /// counts as those, and readings that `values` is too short for are missing. `arrival` is when
+    /// the record came in, where that is known. A rejected record leaves the state as it was,
+    /// except that late ones are counted. Every faulty sensor is listed, each with the first rule
+    /// that it breaks.
     ///
     /// A state made for another number of fields belongs to another configuration and is reset.
     pub fn check(
@@ -129,7 +133,8 @@ impl GateRules {
         }
     }
 
-    /// The first half of [`GateRules::check`]: the time alone. Without `values` no record is a duplicate.
+    /// The first half of [`GateRules::check`]: the time alone. Without `values` no record is a
+    /// duplicate.
     ///
     /// # Errors
     /// Why the record is rejected.

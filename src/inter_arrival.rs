@@ -1,9 +1,10 @@
 //! Cadence: how often a series sends, and whether it is overdue.
 //!
-//! A [`InterArrivalStats`] is six bytes of one series: its typical gap in event time and the longest usual one. [`SilencePolicy::overdue_after`]
-//! tells how long it may be silent. A gap that was so long that it was announced as a silence does not count as usual at once,
-//! but its first part does: a machine that rests every night is known after a few nights, and one outage of days does not
-//! make the series deaf to the next one.
+//! A [`InterArrivalStats`] is six bytes of one series: its typical gap in event time and the
+//! longest usual one. [`SilencePolicy::overdue_after`] tells how long it may be silent. A gap that
+//! was so long that it was announced as a silence does not count as usual at once, but its first
+//! part does: a machine that rests every night is known after a few nights, and one outage of days
+//! does not make the series deaf to the next one.
 
 use half::bf16;
 use serde::{Deserialize, Serialize};
@@ -26,7 +27,8 @@ pub struct SilencePolicy {
     at_least_s: f64,
 }
 
-/// What is remembered of one series. Bits of bf16: two digits are enough, and every series has them.
+/// What is remembered of one series. Bits of bf16: two digits are enough, and every series has
+/// them.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct InterArrivalStats {
     /// Seconds between two records.
@@ -66,7 +68,8 @@ impl SilencePolicy {
         (self.at_least_s * 1e6) as i64
     }
 
-    /// Microseconds of silence after which the series is overdue; `None` while its cadence is not known.
+    /// Microseconds of silence after which the series is overdue; `None` while its cadence is not
+    /// known.
     pub fn overdue_after(&self, inter_arrival: &InterArrivalStats) -> Option<i64> {
         let (typical, longest) = (
             seconds(inter_arrival.typical),

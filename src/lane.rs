@@ -1,9 +1,11 @@
-//! A lane: one thread with its own consumer and producer, which owns whole partitions of one stream.
+//! A lane: one thread with its own consumer and producer, which owns whole partitions of one
+//! stream.
 //!
-//! Its whole life is the loop in [`Lane::run`]: poll a micro-batch, run the pipeline, hand results to the producer, commit
-//! when it is time. Nothing else runs on a lane: training and HTTP have threads of their own, and a lane never waits for
-//! them; while its stream trains a first model, or the output is slower than the input, it pauses its partitions and goes on
-//! polling, so that it stays in its group.
+//! Its whole life is the loop in [`Lane::run`]: poll a micro-batch, run the pipeline, hand results
+//! to the producer, commit when it is time. Nothing else runs on a lane: training and HTTP have
+//! threads of their own, and a lane never waits for them; while its stream trains a first model, or
+//! the output is slower than the input, it pauses its partitions and goes on polling, so that it
+//! stays in its group.
 
 mod checkpoint;
 mod delivery;
@@ -42,7 +44,8 @@ use crate::state::Store;
 /// How long a paused lane polls at a time; bounds how late it notices a new bundle or a stop.
 const PAUSED_WAIT: Duration = Duration::from_millis(50);
 
-/// Results that may be on their way to the brokers before a lane stops taking records, and at which it goes on.
+/// Results that may be on their way to the brokers before a lane stops taking records, and at which
+/// it goes on.
 const IN_FLIGHT_MAX: usize = 10_000;
 const IN_FLIGHT_RESUME: usize = 2_000;
 
@@ -98,7 +101,8 @@ impl Lane {
     /// Runs until `stop` is set, then commits and returns.
     ///
     /// # Errors
-    /// Any [`LaneError`]: all effects since the last commit are void for this lane; a new call goes on from there.
+    /// Any [`LaneError`]: all effects since the last commit are void for this lane; a new call goes
+    /// on from there.
     pub fn run(
         &self,
         stop: &Arc<AtomicBool>,
@@ -225,7 +229,8 @@ impl Lane {
         Ok(())
     }
 
-    /// One step: the batch through the pipeline, and a commit where it is time for one. Returns whether it committed.
+    /// One step: the batch through the pipeline, and a commit where it is time for one. Returns
+    /// whether it committed.
     fn advance(
         &self,
         consumer: &BaseConsumer<LaneContext>,
@@ -240,7 +245,8 @@ impl Lane {
         if !batch.is_empty() {
             lane_state.run(batch)?;
         }
-        // A commit waits for all results: with a slow output it would keep the lane from its group's rebalances.
+        // A commit waits for all results: with a slow output it would keep the lane from its
+        // group's rebalances.
         let commits = !slow && (lane_state.commit_due() || self.learner.ready());
         if commits {
             lane_state.commit(consumer, CommitMode::Async)?;
@@ -248,9 +254,9 @@ impl Lane {
         Ok(commits)
     }
 
-    /// Goes back to the last commit as a member of the group, where the transaction alone has failed: mostly the group got
-    /// a new generation while the lane committed. A lane that left for it and came back would rebalance the group twice
-    /// more, in the middle of the others' commits.
+    /// Goes back to the last commit as a member of the group, where the transaction alone has
+    /// failed: mostly the group got a new generation while the lane committed. A lane that left for
+    /// it and came back would rebalance the group twice more, in the middle of the others' commits.
     ///
     /// # Errors
     /// The `error`, where the lane has to start anew.
@@ -280,8 +286,9 @@ impl Lane {
         Ok(())
     }
 
-    /// Brings the lane in line with the learner and with its output: paused while a first model is trained or the output
-    /// is slow, swapped when a bundle is live. Returns whether the output is slow.
+    /// Brings the lane in line with the learner and with its output: paused while a first model is
+    /// trained or the output is slow, swapped when a bundle is live. Returns whether the output is
+    /// slow.
     fn follow(
         &self,
         phase: &LearnerPhase,

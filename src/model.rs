@@ -1,10 +1,11 @@
 //! Autoencoders: one trait, its kinds, their training, and the bundles in which they are kept.
 //!
-//! Contract: a model is immutable after training, works on f32 on the CPU, and never tracks gradients in
-//! [`Autoencoder`] calls. The result of a row does not depend on the other rows of the call, so that a replay
-//! in other batches yields the same scores. The kinds over rows of readings compute with [`kernels`], whose
-//! results have the same bits on every processor. Training, the kinds over tiles of images and TorchScript modules
-//! compute with libtorch, whose results agree within a tolerance only.
+//! Contract: a model is immutable after training, works on f32 on the CPU, and never tracks
+//! gradients in [`Autoencoder`] calls. The result of a row does not depend on the other rows of the
+//! call, so that a replay in other batches yields the same scores. The kinds over rows of readings
+//! compute with [`kernels`], whose results have the same bits on every processor. Training, the
+//! kinds over tiles of images and TorchScript modules compute with libtorch, whose results agree
+//! within a tolerance only.
 
 pub mod bundle;
 pub mod calibration;
@@ -49,8 +50,8 @@ pub trait Autoencoder: Send {
 
     /// Reconstructs `rows`, row-major, n x inputs, in scaled units: as many values; n may be 0.
     ///
-    /// Over rows of readings the result of a row has the same bits in every batch and on every processor; over
-    /// tiles of images and of TorchScript modules they agree within a tolerance.
+    /// Over rows of readings the result of a row has the same bits in every batch and on every
+    /// processor; over tiles of images and of TorchScript modules they agree within a tolerance.
     ///
     /// # Errors
     /// Values that are not whole rows, or a failure inside libtorch.
@@ -65,7 +66,8 @@ pub trait Autoencoder: Send {
     /// The weights by name; [`from_weights`] makes the same model of them.
     fn weights(&self) -> Vec<(String, Tensor)>;
 
-    /// The `number`-th of the models that this one is the mean of, from 0; a single model is its own first.
+    /// The `number`-th of the models that this one is the mean of, from 0; a single model is its
+    /// own first.
     fn member(&self, number: usize) -> Option<&dyn Autoencoder>;
 }
 
@@ -150,9 +152,10 @@ pub enum ModelError {
 
 /// Lets libtorch work on the calling thread alone, here and on threads started later.
 ///
-/// Lanes are the parallelism of the program; and sums that are split over threads are rounded by how many there are, so
-/// that one machine would score and train otherwise than the next. [`train::fit`] and [`bundle::Bundle::load`] call it;
-/// a program calls it first thing, before other threads touch libtorch.
+/// Lanes are the parallelism of the program; and sums that are split over threads are rounded by
+/// how many there are, so that one machine would score and train otherwise than the next.
+/// [`train::fit`] and [`bundle::Bundle::load`] call it; a program calls it first thing, before
+/// other threads touch libtorch.
 pub fn use_one_thread() {
     tch::set_num_threads(1);
 }
@@ -201,7 +204,8 @@ pub fn from_weights(
     }
 }
 
-/// Takes the weight `name` out of `weights` once its size and values are proven; the result is f32 and contiguous.
+/// Takes the weight `name` out of `weights` once its size and values are proven; the result is f32
+/// and contiguous.
 fn take_weight(
     weights: &mut NamedTensors,
     name: &str,
@@ -242,12 +246,14 @@ fn whole_rows(shape: &ModelShape, rows: &[f32]) -> Result<(), ModelError> {
     })
 }
 
-/// Rows of readings go through libtorch in multiples of this many, filled up with zeros: its matrix products choose
-/// kernels by the number of rows, and results would differ in more digits than they have to.
+/// Rows of readings go through libtorch in multiples of this many, filled up with zeros: its matrix
+/// products choose kernels by the number of rows, and results would differ in more digits than they
+/// have to.
 const TENSOR_ROWS: usize = 16;
 
-/// Runs `forward`, from `[n, inputs]` to a result for each row, without gradients. The tiles of an image are as they
-/// are: their number is that of the image, and a filled-up tile costs as much as a real one.
+/// Runs `forward`, from `[n, inputs]` to a result for each row, without gradients. The tiles of an
+/// image are as they are: their number is that of the image, and a filled-up tile costs as much as
+/// a real one.
 fn by_tensor(
     shape: &ModelShape,
     rows: &[f32],

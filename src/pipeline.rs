@@ -1,8 +1,9 @@
 //! The straight line: the one place where the steps are joined.
 //!
-//! Decode, gate and window run record by record; then all windows of the batch go through the model in ONE forward pass;
-//! then chart, threshold and episode run record by record. Everything is synchronous and pure: the same messages, states
-//! and bundle give the same results, live, replayed or resumed, however the messages were batched.
+//! Decode, gate and window run record by record; then all windows of the batch go through the model
+//! in ONE forward pass; then chart, threshold and episode run record by record. Everything is
+//! synchronous and pure: the same messages, states and bundle give the same results, live, replayed
+//! or resumed, however the messages were batched.
 
 mod admit;
 mod judge;
@@ -82,7 +83,8 @@ pub struct BatchOutput {
     pub alerts: Vec<Alert>,
     /// What goes to the dead letters.
     pub rejected: Vec<Rejected>,
-    /// Heat maps of alerts, each with its alert's id and as a PNG file; only where the stream publishes them.
+    /// Heat maps of alerts, each with its alert's id and as a PNG file; only where the stream
+    /// publishes them.
     pub heat_maps: Vec<(String, Vec<u8>)>,
     /// Records to learn from, each with the index of its message; only without a bundle.
     pub learned: Vec<(usize, TrainingRow)>,
@@ -129,7 +131,8 @@ pub struct Pipeline {
     keeps_samples: bool,
     /// Looks for series that fall silent; `None` where the stream does not want it.
     watch: Option<SilenceMonitor>,
-    /// Records that arrived before this are only learned from: they were there before the stream's first start.
+    /// Records that arrived before this are only learned from: they were there before the stream's
+    /// first start.
     warm_until: Option<EventTime>,
 }
 
@@ -175,7 +178,8 @@ impl Pipeline {
         self.model.as_ref().map(|model| &model.id)
     }
 
-    /// The threshold of a series that nothing is known of: fixed by the calibration, before any record is scored.
+    /// The threshold of a series that nothing is known of: fixed by the calibration, before any
+    /// record is scored.
     pub fn calibrated_threshold(&self) -> Option<f64> {
         self.model
             .as_ref()
@@ -197,7 +201,8 @@ impl Pipeline {
         self.model.as_ref().map(|model| model.scorer.bundle())
     }
 
-    /// Hands out judged records with their readings from now on. Images are not kept: see `[defaults.retrain]`.
+    /// Hands out judged records with their readings from now on. Images are not kept: see
+    /// `[defaults.retrain]`.
     pub fn keep_samples(&mut self) {
         self.keeps_samples = self.stream.image.is_none();
     }
@@ -249,8 +254,8 @@ impl Pipeline {
     /// Runs a batch of messages.
     ///
     /// # Errors
-    /// [`PipelineError::Score`] and [`PipelineError::Load`]; the states have then seen a part of the batch and must be
-    /// dropped.
+    /// [`PipelineError::Score`] and [`PipelineError::Load`]; the states have then seen a part of
+    /// the batch and must be dropped.
     pub fn run(
         &mut self,
         messages: &[Message<'_>],
@@ -260,7 +265,8 @@ impl Pipeline {
         self.run_parts(messages, messages, table, load)
     }
 
-    /// Runs the messages of a file: when they arrived is not known, so none of them is from the future.
+    /// Runs the messages of a file: when they arrived is not known, so none of them is from the
+    /// future.
     ///
     /// # Errors
     /// As [`Pipeline::run`].
@@ -429,7 +435,8 @@ fn finish(mut done: BatchOutput) -> BatchOutput {
     done
 }
 
-/// The first 64 bits of a bundle's id: a whole id would take more room than the states of small steps.
+/// The first 64 bits of a bundle's id: a whole id would take more room than the states of small
+/// steps.
 pub fn tag(id: &str) -> u64 {
     id.get(..16)
         .and_then(|hex| u64::from_str_radix(hex, 16).ok())

@@ -31,7 +31,8 @@ pub struct PromotionVerdict {
     pub held_out: Segment,
     /// Number of held-out records.
     pub held_out_records: usize,
-    /// Alerts of the challenger on the held-out records; with `budgeted` the predicted alert rate once it is live.
+    /// Alerts of the challenger on the held-out records; with `budgeted` the predicted alert rate
+    /// once it is live.
     pub alerts: f64,
     /// Alerts that the budget allows on the held-out records.
     pub budgeted: f64,
@@ -91,8 +92,9 @@ pub struct Sensitivity {
     pub field: String,
     /// The kind of fault.
     pub kind: InjectedFaultKind,
-    /// The smallest size from which at least half of the faults are detected, in standard deviations of the field; `None` if
-    /// no size is. Kinds without sizes have 1 if they are detected.
+    /// The smallest size from which at least half of the faults are detected, in standard
+    /// deviations of the field; `None` if no size is. Kinds without sizes have 1 if they are
+    /// detected.
     pub smallest: Option<f64>,
 }
 
@@ -125,7 +127,8 @@ pub enum InjectedFaultKind {
     Variance,
     /// The last reading before the fault repeats.
     Stuck,
-    /// Readings of the same field come from other times: each is normal, but inconsistent with the others of its record.
+    /// Readings of the same field come from other times: each is normal, but inconsistent with the
+    /// others of its record.
     CorrelationBreak,
 }
 

@@ -1,8 +1,9 @@
 //! The nouns that travel along the path of a record.
 //!
-//! Each step of [`crate::pipeline`] takes one of these types and hands on the next one:
-//! [`Message`] -> [`Batch`] of [`Record`]s -> [`GateVerdict`] -> [`Scored`] -> [`RecordVerdict`] -> [`alert::Alert`].
-//! This module imports nothing else of the crate, so that every step may import it.
+//! Each step of [`crate::pipeline`] takes one of these types and hands on the next one: [`Message`]
+//! -> [`Batch`] of [`Record`]s -> [`GateVerdict`] -> [`Scored`] -> [`RecordVerdict`] ->
+//! [`alert::Alert`]. This module imports nothing else of the crate, so that every step may import
+//! it.
 
 pub mod alert;
 pub mod feedback;
@@ -67,7 +68,8 @@ impl EventTime {
 }
 
 impl fmt::Display for EventTime {
-    /// RFC 3339 in UTC, such as `2026-03-09T10:14:33.5Z`; the number of microseconds where the year is out of range.
+    /// RFC 3339 in UTC, such as `2026-03-09T10:14:33.5Z`; the number of microseconds where the year
+    /// is out of range.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match jiff::Timestamp::from_microsecond(self.0) {
             Ok(time) => time.fmt(f),
@@ -120,17 +122,20 @@ pub struct Record<'a> {
     pub time: EventTime,
 }
 
-/// What a decode step makes of a batch of messages: the records in message order, and the rejected messages.
+/// What a decode step makes of a batch of messages: the records in message order, and the rejected
+/// messages.
 ///
-/// `values` is row-major, `records.len() x fields`. A field that is absent or null is [`MISSING`] (NaN); a reading
-/// that is not a finite number (`"NaN"`, `"inf"`) is [`NON_FINITE`] (infinite). Everything else is finite.
+/// `values` is row-major, `records.len() x fields`. A field that is absent or null is [`MISSING`]
+/// (NaN); a reading that is not a finite number (`"NaN"`, `"inf"`) is [`NON_FINITE`] (infinite).
+/// Everything else is finite.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Batch<'a> {
     /// The decoded records, in the order of the messages.
     pub records: Vec<Record<'a>>,
     /// Their readings in the units of the sensors, row-major.
     pub values: Vec<f64>,
-    /// Their images, one for each record, where records are images; the reading of an image is its mean brightness.
+    /// Their images, one for each record, where records are images; the reading of an image is its
+    /// mean brightness.
     pub images: Vec<Image>,
     /// The messages that could not be decoded.
     pub rejected: Vec<Rejected>,
@@ -150,7 +155,8 @@ pub struct Rejected {
     pub message: usize,
     /// Why, for counters and programs.
     pub reason: RejectReason,
-    /// Why, for people: names the field, the value found and what was allowed. At most [`Rejected::DETAIL_MAX`] bytes.
+    /// Why, for people: names the field, the value found and what was allowed. At most
+    /// [`Rejected::DETAIL_MAX`] bytes.
     pub detail: String,
 }
 
@@ -176,7 +182,8 @@ impl Rejected {
     }
 }
 
-/// Reasons why a message is not scored. The names are part of the dead letter's format and of the metrics.
+/// Reasons why a message is not scored. The names are part of the dead letter's format and of the
+/// metrics.
 #[derive(
     Clone,
     Copy,
@@ -206,7 +213,8 @@ pub enum RejectReason {
     DuplicateField,
     /// The value of a configured field is not a number.
     WrongType,
-    /// Not a readable image: another format, damaged, or slower to decode than `image.decode_timeout`.
+    /// Not a readable image: another format, damaged, or slower to decode than
+    /// `image.decode_timeout`.
     BadImage,
     /// More pixels than `image.max_pixels`, or a file beyond `image.max_file_bytes`.
     ImageTooLarge,
@@ -308,8 +316,8 @@ pub enum FaultKind {
     Flat,
     /// The reading fits only in another unit or at another scale.
     ScaleJump,
-    /// The reading jumped out of its normal range at most a few records ago: a spike, or a persistent change, which the model
-    /// then scores.
+    /// The reading jumped out of its normal range at most a few records ago: a spike, or a
+    /// persistent change, which the model then scores.
     Jump,
     /// The reading returned from such a jump with this record: it was a spike.
     Spike,

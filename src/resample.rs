@@ -1,9 +1,10 @@
 //! Resampling: the records of a series become one row for each slot of a fixed period.
 //!
-//! Contract: slots are aligned to the Unix epoch. Each field has its own rule for several readings in a slot; readings that
-//! cannot be (missing, not finite, outside the physical range) count only where the slot has no others, so that the gate still
-//! sees a sensor that sends nothing else. A slot is whole with the first record of a later one: nothing waits for a clock, and
-//! the same records give the same rows, live as in a replay. A slot without a record has no row.
+//! Contract: slots are aligned to the Unix epoch. Each field has its own rule for several readings
+//! in a slot; readings that cannot be (missing, not finite, outside the physical range) count only
+//! where the slot has no others, so that the gate still sees a sensor that sends nothing else. A
+//! slot is whole with the first record of a later one: nothing waits for a clock, and the same
+//! records give the same rows, live as in a replay. A slot without a record has no row.
 
 use serde::{Deserialize, Serialize};
 
@@ -36,7 +37,8 @@ pub struct ResampleState {
 /// The readings of one field in a slot.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 struct FieldBucket {
-    /// Sum, last, largest or smallest plausible reading, or the last implausible one where there is no other.
+    /// Sum, last, largest or smallest plausible reading, or the last implausible one where there is
+    /// no other.
     value: f64,
     /// Plausible readings.
     count: u32,
@@ -74,8 +76,9 @@ impl Resampler {
         self.period_us
     }
 
-    /// Adds a record of a series; gives the slot before where this record is the first of a later one. A record of an earlier
-    /// slot, whose row has gone its way, is left out. `restarts` says that the source set its clock back: its slots start anew.
+    /// Adds a record of a series; gives the slot before where this record is the first of a later
+    /// one. A record of an earlier slot, whose row has gone its way, is left out. `restarts` says
+    /// that the source set its clock back: its slots start anew.
     pub fn push(
         &self,
         state: &mut ResampleState,

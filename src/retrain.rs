@@ -1,7 +1,9 @@
-//! Training of a stream's model from its own records: the first model when a stream has none, and each next one.
+//! Training of a stream's model from its own records: the first model when a stream has none, and
+//! each next one.
 //!
-//! Normal traffic is kept ([`collect`], [`buffer`]); when it is time ([`plan`], [`drift`]) a challenger is trained on it ([`learn`])
-//! and is tested against the live bundle ([`proof`], with the faults of [`inject`]). [`engine`] joins these, [`thread`] runs it.
+//! Normal traffic is kept ([`collect`], [`buffer`]); when it is time ([`plan`], [`drift`]) a
+//! challenger is trained on it ([`learn`]) and is tested against the live bundle ([`proof`], with
+//! the faults of [`inject`]). [`engine`] joins these, [`thread`] runs it.
 
 pub mod buffer;
 pub mod collect;

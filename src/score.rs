@@ -1,4 +1,5 @@
-//! The score step: windows become residuals in one forward pass, and each series' residuals become its score.
+//! The score step: windows become residuals in one forward pass, and each series' residuals become
+//! its score.
 
 pub mod calibrate;
 pub mod chart;
@@ -46,11 +47,13 @@ pub struct Residuals {
 /// The same of one window.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Residual<'r> {
-    /// Of each field: `z - AE(z) / 2` at the newest record, or the root mean square of `z - AE(z)` over the window.
+    /// Of each field: `z - AE(z) / 2` at the newest record, or the root mean square of `z - AE(z)`
+    /// over the window.
     pub values: &'r [f32],
     /// `AE(z)` of each field at the newest record.
     pub expected: &'r [f32],
-    /// Root mean square of `z - AE(z)` over the fields, and over the window where that is what the chart looks at.
+    /// Root mean square of `z - AE(z)` over the fields, and over the window where that is what the
+    /// chart looks at.
     pub raw_error: f64,
 }
 
@@ -72,13 +75,16 @@ impl Residuals {
     }
 }
 
-/// The part of the reconstruction of a newest record that is taken off. The whole residual of a model with a narrow code has
-/// next to no variance along what the code holds, and a chart on it is blind there; half of it keeps every direction, so that
-/// one chart holds the squared prediction error and T-squared at once (Jackson and Mudholkar, Technometrics 21(3), 1979,
-/// keep two). A model that is told the time takes off all: what the clock explains is no part of what the chart keeps.
+/// The part of the reconstruction of a newest record that is taken off. The whole residual of a
+/// model with a narrow code has next to no variance along what the code holds, and a chart on it is
+/// blind there; half of it keeps every direction, so that one chart holds the squared prediction
+/// error and T-squared at once (Jackson and Mudholkar, Technometrics 21(3), 1979, keep two). A
+/// model that is told the time takes off all: what the clock explains is no part of what the chart
+/// keeps.
 const GAIN: f32 = 0.5;
 
-/// `vec![0.0; count]` asks the system for pages of zeros, each time anew; this writes them where the last batch's were.
+/// `vec![0.0; count]` asks the system for pages of zeros, each time anew; this writes them where
+/// the last batch's were.
 fn zeros<T: Copy + Default>(count: usize) -> Vec<T> {
     let mut values = Vec::with_capacity(count);
     values.resize(count, T::default());
@@ -155,8 +161,8 @@ fn judged(scope: ResidualScope, model: &dyn Autoencoder) -> usize {
     }
 }
 
-/// The windows that begin at `starts` (rows of `values`, row-major, n x fields), part by part: `of` gets each part's windows,
-/// row-major.
+/// The windows that begin at `starts` (rows of `values`, row-major, n x fields), part by part: `of`
+/// gets each part's windows, row-major.
 ///
 /// # Errors
 /// Those of `of`.
@@ -176,9 +182,10 @@ pub fn by_part<E>(
     })
 }
 
-/// Mean of the squared errors of each window that begins at `starts` (rows of `rows`, row-major, plain readings with their
-/// context), over what the bundle's chart looks at. An error is in units of `unit`, one for each field in the field's own unit:
-/// models with different scalers can be compared by it.
+/// Mean of the squared errors of each window that begins at `starts` (rows of `rows`, row-major,
+/// plain readings with their context), over what the bundle's chart looks at. An error is in units
+/// of `unit`, one for each field in the field's own unit: models with different scalers can be
+/// compared by it.
 ///
 /// # Errors
 /// As [`residuals`].
@@ -274,7 +281,8 @@ impl Scorer {
         self.chart.shares(state)
     }
 
-    /// What the model expected of a field, in the field's unit, given the expectation in scaled units.
+    /// What the model expected of a field, in the field's unit, given the expectation in scaled
+    /// units.
     pub fn expected(&self, field: usize, scaled: f32) -> f64 {
         self.bundle
             .calibration
@@ -294,7 +302,8 @@ mod tests {
     use crate::model::network::Network;
     use crate::model::shape::ModelShape;
 
-    /// Rounding that depends on the batch would make a replay differ from life: each kind, in batches of any size.
+    /// Rounding that depends on the batch would make a replay differ from life: each kind, in
+    /// batches of any size.
     fn depends_on_its_window_alone(kind: ModelKind, scope: ResidualScope, cases: usize) {
         use rand::Rng as _;
         for case in 0..cases {

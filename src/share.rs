@@ -1,8 +1,10 @@
-//! What all machines that read the same streams share: bundles, which of them is live, commands, and feedback.
+//! What all machines that read the same streams share: bundles, which of them is live, commands,
+//! and feedback.
 //!
-//! Kafka carries it on two compacted topics; each machine's model folder is its copy. A change of a model folder, by the
-//! daemon or by a command, is told to the others, and what the others tell is done to the folder: so commands work with and
-//! without a broker, and a machine that joins late has everything as soon as it has read both topics.
+//! Kafka carries it on two compacted topics; each machine's model folder is its copy. A change of a
+//! model folder, by the daemon or by a command, is told to the others, and what the others tell is
+//! done to the folder: so commands work with and without a broker, and a machine that joins late
+//! has everything as soon as it has read both topics.
 //!
 //! - `control`: the messages of the control topic;
 //! - `archive`: a bundle in pieces that fit into messages, verified by hash;

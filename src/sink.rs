@@ -1,8 +1,9 @@
 //! The sink: a lane's Kafka producer of alerts, dead letters and scores.
 //!
-//! Delivery contract: what was handed to the sink is durable on the brokers when [`Sink::flush`] has returned `Ok`, and
-//! only then. librdkafka retries inside `delivery.timeout.ms`, in order and without duplicates (idempotent producer);
-//! what it gives up on fails the flush, and the lane rewinds to its last commit.
+//! Delivery contract: what was handed to the sink is durable on the brokers when [`Sink::flush`]
+//! has returned `Ok`, and only then. librdkafka retries inside `delivery.timeout.ms`, in order and
+//! without duplicates (idempotent producer); what it gives up on fails the flush, and the lane
+//! rewinds to its last commit.
 
 pub mod cloudevents;
 pub mod topics;
@@ -76,7 +77,8 @@ struct DeliveryReports {
     failed: Mutex<Vec<(KafkaError, OwnedMessage)>>,
     /// Topic of the states.
     states: String,
-    /// By partition, the offset behind the newest state that the brokers have; emptied by [`Sink::take_changelog`].
+    /// By partition, the offset behind the newest state that the brokers have; emptied by
+    /// [`Sink::take_changelog`].
     changelog: Mutex<HashMap<i32, i64>>,
 }
 
@@ -119,16 +121,18 @@ pub struct Sink {
     transactional: bool,
     /// Whether a transaction is open.
     open: Cell<bool>,
-    /// Longest payload that a dead letter takes along, in bytes; smaller once its topic has refused one.
+    /// Longest payload that a dead letter takes along, in bytes; smaller once its topic has refused
+    /// one.
     dead_letter_max: Arc<AtomicUsize>,
 }
 
-/// The longest payload that a dead letter takes along at first: headers and key take their share of the limit.
+/// The longest payload that a dead letter takes along at first: headers and key take their share of
+/// the limit.
 pub const DEAD_LETTER_MAX: usize = MAX_MESSAGE_BYTES - 64 * 1024;
 
 impl Sink {
-    /// A producer for the outputs of one stream; with a `transactional_id` everything goes through transactions.
-    /// `dead_letter_max` starts at [`DEAD_LETTER_MAX`] and outlives the sink.
+    /// A producer for the outputs of one stream; with a `transactional_id` everything goes through
+    /// transactions. `dead_letter_max` starts at [`DEAD_LETTER_MAX`] and outlives the sink.
     ///
     /// # Errors
     /// [`SinkError::Config`]; [`SinkError::Transaction`] where the brokers have no transactions.
@@ -144,7 +148,8 @@ impl Sink {
             .set("linger.ms", "5")
             .set("compression.type", "lz4")
             .set("delivery.timeout.ms", "60000");
-        // The coordinator refuses a transaction while it closes the last one; librdkafka would ask again after 100 ms.
+        // The coordinator refuses a transaction while it closes the last one; librdkafka would ask
+        // again after 100 ms.
         config.set("retry.backoff.ms", "10");
         for (key, value) in &kafka.producer {
             config.set(key, value);
@@ -211,7 +216,8 @@ impl Sink {
         )
     }
 
-    /// Sends a record that could not be scored, with its original key, value and headers and the reason.
+    /// Sends a record that could not be scored, with its original key, value and headers and the
+    /// reason.
     ///
     /// # Errors
     /// [`SinkError::Delivery`] where librdkafka does not take it.
@@ -279,8 +285,8 @@ impl Sink {
         )
     }
 
-    /// Sends an entry to the changelog's partition of that number: the state of a series under its name, or a note. `None` is
-    /// a tombstone: the series is forgotten.
+    /// Sends an entry to the changelog's partition of that number: the state of a series under its
+    /// name, or a note. `None` is a tombstone: the series is forgotten.
     ///
     /// # Errors
     /// [`SinkError::Delivery`] where librdkafka does not take it.
@@ -299,7 +305,8 @@ impl Sink {
         usize::try_from(self.producer.in_flight_count()).unwrap_or(0)
     }
 
-    /// By partition, the offset in the changelog behind the states that the brokers have taken since the last call.
+    /// By partition, the offset in the changelog behind the states that the brokers have taken
+    /// since the last call.
     pub fn take_changelog(&self) -> Vec<(i32, i64)> {
         self.producer
             .context()
@@ -310,7 +317,8 @@ impl Sink {
             .collect()
     }
 
-    /// Hands a message to librdkafka; a full queue is backpressure: its deliveries are served until there is room.
+    /// Hands a message to librdkafka; a full queue is backpressure: its deliveries are served until
+    /// there is room.
     fn send<K, P>(&self, mut record: BaseRecord<'_, K, P>) -> Result<(), SinkError>
     where
         K: rdkafka::message::ToBytes + ?Sized,
@@ -391,8 +399,8 @@ impl Sink {
             if Instant::now() >= deadline {
                 return self.producer.flush(Duration::ZERO).map_err(left);
             }
-            // Not the producer's own flush, which looks only every 100 ms, and not a poll that waits: it spins through
-            // the last millisecond.
+            // Not the producer's own flush, which looks only every 100 ms, and not a poll that
+            // waits: it spins through the last millisecond.
             self.producer.poll(Duration::ZERO);
             std::thread::sleep(DELIVERY_PACE);
         }

@@ -1,7 +1,7 @@
 //! The source: a lane's Kafka consumer, and the micro-batches that it is polled in.
 //!
-//! Delivery contract: offsets are never committed by librdkafka on its own. The lane commits the offset of a record only
-//! after everything that the record caused is durable.
+//! Delivery contract: offsets are never committed by librdkafka on its own. The lane commits the
+//! offset of a record only after everything that the record caused is durable.
 
 use std::time::{Duration, Instant};
 
@@ -26,8 +26,8 @@ pub fn client_config(kafka: &KafkaSettings, client_id: &str) -> ClientConfig {
     config
 }
 
-/// The properties of a client that reads what is assigned to it, in no group, and commits nothing. Its poll reports the end of
-/// each partition.
+/// The properties of a client that reads what is assigned to it, in no group, and commits nothing.
+/// Its poll reports the end of each partition.
 pub fn reader_config(kafka: &KafkaSettings, client_id: &str) -> ClientConfig {
     let mut config = client_config(kafka, client_id);
     // librdkafka wants a group to be named even where none is joined.
@@ -47,7 +47,8 @@ pub fn producer_config(kafka: &KafkaSettings, client_id: &str) -> ClientConfig {
     config
 }
 
-/// Adds all partitions of a topic to `list`, from their beginning; a topic that was made a moment ago may have none yet.
+/// Adds all partitions of a topic to `list`, from their beginning; a topic that was made a moment
+/// ago may have none yet.
 ///
 /// # Errors
 /// Where no broker answers in time.
@@ -68,7 +69,8 @@ pub fn add_from_beginning<C: ConsumerContext>(
     Ok(())
 }
 
-/// The context of a client whose poll returns the errors: librdkafka's messages on their causes are logged at debug level.
+/// The context of a client whose poll returns the errors: librdkafka's messages on their causes are
+/// logged at debug level.
 pub struct QuietClientContext;
 
 impl ClientContext for QuietClientContext {
@@ -79,7 +81,8 @@ impl ClientContext for QuietClientContext {
 
 impl ConsumerContext for QuietClientContext {}
 
-/// The properties that librdkafka does not know or whose values it does not take: table, key, and why.
+/// The properties that librdkafka does not know or whose values it does not take: table, key, and
+/// why.
 pub fn refused_properties(kafka: &KafkaSettings) -> Vec<(&'static str, String, String)> {
     let tables = [
         ("properties", &kafka.properties),
@@ -104,7 +107,8 @@ pub fn refused_properties(kafka: &KafkaSettings) -> Vec<(&'static str, String, S
         .collect()
 }
 
-/// The properties of a lane's consumer. Those that the delivery contract rests on come last and win.
+/// The properties of a lane's consumer. Those that the delivery contract rests on come last and
+/// win.
 pub fn consumer_config(
     kafka: &KafkaSettings,
     input: &InputSettings,
@@ -112,12 +116,14 @@ pub fn consumer_config(
 ) -> ClientConfig {
     let mut config = client_config(kafka, client_id);
     config.set("partition.assignment.strategy", "cooperative-sticky");
-    // A killed instance is noticed, and its partitions move on, after this long (librdkafka's default is 45 s).
+    // A killed instance is noticed, and its partitions move on, after this long (librdkafka's
+    // default is 45 s).
     config.set("session.timeout.ms", "10000");
     // Bounds what librdkafka buffers ahead of a lane (its default is 64 MiB a partition).
     config.set("queued.max.messages.kbytes", "32768");
-    // Once 100,000 records are at hand, librdkafka waits for so long before it fetches more. Its default of 1 s empties
-    // that store in between, and holds a lane at about 110,000 records a second.
+    // Once 100,000 records are at hand, librdkafka waits for so long before it fetches more. Its
+    // default of 1 s empties that store in between, and holds a lane at about 110,000 records a
+    // second.
     config.set("fetch.queue.backoff.ms", "10");
     // The lag among them is a metric.
     config.set("statistics.interval.ms", "5000");
@@ -164,14 +170,16 @@ impl BatchBounds {
 
 /// Polls one micro-batch: empty where nothing came in time.
 ///
-/// A batch ends early where the consumer has nothing more at hand, so that a quiet topic has no added latency.
-/// Rebalances run inside the call; the batch ends after one (`interrupted`), so that the caller can drop what was revoked.
+/// A batch ends early where the consumer has nothing more at hand, so that a quiet topic has no
+/// added latency. Rebalances run inside the call; the batch ends after one (`interrupted`), so that
+/// the caller can drop what was revoked.
 ///
-/// `passes` is shown each error that librdkafka reports, and returns whether to continue; the records polled before it are kept.
+/// `passes` is shown each error that librdkafka reports, and returns whether to continue; the
+/// records polled before it are kept.
 ///
 /// # Errors
-/// The first error that does not pass. The records polled before it are lost to the caller, so that the lane has to go
-/// back to its last commit.
+/// The first error that does not pass. The records polled before it are lost to the caller, so that
+/// the lane has to go back to its last commit.
 pub fn poll_batch<'c, C: ConsumerContext>(
     consumer: &'c BaseConsumer<C>,
     bounds: BatchBounds,

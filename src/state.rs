@@ -1,8 +1,10 @@
-//! What outlierd must not lose: the state of every series, the input positions, and the training records collected so far.
+//! What outlierd must not lose: the state of every series, the input positions, and the training
+//! records collected so far.
 //!
-//! [`Store`] is the contract. The state of a series and the position of its partition are written as ONE batch, so that
-//! a stored state always belongs to the stored position: after a crash the input is read again from there, and the
-//! series continue as if nothing had happened. The lane is the only writer of its partitions.
+//! [`Store`] is the contract. The state of a series and the position of its partition are written
+//! as ONE batch, so that a stored state always belongs to the stored position: after a crash the
+//! input is read again from there, and the series continue as if nothing had happened. The lane is
+//! the only writer of its partitions.
 
 pub mod changelog;
 pub mod codec;
@@ -35,13 +37,16 @@ pub struct Commit {
 
 /// Durable, atomic storage of the states of all streams.
 pub trait Store: Send + Sync {
-    /// The offset of the next record to read from a partition; `None` where nothing was ever committed.
+    /// The offset of the next record to read from a partition; `None` where nothing was ever
+    /// committed.
     fn position(&self, stream: &str, partition: i32) -> Result<Option<i64>, StoreError>;
 
-    /// The offset in the changelog up to which the states of a partition are stored; `None` where none was ever written.
+    /// The offset in the changelog up to which the states of a partition are stored; `None` where
+    /// none was ever written.
     fn changelog(&self, stream: &str, partition: i32) -> Result<Option<i64>, StoreError>;
 
-    /// A name of this store, made up once and kept: what the transactions of its lanes are named after.
+    /// A name of this store, made up once and kept: what the transactions of its lanes are named
+    /// after.
     fn instance(&self) -> Result<String, StoreError>;
 
     /// The encoded state of a series.
@@ -58,8 +63,8 @@ pub trait Store: Send + Sync {
     /// How many series a partition has.
     fn count(&self, stream: &str, partition: i32) -> Result<usize, StoreError>;
 
-    /// The next series of a partition and their encoded states, at most `limit`, in the order of their names: those
-    /// behind the name `after`, or the first ones.
+    /// The next series of a partition and their encoded states, at most `limit`, in the order of
+    /// their names: those behind the name `after`, or the first ones.
     fn states(
         &self,
         stream: &str,
@@ -86,8 +91,9 @@ pub trait Store: Send + Sync {
     /// Deletes all data of a stream: states, positions, training records and notes.
     fn clear(&self, stream: &str) -> Result<(), StoreError>;
 
-    /// Writes states ahead of the commit that they belong to, bit by bit and not durably. Only for states that the changelog
-    /// has: a crash before the commit leaves some of them newer than the stored position.
+    /// Writes states ahead of the commit that they belong to, bit by bit and not durably. Only for
+    /// states that the changelog has: a crash before the commit leaves some of them newer than the
+    /// stored position.
     fn stage(&self, stream: &str, states: &[StateChange]) -> Result<(), StoreError>;
 
     /// Writes all of a commit or nothing, durably: after it returns, a power cut loses none of it.

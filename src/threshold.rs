@@ -1,10 +1,11 @@
-//! Threshold: the level above which a score is an outlier, one small state per series, adapting to the series' own
-//! scores.
+//! Threshold: the level above which a score is an outlier, one small state per series, adapting to
+//! the series' own scores.
 //!
-//! A [`ThresholdParams`] holds the constants of a stream, a [`ThresholdState`] what is remembered of a series (below 400 bytes). A
-//! new series clones the state made from the fleet's calibration scores, which count as `min_records`
-//! pseudo-observations. A step is pure: it compares the score first and learns from it afterwards. Everything learned
-//! is kept relative to one scale, so that the unit and the size of the scores do not matter.
+//! A [`ThresholdParams`] holds the constants of a stream, a [`ThresholdState`] what is remembered
+//! of a series (below 400 bytes). A new series clones the state made from the fleet's calibration
+//! scores, which count as `min_records` pseudo-observations. A step is pure: it compares the score
+//! first and learns from it afterwards. Everything learned is kept relative to one scale, so that
+//! the unit and the size of the scores do not matter.
 //!
 //! | kind | level, before the margin | uses the budget |
 //! |---|---|---|
@@ -14,11 +15,14 @@
 //! | `dspot` | the same of the score less its moving average, added to that average | yes |
 //!
 //! What keeps a series' threshold from going astray:
-//! - bound: without an accepted level shift the level stays within [`DRIFT_MAX`] times the fleet's prior, both ways;
-//! - floor: the threshold lies at least 10 % above the series' typical score, so that constant scores do not alert at
-//!   their first tick of change;
-//! - contamination guard: the state is not updated with outliers, except for the expected share of normal records above the threshold;
-//! - level shift: after `level_shift_after` consecutive outliers the state is rescaled to them and learns from the start.
+//! - bound: without an accepted level shift the level stays within [`DRIFT_MAX`] times the fleet's
+//!   prior, both ways;
+//! - floor: the threshold lies at least 10 % above the series' typical score, so that constant
+//!   scores do not alert at their first tick of change;
+//! - contamination guard: the state is not updated with outliers, except for the expected share of
+//!   normal records above the threshold;
+//! - level shift: after `level_shift_after` consecutive outliers the state is rescaled to them and
+//!   learns from the start.
 
 mod gpd;
 mod guard;
@@ -36,22 +40,26 @@ use self::level::Level;
 use self::tail::Tail;
 use crate::config::settings::{self, ThresholdKind};
 
-/// Without an accepted level shift, the level stays between the fleet's prior divided and multiplied by this.
+/// Without an accepted level shift, the level stays between the fleet's prior divided and
+/// multiplied by this.
 pub const DRIFT_MAX: f64 = 4.0;
 /// The threshold is at least this many times the typical score.
 const FLOOR: f64 = 1.1;
-/// The risk of one record is kept in this range: below, a tail fitted to hundreds of scores is not informative; above, an
-/// "outlier" is an ordinary record.
+/// The risk of one record is kept in this range: below, a tail fitted to hundreds of scores is not
+/// informative; above, an "outlier" is an ordinary record.
 const RISK: (f64, f64) = (1e-9, 0.1);
-/// The prior counts as this many records at least, so that the first few records of a series decide nothing.
+/// The prior counts as this many records at least, so that the first few records of a series decide
+/// nothing.
 const PRIOR_MIN: u64 = 100;
 /// Scores are cut here, in units of the state's scale: squares and sums of them stay finite.
 const RELATIVE_MAX: f64 = 1e12;
-/// What operators say of false alarms raises a threshold by this at most, until another bundle is live.
+/// What operators say of false alarms raises a threshold by this at most, until another bundle is
+/// live.
 pub const OPERATOR_FACTOR_MAX: f64 = 4.0;
 /// How far above a false alarm's highest score the threshold is raised.
 const OPERATOR_FACTOR_MARGIN: f64 = 1.1;
-/// Range of a state's scale in score units: far inside what an f64 holds, so that products with it are finite, not 0.
+/// Range of a state's scale in score units: far inside what an f64 holds, so that products with it
+/// are finite, not 0.
 const SCALE: (f64, f64) = (1e-300, 1e300);
 
 /// The constants of a stream's thresholds, made once.
@@ -81,10 +89,10 @@ pub struct ThresholdParams {
 impl ThresholdParams {
     /// The plan for records that follow each other by `period` in a series.
     ///
-    /// The risk is `budget.alerts * period / budget.period`, kept within 1e-9 and 0.1. The moving average of `dspot` is
-    /// exponential, with the mean age of a window of d = `memory` / 20 records (20 to 5,000): it needs two numbers'
-    /// room where a window needs d, and d has to be well above the score's own smoothing or the average would follow
-    /// every cluster.
+    /// The risk is `budget.alerts * period / budget.period`, kept within 1e-9 and 0.1. The moving
+    /// average of `dspot` is exponential, with the mean age of a window of d = `memory` / 20
+    /// records (20 to 5,000): it needs two numbers' room where a window needs d, and d has to be
+    /// well above the score's own smoothing or the average would follow every cluster.
     pub fn new(settings: &settings::ThresholdSettings, period: Duration) -> Self {
         let ratio =
             settings.budget.alerts * period.as_secs_f64() / settings.budget.period.as_secs_f64();
@@ -94,8 +102,8 @@ impl ThresholdParams {
             ratio.clamp(RISK.0, RISK.1)
         };
         let above = (1.0 - settings.level).clamp(1e-6, 0.5);
-        // A tail that is exponential from 0 on is exceeded at m times its level with the m-th power of the level's
-        // probability.
+        // A tail that is exponential from 0 on is exceeded at m times its level with the m-th power
+        // of the level's probability.
         let base = if settings.kind == ThresholdKind::Quantile {
             above
         } else {
@@ -107,8 +115,8 @@ impl ThresholdParams {
         Self {
             kind: settings.kind,
             risk,
-            // statrs calls the C library's logarithm, whose last bit depends on the processor; in single
-            // precision it is the same everywhere.
+            // statrs calls the C library's logarithm, whose last bit depends on the processor; in
+            // single precision it is the same everywhere.
             deviations: f64::from(-Normal::standard().inverse_cdf(risk) as f32),
             margin: settings.margin,
             above,
@@ -117,20 +125,21 @@ impl ThresholdParams {
             memory,
             level_shift_after: settings.level_shift_after,
             expected_outliers,
-            // As long as the score's memory at the usual smoothing, but so short that independent peaks are seldom
-            // merged.
+            // As long as the score's memory at the usual smoothing, but so short that independent
+            // peaks are seldom merged.
             run: (0.1 / above).clamp(1.0, 10.0) as u8,
             average_weight: 2.0 / (window + 1.0),
         }
     }
 
-    /// The risk of one record that follows from the budget, [1e-9, 0.1]; report the achieved rate beside it.
+    /// The risk of one record that follows from the budget, [1e-9, 0.1]; report the achieved rate
+    /// beside it.
     pub fn risk(&self) -> f64 {
         self.risk
     }
 
-    /// Weight of the newest score after `own` records: that of a plain mean whose first records are the prior, later
-    /// that of an exponential one.
+    /// Weight of the newest score after `own` records: that of a plain mean whose first records are
+    /// the prior, later that of an exponential one.
     fn weight(&self, own: u64) -> f64 {
         1.0 / self.prior.saturating_add(own).min(self.memory) as f64
     }
@@ -143,21 +152,24 @@ pub struct ThresholdOutput {
     pub threshold: f64,
     /// Whether the score lies above it: an outlier.
     pub above: bool,
-    /// Whether this outlier made the state take the present scores for the new normal; at most once in
-    /// `level_shift_after` records.
+    /// Whether this outlier made the state take the present scores for the new normal; at most once
+    /// in `level_shift_after` records.
     pub relearning: bool,
 }
 
 /// The threshold of one series. See the module's documentation.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct ThresholdState {
-    /// What counts as 1: the level of the fleet's prior, in score units; multiplied where a level shift is accepted.
+    /// What counts as 1: the level of the fleet's prior, in score units; multiplied where a level
+    /// shift is accepted.
     scale: f64,
-    /// Exponentially weighted mean of the scores learned from, relative; the floor stands on it, and `sigma`.
+    /// Exponentially weighted mean of the scores learned from, relative; the floor stands on it,
+    /// and `sigma`.
     typical: f64,
     /// Number of updates since the state was cloned or last accepted a level shift.
     own: u32,
-    /// The operator's: the threshold is this many times what follows from the scores, 1 to [`OPERATOR_FACTOR_MAX`].
+    /// The operator's: the threshold is this many times what follows from the scores, 1 to
+    /// [`OPERATOR_FACTOR_MAX`].
     operator_factor: f32,
     /// The contamination guard.
     guard: Guard,
@@ -175,10 +187,12 @@ enum Estimator {
 }
 
 impl ThresholdState {
-    /// The state of a series without own records, from the calibration scores of the fleet's normal data.
+    /// The state of a series without own records, from the calibration scores of the fleet's normal
+    /// data.
     ///
-    /// `scores` stand in time order (clusters are told by it); those that are negative or not finite are left out. Where
-    /// no positive score is left, 3 is taken for the level: the scores of the chart are in standard deviations.
+    /// `scores` stand in time order (clusters are told by it); those that are negative or not
+    /// finite are left out. Where no positive score is left, 3 is taken for the level: the scores
+    /// of the chart are in standard deviations.
     pub fn calibrated(plan: &ThresholdParams, scores: &[f64]) -> Self {
         prior::calibrated(plan, scores)
     }
@@ -196,8 +210,9 @@ impl ThresholdState {
         (own * f64::from(self.operator_factor)).clamp(SCALE.0, f64::MAX)
     }
 
-    /// Raises the threshold above a score that an operator calls a false alarm; one that is lower, or not finite, changes
-    /// nothing, and neither does saying it again. It stays raised until another bundle is live or a level shift is accepted.
+    /// Raises the threshold above a score that an operator calls a false alarm; one that is lower,
+    /// or not finite, changes nothing, and neither does saying it again. It stays raised until
+    /// another bundle is live or a level shift is accepted.
     pub fn lift_above(&mut self, plan: &ThresholdParams, score: f64) {
         let by = OPERATOR_FACTOR_MARGIN * score / self.value(plan);
         if by > 1.0 && score.is_finite() {
@@ -216,9 +231,10 @@ impl ThresholdState {
 
     /// Compares a score with the threshold, then learns from it unless it is an outlier.
     ///
-    /// Normal records exceed any threshold now and then: a threshold that never learned from one would sink, and call
-    /// more and more records outliers. So those that come no more than twice as often as expected and lie below twice
-    /// the threshold are learned from as well. A score that is not finite or negative changes nothing.
+    /// Normal records exceed any threshold now and then: a threshold that never learned from one
+    /// would sink, and call more and more records outliers. So those that come no more than twice
+    /// as often as expected and lie below twice the threshold are learned from as well. A score
+    /// that is not finite or negative changes nothing.
     pub fn step(&mut self, plan: &ThresholdParams, score: f64) -> ThresholdOutput {
         let threshold = self.value(plan);
         let above = score > threshold;
@@ -261,8 +277,8 @@ impl ThresholdState {
         u64::from(self.own)
     }
 
-    /// Whether the state is of the plan's kind. One that is not still works as its own kind; the caller replaces it by
-    /// the calibrated one when the configuration has changed.
+    /// Whether the state is of the plan's kind. One that is not still works as its own kind; the
+    /// caller replaces it by the calibrated one when the configuration has changed.
     pub fn fits(&self, plan: &ThresholdParams) -> bool {
         let kind = match self.estimator {
             Estimator::Sigma { .. } => ThresholdKind::Sigma,
@@ -283,8 +299,9 @@ impl ThresholdState {
         let difference = relative - self.typical;
         self.typical += weight * difference;
         match &mut self.estimator {
-            // Incremental exponentially weighted variance: West, "Updating Mean and Variance Estimates", CACM 22(9),
-            // 1979; Finch, "Incremental Calculation of Weighted Mean and Variance", 2009.
+            // Incremental exponentially weighted variance: West, "Updating Mean and Variance
+            // Estimates", CACM 22(9), 1979; Finch, "Incremental Calculation of Weighted Mean and
+            // Variance", 2009.
             Estimator::Sigma { variance } => {
                 *variance = (1.0 - weight) * (*variance + weight * difference * difference)
             }
@@ -297,8 +314,9 @@ impl ThresholdState {
         }
     }
 
-    /// Takes the scores of the present run of outliers for normal: the same distribution, scaled to their mean. The own
-    /// records begin at 0 again, so that the state is provisional and learns as fast as a new one.
+    /// Takes the scores of the present run of outliers for normal: the same distribution, scaled to
+    /// their mean. The own records begin at 0 again, so that the state is provisional and learns as
+    /// fast as a new one.
     fn reanchor(&mut self) {
         let growth = self.guard.growth(self.typical);
         self.scale = (self.scale * growth).clamp(SCALE.0, SCALE.1);

@@ -1,7 +1,8 @@
 //! Health and metrics over HTTP.
 //!
-//! `/healthz` answers 200 while the process runs; `/readyz` answers 200 when every lane runs, else 503; `/status` has each
-//! stream's phase as JSON; `/series/STREAM/SERIES` describes one series; `/metrics` is the Prometheus text.
+//! `/healthz` answers 200 while the process runs; `/readyz` answers 200 when every lane runs, else
+//! 503; `/status` has each stream's phase as JSON; `/series/STREAM/SERIES` describes one series;
+//! `/metrics` is the Prometheus text.
 
 use std::io;
 use std::net::SocketAddr;
@@ -48,11 +49,12 @@ impl Drop for Server {
     }
 }
 
-/// How often samples of histograms are summed up. Without it, each sample is kept until the metrics are scraped, which may never happen.
+/// How often samples of histograms are summed up. Without it, each sample is kept until the metrics
+/// are scraped, which may never happen.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
-/// The recorder of this process, installed by the first call. Metrics that move before that are lost, and so are help
-/// texts: `app` calls this before it builds anything.
+/// The recorder of this process, installed by the first call. Metrics that move before that are
+/// lost, and so are help texts: `app` calls this before it builds anything.
 pub fn recorder() -> Option<&'static PrometheusHandle> {
     static HANDLE: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
     HANDLE
@@ -129,7 +131,8 @@ async fn status(State(streams): State<Arc<Vec<StreamStatus>>>) -> Json<Value> {
     Json(Value::Array(streams.iter().map(of_stream).collect()))
 }
 
-/// One series, as it was last stored: at most some seconds ago. A key with slashes is written with %2F.
+/// One series, as it was last stored: at most some seconds ago. A key with slashes is written with
+/// %2F.
 async fn series(
     State(streams): State<Arc<Vec<StreamStatus>>>,
     Path((name, series)): Path<(String, String)>,

@@ -1,7 +1,8 @@
 //! A window: the last W records of a series, oldest first, as the model's input.
 //!
-//! Windows hold plain readings, not scaled ones, so that they stay valid when the bundle changes. A row model (W = 1)
-//! has none. A sensor fault empties the window: a model must not see readings that cannot be believed.
+//! Windows hold plain readings, not scaled ones, so that they stay valid when the bundle changes. A
+//! row model (W = 1) has none. A sensor fault empties the window: a model must not see readings
+//! that cannot be believed.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,8 +11,8 @@ use crate::record::EventTime;
 /// The records of a series that the next window still needs.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct WindowState {
-    /// At most W - 1 rows of readings, row-major, oldest first: how many there are tells when the next window is due.
-    /// Overwritten as records come, emptied by [`WindowState::clear`].
+    /// At most W - 1 rows of readings, row-major, oldest first: how many there are tells when the
+    /// next window is due. Overwritten as records come, emptied by [`WindowState::clear`].
     rows: Vec<f64>,
     /// Time of the newest record, from which a gap is told.
     newest: EventTime,
@@ -20,8 +21,8 @@ pub struct WindowState {
 }
 
 impl WindowState {
-    /// Takes note of the time of the record that is pushed next: after more than `gap_us` records are missing before it (0:
-    /// never).
+    /// Takes note of the time of the record that is pushed next: after more than `gap_us` records
+    /// are missing before it (0: never).
     pub fn note(&mut self, time: EventTime, gap_us: i64) {
         if gap_us > 0 && !self.rows.is_empty() && time.micros_since(self.newest) > gap_us {
             self.whole = 0;
@@ -34,8 +35,8 @@ impl WindowState {
         usize::from(self.whole) < window
     }
 
-    /// Adds one record's readings and, once there are `window` records, hands the window (`window x fields`) to `take`.
-    /// `stride` records later is the next one, with 1 <= `stride` <= `window`.
+    /// Adds one record's readings and, once there are `window` records, hands the window (`window x
+    /// fields`) to `take`. `stride` records later is the next one, with 1 <= `stride` <= `window`.
     ///
     /// Returns whether there was a window.
     pub fn push(

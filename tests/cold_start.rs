@@ -1,4 +1,5 @@
-//! Streams and series that are new: what is missing is told, and what happened before the first start is learned from only.
+//! Streams and series that are new: what is missing is told, and what happened before the first
+//! start is learned from only.
 
 #![expect(
     clippy::unwrap_used,
@@ -34,7 +35,8 @@ fn bundle() -> Bundle {
     two_fields::bundle(&stream(), &["a"])
 }
 
-/// Records of the series `a`, one a second, that arrived when they were measured; `shift` is on the second reading.
+/// Records of the series `a`, one a second, that arrived when they were measured; `shift` is on the
+/// second reading.
 fn run(
     pipeline: &mut Pipeline,
     table: &mut SeriesTable,

@@ -1,4 +1,5 @@
-//! `outlierd train --compare` from the command line: every kind that fits is measured, and the chosen one goes live.
+//! `outlierd train --compare` from the command line: every kind that fits is measured, and the
+//! chosen one goes live.
 
 #![expect(
     clippy::unwrap_used,

@@ -1,4 +1,5 @@
-//! The configuration as its user meets it: layers, the manual, and the message of every rule that can be broken.
+//! The configuration as its user meets it: layers, the manual, and the message of every rule that
+//! can be broken.
 #![allow(
     clippy::unwrap_used,
     reason = "a test says what it expects by unwrapping it"

@@ -1,5 +1,5 @@
-//! 100,000 damaged payloads through the JSON decoder: whatever comes, each message is one record or one rejection, in
-//! order, and what is accepted means the same to an independent reader.
+//! 100,000 damaged payloads through the JSON decoder: whatever comes, each message is one record or
+//! one rejection, in order, and what is accepted means the same to an independent reader.
 
 use outlierd::config::settings::{FieldSettings, KeyFrom, RecordFormat, TimeFormat, TimeFrom};
 use outlierd::decode::json::Decoder;
@@ -177,7 +177,8 @@ fn payload(rng: &mut ChaCha8Rng) -> Vec<u8> {
     payload
 }
 
-/// What one reading is, by the rules of the documentation and on a built document: NaN is missing, infinite is not finite.
+/// What one reading is, by the rules of the documentation and on a built document: NaN is missing,
+/// infinite is not finite.
 fn reading(document: &Value, path: &[&str]) -> f64 {
     let mut value = document;
     for key in path {
@@ -205,7 +206,8 @@ fn reading(document: &Value, path: &[&str]) -> f64 {
     }
 }
 
-/// Whether the independent reader may fail where the decoder did not: it computes what the decoder only skips.
+/// Whether the independent reader may fail where the decoder did not: it computes what the decoder
+/// only skips.
 fn is_skipped_detail(error: &serde_json::Error) -> bool {
     let error = error.to_string();
     [
@@ -218,7 +220,8 @@ fn is_skipped_detail(error: &serde_json::Error) -> bool {
     .any(|part| error.contains(part))
 }
 
-/// Holds an accepted record against an independent reading of its payload; `false` where that reader cannot read it.
+/// Holds an accepted record against an independent reading of its payload; `false` where that
+/// reader cannot read it.
 fn check_record(payload: &[u8], series: &str, time: EventTime, values: &[f64]) -> bool {
     let shown = String::from_utf8_lossy(payload);
     let document: Value =
@@ -260,7 +263,8 @@ fn check_record(payload: &[u8], series: &str, time: EventTime, values: &[f64]) -
     true
 }
 
-/// What a batch came to: records checked, records beyond the independent reader, and the reasons of the rest.
+/// What a batch came to: records checked, records beyond the independent reader, and the reasons of
+/// the rest.
 fn check_batch(
     payloads: &[Vec<u8>],
     batch: &Batch<'_>,

@@ -1,4 +1,5 @@
-//! The demonstration, small, from the command line: it goes through every step, loses no record, and counts what it found.
+//! The demonstration, small, from the command line: it goes through every step, loses no record,
+//! and counts what it found.
 
 use std::fs;
 use std::process::Command;

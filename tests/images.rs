@@ -1,4 +1,5 @@
-//! Images through the pipeline and the commands: learned from, scored, alerts that point at the defect, and what is not an image.
+//! Images through the pipeline and the commands: learned from, scored, alerts that point at the
+//! defect, and what is not an image.
 
 #![expect(
     clippy::unwrap_used,

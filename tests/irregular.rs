@@ -1,4 +1,5 @@
-//! Records that come irregularly, records that are missing, and normal states that follow the clock.
+//! Records that come irregularly, records that are missing, and normal states that follow the
+//! clock.
 
 #![expect(
     clippy::unwrap_used,

@@ -1,7 +1,8 @@
-//! The texts that users read keep to the terms of CONTRIBUTING.md, "Style": no phrase that was replaced comes back.
+//! The texts that users read keep to the terms of CONTRIBUTING.md, "Style": no phrase that was
+//! replaced comes back.
 //!
-//! Checked are the documents, the comments of the configurations, the schemas, the `--help` of every command, and the
-//! texts in the sources: errors, log lines, reports.
+//! Checked are the documents, the comments of the configurations, the schemas, the `--help` of
+//! every command, and the texts in the sources: errors, log lines, reports.
 
 #![expect(
     clippy::unwrap_used,
@@ -9,7 +10,7 @@
 )]
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 /// Phrases that were replaced, each with the term to use.
@@ -216,7 +217,8 @@ fn literals(code: &str) -> Vec<String> {
                 let mut text = String::new();
                 while let Some(c) = chars.next().filter(|&c| c != '"') {
                     match c {
-                        // A line that goes on, a quote, a line end: all of them separate words or do not matter.
+                        // A line that goes on, a quote, a line end: all of them separate words or
+                        // do not matter.
                         '\\' => {
                             let escaped = chars.next();
                             text.push(if escaped == Some('\n') { ' ' } else { '\\' });

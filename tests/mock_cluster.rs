@@ -1,5 +1,5 @@
-//! Faults that a mock cluster can have at an exact moment: an output that is slow, a commit that is refused, and offsets
-//! that are not told.
+//! Faults that a mock cluster can have at an exact moment: an output that is slow, a commit that is
+//! refused, and offsets that are not told.
 
 #![allow(
     clippy::unwrap_used,
@@ -121,7 +121,8 @@ impl Run {
         }
     }
 
-    /// Reads scores until there are those of `records` records, and the lane has gone back so often.
+    /// Reads scores until there are those of `records` records, and the lane has gone back so
+    /// often.
     fn read_until(&mut self, records: usize, gone_back: usize) {
         let deadline = Instant::now() + PATIENCE;
         while (self.scores.len() < records || self.gone_back() < gone_back)
@@ -186,7 +187,8 @@ fn a_commit_of_an_ended_generation_is_repeated_from_inside_the_group() {
     let log = run.daemon.log();
     assert_eq!(log.matches("left_group=false").count(), 2, "{log}");
     assert_eq!(log.matches("partitions assigned").count(), 1, "{log}");
-    // With the same scores: that the faults of scripts/chaos show, since this cluster hands out aborted states too.
+    // With the same scores: that the faults of scripts/chaos show, since this cluster hands out
+    // aborted states too.
     let repeated = run
         .scores
         .values()

@@ -45,7 +45,8 @@ fn linear(latent: usize) -> ModelShape {
     ModelShape::new(ModelKind::Linear, 1, FIELDS, &[], latent)
 }
 
-/// Rows on a closed, bent curve in 8 dimensions with a little noise; each field has mean 0 and sd about 1.
+/// Rows on a closed, bent curve in 8 dimensions with a little noise; each field has mean 0 and sd
+/// about 1.
 fn curve(rows: usize, seed: u64) -> Vec<f32> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut values = Vec::with_capacity(rows * FIELDS);
@@ -209,7 +210,8 @@ fn a_row_is_reconstructed_the_same_in_any_batch() {
 fn five_percent_of_contamination_hardly_harms_a_trimmed_training() {
     let clean = curve(2000, 5);
     let mut dirty = clean.clone();
-    // Anomalies that are alike and therefore can be learned: every field stuck at 6 standard deviations.
+    // Anomalies that are alike and therefore can be learned: every field stuck at 6 standard
+    // deviations.
     for row in dirty.chunks_exact_mut(FIELDS).step_by(20) {
         row.fill(6.0);
     }

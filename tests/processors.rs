@@ -1,6 +1,6 @@
-//! Scores have the same bits on every processor and in every batch: `outlierd replay` with one bundle,
-//! under instruction sets that libtorch, MKL, oneDNN, the C library and, by qemu, the whole process are
-//! held down to.
+//! Scores have the same bits on every processor and in every batch: `outlierd replay` with one
+//! bundle, under instruction sets that libtorch, MKL, oneDNN, the C library and, by qemu, the whole
+//! process are held down to.
 
 #![expect(
     clippy::unwrap_used,

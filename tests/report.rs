@@ -1,4 +1,5 @@
-//! The evaluation's report in a real Chromium: its plots are drawn, its pictures load, and nothing is asked of a network.
+//! The evaluation's report in a real Chromium: its plots are drawn, its pictures load, and nothing
+//! is asked of a network.
 
 #![expect(
     clippy::unwrap_used,

@@ -1,5 +1,5 @@
-//! Straight through, or stopped and resumed at every k-th record, in batches of any size, with series leaving memory in
-//! between: the same outcomes and alerts, those of silence included.
+//! Straight through, or stopped and resumed at every k-th record, in batches of any size, with
+//! series leaving memory in between: the same outcomes and alerts, those of silence included.
 
 #![allow(
     clippy::unwrap_used,
@@ -119,8 +119,8 @@ type Sent = (i32, &'static str, String);
 /// Steps that are sent.
 const STEPS: std::ops::Range<usize> = 400..600;
 
-/// When each series is silent: the first one always at some time, two that show that never, the others now and then, whole
-/// gateways too.
+/// When each series is silent: the first one always at some time, two that show that never, the
+/// others now and then, whole gateways too.
 fn silences(rng: &mut ChaCha8Rng) -> Vec<std::ops::Range<usize>> {
     let gateway = rng.random_bool(0.3).then(|| rng.random_range(450..500));
     SERIES
@@ -139,7 +139,8 @@ fn silences(rng: &mut ChaCha8Rng) -> Vec<std::ops::Range<usize>> {
         .collect()
 }
 
-/// Faults of the machine, stuck and missing sensors, spikes, late and broken records, and series that fall silent.
+/// Faults of the machine, stuck and missing sensors, spikes, late and broken records, and series
+/// that fall silent.
 fn payloads(seed: u64) -> Vec<Sent> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let silences = silences(&mut rng);
@@ -280,7 +281,8 @@ fn message<'s>((offset, (partition, key, payload)): &(i64, &'s Sent)) -> Message
     }
 }
 
-/// Records of a batch that is not broken up: with twice as many, libtorch rounds the matrix products of a `vae` otherwise.
+/// Records of a batch that is not broken up: with twice as many, libtorch rounds the matrix
+/// products of a `vae` otherwise.
 const WHOLE: usize = 800;
 
 /// What became of the payloads, in large batches, or broken up.

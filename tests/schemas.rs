@@ -1,4 +1,5 @@
-//! The published schemas are those of the types: `UPDATE_SCHEMAS=1 cargo test --test schemas` writes them anew.
+//! The published schemas are those of the types: `UPDATE_SCHEMAS=1 cargo test --test schemas`
+//! writes them anew.
 
 use std::path::{Path, PathBuf};
 

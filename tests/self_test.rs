@@ -1,4 +1,5 @@
-//! The self-test: what live series would catch today, from their committed states, and a detector that has gone blind.
+//! The self-test: what live series would catch today, from their committed states, and a detector
+//! that has gone blind.
 
 #![expect(
     clippy::unwrap_used,

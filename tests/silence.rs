@@ -55,7 +55,8 @@ fn name(pump: usize) -> String {
     format!("hall-{}/pump-{pump}", pump / 5)
 }
 
-/// Runs records in batches of that size, starting again from the encoded states after each of them where asked for.
+/// Runs records in batches of that size, starting again from the encoded states after each of them
+/// where asked for.
 fn run(stream: &Arc<StreamSettings>, records: &[Sent], batch: usize, resumes: bool) -> Vec<Alert> {
     let mut pipeline = Pipeline::new(stream.clone(), None).unwrap();
     let fresh = || {

@@ -1,4 +1,5 @@
-//! The simulated plant: the same twice, physically coupled, stable when healthy, and broken where it says it is.
+//! The simulated plant: the same twice, physically coupled, stable when healthy, and broken where
+//! it says it is.
 
 use std::collections::BTreeSet;
 
@@ -61,7 +62,8 @@ type Moves = (
     &'static [Sensor],
 );
 
-/// Mean difference that a fault makes to each sensor over its last quarter, against the same run without it.
+/// Mean difference that a fault makes to each sensor over its last quarter, against the same run
+/// without it.
 fn moved_by(kind: PlantFaultKind, size: FaultSize) -> Values {
     let fault = PlantFault {
         pump: 0,

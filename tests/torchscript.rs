@@ -1,4 +1,5 @@
-//! Modules exported from Python: only what the configuration names by its checksum runs, and only if it fits.
+//! Modules exported from Python: only what the configuration names by its checksum runs, and only
+//! if it fits.
 
 #![expect(
     clippy::unwrap_used,

@@ -1,4 +1,5 @@
-//! What several benchmarks share: a stream with the built-in settings and eight fields, its records, and a bundle of it.
+//! What several benchmarks share: a stream with the built-in settings and eight fields, its
+//! records, and a bundle of it.
 
 // Each benchmark uses a part of it.
 #![allow(dead_code)]

@@ -1,6 +1,7 @@
-//! `bench-floor`: the least that any program of outlierd's kind has to do: consume, parse, the same forward pass. It has
-//! outlierd's consumers, batches, decoder and bundle, one thread a lane, and nothing behind the forward pass: no gate, no
-//! chart, no thresholds, no states, no commits. Prints `<seconds> <records so far>` every 50 ms.
+//! `bench-floor`: the least that any program of outlierd's kind has to do: consume, parse, the same
+//! forward pass. It has outlierd's consumers, batches, decoder and bundle, one thread a lane, and
+//! nothing behind the forward pass: no gate, no chart, no thresholds, no states, no commits. Prints
+//! `<seconds> <records so far>` every 50 ms.
 
 use std::hint::black_box;
 use std::path::PathBuf;

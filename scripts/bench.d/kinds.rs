@@ -1,8 +1,8 @@
-//! `bench-kinds`: windows a second that one kind of network reconstructs, or images a second of which a kind over tiles finds
-//! error map and peaks, on two threads as two lanes do.
+//! `bench-kinds`: windows a second that one kind of network reconstructs, or images a second of
+//! which a kind over tiles finds error map and peaks, on two threads as two lanes do.
 //!
-//! usage: bench-kinds KIND SECONDS; prints one number. The sizes are those of `kinds_peer.py`, which runs the same module in
-//! PyTorch.
+//! usage: bench-kinds KIND SECONDS; prints one number. The sizes are those of `kinds_peer.py`,
+//! which runs the same module in PyTorch.
 
 use std::hint::black_box;
 use std::sync::{Arc, Barrier};
@@ -31,7 +31,8 @@ const HIDDEN: [usize; 1] = [32];
 const LATENT: usize = 8;
 const BATCH: usize = 1_024;
 
-/// Side of a picture, of its tiles, and by how much they overlap; the model is that of `[image_defaults]`.
+/// Side of a picture, of its tiles, and by how much they overlap; the model is that of
+/// `[image_defaults]`.
 const PICTURE: usize = 512;
 const TILE: usize = 64;
 const OVERLAP: usize = 16;

@@ -1,5 +1,6 @@
-//! Record-to-alert latency: arrival of an alert, read committed, minus the event time of the record that made it, which
-//! is the time at which that record was handed to the producer. Both are told by the clock of this machine.
+//! Record-to-alert latency: arrival of an alert, read committed, minus the event time of the record
+//! that made it, which is the time at which that record was handed to the producer. Both are told
+//! by the clock of this machine.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -17,7 +18,8 @@ use super::plant::{self, Plant};
 
 /// Records of a shift: enough to open an episode, few enough that it soon closes again.
 const SHIFT_RECORDS: u8 = 6;
-/// How long the sender's client gathers records: librdkafka's default. Part of every latency that is measured here.
+/// How long the sender's client gathers records: librdkafka's default. Part of every latency that
+/// is measured here.
 const LINGER: Duration = Duration::from_millis(5);
 /// How often the sender looks how many records are due.
 const TICK: Duration = Duration::from_millis(1);
@@ -151,7 +153,8 @@ fn send(args: &Args) -> anyhow::Result<(u64, Duration)> {
     Ok((sent, started.elapsed()))
 }
 
-/// Latencies, in microseconds, of what was caused in `window`, until the sender is done and what it caused has come.
+/// Latencies, in microseconds, of what was caused in `window`, until the sender is done and what it
+/// caused has come.
 fn receive(
     reader: &rdkafka::consumer::BaseConsumer,
     done: &AtomicBool,

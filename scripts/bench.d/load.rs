@@ -1,5 +1,5 @@
-//! `bench-load`: makes the records of scripts/bench, and measures what comes back. Written in Rust so that it leaves the
-//! machine to what is measured.
+//! `bench-load`: makes the records of scripts/bench, and measures what comes back. Written in Rust
+//! so that it leaves the machine to what is measured.
 
 mod kafka;
 mod latency;
@@ -14,7 +14,8 @@ use serde_json::json;
 
 use self::plant::Plant;
 
-/// Event time of the first record: far enough in the past that no record of a filled topic is from the future.
+/// Event time of the first record: far enough in the past that no record of a filled topic is from
+/// the future.
 const FIRST_MICROS: i64 = 1_700_000_000_000_000;
 /// Between two records of a series.
 const PERIOD_MICROS: i64 = 1_000_000;
@@ -41,7 +42,8 @@ enum Command {
         #[arg(long, default_value_t = 0)]
         from: usize,
     },
-    /// Send records at a steady rate, stamped with the time of sending, and measure how long their alerts take
+    /// Send records at a steady rate, stamped with the time of sending, and measure how long their
+    /// alerts take
     Latency(latency::Args),
     /// Tell how large the entries of a topic are
     Sizes(Topic),

@@ -1,5 +1,5 @@
-//! Records of a simulated fleet: the fields of a series move together, so that an autoencoder has something to learn, and
-//! each record is cheap to make.
+//! Records of a simulated fleet: the fields of a series move together, so that an autoencoder has
+//! something to learn, and each record is cheap to make.
 
 use std::io::Write as _;
 
@@ -7,7 +7,8 @@ use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution as _, StandardNormal};
 
-/// How far a shifted field is off, in its standard deviations: strange, and not so far that it is a sensor's spike.
+/// How far a shifted field is off, in its standard deviations: strange, and not so far that it is a
+/// sensor's spike.
 const SHIFT: f64 = 6.0;
 /// One field in so many is shifted.
 const SHIFTED: usize = 4;
@@ -27,7 +28,8 @@ impl Plant {
         }
     }
 
-    /// Writes one record of a series: a JSON object with its name, its event time and its readings, in that order.
+    /// Writes one record of a series: a JSON object with its name, its event time and its readings,
+    /// in that order.
     pub fn write(&mut self, out: &mut Vec<u8>, series: &str, micros: i64, shifted: bool) {
         out.clear();
         // A vector takes whatever is written.

@@ -1,4 +1,5 @@
-//! Writes the synthetic surface inspection set of `scripts/surfaces`: folders in the layout of MVTec AD.
+//! Writes the synthetic surface inspection set of `scripts/surfaces`: folders in the layout of
+//! MVTec AD.
 //!
 //! Usage: surfaces FOLDER --train N --good N --defects N --seed N
 

@@ -1,9 +1,9 @@
-//! Eight weeks of a simulated plant through the daemon's own pipeline, with retraining and without: the program of
-//! `scripts/weeks`. Prints one JSON object.
+//! Eight weeks of a simulated plant through the daemon's own pipeline, with retraining and without:
+//! the program of `scripts/weeks`. Prints one JSON object.
 //!
-//! Twelve pumps, a record a minute. The load follows the day and the season; all pumps foul slowly; on
-//! day 28 half of them get new impellers; on days 15 and 16 three of them cavitate, so that the traffic is contaminated; and
-//! from day 33 on five pumps break, one a time.
+//! Twelve pumps, a record a minute. The load follows the day and the season; all pumps foul slowly;
+//! on day 28 half of them get new impellers; on days 15 and 16 three of them cavitate, so that the
+//! traffic is contaminated; and from day 33 on five pumps break, one a time.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -1,4 +1,5 @@
-//! The lanes' threads: each is restarted after an error, with increasing back-off while errors continue.
+//! The lanes' threads: each is restarted after an error, with increasing back-off while errors
+//! continue.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -125,7 +126,8 @@ impl Lanes {
     }
 }
 
-/// Restarts a lane after errors. A store that has failed stays failed until it is reopened: that ends the process.
+/// Restarts a lane after errors. A store that has failed stays failed until it is reopened: that
+/// ends the process.
 fn supervise(
     lane: &Lane,
     halt: &Arc<AtomicBool>,

@@ -18,7 +18,8 @@ pub(super) struct ConfigArgs {
     /// The configuration file (TOML)
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Set one key, overriding file and environment: --set streams.pumps.threshold.margin=3 (repeatable)
+    /// Set one key, overriding file and environment: --set streams.pumps.threshold.margin=3
+    /// (repeatable)
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
 }
@@ -88,7 +89,8 @@ impl ConfigArgs {
     }
 }
 
-/// A stream of images with the built-in settings (and the defaults of the configuration, if one is named).
+/// A stream of images with the built-in settings (and the defaults of the configuration, if one is
+/// named).
 ///
 /// The flags override `preset` (`key=value`).
 pub(super) fn stream_of_images(
@@ -113,7 +115,8 @@ fn made_up(settings: Settings) -> anyhow::Result<StreamSettings> {
     }
 }
 
-/// A stream with the built-in settings (and the defaults of the configuration, if one is named) whose fields are columns of a file.
+/// A stream with the built-in settings (and the defaults of the configuration, if one is named)
+/// whose fields are columns of a file.
 ///
 /// The flags override `preset` (`key=value`).
 pub(super) fn stream_of_fields(

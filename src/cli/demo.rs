@@ -1,11 +1,13 @@
-//! `outlierd demo`: the whole daemon on a simulated plant whose faults are known, and an honest count of what it found.
+//! `outlierd demo`: the whole daemon on a simulated plant whose faults are known, and an honest
+//! count of what it found.
 //!
 //! ```text
 //! fleet (plant) -> Kafka (broker) -> the daemon, unchanged (daemon) -> Kafka -> alerts on the terminal (alerts)
 //!                                                                         `-> held against the plan (summary)
 //! ```
-//! All of it runs in this process, and everything between plant and daemon goes through Kafka. The daemon does not know
-//! the plan, and its settings are the built-in ones except those that [`daemon::overrides`] argues for.
+//! All of it runs in this process, and everything between plant and daemon goes through Kafka. The
+//! daemon does not know the plan, and its settings are the built-in ones except those that
+//! [`daemon::overrides`] argues for.
 
 mod alerts;
 mod broker;
@@ -33,16 +35,19 @@ use crate::sim::fault::PlantFault;
 use crate::sim::fleet::FleetPlan;
 use crate::sim::plan::{self, FaultPlan};
 
-/// Demonstrate the daemon: simulated pumps through Kafka, a model trained on them, planted faults and their detection.
+/// Demonstrate the daemon: simulated pumps through Kafka, a model trained on them, planted faults
+/// and their detection.
 ///
-/// It needs no other software: the broker is embedded, unless --kafka names a real one. At the end it prints which planted
-/// faults were detected, and the number of false alarms. The exit code does not depend on the detections.
+/// It needs no other software: the broker is embedded, unless --kafka names a real one. At the end
+/// it prints which planted faults were detected, and the number of false alarms. The exit code does
+/// not depend on the detections.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  outlierd demo\n  outlierd demo --images\n  outlierd demo --pumps 40 --seed 7 --hours 48 --json summary.json\n  outlierd demo --kafka localhost:9092"
 )]
 pub(super) struct Args {
-    /// A real broker (host:port) instead of the embedded one; the demo creates topics with unique names and leaves them
+    /// A real broker (host:port) instead of the embedded one; the demo creates topics with unique
+    /// names and leaves them
     #[arg(long, value_name = "HOST:PORT")]
     kafka: Option<String>,
     /// Cameras over a metal surface with scratches, holes and stains, instead of pumps
@@ -51,7 +56,8 @@ pub(super) struct Args {
     /// Pumps in the plant, each with eight sensors and a record every five seconds
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1_000))]
     pumps: u16,
-    /// Seed of the plant, its faults and the training: the same seed gives the same records and alerts
+    /// Seed of the plant, its faults and the training: the same seed gives the same records and
+    /// alerts
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u32,
     /// Simulated hours, training included
@@ -68,17 +74,20 @@ pub(super) struct Args {
     log: String,
 }
 
-/// Time between two records of a pump. A record a second would be five times as many to train on for the same course of
-/// the day, which moves within minutes.
+/// Time between two records of a pump. A record a second would be five times as many to train on
+/// for the same course of the day, which moves within minutes.
 const PERIOD: Duration = Duration::from_secs(5);
-/// Records of a pump in the time that the model learns from. A working day of the plant has one hour: two of them show
-/// each state of the load cycle twice, so that what is held out in training has its like among what is learned.
+/// Records of a pump in the time that the model learns from. A working day of the plant has one
+/// hour: two of them show each state of the load cycle twice, so that what is held out in training
+/// has its like among what is learned.
 const LEARN_STEPS: u64 = 1_440;
-/// Records of a pump between learning and the first fault that may come: thresholds are provisional for the first 400
-/// records of a series, and the plant should be seen healthy by a detector that has settled.
+/// Records of a pump between learning and the first fault that may come: thresholds are provisional
+/// for the first 400 records of a series, and the plant should be seen healthy by a detector that
+/// has settled.
 const SETTLE_STEPS: u64 = 600;
-/// Healthy records between two faults of a pump at least, and how long the recovery from a fault may take: three memories
-/// of the slow baseline (1 / score.baseline_weight), and more than three time constants of the winding, the slowest thing in a pump.
+/// Healthy records between two faults of a pump at least, and how long the recovery from a fault
+/// may take: three memories of the slow baseline (1 / score.baseline_weight), and more than three
+/// time constants of the winding, the slowest thing in a pump.
 const GAP_STEPS: u64 = 900;
 
 /// What is going to happen in the plant: known before the daemon starts, and never shown to it.
@@ -117,7 +126,8 @@ impl DemoPlan {
     }
 }
 
-/// What both demonstrations run on. Dropped from the top: nothing outlives the broker that it reads from.
+/// What both demonstrations run on. Dropped from the top: nothing outlives the broker that it reads
+/// from.
 struct Stage {
     reader: AlertReader,
     daemon: Daemon,
@@ -131,7 +141,8 @@ struct Stage {
 }
 
 impl Stage {
-    /// Starts broker and daemon for records of `what`, with `own` settings of the stream, and ticks each step off.
+    /// Starts broker and daemon for records of `what`, with `own` settings of the stream, and ticks
+    /// each step off.
     fn start(args: &Args, what: &str, own: Vec<String>) -> anyhow::Result<Self> {
         let screen = Screen::new();
         screen.start_log(&args.log);

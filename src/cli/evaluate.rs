@@ -15,18 +15,19 @@ use super::config_args::ConfigArgs;
 use super::input_args::{InputArgs, files};
 use crate::evaluate::{EvaluationFigures, LabeledSequence, figures, report};
 
-/// Evaluate a model on labelled CSV files or folders of images: train on the first rows (or train/good), then compare the
-/// scores of the others with their labels.
+/// Evaluate a model on labelled CSV files or folders of images: train on the first rows (or
+/// train/good), then compare the scores of the others with their labels.
 ///
-/// Prints one table, and writes figures.json and report.html (plots; works offline) to --out. In a folder each file has its
-/// own model, as with `outlierd replay`; the figures are totals over all files. Nothing is point-adjusted.
+/// Prints one table, and writes figures.json and report.html (plots; works offline) to --out. In a
+/// folder each file has its own model, as with `outlierd replay`; the figures are totals over all
+/// files. Nothing is point-adjusted.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  outlierd evaluate --label anomaly --train-rows 400 --time-column datetime --delimiter ';' \\\n    --ignore changepoint plant/ --out evaluation\n  outlierd evaluate --label class --normal 1 --wide --train-normal 200 beats.csv --out evaluation\n  outlierd evaluate --images surfaces/ --set image_defaults.model.kind=conv2d --out evaluation"
 )]
 pub(super) struct Args {
-    /// A CSV file, or a folder of them; with --images a folder that has train/good, test/good and test/DEFECT, or a folder of such
-    /// folders
+    /// A CSV file, or a folder of them; with --images a folder that has train/good, test/good and
+    /// test/DEFECT, or a folder of such folders
     input: PathBuf,
     /// Evaluate images
     #[arg(long)]
@@ -49,7 +50,8 @@ pub(super) struct Args {
     /// Evaluate the bundle in this folder on all rows instead of training one
     #[arg(long, value_name = "FOLDER", conflicts_with = "wide")]
     bundle: Option<PathBuf>,
-    /// Each row is one sequence (a beat, a stroke); its columns are one field's readings in the order of time
+    /// Each row is one sequence (a beat, a stroke); its columns are one field's readings in the
+    /// order of time
     #[arg(long, requires = "train_normal")]
     wide: bool,
     /// With --wide: train on the first N rows that are labelled normal, and evaluate on all others
@@ -64,7 +66,8 @@ pub(super) struct Args {
     /// Output folder of figures.json and report.html
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
-    /// Stream of the configuration whose settings are used [default: default settings, every column a field]
+    /// Stream of the configuration whose settings are used [default: default settings, every column
+    /// a field]
     #[arg(
         long,
         value_name = "NAME",

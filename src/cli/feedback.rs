@@ -24,10 +24,11 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 /// A topic that yields nothing for this long is taken to be at its end.
 const QUIET: Duration = Duration::from_secs(10);
 
-/// Send feedback on an alert: a fault, a false alarm, expected, or a new normal; or exclude a time range from training.
+/// Send feedback on an alert: a fault, a false alarm, expected, or a new normal; or exclude a time
+/// range from training.
 ///
-/// Each instance applies it within seconds. Later feedback on the same alert replaces earlier feedback.
-/// `outlierd model list` shows which bundles were trained on an excluded range.
+/// Each instance applies it within seconds. Later feedback on the same alert replaces earlier
+/// feedback. `outlierd model list` shows which bundles were trained on an excluded range.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  outlierd feedback --config outlierd.toml 3f9a77 confirmed --note \"bearing 2 changed\"\n  outlierd feedback --config outlierd.toml 3f9a77 false-alarm\n  outlierd feedback --config outlierd.toml - mark-range --stream pumps --series pump-7 \\\n      --from 2026-03-09T06:00:00Z --until 2026-03-09T14:00:00Z"

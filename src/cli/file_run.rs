@@ -1,4 +1,5 @@
-//! A file that runs through the daemon's pipeline, row after row: its first rows are training rows, or a bundle is given.
+//! A file that runs through the daemon's pipeline, row after row: its first rows are training rows,
+//! or a bundle is given.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,7 +27,8 @@ pub(super) struct FileRun {
 }
 
 impl FileRun {
-    /// Opens the file at `path`; `configured` says that the stream comes from a configuration, which names its columns.
+    /// Opens the file at `path`; `configured` says that the stream comes from a configuration,
+    /// which names its columns.
     pub(super) fn open(
         path: &Path,
         input: &InputArgs,
@@ -51,7 +53,8 @@ impl FileRun {
         })
     }
 
-    /// The next rows: the training rows, and then, once a bundle is trained on them, the others. `None` at the end.
+    /// The next rows: the training rows, and then, once a bundle is trained on them, the others.
+    /// `None` at the end.
     pub(super) fn next(&mut self) -> anyhow::Result<Option<Chunk>> {
         let batch = self.stream.input.batch_records;
         let mut most = batch;

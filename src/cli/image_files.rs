@@ -1,4 +1,5 @@
-//! Folders of image files, read as the messages of one camera: the folder's name is the series, the files' order their time.
+//! Folders of image files, read as the messages of one camera: the folder's name is the series, the
+//! files' order their time.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,7 +14,8 @@ use crate::record::{EventTime, Message};
 const CHUNK_FILES: usize = 64;
 const CHUNK_BYTES: usize = 64 << 20;
 
-/// The same stream for files: series and times of images are those of [`ImageFiles`]; one of readings is left as it is.
+/// The same stream for files: series and times of images are those of [`ImageFiles`]; one of
+/// readings is left as it is.
 pub(super) fn stream_of_files(mut stream: StreamSettings) -> StreamSettings {
     if let Some(image) = &mut stream.image {
         (stream.record.key, stream.record.time) = (KeyFrom::Kafka, TimeFrom::Kafka);

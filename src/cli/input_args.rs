@@ -1,4 +1,5 @@
-//! Flags of commands that read record files, and the reading itself: CSV tables and JSON lines look the same from here on.
+//! Flags of commands that read record files, and the reading itself: CSV tables and JSON lines look
+//! the same from here on.
 
 use std::fs;
 use std::fs::File;
@@ -99,8 +100,8 @@ impl InputArgs {
             .to_vec())
     }
 
-    /// Opens a file of records of a stream. `configured` says that the stream comes from a configuration, which then
-    /// also names the columns of the time and of the key.
+    /// Opens a file of records of a stream. `configured` says that the stream comes from a
+    /// configuration, which then also names the columns of the time and of the key.
     pub(super) fn open(
         &self,
         path: &Path,
@@ -192,7 +193,8 @@ pub(super) fn inputs(input: &Path, stream: &StreamSettings) -> anyhow::Result<Ve
     }
 }
 
-/// The files that are meant: a file itself, or all CSV and JSON-lines files below a folder, in order.
+/// The files that are meant: a file itself, or all CSV and JSON-lines files below a folder, in
+/// order.
 pub(super) fn files(input: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let meta = fs::metadata(input).with_context(|| format!("cannot read {}", input.display()))?;
     if meta.is_file() {

@@ -15,10 +15,12 @@ use super::input_args::{Chunk, InputArgs, files, inputs};
 use crate::record::alert::{AlertEvent, AlertKind};
 use crate::record::{EventTime, RecordOutcome};
 
-/// Score record files with the daemon's own pipeline: train on the first rows (or load a bundle), then score row by row.
+/// Score record files with the daemon's own pipeline: train on the first rows (or load a bundle),
+/// then score row by row.
 ///
-/// Writes one line for each row: time, score, threshold, verdict, is_alert, top_field. Causal: a row's line never
-/// depends on later rows. In a folder, each file is replayed with its own model, to the same relative path.
+/// Writes one line for each row: time, score, threshold, verdict, is_alert, top_field. Causal: a
+/// row's line never depends on later rows. In a folder, each file is replayed with its own model,
+/// to the same relative path.
 #[derive(clap::Args)]
 #[command(
     after_help = "Example:\n  outlierd replay --train-rows 400 --time-column datetime --delimiter ';' \\\n    --ignore anomaly,changepoint pump.csv --out scores.csv"
@@ -43,7 +45,8 @@ pub(super) struct Args {
     /// Also write the alerts as JSON lines to this file
     #[arg(long, value_name = "FILE")]
     alerts: Option<PathBuf>,
-    /// Stream of the configuration whose settings are used [default: default settings, every column a field]
+    /// Stream of the configuration whose settings are used [default: default settings, every column
+    /// a field]
     #[arg(long, value_name = "NAME", requires = "config")]
     stream: Option<String>,
     #[command(flatten)]

@@ -11,7 +11,8 @@ use crate::events::published::PublishedEvent;
 use crate::record::alert::{Alert, DeadLetter};
 use crate::share::control::ControlMessage;
 
-/// Print a JSON Schema: of the records of a stream, of what outlierd publishes, or of the configuration.
+/// Print a JSON Schema: of the records of a stream, of what outlierd publishes, or of the
+/// configuration.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  outlierd schema alert\n  outlierd schema record --config outlierd.toml --stream pumps"

@@ -43,7 +43,8 @@ enum Command {
         #[command(flatten)]
         config: ConfigArgs,
     },
-    /// Write all states, positions and training records to a file that is independent of version and storage engine
+    /// Write all states, positions and training records to a file that is independent of version
+    /// and storage engine
     Export {
         /// The file
         file: PathBuf,

@@ -1,4 +1,5 @@
-//! Records of a stream's topic between two times, for training: a consumer without a group, which commits nothing.
+//! Records of a stream's topic between two times, for training: a consumer without a group, which
+//! commits nothing.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -22,10 +22,12 @@ use crate::pipeline::series::SeriesTable;
 use crate::retrain::learn::{self, LearnError};
 use crate::retrain::set::{TrainingRow, TrainingSet};
 
-/// Train a bundle from files (CSV, JSON lines, images) or from the stream's topic, and make it the live one.
+/// Train a bundle from files (CSV, JSON lines, images) or from the stream's topic, and make it the
+/// live one.
 ///
-/// Records go through the gate first: records with a sensor fault are excluded. A running daemon that uses the same model
-/// folder switches to the new bundle within seconds, between two batches; while it trains a challenger, right after that.
+/// Records go through the gate first: records with a sensor fault are excluded. A running daemon
+/// that uses the same model folder switches to the new bundle within seconds, between two batches;
+/// while it trains a challenger, right after that.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  outlierd train --config outlierd.toml --stream pumps normal-week.csv\n  outlierd train --config outlierd.toml --stream pumps --compare normal-week.csv\n  outlierd train --config outlierd.toml --stream pumps --from-topic --since 2026-03-01T00:00:00Z --until 2026-03-08T00:00:00Z"
@@ -45,8 +47,8 @@ pub(super) struct Args {
     /// Maximum number of training records
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     limit: usize,
-    /// Train the kinds of model that fit the stream on the older records, compare them on the newest ones, and pick the cheapest
-    /// one that no other beats
+    /// Train the kinds of model that fit the stream on the older records, compare them on the
+    /// newest ones, and pick the cheapest one that no other beats
     #[arg(long)]
     compare: bool,
     /// Keep the live bundle: the new one waits for `outlierd model promote`

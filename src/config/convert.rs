@@ -1,7 +1,8 @@
-//! From the merged tree to the settings: `[defaults]` goes under each stream, texts are read, and rules between values
-//! are held.
+//! From the merged tree to the settings: `[defaults]` goes under each stream, texts are read, and
+//! rules between values are held.
 //!
-//! A value that a stream inherits is named where it was written, in `defaults`, and is then reported once.
+//! A value that a stream inherits is named where it was written, in `defaults`, and is then
+//! reported once.
 
 mod image;
 mod model;
@@ -28,12 +29,14 @@ const YEAR: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// The settings of a tree whose structure is good; what else is wrong is added to `problems`.
 ///
-/// `None` where a part is missing because of a problem. Problems that only follow from one already there are left out.
+/// `None` where a part is missing because of a problem. Problems that only follow from one already
+/// there are left out.
 pub fn settings(tree: &Value, problems: &mut Vec<ConfigProblem>) -> Option<Settings> {
     let raw: raw::Config = match serde_json::from_value(complete(tree)) {
         Ok(raw) => raw,
         Err(error) => {
-            // The schema is made from the same types, so that it has said what is wrong, or has a hole.
+            // The schema is made from the same types, so that it has said what is wrong, or has a
+            // hole.
             if problems.is_empty() {
                 let fix = "compare the values with config/default.toml";
                 problems.push(ConfigProblem::new(
@@ -69,7 +72,8 @@ pub fn settings(tree: &Value, problems: &mut Vec<ConfigProblem>) -> Option<Setti
     })
 }
 
-/// The tree over the built-in layer, and each stream over `[defaults]`, one of images with `[image_defaults]` in between.
+/// The tree over the built-in layer, and each stream over `[defaults]`, one of images with
+/// `[image_defaults]` in between.
 fn complete(tree: &Value) -> Value {
     let mut whole = built_in();
     overlay(&mut whole, tree);
@@ -135,7 +139,8 @@ struct ConfigReader<'t> {
 }
 
 impl ConfigReader<'_> {
-    /// Where a stream's value was written: in the stream, in `[image_defaults]`, or in `[defaults]`.
+    /// Where a stream's value was written: in the stream, in `[image_defaults]`, or in
+    /// `[defaults]`.
     fn place(&self, stream: &str, key: &str) -> KeyPath {
         let own = KeyPath::of("streams").key(stream).join(key);
         let table = KeyPath::of("streams").key(stream);

@@ -1,7 +1,8 @@
 //! The layers above the built-in one, read and merged into one tree; and who set what.
 //!
-//! The `config` crate parses TOML and merges. Environment variables are read here, because its own source lower-cases
-//! every name and cannot address a key that holds a dot, as all librdkafka properties do.
+//! The `config` crate parses TOML and merges. Environment variables are read here, because its own
+//! source lower-cases every name and cannot address a key that holds a dot, as all librdkafka
+//! properties do.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
@@ -287,7 +288,8 @@ fn set(
     Ok(())
 }
 
-/// Writes `security.protocol = "ssl"` without quotes, which TOML reads as nested tables, as one key with dots.
+/// Writes `security.protocol = "ssl"` without quotes, which TOML reads as nested tables, as one key
+/// with dots.
 fn join_properties(file: &mut TomlTable) {
     let Some(ValueKind::Table(kafka)) = file.get_mut("kafka").map(|kafka| &mut kafka.kind) else {
         return;

@@ -1,4 +1,5 @@
-//! A problem of a configuration: which key, what was found, what is allowed, what to do next; and the list of all of them.
+//! A problem of a configuration: which key, what was found, what is allowed, what to do next; and
+//! the list of all of them.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -19,7 +20,8 @@ pub enum KeyStep {
     Index(usize),
 }
 
-/// The way to a value from the top of the configuration, such as `streams.pumps.record.fields[2].min`.
+/// The way to a value from the top of the configuration, such as
+/// `streams.pumps.record.fields[2].min`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct KeyPath(pub Vec<KeyStep>);
 
@@ -97,7 +99,8 @@ impl fmt::Display for KeyPath {
 pub struct ConfigProblem {
     /// The key; empty if the problem concerns the whole file.
     pub key: KeyPath,
-    /// The value found, as written in TOML (nearly); `None` where there is none, or where it may be a secret.
+    /// The value found, as written in TOML (nearly); `None` where there is none, or where it may be
+    /// a secret.
     pub found: Option<String>,
     /// The variable or flag that set the value, where it is not the file.
     pub origin: Option<String>,

@@ -1,8 +1,10 @@
-//! The configuration as it is written, with all layers merged: complete, but its values not yet read.
+//! The configuration as it is written, with all layers merged: complete, but its values not yet
+//! read.
 //!
-//! The doc comments become the descriptions of `schemas/config.schema.json`. Numbers have their allowed range here, and
-//! are checked by the schema; texts with their own syntax (durations, sizes, budgets) are parsed by
-//! `super::convert`. Default values are in `config/default.toml` only.
+//! The doc comments become the descriptions of `schemas/config.schema.json`. Numbers have their
+//! allowed range here, and are checked by the schema; texts with their own syntax (durations,
+//! sizes, budgets) are parsed by `super::convert`. Default values are in `config/default.toml`
+//! only.
 
 mod image;
 mod model;
@@ -39,7 +41,8 @@ pub struct Config {
     /// Defaults of streams of images that override `defaults`: any key of a stream.
     #[schemars(with = "StreamConfig")]
     pub image_defaults: serde_json::Value,
-    /// The streams, by name: letters, digits, `-`, `_` and `.`, at most 100, the first a letter or digit.
+    /// The streams, by name: letters, digits, `-`, `_` and `.`, at most 100, the first a letter or
+    /// digit.
     pub streams: BTreeMap<String, StreamConfig>,
 }
 

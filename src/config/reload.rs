@@ -9,16 +9,18 @@
 //! | `streams.*.episode` | the next batch; the new rules apply to an open episode |
 //! | `streams.*.mutes` | the next batch |
 //!
-//! All others need a restart: addresses and topics, because clients hold them; `record`, `window`, `model`, `training`
-//! and `score`, because the bundle in use was trained with them; `gate` and `threshold`, because the states of the series
-//! were built with them, and a replay must give the same alerts.
+//! All others need a restart: addresses and topics, because clients hold them; `record`, `window`,
+//! `model`, `training` and `score`, because the bundle in use was trained with them; `gate` and
+//! `threshold`, because the states of the series were built with them, and a replay must give the
+//! same alerts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::settings::{Settings, StreamSettings};
 
-/// The keys that differ between two configurations and need a restart, such as `streams.pumps.window`; empty where a
-/// running daemon can take over every change. A table is listed by its own key.
+/// The keys that differ between two configurations and need a restart, such as
+/// `streams.pumps.window`; empty where a running daemon can take over every change. A table is
+/// listed by its own key.
 pub fn reloadable(old: &Settings, new: &Settings) -> Vec<String> {
     let mut keys = process(old, new);
     let by_name = |settings: &Settings| -> BTreeMap<String, StreamSettings> {

@@ -1,7 +1,7 @@
 //! The validated configuration: what the rest of the program reads. Units are in the types.
 //!
-//! [`super::raw`] is the same as it is written in a file; [`super::load`] turns one into the other and reports every
-//! problem at once. A value of these types is known to be within its range.
+//! [`super::raw`] is the same as it is written in a file; [`super::load`] turns one into the other
+//! and reports every problem at once. A value of these types is known to be within its range.
 
 mod image;
 mod model;
@@ -126,8 +126,8 @@ pub struct StreamSettings {
 }
 
 impl StreamSettings {
-    /// The same stream with another kind of model, and a code that is narrower than the inputs: that of a torchscript model is
-    /// its own, whatever the configuration says.
+    /// The same stream with another kind of model, and a code that is narrower than the inputs:
+    /// that of a torchscript model is its own, whatever the configuration says.
     pub fn with_kind(&self, kind: ModelKind) -> Self {
         let mut other = self.clone();
         if kind != self.model.kind {
@@ -185,7 +185,8 @@ pub enum StartOffset {
 pub enum Delivery {
     /// Offsets and results are one Kafka transaction: a crash duplicates and loses nothing.
     ExactlyOnce,
-    /// Offsets are committed after the results: a crash may repeat an alert, with the same id, and loses none.
+    /// Offsets are committed after the results: a crash may repeat an alert, with the same id, and
+    /// loses none.
     AtLeastOnce,
 }
 
@@ -221,7 +222,8 @@ pub struct RecordFormat {
     pub key: KeyFrom,
     /// Where the event time is.
     pub time: TimeFrom,
-    /// The fields, in the order of the model's inputs; never empty, at most 1024. Of an image there is one, its brightness.
+    /// The fields, in the order of the model's inputs; never empty, at most 1024. Of an image there
+    /// is one, its brightness.
     pub fields: Vec<FieldSettings>,
     /// Longest payload that is read, in bytes.
     pub max_payload_bytes: usize,
@@ -268,8 +270,8 @@ pub enum TimeFrom {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TimeFormat {
-    /// By its form: text is RFC 3339 (a space for the `T` and a missing offset, read as UTC, are accepted); a number is an
-    /// epoch whose magnitude determines the unit.
+    /// By its form: text is RFC 3339 (a space for the `T` and a missing offset, read as UTC, are
+    /// accepted); a number is an epoch whose magnitude determines the unit.
     Auto,
     /// RFC 3339 text.
     Rfc3339,
@@ -332,7 +334,8 @@ pub struct GateSettings {
     pub max_ahead: Duration,
     /// Number of consecutive late records after which the source's clock counts as set back.
     pub late_reset: u32,
-    /// Equal readings in a row that make a sensor stuck, at least; the bundle's longest normal run can only raise it. 0: off.
+    /// Equal readings in a row that make a sensor stuck, at least; the bundle's longest normal run
+    /// can only raise it. 0: off.
     pub stuck_after: u32,
     /// Part of the normal movement below which a sensor is flat (0: off).
     pub flat_ratio: f64,
@@ -340,6 +343,7 @@ pub struct GateSettings {
     pub scale_jump: bool,
     /// Whether readings that jump far out of their normal range, for a few records, are faults.
     pub spike: bool,
-    /// Times the period of the training records after which records are missing between two (0: never).
+    /// Times the period of the training records after which records are missing between two (0:
+    /// never).
     pub gap_after: f64,
 }

@@ -1,5 +1,5 @@
-//! The structure of a configuration: known keys, types, listed words and ranges of numbers, checked with the JSON Schema
-//! of the [raw types](super::raw) and reported in plain words.
+//! The structure of a configuration: known keys, types, listed words and ranges of numbers, checked
+//! with the JSON Schema of the [raw types](super::raw) and reported in plain words.
 
 use jsonschema::error::ValidationErrorKind as Kind;
 use jsonschema::paths::{Location, LocationSegment};
@@ -15,7 +15,8 @@ const DEFAULTS: [&str; 2] = ["defaults", "image_defaults"];
 /// Keys that are all listed where a key is not known and none is near.
 const KEYS_LISTED_MAX: usize = 16;
 
-/// The schema of [`raw::Config`]; `inline` puts every part where it is used, so that a validator's paths lead into it.
+/// The schema of [`raw::Config`]; `inline` puts every part where it is used, so that a validator's
+/// paths lead into it.
 pub fn schema(inline: bool) -> Value {
     let settings =
         SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = inline);
@@ -25,10 +26,12 @@ pub fn schema(inline: bool) -> Value {
         .to_value()
 }
 
-/// Lists of independent elements: an invalid one is replaced with null, so that the others keep their positions.
+/// Lists of independent elements: an invalid one is replaced with null, so that the others keep
+/// their positions.
 const LISTS_OF_TABLES: [&str; 2] = ["fields", "mutes"];
 
-/// Every problem of structure. Invalid values are removed from the tree, so that the rest can be checked further.
+/// Every problem of structure. Invalid values are removed from the tree, so that the rest can be
+/// checked further.
 pub fn check(tree: &mut Value) -> Vec<ConfigProblem> {
     let schema = schema(true);
     let validator = match jsonschema::options().build(&schema) {
@@ -56,7 +59,8 @@ pub fn prune(tree: &mut Value, problems: &[ConfigProblem]) {
         {
             path.0.pop();
         }
-        // A problem without a key is one of a layer as a whole; the rest of the tree is still worth checking.
+        // A problem without a key is one of a layer as a whole; the rest of the tree is still worth
+        // checking.
         if !path.0.is_empty()
             && let Some(value) = find_mut(tree, &path)
         {
@@ -184,7 +188,8 @@ impl<'s> SchemaReport<'s> {
         ));
     }
 
-    /// Where a key that is known elsewhere in the same stream belongs: `streams.pumps.topic` is `streams.pumps.input.topic`.
+    /// Where a key that is known elsewhere in the same stream belongs: `streams.pumps.topic` is
+    /// `streams.pumps.input.topic`.
     fn places(&self, at: &KeyPath, key: &str) -> Vec<KeyPath> {
         let (root, part) = match at.0.as_slice() {
             [KeyStep::Key(streams), name, ..] if streams == "streams" => {

@@ -1,6 +1,8 @@
-//! Values that are written as text with their own syntax: durations, sizes, budgets, paths, times, names.
+//! Values that are written as text with their own syntax: durations, sizes, budgets, paths, times,
+//! names.
 //!
-//! Each parser's error describes the allowed values, in words that follow the key and the value found ("must be ...").
+//! Each parser's error describes the allowed values, in words that follow the key and the value
+//! found ("must be ...").
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -11,7 +13,8 @@ use crate::record::EventTime;
 
 /// Longest name that Kafka gives a topic, in characters.
 pub const TOPIC_CHARS_MAX: usize = 249;
-/// Longest name of a stream, in characters: leaves room for what is put around it in the names of topics.
+/// Longest name of a stream, in characters: leaves room for what is put around it in the names of
+/// topics.
 pub const STREAM_CHARS_MAX: usize = 100;
 /// Deepest path into a record, in keys.
 const PATH_KEYS_MAX: usize = 16;

@@ -1,9 +1,10 @@
 //! A CSV file (RFC 4180) as records, for `replay` and `train`: a header, then one record a row.
 //!
-//! Values mean the same as in JSON (see [`crate::decode`]); a cell is always text, so nothing counts as coerced. A row's
-//! offset is its number from 0 behind the header. Rows come in chunks that own their text and are bounded, so that a
-//! file may be larger than memory. A bad row is a [`Rejected`] that names its line (from 1, as editors count) and never
-//! ends the file; blank lines are no rows. Spaces around column names do not count, and columns without a name (the row
+//! Values mean the same as in JSON (see [`crate::decode`]); a cell is always text, so nothing
+//! counts as coerced. A row's offset is its number from 0 behind the header. Rows come in chunks
+//! that own their text and are bounded, so that a file may be larger than memory. A bad row is a
+//! [`Rejected`] that names its line (from 1, as editors count) and never ends the file; blank lines
+//! are no rows. Spaces around column names do not count, and columns without a name (the row
 //! numbers that data frames write) are never fields.
 
 use std::borrow::Cow;
@@ -31,7 +32,8 @@ const ROW_BYTES_MAX: u64 = 4 << 20;
 pub struct TableOptions {
     /// Between the cells of a row.
     pub delimiter: u8,
-    /// The column of the event time; without one, a row's time is its number in seconds after the epoch.
+    /// The column of the event time; without one, a row's time is its number in seconds after the
+    /// epoch.
     pub time: Option<(String, TimeFormat)>,
     /// The column of the series key; without one, all rows are of `series`.
     pub key: Option<String>,
@@ -51,8 +53,9 @@ pub enum Columns {
 }
 
 impl TableOptions {
-    /// The options of a table that holds a stream's fields under their names, and its key and time (if they are fields of
-    /// the record) under their dotted paths, or under the names of their headers.
+    /// The options of a table that holds a stream's fields under their names, and its key and time
+    /// (if they are fields of the record) under their dotted paths, or under the names of their
+    /// headers.
     pub fn for_stream(format: &RecordFormat, delimiter: u8, series: String) -> Self {
         Self {
             delimiter,
@@ -146,7 +149,8 @@ impl<R: Read> CsvTable<R> {
         &self.header.fields
     }
 
-    /// The next rows, `rows_max` at most; `None` at the end. `message` of records and rejections is the row's index in the chunk.
+    /// The next rows, `rows_max` at most; `None` at the end. `message` of records and rejections is
+    /// the row's index in the chunk.
     ///
     /// # Errors
     /// [`ReadError::Read`] and [`ReadError::RowTooLong`]; the table ends there.

@@ -1,7 +1,7 @@
 //! A file of records: which kind it is, and what can be wrong with it as a whole.
 //!
-//! What is wrong with one row is a [`Rejected`](crate::record::Rejected) and never ends the reading of a file; a
-//! [`ReadError`] does.
+//! What is wrong with one row is a [`Rejected`](crate::record::Rejected) and never ends the reading
+//! of a file; a [`ReadError`] does.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -133,14 +133,16 @@ pub(super) fn open(path: &Path) -> Result<File, ReadError> {
         source,
     };
     let file = File::open(path).map_err(fail)?;
-    // A directory opens like a file and fails only at the first read, with an error that does not name it.
+    // A directory opens like a file and fails only at the first read, with an error that does not
+    // name it.
     if file.metadata().map_err(fail)?.is_dir() {
         return Err(fail(io::ErrorKind::IsADirectory.into()));
     }
     Ok(file)
 }
 
-/// The name of the only series of a file without keys: the file's name without folder and extension.
+/// The name of the only series of a file without keys: the file's name without folder and
+/// extension.
 pub fn series_of(path: &Path) -> String {
     path.file_stem().map_or_else(
         || "file".to_owned(),
@@ -148,8 +150,8 @@ pub fn series_of(path: &Path) -> String {
     )
 }
 
-/// Tells the kind of a file by its extension (`csv`, `tsv`, `txt`; `jsonl`, `ndjson`, `json`), else by its first
-/// character: a `{` begins JSON lines.
+/// Tells the kind of a file by its extension (`csv`, `tsv`, `txt`; `jsonl`, `ndjson`, `json`), else
+/// by its first character: a `{` begins JSON lines.
 ///
 /// # Errors
 /// [`ReadError::Open`], [`ReadError::Read`], or [`ReadError::Compressed`] whatever the extension.

@@ -1,12 +1,15 @@
-//! The image decoder: messages that are images, or JSON objects that hold or name one, become records with pixels.
+//! The image decoder: messages that are images, or JSON objects that hold or name one, become
+//! records with pixels.
 //!
-//! What counts as an image: PNG and JPEG, told by their first bytes, and raw grey values where `width`, `height` and `bits` (8, or
-//! 16 in little-endian order) say so: as headers of the message beside a payload of pixels, as numbers in the object beside its
-//! text. Series and time are where they are for readings ([`super::meta`]); a path leads into the object.
+//! What counts as an image: PNG and JPEG, told by their first bytes, and raw grey values where
+//! `width`, `height` and `bits` (8, or 16 in little-endian order) say so: as headers of the message
+//! beside a payload of pixels, as numbers in the object beside its text. Series and time are where
+//! they are for readings ([`super::meta`]); a path leads into the object.
 //!
-//! Contract: as [`super`]. No image makes the process take more memory or time than `image.max_pixels`, `image.max_file_bytes`
-//! and `image.decode_timeout` allow; a file is read only if it lies below `image.root`, links followed. Decoding is the work of a
-//! thread of its own (`worker.rs`), which a decoder that hangs or panics takes down with it, and nothing else.
+//! Contract: as [`super`]. No image makes the process take more memory or time than
+//! `image.max_pixels`, `image.max_file_bytes` and `image.decode_timeout` allow; a file is read only
+//! if it lies below `image.root`, links followed. Decoding is the work of a thread of its own
+//! (`worker.rs`), which a decoder that hangs or panics takes down with it, and nothing else.
 
 mod pixels;
 mod worker;
@@ -77,8 +80,9 @@ impl ImageDecoder {
         }
     }
 
-    /// Decodes the messages from `first` on, as many as a batch should hold: each becomes one record or one rejection. The indices
-    /// of records and rejections are those in `messages`. Returns the first message that was not looked at.
+    /// Decodes the messages from `first` on, as many as a batch should hold: each becomes one
+    /// record or one rejection. The indices of records and rejections are those in `messages`.
+    /// Returns the first message that was not looked at.
     pub fn decode<'a>(&mut self, messages: &[Message<'a>], first: usize) -> (Batch<'a>, usize) {
         let mut batch = Batch::default();
         let mut bytes = 0;

@@ -1,17 +1,20 @@
 //! The JSON decoder: Kafka messages (or lines of a file) become the records of a stream.
 //!
-//! A payload is one JSON object (RFC 8259) in UTF-8, after a byte order mark if there is one. It is read in one streaming
-//! pass: no document is built, and a record allocates nothing that [`Batch`] does not keep. Text that is borrowed from
-//! the message stays borrowed.
+//! A payload is one JSON object (RFC 8259) in UTF-8, after a byte order mark if there is one. It is
+//! read in one streaming pass: no document is built, and a record allocates nothing that [`Batch`]
+//! does not keep. Text that is borrowed from the message stays borrowed.
 //!
 //! Defined outcomes, beside those of single values in [`crate::decode`]:
-//! - a configured place that occurs twice is rejected; other repeated keys are skipped like all that is unconfigured;
-//! - a path through something that is neither object nor array is rejected, through `null` or nothing it is missing; a
-//!   place that is both a reading and the parent of others may hold either;
-//! - skipped parts have to be well-formed JSON, of any depth: they are skipped without recursion. Inside configured
-//!   places depth is bounded by the longest path;
-//! - the payload's length, then its UTF-8, then its syntax and values from front to back, then the series key, then the
-//!   time are looked at in this order, and the first problem is the one reported.
+//! - a configured place that occurs twice is rejected; other repeated keys are skipped like all
+//!   that is unconfigured;
+//! - a path through something that is neither object nor array is rejected, through `null` or
+//!   nothing it is missing; a place that is both a reading and the parent of others may hold
+//!   either;
+//! - skipped parts have to be well-formed JSON, of any depth: they are skipped without recursion.
+//!   Inside configured places depth is bounded by the longest path;
+//! - the payload's length, then its UTF-8, then its syntax and values from front to back, then the
+//!   series key, then the time are looked at in this order, and the first problem is the one
+//!   reported.
 
 use std::borrow::Cow;
 
@@ -29,7 +32,8 @@ use crate::record::{Batch, EventTime, MISSING, Message, Record, RejectReason, Re
 /// Bytes on either side of a syntax error that a detail quotes.
 const QUOTED_BYTES: usize = 12;
 
-/// Reads the messages of one stream. It is built once and never changes, so that lanes may share it.
+/// Reads the messages of one stream. It is built once and never changes, so that lanes may share
+/// it.
 #[derive(Clone, Debug)]
 pub struct Decoder {
     /// The configured paths; walked beside each document.
@@ -67,7 +71,8 @@ impl Decoder {
         }
     }
 
-    /// Decodes a micro-batch: each message becomes one record or one rejection, in the order of the messages.
+    /// Decodes a micro-batch: each message becomes one record or one rejection, in the order of the
+    /// messages.
     pub fn decode<'a>(&self, messages: &[Message<'a>]) -> Batch<'a> {
         let mut batch = Batch {
             records: Vec::with_capacity(messages.len()),
@@ -193,7 +198,8 @@ fn syntax_problem(text: &str, error: &serde_json::Error, row: Row<'_, '_>) -> De
     )
 }
 
-/// Position of a syntax error in `text`: the reader counts lines and, inside the line, bytes, both from 1.
+/// Position of a syntax error in `text`: the reader counts lines and, inside the line, bytes, both
+/// from 1.
 fn byte_offset(text: &str, error: &serde_json::Error) -> usize {
     let line_start: usize = text
         .split_inclusive('\n')
@@ -203,9 +209,11 @@ fn byte_offset(text: &str, error: &serde_json::Error) -> usize {
     (line_start + error.column().saturating_sub(1)).min(text.len())
 }
 
-/// Whether the error at byte `at` was made by a `NaN` or `Infinity` without quotes, as Python and JavaScript write them.
+/// Whether the error at byte `at` was made by a `NaN` or `Infinity` without quotes, as Python and
+/// JavaScript write them.
 fn names_bare_number(text: &str, at: usize) -> bool {
-    // The reader may have read as far as the third letter, because `n` also begins `null`, and a sign before that.
+    // The reader may have read as far as the third letter, because `n` also begins `null`, and a
+    // sign before that.
     (at.saturating_sub(3)..=at + 1)
         .filter_map(|from| text.as_bytes().get(from..))
         .any(|rest| {

@@ -1,9 +1,11 @@
-//! JSON lines of a file as the messages of a topic: one line is one payload, for `replay` and `train`.
+//! JSON lines of a file as the messages of a topic: one line is one payload, for `replay` and
+//! `train`.
 //!
-//! A line's offset is its number from 0. The messages have the key and the timestamps that a file lacks: its name, and
-//! the line's number in seconds after the epoch; so streams that take them from Kafka can be replayed too. Blank lines are
-//! no messages, but are counted. Memory is bounded by the chunk: of a line that is longer than a payload may be, only so
-//! much is kept that the decoder finds it too long.
+//! A line's offset is its number from 0. The messages have the key and the timestamps that a file
+//! lacks: its name, and the line's number in seconds after the epoch; so streams that take them
+//! from Kafka can be replayed too. Blank lines are no messages, but are counted. Memory is bounded
+//! by the chunk: of a line that is longer than a payload may be, only so much is kept that the
+//! decoder finds it too long.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -115,7 +117,8 @@ impl<R: Read> Lines<R> {
         Ok((!chunk.lines.is_empty()).then_some(chunk))
     }
 
-    /// Appends one line without its end to `bytes`, no more than one byte above the longest payload; `false` at the end of the file.
+    /// Appends one line without its end to `bytes`, no more than one byte above the longest
+    /// payload; `false` at the end of the file.
     fn read_line(&mut self, bytes: &mut Vec<u8>) -> Result<bool, ReadError> {
         let keep = bytes
             .len()

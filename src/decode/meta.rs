@@ -1,5 +1,5 @@
-//! What all formats have in common: the payload, and series and event time, from the Kafka key, the timestamp, a header, or what was
-//! found in the payload.
+//! What all formats have in common: the payload, and series and event time, from the Kafka key, the
+//! timestamp, a header, or what was found in the payload.
 
 use std::borrow::Cow;
 

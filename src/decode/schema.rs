@@ -1,8 +1,9 @@
-//! The JSON Schema (draft 2020-12) of the records that a stream accepts: for producers, who can hold their messages
-//! against it before they send them.
+//! The JSON Schema (draft 2020-12) of the records that a stream accepts: for producers, who can
+//! hold their messages against it before they send them.
 //!
-//! It describes what [`super::json`] accepts, as far as a schema can: not that a place occurs once, nor the length of
-//! the payload, nor the years of an event time; a key's length is counted in characters where the decoder counts bytes.
+//! It describes what [`super::json`] accepts, as far as a schema can: not that a place occurs once,
+//! nor the length of the payload, nor the years of an event time; a key's length is counted in
+//! characters where the decoder counts bytes.
 
 use serde_json::{Map, Value, json};
 
@@ -19,9 +20,9 @@ const READING_TEXT: &str = r"^\s*([+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]
 
 /// The schema of an input record of `format`.
 ///
-/// Only the series key and the event time are required, where they are fields: an absent reading is a missing one, which
-/// the gate deals with. A field's unit and physical range are in its description, because a reading outside the range
-/// is accepted too and becomes a sensor fault.
+/// Only the series key and the event time are required, where they are fields: an absent reading is
+/// a missing one, which the gate deals with. A field's unit and physical range are in its
+/// description, because a reading outside the range is accepted too and becomes a sensor fault.
 pub fn record_schema(format: &RecordFormat) -> Value {
     let (root, _) = Node::of(format);
     let mut schema = place(&root, format);
@@ -73,7 +74,8 @@ fn parent(node: &Node, format: &RecordFormat) -> Value {
         .map(|(key, _)| key)
         .collect();
     let mut schema = Map::new();
-    // Without a required place below, nothing at all may stand here; with one, an array would need `minItems`.
+    // Without a required place below, nothing at all may stand here; with one, an array would need
+    // `minItems`.
     let types = if required.is_empty() {
         json!(["object", "array", "null"])
     } else {

@@ -1,4 +1,5 @@
-//! What a piece of text means as a reading or as a series key: the rules that JSON strings and CSV cells share.
+//! What a piece of text means as a reading or as a series key: the rules that JSON strings and CSV
+//! cells share.
 
 use super::DecodeProblem;
 use crate::record::RejectReason;
@@ -22,8 +23,8 @@ pub enum TextReading {
 
 /// Reads a number written as text; `Err` is the fault, without the name of the field.
 ///
-/// Spaces around it are allowed, thousands separators and decimal commas are not: a comma has two meanings, and the wrong
-/// one is a factor of a thousand.
+/// Spaces around it are allowed, thousands separators and decimal commas are not: a comma has two
+/// meanings, and the wrong one is a factor of a thousand.
 pub fn reading(text: &str) -> Result<TextReading, String> {
     let trimmed = text.trim();
     if trimmed.is_empty() {
@@ -31,7 +32,8 @@ pub fn reading(text: &str) -> Result<TextReading, String> {
     }
     match trimmed.parse::<f64>() {
         Ok(number) if number.is_finite() => Ok(TextReading::Number(number)),
-        // Rust reads both "inf" and "1e999" as infinite; only the first says that the sensor gave no number.
+        // Rust reads both "inf" and "1e999" as infinite; only the first says that the sensor gave
+        // no number.
         Ok(_) if !trimmed.bytes().any(|byte| byte.is_ascii_digit()) => Ok(TextReading::NonFinite),
         Ok(_) => Err(format!(
             "the number {} is beyond the range of a 64-bit float",
@@ -51,7 +53,8 @@ pub(super) fn is_decimal_comma(text: &str) -> bool {
         && text.replace(',', ".").parse::<f64>().is_ok()
 }
 
-/// Holds a series key against its bounds: 1 to [`KEY_BYTES_MAX`] bytes. `place` names where it stood.
+/// Holds a series key against its bounds: 1 to [`KEY_BYTES_MAX`] bytes. `place` names where it
+/// stood.
 pub(super) fn check_key(key: &str, place: &str) -> Result<(), DecodeProblem> {
     if key.is_empty() {
         return Err(DecodeProblem::new(

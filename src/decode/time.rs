@@ -1,15 +1,17 @@
 //! How an event time is written: the forms of [`TimeFormat`], read into [`EventTime`].
 //!
-//! Every time lies in the years 1970 to 2199; anything else is a wrong unit, a dead clock or garbage, and is refused.
+//! Every time lies in the years 1970 to 2199; anything else is a wrong unit, a dead clock or
+//! garbage, and is refused.
 //!
-//! - Text is RFC 3339 as `jiff` reads it: a space or a lower-case `t` may replace the `T`, a lower-case `z` the `Z`.
-//!   Without an offset it is UTC; a date alone is its midnight. Fractions are read to the nanosecond and cut to the
-//!   microsecond of [`EventTime`].
-//! - Numbers, also written as text, count from the Unix epoch. Whole numbers are cut to the microsecond, fractions are
-//!   rounded to the nearest one (a 64-bit float of seconds cannot hold more).
-//! - [`TimeFormat::Auto`] derives the unit of a number from its magnitude: below 1e10 seconds, below 1e13 milliseconds, below 1e16
-//!   microseconds, else nanoseconds. So each unit is correct from 1970-04-27 on; a stream with older times has to
-//!   name its unit.
+//! - Text is RFC 3339 as `jiff` reads it: a space or a lower-case `t` may replace the `T`, a
+//!   lower-case `z` the `Z`. Without an offset it is UTC; a date alone is its midnight. Fractions
+//!   are read to the nanosecond and cut to the microsecond of [`EventTime`].
+//! - Numbers, also written as text, count from the Unix epoch. Whole numbers are cut to the
+//!   microsecond, fractions are rounded to the nearest one (a 64-bit float of seconds cannot hold
+//!   more).
+//! - [`TimeFormat::Auto`] derives the unit of a number from its magnitude: below 1e10 seconds,
+//!   below 1e13 milliseconds, below 1e16 microseconds, else nanoseconds. So each unit is correct
+//!   from 1970-04-27 on; a stream with older times has to name its unit.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -22,7 +24,8 @@ use crate::record::EventTime;
 /// 2200-01-01T00:00:00Z in microseconds since the epoch: the first time that is refused.
 const END_US: i64 = 7_258_118_400_000_000;
 
-/// Largest number that [`TimeFormat::Auto`] takes for seconds; each finer unit has a thousand times the border.
+/// Largest number that [`TimeFormat::Auto`] takes for seconds; each finer unit has a thousand times
+/// the border.
 const AUTO_SECONDS_BELOW: f64 = 1e10;
 
 /// Length of an RFC 3339 date, `2026-03-09`: an offset can only stand behind it.
@@ -42,7 +45,8 @@ pub fn from_integer(number: i64, format: TimeFormat) -> Result<EventTime, String
         .ok_or_else(|| out_of_range(&number.to_string(), format))
 }
 
-/// Reads a number with a fraction of the format's unit. `Err` is the fault, without the name of the field.
+/// Reads a number with a fraction of the format's unit. `Err` is the fault, without the name of the
+/// field.
 pub fn from_float(number: f64, format: TimeFormat) -> Result<EventTime, String> {
     let micros = match unit(number, format) {
         Some(Unit::Seconds) => number * 1e6,
@@ -60,7 +64,8 @@ pub fn from_float(number: f64, format: TimeFormat) -> Result<EventTime, String> 
     micros.ok_or_else(|| out_of_range(&number.to_string(), format))
 }
 
-/// Reads text: RFC 3339, or a number of the format's unit. `Err` is the fault, without the name of the field.
+/// Reads text: RFC 3339, or a number of the format's unit. `Err` is the fault, without the name of
+/// the field.
 ///
 /// The caller has told blank text apart: a blank time is a missing one.
 pub fn from_text(text: &str, format: TimeFormat) -> Result<EventTime, String> {
@@ -120,7 +125,8 @@ fn unit(number: f64, format: TimeFormat) -> Option<Unit> {
     }
 }
 
-/// Whether `text` is written as a number rather than as a date: a date has a `-` or `:` between digits.
+/// Whether `text` is written as a number rather than as a date: a date has a `-` or `:` between
+/// digits.
 fn is_number(text: &str) -> bool {
     text.parse::<f64>().is_ok_and(f64::is_finite)
 }

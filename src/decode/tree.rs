@@ -1,8 +1,10 @@
-//! The configured paths of a stream as one tree, built once, which the reader walks beside each JSON document.
+//! The configured paths of a stream as one tree, built once, which the reader walks beside each
+//! JSON document.
 //!
-//! A node stands for one place in the document. Its targets are the uses of a scalar there; its children are the places
-//! below it. A place may be several things at once (the series key may also be a reading). A key that is a plain decimal
-//! number, such as the `0` of `readings.0.value`, is an object's key as well as an array's index.
+//! A node stands for one place in the document. Its targets are the uses of a scalar there; its
+//! children are the places below it. A place may be several things at once (the series key may also
+//! be a reading). A key that is a plain decimal number, such as the `0` of `readings.0.value`, is
+//! an object's key as well as an array's index.
 
 use crate::config::settings::{KeyFrom, RecordFormat, TimeFormat, TimeFrom};
 use crate::record::RejectReason;
@@ -31,7 +33,8 @@ pub(super) struct Node {
     children: Vec<(Box<str>, Node)>,
     /// Indices of `children`, sorted by their key.
     by_key: Vec<usize>,
-    /// Of the children, those that are also an array's elements: index in the array and in `children`, ascending.
+    /// Of the children, those that are also an array's elements: index in the array and in
+    /// `children`, ascending.
     elements: Vec<(usize, usize)>,
 }
 
@@ -69,7 +72,8 @@ impl Node {
         (root, nodes)
     }
 
-    /// The child at `key` of an object and its index, if a path leads through it. The index `expected` is tried first.
+    /// The child at `key` of an object and its index, if a path leads through it. The index
+    /// `expected` is tried first.
     #[inline]
     pub(super) fn child(&self, key: &str, expected: usize) -> Option<(usize, &Self)> {
         match self.children.get(expected) {

@@ -1,5 +1,5 @@
-//! One pass over one JSON document, beside the tree of configured paths: each value that is wanted goes straight into its
-//! place of the row, everything else is skipped without being built.
+//! One pass over one JSON document, beside the tree of configured paths: each value that is wanted
+//! goes straight into its place of the row, everything else is skipped without being built.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -20,7 +20,8 @@ const READING_ALLOWED: &str = "a number, a number as text, true, false or null";
 pub(super) struct Row<'r, 'a> {
     /// The readings, all [`MISSING`] at the start.
     pub(super) values: &'r mut [f64],
-    /// By node: the stamp of the last document that held it. It lives as long as the batch, so that no document has to clear it.
+    /// By node: the stamp of the last document that held it. It lives as long as the batch, so that
+    /// no document has to clear it.
     pub(super) seen: &'r mut [u32],
     /// The stamp of this document.
     pub(super) stamp: u32,

@@ -1,4 +1,5 @@
-//! The machine that opens and closes one kind of episode of one series. It knows nothing of scores and sensors.
+//! The machine that opens and closes one kind of episode of one series. It knows nothing of scores
+//! and sensors.
 //!
 //! ```text
 //! closed --(hit, n of the last m are hits, no cool-down)--> open --(close_after quiet records in a row)--> closed
@@ -238,7 +239,8 @@ impl OpenEpisode {
     }
 }
 
-/// Time between two records, whichever is the earlier one: after a clock was set back, a cool-down must still end.
+/// Time between two records, whichever is the earlier one: after a clock was set back, a cool-down
+/// must still end.
 fn apart(a: EventTime, b: EventTime) -> Duration {
     Duration::from_micros(b.0.abs_diff(a.0))
 }

@@ -8,8 +8,9 @@ pub fn covers(mute: &MuteSettings, series: &str, time: EventTime) -> bool {
     (mute.from..mute.until).contains(&time) && matches(mute.series.as_bytes(), series.as_bytes())
 }
 
-/// Whether `pattern`, in which `*` stands for any bytes or none, is the whole of `name`. The last `*` alone is
-/// reconsidered at a mismatch, so that no pattern takes more than |pattern| x |name| steps.
+/// Whether `pattern`, in which `*` stands for any bytes or none, is the whole of `name`. The last
+/// `*` alone is reconsidered at a mismatch, so that no pattern takes more than |pattern| x |name|
+/// steps.
 fn matches(mut pattern: &[u8], mut name: &[u8]) -> bool {
     let mut retry: Option<(&[u8], &[u8])> = None;
     loop {

@@ -19,8 +19,8 @@ pub struct SilenceEvent<'a> {
 }
 
 impl EpisodePolicy {
-    /// The alert of a silence: its opening, or its end at the time `back`. `shown_by` is the record that showed it; the id
-    /// does not depend on which one that was.
+    /// The alert of a silence: its opening, or its end at the time `back`. `shown_by` is the record
+    /// that showed it; the id does not depend on which one that was.
     pub fn silence(
         &self,
         quiet: &SilenceEvent<'_>,

@@ -1,8 +1,9 @@
 //! What the order of the scores is worth, whatever the threshold.
 
-/// Area under the ROC curve of `(score, is an anomaly)`: the chance that an anomaly scores higher than a normal record, ties
-/// counting half (the statistic of Mann and Whitney, Annals of Mathematical Statistics 18(1), 1947; Hanley and McNeil,
-/// Radiology 143(1), 1982). `None` where either kind is missing. Sorts `ranked`.
+/// Area under the ROC curve of `(score, is an anomaly)`: the chance that an anomaly scores higher
+/// than a normal record, ties counting half (the statistic of Mann and Whitney, Annals of
+/// Mathematical Statistics 18(1), 1947; Hanley and McNeil, Radiology 143(1), 1982). `None` where
+/// either kind is missing. Sorts `ranked`.
 pub fn roc_auc(ranked: &mut [(f64, bool)]) -> Option<f64> {
     let (positives, negatives) = kinds(ranked)?;
     let (mut below, mut wins) = (0.0, 0.0);
@@ -15,8 +16,8 @@ pub fn roc_auc(ranked: &mut [(f64, bool)]) -> Option<f64> {
     Some(wins / (positives * negatives))
 }
 
-/// Average precision of `(score, is an anomaly)`: precision at each threshold, weighted by what it adds to the recall, without
-/// interpolation. `None` where either kind is missing. Sorts `ranked`.
+/// Average precision of `(score, is an anomaly)`: precision at each threshold, weighted by what it
+/// adds to the recall, without interpolation. `None` where either kind is missing. Sorts `ranked`.
 pub fn average_precision(ranked: &mut [(f64, bool)]) -> Option<f64> {
     let (positives, _) = kinds(ranked)?;
     let (mut flagged, mut found, mut sum) = (0.0, 0.0, 0.0);

@@ -1,5 +1,5 @@
-//! The report: one HTML page with the figures, a plot of each sequence and the two distributions of the scores. It holds
-//! the plotting library too, so that it opens without a network.
+//! The report: one HTML page with the figures, a plot of each sequence and the two distributions of
+//! the scores. It holds the plotting library too, so that it opens without a network.
 
 use std::fmt::Write as _;
 
@@ -150,7 +150,8 @@ fn table(all: &EvaluationFigures, sequences: &[(LabeledSequence, EvaluationFigur
     text + "</tr></table>"
 }
 
-/// Heat maps of images that raised an alert: of each sequence some defects and all false alarms, as far as there is room.
+/// Heat maps of images that raised an alert: of each sequence some defects and all false alarms, as
+/// far as there is room.
 fn pictures(sequences: &[(LabeledSequence, EvaluationFigures)]) -> String {
     let mut text = String::new();
     for (sequence, _) in sequences

@@ -1,8 +1,10 @@
-//! VUS-PR: the volume under the surface that precision and recall span with the length of a buffer around each anomaly.
+//! VUS-PR: the volume under the surface that precision and recall span with the length of a buffer
+//! around each anomaly.
 //!
-//! Paparrizos, Boniol, Palpanas, Tsay, Elmore, Franklin: "Volume Under the Surface: A New Accuracy Evaluation Measure for
-//! Time-Series Anomaly Detection", PVLDB 15(11), 2022. Labels begin and end where somebody drew a line: a flag shortly before
-//! or after counts in part, and no length of that "shortly" has to be chosen. It needs no threshold, and adjusts nothing.
+//! Paparrizos, Boniol, Palpanas, Tsay, Elmore, Franklin: "Volume Under the Surface: A New Accuracy
+//! Evaluation Measure for Time-Series Anomaly Detection", PVLDB 15(11), 2022. Labels begin and end
+//! where somebody drew a line: a flag shortly before or after counts in part, and no length of that
+//! "shortly" has to be chosen. It needs no threshold, and adjusts nothing.
 
 use super::LabeledSequence;
 use super::counts::ranges;
@@ -10,8 +12,8 @@ use super::counts::ranges;
 /// Thresholds at which each curve is sampled, as in the paper's own program.
 const THRESHOLDS: usize = 250;
 
-/// VUS-PR with buffers of 0 to `buffer_max` records; records without a score rank last. `None` where there is no anomaly, or
-/// no normal record, or if the records are independent.
+/// VUS-PR with buffers of 0 to `buffer_max` records; records without a score rank last. `None`
+/// where there is no anomaly, or no normal record, or if the records are independent.
 pub fn vus_pr(sequence: &LabeledSequence, buffer_max: usize) -> Option<f64> {
     let labels = &sequence.labels;
     if sequence.independent || !labels.contains(&true) || !labels.contains(&false) {
@@ -98,7 +100,8 @@ fn range_pr_auc(labels: &[bool], order: &ScoreOrder, buffer: usize) -> f64 {
     area
 }
 
-/// Labels with slopes of half the buffer on both sides of each anomaly: `sqrt(1 - distance / buffer)`, at most 1 in all.
+/// Labels with slopes of half the buffer on both sides of each anomaly: `sqrt(1 - distance /
+/// buffer)`, at most 1 in all.
 fn extended(labels: &[bool], buffer: usize) -> Vec<f64> {
     let mut soft: Vec<f64> = labels
         .iter()

@@ -149,7 +149,8 @@ pub struct MinDetectableShift<'a> {
     pub stream: &'a str,
     /// The field.
     pub field: &'a str,
-    /// The smallest level shift that at least half of the tested series catch, in standard deviations.
+    /// The smallest level shift that at least half of the tested series catch, in standard
+    /// deviations.
     pub size: f64,
 }
 

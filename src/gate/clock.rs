@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::config::settings;
 use crate::record::{EventTime, RejectReason};
 
-/// Order of an accepted record among those of its series. Records are scored in the order of arrival in any case.
+/// Order of an accepted record among those of its series. Records are scored in the order of
+/// arrival in any case.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TimeOrder {
     /// At the newest time so far, or after it.
@@ -17,7 +18,8 @@ pub enum TimeOrder {
         /// How far behind, in microseconds.
         by_us: i64,
     },
-    /// So many late records came in a row that the clock of the source was set back: its time is the newest from now on.
+    /// So many late records came in a row that the clock of the source was set back: its time is
+    /// the newest from now on.
     SetBack {
         /// How far back, in microseconds.
         by_us: i64,
@@ -37,7 +39,8 @@ pub struct TimeLimits {
 pub struct SeriesClock {
     /// Lateness is measured from here; [`NEVER`] before the first accepted record.
     newest: EventTime,
-    /// Time of the record before, which a duplicate repeats; older than `newest` where that record was late.
+    /// Time of the record before, which a duplicate repeats; older than `newest` where that record
+    /// was late.
     last: EventTime,
     /// Late records since the last accepted one.
     late_run: u32,
@@ -75,8 +78,8 @@ impl TimeLimits {
         }
     }
 
-    /// Accepts a time and advances the clock, or returns the reason for rejection. `repeated`: whether the readings equal those of the
-    /// record before; it is asked only where the time is.
+    /// Accepts a time and advances the clock, or returns the reason for rejection. `repeated`:
+    /// whether the readings equal those of the record before; it is asked only where the time is.
     pub fn check(
         &self,
         clock: &mut SeriesClock,

@@ -8,19 +8,22 @@ use super::spike::{Excursion, Spike};
 use crate::config::settings;
 use crate::record::FaultKind;
 
-/// A reading has to repeat this many times longer than it ever did in normal data before its sensor is stuck. The
-/// longest run of a few hundred training rows is a poor estimate of the longest run of a year.
+/// A reading has to repeat this many times longer than it ever did in normal data before its sensor
+/// is stuck. The longest run of a few hundred training rows is a poor estimate of the longest run
+/// of a year.
 const RUN_MARGIN: u32 = 10;
 
-/// Changes that a field must have shown before it can be stuck while there is no bundle. A set point that changes once a
-/// shift looks stuck and is not; were it a fault, no record of it could ever be used for training.
+/// Changes that a field must have shown before it can be stuck while there is no bundle. A set
+/// point that changes once a shift looks stuck and is not; were it a fault, no record of it could
+/// ever be used for training.
 const LEARNING_CHANGES: u8 = 100;
 
 /// Records over which a field must be flat, at least.
 const FLAT_AFTER_MIN: u32 = 100;
 
-/// One movement counts for this many normal ones at most, so that a single spike cannot hide a dead sensor for long. It is
-/// far above 1 because a coarsely quantised signal moves rarely and then by many times its mean movement.
+/// One movement counts for this many normal ones at most, so that a single spike cannot hide a dead
+/// sensor for long. It is far above 1 because a coarsely quantised signal moves rarely and then by
+/// many times its mean movement.
 const MOVEMENT_MAX: f64 = 1e3;
 
 /// The rules of one field under one bundle.
@@ -54,8 +57,8 @@ pub struct FieldState {
     last: [u8; 8],
     /// How often it was read in a row; 0: there was none yet.
     run: u32,
-    /// Exponentially weighted mean of |difference| / normal movement, from 0 to [`MOVEMENT_MAX`]. Starts at 1, so that a
-    /// new series is normal until shown otherwise.
+    /// Exponentially weighted mean of |difference| / normal movement, from 0 to [`MOVEMENT_MAX`].
+    /// Starts at 1, so that a new series is normal until shown otherwise.
     movement: f32,
     /// Records in a row with `movement` below the limit (saturating).
     quiet: u16,
@@ -114,8 +117,9 @@ impl FieldRules {
         field: &settings::FieldSettings,
         normal: Option<&NormalRange>,
     ) -> Self {
-        // A field that was constant in training (a set point, a spare input) has no normal movement to miss: equal
-        // readings are its normal state, so it is never stuck and never flat. Should it move, the model will say so.
+        // A field that was constant in training (a set point, a spare input) has no normal movement
+        // to miss: equal readings are its normal state, so it is never stuck and never flat. Should
+        // it move, the model will say so.
         let moves = normal.is_none_or(|normal| normal.movement > 0.0);
         let longest_run = normal.map_or(0, |normal| normal.longest_run);
         let persistence = gate.stuck_after.max(longest_run.saturating_mul(RUN_MARGIN));
@@ -146,8 +150,9 @@ impl FieldRules {
         }
     }
 
-    /// The first rule that the reading breaks, the most certain rules first, and the reading that broke it, where it is
-    /// finite. A sensor recovers automatically: each rule depends only on the present reading.
+    /// The first rule that the reading breaks, the most certain rules first, and the reading that
+    /// broke it, where it is finite. A sensor recovers automatically: each rule depends only on the
+    /// present reading.
     pub fn check(&self, memory: &mut FieldState, x: f64) -> Option<(FaultKind, Option<f64>)> {
         let last = (memory.run > 0).then_some(f64::from_le_bytes(memory.last));
         memory.before = ReadingKind::of(x);
@@ -194,7 +199,8 @@ impl FieldRules {
             && memory.changes >= self.stuck_changes
     }
 
-    /// Moves the memory on by a finite reading. Missing readings in between are skipped: a stuck sensor with gaps is stuck.
+    /// Moves the memory on by a finite reading. Missing readings in between are skipped: a stuck
+    /// sensor with gaps is stuck.
     fn follow(&self, memory: &mut FieldState, x: f64) {
         let last = f64::from_le_bytes(memory.last);
         if memory.run == 0 {

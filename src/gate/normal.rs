@@ -1,24 +1,27 @@
-//! What a bundle knows of a field's normal readings, so that the gate can distinguish a dead sensor from an idle machine.
+//! What a bundle knows of a field's normal readings, so that the gate can distinguish a dead sensor
+//! from an idle machine.
 
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-/// Part of the readings at each end that is drawn in to the next one before mean and spread are taken, so that a few
-/// spikes in the training data do not widen what is normal.
+/// Part of the readings at each end that is drawn in to the next one before mean and spread are
+/// taken, so that a few spikes in the training data do not widen what is normal.
 const WINSOR: f64 = 0.005;
 
 /// Differences in one stretch of which the quietest sets the normal movement.
 const STRETCH: usize = 256;
 
-/// One field's normal readings, in the field's unit. Every number is finite and, except for the mean, >= 0.
+/// One field's normal readings, in the field's unit. Every number is finite and, except for the
+/// mean, >= 0.
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct NormalRange {
     /// Mean, of the winsorised readings.
     pub mean: f64,
     /// Standard deviation, of the winsorised readings.
     pub sd: f64,
-    /// Mean |difference| of consecutive readings in the quietest stretch in which the field moved; 0: it never did.
+    /// Mean |difference| of consecutive readings in the quietest stretch in which the field moved;
+    /// 0: it never did.
     pub movement: f64,
     /// Longest run of equal readings, in records.
     pub longest_run: u32,
@@ -30,9 +33,9 @@ pub struct NormalRange {
 
 /// Fits one [`NormalRange`] a field.
 ///
-/// `rows` is row-major with `fields` readings a row; `segments` are ranges of rows, each of one series in the order of
-/// time (parts beyond the end of `rows` are ignored). Readings that are not finite are skipped. A field without any
-/// finite reading gets zeros, which switches its rules off.
+/// `rows` is row-major with `fields` readings a row; `segments` are ranges of rows, each of one
+/// series in the order of time (parts beyond the end of `rows` are ignored). Readings that are not
+/// finite are skipped. A field without any finite reading gets zeros, which switches its rules off.
 pub fn normals(rows: &[f64], fields: usize, segments: &[Range<usize>]) -> Vec<NormalRange> {
     (0..fields)
         .map(|field| fit(rows, fields, field, segments))
@@ -103,9 +106,9 @@ impl Movement {
         }
     }
 
-    /// A machine that rests between its runs is quiet in each rest, and its sensors are well. Where whole stretches stand
-    /// still, a part of zero could not be told; the mean over all serves then, with the long persistence that the longest
-    /// run asks for.
+    /// A machine that rests between its runs is quiet in each rest, and its sensors are well. Where
+    /// whole stretches stand still, a part of zero could not be told; the mean over all serves
+    /// then, with the long persistence that the longest run asks for.
     fn normal(&self) -> f64 {
         let movement = self
             .quietest
@@ -114,9 +117,9 @@ impl Movement {
         if movement.is_finite() { movement } else { 0.0 }
     }
 
-    /// What a tail by a power law through the largest of n differences (probability 1 / n) and the one of probability
-    /// 1 / sqrt(n) reaches with probability 1 / n^2. A heavier tail puts it further off, so that a signal with spikes of
-    /// its own has none that count.
+    /// What a tail by a power law through the largest of n differences (probability 1 / n) and the
+    /// one of probability 1 / sqrt(n) reaches with probability 1 / n^2. A heavier tail puts it
+    /// further off, so that a signal with spikes of its own has none that count.
     fn step(mut self) -> Option<f64> {
         self.differences.sort_by(f64::total_cmp);
         let n = self.differences.len();

@@ -1,4 +1,5 @@
-//! A changed unit or scale: the reading is impossible in the configured unit and normal in another one.
+//! A changed unit or scale: the reading is impossible in the configured unit and normal in another
+//! one.
 
 /// Readings nearer to the mean than this, in standard deviations, are left to the model.
 const FAR_SD: f64 = 20.0;
@@ -8,13 +9,15 @@ const NEAR_SD: f64 = 3.0;
 
 /// A mean of fewer standard deviations than this has no detectable scale.
 ///
-/// The conversions of a wide distribution cover nearly everything: of wild readings, spread evenly over 3 decades to each
-/// side of the mean, four in five are ordinary in some other unit where the mean is 5 standard deviations, a third at 20,
-/// 16 % at 50, 8 % at 100 and 1 % at 1000. That is the probability that a real anomaly is misclassified as a wrong unit, and not
-/// scored. A wrong unit that is not detected here is scored as an anomaly; so the limit is high.
+/// The conversions of a wide distribution cover nearly everything: of wild readings, spread evenly
+/// over 3 decades to each side of the mean, four in five are ordinary in some other unit where the
+/// mean is 5 standard deviations, a third at 20, 16 % at 50, 8 % at 100 and 1 % at 1000. That is
+/// the probability that a real anomaly is misclassified as a wrong unit, and not scored. A wrong
+/// unit that is not detected here is scored as an anomaly; so the limit is high.
 const IDENTIFIABLE_SD: f64 = 50.0;
 
-/// Converts a reading in a wrong unit to the right one: `slope * x + offset`. Each conversion is listed with its inverse.
+/// Converts a reading in a wrong unit to the right one: `slope * x + offset`. Each conversion is
+/// listed with its inverse.
 const CONVERSIONS: [(f64, f64); 28] = [
     (1e-6, 0.0),
     (1e-5, 0.0),
@@ -54,7 +57,8 @@ pub struct Scale {
 }
 
 impl Scale {
-    /// `None` if the scale is not detectable: a constant field, a mean near zero, or numbers that are not finite.
+    /// `None` if the scale is not detectable: a constant field, a mean near zero, or numbers that
+    /// are not finite.
     pub fn new(mean: f64, sd: f64) -> Option<Self> {
         let identifiable =
             mean.is_finite() && sd.is_finite() && sd > 0.0 && mean.abs() > IDENTIFIABLE_SD * sd;
@@ -64,7 +68,8 @@ impl Scale {
     /// Whether `x` (finite) is far outside normal and well inside after one of the conversions.
     pub fn jumped(&self, x: f64) -> bool {
         let far = |distance: f64| distance.abs() > FAR_SD * self.sd;
-        // Near the zero of the wrong unit every reading converts to the mean, that of a dead channel first (0 C in K).
+        // Near the zero of the wrong unit every reading converts to the mean, that of a dead
+        // channel first (0 C in K).
         let ordinary = |&(slope, offset): &(f64, f64)| {
             far(slope * x) && (slope * x + offset - self.mean).abs() <= NEAR_SD * self.sd
         };
@@ -76,8 +81,8 @@ impl Scale {
 mod tests {
     use super::*;
 
-    /// Share of wild readings that are taken for a scale jump: log-uniform within 3 decades of the mean, the ones that are
-    /// far enough from it.
+    /// Share of wild readings that are taken for a scale jump: log-uniform within 3 decades of the
+    /// mean, the ones that are far enough from it.
     fn mistaken(mean: f64, sd: f64) -> f64 {
         let scale = Scale::new(mean, sd).expect("identifiable");
         let wild = (0..60_000).map(|i| mean * 10f64.powf(f64::from(i) / 10_000.0 - 3.0));

@@ -1,4 +1,5 @@
-//! A spike: a reading that jumps out of its normal range, faster than its machine can move, and returns within a few records.
+//! A spike: a reading that jumps out of its normal range, faster than its machine can move, and
+//! returns within a few records.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,11 +9,12 @@ use crate::record::FaultKind;
 /// Records that a spike lasts at most. A longer excursion is left to the model.
 const RECORDS_MAX: u8 = 5;
 
-/// How far outside the range of normal readings a spike lies at least, as a part of the range's width: the range of a few
-/// hundred records is narrower than that of a year.
+/// How far outside the range of normal readings a spike lies at least, as a part of the range's
+/// width: the range of a few hundred records is narrower than that of a year.
 const BEYOND: f64 = 1.0;
 
-/// How far a spike jumps at least, as a part of that width: a machine that changes its state jumps too.
+/// How far a spike jumps at least, as a part of that width: a machine that changes its state jumps
+/// too.
 const JUMP: f64 = 2.0;
 
 /// The limits of one field.
@@ -48,7 +50,8 @@ impl Spike {
         (width > 0.0).then_some(limits)
     }
 
-    /// Advances by a finite reading `x` after the reading `last`: whether it is out of range, or has returned.
+    /// Advances by a finite reading `x` after the reading `last`: whether it is out of range, or
+    /// has returned.
     pub fn follow(
         &self,
         excursion: &mut Excursion,

@@ -1,9 +1,9 @@
 //! What is committed and not in the store yet.
 //!
-//! With exactly-once delivery the changelog has every committed state, so that the store may follow behind: an alert is
-//! committed at once without waiting for a disk, and a series that changed often is stored once. After a crash the states
-//! since the last storing come from the changelog. With at-least-once delivery the store is all there is, and each commit
-//! stores.
+//! With exactly-once delivery the changelog has every committed state, so that the store may follow
+//! behind: an alert is committed at once without waiting for a disk, and a series that changed
+//! often is stored once. After a crash the states since the last storing come from the changelog.
+//! With at-least-once delivery the store is all there is, and each commit stores.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
@@ -63,7 +63,8 @@ impl PendingCheckpoint {
         !self.learned.is_empty() || self.stored.is_none_or(|at| at.elapsed() >= STORE_EVERY)
     }
 
-    /// Forgets what belongs to a partition that has left: without its states in memory its position must not be stored.
+    /// Forgets what belongs to a partition that has left: without its states in memory its position
+    /// must not be stored.
     pub(super) fn drop_partition(&mut self, partition: i32) {
         self.positions.remove(&partition);
         self.changelog.remove(&partition);
@@ -72,8 +73,8 @@ impl PendingCheckpoint {
         self.notes.retain(|(p, _), _| *p != partition);
     }
 
-    /// Stores everything; the series in memory have to be as they were committed. With `staged` in small pieces, else in
-    /// one.
+    /// Stores everything; the series in memory have to be as they were committed. With `staged` in
+    /// small pieces, else in one.
     ///
     /// # Errors
     /// Of the store, or a state that cannot be encoded.

@@ -1,4 +1,5 @@
-//! How a lane's results, states, notes and positions become durable together: one type for each setting of `input.delivery`.
+//! How a lane's results, states, notes and positions become durable together: one type for each
+//! setting of `input.delivery`.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
@@ -20,8 +21,9 @@ use crate::state::{Store, codec};
 /// How long the results of one commit may take to be acknowledged.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long after a transaction the next one begins at the earliest. The coordinator refuses it until all partitions of the
-/// last one are marked as committed, and librdkafka asks again only after 20 ms: an alert that waits is sooner out so.
+/// How long after a transaction the next one begins at the earliest. The coordinator refuses it
+/// until all partitions of the last one are marked as committed, and librdkafka asks again only
+/// after 20 ms: an alert that waits is sooner out so.
 const TRANSACTION_PAUSE: Duration = Duration::from_millis(10);
 
 /// What is to be made durable, beside what was sent already.
@@ -36,8 +38,8 @@ pub(super) struct Changes<'c> {
 
 /// See the module.
 pub(super) trait DeliveryGuarantee: Send {
-    /// Makes what was sent durable, and whatever of the changes belongs to the brokers. Returns, by partition, where the
-    /// changed states end in the changelog, where there is one.
+    /// Makes what was sent durable, and whatever of the changes belongs to the brokers. Returns, by
+    /// partition, where the changed states end in the changelog, where there is one.
     ///
     /// # Errors
     /// Nothing of it counts then.
@@ -67,8 +69,8 @@ pub(super) trait DeliveryGuarantee: Send {
     /// How long the next commit should wait yet.
     fn pause_left(&self) -> Duration;
 
-    /// Brings the stored states of partitions up to what was committed elsewhere, or before a crash. Returns how many states
-    /// that were; `None` where the store is all there is.
+    /// Brings the stored states of partitions up to what was committed elsewhere, or before a
+    /// crash. Returns how many states that were; `None` where the store is all there is.
     ///
     /// # Errors
     /// Without the states the partitions must not be read.
@@ -99,8 +101,9 @@ struct ExactlyOnce {
 }
 
 impl DeliveryGuarantee for ExactlyOnce {
-    /// Each offset takes along where in the changelog its states end, so that whoever gets the partition knows whether its own
-    /// store has them all, even where they changed without any new record.
+    /// Each offset takes along where in the changelog its states end, so that whoever gets the
+    /// partition knows whether its own store has them all, even where they changed without any new
+    /// record.
     fn publish(
         &mut self,
         sink: &Sink,
@@ -156,7 +159,8 @@ impl DeliveryGuarantee for ExactlyOnce {
     }
 }
 
-/// Results are acknowledged, then states, notes and positions are one batch of the store, then the group gets the offsets.
+/// Results are acknowledged, then states, notes and positions are one batch of the store, then the
+/// group gets the offsets.
 struct AtLeastOnce;
 
 impl DeliveryGuarantee for AtLeastOnce {
@@ -185,7 +189,8 @@ impl DeliveryGuarantee for AtLeastOnce {
     ) -> Result<(), LaneError> {
         let offsets = offsets(changes.topic, changes.positions, &[])?;
         if let Err(error) = consumer.commit(&offsets, mode) {
-            // The store is ahead of the group and rules at the next assignment: nothing is read twice.
+            // The store is ahead of the group and rules at the next assignment: nothing is read
+            // twice.
             tracing::warn!(stream, error = %error, "cannot commit offsets; the stored positions are used at the next start");
         }
         Ok(())

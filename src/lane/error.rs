@@ -57,8 +57,8 @@ impl From<LoadError> for LaneError {
 }
 
 impl LaneError {
-    /// Whether the brokers ask for the transaction to be aborted, and the producer may go on after that: the group has a
-    /// new generation, for one.
+    /// Whether the brokers ask for the transaction to be aborted, and the producer may go on after
+    /// that: the group has a new generation, for one.
     pub(super) fn is_abortable(&self) -> bool {
         let Self::Sink(SinkError::Transaction {
             source: KafkaError::Transaction(error),

@@ -1,4 +1,5 @@
-//! Which series leave: the idle ones leave memory, and in the end those that nobody hears of any more the store too.
+//! Which series leave: the idle ones leave memory, and in the end those that nobody hears of any
+//! more the store too.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -11,9 +12,11 @@ use crate::state::{Store, StoreError, codec};
 
 /// Stored series that are looked at with one commit.
 const STEP: usize = 500;
-/// Bounds of the time between two passes over the stored series, a sixteenth of the time after which they expire.
+/// Bounds of the time between two passes over the stored series, a sixteenth of the time after
+/// which they expire.
 const PASS_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
-/// Bounds of the time between two looks at the series in memory, a quarter of the time after which they are idle.
+/// Bounds of the time between two looks at the series in memory, a quarter of the time after which
+/// they are idle.
 const SWEEP_EVERY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
 
 /// What has been looked at so far.
@@ -68,8 +71,9 @@ impl Expiry {
 
     /// The next stored series that have expired, of some that are looked at: partition and name.
     ///
-    /// What the time is, the newest record of the partition tells, and never more than `now`, the machine's clock: neither
-    /// a source nor a machine whose clock is ahead makes the others' series expire.
+    /// What the time is, the newest record of the partition tells, and never more than `now`, the
+    /// machine's clock: neither a source nor a machine whose clock is ahead makes the others'
+    /// series expire.
     pub(super) fn scan(
         &mut self,
         store: &dyn Store,

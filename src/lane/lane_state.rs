@@ -1,7 +1,8 @@
-//! What a lane owns besides its consumer: the pipeline, the series in memory, the producer, and what is not committed yet.
+//! What a lane owns besides its consumer: the pipeline, the series in memory, the producer, and
+//! what is not committed yet.
 //!
-//! It sits behind a mutex only because librdkafka calls back on a rebalance, from inside the lane's own poll: the lane
-//! never holds it while polling, so that it is never waited for.
+//! It sits behind a mutex only because librdkafka calls back on a rebalance, from inside the lane's
+//! own poll: the lane never holds it while polling, so that it is never waited for.
 
 mod between;
 mod commit;
@@ -54,9 +55,11 @@ pub struct LaneState {
     learner: Arc<Learner>,
     /// Partitions that this lane owns. Entries leave when they are revoked.
     owned: HashSet<i32>,
-    /// Where the last commit of an owned partition ends, as far as that is known. Entries leave when they are revoked.
+    /// Where the last commit of an owned partition ends, as far as that is known. Entries leave
+    /// when they are revoked.
     committed: HashMap<i32, i64>,
-    /// Owned partitions with records since the last commit: from the first of them to where to go on. Emptied by a commit.
+    /// Owned partitions with records since the last commit: from the first of them to where to go
+    /// on. Emptied by a commit.
     progress: HashMap<i32, Range<i64>>,
     /// What is kept of partitions beside the states of series.
     notes: PartitionNotes,
@@ -73,7 +76,8 @@ pub struct LaneState {
     /// Committed, and not in the store yet.
     pending_checkpoint: PendingCheckpoint,
     last_commit: Instant,
-    /// Whether there is something to commit that should not wait: an alert, or feedback that was applied.
+    /// Whether there is something to commit that should not wait: an alert, or feedback that was
+    /// applied.
     urgent: bool,
     /// When the lane began: what the table's time counts from.
     began: Instant,
@@ -178,7 +182,8 @@ impl LaneState {
         group.offset.is_some() && (is_behind || stored < group.changelog)
     }
 
-    /// Fetches what is missing of the states of partitions that were committed elsewhere, or before a crash.
+    /// Fetches what is missing of the states of partitions that were committed elsewhere, or before
+    /// a crash.
     ///
     /// # Errors
     /// [`LaneError::Changelog`]: without the states the partitions must not be read.
@@ -211,9 +216,10 @@ impl LaneState {
         }
     }
 
-    /// Goes back to the last commit without leaving the group: the transaction is taken back, and the partitions of which
-    /// anything has changed since then, those of a `batch` that did not run included, get their states as they were
-    /// committed. Returns where each of them has to be read again.
+    /// Goes back to the last commit without leaving the group: the transaction is taken back, and
+    /// the partitions of which anything has changed since then, those of a `batch` that did not run
+    /// included, get their states as they were committed. Returns where each of them has to be read
+    /// again.
     ///
     /// # Errors
     /// Any [`LaneError`]: the lane has to start anew.
@@ -239,7 +245,8 @@ impl LaneState {
         Ok(offsets)
     }
 
-    /// Partitions come, each with the offset of its next record, as far as that is known; their states are in the store.
+    /// Partitions come, each with the offset of its next record, as far as that is known; their
+    /// states are in the store.
     ///
     /// # Errors
     /// Where the store cannot be read.
@@ -308,7 +315,8 @@ impl LaneState {
     /// Runs one micro-batch through the pipeline and hands its results to the producer.
     ///
     /// # Errors
-    /// Any [`LaneError`]: the batch has then had effects that were not committed, and the lane must go back.
+    /// Any [`LaneError`]: the batch has then had effects that were not committed, and the lane must
+    /// go back.
     pub fn run(&mut self, batch: &[BorrowedMessage<'_>]) -> Result<(), LaneError> {
         let started = Instant::now();
         let messages: Vec<_> = batch.iter().map(view).collect();
@@ -381,7 +389,8 @@ impl LaneState {
     }
 }
 
-/// The stored state of a series. A damaged one is said and started anew; one of a newer outlierd must not be overwritten.
+/// The stored state of a series. A damaged one is said and started anew; one of a newer outlierd
+/// must not be overwritten.
 fn load(
     store: &dyn Store,
     stream: &str,

@@ -1,8 +1,8 @@
-//! Small entries that a lane keeps of its partitions, beside the states of their series: open alerts of the stream as a whole,
-//! the clocks of silence, and which feedback was applied.
+//! Small entries that a lane keeps of its partitions, beside the states of their series: open
+//! alerts of the stream as a whole, the clocks of silence, and which feedback was applied.
 //!
-//! They are committed with the states, in the same transaction and to the same changelog, and come to another lane or machine
-//! with the partition.
+//! They are committed with the states, in the same transaction and to the same changelog, and come
+//! to another lane or machine with the partition.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

@@ -1,4 +1,5 @@
-//! The lane's side of a rebalance: commit before partitions leave, and start the ones that come where their states are.
+//! The lane's side of a rebalance: commit before partitions leave, and start the ones that come
+//! where their states are.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,8 +17,8 @@ use crate::events::{LagMeasured, PartitionsChanged};
 use crate::record::EventTime;
 use crate::retrain::learner::Learner;
 
-/// How long the group coordinator may take to tell committed offsets: longer than a transaction that the last owner left
-/// open, since offsets in it are not told before it is decided.
+/// How long the group coordinator may take to tell committed offsets: longer than a transaction
+/// that the last owner left open, since offsets in it are not told before it is decided.
 const COMMITTED_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long one question may take: between two of them the lane looks whether it is to stop.
 const COMMITTED_TRY: Duration = Duration::from_secs(3);
@@ -44,7 +45,8 @@ pub struct LaneContext {
     revoked: Mutex<Vec<i32>>,
     /// A rebalance that could not be answered: the lane takes it and restarts.
     failure: Mutex<Option<LaneError>>,
-    /// Whether the lane has ended: the group may still assign while the consumer leaves it, and nobody would read that.
+    /// Whether the lane has ended: the group may still assign while the consumer leaves it, and
+    /// nobody would read that.
     leaving: AtomicBool,
     /// Whether the lane has read all there is, and a broker answers, as librdkafka last said.
     at_end: AtomicBool,
@@ -100,7 +102,8 @@ impl LaneContext {
         self.rebalances.load(Ordering::Acquire)
     }
 
-    /// The partitions revoked since the last call: messages of theirs that were polled before are no longer this lane's.
+    /// The partitions revoked since the last call: messages of theirs that were polled before are
+    /// no longer this lane's.
     pub fn take_revoked(&self) -> Vec<i32> {
         std::mem::take(&mut *self.revoked.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -168,9 +171,9 @@ impl LaneContext {
         Ok(())
     }
 
-    /// Sets where each partition starts: at the stored position, which its states belong to, unless the group has gone
-    /// further since (another machine owned the partition meanwhile). Returns whether a partition begins in its history, for
-    /// the stream to warm up.
+    /// Sets where each partition starts: at the stored position, which its states belong to, unless
+    /// the group has gone further since (another machine owned the partition meanwhile). Returns
+    /// whether a partition begins in its history, for the stream to warm up.
     fn start_at_stored_positions(
         &self,
         consumer: &BaseConsumer<Self>,
@@ -215,7 +218,8 @@ impl LaneContext {
         Ok(warms_up)
     }
 
-    /// Where a partition begins that nobody has read yet, in a stream that warms up: so long before now.
+    /// Where a partition begins that nobody has read yet, in a stream that warms up: so long before
+    /// now.
     fn warm_up_offsets(
         &self,
         consumer: &BaseConsumer<Self>,
@@ -235,7 +239,8 @@ impl LaneContext {
         consumer.offsets_for_times(times, COMMITTED_TRY)
     }
 
-    /// The group's offsets. The coordinator does not tell them while a transaction of the last owner is undecided.
+    /// The group's offsets. The coordinator does not tell them while a transaction of the last
+    /// owner is undecided.
     fn committed(
         &self,
         consumer: &BaseConsumer<Self>,
@@ -274,7 +279,8 @@ impl LaneContext {
                 .lane_state
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            // A lost partition may have a new owner already: what is not committed yet is the new owner's to find.
+            // A lost partition may have a new owner already: what is not committed yet is the new
+            // owner's to find.
             let committed = if consumer.assignment_lost() {
                 lane_state.abort();
                 Ok(())
@@ -354,8 +360,8 @@ fn numbers(partitions: &TopicPartitionList) -> Vec<i32> {
 }
 
 impl ClientContext for LaneContext {
-    /// How far the lane is behind the newest record that it may read. librdkafka's own lag counts from offsets that the
-    /// consumer commits, and a transaction commits them without it.
+    /// How far the lane is behind the newest record that it may read. librdkafka's own lag counts
+    /// from offsets that the consumer commits, and a transaction commits them without it.
     fn stats(&self, statistics: Statistics) {
         let mut at_end = statistics
             .brokers
@@ -410,8 +416,8 @@ impl ConsumerContext for LaneContext {
             other => Err(KafkaError::Rebalance(RDKafkaErrorCode::from(other)).into()),
         };
         if let Err(error) = done {
-            // Without an answer librdkafka would wait for ever: this one lets the group go on, and the lane restarts because
-            // of the failure.
+            // Without an answer librdkafka would wait for ever: this one lets the group go on, and
+            // the lane restarts because of the failure.
             decline(consumer, &event, partitions);
             self.fail(error);
         }

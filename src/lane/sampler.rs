@@ -1,5 +1,5 @@
-//! What a lane takes from the output of its pipeline for the retraining: normal traffic, and what a bundle on probation is
-//! measured by.
+//! What a lane takes from the output of its pipeline for the retraining: normal traffic, and what a
+//! bundle on probation is measured by.
 
 use std::sync::Arc;
 

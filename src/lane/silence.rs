@@ -1,9 +1,10 @@
-//! Whether everything that a lane reads is silent: a topic that stands still moves no event time, so that only the machine's
-//! steady clock can tell.
+//! Whether everything that a lane reads is silent: a topic that stands still moves no event time,
+//! so that only the machine's steady clock can tell.
 //!
-//! It counts only while the lane has read to the end and the brokers answer: records that wait, and a broker that is away,
-//! are no silence. The alert is of the series `*`, one for each lane. What is known of a partition, an open alert included, is
-//! one of its notes ([`super::notes`]): it is committed with the alert, and comes to another lane with the partition.
+//! It counts only while the lane has read to the end and the brokers answer: records that wait, and
+//! a broker that is away, are no silence. The alert is of the series `*`, one for each lane. What
+//! is known of a partition, an open alert included, is one of its notes ([`super::notes`]): it is
+//! committed with the alert, and comes to another lane with the partition.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -46,8 +47,8 @@ pub(super) struct TopicSilenceMonitor {
     since: Instant,
     /// By owned partition.
     newest: BTreeMap<i32, Newest>,
-    /// The open alerts, each by the partition that it is kept with: more than one where partitions of several lanes came
-    /// together.
+    /// The open alerts, each by the partition that it is kept with: more than one where partitions
+    /// of several lanes came together.
     open: BTreeMap<i32, Alert>,
 }
 
@@ -86,7 +87,8 @@ impl TopicSilenceMonitor {
         self.open.remove(&partition);
     }
 
-    /// Records came, at the end of each partition those of `newest`; returns the alerts that they close.
+    /// Records came, at the end of each partition those of `newest`; returns the alerts that they
+    /// close.
     ///
     /// # Errors
     /// A note that cannot be encoded.
@@ -125,8 +127,8 @@ impl TopicSilenceMonitor {
         Ok(closed)
     }
 
-    /// Nothing came; `at_end` says whether the lane has read all there is and the brokers answer. Returns the alert that
-    /// this opens.
+    /// Nothing came; `at_end` says whether the lane has read all there is and the brokers answer.
+    /// Returns the alert that this opens.
     ///
     /// # Errors
     /// A note that cannot be encoded.

@@ -1,4 +1,5 @@
-//! What the kinds of network have in common: the trait that each of them is, and the parts that they are built of.
+//! What the kinds of network have in common: the trait that each of them is, and the parts that
+//! they are built of.
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -11,19 +12,21 @@ pub(super) trait Architecture: Send + std::fmt::Debug {
     /// Its weights, in the order in which the other calls get them.
     fn parameters(&self) -> Vec<Parameter>;
 
-    /// The forward pass of a trained model over rows of readings, up to what becomes the code and from the code on;
-    /// `None` for the kinds over tiles only, which score through libtorch.
+    /// The forward pass of a trained model over rows of readings, up to what becomes the code and
+    /// from the code on; `None` for the kinds over tiles only, which score through libtorch.
     fn program(&self, _weights: &mut WeightValues) -> Option<Program> {
         None
     }
 
-    /// From `x`, `[n, inputs]`, to what tanh makes a code of, `[n, codes]`; asked only of kinds with a code.
+    /// From `x`, `[n, inputs]`, to what tanh makes a code of, `[n, codes]`; asked only of kinds
+    /// with a code.
     fn encode(&self, _weights: &[Tensor], _x: &Tensor) -> Result<Tensor, TchError> {
         Err(TchError::Shape("a network without a code".to_owned()))
     }
 
-    /// From codes, `[n x draws, latent]`, to the reconstruction, `[n, inputs]`, of each `draws` codes in a row their mean; asked
-    /// only of kinds with a code. The last layer is affine: it gives the same mean, of the mean of what comes before it.
+    /// From codes, `[n x draws, latent]`, to the reconstruction, `[n, inputs]`, of each `draws`
+    /// codes in a row their mean; asked only of kinds with a code. The last layer is affine: it
+    /// gives the same mean, of the mean of what comes before it.
     fn decode(
         &self,
         _weights: &[Tensor],
@@ -52,14 +55,14 @@ enum ParameterInit {
     /// Uniform on +- this bound.
     Uniform(f32),
     Zero,
-    /// 1 for the forget gate, the second quarter, 0 for the others: a memory that keeps what it has at first (Gers,
-    /// Schmidhuber, Cummins, Neural Computation 12(10), 2000).
+    /// 1 for the forget gate, the second quarter, 0 for the others: a memory that keeps what it has
+    /// at first (Gers, Schmidhuber, Cummins, Neural Computation 12(10), 2000).
     Forget,
 }
 
 impl Parameter {
-    /// A weight that connects `inputs` with `outputs`: uniform on +-sqrt(6 / (inputs + outputs)) (Glorot and Bengio, AISTATS
-    /// 2010, which keeps tanh layers out of saturation).
+    /// A weight that connects `inputs` with `outputs`: uniform on +-sqrt(6 / (inputs + outputs))
+    /// (Glorot and Bengio, AISTATS 2010, which keeps tanh layers out of saturation).
     pub(super) fn glorot(name: String, size: &[usize], inputs: usize, outputs: usize) -> Self {
         let bound = (6.0 / (inputs + outputs) as f64).sqrt() as f32;
         Self {
@@ -69,7 +72,8 @@ impl Parameter {
         }
     }
 
-    /// A weight of a layer that a rectifier follows: uniform on +-sqrt(6 / inputs) (He, Zhang, Ren, Sun, ICCV 2015).
+    /// A weight of a layer that a rectifier follows: uniform on +-sqrt(6 / inputs) (He, Zhang, Ren,
+    /// Sun, ICCV 2015).
     pub(super) fn rectified(name: String, size: &[usize], inputs: usize) -> Self {
         Self::uniform(name, size, (6.0 / inputs as f64).sqrt() as f32)
     }

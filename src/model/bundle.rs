@@ -1,8 +1,10 @@
-//! A bundle: one immutable, versioned model with all that belongs to it, in a folder named by its content.
+//! A bundle: one immutable, versioned model with all that belongs to it, in a folder named by its
+//! content.
 //!
-//! Contract: `<dir>/<stream>/<id>/` holds `manifest.json`, `weights.safetensors` and `calibration.json`, and appears whole or
-//! not at all, however the writer dies. [`Bundle::load`] gives exactly what was saved or an error: each file is held
-//! against its hash before it is read, and every number is checked before it is used.
+//! Contract: `<dir>/<stream>/<id>/` holds `manifest.json`, `weights.safetensors` and
+//! `calibration.json`, and appears whole or not at all, however the writer dies. [`Bundle::load`]
+//! gives exactly what was saved or an error: each file is held against its hash before it is read,
+//! and every number is checked before it is used.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -86,7 +88,8 @@ pub enum BundleError {
 }
 
 impl Bundle {
-    /// Joins a trained model with its calibration; the id follows from the content. `created` is the clock of the caller.
+    /// Joins a trained model with its calibration; the id follows from the content. `created` is
+    /// the clock of the caller.
     ///
     /// # Errors
     /// Parts that do not fit each other.
@@ -122,10 +125,12 @@ impl Bundle {
         &self.manifest.id
     }
 
-    /// Writes the bundle to `<dir>/<stream>/<id>/` and returns that path; where it already stands, it is only checked.
+    /// Writes the bundle to `<dir>/<stream>/<id>/` and returns that path; where it already stands,
+    /// it is only checked.
     ///
     /// # Errors
-    /// The file system's, a damaged bundle already under this id, or parts that were changed since [`Bundle::new`].
+    /// The file system's, a damaged bundle already under this id, or parts that were changed since
+    /// [`Bundle::new`].
     pub fn save(&self, dir: &Path) -> Result<PathBuf, BundleError> {
         let files = contents(&self.calibration, self.model.as_ref())?;
         if hashes(&files) != self.manifest.files || self.manifest.content_id()? != self.manifest.id
@@ -146,7 +151,8 @@ impl Bundle {
                 .map_err(|source| disk::failed("rename a folder to", &path)(source).into())
         });
         if finished.is_err() {
-            // The first error is the one to report; what stays behind is cleaned by a later `Registry::open`.
+            // The first error is the one to report; what stays behind is cleaned by a later
+            // `Registry::open`.
             let _ = fs::remove_dir_all(&temp);
             if path.exists() {
                 // Another writer of the same content was faster.
@@ -175,7 +181,8 @@ impl Bundle {
     /// Loads the bundle in the folder `path`.
     ///
     /// # Errors
-    /// A file that is missing, damaged, or written by a newer version; each error names the file and what to do.
+    /// A file that is missing, damaged, or written by a newer version; each error names the file
+    /// and what to do.
     pub fn load(path: &Path) -> Result<Self, BundleError> {
         use_one_thread();
         let manifest = Self::load_manifest(path)?;

@@ -1,7 +1,9 @@
-//! The calibration: what normal data look like to a trained model. Pure data, filled by the training, read by the path.
+//! The calibration: what normal data look like to a trained model. Pure data, filled by the
+//! training, read by the path.
 //!
-//! Contract: a calibration that passed [`Calibration::validate`] has matching lengths, finite numbers and positive
-//! scales, so that no later step has to guard a division or a square root by itself.
+//! Contract: a calibration that passed [`Calibration::validate`] has matching lengths, finite
+//! numbers and positive scales, so that no later step has to guard a division or a square root by
+//! itself.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -22,8 +24,8 @@ pub struct Calibration {
     pub scope: ResidualScope,
     /// Sensor units to the model's inputs.
     pub scaler: Scaler,
-    /// Mean of each component of the charted residual on normal data, in scaled units; its length k is that of the charted
-    /// vector.
+    /// Mean of each component of the charted residual on normal data, in scaled units; its length k
+    /// is that of the charted vector.
     pub residual_mean: Vec<f64>,
     /// Standard deviation of each component on normal data, in scaled units, > 0; length k.
     pub residual_sd: Vec<f64>,
@@ -37,13 +39,14 @@ pub struct Calibration {
     pub fields: Vec<FieldNormal>,
     /// Median event time between two records of a series, in microseconds; 0 where it is not known.
     pub period_micros: i64,
-    /// How far normal images are from their reconstructions; then there is no charted residual. `None` for readings.
+    /// How far normal images are from their reconstructions; then there is no charted residual.
+    /// `None` for readings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peaks: Option<Peaks>,
 }
 
-/// What normal images reach: of the logarithm of the highest error in a box, for each side of box and last for the whole
-/// image.
+/// What normal images reach: of the logarithm of the highest error in a box, for each side of box
+/// and last for the whole image.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Peaks {
@@ -76,7 +79,8 @@ pub struct FieldNormal {
     pub longest_run: u32,
     /// Least and largest reading.
     pub range: [f64; 2],
-    /// Absolute difference of consecutive readings that no normal record reaches; `None` where none can be told.
+    /// Absolute difference of consecutive readings that no normal record reaches; `None` where none
+    /// can be told.
     pub step: Option<f64>,
 }
 

@@ -1,8 +1,9 @@
 //! Context: what a model is told of the time of a record, as inputs that are not scored.
 //!
-//! Contract: each [`TimeFeature`] is two numbers, cosine and sine of the angle that its cycle has turned through, so that the end of a
-//! day is next to the begin of the next one. They are within +-1 and are not scaled: a model that was trained in one hour must
-//! not see another hour as far out as its data happened to lie close together.
+//! Contract: each [`TimeFeature`] is two numbers, cosine and sine of the angle that its cycle has
+//! turned through, so that the end of a day is next to the begin of the next one. They are within
+//! +-1 and are not scaled: a model that was trained in one hour must not see another hour as far
+//! out as its data happened to lie close together.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -29,7 +30,8 @@ impl TimeContext {
         }
     }
 
-    /// Appends the context of a record at `time`. A time that no calendar has is the begin of a cycle.
+    /// Appends the context of a record at `time`. A time that no calendar has is the begin of a
+    /// cycle.
     pub fn append(&self, time: EventTime, out: &mut Vec<f64>) {
         if self.context.is_empty() {
             return;
@@ -54,7 +56,8 @@ impl TimeContext {
         }
     }
 
-    /// Rows of `fields` fields (row-major, one for each of `times`), each with its context behind it.
+    /// Rows of `fields` fields (row-major, one for each of `times`), each with its context behind
+    /// it.
     pub fn extended(&self, rows: &[f64], times: &[EventTime], fields: usize) -> Vec<f64> {
         let mut out =
             Vec::with_capacity(rows.len() + times.len() * TimeFeature::inputs(&self.context));

@@ -1,8 +1,9 @@
 //! The convolutional autoencoder: kernels along the window, each layer of the encoder halving it.
 //!
-//! Contract: as [`Network`](super::network::Network). The decoder repeats each value to the length before and then
-//! convolves, which leaves none of the checkerboards of transposed convolutions (Odena, Dumoulin, Olah, "Deconvolution
-//! and Checkerboard Artifacts", Distill, 2016). tanh follows every layer but the last.
+//! Contract: as [`Network`](super::network::Network). The decoder repeats each value to the length
+//! before and then convolves, which leaves none of the checkerboards of transposed convolutions
+//! (Odena, Dumoulin, Olah, "Deconvolution and Checkerboard Artifacts", Distill, 2016). tanh follows
+//! every layer but the last.
 
 use tch::{TchError, Tensor};
 

@@ -1,8 +1,10 @@
-//! The convolutional autoencoder of tiles: kernels over the picture, each layer of the encoder halving its sides.
+//! The convolutional autoencoder of tiles: kernels over the picture, each layer of the encoder
+//! halving its sides.
 //!
-//! Contract: as [`Network`](super::network::Network); a tile is `[channels, side, side]`, flattened. The decoder repeats each
-//! pixel to the size before and then convolves, as [`super::conv`] does along a window. A rectifier follows every layer but the
-//! code and the last: tanh takes longer than the convolution before it.
+//! Contract: as [`Network`](super::network::Network); a tile is `[channels, side, side]`,
+//! flattened. The decoder repeats each pixel to the size before and then convolves, as
+//! [`super::conv`] does along a window. A rectifier follows every layer but the code and the last:
+//! tanh takes longer than the convolution before it.
 
 use tch::{TchError, Tensor};
 
@@ -45,7 +47,8 @@ impl TileLayers {
         ]
     }
 
-    /// Convolves with the weight and bias at `at`, and keeps the size, or halves it with a `stride` of 2.
+    /// Convolves with the weight and bias at `at`, and keeps the size, or halves it with a `stride`
+    /// of 2.
     pub(super) fn convolve(
         &self,
         weights: &[Tensor],
@@ -54,7 +57,8 @@ impl TileLayers {
         stride: i64,
     ) -> Result<Tensor, TchError> {
         let margin = (self.kernel / 2) as i64;
-        // A kernel whose channels lie side by side makes oneDNN go through the picture in that order, which takes half the time.
+        // A kernel whose channels lie side by side makes oneDNN go through the picture in that
+        // order, which takes half the time.
         let kernel = weights[at]
             .f_permute([0, 2, 3, 1])?
             .f_contiguous()?

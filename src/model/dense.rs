@@ -1,7 +1,8 @@
-//! The dense architecture: fully connected layers on the flattened window, the decoder mirroring the encoder.
+//! The dense architecture: fully connected layers on the flattened window, the decoder mirroring
+//! the encoder.
 //!
-//! Contract: as [`Network`](super::network::Network): `inputs - hidden.. - codes` and `latent - ..hidden - inputs`, tanh after
-//! every layer but the last.
+//! Contract: as [`Network`](super::network::Network): `inputs - hidden.. - codes` and `latent -
+//! ..hidden - inputs`, tanh after every layer but the last.
 
 use tch::{TchError, Tensor};
 

@@ -1,7 +1,8 @@
 //! Files that are there whole or not at all, even where the process or the machine dies in between.
 //!
-//! Contract: everything is written under a name that starts with [`TEMP_PREFIX`], synced, and then renamed; whoever finds
-//! such a name finds the remains of a writer that died, or one still at work.
+//! Contract: everything is written under a name that starts with [`TEMP_PREFIX`], synced, and then
+//! renamed; whoever finds such a name finds the remains of a writer that died, or one still at
+//! work.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -9,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-/// How names of unfinished files and folders start; never the start of a bundle's id or a stream's name.
+/// How names of unfinished files and folders start; never the start of a bundle's id or a stream's
+/// name.
 pub(super) const TEMP_PREFIX: &str = ".tmp-";
 /// Longest file that is read, in bytes: a damaged or foreign file must not take all memory.
 const READ_BYTES_MAX: u64 = 1 << 30;

@@ -1,9 +1,10 @@
 //! An ensemble: models of one shape whose reconstructions are averaged.
 //!
-//! The members are the models of the cross-validation: each left another contiguous fold of the rows out, so that the
-//! residuals of the left-out rows, which calibrate the chart, come from the very models that score (cross-fitting, as in
-//! Chernozhukov et al., "Double/debiased machine learning", The Econometrics Journal 21, 2018). Averaging also takes away
-//! most of what depends on the seed (Hansen and Salamon, "Neural Network Ensembles", IEEE PAMI 12, 1990).
+//! The members are the models of the cross-validation: each left another contiguous fold of the
+//! rows out, so that the residuals of the left-out rows, which calibrate the chart, come from the
+//! very models that score (cross-fitting, as in Chernozhukov et al., "Double/debiased machine
+//! learning", The Econometrics Journal 21, 2018). Averaging also takes away most of what depends on
+//! the seed (Hansen and Salamon, "Neural Network Ensembles", IEEE PAMI 12, 1990).
 
 use tch::Tensor;
 

@@ -1,13 +1,13 @@
 //! The forward pass of models over rows of readings, in arithmetic of fixed order.
 //!
 //! Contract: the result of a row has the same bits in every batch and on every processor. libtorch
-//! cannot promise that: its products choose kernels by the number of rows and by the instruction set,
-//! and each rounds in its own way. Here every sum starts with the bias and adds the products in the
-//! order of the inputs, each operation is one of IEEE 754 binary32, no product is fused with a sum, and
-//! `tanh` and `exp` are made of these operations too.
+//! cannot promise that: its products choose kernels by the number of rows and by the instruction
+//! set, and each rounds in its own way. Here every sum starts with the bias and adds the products
+//! in the order of the inputs, each operation is one of IEEE 754 binary32, no product is fused with
+//! a sum, and `tanh` and `exp` are made of these operations too.
 //!
-//! Sixteen rows go through together, each in a lane of its own: a compiler makes vector instructions of
-//! that for any width of layer, and no lane sees another.
+//! Sixteen rows go through together, each in a lane of its own: a compiler makes vector
+//! instructions of that for any width of layer, and no lane sees another.
 
 use pulp::Arch;
 
@@ -135,9 +135,9 @@ fn four_sums(bias: [f32; 4], weight: &[f32], x: &[SimdLanes]) -> [SimdLanes; 4] 
 
 /// The hyperbolic tangent, within 4e-7 of the true one relative to it.
 ///
-/// `x P(x^2) / Q(x^2)` with both polynomials of degree 4, fitted for the smallest largest relative error
-/// up to 9.01, where the tangent rounds to 1 (Lawson's weights on a linearised rational fit: Lawson
-/// 1961; Sanathanan and Koerner, IEEE Transactions on Automatic Control 8(1), 1963).
+/// `x P(x^2) / Q(x^2)` with both polynomials of degree 4, fitted for the smallest largest relative
+/// error up to 9.01, where the tangent rounds to 1 (Lawson's weights on a linearised rational fit:
+/// Lawson 1961; Sanathanan and Koerner, IEEE Transactions on Automatic Control 8(1), 1963).
 #[inline(always)]
 fn tanh(x: f32) -> f32 {
     const ROUNDS_TO_1: f32 = 9.01;

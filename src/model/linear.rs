@@ -1,7 +1,9 @@
-//! The linear autoencoder: principal components, in closed form. The baseline that a network has to beat.
+//! The linear autoencoder: principal components, in closed form. The baseline that a network has to
+//! beat.
 //!
-//! Contract: code = (x - mean) components', reconstruction = mean + code components, with orthonormal components by
-//! falling variance; each component's largest entry is positive, which fixes the sign that is free in the mathematics.
+//! Contract: code = (x - mean) components', reconstruction = mean + code components, with
+//! orthonormal components by falling variance; each component's largest entry is positive, which
+//! fixes the sign that is free in the mathematics.
 
 use tch::{Kind, TchError, Tensor};
 
@@ -12,8 +14,9 @@ use super::{Autoencoder, ModelError, take_weight, whole_rows};
 
 /// Refits at most; the kept rows are the same again after a few.
 const REFITS_MAX: usize = 20;
-/// In units of the scaler: a field's median deviation counts as at least this in the first selection, so that a field
-/// that mostly stands still does not rule out every row in which it moves.
+/// In units of the scaler: a field's median deviation counts as at least this in the first
+/// selection, so that a field that mostly stands still does not rule out every row in which it
+/// moves.
 const DEVIATION_MIN: f64 = 0.1;
 
 /// Mean and principal components of the training rows.
@@ -28,11 +31,13 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// Fits `rows`, `[n, inputs]` f32 in scaled units, leaving out the `trim` part (0 to 0.5) that fits worst.
+    /// Fits `rows`, `[n, inputs]` f32 in scaled units, leaving out the `trim` part (0 to 0.5) that
+    /// fits worst.
     ///
-    /// The trimmed fit is orthogonal regression by least trimmed squares: refits on the rows of smallest residual until
-    /// these stay the same (concentration steps: Maronna, Technometrics 2005; Rousseeuw and Van Driessen, 2006). Residuals alone
-    /// do not see an outlier that drew a component to itself, so the first selection is by distance from the median.
+    /// The trimmed fit is orthogonal regression by least trimmed squares: refits on the rows of
+    /// smallest residual until these stay the same (concentration steps: Maronna, Technometrics
+    /// 2005; Rousseeuw and Van Driessen, 2006). Residuals alone do not see an outlier that drew a
+    /// component to itself, so the first selection is by distance from the median.
     ///
     /// # Errors
     /// A bad shape, rows of another width, or a failure inside libtorch.
@@ -165,7 +170,8 @@ fn trimmed_principal(x: &Tensor, latent: usize, keep: usize) -> Result<(Tensor, 
     Ok(fitted)
 }
 
-/// Squared distance of each row from the median, each field in units of its median absolute deviation.
+/// Squared distance of each row from the median, each field in units of its median absolute
+/// deviation.
 fn median_distances(x: &Tensor) -> Result<Vec<f64>, TchError> {
     let from_median = x.f_sub(&x.f_median_dim(0, false)?.0)?.f_abs()?;
     let deviation = from_median
@@ -193,7 +199,8 @@ fn residuals(x: &Tensor, (mean, components): &(Tensor, Tensor)) -> Result<Vec<f6
     Vec::try_from(&squares)
 }
 
-/// Indices of the `keep` smallest values, in rising order of index; of equal values the earlier ones.
+/// Indices of the `keep` smallest values, in rising order of index; of equal values the earlier
+/// ones.
 fn smallest(values: &[f64], keep: usize) -> Vec<i64> {
     let mut order: Vec<(f64, i64)> = values.iter().copied().zip(0..).collect();
     order.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
@@ -253,7 +260,8 @@ mod tests {
 
     #[test]
     fn outliers_that_lie_in_line_do_not_turn_the_component() {
-        // 95 rows along (1, 0) with little across it; 5 far out along (0, 1), which a plain fit would follow.
+        // 95 rows along (1, 0) with little across it; 5 far out along (0, 1), which a plain fit
+        // would follow.
         let mut rows: Vec<f32> = (0..95)
             .flat_map(|i| [(i as f32 - 47.0) / 30.0, 0.05 * (i as f32).sin()])
             .collect();

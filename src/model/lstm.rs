@@ -1,9 +1,11 @@
-//! The recurrent autoencoder: long short-term memory reads the window into a code, and another one writes it back.
+//! The recurrent autoencoder: long short-term memory reads the window into a code, and another one
+//! writes it back.
 //!
-//! Contract: as [`Network`](super::network::Network). The decoder is given the code at every step, so that it cannot copy
-//! what it has written before (the unconditioned decoder of Srivastava, Mansimov, Salakhutdinov, "Unsupervised Learning of
-//! Video Representations using LSTMs", ICML 2015; for anomalies: Malhotra et al., "LSTM-based Encoder-Decoder for Multi-sensor
-//! Anomaly Detection", 2016).
+//! Contract: as [`Network`](super::network::Network). The decoder is given the code at every step,
+//! so that it cannot copy what it has written before (the unconditioned decoder of Srivastava,
+//! Mansimov, Salakhutdinov, "Unsupervised Learning of Video Representations using LSTMs", ICML
+//! 2015; for anomalies: Malhotra et al., "LSTM-based Encoder-Decoder for Multi-sensor Anomaly
+//! Detection", 2016).
 
 use tch::{TchError, Tensor};
 
@@ -55,8 +57,8 @@ impl Lstm {
     }
 }
 
-/// The weights of one layer, in libtorch's order: of the input, of the layer itself, and their biases; gates in the order
-/// input, forget, cell, output.
+/// The weights of one layer, in libtorch's order: of the input, of the layer itself, and their
+/// biases; gates in the order input, forget, cell, output.
 fn memory(part: &str, layer: usize, inputs: usize, outputs: usize) -> [Parameter; LAYER] {
     let (name, bound) = (
         |weight: &str| format!("{part}.{layer}.{weight}"),
@@ -70,7 +72,8 @@ fn memory(part: &str, layer: usize, inputs: usize, outputs: usize) -> [Parameter
     ]
 }
 
-/// One layer over `x`, `[n, window, inputs]`: what it gives at each step, `[n, window, outputs]`, and at last, `[n, outputs]`.
+/// One layer over `x`, `[n, window, inputs]`: what it gives at each step, `[n, window, outputs]`,
+/// and at last, `[n, outputs]`.
 fn run(weights: &[Tensor], x: &Tensor, outputs: usize) -> Result<(Tensor, Tensor), TchError> {
     let zero = Tensor::f_zeros([1, x.size()[0], outputs as i64], (x.f_kind()?, x.device()))?;
     let (steps, last, _) = x.f_lstm(
@@ -86,7 +89,8 @@ fn run(weights: &[Tensor], x: &Tensor, outputs: usize) -> Result<(Tensor, Tensor
     Ok((steps, last.f_squeeze_dim(0)?))
 }
 
-/// One layer by the kernels: the weights of its inputs and of its own last output side by side, and the sum of the biases.
+/// One layer by the kernels: the weights of its inputs and of its own last output side by side, and
+/// the sum of the biases.
 fn layer(weights: &mut WeightValues, inputs: usize, outputs: usize, last: bool) -> Layer {
     let (of_inputs, of_outputs) = (weights.one(), weights.one());
     let rows = of_inputs

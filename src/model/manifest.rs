@@ -1,8 +1,9 @@
-//! The manifest: what a bundle is, what it learned from and how well, in words that people and programs can read.
+//! The manifest: what a bundle is, what it learned from and how well, in words that people and
+//! programs can read.
 //!
-//! Contract: `manifest.json` is this type as JSON. Its `id` is a hash over all of it but `id` and `created`; since it
-//! holds the hashes of the bundle's other files, the id names the whole content, and the same data, settings and seed
-//! give the same id on the same machine.
+//! Contract: `manifest.json` is this type as JSON. Its `id` is a hash over all of it but `id` and
+//! `created`; since it holds the hashes of the bundle's other files, the id names the whole
+//! content, and the same data, settings and seed give the same id on the same machine.
 
 use std::collections::BTreeMap;
 
@@ -141,8 +142,8 @@ pub enum ManifestError {
 }
 
 impl Manifest {
-    /// The id that follows from the content: the first [`ID_DIGITS`] digits of the BLAKE3 hash of the manifest's JSON
-    /// with an empty `id` and the epoch as `created`.
+    /// The id that follows from the content: the first [`ID_DIGITS`] digits of the BLAKE3 hash of
+    /// the manifest's JSON with an empty `id` and the epoch as `created`.
     ///
     /// # Errors
     /// A number that JSON cannot hold.
@@ -187,7 +188,8 @@ impl Manifest {
     }
 }
 
-/// Checks that a stream's name can be the name of a folder that is neither hidden nor above its parent.
+/// Checks that a stream's name can be the name of a folder that is neither hidden nor above its
+/// parent.
 ///
 /// # Errors
 /// [`ManifestError::StreamName`].

@@ -1,10 +1,12 @@
-//! A network: an architecture and its weights, the part that all kinds trained by gradient descent share.
+//! A network: an architecture and its weights, the part that all kinds trained by gradient descent
+//! share.
 //!
-//! Contract: the code of a plain autoencoder goes through tanh. A bounded code bounds what the decoder can draw, so that a
-//! reading far outside the training data cannot be reconstructed however far out it lies. A variational one (Kingma and
-//! Welling, "Auto-Encoding Variational Bayes", ICLR 2014) has a normal distribution as its code, and reconstructs with the mean
-//! over several draws from it (as the reconstruction probability of An and Cho, SNU Data Mining Center, 2015, does). The
-//! draws are a part of the model: the same for every window and on every machine.
+//! Contract: the code of a plain autoencoder goes through tanh. A bounded code bounds what the
+//! decoder can draw, so that a reading far outside the training data cannot be reconstructed
+//! however far out it lies. A variational one (Kingma and Welling, "Auto-Encoding Variational
+//! Bayes", ICLR 2014) has a normal distribution as its code, and reconstructs with the mean over
+//! several draws from it (as the reconstruction probability of An and Cho, SNU Data Mining Center,
+//! 2015, does). The draws are a part of the model: the same for every window and on every machine.
 
 mod trained;
 
@@ -44,7 +46,8 @@ pub struct Network {
     architecture: Box<dyn Architecture>,
     /// In the order of the architecture's parameters.
     weights: Vec<Tensor>,
-    /// `[samples, latent]`, standard normal: where codes are drawn, in units of each code's distribution.
+    /// `[samples, latent]`, standard normal: where codes are drawn, in units of each code's
+    /// distribution.
     draws: Option<Tensor>,
 }
 
@@ -104,7 +107,8 @@ impl Network {
         })
     }
 
-    /// The same network with each weight replaced by what `f` makes of it: variables for training, copies for keeping.
+    /// The same network with each weight replaced by what `f` makes of it: variables for training,
+    /// copies for keeping.
     pub(super) fn map_weights(
         &self,
         f: impl FnMut(&Tensor) -> Result<Tensor, TchError>,
@@ -117,11 +121,13 @@ impl Network {
         })
     }
 
-    /// What training makes small, for each row of `noisy`, `[n, inputs]`, held against `clean`; gradients flow through it.
+    /// What training makes small, for each row of `noisy`, `[n, inputs]`, held against `clean`;
+    /// gradients flow through it.
     ///
-    /// The mean square error, and for a variational network what its code costs: the Kullback-Leibler divergence from the
-    /// standard normal, in units of twice the reconstruction's variance, which is the present error (sigma-VAE: Rybkin,
-    /// Daniilidis, Levine, ICML 2021), so that no weight between the two has to be chosen. `normal` gives standard normal numbers.
+    /// The mean square error, and for a variational network what its code costs: the
+    /// Kullback-Leibler divergence from the standard normal, in units of twice the reconstruction's
+    /// variance, which is the present error (sigma-VAE: Rybkin, Daniilidis, Levine, ICML 2021), so
+    /// that no weight between the two has to be chosen. `normal` gives standard normal numbers.
     pub(super) fn row_losses(
         &self,
         noisy: &Tensor,
@@ -178,7 +184,8 @@ impl Network {
         Ok((encoded.f_narrow(1, 0, latent)?, log_variance))
     }
 
-    /// [`Network::forward`] part by part: what a layer leaves behind is still in the cache for the next one.
+    /// [`Network::forward`] part by part: what a layer leaves behind is still in the cache for the
+    /// next one.
     fn in_blocks(&self, x: &Tensor) -> Result<Tensor, TchError> {
         // A picture's layers have several channels of its size.
         let channels = if self.shape.kind.is_spatial() { 4 } else { 1 };

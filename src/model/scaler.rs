@@ -1,7 +1,9 @@
-//! The scaler: readings in the units of the sensors to the scaled values that a model sees, and back.
+//! The scaler: readings in the units of the sensors to the scaled values that a model sees, and
+//! back.
 //!
-//! Contract: `z = (x - mean) / sd`, clipped to +-[`CLIP`]; `sd` is never below `1e-3 * max(1, |mean|)`, so that a field
-//! that stood still in training does not turn its first tick into an outlier of astronomic size.
+//! Contract: `z = (x - mean) / sd`, clipped to +-[`CLIP`]; `sd` is never below `1e-3 * max(1,
+//! |mean|)`, so that a field that stood still in training does not turn its first tick into an
+//! outlier of astronomic size.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -57,10 +59,11 @@ pub fn of_pixels(mean: f64, sd: f64) -> impl Fn(f32) -> f32 {
 }
 
 impl Scaler {
-    /// Fits mean and (population) standard deviation to `rows`, row-major, `rows.len() / fields` rows in sensor units.
+    /// Fits mean and (population) standard deviation to `rows`, row-major, `rows.len() / fields`
+    /// rows in sensor units.
     ///
-    /// The updates are Welford's (Technometrics 1962): squares are taken of differences only, so that an offset of 1e9
-    /// cancels nothing.
+    /// The updates are Welford's (Technometrics 1962): squares are taken of differences only, so
+    /// that an offset of 1e9 cancels nothing.
     ///
     /// # Errors
     /// No whole row, a value that is not finite, or a spread without a finite variance.
@@ -108,9 +111,11 @@ impl Scaler {
         self.mean.len()
     }
 
-    /// Scales one record or a whole window: `raw` and `out` have the same length, a multiple of [`Self::fields`].
+    /// Scales one record or a whole window: `raw` and `out` have the same length, a multiple of
+    /// [`Self::fields`].
     ///
-    /// Finite readings give finite values. What `out` holds beyond the shorter of the two is left as it was.
+    /// Finite readings give finite values. What `out` holds beyond the shorter of the two is left
+    /// as it was.
     pub fn scale_into(&self, raw: &[f64], out: &mut [f32]) {
         debug_assert_eq!(raw.len(), out.len());
         let scales = self.mean.iter().zip(&self.sd).cycle();
@@ -126,7 +131,8 @@ impl Scaler {
         out
     }
 
-    /// The reading of `field` whose scaled value is `z`, in the unit of the sensor; NaN where there is no such field.
+    /// The reading of `field` whose scaled value is `z`, in the unit of the sensor; NaN where there
+    /// is no such field.
     pub fn unscale(&self, field: usize, z: f64) -> f64 {
         self.mean
             .get(field)

@@ -1,9 +1,11 @@
 //! A TorchScript module that was exported from Python, as a model.
 //!
-//! Contract: a module is code, so it runs only if its SHA-256 is named in the configuration ([`allow`]), which is checked
-//! before anything of it is read. It takes `[n, window, values]` f32 in scaled units (each field less its mean, over its
-//! standard deviation) and gives as much back. What it gives for a row must not depend on the other rows; a trial pass at
-//! each load sees to that. It is not trained here: scaler, chart and threshold are fitted to it as to any other model.
+//! Contract: a module is code, so it runs only if its SHA-256 is named in the configuration
+//! ([`allow`]), which is checked before anything of it is read. It takes `[n, window, values]` f32
+//! in scaled units (each field less its mean, over its standard deviation) and gives as much back.
+//! What it gives for a row must not depend on the other rows; a trial pass at each load sees to
+//! that. It is not trained here: scaler, chart and threshold are fitted to it as to any other
+//! model.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,8 +24,8 @@ const TRIAL_ROWS: i64 = 16;
 /// Results of one row in two batches may differ by this much, in scaled units.
 const TRIAL_TOLERANCE: f64 = 1e-4;
 
-/// The modules that the configuration of this process names: paths by SHA-256. It is one list for the process, so that no way
-/// to a bundle, by command, registry or topic, leads past it.
+/// The modules that the configuration of this process names: paths by SHA-256. It is one list for
+/// the process, so that no way to a bundle, by command, registry or topic, leads past it.
 static ALLOWED: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
 
 /// Why a module is no model.
@@ -140,7 +142,8 @@ impl ScriptModel {
             path: path.clone(),
             source,
         };
-        // What a graph optimiser makes of it may differ from one pass to the next; a score must not.
+        // What a graph optimiser makes of it may differ from one pass to the next; a score must
+        // not.
         tch::jit::f_set_graph_executor_optimize(false).map_err(fails)?;
         let mut module = CModule::load_data(&mut bytes.as_slice()).map_err(fails)?;
         module.f_set_eval().map_err(fails)?;

@@ -1,7 +1,8 @@
 //! The shape of an autoencoder: everything that fixes the sizes of its weights.
 //!
-//! Contract: a shape that passed [`ModelShape::validate`] can be built, trained and loaded without a size being refused
-//! later on. Bounds keep a configuration (or a damaged manifest) from asking for more memory than a machine has.
+//! Contract: a shape that passed [`ModelShape::validate`] can be built, trained and loaded without
+//! a size being refused later on. Bounds keep a configuration (or a damaged manifest) from asking
+//! for more memory than a machine has.
 
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
@@ -35,16 +36,19 @@ pub struct ModelShape {
     /// What the model is told of the time of each record; see [`super::context`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub context: Vec<TimeFeature>,
-    /// Widths of the encoder's hidden layers, mirrored in the decoder: units, or channels of convolutions; empty for `linear`.
+    /// Widths of the encoder's hidden layers, mirrored in the decoder: units, or channels of
+    /// convolutions; empty for `linear`.
     pub hidden: Vec<usize>,
-    /// Width of the code. A `linear` model of width 0 is the mean of the training rows: a chart without a model.
+    /// Width of the code. A `linear` model of width 0 is the mean of the training rows: a chart
+    /// without a model.
     pub latent: usize,
     /// Models of these sizes whose reconstructions are averaged, 1 for a single one.
     pub members: usize,
     /// Records or pixels that a kernel spans, odd; 0 for kinds without convolutions.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub kernel: usize,
-    /// Pixels of a tile's side; its values are the fields, channel by channel, row by row. 0 for records of readings.
+    /// Pixels of a tile's side; its values are the fields, channel by channel, row by row. 0 for
+    /// records of readings.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub tile: usize,
     /// SHA-256 of a torchscript model's module; `None` for the other kinds.
@@ -55,7 +59,8 @@ pub struct ModelShape {
     pub samples: usize,
 }
 
-/// Manifests of kinds without a size do not mention it: their ids are what they were before there was one.
+/// Manifests of kinds without a size do not mention it: their ids are what they were before there
+/// was one.
 #[expect(
     clippy::trivially_copy_pass_by_ref,
     reason = "serde hands over references"
@@ -92,7 +97,8 @@ pub enum ShapeError {
         /// How often it is halved.
         halvings: usize,
     },
-    /// The code is as wide as the input (the model could copy it), or of width 0 where that is not allowed.
+    /// The code is as wide as the input (the model could copy it), or of width 0 where that is not
+    /// allowed.
     #[error("latent {latent} of a {kind} model with {inputs} inputs; allowed are {least} to {most}{hint}",
         kind = .kind.as_str(), most = .inputs.saturating_sub(1),
         hint = if *.inputs == 1 { ": give the stream a window of 2 or more, or kind linear with latent 0" } else { "" })]
@@ -170,7 +176,8 @@ pub enum ShapeError {
 }
 
 impl ModelShape {
-    /// A single model of a kind; kernel and samples are those of `config/default.toml` where the kind has them.
+    /// A single model of a kind; kernel and samples are those of `config/default.toml` where the
+    /// kind has them.
     pub fn new(
         kind: ModelKind,
         window: usize,
@@ -192,7 +199,8 @@ impl ModelShape {
         Self::of(&sizes, window, fields)
     }
 
-    /// The shape of a single model for records of `fields` fields with the settings' sizes, of which it takes those that its kind has.
+    /// The shape of a single model for records of `fields` fields with the settings' sizes, of
+    /// which it takes those that its kind has.
     pub fn of(model: &ModelSettings, window: usize, fields: usize) -> Self {
         let kind = model.kind;
         let hidden = if kind.has_layers() {
@@ -242,7 +250,8 @@ impl ModelShape {
         self.fields.checked_div(self.tile * self.tile).unwrap_or(0)
     }
 
-    /// Inputs of the model: `window * fields` (saturating). A window is flattened record by record, oldest first.
+    /// Inputs of the model: `window * fields` (saturating). A window is flattened record by record,
+    /// oldest first.
     pub fn inputs(&self) -> usize {
         self.window.saturating_mul(self.fields)
     }
@@ -383,7 +392,8 @@ impl ModelShape {
 
     /// Widths of the encoder's layers from the input to the code, both included.
     ///
-    /// Of a variational model the last one is the mean and the logarithm of the variance of its code.
+    /// Of a variational model the last one is the mean and the logarithm of the variance of its
+    /// code.
     pub fn encoder_widths(&self) -> Vec<usize> {
         let mut widths = vec![self.inputs()];
         widths.extend(&self.hidden);
@@ -391,7 +401,8 @@ impl ModelShape {
         widths
     }
 
-    /// What the encoder gives: the code, or the mean and the logarithm of the variance of a variational one.
+    /// What the encoder gives: the code, or the mean and the logarithm of the variance of a
+    /// variational one.
     pub fn codes(&self) -> usize {
         if self.kind.is_variational() {
             2 * self.latent

@@ -1,8 +1,9 @@
 //! Training: scaled rows of normal data to an autoencoder.
 //!
-//! Contract: the same rows, shape and settings give the same weights, byte for byte, whatever else the process trains
-//! meanwhile: all randomness comes from the seed of the settings, none from libtorch, which runs one thread. (Another CPU
-//! or libtorch may round differently.) Some contamination of the rows is tolerated: the worst part is trimmed.
+//! Contract: the same rows, shape and settings give the same weights, byte for byte, whatever else
+//! the process trains meanwhile: all randomness comes from the seed of the settings, none from
+//! libtorch, which runs one thread. (Another CPU or libtorch may round differently.) Some
+//! contamination of the rows is tolerated: the worst part is trimmed.
 
 mod gradient;
 mod masks;
@@ -99,8 +100,9 @@ impl From<TchError> for TrainError {
     }
 }
 
-/// What a training gets: scaled values in time order, and where in them each row of `shape.inputs()` values begins. Rows may
-/// overlap, as the windows of a series do: none is copied before it is trained on.
+/// What a training gets: scaled values in time order, and where in them each row of
+/// `shape.inputs()` values begins. Rows may overlap, as the windows of a series do: none is copied
+/// before it is trained on.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct TrainingWindows<'a> {
     /// The values that the rows are parts of.
@@ -113,9 +115,10 @@ pub struct TrainingWindows<'a> {
 
 /// Trains a model of `shape`.
 ///
-/// The weights begin as those of `start`, a model of the same shape, or at random; a closed form has no beginning.
-/// `on_epoch` hears of each epoch and stops the training by `Break`. Libtorch is set to one thread, see
-/// [`use_one_thread`]: a step of a small network is too short to be worth sharing, and lanes keep their cores.
+/// The weights begin as those of `start`, a model of the same shape, or at random; a closed form
+/// has no beginning. `on_epoch` hears of each epoch and stops the training by `Break`. Libtorch is
+/// set to one thread, see [`use_one_thread`]: a step of a small network is too short to be worth
+/// sharing, and lanes keep their cores.
 ///
 /// # Errors
 /// A bad shape, too few rows, values that are not finite, a diverging loss, or a break.
@@ -200,7 +203,8 @@ impl TrainingInput<'_> {
     }
 }
 
-/// Mean of the squared differences; not finite where one of them is beyond f32, as a loss in training would be.
+/// Mean of the squared differences; not finite where one of them is beyond f32, as a loss in
+/// training would be.
 fn mean_square(x: &[f32], y: &[f32]) -> f64 {
     let squares = x.iter().zip(y).map(|(x, y)| f64::from((x - y).powi(2)));
     squares.sum::<f64>() / x.len() as f64
@@ -237,7 +241,8 @@ fn at_once(
     })
 }
 
-/// Mean square error per input over the rows, less the `trim` part of them with the largest error; NaN where any is.
+/// Mean square error per input over the rows, less the `trim` part of them with the largest error;
+/// NaN where any is.
 fn trimmed_loss(
     model: &dyn Autoencoder,
     data: &TrainingInput<'_>,

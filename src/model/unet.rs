@@ -1,8 +1,10 @@
-//! The U-Net of tiles (Ronneberger, Fischer, Brox, MICCAI 2015): an encoder and a decoder that sees each of its sizes once more.
+//! The U-Net of tiles (Ronneberger, Fischer, Brox, MICCAI 2015): an encoder and a decoder that sees
+//! each of its sizes once more.
 //!
-//! Contract: as [`Network`](super::network::Network), but for the code: what is learned goes past it through the skip connections,
-//! and nothing keeps such a network from copying. It is kept from that by its training, which takes masks out of the
-//! tiles (see `train/masks.rs`): what does not belong into a tile is what it replaces.
+//! Contract: as [`Network`](super::network::Network), but for the code: what is learned goes past
+//! it through the skip connections, and nothing keeps such a network from copying. It is kept from
+//! that by its training, which takes masks out of the tiles (see `train/masks.rs`): what does not
+//! belong into a tile is what it replaces.
 
 use tch::{TchError, Tensor};
 

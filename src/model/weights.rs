@@ -1,7 +1,8 @@
-//! Named weights as bytes, in the safetensors format: a JSON header with names, sizes and offsets, then plain numbers.
+//! Named weights as bytes, in the safetensors format: a JSON header with names, sizes and offsets,
+//! then plain numbers.
 //!
-//! Contract: the same weights give the same bytes, and the bytes give back the same weights bit for bit. All are f32.
-//! Nothing in such a file is ever executed, which is why it is not a pickle.
+//! Contract: the same weights give the same bytes, and the bytes give back the same weights bit for
+//! bit. All are f32. Nothing in such a file is ever executed, which is why it is not a pickle.
 
 use std::collections::BTreeMap;
 

@@ -175,7 +175,8 @@ impl Pipeline {
         })
     }
 
-    /// Adds a record to its series' window, and the window, where it is full, to those of the batch.
+    /// Adds a record to its series' window, and the window, where it is full, to those of the
+    /// batch.
     fn gather(
         &self,
         model: &ScoringModel,

@@ -154,7 +154,8 @@ pub(super) fn prepare(
 }
 
 impl Pipeline {
-    /// Judges one record that passed the gate; `evidence` is what its reconstruction tells, where it has a full window.
+    /// Judges one record that passed the gate; `evidence` is what its reconstruction tells, where
+    /// it has a full window.
     pub(super) fn judge(
         &self,
         slot: &mut Slot,
@@ -283,8 +284,9 @@ impl Pipeline {
         }
     }
 
-    /// Teaches a series what an operator says: a false alarm raises its threshold above the alert's highest score, a new
-    /// normal takes its present readings for the baseline. Both end with the bundle; the next one learns from the records.
+    /// Teaches a series what an operator says: a false alarm raises its threshold above the alert's
+    /// highest score, a new normal takes its present readings for the baseline. Both end with the
+    /// bundle; the next one learns from the records.
     pub fn apply_feedback(&self, state: &mut SeriesState, feedback: &Feedback) -> FeedbackEffect {
         let Some(model) = &self.model else {
             return FeedbackEffect::Later;
@@ -378,8 +380,9 @@ impl ScoringModel {
                 scoring
             }
             other => {
-                // Another bundle is live: thresholds and baselines start anew, so that no alert comes from the change. A
-                // series that alerts keeps its deviation: a new baseline would take the fault for normal.
+                // Another bundle is live: thresholds and baselines start anew, so that no alert
+                // comes from the change. A series that alerts keeps its deviation: a new baseline
+                // would take the fault for normal.
                 let alerts_on = other
                     .as_ref()
                     .filter(|_| alerting)
@@ -397,13 +400,15 @@ impl ScoringModel {
         };
         let scored = match evidence {
             RowOutput::Row(residual) => self.scorer.step(&mut scoring.chart, residual, alerting),
-            // Each image is judged on its own: what is in front of a camera changes from one to the next.
+            // Each image is judged on its own: what is in front of a camera changes from one to the
+            // next.
             RowOutput::Image(inspected, _) => inspected.scored.clone(),
         };
         let missing = scoring.threshold.missing_records(&self.threshold);
         let threshold = scoring.threshold.value(&self.threshold);
         if alerting && scored.score <= threshold {
-            // Between clear and alert while an episode is open: neither an outlier nor to be learned from.
+            // Between clear and alert while an episode is open: neither an outlier nor to be
+            // learned from.
             return (
                 Judgement::Scored {
                     score: scored.score,
@@ -415,7 +420,8 @@ impl ScoringModel {
         }
         let step = scoring.threshold.step(&self.threshold, scored.score);
         if step.relearning {
-            // A level shift that lasted this long is the new normal: it becomes the baseline, and scores start again.
+            // A level shift that lasted this long is the new normal: it becomes the baseline, and
+            // scores start again.
             scoring.chart.rebase();
             scoring.threshold = self.template.clone();
         }

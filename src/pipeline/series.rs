@@ -18,7 +18,8 @@ use crate::state::codec::CodecError;
 use crate::threshold::ThresholdState;
 use crate::window::WindowState;
 
-/// What the steps remember of one series. Its bytes in the store are versioned by [`crate::state::codec`].
+/// What the steps remember of one series. Its bytes in the store are versioned by
+/// [`crate::state::codec`].
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct SeriesState {
     /// Of the gate.
@@ -57,7 +58,8 @@ impl SeriesState {
             && u128::try_from(silent).is_ok_and(|us| us > forget_after.as_micros())
     }
 
-    /// Whether an alert of the series is open: it has to be closed before the series can be forgotten.
+    /// Whether an alert of the series is open: it has to be closed before the series can be
+    /// forgotten.
     pub fn alerting(&self) -> bool {
         self.episode.anomaly_open() || self.episode.fault_open()
     }
@@ -71,7 +73,8 @@ impl SeriesState {
     }
 }
 
-/// What is kept in memory of a series that is stored only: all that it takes to find that it is silent.
+/// What is kept in memory of a series that is stored only: all that it takes to find that it is
+/// silent.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StoredSeries {
     /// Its newest accepted event time.

@@ -1,11 +1,13 @@
 //! Series that fall silent: found by the time of the others in their partition.
 //!
-//! Contract: a partition's clock is the event time of its records. Records that wait in Kafka do not move it, so that neither
-//! lag nor a stop of the daemon makes a silence. Where three series or more send, it is the newest time but that of one
-//! series: a source whose clock is ahead does not make the others look silent. Where all of them were silent, as in a plant that
-//! rests, the time since the first came back counts. At marks of this clock, which depend on the records alone, all series of
-//! the partition are looked at, whether they are in memory or only stored. The clock is part of what a lane commits: a run
-//! that was stopped and resumed looks at the same moments as one that was not.
+//! Contract: a partition's clock is the event time of its records. Records that wait in Kafka do
+//! not move it, so that neither lag nor a stop of the daemon makes a silence. Where three series or
+//! more send, it is the newest time but that of one series: a source whose clock is ahead does not
+//! make the others look silent. Where all of them were silent, as in a plant that rests, the time
+//! since the first came back counts. At marks of this clock, which depend on the records alone, all
+//! series of the partition are looked at, whether they are in memory or only stored. The clock is
+//! part of what a lane commits: a run that was stopped and resumed looks at the same moments as one
+//! that was not.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -39,7 +41,8 @@ pub(super) struct SilenceMonitor {
     /// Microseconds after which a series is forgotten; 0: never.
     forget_after: i64,
     clocks: HashMap<i32, SilenceClock>,
-    /// Alerts of this batch, each with the index of the record that it stands before. Emptied by [`SilenceMonitor::take`].
+    /// Alerts of this batch, each with the index of the record that it stands before. Emptied by
+    /// [`SilenceMonitor::take`].
     alerts: Vec<(usize, Alert)>,
 }
 
@@ -56,8 +59,8 @@ pub struct SilenceClock {
     next: EventTime,
     /// When the partition began to send, or began again: before that nobody was silent alone.
     since: EventTime,
-    /// The shortest silence that makes a series overdue, in microseconds; the partition has rested where it was silent for
-    /// half of that.
+    /// The shortest silence that makes a series overdue, in microseconds; the partition has rested
+    /// where it was silent for half of that.
     shortest: i64,
     now: Option<EventTime>,
 }
@@ -143,8 +146,8 @@ impl SilenceMonitor {
         self.alerts.drain(..due).map(|(_, alert)| alert)
     }
 
-    /// A record of the series in `slot` was accepted, whose last one was `before`: its cadence is learned, its silence is
-    /// over, and where it is time to the others are looked at.
+    /// A record of the series in `slot` was accepted, whose last one was `before`: its cadence is
+    /// learned, its silence is over, and where it is time to the others are looked at.
     ///
     /// # Errors
     /// Where the state of another series cannot be loaded.

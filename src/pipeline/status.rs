@@ -72,7 +72,8 @@ impl SeriesStatus {
     }
 }
 
-/// The threshold's constants: a score comes with each window, and records of a series follow each other by `period` microseconds in the training data.
+/// The threshold's constants: a score comes with each window, and records of a series follow each
+/// other by `period` microseconds in the training data.
 pub(super) fn threshold_plan(stream: &StreamSettings, period: i64) -> threshold::ThresholdParams {
     let period = stream
         .threshold

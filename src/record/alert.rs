@@ -1,4 +1,5 @@
-//! The published event of an episode, and the dead letter: the two things that leave outlierd on Kafka.
+//! The published event of an episode, and the dead letter: the two things that leave outlierd on
+//! Kafka.
 //!
 //! Both are plain JSON; `schemas/` holds their JSON Schemas, held equal to these types by a test.
 
@@ -10,8 +11,8 @@ use super::{FaultKind, RejectReason};
 
 /// One event of one episode of one series.
 ///
-/// An episode has one `id`, the same at every replay: a hash of stream, series, kind and the position of the record
-/// that opened it. Its events are numbered by `sequence`: the opening has 0.
+/// An episode has one `id`, the same at every replay: a hash of stream, series, kind and the
+/// position of the record that opened it. Its events are numbered by `sequence`: the opening has 0.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Alert {
@@ -53,15 +54,16 @@ pub struct Alert {
     pub peak_ratio: Option<f64>,
     /// The fields with the largest shares of the score, largest first; empty for sensor faults.
     pub fields: Vec<FieldShare>,
-    /// The regions of the image with the largest shares of the score, largest first; omitted for streams of readings and in
-    /// close events.
+    /// The regions of the image with the largest shares of the score, largest first; omitted for
+    /// streams of readings and in close events.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub regions: Vec<Region>,
     /// The faulty sensors; empty for anomalies.
     pub faults: Vec<FieldFault>,
     /// Id of the bundle that computed the score.
     pub bundle: String,
-    /// Whether the threshold still depends on the fleet's calibration more than on the series' own records.
+    /// Whether the threshold still depends on the fleet's calibration more than on the series' own
+    /// records.
     pub provisional: bool,
     /// Number of further records until the series' alerts are no longer provisional; omitted if 0.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -111,7 +113,8 @@ pub enum AlertKind {
     SensorFault,
     /// A series, a gateway or the whole topic has stopped sending.
     Silence,
-    /// The self-test found that the detector would miss faults that its bundle detected in its promotion tests.
+    /// The self-test found that the detector would miss faults that its bundle detected in its
+    /// promotion tests.
     DetectorDegraded,
 }
 
@@ -180,7 +183,8 @@ pub struct InputPosition {
     pub offset: i64,
 }
 
-/// The headers of a dead letter, as a JSON object. Its value and key are the original bytes; the original headers are kept.
+/// The headers of a dead letter, as a JSON object. Its value and key are the original bytes; the
+/// original headers are kept.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeadLetter {
@@ -192,7 +196,8 @@ pub struct DeadLetter {
     pub detail: String,
     /// Position of the record.
     pub position: InputPosition,
-    /// Length of the original value in bytes; the value is omitted if the output topic rejects that size.
+    /// Length of the original value in bytes; the value is omitted if the output topic rejects that
+    /// size.
     pub payload_bytes: u64,
     /// Whether the value was omitted.
     pub payload_omitted: bool,

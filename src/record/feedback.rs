@@ -59,14 +59,16 @@ pub struct RecordRange {
 pub enum FeedbackLabel {
     /// The alert was a fault. Every bundle promoted from now on must detect it.
     Confirmed,
-    /// The alert was a false alarm: the series' threshold rises above it, and its records are used for training.
+    /// The alert was a false alarm: the series' threshold rises above it, and its records are used
+    /// for training.
     FalseAlarm,
     /// The event was expected, such as a test run: its records are not used for training.
     Expected,
-    /// The machine has changed and is healthy: its present readings become the baseline and are used for training.
+    /// The machine has changed and is healthy: its present readings become the baseline and are
+    /// used for training.
     NewNormal,
-    /// The readings are not those of a healthy machine: they are excluded from training, and outlierd lists the bundles that
-    /// were trained on them.
+    /// The readings are not those of a healthy machine: they are excluded from training, and
+    /// outlierd lists the bundles that were trained on them.
     MarkRange,
 }
 

@@ -1,18 +1,20 @@
 //! The training buffer: normal traffic for a stream's next model.
 //!
-//! A bounded sample of [`RecordRun`]s, decayed in time and spread over series. Which runs stay is decided by one number each,
-//! drawn from the run's name, so that the same traffic leaves the same sample, whatever the order and however often the
-//! daemon was restarted:
+//! A bounded sample of [`RecordRun`]s, decayed in time and spread over series. Which runs stay is
+//! decided by one number each, drawn from the run's name, so that the same traffic leaves the same
+//! sample, whatever the order and however often the daemon was restarted:
 //!
 //! ```text
 //! priority = ln 2 / half_life x time - ln(-ln u)        u: a hash of series and time slot, uniform in (0, 1)
 //! ```
 //!
-//! The runs with the largest priorities are a sample without replacement whose weights halve with each `half_life`:
-//! weighted sampling (Efraimidis and Spirakis, "Weighted random sampling with a reservoir", Information Processing
-//! Letters 97, 2006) under forward decay (Cormode, Shkapenyuk, Srivastava, Xu, "Forward Decay", ICDE 2009). A slot of time
-//! gives each series one run at most, however often it sends. Where there are more series than can have [`SERIES_ROWS`]
-//! records each, those with the smallest hashes of their names stand for all: a few records of each would calibrate nothing.
+//! The runs with the largest priorities are a sample without replacement whose weights halve with
+//! each `half_life`: weighted sampling (Efraimidis and Spirakis, "Weighted random sampling with a
+//! reservoir", Information Processing Letters 97, 2006) under forward decay (Cormode, Shkapenyuk,
+//! Srivastava, Xu, "Forward Decay", ICDE 2009). A slot of time gives each series one run at most,
+//! however often it sends. Where there are more series than can have [`SERIES_ROWS`] records each,
+//! those with the smallest hashes of their names stand for all: a few records of each would
+//! calibrate nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -26,10 +28,12 @@ use crate::record::EventTime;
 /// Records that a series in the buffer should have at least.
 pub const SERIES_ROWS: usize = 400;
 
-/// A change of the buffer, for the store: partition and offset of a run, and its content; `None` removes it.
+/// A change of the buffer, for the store: partition and offset of a run, and its content; `None`
+/// removes it.
 pub type BufferChange = (i32, i64, Option<RecordRun>);
 
-/// What the lanes need to know before they collect a run. Written by the owner of the [`Buffer`], read without waiting.
+/// What the lanes need to know before they collect a run. Written by the owner of the [`Buffer`],
+/// read without waiting.
 #[derive(Debug)]
 pub struct Admission {
     /// Bits of the smallest priority that still gets in.
@@ -122,7 +126,8 @@ pub fn least_uniform(floor: f64, decay: f64) -> f64 {
     (-(decay - floor).exp()).exp()
 }
 
-/// The u of records that an operator has called normal: they are few, and the next model has to know them.
+/// The u of records that an operator has called normal: they are few, and the next model has to
+/// know them.
 const TAUGHT: f64 = 1.0 - 1e-9;
 
 /// The priority of a run, where a slot is so many microseconds long.
@@ -182,7 +187,8 @@ impl Buffer {
         let kept = self.largest_rank();
         while self.rows > self.settings.records {
             let Some(name) = self.least(kept) else { break };
-            // A run that came and went at once is removed too: another one may be stored under its name.
+            // A run that came and went at once is removed too: another one may be stored under its
+            // name.
             changed.insert(name, None);
             self.remove(name);
         }
@@ -310,8 +316,8 @@ impl Buffer {
         }
     }
 
-    /// The run to evict first: of the series that are too many (their ranks are above `kept`), and then the one of least
-    /// priority.
+    /// The run to evict first: of the series that are too many (their ranks are above `kept`), and
+    /// then the one of least priority.
     fn least(&self, kept: u64) -> Option<(i32, i64)> {
         let order = |held: &StoredRun| (held.rank <= kept, held.priority);
         let least = self.runs.iter().min_by(|a, b| {

@@ -1,8 +1,9 @@
 //! Collecting runs of normal traffic, on the path of a record and cheap there.
 //!
-//! Contract: a record is taken only if it was scored and nothing spoke against it: no episode, no outlier, no sensor fault,
-//! no mute, and none of these within `retrain.guard` of event time before or after it. So a run waits until its series has
-//! been quiet for that long behind it. What waits is lost at a restart; what was handed out is the buffer's to keep.
+//! Contract: a record is taken only if it was scored and nothing spoke against it: no episode, no
+//! outlier, no sensor fault, no mute, and none of these within `retrain.guard` of event time before
+//! or after it. So a run waits until its series has been quiet for that long behind it. What waits
+//! is lost at a restart; what was handed out is the buffer's to keep.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -37,8 +38,8 @@ pub struct Collector {
     slot: i64,
     guard: i64,
     partitions: HashMap<i32, HashMap<Arc<str>, SeriesCollector>>,
-    /// The smallest ranks of the series seen so far, as many as the buffer has room for: of the others it would keep nothing,
-    /// and a plant may have a million of them.
+    /// The smallest ranks of the series seen so far, as many as the buffer has room for: of the
+    /// others it would keep nothing, and a plant may have a million of them.
     ranks: BTreeSet<u64>,
     ready: Vec<RecordRun>,
     /// The least u that gets a run in, and the slot and the bits of the floor for which that holds.
@@ -84,8 +85,8 @@ pub struct ScoredRecord<'a> {
     pub muted: bool,
 }
 
-/// What is kept as a record's score. A record between two windows is judged with the next one, within the guard time or
-/// while its run is still open.
+/// What is kept as a record's score. A record between two windows is judged with the next one,
+/// within the guard time or while its run is still open.
 fn score(outcome: &RecordOutcome) -> Option<f32> {
     match (&outcome.scored, outcome.verdict) {
         (Some(scored), _) => Some(scored.score as f32),
@@ -290,7 +291,8 @@ mod tests {
         Collector::new(&settings, admission, 1, 1_000_000)
     }
 
-    /// One record a second; those of `strange` are outliers, of `faulty` sensor faults, of `muted` muted.
+    /// One record a second; those of `strange` are outliers, of `faulty` sensor faults, of `muted`
+    /// muted.
     fn collected(
         collector: &mut Collector,
         seconds: i64,

@@ -1,9 +1,11 @@
-//! Drift: whether the scores of normal traffic still come from the distribution that the calibration saw.
+//! Drift: whether the scores of normal traffic still come from the distribution that the
+//! calibration saw.
 //!
-//! The two-sample Kolmogorov-Smirnov statistic D, the largest distance between two empirical distribution functions (Smirnov,
-//! "Table for estimating the goodness of fit of empirical distributions", Annals of Mathematical Statistics 19(2), 1948).
-//! Scores are smoothed and so depend on each other: n of them count as `n ewma_weight / (2 - ewma_weight)` independent ones. And a drift
-//! has to matter: with enough records any two samples differ significantly.
+//! The two-sample Kolmogorov-Smirnov statistic D, the largest distance between two empirical
+//! distribution functions (Smirnov, "Table for estimating the goodness of fit of empirical
+//! distributions", Annals of Mathematical Statistics 19(2), 1948). Scores are smoothed and so
+//! depend on each other: n of them count as `n ewma_weight / (2 - ewma_weight)` independent ones.
+//! And a drift has to matter: with enough records any two samples differ significantly.
 
 use serde::{Deserialize, Serialize};
 
@@ -30,8 +32,8 @@ impl Drift {
     }
 }
 
-/// Holds recent scores of normal traffic against those of the calibration; `ewma_weight` is the weight of the chart's smoothing.
-/// `None` where there are too few of either.
+/// Holds recent scores of normal traffic against those of the calibration; `ewma_weight` is the
+/// weight of the chart's smoothing. `None` where there are too few of either.
 pub fn drift(recent: &[f64], calibration: &[f64], ewma_weight: f64) -> Option<Drift> {
     let independent = |n: usize| n as f64 * ewma_weight / (2.0 - ewma_weight);
     let (n, m) = (independent(recent.len()), independent(calibration.len()));

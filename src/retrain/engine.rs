@@ -1,6 +1,8 @@
-//! Retraining of one stream: the buffer, the schedule, the challenge, the promotion and the rollback.
+//! Retraining of one stream: the buffer, the schedule, the challenge, the promotion and the
+//! rollback.
 //!
-//! Nothing here knows threads, clocks or Kafka: the daemon's thread ([`super::thread`]) and a replay drive the same engine.
+//! Nothing here knows threads, clocks or Kafka: the daemon's thread ([`super::thread`]) and a
+//! replay drive the same engine.
 
 mod feedback;
 mod held_out;
@@ -262,7 +264,8 @@ impl RetrainEngine {
         Ok(self.registry.take_wanted(&self.stream.name)?)
     }
 
-    /// Whether the buffer holds as many records as the first model was trained on, or half of its capacity.
+    /// Whether the buffer holds as many records as the first model was trained on, or half of its
+    /// capacity.
     fn has_enough(&self) -> bool {
         self.buffer.len()
             >= self
@@ -272,10 +275,12 @@ impl RetrainEngine {
                 .min(self.stream.retrain.records / 2)
     }
 
-    /// Trains a challenger, has it examined, keeps both, and makes it live where it passed and the settings say so.
+    /// Trains a challenger, has it examined, keeps both, and makes it live where it passed and the
+    /// settings say so.
     ///
     /// # Errors
-    /// See [`RetrainError`]; the live bundle then stays. `go_on` is asked now and then, and cancels by `Break`.
+    /// See [`RetrainError`]; the live bundle then stays. `go_on` is asked now and then, and cancels
+    /// by `Break`.
     pub fn challenge(
         &mut self,
         reason: RetrainReason,
@@ -402,8 +407,8 @@ impl RetrainEngine {
         Ok(())
     }
 
-    /// Looks at the bundle on probation: brings the last one back where it raised more alerts than predicted. Returns whether
-    /// another bundle is live now.
+    /// Looks at the bundle on probation: brings the last one back where it raised more alerts than
+    /// predicted. Returns whether another bundle is live now.
     ///
     /// # Errors
     /// Where the last bundle cannot be made live, or the store not be written.

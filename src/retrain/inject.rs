@@ -1,7 +1,9 @@
-//! Faults injected into real readings: the faults that a model must detect before it goes live, and their sizes.
+//! Faults injected into real readings: the faults that a model must detect before it goes live, and
+//! their sizes.
 //!
-//! Each fault acts on one field of a series from one record on. Its size is in standard deviations of that field over
-//! normal traffic, so that all fields and all models are asked the same question. Everything is drawn from a seed.
+//! Each fault acts on one field of a series from one record on. Its size is in standard deviations
+//! of that field over normal traffic, so that all fields and all models are asked the same
+//! question. Everything is drawn from a seed.
 
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -21,8 +23,8 @@ pub struct InjectedFault {
     pub size: f64,
 }
 
-/// Puts a fault into `rows` (row-major, n x fields) from row `start` on; `unit` is the field's standard deviation over
-/// normal traffic, in its own unit.
+/// Puts a fault into `rows` (row-major, n x fields) from row `start` on; `unit` is the field's
+/// standard deviation over normal traffic, in its own unit.
 pub fn inject(
     rows: &mut [f64],
     fields: usize,

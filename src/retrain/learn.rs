@@ -1,8 +1,9 @@
 //! From records to a bundle: scaler, cross-fitted models, calibration.
 //!
-//! Each series' rows are cut into contiguous folds; a model is trained on all but one fold and reconstructs the fold that
-//! it never saw. Those residuals calibrate the chart. A `dense` bundle scores with the mean of the fold models, a
-//! `linear` one with one model of all rows (its closed form hardly depends on a fold).
+//! Each series' rows are cut into contiguous folds; a model is trained on all but one fold and
+//! reconstructs the fold that it never saw. Those residuals calibrate the chart. A `dense` bundle
+//! scores with the mean of the fold models, a `linear` one with one model of all rows (its closed
+//! form hardly depends on a fold).
 
 mod images;
 
@@ -113,8 +114,8 @@ struct Folds {
     of: Vec<Vec<Range<usize>>>,
 }
 
-/// The windows of each fold: the k-th part of each series. Of series with fewer windows than folds, each as a whole belongs to
-/// one fold: the k-th part of these series.
+/// The windows of each fold: the k-th part of each series. Of series with fewer windows than folds,
+/// each as a whole belongs to one fold: the k-th part of these series.
 fn parts(segments: &[Range<usize>], count: usize) -> Vec<Vec<Range<usize>>> {
     let is_short = |segment: &&Range<usize>| segment.len() < count;
     let short = segments.iter().filter(is_short).count();
@@ -157,7 +158,8 @@ impl Folds {
             .collect()
     }
 
-    /// Where the windows outside fold `k` begin, without those that share a record with it: `overlap` on both sides.
+    /// Where the windows outside fold `k` begin, without those that share a record with it:
+    /// `overlap` on both sides.
     fn outside(&self, k: usize, overlap: usize) -> Vec<usize> {
         let mut starts = Vec::with_capacity(self.windows.starts.len());
         for (segment, fold) in self.windows.segments.iter().zip(&self.of[k]) {
@@ -174,7 +176,8 @@ impl Folds {
     }
 }
 
-/// Learns a bundle from records of normal operation. The same records, settings and seed give the same bundle id.
+/// Learns a bundle from records of normal operation. The same records, settings and seed give the
+/// same bundle id.
 ///
 /// `start` gives scaler and first weights, where its shape is the one that is wanted.
 ///
@@ -287,7 +290,8 @@ fn fit(
     })?)
 }
 
-/// What is left of each window (row-major, n x fields, scaled units) by the model that did not see it.
+/// What is left of each window (row-major, n x fields, scaled units) by the model that did not see
+/// it.
 fn out_of_fold(
     folds: &Folds,
     fields: usize,

@@ -1,8 +1,9 @@
 //! A stream's way from nothing to its first bundle, shared by the lanes of the stream.
 //!
-//! `Collecting` records until there are enough -> `Training` on a separate thread -> `Live`. The lanes store the collected
-//! records with their commits, so that collecting resumes after a restart. Of several instances the one that owns partition
-//! 0 trains; the others wait for its bundle for a limited time, because its partitions may have no records.
+//! `Collecting` records until there are enough -> `Training` on a separate thread -> `Live`. The
+//! lanes store the collected records with their commits, so that collecting resumes after a
+//! restart. Of several instances the one that owns partition 0 trains; the others wait for its
+//! bundle for a limited time, because its partitions may have no records.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -54,7 +55,8 @@ pub struct Learner {
 }
 
 struct LearnerInner {
-    /// By partition and offset, so that a record read twice counts once. Emptied when training starts.
+    /// By partition and offset, so that a record read twice counts once. Emptied when training
+    /// starts.
     rows: BTreeMap<(i32, i64), TrainingRow>,
     state: LearnerState,
     /// The last training's.
@@ -79,7 +81,8 @@ impl Learner {
         registry: Arc<Registry>,
         store: Arc<dyn Store>,
     ) -> Result<Arc<Self>, LearnError> {
-        // Loaded and dropped: a bundle that cannot score is found here, and not by each lane again and again.
+        // Loaded and dropped: a bundle that cannot score is found here, and not by each lane again
+        // and again.
         let live = registry
             .load_current(&stream.name)?
             .map(|bundle| bundle.id().to_owned());
@@ -132,8 +135,8 @@ impl Learner {
         }
     }
 
-    /// The bundle of this id is the live one now. Where records were still collected for a first one, it came from another
-    /// machine; while one is trained here, nothing changes.
+    /// The bundle of this id is the live one now. Where records were still collected for a first
+    /// one, it came from another machine; while one is trained here, nothing changes.
     pub fn follow(&self, id: &str) {
         let mut inner = self.lock();
         let before = match &mut inner.state {
@@ -231,8 +234,8 @@ impl Learner {
         }
     }
 
-    /// Starts the training on its own thread, once, when there are enough records and this machine `is_trainer`, or has waited for
-    /// the one that does.
+    /// Starts the training on its own thread, once, when there are enough records and this machine
+    /// `is_trainer`, or has waited for the one that does.
     pub fn train_if_ready(self: &Arc<Self>, is_trainer: bool) {
         let rows = {
             let mut inner = self.lock();
@@ -277,8 +280,8 @@ impl Learner {
         }
     }
 
-    /// Ends a training early, at a stop: the records stay in the store, and the next start trains again. Returns the thread,
-    /// which goes on until the present epoch is over.
+    /// Ends a training early, at a stop: the records stay in the store, and the next start trains
+    /// again. Returns the thread, which goes on until the present epoch is over.
     pub fn cancel(&self) -> Option<JoinHandle<()>> {
         self.cancelled.store(true, Ordering::Release);
         self.lock().thread.take()

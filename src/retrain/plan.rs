@@ -1,6 +1,7 @@
 //! When a stream is trained again, and what of that outlives a restart.
 //!
-//! All times are event times: a stream without records needs no training, and a replay trains at the same times as the plant.
+//! All times are event times: a stream without records needs no training, and a replay trains at
+//! the same times as the plant.
 
 use std::time::Duration;
 
@@ -130,7 +131,8 @@ impl RetrainSchedule {
         self.auto_rolled_back.drain(..excess);
     }
 
-    /// The next time by period: later by a part of the jitter that follows from the stream's name and the training's number.
+    /// The next time by period: later by a part of the jitter that follows from the stream's name
+    /// and the training's number.
     fn next(&self, settings: &RetrainSettings, name: &str, now: EventTime) -> EventTime {
         let seed = blake3::hash(name.as_bytes());
         let mut rng = ChaCha8Rng::from_seed(*seed.as_bytes());

@@ -1,4 +1,5 @@
-//! Promotion tests: a challenger compared with the live bundle, on normal traffic that is newer than its training records.
+//! Promotion tests: a challenger compared with the live bundle, on normal traffic that is newer
+//! than its training records.
 //!
 //! | test | the challenger has to |
 //! |---|---|
@@ -7,8 +8,8 @@
 //! | injected faults | detect at least [`CAUGHT_RATIO`] times as many of the same injected faults |
 //! | confirmed faults | detect all confirmed faults that the champion detects |
 //!
-//! The held-out records are those that the champion let pass, so it never looks worse than it is: an equal challenger must
-//! not fail for that, which is what the allowances are for.
+//! The held-out records are those that the champion let pass, so it never looks worse than it is:
+//! an equal challenger must not fail for that, which is what the allowances are for.
 
 mod measured;
 
@@ -81,7 +82,8 @@ struct EvaluationResult {
     id: String,
     error: f64,
     normal: TrialResult,
-    /// For each injected fault whether it is detected; `None` if the series alerts there without it.
+    /// For each injected fault whether it is detected; `None` if the series alerts there without
+    /// it.
     injected: Vec<Option<bool>>,
     confirmed: Vec<bool>,
 }
@@ -235,7 +237,8 @@ impl<'a> EvaluationSuite<'a> {
         })
     }
 
-    /// The mean square error on the held-out records, less the part with the largest error that training leaves out too.
+    /// The mean square error on the held-out records, less the part with the largest error that
+    /// training leaves out too.
     fn error(&self, bundle: &Bundle) -> Result<f64, ScoreError> {
         let windows = self
             .case
@@ -265,7 +268,8 @@ impl<'a> EvaluationSuite<'a> {
         sequence
     }
 
-    /// The smallest size of each kind in each field from which at least half of the faults are detected.
+    /// The smallest size of each kind in each field from which at least half of the faults are
+    /// detected.
     fn sensitivity(&self, reached: &EvaluationResult) -> Vec<Sensitivity> {
         let mut found = Vec::new();
         for (field, name) in self.case.stream.record.fields.iter().enumerate() {
@@ -439,7 +443,8 @@ fn places(set: &TrainingSet, fields: usize) -> Vec<(Sequence, usize)> {
     segments.iter().take(PLACES).filter_map(place).collect()
 }
 
-/// Standard deviation of each field inside the series, in the field's unit: the mean over the series' variances.
+/// Standard deviation of each field inside the series, in the field's unit: the mean over the
+/// series' variances.
 pub(super) fn spread(set: &TrainingSet, fields: usize) -> Vec<f64> {
     let mut sum = vec![0.0; fields];
     let mut largest = vec![0.0f64; fields];

@@ -1,8 +1,10 @@
-//! Self-test: what the live series would detect at present, with their adapted thresholds and baselines.
+//! Self-test: what the live series would detect at present, with their adapted thresholds and
+//! baselines.
 //!
-//! The promotion tests show what a bundle detects in new series. Live series have adapted since: a raised threshold, or a
-//! baseline that follows too fast, degrades the detector silently. So level shifts are injected into copies of live series'
-//! latest normal records, and scored from copies of their states. Nothing of it is published or stored.
+//! The promotion tests show what a bundle detects in new series. Live series have adapted since: a
+//! raised threshold, or a baseline that follows too fast, degrades the detector silently. So level
+//! shifts are injected into copies of live series' latest normal records, and scored from copies of
+//! their states. Nothing of it is published or stored.
 
 use std::collections::VecDeque;
 
@@ -21,9 +23,11 @@ const FAULT_ROWS: usize = 100;
 const RESULTS_MAX: usize = 32;
 /// Minimum number of tested series for a degraded detector.
 const TESTED_MIN: usize = 3;
-/// Multiple of the size in the promotion tests above which a field is degraded: two of the tested sizes.
+/// Multiple of the size in the promotion tests above which a field is degraded: two of the tested
+/// sizes.
 const WORSE: f64 = 4.0;
-/// Fraction of degraded fields from which the detector is degraded, and below which it has recovered.
+/// Fraction of degraded fields from which the detector is degraded, and below which it has
+/// recovered.
 const BLIND: (f64, f64) = (0.5, 0.25);
 
 /// Faults that the series tested last would detect.
@@ -49,8 +53,8 @@ pub struct TestedSeries<'a> {
 }
 
 impl TestedSeries<'_> {
-    /// The smallest level shift, in standard deviations, that is caught in each field; `None` where the series alerts without
-    /// one, so that it tells nothing.
+    /// The smallest level shift, in standard deviations, that is caught in each field; `None` where
+    /// the series alerts without one, so that it tells nothing.
     ///
     /// # Errors
     /// Where the forward pass fails.
@@ -132,8 +136,8 @@ impl SelfTest {
         self.results.len()
     }
 
-    /// The smallest size that at least half of the tested series catch in a field, in standard deviations; infinite where
-    /// that is none. `None` where nothing was tested.
+    /// The smallest size that at least half of the tested series catch in a field, in standard
+    /// deviations; infinite where that is none. `None` where nothing was tested.
     pub fn detectable(&self, field: usize) -> Option<f64> {
         let mut sizes: Vec<f64> = self
             .results
@@ -148,9 +152,10 @@ impl SelfTest {
         sizes.get(sizes.len().saturating_sub(1) / 2).copied()
     }
 
-    /// Whether the stream is blind now: in at least half of the fields that can tell, series catch only deviations more than
-    /// four times as large as the bundle has proved to catch, or, without a proof, none of any size. One that `was` blind sees
-    /// again when that holds for less than a quarter of the fields. `None` while too few series have been tested.
+    /// Whether the stream is blind now: in at least half of the fields that can tell, series catch
+    /// only deviations more than four times as large as the bundle has proved to catch, or, without
+    /// a proof, none of any size. One that `was` blind sees again when that holds for less than a
+    /// quarter of the fields. `None` while too few series have been tested.
     pub fn is_degraded(
         &self,
         names: &[&str],

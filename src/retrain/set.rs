@@ -144,7 +144,8 @@ impl TrainingSet {
         self.times.is_empty()
     }
 
-    /// The same rows, in runs that end where more than `gap_us` microseconds pass to the next row (0: nowhere).
+    /// The same rows, in runs that end where more than `gap_us` microseconds pass to the next row
+    /// (0: nowhere).
     pub fn cut(&self, gap_us: i64) -> Self {
         let mut set = self.clone();
         if gap_us <= 0 {
@@ -192,7 +193,8 @@ impl TrainingSet {
         })
     }
 
-    /// Median event time between two records of a series, in microseconds; 0 where no series has two.
+    /// Median event time between two records of a series, in microseconds; 0 where no series has
+    /// two.
     pub fn period_micros(&self) -> i64 {
         let mut steps: Vec<i64> = self
             .runs

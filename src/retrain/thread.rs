@@ -1,7 +1,9 @@
-//! The thread that retrains a stream: one for each, at the lowest priority, so that lanes come first.
+//! The thread that retrains a stream: one for each, at the lowest priority, so that lanes come
+//! first.
 //!
-//! Lanes hand it normal traffic by a bounded channel and never wait for it: what does not fit is dropped, it is a sample
-//! anyway. It checks once a second what is due; while it trains, what the channel does not hold is dropped.
+//! Lanes hand it normal traffic by a bounded channel and never wait for it: what does not fit is
+//! dropped, it is a sample anyway. It checks once a second what is due; while it trains, what the
+//! channel does not hold is dropped.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -1,4 +1,5 @@
-//! A trial: a bundle scores given rows in the daemon's own pipeline, and nothing of it is published.
+//! A trial: a bundle scores given rows in the daemon's own pipeline, and nothing of it is
+//! published.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -121,7 +122,8 @@ impl Trial {
                 opened.push(alert.position.offset as usize);
             }
         }
-        // Slots of the courses before are not needed any more, but a table only lets go of what was committed.
+        // Slots of the courses before are not needed any more, but a table only lets go of what was
+        // committed.
         drop(table.take_dirty());
         drop(table.take_unstored());
         Ok(())

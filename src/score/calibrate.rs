@@ -1,7 +1,8 @@
 //! Calibration: what the residuals of normal data tell the control chart.
 //!
-//! The residuals have to come from models that did not learn the rows in question (out of fold): the residuals of rows
-//! that a model was fitted to are too small, and a threshold from them gives false alarms.
+//! The residuals have to come from models that did not learn the rows in question (out of fold):
+//! the residuals of rows that a model was fitted to are too small, and a threshold from them gives
+//! false alarms.
 
 use std::ops::Range;
 
@@ -39,12 +40,14 @@ pub fn series_rows(segments: &[Range<usize>]) -> usize {
     lengths.get(lengths.len() / 2).copied().unwrap_or(0)
 }
 
-/// Fits the chart to residuals of normal data (row-major, n x k, scaled units); each segment is one series in time order
-/// and starts with a fresh state, as a new series will. Over `gaps`, in the order of the rows, the baseline goes on
-/// towards where the series was before, as it does in life: see [`Chart::skip`].
+/// Fits the chart to residuals of normal data (row-major, n x k, scaled units); each segment is one
+/// series in time order and starts with a fresh state, as a new series will. Over `gaps`, in the
+/// order of the rows, the baseline goes on towards where the series was before, as it does in life:
+/// see [`Chart::skip`].
 ///
-/// The scores are those that new records of the same distribution are expected to have: a covariance of few vectors makes
-/// those it was fitted to look nearer than any others. See [`inflation`].
+/// The scores are those that new records of the same distribution are expected to have: a
+/// covariance of few vectors makes those it was fitted to look nearer than any others. See
+/// [`inflation`].
 ///
 /// # Errors
 /// [`NotPositiveDefinite`], which the shrinkage makes impossible for finite residuals.
@@ -95,13 +98,15 @@ pub fn calibrate(
     })
 }
 
-/// How many times longer the vectors of new records are than those that the covariance was fitted to:
-/// `sqrt(1 + c k / m)` with m independent vectors of length k.
+/// How many times longer the vectors of new records are than those that the covariance was fitted
+/// to: `sqrt(1 + c k / m)` with m independent vectors of length k.
 ///
-/// Of n smoothed vectors `m = n ewma_weight / (2 - ewma_weight)` are independent. For T-squared of independent normal vectors the ratio
-/// of the prediction limit to the fitted values is `(m + 1) / (m - k)`, `1 + k / m` to first order (Hotelling, "Multivariate
-/// Quality Control", 1947; Tracy, Young, Mason, Journal of Quality Technology 24(2), 1992). Out-of-fold residuals of a
-/// machine that drifts exceed it; c was chosen on SKAB's valve files and the simulated fleet, where m is 10 and 740.
+/// Of n smoothed vectors `m = n ewma_weight / (2 - ewma_weight)` are independent. For T-squared of
+/// independent normal vectors the ratio of the prediction limit to the fitted values is `(m + 1) /
+/// (m - k)`, `1 + k / m` to first order (Hotelling, "Multivariate Quality Control", 1947; Tracy,
+/// Young, Mason, Journal of Quality Technology 24(2), 1992). Out-of-fold residuals of a machine
+/// that drifts exceed it; c was chosen on SKAB's valve files and the simulated fleet, where m is 10
+/// and 740.
 fn inflation(settings: &settings::ScoreSettings, n: usize, k: usize) -> f64 {
     let independent = n as f64 * settings.ewma_weight / (2.0 - settings.ewma_weight);
     (1.0 + INFLATION * k as f64 / independent.max(1.0)).sqrt()
@@ -187,7 +192,8 @@ mod tests {
             .collect();
         let c = calibrate(&settings, &rows, 3, &[0..10_000, 10_000..20_000], &[]).unwrap();
         let mean_square = c.scores.iter().map(|s| s * s).sum::<f64>() / c.scores.len() as f64;
-        // E[e' C^-1 e] = k with the plain covariance; the floor of the variances takes a little off.
+        // E[e' C^-1 e] = k with the plain covariance; the floor of the variances takes a little
+        // off.
         assert!((2.0..=3.01).contains(&mean_square), "{mean_square}");
         assert!(c.mean.iter().all(|m| (m - 3.0).abs() < 0.1), "{:?}", c.mean);
         assert!(c.scores[0] < 2.0, "a new series starts near 0");
@@ -228,7 +234,8 @@ mod tests {
         }
     }
 
-    /// A series of noise around a level that changes after half of it, kept in runs of 64 of every 1,024 records.
+    /// A series of noise around a level that changes after half of it, kept in runs of 64 of every
+    /// 1,024 records.
     fn sampled(change: f32) -> (Vec<f32>, Vec<CalibrationGap>) {
         let (whole, mut kept, mut gaps) = (noise(128 * 1_024, 5), Vec::new(), Vec::new());
         for (run, rows) in whole.chunks_exact(1_024 * 8).enumerate() {

@@ -1,9 +1,10 @@
 //! The control chart: residual vectors of a series become one score.
 //!
-//! A multivariate exponentially weighted moving average (Lowry, Woodall, Champ, Rigdon: "A Multivariate Exponentially
-//! Weighted Moving Average Control Chart", Technometrics 34(1), 1992) on the autoencoder's residual, less a slow baseline
-//! of the series that nearly stands still while the series alerts. Vectors are smoothed, never scores: a small shift that all
-//! records share survives the smoothing, noise does not.
+//! A multivariate exponentially weighted moving average (Lowry, Woodall, Champ, Rigdon: "A
+//! Multivariate Exponentially Weighted Moving Average Control Chart", Technometrics 34(1), 1992) on
+//! the autoencoder's residual, less a slow baseline of the series that nearly stands still while
+//! the series alerts. Vectors are smoothed, never scores: a small shift that all records share
+//! survives the smoothing, noise does not.
 //!
 //! ```text
 //! d = squash(r - mean)                      per field, at `clip_sigma` standard deviations
@@ -19,16 +20,18 @@ use crate::config::settings;
 /// What the chart remembers of a series: two vectors of the length of the residual.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct ChartState {
-    /// Slow baseline `b`: what this series' residual is when nothing happens. Behind it the smoothed deviation `e` from the
-    /// baseline, of the same length, whose length in whitened space is the score.
+    /// Slow baseline `b`: what this series' residual is when nothing happens. Behind it the
+    /// smoothed deviation `e` from the baseline, of the same length, whose length in whitened space
+    /// is the score.
     vectors: Box<[f32]>,
-    /// Records that the baseline has seen, at most 1 / beta: until then it is their plain mean, so that what sets a series
-    /// apart from its fleet is soon part of it.
+    /// Records that the baseline has seen, at most 1 / beta: until then it is their plain mean, so
+    /// that what sets a series apart from its fleet is soon part of it.
     seen: u32,
 }
 
 impl ChartState {
-    /// Takes the present deviation for the new baseline: after a level shift that was accepted as normal.
+    /// Takes the present deviation for the new baseline: after a level shift that was accepted as
+    /// normal.
     pub fn rebase(&mut self) {
         let (baseline, smoothed) = self.split_mut();
         for (b, e) in baseline.iter_mut().zip(smoothed) {
@@ -37,8 +40,8 @@ impl ChartState {
         }
     }
 
-    /// The same deviations in other units, each field `by` its factor: for a model with another scaler. Void where the
-    /// factors are those of another number of fields.
+    /// The same deviations in other units, each field `by` its factor: for a model with another
+    /// scaler. Void where the factors are those of another number of fields.
     pub fn rescaled(&self, by: &[f64]) -> Self {
         if self.vectors.len() != 2 * by.len() {
             return Self::default();
@@ -87,8 +90,8 @@ pub struct NotPositiveDefinite {
 }
 
 impl Chart {
-    /// A chart from calibration values: the residual's mean and standard deviation (length k) and the shrunk covariance
-    /// of the smoothed deviation (k x k, row-major).
+    /// A chart from calibration values: the residual's mean and standard deviation (length k) and
+    /// the shrunk covariance of the smoothed deviation (k x k, row-major).
     ///
     /// # Errors
     /// [`NotPositiveDefinite`] where `covariance` is singular.
@@ -125,8 +128,8 @@ impl Chart {
 
     /// Takes one residual (length k, scaled units) and returns the score: finite, >= 0.
     ///
-    /// While `alerting` the baseline moves `baseline_alarm_factor` times as fast: a fault is not learned as normal, and a true level shift
-    /// still is in the end.
+    /// While `alerting` the baseline moves `baseline_alarm_factor` times as fast: a fault is not
+    /// learned as normal, and a true level shift still is in the end.
     pub fn step(&self, state: &mut ChartState, residual: &[f32], alerting: bool) -> f64 {
         let e = self.smooth(state, residual, alerting);
         self.length(e)
@@ -166,7 +169,8 @@ impl Chart {
             .zip(baseline.iter_mut().zip(smoothed))
         {
             let deviation = f64::from(r) - mean;
-            // A residual that is no number would stay in the averages for ever: it counts as far off instead.
+            // A residual that is no number would stay in the averages for ever: it counts as far
+            // off instead.
             let d = if deviation.is_finite() {
                 limit * tanh(deviation / limit)
             } else {
@@ -178,8 +182,9 @@ impl Chart {
         state.smoothed()
     }
 
-    /// Goes over `missing` records that nobody has: the baseline moves as far towards the mean of the residuals before them
-    /// (row-major, n x k) as so many records with that mean would move it, and takes the smoothed deviation along.
+    /// Goes over `missing` records that nobody has: the baseline moves as far towards the mean of
+    /// the residuals before them (row-major, n x k) as so many records with that mean would move
+    /// it, and takes the smoothed deviation along.
     pub fn skip(&self, state: &mut ChartState, before: &[f32], missing: u64) {
         let rows = before.len() / self.rows().max(1);
         if rows == 0 || state.vectors.len() != 2 * self.rows() {
@@ -218,9 +223,10 @@ impl Chart {
 
     /// Each field's share of the present score: >= 0, adding up to 1 (all 0 where the score is 0).
     ///
-    /// Reconstruction-based contributions (Alcala and Qin, "Reconstruction-based contribution for process monitoring",
-    /// Automatica 45(7), 2009): how much of the squared score would go if the field's deviation were set right,
-    /// `(C^-1 e)_i^2 / (C^-1)_ii`. They point at the right field for any fault of a single sensor, and are never negative.
+    /// Reconstruction-based contributions (Alcala and Qin, "Reconstruction-based contribution for
+    /// process monitoring", Automatica 45(7), 2009): how much of the squared score would go if the
+    /// field's deviation were set right, `(C^-1 e)_i^2 / (C^-1)_ii`. They point at the right field
+    /// for any fault of a single sensor, and are never negative.
     pub fn shares(&self, state: &ChartState) -> Vec<f64> {
         let n = self.rows();
         if state.vectors.len() != 2 * n {
@@ -245,9 +251,10 @@ impl Chart {
     }
 }
 
-/// Hyperbolic tangent, off by less than 1e-4 everywhere and by less than 1e-9 up to 1: its continued fraction (Lambert,
-/// 1770; Abramowitz and Stegun, 4.5.70) after seven steps, cut where it meets 1. libm's takes a tenth of a record's time,
-/// and a compiler makes several of these at once.
+/// Hyperbolic tangent, off by less than 1e-4 everywhere and by less than 1e-9 up to 1: its
+/// continued fraction (Lambert, 1770; Abramowitz and Stegun, 4.5.70) after seven steps, cut where
+/// it meets 1. libm's takes a tenth of a record's time, and a compiler makes several of these at
+/// once.
 fn tanh(x: f64) -> f64 {
     const MEETS_1: f64 = 4.971_786_858_528;
     let x = x.clamp(-MEETS_1, MEETS_1);
@@ -256,9 +263,9 @@ fn tanh(x: f64) -> f64 {
         / (135_135.0 + s * (62_370.0 + s * (3_150.0 + s * 28.0)))
 }
 
-/// The settings for a calibration on series of `series_rows` records: the baseline's memory is no shorter than
-/// [`BASELINE_PART`] of them. A calibration knows what happens within the time that it saw, so a baseline need not follow
-/// it, and one that does takes slow faults for drift.
+/// The settings for a calibration on series of `series_rows` records: the baseline's memory is no
+/// shorter than [`BASELINE_PART`] of them. A calibration knows what happens within the time that it
+/// saw, so a baseline need not follow it, and one that does takes slow faults for drift.
 pub fn paced(settings: &settings::ScoreSettings, series_rows: usize) -> settings::ScoreSettings {
     let baseline_weight = settings
         .baseline_weight
@@ -272,12 +279,12 @@ pub fn paced(settings: &settings::ScoreSettings, series_rows: usize) -> settings
 /// See [`paced`].
 const BASELINE_PART: f64 = 0.625;
 
-/// Smallest standard deviation of a residual, in scaled units: deviations much smaller than normal variation of the
-/// reading itself are no news, however well the model reconstructs the field.
+/// Smallest standard deviation of a residual, in scaled units: deviations much smaller than normal
+/// variation of the reading itself are no news, however well the model reconstructs the field.
 pub const SD_MIN: f64 = 0.1;
 
-/// `C' = (1 - s) C + s diag(C) + floor I`, with the shrinkage `s` and the variance of a smoothed residual of standard
-/// deviation [`SD_MIN`] as the floor: never singular. `C` is k x k, row-major.
+/// `C' = (1 - s) C + s diag(C) + floor I`, with the shrinkage `s` and the variance of a smoothed
+/// residual of standard deviation [`SD_MIN`] as the floor: never singular. `C` is k x k, row-major.
 pub fn shrink(covariance: &mut [f64], k: usize, settings: &settings::ScoreSettings) {
     let shrinkage = settings.shrinkage;
     let floor = (SD_MIN * SD_MIN * settings.ewma_weight / (2.0 - settings.ewma_weight)).max(1e-6);

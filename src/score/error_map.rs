@@ -1,13 +1,14 @@
-//! The error map: how far each pixel of an image is from its reconstruction, and how strange the strangest part of it is.
+//! The error map: how far each pixel of an image is from its reconstruction, and how strange the
+//! strangest part of it is.
 //!
 //! ```text
 //! e(x, y) = mean over channels of (z - AE(z))^2, or (1 - SSIM) / 2 around the pixel
 //! m_s     = largest mean of e over a box of side s in the image          for each of a few sides, and over the whole image
 //! score   = max(0, max over s of (ln m_s - mean_s) / sd_s)               mean_s, sd_s: of ln m_s over held-out normal images
 //! ```
-//! Boxes of several sides find thin scratches as well as wide stains, each against what normal images reach at that side; the
-//! logarithm makes the spread of maxima alike. SSIM: Wang, Bovik, Sheikh, Simoncelli, IEEE TIP 13(4), 2004; as an error map:
-//! Bergmann et al., VISAPP 2019.
+//! Boxes of several sides find thin scratches as well as wide stains, each against what normal
+//! images reach at that side; the logarithm makes the spread of maxima alike. SSIM: Wang, Bovik,
+//! Sheikh, Simoncelli, IEEE TIP 13(4), 2004; as an error map: Bergmann et al., VISAPP 2019.
 
 use super::zeros;
 use crate::config::settings::ErrorMeasure;
@@ -18,7 +19,8 @@ use crate::record::image::Region;
 
 /// Sides of the boxes, in pixels; those that are larger than a tile are left out.
 const SIDES: [usize; 4] = [3, 7, 15, 31];
-/// Side of the surroundings of a pixel that SSIM compares, and its two constants for values from 0 to 1.
+/// Side of the surroundings of a pixel that SSIM compares, and its two constants for values from 0
+/// to 1.
 const SSIM: (usize, f64, f64) = (7, 1e-4, 9e-4);
 /// Least error: the logarithm of a perfect reconstruction is a number too.
 const ERROR_MIN: f64 = 1e-12;
@@ -41,7 +43,8 @@ pub fn boxes(tile: usize) -> impl Iterator<Item = usize> + Clone {
     SIDES.into_iter().filter(move |&side| side <= tile)
 }
 
-/// Sums over all rectangles from the upper left corner: any box in four look-ups (Crow, SIGGRAPH 1984).
+/// Sums over all rectangles from the upper left corner: any box in four look-ups (Crow, SIGGRAPH
+/// 1984).
 struct Sums {
     width: usize,
     height: usize,
@@ -65,8 +68,8 @@ impl Sums {
         }
     }
 
-    /// Mean over the box around a pixel; near an edge over the one beside it that is whole: the mean over a part of a box would be
-    /// high more often than that over others.
+    /// Mean over the box around a pixel; near an edge over the one beside it that is whole: the
+    /// mean over a part of a box would be high more often than that over others.
     fn mean(&self, x: usize, y: usize, side: usize) -> f64 {
         let start =
             |at: usize, length: usize| at.saturating_sub(side / 2).min(length.saturating_sub(side));
@@ -165,7 +168,8 @@ impl ErrorMap {
             .collect()
     }
 
-    /// How many standard deviations above normal the surroundings of each pixel are, row-major, >= 0: the most over all boxes.
+    /// How many standard deviations above normal the surroundings of each pixel are, row-major, >=
+    /// 0: the most over all boxes.
     pub fn deviations(&self, normal: &Peaks, tile: usize) -> Vec<f32> {
         let sums = self.sums();
         let boxes: Vec<(usize, f64, f64)> = boxes(tile)
@@ -199,8 +203,8 @@ pub fn normal_peaks(peaks: &[Vec<f64>], error: ErrorMeasure) -> Option<Peaks> {
         .map(|(mean, sd)| Peaks { error, mean, sd })
 }
 
-/// The score of each normal image, held against the others only: against what it is a part of itself it looks nearer than a new
-/// one will. Empty where there are too few.
+/// The score of each normal image, held against the others only: against what it is a part of
+/// itself it looks nearer than a new one will. Empty where there are too few.
 pub fn left_out_scores(peaks: &[Vec<f64>], error: ErrorMeasure) -> Vec<f64> {
     let all = Moments::of(peaks);
     let of = |own: &Vec<f64>| {
@@ -261,7 +265,8 @@ pub fn score(normal: &Peaks, peaks: &[f64]) -> f64 {
     all.fold(0.0, f64::max)
 }
 
-/// The parts of an image that deviate by half of the peak or more: boxes in pixels of the image as it came, the largest share first.
+/// The parts of an image that deviate by half of the peak or more: boxes in pixels of the image as
+/// it came, the largest share first.
 pub fn regions(deviations: &[f32], image: &Image) -> Vec<Region> {
     let peak = deviations.iter().copied().fold(0.0, f32::max);
     if peak <= 0.0 {

@@ -10,7 +10,8 @@ use crate::record::Image;
 /// Longer side of a heat map, in pixels.
 const SIDE_MAX: u32 = 1024;
 
-/// The heat map of an image; `deviations` are those of its pixels, and `full` the one that is drawn in plain red, > 0.
+/// The heat map of an image; `deviations` are those of its pixels, and `full` the one that is drawn
+/// in plain red, > 0.
 pub fn png(picture: &Image, deviations: &[f32], full: f64) -> Vec<u8> {
     let area = picture.width * picture.height;
     let grey = |at: usize| {

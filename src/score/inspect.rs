@@ -18,8 +18,8 @@ pub struct Inspected {
 
 /// The error maps of images, in their order.
 ///
-/// Each image goes through the model by itself: libtorch's results depend on the number of tiles of a
-/// call in their last digits, and a score must not depend on which images were polled together.
+/// Each image goes through the model by itself: libtorch's results depend on the number of tiles of
+/// a call in their last digits, and a score must not depend on which images were polled together.
 ///
 /// # Errors
 /// Where libtorch refuses the tensors.

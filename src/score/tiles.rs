@@ -1,7 +1,8 @@
 //! Tiles: an image cut into what a model sees, and put together again from what it reconstructs.
 //!
-//! Neighbours overlap, and where they do the reconstruction is their mean, weighted by how far inside of each tile a pixel lies: a
-//! convolution knows less of what is at the edge. An image that is smaller than a tile is continued by its own edge.
+//! Neighbours overlap, and where they do the reconstruction is their mean, weighted by how far
+//! inside of each tile a pixel lies: a convolution knows less of what is at the edge. An image that
+//! is smaller than a tile is continued by its own edge.
 
 use super::zeros;
 use crate::model::scaler::{Scaler, of_pixels};
@@ -28,7 +29,8 @@ fn starts(length: usize, side: usize, overlap: usize) -> Vec<usize> {
 }
 
 impl Tiling {
-    /// The tiles of `side` pixels of an image, which overlap by `overlap` at least (at most half a tile).
+    /// The tiles of `side` pixels of an image, which overlap by `overlap` at least (at most half a
+    /// tile).
     pub fn new(width: usize, height: usize, side: usize, overlap: usize) -> Self {
         let (lefts, tops) = (starts(width, side, overlap), starts(height, side, overlap));
         Self {

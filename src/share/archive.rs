@@ -1,4 +1,5 @@
-//! A bundle in pieces: its files as one run of bytes, cut into parts that fit into messages, verified by their hash.
+//! A bundle in pieces: its files as one run of bytes, cut into parts that fit into messages,
+//! verified by their hash.
 
 use serde::{Deserialize, Serialize};
 

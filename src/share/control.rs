@@ -1,4 +1,5 @@
-//! The messages of the control topic. The newest one of each key counts (`schemas/control.schema.json`).
+//! The messages of the control topic. The newest one of each key counts
+//! (`schemas/control.schema.json`).
 
 use jiff::Timestamp;
 use schemars::JsonSchema;

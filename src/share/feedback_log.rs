@@ -1,7 +1,7 @@
 //! The feedback that the control topic holds of one stream: what was said last of each alert.
 //!
-//! Nothing is handed on and lost: a lane that owns the partition of an alert looks here for what it has not applied yet, at
-//! once or whenever it gets the partition.
+//! Nothing is handed on and lost: a lane that owns the partition of an alert looks here for what it
+//! has not applied yet, at once or whenever it gets the partition.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::record::feedback::Feedback;
 
-/// See the module. Shared by the thread that reads the control topic, which writes it, and the lanes of the stream.
+/// See the module. Shared by the thread that reads the control topic, which writes it, and the
+/// lanes of the stream.
 #[derive(Debug, Default)]
 pub struct FeedbackLog {
     /// By what it is about: bounded by the topic, which keeps one message for each.

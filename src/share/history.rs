@@ -20,7 +20,8 @@ use crate::source::{BatchBounds, poll_batch, reader_config, view};
 
 /// How long one request to the brokers may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
-/// A topic that yields nothing for this long is taken to be at its end (compacted topics have gaps before it).
+/// A topic that yields nothing for this long is taken to be at its end (compacted topics have gaps
+/// before it).
 const QUIET: Duration = Duration::from_secs(10);
 /// Records before an alert that are looked through at first for those of its series, and at most.
 const BACK: (i64, i64) = (2_000, 1_000_000);
@@ -38,8 +39,9 @@ pub enum HistoryError {
     Pipeline(#[from] PipelineError),
 }
 
-/// The records that pass the gate, with their offsets, from where the consumer was assigned to the `ends` of its partitions
-/// (each the offset behind the last record that is wanted); it stops at `limit` records or more.
+/// The records that pass the gate, with their offsets, from where the consumer was assigned to the
+/// `ends` of its partitions (each the offset behind the last record that is wanted); it stops at
+/// `limit` records or more.
 ///
 /// # Errors
 /// See [`HistoryError`].
@@ -90,8 +92,8 @@ pub fn rows(
     Ok(rows)
 }
 
-/// The records of `series` in a stretch of a partition, with their offsets, and `before` of them before it, as far as the
-/// topic still has them.
+/// The records of `series` in a stretch of a partition, with their offsets, and `before` of them
+/// before it, as far as the topic still has them.
 ///
 /// # Errors
 /// See [`HistoryError`].

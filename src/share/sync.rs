@@ -1,9 +1,10 @@
 //! Keeps the model folder of a machine and the shared topics alike.
 //!
-//! Contract: what came from the topics goes in by [`RegistrySync::take_control`] and [`RegistrySync::take_part`]; [`RegistrySync::reconcile`] then
-//! does to the folder what the others have changed, and returns the messages that tell them what has changed here. What both
-//! last agreed on is kept in the store, so that it is known which of the two has changed, also over a restart. Where both
-//! have, the later change counts.
+//! Contract: what came from the topics goes in by [`RegistrySync::take_control`] and
+//! [`RegistrySync::take_part`]; [`RegistrySync::reconcile`] then does to the folder what the others
+//! have changed, and returns the messages that tell them what has changed here. What both last
+//! agreed on is kept in the store, so that it is known which of the two has changed, also over a
+//! restart. Where both have, the later change counts.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -66,8 +67,8 @@ struct SharedStream {
     archives: BTreeMap<String, usize>,
     /// Those of which not every part has come yet. Entries leave when they are complete or removed.
     assembling: BTreeMap<String, ChunkAssembler>,
-    /// The bundles of the folder that could be sent, when they were last held against the topic: to order them by age all
-    /// manifests are read.
+    /// The bundles of the folder that could be sent, when they were last held against the topic: to
+    /// order them by age all manifests are read.
     looked_at: Vec<String>,
     /// A live bundle of the others that could not be made live here: said once.
     refused: Option<String>,
@@ -204,8 +205,8 @@ impl RegistrySync {
         }
     }
 
-    /// Does to the folder what the others have changed, and tells what has changed here; `is_trainer` says whether this machine
-    /// trains a stream.
+    /// Does to the folder what the others have changed, and tells what has changed here;
+    /// `is_trainer` says whether this machine trains a stream.
     ///
     /// # Errors
     /// See [`SyncError`]; the next call goes on.
@@ -239,7 +240,8 @@ impl RegistrySync {
     }
 }
 
-/// Sends the newest bundles that the topic does not have, and, where this machine leads, removes older ones from it.
+/// Sends the newest bundles that the topic does not have, and, where this machine leads, removes
+/// older ones from it.
 fn bundles(
     registry: &Registry,
     stream: &str,

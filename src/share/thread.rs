@@ -1,7 +1,8 @@
 //! The Kafka clients of what is shared, and the thread that runs them.
 //!
-//! Both topics are read from their start, at every start: they are compacted, and hold one message for each thing that is to
-//! be known. Errors of the brokers pass: what is live stays so, and it is tried again.
+//! Both topics are read from their start, at every start: they are compacted, and hold one message
+//! for each thing that is to be known. Errors of the brokers pass: what is live stays so, and it is
+//! tried again.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -116,8 +117,9 @@ pub struct Sharing {
     events: Receiver<PublishedEvent>,
     /// By stream, all that operators said of its alerts: the lanes look there for what is theirs.
     logs: HashMap<String, Arc<FeedbackLog>>,
-    /// What the retraining has not taken yet, by stream and subject; a later word on the same alert takes the place of an
-    /// earlier one. Entries leave when it has room for them, which it may not have in the course of a training.
+    /// What the retraining has not taken yet, by stream and subject; a later word on the same alert
+    /// takes the place of an earlier one. Entries leave when it has room for them, which it may not
+    /// have in the course of a training.
     waiting: BTreeMap<(String, String), Waiting>,
     /// When records could not be read last.
     failed: Option<Instant>,
@@ -177,7 +179,8 @@ impl Sharing {
         self.logs.get(stream).cloned().unwrap_or_default()
     }
 
-    /// Reads both topics to their ends, so that this machine begins with what the others have; `stop` ends it early.
+    /// Reads both topics to their ends, so that this machine begins with what the others have;
+    /// `stop` ends it early.
     ///
     /// # Errors
     /// Folder or store; errors of the brokers pass.

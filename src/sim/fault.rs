@@ -1,7 +1,8 @@
 //! A fault: what breaks on one pump, from when to when, and how badly.
 //!
-//! Machine faults act on the state of the process ([`Effects`]), so that all coupled sensors answer as they would on a
-//! real pump. Sensor faults act on one reading only ([`PlantFault::distort`]), so that the process gives the lie to it.
+//! Machine faults act on the state of the process ([`Effects`]), so that all coupled sensors answer
+//! as they would on a real pump. Sensor faults act on one reading only ([`PlantFault::distort`]),
+//! so that the process gives the lie to it.
 
 use super::sensor::{Sensor, Values};
 
@@ -10,13 +11,15 @@ use super::sensor::{Sensor, Values};
 pub enum PlantFaultKind {
     /// A bearing wears: vibration and bearing temperature grow over the whole fault.
     BearingWear,
-    /// A clogged strainer: suction pressure falls, the liquid boils, head and current fluctuate, vibration rises.
+    /// A clogged strainer: suction pressure falls, the liquid boils, head and current fluctuate,
+    /// vibration rises.
     Cavitation,
     /// A leak between the pump and the flow meter that opens over the whole fault.
     Leak,
     /// Something narrows the discharge line within minutes.
     ValveBlockage,
-    /// A vane breaks off: the pump curve is lower from one record to the next, and the rotor is out of balance.
+    /// A vane breaks off: the pump curve is lower from one record to the next, and the rotor is out
+    /// of balance.
     ImpellerDamage,
     /// The motor's fan fails: the winding grows hot at an unchanged load.
     CoolingLoss,
@@ -203,7 +206,8 @@ impl PlantFault {
         (passed as f64 / whole as f64).min(1.0)
     }
 
-    /// What it does to the process at `step`, at which it acts; [`Effects::NONE`] for sensor faults.
+    /// What it does to the process at `step`, at which it acts; [`Effects::NONE`] for sensor
+    /// faults.
     pub fn effects(&self, step: u64) -> Effects {
         let size = self.size.factor();
         let slow = size * self.progress(step);
@@ -246,8 +250,9 @@ impl PlantFault {
         }
     }
 
-    /// What it does to the readings at `step`, at which it acts; `previous` is what the pump reported one record
-    /// before. The process is not touched, and machine faults change nothing here.
+    /// What it does to the readings at `step`, at which it acts; `previous` is what the pump
+    /// reported one record before. The process is not touched, and machine faults change nothing
+    /// here.
     pub fn distort(&self, step: u64, previous: &Values, values: &mut Values) {
         let Some(sensor) = self.kind.sensor() else {
             return;

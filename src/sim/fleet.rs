@@ -1,6 +1,8 @@
-//! A fleet: simulated pumps that report together, one record a pump at each step, as the JSON of a plant's gateway.
+//! A fleet: simulated pumps that report together, one record a pump at each step, as the JSON of a
+//! plant's gateway.
 //!
-//! The event time starts at a fixed instant and advances by a fixed period; nothing is read from the clock.
+//! The event time starts at a fixed instant and advances by a fixed period; nothing is read from
+//! the clock.
 
 use std::time::Duration;
 
@@ -14,16 +16,18 @@ use crate::record::EventTime;
 pub struct FleetPlan {
     /// How many pumps.
     pub pumps: usize,
-    /// Seed of all that is random. Pump 3 of two fleets with the same seed is the same, whatever their sizes.
+    /// Seed of all that is random. Pump 3 of two fleets with the same seed is the same, whatever
+    /// their sizes.
     pub seed: u64,
     /// Event time of the first record.
     pub start: EventTime,
     /// Event time between two records of a pump; not zero.
     pub period: Duration,
-    /// Length of the working day in event time, with its load cycle; shorter than a day, so that a demonstration sees
-    /// many.
+    /// Length of the working day in event time, with its load cycle; shorter than a day, so that a
+    /// demonstration sees many.
     pub day: Duration,
-    /// Length of a year with its seasons in event time, from winter to winter; zero: it is always winter.
+    /// Length of a year with its seasons in event time, from winter to winter; zero: it is always
+    /// winter.
     pub year: Duration,
 }
 
@@ -76,8 +80,8 @@ struct Member {
 }
 
 impl Fleet {
-    /// A fleet before its first step. Of `faults`, those of pumps that it does not have are left out; where two faults
-    /// of a pump overlap, the later one begins when the earlier one is over.
+    /// A fleet before its first step. Of `faults`, those of pumps that it does not have are left
+    /// out; where two faults of a pump overlap, the later one begins when the earlier one is over.
     pub fn new(plan: FleetPlan, faults: &[PlantFault]) -> Self {
         let (dt, day) = (plan.period.as_secs_f64(), plan.day.as_secs_f64());
         let member = |index: usize| {
@@ -181,8 +185,8 @@ impl PumpReading<'_> {
     }
 }
 
-/// Appends `steps` with its last `decimals` digits after a point, digit by digit: the general formatting of floats
-/// would be most of the cost of a record.
+/// Appends `steps` with its last `decimals` digits after a point, digit by digit: the general
+/// formatting of floats would be most of the cost of a record.
 fn write_decimal(steps: i64, decimals: u32, buffer: &mut Vec<u8>) {
     if steps < 0 {
         buffer.push(b'-');

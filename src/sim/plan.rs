@@ -1,7 +1,9 @@
-//! A plan: which pump breaks how and when, drawn from a seed, so that the truth of a run is known before it starts.
+//! A plan: which pump breaks how and when, drawn from a seed, so that the truth of a run is known
+//! before it starts.
 //!
-//! Every kind comes in every size before one comes twice. A pump has one fault at a time and is healthy in between;
-//! every fourth pump never breaks, so that false alarms are counted on whole undisturbed series too.
+//! Every kind comes in every size before one comes twice. A pump has one fault at a time and is
+//! healthy in between; every fourth pump never breaks, so that false alarms are counted on whole
+//! undisturbed series too.
 
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
@@ -17,8 +19,9 @@ pub struct FaultPlan {
     pub quiet: u64,
     /// Records of the whole run: every fault is over before its end.
     pub length: u64,
-    /// Healthy records between two faults of a pump at least; up to twice as many are drawn. At least as long as the
-    /// recovery that [`super::report::MatchRules`] allows, or that recovery hides false alarms.
+    /// Healthy records between two faults of a pump at least; up to twice as many are drawn. At
+    /// least as long as the recovery that [`super::report::MatchRules`] allows, or that recovery
+    /// hides false alarms.
     pub gap: u64,
 }
 
@@ -49,7 +52,8 @@ pub fn draw(seed: u64, pumps: usize, plan: &FaultPlan) -> Vec<PlantFault> {
         .collect();
     let mut deck = Vec::new();
     let mut faults = Vec::new();
-    // The pump that is free first takes the next fault, so that the kinds spread evenly over the run.
+    // The pump that is free first takes the next fault, so that the kinds spread evenly over the
+    // run.
     while let Some(slot) = free
         .iter()
         .enumerate()
@@ -86,7 +90,8 @@ pub fn draw(seed: u64, pumps: usize, plan: &FaultPlan) -> Vec<PlantFault> {
     faults
 }
 
-/// Every kind in every size once (twice where it has no sizes), on sensors that are drawn, in random order.
+/// Every kind in every size once (twice where it has no sizes), on sensors that are drawn, in
+/// random order.
 fn shuffled_deck(rng: &mut ChaCha8Rng) -> Vec<(PlantFaultKind, FaultSize)> {
     let mut deck = Vec::new();
     for size in FaultSize::ALL {

@@ -1,8 +1,10 @@
-//! A pump: the physics of one speed-controlled centrifugal pump with its motor and its pipes, one step a record.
+//! A pump: the physics of one speed-controlled centrifugal pump with its motor and its pipes, one
+//! step a record.
 //!
-//! Demand sets the speed; the pump curve, moved by the affinity laws, meets the curve of the pipes at the operating
-//! point; from there follow pressures, shaft power, current, and, with first-order lags, the temperatures. (Gülich,
-//! "Centrifugal Pumps", for the laws; the numbers are those of a common 22 kW, two-pole pump.)
+//! Demand sets the speed; the pump curve, moved by the affinity laws, meets the curve of the pipes
+//! at the operating point; from there follow pressures, shaft power, current, and, with first-order
+//! lags, the temperatures. (Gülich, "Centrifugal Pumps", for the laws; the numbers are those of a
+//! common 22 kW, two-pole pump.)
 
 use std::f64::consts::TAU;
 
@@ -18,7 +20,8 @@ use super::wander::Wander;
 const RATED_FLOW: f64 = 120.0;
 /// Head at no flow, m.
 const SHUT_OFF_HEAD: f64 = 60.0;
-/// Loss of the pump's head with the square of the flow: 45 m are left at the rated flow. m / (m3/h)^2.
+/// Loss of the pump's head with the square of the flow: 45 m are left at the rated flow. m /
+/// (m3/h)^2.
 const CURVE_LOSS: f64 = 15.0 / (RATED_FLOW * RATED_FLOW);
 /// Height that the pipes climb, m.
 const STATIC_HEAD: f64 = 15.0;
@@ -36,7 +39,8 @@ const KILOWATT_PER_METRE_FLOW: f64 = 9.81 / 3_600.0;
 const RATED_SPEED: f64 = 2_950.0;
 /// Shaft power at the rated point, kW.
 const RATED_POWER: f64 = 20.1;
-/// Current of the motor that makes torque, A / kW at full frequency, and the one that only magnetises, A.
+/// Current of the motor that makes torque, A / kW at full frequency, and the one that only
+/// magnetises, A.
 const AMPERE_PER_KILOWATT: f64 = 1.58;
 const MAGNETISING_CURRENT: f64 = 12.0;
 /// Current at the rated point, A.
@@ -46,7 +50,8 @@ const SPEED_TAU: f64 = 8.0;
 const BEARING_TAU: f64 = 240.0;
 const WINDING_TAU: f64 = 600.0;
 
-/// What the height of summer adds to the demand (1: the rated flow), and to the air's temperature, K.
+/// What the height of summer adds to the demand (1: the rated flow), and to the air's temperature,
+/// K.
 const SUMMER_DEMAND: f64 = 0.15;
 const SUMMER_AIR: f64 = 10.0;
 
@@ -80,7 +85,8 @@ struct Build {
 pub struct Pump {
     build: Build,
     rng: ChaCha8Rng,
-    /// A stream of its own for what only a fault draws, so that a fault changes nothing else of the run.
+    /// A stream of its own for what only a fault draws, so that a fault changes nothing else of the
+    /// run.
     fault_rng: ChaCha8Rng,
     demand: Wander,
     consumers: Wander,
@@ -108,8 +114,9 @@ struct OperatingPoint {
 }
 
 impl Pump {
-    /// Pump number `index` of the fleet with this `seed`: the same whatever the size of the fleet. `dt` is the time
-    /// between two records and `day` the length of the working day, both in seconds.
+    /// Pump number `index` of the fleet with this `seed`: the same whatever the size of the fleet.
+    /// `dt` is the time between two records and `day` the length of the working day, both in
+    /// seconds.
     pub fn new(index: usize, seed: u64, dt: f64, day: f64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut fault_rng = rng.clone();
@@ -142,7 +149,8 @@ impl Pump {
         pump
     }
 
-    /// Starts at the temperatures of a pump that has been running, so that the first records are no transient.
+    /// Starts at the temperatures of a pump that has been running, so that the first records are no
+    /// transient.
     fn warm_up(&mut self) {
         let lags = std::mem::replace(&mut self.lags, [1.0; 3]);
         self.step(
@@ -204,8 +212,9 @@ impl Pump {
         self.report(process, around.step, fault);
     }
 
-    /// Where the pump curve meets the curve of the pipes: `n^2 H0 - k Q^2 = Hs + R (Q - L)^2`, a quadratic in the flow
-    /// Q through the impeller, with L the leak at the discharge pressure of one step before.
+    /// Where the pump curve meets the curve of the pipes: `n^2 H0 - k Q^2 = Hs + R (Q - L)^2`, a
+    /// quadratic in the flow Q through the impeller, with L the leak at the discharge pressure of
+    /// one step before.
     fn operating_point(&mut self, effects: &Effects, consumers: f64, tank: f64) -> OperatingPoint {
         let mut head_factor = effects.head;
         if effects.turbulence > 0.0 {
@@ -227,7 +236,8 @@ impl Pump {
         let efficiency = self.build.efficiency * (1.0 - 0.8 * off_best * off_best).max(0.3);
         let friction = 0.5 * self.speed.powi(3) + 0.02 * effects.friction * self.speed;
         let power = KILOWATT_PER_METRE_FLOW * flow * head / efficiency + friction;
-        // Below full frequency the drive lowers the voltage with the speed, so that a kilowatt takes more current.
+        // Below full frequency the drive lowers the voltage with the speed, so that a kilowatt
+        // takes more current.
         let active = AMPERE_PER_KILOWATT * power / self.speed;
         let current = active.hypot(MAGNETISING_CURRENT);
         OperatingPoint {
@@ -278,7 +288,8 @@ impl Build {
     }
 }
 
-/// Mean demand at a time of day (0 to 1): a smooth daily cycle, and a step at the change of each of three shifts.
+/// Mean demand at a time of day (0 to 1): a smooth daily cycle, and a step at the change of each of
+/// three shifts.
 fn demand_of_day(day: f64) -> f64 {
     let day = day.rem_euclid(1.0);
     let shift = match (day * 3.0) as u32 {

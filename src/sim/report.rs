@@ -1,12 +1,15 @@
-//! A report: what a detector made of faults that are known, fault by fault, with the false alarms beside it.
+//! A report: what a detector made of faults that are known, fault by fault, with the false alarms
+//! beside it.
 //!
 //! The rules are those of somebody who pays for missed faults and for false alarms alike:
-//! - A fault is detected by an alert on its own pump whose episode began at or after the onset, and that was opened
-//!   before the end of the fault plus a small grace. An episode that was already open does not count.
-//! - An alert that opens after that, while the machine still recovers, is neither a catch nor a false alarm: it is
-//!   counted as aftermath. Every other alert is a false alarm, also the ones on pumps that the fleet does not have.
-//! - False alarms are held against healthy time only, and the catches against what as many false alarms at random would
-//!   have caught.
+//! - A fault is detected by an alert on its own pump whose episode began at or after the onset, and
+//!   that was opened before the end of the fault plus a small grace. An episode that was already
+//!   open does not count.
+//! - An alert that opens after that, while the machine still recovers, is neither a catch nor a
+//!   false alarm: it is counted as aftermath. Every other alert is a false alarm, also the ones on
+//!   pumps that the fleet does not have.
+//! - False alarms are held against healthy time only, and the catches against what as many false
+//!   alarms at random would have caught.
 
 mod table;
 
@@ -59,7 +62,8 @@ pub struct MatchRules {
     pub until: EventTime,
     /// How long after its end a fault can still be detected: a window's or a filter's length.
     pub catch_grace: Duration,
-    /// How long after its end alerts are not false: what the temperatures and the detector take to come back.
+    /// How long after its end alerts are not false: what the temperatures and the detector take to
+    /// come back.
     pub recovery: Duration,
 }
 
@@ -136,7 +140,8 @@ struct Opening<'a> {
 }
 
 impl FaultReport {
-    /// Holds `alerts` (all events, in any order; an opening that comes twice counts once) against `truth`.
+    /// Holds `alerts` (all events, in any order; an opening that comes twice counts once) against
+    /// `truth`.
     ///
     /// # Errors
     /// [`ReportError::Time`] where an opening has a time that cannot be read.
@@ -158,7 +163,8 @@ impl FaultReport {
             if !counted.contains(&opening.opened) {
                 continue;
             }
-            // The faults of a pump follow one another, so that only the last one before the alert can be meant.
+            // The faults of a pump follow one another, so that only the last one before the alert
+            // can be meant.
             let last = lines.iter_mut().rev().find(|line| {
                 line.truth.pump == opening.alert.series && line.truth.start <= opening.began
             });
@@ -172,8 +178,8 @@ impl FaultReport {
                 _ => false_alarms += 1,
             }
         }
-        // Faults from before the counted time had to stay until here, so that their alerts are not taken for false
-        // ones.
+        // Faults from before the counted time had to stay until here, so that their alerts are not
+        // taken for false ones.
         lines.retain(|line| counted.contains(&line.truth.start));
         let healthy_days = healthy_micros(truth, rules) / MICROS_PER_DAY;
         let caught_by_chance = expected_by_chance(&lines, false_alarms, healthy_days, rules);
@@ -191,8 +197,8 @@ impl FaultReport {
         (self.healthy_days > 0.0).then(|| self.false_alarms as f64 / self.healthy_days)
     }
 
-    /// How many faults were caught, and how many there were; the unfinished ones that were not caught count for
-    /// neither.
+    /// How many faults were caught, and how many there were; the unfinished ones that were not
+    /// caught count for neither.
     pub fn caught(&self) -> (usize, usize) {
         let caught = self
             .lines
@@ -305,8 +311,8 @@ fn healthy_micros(truth: &[TrueFault], rules: &MatchRules) -> f64 {
     (whole - ill as f64).max(0.0)
 }
 
-/// Faults that alerts at random times would meet at the rate of the false alarms: for each, the chance that a Poisson
-/// process has an event in its time.
+/// Faults that alerts at random times would meet at the rate of the false alarms: for each, the
+/// chance that a Poisson process has an event in its time.
 fn expected_by_chance(
     lines: &[FaultResult],
     false_alarms: u64,

@@ -91,7 +91,8 @@ impl Sensor {
         }
     }
 
-    /// What a reading can be on a pump of this size: the range that the configuration of a stream declares.
+    /// What a reading can be on a pump of this size: the range that the configuration of a stream
+    /// declares.
     pub fn range(self) -> (f64, f64) {
         match self {
             Self::Flow => (0.0, 250.0),
@@ -105,7 +106,8 @@ impl Sensor {
         }
     }
 
-    /// Its movement over a normal day, as one rounded standard deviation: the measure of the sensor faults' sizes.
+    /// Its movement over a normal day, as one rounded standard deviation: the measure of the sensor
+    /// faults' sizes.
     pub fn spread(self) -> f64 {
         match self {
             Self::Flow => 7.0,
@@ -119,8 +121,8 @@ impl Sensor {
         }
     }
 
-    /// `value` as a gateway would give it after somebody changed the unit: l/s, psi, mA, Hz, in/s or degrees
-    /// Fahrenheit.
+    /// `value` as a gateway would give it after somebody changed the unit: l/s, psi, mA, Hz, in/s
+    /// or degrees Fahrenheit.
     pub fn in_other_unit(self, value: f64) -> f64 {
         match self {
             Self::Flow => value / 3.6,

@@ -1,9 +1,10 @@
 //! Surfaces under a camera: seeded textures with planted defects whose places are known.
 //!
-//! Contract: the same seed and number give the same picture. A picture is grey, 8 bit; no two have the same lighting, phase or
-//! grain. Defects are drawn with 3 to 40 pixels across, evenly over the logarithm of the size, so that small ones are as frequent
-//! as large ones, and with a contrast that a person sees: 4 to 8 standard deviations of the texture. Half of them are darker than
-//! the surface and half brighter; holes are dark.
+//! Contract: the same seed and number give the same picture. A picture is grey, 8 bit; no two have
+//! the same lighting, phase or grain. Defects are drawn with 3 to 40 pixels across, evenly over the
+//! logarithm of the size, so that small ones are as frequent as large ones, and with a contrast
+//! that a person sees: 4 to 8 standard deviations of the texture. Half of them are darker than the
+//! surface and half brighter; holes are dark.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -99,7 +100,8 @@ pub fn picture(texture: Texture, defect: Option<DefectKind>, seed: u64, number: 
     Surface { pixels, defective }
 }
 
-/// Draws a defect of any kind into a picture (`[channels, height, width]`, 0 to 1), of 4 to 8 standard deviations of its pixels.
+/// Draws a defect of any kind into a picture (`[channels, height, width]`, 0 to 1), of 4 to 8
+/// standard deviations of its pixels.
 pub fn deface(pixels: &mut [f32], width: usize, height: usize, rng: &mut ChaCha8Rng) {
     let count = pixels.len().max(1) as f64;
     let mean = pixels.iter().map(|&v| f64::from(v)).sum::<f64>() / count;
@@ -138,7 +140,8 @@ fn grain(texture: Texture, rng: &mut ChaCha8Rng) -> (Vec<f64>, f64) {
     (grain, contrast)
 }
 
-/// Threads across and along, 8 pixels apart, over and under each other, each a little out of its place.
+/// Threads across and along, 8 pixels apart, over and under each other, each a little out of its
+/// place.
 fn weave(rng: &mut ChaCha8Rng) -> Vec<f64> {
     const PITCH: f64 = 8.0;
     let [across, along, uneven] = [
@@ -164,8 +167,8 @@ fn sum(parts: &[(f64, Vec<f64>)]) -> Vec<f64> {
         .collect()
 }
 
-/// Value noise (a lattice of normal numbers, smoothly interpolated: Perlin, SIGGRAPH 1985, the value variant) whose cells are
-/// `width` x `height` pixels.
+/// Value noise (a lattice of normal numbers, smoothly interpolated: Perlin, SIGGRAPH 1985, the
+/// value variant) whose cells are `width` x `height` pixels.
 fn noise(rng: &mut ChaCha8Rng, width: f64, height: f64) -> Vec<f64> {
     let columns = (SIDE as f64 / width).ceil() as usize + 2;
     let rows = (SIDE as f64 / height).ceil() as usize + 2;
@@ -208,7 +211,8 @@ struct Mark {
     contrast: f64,
 }
 
-/// A defect on a picture of those sides, as far from its edges as it may be large (or in its middle).
+/// A defect on a picture of those sides, as far from its edges as it may be large (or in its
+/// middle).
 fn mark(kind: DefectKind, contrast: f64, sides: [usize; 2], rng: &mut ChaCha8Rng) -> Mark {
     let size = (SIZES[0].ln() + (SIZES[1] / SIZES[0]).ln() * rng.random_range(0.0..=1.0)).exp();
     let [x, y] = sides.map(|side| {

@@ -1,7 +1,8 @@
 //! A wander: a random process that strays from zero and is drawn back, one step a record.
 //!
-//! It is the Ornstein-Uhlenbeck process in its exact discrete form (Gillespie, Physical Review E 54, 1996), which is an
-//! AR(1) process: its standard deviation and its memory do not change with the step.
+//! It is the Ornstein-Uhlenbeck process in its exact discrete form (Gillespie, Physical Review E
+//! 54, 1996), which is an AR(1) process: its standard deviation and its memory do not change with
+//! the step.
 
 use rand::Rng;
 use rand_distr::StandardNormal;
@@ -15,8 +16,8 @@ pub struct Wander {
 }
 
 impl Wander {
-    /// A process with standard deviation `sd` that forgets with the time constant `tau` (both times in seconds),
-    /// started from its stationary distribution. A `tau` of 0 is white noise.
+    /// A process with standard deviation `sd` that forgets with the time constant `tau` (both times
+    /// in seconds), started from its stationary distribution. A `tau` of 0 is white noise.
     pub fn new(sd: f64, tau: f64, dt: f64, rng: &mut impl Rng) -> Self {
         let keep = if tau > 0.0 { (-dt / tau).exp() } else { 0.0 };
         let start: f64 = rng.sample(StandardNormal);

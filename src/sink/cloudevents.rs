@@ -1,5 +1,5 @@
-//! CloudEvents headers (version 1.0, binary content mode of the Kafka protocol binding): an alert's metadata where
-//! routers and filters can read it without parsing the value.
+//! CloudEvents headers (version 1.0, binary content mode of the Kafka protocol binding): an alert's
+//! metadata where routers and filters can read it without parsing the value.
 
 use rdkafka::message::{Header, OwnedHeaders};
 

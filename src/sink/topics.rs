@@ -1,4 +1,5 @@
-//! The topics that a stream needs: looked up at start, and created where the configuration allows it.
+//! The topics that a stream needs: looked up at start, and created where the configuration allows
+//! it.
 
 use std::time::Duration;
 
@@ -89,8 +90,9 @@ impl TopicError {
     }
 }
 
-/// Checks that the topics of a stream exist, and creates missing output topics with the input's number of partitions.
-/// Returns the number of partitions of the input and the names of the topics that were created.
+/// Checks that the topics of a stream exist, and creates missing output topics with the input's
+/// number of partitions. Returns the number of partitions of the input and the names of the topics
+/// that were created.
 ///
 /// # Errors
 /// See [`TopicError`].
@@ -162,7 +164,8 @@ fn new_topic<'n>(kafka: &KafkaSettings, name: &'n str, partitions: usize) -> New
     NewTopic::new(name, count, replication).set("max.message.bytes", MAX_MESSAGE_BYTES)
 }
 
-/// Checks that the topics exist that all machines share, and creates those that are missing. Returns their names.
+/// Checks that the topics exist that all machines share, and creates those that are missing.
+/// Returns their names.
 ///
 /// # Errors
 /// See [`TopicError`].

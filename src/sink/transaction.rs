@@ -1,8 +1,10 @@
-//! Transactions: what a lane sends, and the offsets that it belongs to, become visible together or not at all.
+//! Transactions: what a lane sends, and the offsets that it belongs to, become visible together or
+//! not at all.
 //!
-//! One producer a lane. The generation of its consumer in the group goes along with the offsets (KIP-447), so that a lane
-//! that lost its partitions cannot commit them; the same transactional id after a restart aborts what the last run left
-//! open. After any error outlierd aborts the transaction and the lane rewinds to its last commit.
+//! One producer a lane. The generation of its consumer in the group goes along with the offsets
+//! (KIP-447), so that a lane that lost its partitions cannot commit them; the same transactional id
+//! after a restart aborts what the last run left open. After any error outlierd aborts the
+//! transaction and the lane rewinds to its last commit.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -19,10 +21,11 @@ use crate::source::client_config;
 
 /// How long one step may take, repetitions included.
 const STEP_TIMEOUT: Duration = Duration::from_secs(60);
-/// Time limit of an abort: at a shutdown it must be short, and the next run aborts the transaction as well.
+/// Time limit of an abort: at a shutdown it must be short, and the next run aborts the transaction
+/// as well.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time that a transaction may stay open beyond twice the commit interval. A lane that died without a word holds up the
-/// readers of its outputs, and its successor, for so long.
+/// Time that a transaction may stay open beyond twice the commit interval. A lane that died without
+/// a word holds up the readers of its outputs, and its successor, for so long.
 const GRACE: Duration = Duration::from_secs(15);
 
 /// Sets what a transactional producer needs.
@@ -39,7 +42,8 @@ pub(super) fn configure(
         .set("delivery.timeout.ms", timeout.as_millis().to_string());
 }
 
-/// Asks the brokers for a transactional producer, so that brokers without transactions are found at start.
+/// Asks the brokers for a transactional producer, so that brokers without transactions are found at
+/// start.
 ///
 /// # Errors
 /// [`SinkError::Config`] and [`SinkError::Transaction`].
@@ -54,7 +58,8 @@ pub fn check(kafka: &KafkaSettings, stream: &StreamSettings) -> Result<(), SinkE
     init(&producer)
 }
 
-/// Takes the transactional id: an open transaction of its last holder is aborted, and the holder locked out.
+/// Takes the transactional id: an open transaction of its last holder is aborted, and the holder
+/// locked out.
 pub(super) fn init<C: ProducerContext>(producer: &BaseProducer<C>) -> Result<(), SinkError> {
     repeat("init", || producer.init_transactions(STEP_TIMEOUT))
 }
@@ -74,11 +79,12 @@ impl Sink {
         Ok(())
     }
 
-    /// Commits everything sent, with the input's `offsets`, in one transaction. [`Sink::settle`] comes before it.
+    /// Commits everything sent, with the input's `offsets`, in one transaction. [`Sink::settle`]
+    /// comes before it.
     ///
     /// # Errors
-    /// Nothing of it is visible then, unless the answer to the very last step was lost: whether it was committed is asked
-    /// from the group's offsets when the lane starts again.
+    /// Nothing of it is visible then, unless the answer to the very last step was lost: whether it
+    /// was committed is asked from the group's offsets when the lane starts again.
     pub fn commit(
         &self,
         offsets: &TopicPartitionList,
@@ -93,8 +99,8 @@ impl Sink {
         Ok(())
     }
 
-    /// Waits until the brokers have everything that belongs to the transaction. Whoever commits asks for the generation of
-    /// the group after this wait: one that ends meanwhile is refused.
+    /// Waits until the brokers have everything that belongs to the transaction. Whoever commits
+    /// asks for the generation of the group after this wait: one that ends meanwhile is refused.
     ///
     /// # Errors
     /// [`SinkError::Flush`] and [`SinkError::Delivery`].
@@ -124,7 +130,8 @@ impl Sink {
     /// [`SinkError::Transaction`]; the next holder of the transactional id takes it back then.
     pub fn abort(&self) -> Result<(), SinkError> {
         if self.open.replace(false) {
-            // An abort waits for the reports of what is on its way, and nobody would serve them then.
+            // An abort waits for the reports of what is on its way, and nobody would serve them
+            // then.
             self.producer.purge(PurgeConfig::default().queue());
             let _ = self.wait(ABORT_TIMEOUT);
             let aborted = self.producer.abort_transaction(ABORT_TIMEOUT);

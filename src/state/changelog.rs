@@ -1,11 +1,12 @@
-//! The changelog: a compacted topic with the newest state of every series, one partition for each of the input.
+//! The changelog: a compacted topic with the newest state of every series, one partition for each
+//! of the input.
 //!
-//! It is written in the transaction that commits the input's offsets, so that committed states and committed offsets
-//! always belong together. A machine that takes a partition over reads what its own store does not have yet, and goes on
-//! where the group is: losing a machine loses nothing.
+//! It is written in the transaction that commits the input's offsets, so that committed states and
+//! committed offsets always belong together. A machine that takes a partition over reads what its
+//! own store does not have yet, and goes on where the group is: losing a machine loses nothing.
 //!
-//! Beside the states it has the notes that a lane keeps of a partition. Their keys begin with a byte that no text in UTF-8
-//! has, so that no series can have the same one.
+//! Beside the states it has the notes that a lane keeps of a partition. Their keys begin with a
+//! byte that no text in UTF-8 has, so that no series can have the same one.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,7 +25,8 @@ use crate::source::{QuietClientContext, reader_config};
 
 /// How long one request to the brokers may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a replay may stand still. An open transaction of the last owner is aborted by the brokers before that.
+/// How long a replay may stand still. An open transaction of the last owner is aborted by the
+/// brokers before that.
 const PATIENCE: Duration = Duration::from_secs(90);
 /// How often a replay looks whether the last transaction before its end has been decided.
 const PACE: Duration = Duration::from_millis(50);
@@ -125,11 +127,12 @@ impl Changelog {
         }
     }
 
-    /// Brings the stored states of partitions up to the end of the changelog; returns how many states were read. `stop` ends
-    /// it early.
+    /// Brings the stored states of partitions up to the end of the changelog; returns how many
+    /// states were read. `stop` ends it early.
     ///
     /// # Errors
-    /// See [`ChangelogError`]; a replay that ended early is repeated from its start, which does no harm.
+    /// See [`ChangelogError`]; a replay that ended early is repeated from its start, which does no
+    /// harm.
     pub fn restore(
         &self,
         store: &dyn Store,
@@ -140,7 +143,8 @@ impl Changelog {
             topic: self.topic.clone(),
             source,
         };
-        // Its end is that of everything written, decided or not: what is decided later belongs to committed offsets too.
+        // Its end is that of everything written, decided or not: what is decided later belongs to
+        // committed offsets too.
         let written: BaseConsumer<QuietClientContext> =
             self.consumer("read_uncommitted").map_err(read)?;
         let committed: BaseConsumer<QuietClientContext> =
@@ -231,8 +235,9 @@ impl Changelog {
                 }
                 None => {}
             }
-            // Nothing more is to be read; whether because everything is, or because a transaction is still open, tells
-            // the last stable offset, which is the end for a consumer that reads what is committed.
+            // Nothing more is to be read; whether because everything is, or because a transaction
+            // is still open, tells the last stable offset, which is the end for a consumer that
+            // reads what is committed.
             for partition in std::mem::take(&mut at_end) {
                 let (_, stable) = consumer
                     .fetch_watermarks(&self.topic, partition, REQUEST_TIMEOUT)

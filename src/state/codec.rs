@@ -1,13 +1,16 @@
-//! The bytes of a stored value: one byte of version, four bytes of CRC-32 (little endian), then postcard.
+//! The bytes of a stored value: one byte of version, four bytes of CRC-32 (little endian), then
+//! postcard.
 //!
-//! The checksum covers version and body and is checked on every read. A version newer than this program's is refused,
-//! so that a downgrade never misreads what an upgrade wrote.
+//! The checksum covers version and body and is checked on every read. A version newer than this
+//! program's is refused, so that a downgrade never misreads what an upgrade wrote.
 
 use serde::{Serialize, de::DeserializeOwned};
 
-/// The version that this program writes. Raise it with every change of a stored type, and keep reading the older ones.
+/// The version that this program writes. Raise it with every change of a stored type, and keep
+/// reading the older ones.
 ///
-/// 2: half-precision peaks, one piece for the chart's vectors, narrower counters. 3: resampling, gaps in windows.
+/// 2: half-precision peaks, one piece for the chart's vectors, narrower counters. 3: resampling,
+/// gaps in windows.
 pub const VERSION: u8 = 3;
 /// The oldest version that is read: the ones before were in no release.
 const OLDEST: u8 = 3;

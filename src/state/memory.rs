@@ -1,4 +1,5 @@
-//! A [`Store`] in memory: for runs that keep nothing, and the model that the sled store is tested against.
+//! A [`Store`] in memory: for runs that keep nothing, and the model that the sled store is tested
+//! against.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};

@@ -1,8 +1,11 @@
-//! All stored state in an engine-neutral file, to move it to another machine or past another storage engine.
+//! All stored state in an engine-neutral file, to move it to another machine or past another
+//! storage engine.
 //!
-//! JSON lines. The first names the format; each further one is an entry of a stream: a position, a changelog position, the
-//! state of a series, a record kept for the first training, or a note of the retraining. States, records and notes stand there as the hexadecimal digits of
-//! their versioned, checksummed bytes (see [`super::codec`]), so that what is imported is bit for bit what was exported.
+//! JSON lines. The first names the format; each further one is an entry of a stream: a position, a
+//! changelog position, the state of a series, a record kept for the first training, or a note of
+//! the retraining. States, records and notes stand there as the hexadecimal digits of their
+//! versioned, checksummed bytes (see [`super::codec`]), so that what is imported is bit for bit
+//! what was exported.
 
 use std::io::{BufRead, Write};
 
@@ -149,7 +152,8 @@ pub fn export(store: &dyn Store, out: &mut dyn Write) -> Result<usize, TransferE
 /// Says whether bytes are the encoded state of a series, which only the pipeline knows.
 pub type StateCheck = fn(&[u8]) -> Result<(), CodecError>;
 
-/// Reads everything into a store that holds nothing of the same streams; returns the number of entries.
+/// Reads everything into a store that holds nothing of the same streams; returns the number of
+/// entries.
 ///
 /// # Errors
 /// See [`TransferError`]. The whole file is checked before anything is stored.

@@ -1,13 +1,15 @@
-//! The generalised Pareto distribution of peaks over a level: its shape from a sample, and its far quantiles.
+//! The generalised Pareto distribution of peaks over a level: its shape from a sample, and its far
+//! quantiles.
 //!
-//! Survival of an excess y is `(1 + shape y / sigma)^(-1 / shape)`, in the limit `exp(-y / sigma)` at shape 0. The
-//! shape is the maximum of the likelihood, found by Grimshaw's reduction to the roots of one variable ("Computing
-//! Maximum Likelihood Estimates for the Generalized Pareto Distribution", Technometrics 35(2), 1993), as SPOT does;
-//! where there is no root, by moments (Hosking and Wallis, Technometrics 29(3), 1987). Excesses are normalised by their
-//! mean first: their unit is of no account.
+//! Survival of an excess y is `(1 + shape y / sigma)^(-1 / shape)`, in the limit `exp(-y / sigma)`
+//! at shape 0. The shape is the maximum of the likelihood, found by Grimshaw's reduction to the
+//! roots of one variable ("Computing Maximum Likelihood Estimates for the Generalized Pareto
+//! Distribution", Technometrics 35(2), 1993), as SPOT does; where there is no root, by moments
+//! (Hosking and Wallis, Technometrics 29(3), 1987). Excesses are normalised by their mean first:
+//! their unit is of no account.
 
-/// Range of a shape: below -0.5 the likelihood is not regular (Smith, Biometrika 72(1), 1985), above 0.5 there is no
-/// variance.
+/// Range of a shape: below -0.5 the likelihood is not regular (Smith, Biometrika 72(1), 1985),
+/// above 0.5 there is no variance.
 const SHAPE: (f64, f64) = (-0.5, 0.5);
 /// Points at which each side of 0 is searched for a change of sign.
 const GRID: i32 = 10;
@@ -30,7 +32,8 @@ pub(super) fn shape(excesses: &[f32]) -> f64 {
         return 0.0;
     }
     let sample = ExcessSample { excesses, mean };
-    // theta = shape / sigma lies above -1 / largest. Shapes near 1 and above are cut off anyway, so 20 is far enough.
+    // theta = shape / sigma lies above -1 / largest. Shapes near 1 and above are cut off anyway, so
+    // 20 is far enough.
     let (low, high) = (-1.0 / largest, 20.0);
     let negative =
         (0..GRID).map(|i| low * (1.0 - libm::pow(0.001, f64::from(i + 1) / f64::from(GRID))));
@@ -51,7 +54,8 @@ pub(super) fn shape(excesses: &[f32]) -> f64 {
     shape.clamp(SHAPE.0, SHAPE.1)
 }
 
-/// The excess that a peak exceeds with probability 1 / `ratio`, at a mean excess of 1; 0 where `ratio` <= 1.
+/// The excess that a peak exceeds with probability 1 / `ratio`, at a mean excess of 1; 0 where
+/// `ratio` <= 1.
 pub(super) fn excess(shape: f64, ratio: f64) -> f64 {
     let log = libm::log(ratio.max(1.0));
     let sigma = 1.0 - shape;
@@ -85,7 +89,8 @@ impl ExcessSample<'_> {
         (inverses / n, logs / n)
     }
 
-    /// Grimshaw's function: 0 where the likelihood has its extremes (and at theta 0, which is left out).
+    /// Grimshaw's function: 0 where the likelihood has its extremes (and at theta 0, which is left
+    /// out).
     fn slope(&self, theta: f64) -> f64 {
         let (inverse, log) = self.means(theta);
         inverse * (1.0 + log) - 1.0

@@ -1,8 +1,8 @@
 //! Guard: decides which outliers update the threshold, and when a run of them is the new normal.
 //!
-//! Outliers are learned from out of an allowance that fills with the records seen, at twice the rate at which normal
-//! records are expected above the threshold: enough for the threshold to rise where it is too low, too little for
-//! faults to lift it.
+//! Outliers are learned from out of an allowance that fills with the records seen, at twice the
+//! rate at which normal records are expected above the threshold: enough for the threshold to rise
+//! where it is too low, too little for faults to lift it.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,8 +10,8 @@ use super::ThresholdParams;
 
 /// Outliers that the allowance holds at most: those of normal records come irregularly.
 const ALLOWANCE_MAX: f32 = 4.0;
-/// A run of outliers is learned from for this many records at most: smoothed scores come in clusters of about this
-/// length.
+/// A run of outliers is learned from for this many records at most: smoothed scores come in
+/// clusters of about this length.
 const RUN_MAX: u32 = 10;
 /// Outliers further above the threshold than this, as a ratio, are never learned from.
 const NEAR: f64 = 2.0;
@@ -38,7 +38,8 @@ impl Guard {
         self.earn(plan);
     }
 
-    /// Records an outlier and returns whether it updates the threshold. `ratio` is score / threshold.
+    /// Records an outlier and returns whether it updates the threshold. `ratio` is score /
+    /// threshold.
     pub(super) fn outlier(&mut self, plan: &ThresholdParams, relative: f64, ratio: f64) -> bool {
         self.earn(plan);
         if self.in_row == 0 {
@@ -57,7 +58,8 @@ impl Guard {
         plan.level_shift_after > 0 && u64::from(self.in_row) >= plan.level_shift_after
     }
 
-    /// How many times larger the scores of the present run are than the typical score, 1 to [`GROWTH_MAX`].
+    /// How many times larger the scores of the present run are than the typical score, 1 to
+    /// [`GROWTH_MAX`].
     pub(super) fn growth(&self, typical: f64) -> f64 {
         let growth = f64::from(self.run_mean) / typical;
         if growth.is_nan() {

@@ -1,32 +1,34 @@
 //! Level: a running quantile that forgets, in two numbers.
 //!
-//! Stochastic approximation (Robbins and Monro, 1951) with multiplicative steps, as in Yazidi and Hammer,
-//! "Multiplicative Update Methods for Incremental Quantile Estimation", IEEE Transactions on Cybernetics, 2019.
-//! P-square (Jain and Chlamtac, 1985) never forgets; a sketch takes kilobytes for a tail quantile. A step sees only
-//! whether a score lies above the level, so a huge score moves it no further than any other. The steps are sized by the
-//! slope of the distribution at the level, known from the calibration, so that a level forgets as an exponentially
-//! weighted estimate of the same weight does.
+//! Stochastic approximation (Robbins and Monro, 1951) with multiplicative steps, as in Yazidi and
+//! Hammer, "Multiplicative Update Methods for Incremental Quantile Estimation", IEEE Transactions
+//! on Cybernetics, 2019. P-square (Jain and Chlamtac, 1985) never forgets; a sketch takes kilobytes
+//! for a tail quantile. A step sees only whether a score lies above the level, so a huge score
+//! moves it no further than any other. The steps are sized by the slope of the distribution at the
+//! level, known from the calibration, so that a level forgets as an exponentially weighted estimate
+//! of the same weight does.
 
 use serde::{Deserialize, Serialize};
 
-/// A score moves a level by no more than this part of it. Scores are smoothed vectors: with a weight of 0.05 about 39 in a
-/// row ((2 - alpha) / alpha) tell as much as one independent score, and a fault that grows slowly passes the level long
-/// before the threshold. Larger steps let such a cluster carry the threshold away with the fault.
+/// A score moves a level by no more than this part of it. Scores are smoothed vectors: with a
+/// weight of 0.05 about 39 in a row ((2 - alpha) / alpha) tell as much as one independent score,
+/// and a fault that grows slowly passes the level long before the threshold. Larger steps let such
+/// a cluster carry the threshold away with the fault.
 const STEP_MAX: f64 = 0.02 / 39.0;
-/// Scores in a row above a level that are learned from. Normal clusters are shorter than the memory of the smoothing (see
-/// [`STEP_MAX`]); what stays above the level for longer is something that happens to the machine, and would be learned as
-/// normal for as long as it lasts.
+/// Scores in a row above a level that are learned from. Normal clusters are shorter than the memory
+/// of the smoothing (see [`STEP_MAX`]); what stays above the level for longer is something that
+/// happens to the machine, and would be learned as normal for as long as it lasts.
 const RUN_MAX: u8 = 39;
-/// Range of a level relative to its state's scale. The threshold itself is bounded more narrowly; this only stops a
-/// level from running away behind that bound.
+/// Range of a level relative to its state's scale. The threshold itself is bounded more narrowly;
+/// this only stops a level from running away behind that bound.
 const RANGE: (f64, f64) = (0.01, super::DRIFT_MAX);
 
 /// A running quantile, relative to the scale of its state.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(super) struct Level {
     at: f64,
-    /// How steeply the logarithm of the tail's probability falls with the logarithm of the score: 4.6 at the 0.99
-    /// quantile of an exponential distribution.
+    /// How steeply the logarithm of the tail's probability falls with the logarithm of the score:
+    /// 4.6 at the 0.99 quantile of an exponential distribution.
     slope: f32,
     /// Scores above the level in a row, at most one more than [`RUN_MAX`].
     run: u8,
@@ -38,7 +40,8 @@ impl Level {
         let (low, high) = ((2.0 * above).min(0.99), above / 2.0);
         let ratio = quantile(sorted, 1.0 - high) / quantile(sorted, 1.0 - low);
         let slope = libm::log(low / high) / libm::log(ratio);
-        // Scores without any spread at the level tell no slope; 10 is that of a chart of about eight fields.
+        // Scores without any spread at the level tell no slope; 10 is that of a chart of about
+        // eight fields.
         let slope = if slope.is_finite() && slope > 0.0 {
             slope.clamp(2.0, 40.0)
         } else {
@@ -63,7 +66,8 @@ impl Level {
         }
     }
 
-    /// Learns from one score; `above` is the wanted probability of a larger one, `weight` that of a score in a mean.
+    /// Learns from one score; `above` is the wanted probability of a larger one, `weight` that of a
+    /// score in a mean.
     pub(super) fn learn(&mut self, above: f64, weight: f64, score: f64) {
         self.run = if score > self.at {
             (self.run + 1).min(RUN_MAX + 1)

@@ -1,15 +1,18 @@
 //! Tail: SPOT's peaks over a level, and the extreme quantile that they give.
 //!
-//! Siffer, Fouque, Termier, Largouet: "Anomaly Detection in Streams with Extreme Value Theory", KDD 2017. What differs
-//! from the paper, and why:
-//! - the level follows the series' quantile and excesses are ratios to it, so that a series unlike its fleet still has
-//!   peaks; the share of records that are peaks then needs no count that grows for ever;
-//! - smoothed scores come in clusters, and an alert is one cluster: peaks are the maxima of clusters (runs
-//!   declustering, Coles, "An Introduction to Statistical Modeling of Extreme Values", 2001, section 5.3.2), counted by
-//!   cluster. The extremal index is thereby in the rate, and the risk counts alerts, not records;
-//! - the last [`PEAKS`] peaks are kept, the first of them quantiles of the fleet's, and the shape is drawn towards the
-//!   fleet's, and the fleet's towards an exponential tail: a shape from a few dozen peaks alone is too uncertain (as
-//!   with the priors of Martins and Stedinger, 2000), and at a small risk it decides the threshold.
+//! Siffer, Fouque, Termier, Largouet: "Anomaly Detection in Streams with Extreme Value Theory", KDD
+//! 2017. What differs from the paper, and why:
+//! - the level follows the series' quantile and excesses are ratios to it, so that a series unlike
+//!   its fleet still has peaks; the share of records that are peaks then needs no count that grows
+//!   for ever;
+//! - smoothed scores come in clusters, and an alert is one cluster: peaks are the maxima of
+//!   clusters (runs declustering, Coles, "An Introduction to Statistical Modeling of Extreme
+//!   Values", 2001, section 5.3.2), counted by cluster. The extremal index is thereby in the rate,
+//!   and the risk counts alerts, not records;
+//! - the last [`PEAKS`] peaks are kept, the first of them quantiles of the fleet's, and the shape
+//!   is drawn towards the fleet's, and the fleet's towards an exponential tail: a shape from a few
+//!   dozen peaks alone is too uncertain (as with the priors of Martins and Stedinger, 2000), and at
+//!   a small risk it decides the threshold.
 
 use half::f16;
 use serde::{Deserialize, Serialize};
@@ -29,7 +32,8 @@ const EXPONENTIAL_WEIGHT: f64 = 100.0;
 const SAMPLE_MIN: usize = 10;
 /// Excesses are cut here, relative to the level: no single peak makes the mean excess absurd.
 const EXCESS_MAX: f64 = 10.0;
-/// Mean excess of a fleet whose scores show no tail, relative to the level, and its range where they do.
+/// Mean excess of a fleet whose scores show no tail, relative to the level, and its range where
+/// they do.
 const MEAN_EXCESS: (f64, f64) = (0.02, 2.0);
 
 /// The tail of a distribution above a level, relative to the scale of its state.
@@ -54,8 +58,9 @@ pub(super) struct Tail {
     cluster: Cluster,
 }
 
-/// A peak in half precision (IEEE 754 binary16, little endian: two bytes in the store as well). Its rounding of 1 in 2,000
-/// is nothing beside what the fit of a few dozen peaks is uncertain by, and peaks are the largest part of a state.
+/// A peak in half precision (IEEE 754 binary16, little endian: two bytes in the store as well). Its
+/// rounding of 1 in 2,000 is nothing beside what the fit of a few dozen peaks is uncertain by, and
+/// peaks are the largest part of a state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 struct Peak([u8; 2]);
 
@@ -74,9 +79,11 @@ impl Peak {
 enum Cluster {
     /// Below the level.
     Outside,
-    /// Inside one: its largest excess, and the records at or below the level since the last one above.
+    /// Inside one: its largest excess, and the records at or below the level since the last one
+    /// above.
     Inside(f32, u8),
-    /// Inside one with an outlier that was not learned from: its rise and its fading are not normal peaks either.
+    /// Inside one with an outlier that was not learned from: its rise and its fading are not normal
+    /// peaks either.
     Tainted(u8),
 }
 
@@ -101,8 +108,8 @@ impl Cluster {
 }
 
 impl Tail {
-    /// The tail of the fleet's scores (in time order; for `dspot` less their average, so possibly negative), in their
-    /// unit. `least` > 0 is the lowest level that makes sense of them.
+    /// The tail of the fleet's scores (in time order; for `dspot` less their average, so possibly
+    /// negative), in their unit. `least` > 0 is the lowest level that makes sense of them.
     pub(super) fn of(plan: &ThresholdParams, scores: &[f64], least: f64) -> Self {
         let mut sorted: Vec<f64> = scores.iter().map(|&score| score.max(least)).collect();
         sorted.sort_unstable_by(f64::total_cmp);
@@ -125,15 +132,15 @@ impl Tail {
                 n / scores.len() as f64,
             )
         };
-        // A tail of exponential peaks has the same mean excess over a lower level, where there are more scores to tell
-        // it.
+        // A tail of exponential peaks has the same mean excess over a lower level, where there are
+        // more scores to tell it.
         let mean_excess = (mean_excess(&sorted, 0.9) / t).clamp(MEAN_EXCESS.0, MEAN_EXCESS.1);
         let pseudo = |place: f64| match peaks.len() < SAMPLE_MIN {
             true => -mean_excess * libm::log(1.0 - place),
             false => quantile(&peaks, place),
         };
-        // A stride that has no factor in common with their number: whichever are overwritten first, small and large
-        // ones remain.
+        // A stride that has no factor in common with their number: whichever are overwritten first,
+        // small and large ones remain.
         let spread =
             (0..PEAKS).map(|i| pseudo(((i * 27 % PEAKS) as f64 + 0.5) / PEAKS as f64) as f32);
         let mut tail = Self {

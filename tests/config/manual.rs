@@ -1,4 +1,5 @@
-//! What is written of the keys: the schema, config/default.toml, and that any value at any key is taken or named.
+//! What is written of the keys: the schema, config/default.toml, and that any value at any key is
+//! taken or named.
 
 use outlierd::config::{DEFAULT_TOML, json_schema, raw};
 use serde_json::Value;
@@ -32,7 +33,8 @@ thread_local! {
 }
 
 proptest::proptest! {
-    /// Whatever stands at a key, it is taken or named: never a panic, and never a message that names no key.
+    /// Whatever stands at a key, it is taken or named: never a panic, and never a message that
+    /// names no key.
     #[test]
     fn any_value_at_any_key_is_taken_or_named(place: proptest::sample::Index, value in VALUES, also in VALUES) {
         let mut found = Vec::new();

@@ -1,4 +1,5 @@
-//! Episodes as the pipeline uses them: when they open and close, what is published, and what must always hold.
+//! Episodes as the pipeline uses them: when they open and close, what is published, and what must
+//! always hold.
 
 mod pauses;
 mod properties;
@@ -94,8 +95,8 @@ impl Series {
         feed(&self.plan, &mut self.state, offset * SECOND, offset, letter)
     }
 
-    /// Feeds a record for each letter; `-` for each that published nothing, else the first letter of each event
-    /// (upper case: an anomaly's; lower case: a sensor fault's; `oC`: both).
+    /// Feeds a record for each letter; `-` for each that published nothing, else the first letter
+    /// of each event (upper case: an anomaly's; lower case: a sensor fault's; `oC`: both).
     fn events(&mut self, letters: &str) -> String {
         let name = |alert: &Alert| {
             let letter = &alert.event.as_str()[..1];
@@ -128,8 +129,8 @@ fn pretty(alert: &Alert) -> String {
     serde_json::to_string_pretty(alert).expect("an alert is JSON")
 }
 
-/// The judgements by letter: `.` normal, `s` suspect (between closing and the threshold), `O` outlier, `C` critical,
-/// `F` faulty (stuck), `J` a jump, `P` the end of a spike, `L` learning.
+/// The judgements by letter: `.` normal, `s` suspect (between closing and the threshold), `O`
+/// outlier, `C` critical, `F` faulty (stuck), `J` a jump, `P` the end of a spike, `L` learning.
 fn feed(
     plan: &EpisodePolicy,
     state: &mut EpisodeState,

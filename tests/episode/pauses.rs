@@ -27,7 +27,8 @@ fn a_cool_down_holds_openings_back_and_then_lets_them_through() {
         ..rules()
     };
     let mut series = Series::new(&cool, &[]);
-    // Closed at 4 s: until 9 s nothing opens, and the outlier at 9 s does, with those of the cool-down behind it.
+    // Closed at 4 s: until 9 s nothing opens, and the outlier at 9 s does, with those of the
+    // cool-down behind it.
     assert_eq!(series.events("OO...OOOOO"), "-O--C----O");
     assert_eq!(series.events("..."), "--C");
     assert_eq!(series.events("OO........OO"), "-----------O");

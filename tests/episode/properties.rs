@@ -25,7 +25,8 @@ fn any_rules() -> impl Strategy<Value = EpisodeSettings> {
 }
 
 fn any_letters() -> impl Strategy<Value = Vec<(i64, char)>> {
-    // Runs, since single random letters seldom open anything; times mostly ahead and now and then back.
+    // Runs, since single random letters seldom open anything; times mostly ahead and now and then
+    // back.
     let letter = prop::sample::select(vec!['.', '.', 's', 'O', 'O', 'C', 'F', 'L']);
     let run = (letter, prop::collection::vec(-2..5i64, 1..8));
     prop::collection::vec(run, 0..30).prop_map(|runs| {

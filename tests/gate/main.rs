@@ -245,7 +245,8 @@ fn stuck_and_flat_can_be_switched_off() {
 fn a_sensor_with_a_hundredth_of_its_movement_is_flat_after_a_long_time_and_recovers() {
     let mut series = Series::of(Some(NORMAL));
     let dead = |i: i32| 100.0 + f64::from(i % 2) * 0.002;
-    // The mean falls from 1 to 0.01 in 5 spans of 100 records, and then has to stay there for another.
+    // The mean falls from 1 to 0.01 in 5 spans of 100 records, and then has to stay there for
+    // another.
     let (records, kind) = series.first_fault((0..2_000).map(dead)).expect("flat");
     assert_eq!(kind, FaultKind::Flat);
     assert!((600..625).contains(&records), "{records}");
@@ -443,7 +444,8 @@ fn normals_are_robust_and_know_their_segments() {
     );
     assert!(spiked.movement < 2.0 * clean.movement, "{spiked:?}");
 
-    // Two fields, two segments: no difference and no run reaches over the seam, nor into rows that do not exist.
+    // Two fields, two segments: no difference and no run reaches over the seam, nor into rows that
+    // do not exist.
     let rows = [1.0, 5.0, 1.0, MISSING, 2.0, 5.0, 2.0, 9.0, 2.0, 9.0];
     let segments: [Range<usize>; 2] = [0..3, 3..99];
     let [a, b] = normals(&rows, 2, &segments)[..] else {

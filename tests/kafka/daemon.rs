@@ -1,4 +1,5 @@
-//! The daemon on its way from records to alerts, as `outlierd replay` would find them, and what an operator does to it.
+//! The daemon on its way from records to alerts, as `outlierd replay` would find them, and what an
+//! operator does to it.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -225,7 +226,8 @@ fn train_learns_from_a_range_of_the_topic() {
     let stream = Stream::new("train");
     let records = records();
     stream.send(&records[..TRAIN]);
-    // Later records, which the range leaves out: the producer's clock is this one, in whole milliseconds.
+    // Later records, which the range leaves out: the producer's clock is this one, in whole
+    // milliseconds.
     let until = jiff::Timestamp::now() + jiff::SignedDuration::from_millis(2);
     wait_for("a later time", || {
         (jiff::Timestamp::now() > until).then_some(())

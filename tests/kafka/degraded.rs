@@ -37,7 +37,8 @@ fn a_blind_detector_is_announced_once_and_closed_once_whatever_is_killed() {
     stream.send(&records(0..sent));
     let mut daemon = Daemon::start(&stream.config, "detector_degraded");
     stream.await_scores(sent * RIGS.len());
-    // The self-test tries states as they are stored, which follows every few seconds: a minute later by the records.
+    // The self-test tries states as they are stored, which follows every few seconds: a minute
+    // later by the records.
     let mut next = |daemon: &Daemon| {
         assert!(!daemon.log().contains("panicked"), "{}", daemon.log());
         stream.send(&records(sent..sent + 61));

@@ -1,5 +1,5 @@
-//! Feedback holds whenever it is given: while the daemon is down, while its partition moves, when more of it comes than fits
-//! into any queue, and when the daemon is killed right after.
+//! Feedback holds whenever it is given: while the daemon is down, while its partition moves, when
+//! more of it comes than fits into any queue, and when the daemon is killed right after.
 
 use serde_json::Value;
 

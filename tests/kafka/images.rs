@@ -1,4 +1,5 @@
-//! Images from a topic: learned from, scored exactly once across kills, alerts and heat maps out, bombs to the dead letters.
+//! Images from a topic: learned from, scored exactly once across kills, alerts and heat maps out,
+//! bombs to the dead letters.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! The whole daemon against a real Apache Kafka: records from a separate client, alerts read back by an independent one.
+//! The whole daemon against a real Apache Kafka: records from a separate client, alerts read back
+//! by an independent one.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,5 @@
-//! What goes wrong around the daemon: each ends in service restored, or in one clear error with the way out.
+//! What goes wrong around the daemon: each ends in service restored, or in one clear error with the
+//! way out.
 
 use std::fs;
 use std::path::Path;
@@ -197,7 +198,8 @@ fn a_broker_that_is_away_is_waited_for() {
     });
     broker.start_again();
     stream.await_scores(TRAIN + 100);
-    // With results that are not committed, and for so long that the lane gives them up and starts anew.
+    // With results that are not committed, and for so long that the lane gives them up and starts
+    // anew.
     stream.send(&records[TRAIN + 100..TRAIN + 150]);
     let (before, left) = (daemon.log().lines().count(), Instant::now());
     broker.stop();

@@ -35,7 +35,8 @@ fn series_come_back_from_the_store_as_they_left_memory() {
             .flat_map(|record| rigs.iter().map(move |rig| of(rig, record, now))),
     );
     stream.send(&all);
-    // Two of the five, and those of a batch: all others come from the store with each of their records.
+    // Two of the five, and those of a batch: all others come from the store with each of their
+    // records.
     let sets = [
         "streams.rig.retention.max_series_in_memory=2",
         "streams.rig.retention.evict_after=\"1s\"",

@@ -72,7 +72,8 @@ fn a_topic_that_stands_still_is_announced_and_closed_by_the_next_record() {
     daemon.stop();
 }
 
-/// Kills a daemon after it has sent an alert and before that is committed, and in the course of closing it.
+/// Kills a daemon after it has sent an alert and before that is committed, and in the course of
+/// closing it.
 fn killed_between_opening_and_committing(delivery: &str) -> Vec<Value> {
     let broker = OwnBroker::start();
     let stream = Stream::on(&broker.address(), "cut", delivery);

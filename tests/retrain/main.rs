@@ -1,4 +1,5 @@
-//! Retraining from end to end on simulated pumps: what is kept, who goes live, who does not, and the way back.
+//! Retraining from end to end on simulated pumps: what is kept, who goes live, who does not, and
+//! the way back.
 
 #![expect(
     clippy::unwrap_used,
@@ -87,7 +88,8 @@ impl Plant {
         }
     }
 
-    /// Runs `steps` steps, whose readings `change` may change; returns what was learned and the alerts.
+    /// Runs `steps` steps, whose readings `change` may change; returns what was learned and the
+    /// alerts.
     fn run(
         &mut self,
         pipeline: &mut Pipeline,
@@ -347,7 +349,8 @@ fn a_bundle_that_raises_more_alerts_than_it_promised_goes_back() {
             .why
             .starts_with("automatic rollback")
     );
-    // The same traffic makes the same challenger: it is not let in again by itself, after a restart neither.
+    // The same traffic makes the same challenger: it is not let in again by itself, after a restart
+    // neither.
     drop(engine);
     let mut engine = RetrainEngine::open(stream, registry.clone(), store).unwrap();
     engine.follow().unwrap();

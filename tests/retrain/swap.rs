@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// A pipeline with the champion on a plant that has run for a while, and another bundle of the same traffic.
+/// A pipeline with the champion on a plant that has run for a while, and another bundle of the same
+/// traffic.
 fn settled() -> (Plant, Pipeline, Bundle) {
     let stream = Arc::new(stream());
     let set = TrainingSet::of_runs(&fixture().runs);

@@ -1,4 +1,5 @@
-//! Small pictures of stone under a camera, with and without a hole, and a stream with a quick model for them.
+//! Small pictures of stone under a camera, with and without a hole, and a stream with a quick model
+//! for them.
 
 use std::io::Cursor;
 use std::sync::Arc;

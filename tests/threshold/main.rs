@@ -1,4 +1,5 @@
-//! The thresholds against known distributions, over long streams, and through shifts, faults and restarts.
+//! The thresholds against known distributions, over long streams, and through shifts, faults and
+//! restarts.
 
 mod properties;
 mod source;
@@ -37,7 +38,8 @@ fn plan(kind: ThresholdKind, risk: f64, margin: f64) -> ThresholdParams {
     ThresholdParams::new(&settings(kind, risk, margin), Duration::from_secs(1))
 }
 
-/// Records above the threshold, and runs of them that are ten records apart: what an operator sees as one alert.
+/// Records above the threshold, and runs of them that are ten records apart: what an operator sees
+/// as one alert.
 fn alerts(
     plan: &ThresholdParams,
     state: &mut ThresholdState,
@@ -56,8 +58,9 @@ fn alerts(
     (records, runs)
 }
 
-/// Name, draw, true quantile by its survival probability, and the largest ratio between the found and the true one,
-/// from the fleet's 500 peaks and from the series' last 64: about three standard errors at a risk of 1e-5.
+/// Name, draw, true quantile by its survival probability, and the largest ratio between the found
+/// and the true one, from the fleet's 500 peaks and from the series' last 64: about three standard
+/// errors at a risk of 1e-5.
 type Known = (&'static str, fn(&mut Draw) -> f64, fn(f64) -> f64, [f64; 2]);
 
 const DISTRIBUTIONS: [Known; 4] = [
@@ -77,8 +80,8 @@ const DISTRIBUTIONS: [Known; 4] = [
     ("uniform", |d| d.uniform(), |q| 1.0 - q, [1.05, 1.05]),
 ];
 
-/// By bisection on an expansion of the normal tail that is good beyond 2 standard deviations (Abramowitz and Stegun
-/// 26.2.17).
+/// By bisection on an expansion of the normal tail that is good beyond 2 standard deviations
+/// (Abramowitz and Stegun 26.2.17).
 fn half_normal(q: f64) -> f64 {
     let survival = |x: f64| {
         let t = 1.0 / (1.0 + 0.231_641_9 * x);
@@ -190,7 +193,8 @@ fn the_budget_is_kept_on_independent_scores() {
             let n = 300_000;
             let (records, _) = alerts(&plan, &mut state, (0..n).map(|_| draw(&mut source)));
             let ratio = records as f64 / n as f64 / plan.risk();
-            // Shapes below -0.5 are cut off: for uniform scores the threshold errs on the quiet side.
+            // Shapes below -0.5 are cut off: for uniform scores the threshold errs on the quiet
+            // side.
             let least = if name == "uniform" { 0.2 } else { 0.5 };
             assert!(
                 ratio > least && ratio < 2.0,

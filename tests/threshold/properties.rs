@@ -1,4 +1,5 @@
-//! What holds for any scores: finite, positive, bounded thresholds, that scale with the scores and survive a stop.
+//! What holds for any scores: finite, positive, bounded thresholds, that scale with the scores and
+//! survive a stop.
 
 use std::time::Duration;
 

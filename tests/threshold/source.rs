@@ -24,7 +24,8 @@ impl Draw {
     }
 }
 
-/// The chart of eight independent fields without a fault: smoothed vectors, so scores that come in clusters.
+/// The chart of eight independent fields without a fault: smoothed vectors, so scores that come in
+/// clusters.
 pub struct Chart {
     draw: Draw,
     fields: [f64; 8],

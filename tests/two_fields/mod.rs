@@ -1,4 +1,5 @@
-//! A small stream with a quick model, and the machine that it reads: two readings that follow one cause, once a second.
+//! A small stream with a quick model, and the machine that it reads: two readings that follow one
+//! cause, once a second.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -34,7 +35,8 @@ pub fn stream(more: &[&str]) -> Arc<StreamSettings> {
     )
 }
 
-/// The readings of the series of that number, with a bit of noise of their own, and `shift` on the second.
+/// The readings of the series of that number, with a bit of noise of their own, and `shift` on the
+/// second.
 pub fn values(series: usize, second: i64, shift: f64) -> Vec<f64> {
     let noise = |salt: i64| {
         (((second * 7_919 + (salt + 5 * series as i64) * 104_729) % 1_009) as f64 / 1_009.0 - 0.5)

@@ -1,4 +1,5 @@
-//! The reader of the alerts topic: prints the openings and the turns to a worse severity, and keeps every event.
+//! The reader of the alerts topic: prints the openings and the turns to a worse severity, and keeps
+//! every event.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -109,7 +110,8 @@ fn read(
                 print(&alert, &mut worst, screen);
                 alerts.push(alert);
             }
-            // librdkafka reconnects by itself; what it cannot mend shows as a partition that never reaches its end.
+            // librdkafka reconnects by itself; what it cannot mend shows as a partition that never
+            // reaches its end.
             Some(Err(error)) => tracing::warn!(error = %error, "reader of the alerts"),
             None if ends.is_none() && orders.last.load(Ordering::Acquire) => {
                 ends = Some(watermarks(consumer, topic)?)

@@ -1,6 +1,7 @@
 //! The broker of the demonstration: the one that librdkafka carries in itself, or a real one.
 //!
-//! The built-in one keeps 5 MiB of a partition and drops the oldest beyond: the plant must never be further ahead.
+//! The built-in one keeps 5 MiB of a partition and drops the oldest beyond: the plant must never be
+//! further ahead.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,7 +14,8 @@ use rdkafka::producer::DefaultProducerContext;
 use crate::config::settings::Settings;
 use crate::source::client_config;
 
-/// Partitions of each topic: enough that their backlogs, which are bounded one by one, keep the daemon busy.
+/// Partitions of each topic: enough that their backlogs, which are bounded one by one, keep the
+/// daemon busy.
 pub(super) const PARTITIONS: i32 = 6;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -76,8 +78,8 @@ impl Broker {
     /// Settings that only this broker needs.
     pub(super) fn overrides(&self) -> Vec<String> {
         match self {
-            // It answers a fetch that found nothing only when its time is up, even where records come meanwhile.
-            // Its consumers see what a transaction has not committed yet.
+            // It answers a fetch that found nothing only when its time is up, even where records
+            // come meanwhile. Its consumers see what a transaction has not committed yet.
             Self::BuiltIn(_) => vec![
                 "kafka.consumer.\"fetch.wait.max.ms\"=10".into(),
                 "defaults.input.delivery=\"at_least_once\"".into(),
@@ -95,8 +97,8 @@ impl Broker {
         format!("{kind} {}", self.address())
     }
 
-    /// Creates the topics. The built-in broker cannot be asked by an admin client, so that the daemon finds its output
-    /// topics there already; on a real one it creates them itself.
+    /// Creates the topics. The built-in broker cannot be asked by an admin client, so that the
+    /// daemon finds its output topics there already; on a real one it creates them itself.
     pub(super) fn create(&self, settings: &Settings, topics: &Topics) -> anyhow::Result<()> {
         match self {
             Self::BuiltIn(cluster) => {

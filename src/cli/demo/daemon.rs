@@ -1,5 +1,5 @@
-//! The daemon under demonstration: [`app::run`] as `outlierd run` calls it, on a thread, with a stop signal of its own.
-//! Where it stands is asked on its HTTP page, as an operator would.
+//! The daemon under demonstration: [`app::run`] as `outlierd run` calls it, on a thread, with a
+//! stop signal of its own. Where it stands is asked on its HTTP page, as an operator would.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -22,15 +22,16 @@ use crate::sim::sensor::Sensor;
 
 /// The stream's name in the configuration.
 pub(super) const STREAM: &str = "demo";
-/// Width of the code: what moves a healthy pump independently is the demand, the consumers' valves, the level of the
-/// tank and the temperature of the air.
+/// Width of the code: what moves a healthy pump independently is the demand, the consumers' valves,
+/// the level of the tank and the temperature of the air.
 const LATENT: usize = 4;
 /// Answers of the status page are a few hundred bytes.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 /// How often the daemon is asked whether it is trained.
 const ASK_EVERY: Duration = Duration::from_millis(200);
 const HTTP_TIMEOUT: Duration = Duration::from_secs(2);
-/// Environment variables that reach the demonstration: how to log on to a real broker. A user's streams do not.
+/// Environment variables that reach the demonstration: how to log on to a real broker. A user's
+/// streams do not.
 const KAFKA_ENVIRONMENT: &str = "OUTLIERD__KAFKA__";
 
 /// A temporary folder for states and models.
@@ -110,8 +111,9 @@ fn places(brokers: &str, topics: &Topics, scratch: &Path) -> anyhow::Result<Vec<
     ])
 }
 
-/// What the stream of the pumps has: the form of the records; and, of what decides on alerts, only the physical ranges from the
-/// sensors' data sheets, how much to learn from, the width of the code, and the seed. Nothing is tuned to the faults.
+/// What the stream of the pumps has: the form of the records; and, of what decides on alerts, only
+/// the physical ranges from the sensors' data sheets, how much to learn from, the width of the
+/// code, and the seed. Nothing is tuned to the faults.
 pub(super) fn overrides(plan: &DemoPlan) -> Vec<String> {
     let field = |sensor: Sensor| {
         let (name, unit, (min, max)) = (sensor.name(), sensor.unit(), sensor.range());
@@ -154,13 +156,15 @@ pub(super) enum Phase {
 pub(super) struct Daemon {
     /// Taken by [`Daemon::stop`].
     thread: Option<JoinHandle<anyhow::Result<()>>>,
-    /// Sent by [`Daemon::stop`]; dropped with an early end of the command, which stops the daemon as well.
+    /// Sent by [`Daemon::stop`]; dropped with an early end of the command, which stops the daemon
+    /// as well.
     stop: Option<oneshot::Sender<()>>,
     listen: SocketAddr,
 }
 
 impl Daemon {
-    /// Starts the daemon. Ctrl-C sets `interrupted` instead of ending the process, so that the daemon drains.
+    /// Starts the daemon. Ctrl-C sets `interrupted` instead of ending the process, so that the
+    /// daemon drains.
     pub(super) fn start(settings: Settings, interrupted: Arc<AtomicBool>) -> anyhow::Result<Self> {
         let listen = settings
             .service
@@ -178,7 +182,8 @@ impl Daemon {
                         interrupted.store(true, Ordering::Release);
                     }
                 });
-                // No reload is ever asked for; the sender lives until the end, so that nobody takes it for one.
+                // No reload is ever asked for; the sender lives until the end, so that nobody takes
+                // it for one.
                 let (_reload, reloads) = mpsc::channel(1);
                 let same = settings.clone();
                 let stop = async { drop(stopped.await) };
@@ -225,7 +230,8 @@ impl Daemon {
             .unwrap_or(Phase::Starting))
     }
 
-    /// Waits until the model is live, whose training began at `since`. Gives its id and how long that took.
+    /// Waits until the model is live, whose training began at `since`. Gives its id and how long
+    /// that took.
     ///
     /// # Errors
     /// Where the daemon has ended, or Ctrl-C was pressed.
@@ -267,7 +273,8 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // After an error of the demonstration itself: that one is told, and nothing runs on behind it.
+        // After an error of the demonstration itself: that one is told, and nothing runs on behind
+        // it.
         let _ = self.stop();
     }
 }

@@ -1,4 +1,5 @@
-//! The way of simulated records to the daemon: a producer that never runs far ahead of what the daemon has committed.
+//! The way of simulated records to the daemon: a producer that never runs far ahead of what the
+//! daemon has committed.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,8 @@ use super::broker::{PARTITIONS, Topics};
 use crate::config::settings::Settings;
 use crate::source::client_config;
 
-/// Payload that the daemon has not committed yet, in a partition: a fifth of what the built-in broker keeps.
+/// Payload that the daemon has not committed yet, in a partition: a fifth of what the built-in
+/// broker keeps.
 const BACKLOG_BYTES_MAX: i64 = 1024 * 1024;
 /// How often the daemon's committed positions are looked up while they are waited for.
 const WAIT: Duration = Duration::from_millis(5);
@@ -67,8 +69,8 @@ impl Feed {
         self.moved = Instant::now();
     }
 
-    /// Sends a record of the `number`-th series; all of a series go to one partition, as those of a keyed producer do. Gives
-    /// its partition and offset.
+    /// Sends a record of the `number`-th series; all of a series go to one partition, as those of a
+    /// keyed producer do. Gives its partition and offset.
     pub(super) fn send(
         &mut self,
         number: usize,

@@ -1,5 +1,6 @@
-//! `outlierd demo --images`: cameras over simulated metal, whose pictures go through Kafka to the daemon, unchanged, as the pumps'
-//! records do; planted defects, and an honest count of what it found and where.
+//! `outlierd demo --images`: cameras over simulated metal, whose pictures go through Kafka to the
+//! daemon, unchanged, as the pumps' records do; planted defects, and an honest count of what it
+//! found and where.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -32,7 +33,8 @@ const CAMERAS: usize = 2;
 /// How often the daemon is asked where it is.
 const ASK_EVERY: Duration = Duration::from_millis(200);
 
-/// The stream's settings: a small training, so that the demonstration is over in minutes. Nothing is tuned to the defects.
+/// The stream's settings: a small training, so that the demonstration is over in minutes. Nothing
+/// is tuned to the defects.
 fn overrides(seed: u32) -> Vec<String> {
     let stream = |key: &str, value: String| format!("streams.{}.{key}={value}", daemon::STREAM);
     vec![
@@ -166,7 +168,8 @@ impl Line<'_> {
         self.feed.restart_clock();
         self.screen.begin("live", 4 * defects.len() as u64);
         'all: for defect in defects {
-            // An episode ends with a good picture of its camera, so that nearly each defect gets an alert of its own.
+            // An episode ends with a good picture of its camera, so that nearly each defect gets an
+            // alert of its own.
             let place = rng.random_range(0..4usize);
             for at in 0..4 {
                 let defect = (at == place).then_some(defect);

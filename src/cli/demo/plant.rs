@@ -1,7 +1,8 @@
 //! The plant: the fleet whose records go to Kafka.
 //!
-//! Exactly the records to learn from come first, then the plant waits for the model: so that the same seed gives the same
-//! model, however fast the machine is. All records of a pump go to one partition, as those of a keyed producer do.
+//! Exactly the records to learn from come first, then the plant waits for the model: so that the
+//! same seed gives the same model, however fast the machine is. All records of a pump go to one
+//! partition, as those of a keyed producer do.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -92,7 +93,8 @@ impl<'a> Plant<'a> {
         })
     }
 
-    /// Sends records until the daemon has enough to learn from. Gives how many of each pump, and when it was done.
+    /// Sends records until the daemon has enough to learn from. Gives how many of each pump, and
+    /// when it was done.
     fn learn(&mut self, daemon: &mut Daemon) -> anyhow::Result<(u64, Instant)> {
         let (wanted, pumps) = (self.plan.learn_records(), self.plan.fleet.pumps);
         let mut steps = 0;
@@ -148,8 +150,8 @@ impl<'a> Plant<'a> {
         Ok(())
     }
 
-    /// Sends the rest of the plan, faults and all, or until Ctrl-C; what was sent is always worked off. Gives the number
-    /// of steps sent in all.
+    /// Sends the rest of the plan, faults and all, or until Ctrl-C; what was sent is always worked
+    /// off. Gives the number of steps sent in all.
     fn operate(&mut self, daemon: &mut Daemon, first: u64) -> anyhow::Result<u64> {
         let (started, pumps) = (Instant::now(), self.plan.fleet.pumps as u64);
         self.feed.restart_clock();

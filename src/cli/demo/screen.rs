@@ -1,4 +1,5 @@
-//! The terminal: check marks and alerts as lines on stdout, a bar and the daemon's log on stderr, none through another.
+//! The terminal: check marks and alerts as lines on stdout, a bar and the daemon's log on stderr,
+//! none through another.
 
 use std::io::{self, Write};
 use std::time::Duration;

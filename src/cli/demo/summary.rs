@@ -1,4 +1,5 @@
-//! The end of the demonstration: every planted fault with what became of it, and what the alerts cost.
+//! The end of the demonstration: every planted fault with what became of it, and what the alerts
+//! cost.
 
 use std::fs;
 use std::io::Write as _;
@@ -30,7 +31,8 @@ pub(super) fn show(
         pumps: plan.fleet.pumps,
         from: run.from,
         until: run.until,
-        // None: what opens when a machine is repaired is the step back, after a fault that nobody was told of.
+        // None: what opens when a machine is repaired is the step back, after a fault that nobody
+        // was told of.
         catch_grace: Duration::ZERO,
         recovery: period * u32::try_from(GAP_STEPS)?,
     };

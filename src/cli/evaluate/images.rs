@@ -1,5 +1,6 @@
-//! Folders of images in the layout of MVTec AD (Bergmann et al., CVPR 2019): `train/good` to learn from, `test/good` and
-//! `test/DEFECT` to be judged, and, where there are any, masks `ground_truth/DEFECT/NAME_mask.png` of where the defects are.
+//! Folders of images in the layout of MVTec AD (Bergmann et al., CVPR 2019): `train/good` to learn
+//! from, `test/good` and `test/DEFECT` to be judged, and, where there are any, masks
+//! `ground_truth/DEFECT/NAME_mask.png` of where the defects are.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -93,7 +94,8 @@ pub(super) fn judge(args: &Args, folder: &Path) -> anyhow::Result<LabeledSequenc
     Ok(sequence)
 }
 
-/// Images stand alone, and a part of the normal ones may be above the threshold; flags and configuration win over it.
+/// Images stand alone, and a part of the normal ones may be above the threshold; flags and
+/// configuration win over it.
 fn preset(args: &Args) -> Vec<String> {
     vec![
         format!("image_defaults.threshold.level={}", 1.0 - args.false_alarms),

@@ -1,4 +1,5 @@
-//! Files of records in the order of time: the first rows are learned from, the others are judged as the daemon would.
+//! Files of records in the order of time: the first rows are learned from, the others are judged as
+//! the daemon would.
 
 use std::collections::BTreeMap;
 use std::path::Path;

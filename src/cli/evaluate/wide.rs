@@ -1,8 +1,9 @@
-//! Files of whole courses: each row is one course of one field (a heart beat, a press stroke), which stands alone.
+//! Files of whole courses: each row is one course of one field (a heart beat, a press stroke),
+//! which stands alone.
 //!
-//! Each row goes through the pipeline as a series of its own, of as many records as it has columns, and a window that spans
-//! them all. The chart neither smooths nor has a baseline, and looks at the whole window; the sensor checks are off: they are for
-//! readings that come one by one.
+//! Each row goes through the pipeline as a series of its own, of as many records as it has columns,
+//! and a window that spans them all. The chart neither smooths nor has a baseline, and looks at the
+//! whole window; the sensor checks are off: they are for readings that come one by one.
 
 use std::borrow::Cow;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! `outlierd train --compare`: the kinds that fit a stream, trained on the same records and asked the same questions.
+//! `outlierd train --compare`: the kinds that fit a stream, trained on the same records and asked
+//! the same questions.
 
 mod images;
 
@@ -22,7 +23,8 @@ use crate::retrain::trial::Trial;
 const HOLD_OUT: f64 = 0.25;
 /// Held-out records that say anything.
 const HELD_OUT_MIN: usize = 64;
-/// The margin: a kind beats another one that detects this much less of the injected faults, as a fraction of all.
+/// The margin: a kind beats another one that detects this much less of the injected faults, as a
+/// fraction of all.
 const MARGIN: f64 = 0.05;
 /// A cost is measured for at least this long.
 const TIMED_S: f64 = 0.3;
@@ -35,8 +37,8 @@ struct Contender {
     cost_us: f64,
 }
 
-/// Trains and measures the kinds that fit, prints the table, and gives the one to take: the cheapest of those that keep the
-/// budget and are not beaten.
+/// Trains and measures the kinds that fit, prints the table, and gives the one to take: the
+/// cheapest of those that keep the budget and are not beaten.
 pub(super) fn choose(
     stream: &Arc<StreamSettings>,
     rows: &[TrainingRow],

@@ -1,4 +1,5 @@
-//! `[streams.NAME]`: one table of it after the other. Rules between its values are in [`super::rules`].
+//! `[streams.NAME]`: one table of it after the other. Rules between its values are in
+//! [`super::rules`].
 
 use std::time::Duration;
 

@@ -13,11 +13,13 @@ use crate::config::settings::{ModelKind, ResidualScope, TimeFeature, WeightInit}
 pub struct ModelConfig {
     /// Its kind.
     pub kind: ModelKind,
-    /// Widths of the encoder's hidden layers, mirrored in the decoder: at most 8, each 1 to 4096. Units (dense, vae, lstm)
-    /// or channels of convolutions; of unet the first one is that of the full resolution.
+    /// Widths of the encoder's hidden layers, mirrored in the decoder: at most 8, each 1 to 4096.
+    /// Units (dense, vae, lstm) or channels of convolutions; of unet the first one is that of the
+    /// full resolution.
     #[schemars(length(max = 8), inner(range(min = 1, max = 4096)))]
     pub hidden: Vec<usize>,
-    /// Width of the code: smaller than window x fields, and at least 1 for all but linear. unet has none.
+    /// Width of the code: smaller than window x fields, and at least 1 for all but linear. unet has
+    /// none.
     #[schemars(range(min = 0, max = 4095))]
     pub latent: usize,
     /// Kernel size in records (conv, conv_vae) or pixels (conv2d, unet, vae2d): odd, 1 to 63.
@@ -73,10 +75,12 @@ pub struct TrainingConfig {
     /// Number of training tiles, drawn from all images, 256 to 1000000.
     #[schemars(range(min = 256, max = 1_000_000))]
     pub tiles: usize,
-    /// Maximum number of masks in a tile that the model learns to remove (conv2d, unet, vae2d), 0 to 64.
+    /// Maximum number of masks in a tile that the model learns to remove (conv2d, unet, vae2d), 0
+    /// to 64.
     #[schemars(range(min = 0, max = 64))]
     pub masks: usize,
-    /// Number of contiguous parts of the records, each scored by a model not trained on it, 2 to 16.
+    /// Number of contiguous parts of the records, each scored by a model not trained on it, 2 to
+    /// 16.
     #[schemars(range(min = 2, max = 16))]
     pub folds: usize,
 }
@@ -92,7 +96,8 @@ pub struct RetrainConfig {
     /// Fraction of `every` by which a training may be delayed, 0 to 1.
     #[schemars(range(min = 0, max = 1))]
     pub jitter: f64,
-    /// Whether a training is also due when the scores of normal traffic have drifted from the calibration.
+    /// Whether a training is also due when the scores of normal traffic have drifted from the
+    /// calibration.
     pub on_drift: bool,
     /// Initial weights of a challenger.
     pub initial_weights: WeightInit,
@@ -105,7 +110,8 @@ pub struct RetrainConfig {
     /// Event time on both sides of an episode that is excluded from training, 0s to 366d.
     #[schemars(example = "10m")]
     pub guard: String,
-    /// Fraction of the buffer, the newest records, that is held out to test a challenger, 0.05 to 0.5.
+    /// Fraction of the buffer, the newest records, that is held out to test a challenger, 0.05 to
+    /// 0.5.
     #[schemars(range(min = 0.05, max = 0.5))]
     pub hold_out: f64,
     /// Time limit of a training, 1s to 30d.
@@ -113,7 +119,8 @@ pub struct RetrainConfig {
     pub time_limit: String,
     /// Whether a challenger that passes its tests goes live automatically.
     pub promote: bool,
-    /// Event time after a promotion in which too many alerts cause a rollback, 0s to 366d; 0s: never.
+    /// Event time after a promotion in which too many alerts cause a rollback, 0s to 366d; 0s:
+    /// never.
     #[schemars(example = "1d")]
     pub probation: String,
     /// Event time between two self-tests, 1m to 366d; 0s: none.

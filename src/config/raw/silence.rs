@@ -5,7 +5,8 @@ use serde::Deserialize;
 
 use super::optional;
 
-/// Missing-data detection: when a series, a gateway or the whole topic that stops sending raises an alert.
+/// Missing-data detection: when a series, a gateway or the whole topic that stops sending raises an
+/// alert.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(transform = optional)]

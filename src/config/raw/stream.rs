@@ -71,10 +71,12 @@ pub struct InputConfig {
     pub group: String,
     /// Start offset of a group without committed offsets.
     pub start: StartOffset,
-    /// How long before its first start a stream starts reading, to learn without publishing, 0s to 366d.
+    /// How long before its first start a stream starts reading, to learn without publishing, 0s to
+    /// 366d.
     #[schemars(example = "2d")]
     pub warm_up: String,
-    /// Threads, each with its own consumer and producer, 1 to 64; those beyond the number of partitions are idle.
+    /// Threads, each with its own consumer and producer, 1 to 64; those beyond the number of
+    /// partitions are idle.
     #[schemars(range(min = 1, max = 64))]
     pub lanes: usize,
     /// Maximum number of records in a micro-batch, 1 to 100000.
@@ -101,16 +103,19 @@ pub struct OutputConfig {
     /// Topic of the alerts; `{stream}` is replaced with the stream's name.
     #[schemars(example = "outlierd.{stream}.alerts")]
     pub alerts: String,
-    /// Topic of the records that could not be scored; `{stream}` is replaced with the stream's name.
+    /// Topic of the records that could not be scored; `{stream}` is replaced with the stream's
+    /// name.
     #[schemars(example = "outlierd.{stream}.dead-letters")]
     pub dead_letters: String,
-    /// Compacted topic of the series' states, with exactly-once delivery; `{stream}` is replaced with the stream's name.
+    /// Compacted topic of the series' states, with exactly-once delivery; `{stream}` is replaced
+    /// with the stream's name.
     #[schemars(example = "outlierd.{stream}.state")]
     pub states: String,
     /// Topic of every score; `{stream}` is replaced with the stream's name, "" publishes none.
     #[schemars(example = "outlierd.{stream}.scores")]
     pub scores: String,
-    /// Topic of heat maps, PNG, keyed by the alert's id, of streams of images; `{stream}` is replaced with the stream's name, "" publishes none.
+    /// Topic of heat maps, PNG, keyed by the alert's id, of streams of images; `{stream}` is
+    /// replaced with the stream's name, "" publishes none.
     #[schemars(example = "outlierd.{stream}.heat-maps")]
     pub heat_maps: String,
 }
@@ -122,17 +127,19 @@ pub struct OutputConfig {
 pub struct RecordConfig {
     /// Format of a record: a JSON object of readings, or an image.
     pub format: Format,
-    /// Source of the series key: "kafka" (the Kafka key), "partition", "header:" and the name of a Kafka header, or "field:" and
-    /// a path into the record. A list of keys is such a path too, for keys that hold dots.
+    /// Source of the series key: "kafka" (the Kafka key), "partition", "header:" and the name of a
+    /// Kafka header, or "field:" and a path into the record. A list of keys is such a path too, for
+    /// keys that hold dots.
     #[schemars(example = "field:pump.id")]
     pub key: KeyWords,
-    /// Source of the event time: "kafka" (the Kafka timestamp), "header:" and the name of a Kafka header, "field:" and a path into
-    /// the record, or a list of keys.
+    /// Source of the event time: "kafka" (the Kafka timestamp), "header:" and the name of a Kafka
+    /// header, "field:" and a path into the record, or a list of keys.
     #[schemars(example = "field:ts")]
     pub time: KeyWords,
     /// Format of an event time in a field.
     pub time_format: TimeFormat,
-    /// The readings, in the order of the model's inputs, 1 to 1024. (`None` replaces an invalid one.)
+    /// The readings, in the order of the model's inputs, 1 to 1024. (`None` replaces an invalid
+    /// one.)
     #[schemars(
         with = "Vec<FieldConfig>",
         description = "The readings, in the order of the model's inputs, 1 to 1024."
@@ -151,13 +158,16 @@ pub struct RecordConfig {
 #[serde(deny_unknown_fields)]
 #[schemars(transform = optional)]
 pub struct RetentionConfig {
-    /// Maximum number of series that one lane holds in memory, 1 to 10000000; the least recently active ones are evicted first.
+    /// Maximum number of series that one lane holds in memory, 1 to 10000000; the least recently
+    /// active ones are evicted first.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub max_series_in_memory: usize,
-    /// Time without a record after which a series is evicted from memory to the state folder, 1s to 366d.
+    /// Time without a record after which a series is evicted from memory to the state folder, 1s to
+    /// 366d.
     #[schemars(example = "1h")]
     pub evict_after: String,
-    /// Event time without a record after which the state of a series is deleted, 1s to 3660d; 0s: never.
+    /// Event time without a record after which the state of a series is deleted, 1s to 3660d; 0s:
+    /// never.
     #[schemars(example = "90d")]
     pub forget_after: String,
 }
@@ -189,7 +199,8 @@ pub struct FieldTableConfig {
     /// Its name in alerts; unique in the stream.
     #[schemars(example = "oil-temperature")]
     pub name: String,
-    /// Its path from the top of the record, keys separated by dots or in a list [default: the name].
+    /// Its path from the top of the record, keys separated by dots or in a list [default: the
+    /// name].
     #[schemars(example = "sensors.temp.value")]
     pub path: Option<KeyWords>,
     /// Its unit, for display.
@@ -225,7 +236,8 @@ pub struct GateConfig {
     /// How far an event time may lie ahead of the record's arrival, 0s to 366d.
     #[schemars(example = "1h")]
     pub max_ahead: String,
-    /// Number of consecutive late records after which the source's clock counts as set back, 1 to 1000000.
+    /// Number of consecutive late records after which the source's clock counts as set back, 1 to
+    /// 1000000.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub late_reset: u32,
     /// Number of consecutive equal readings that make a sensor stuck, 2 to 1000000; 0: off.
@@ -238,7 +250,8 @@ pub struct GateConfig {
     pub scale_jump: bool,
     /// Whether readings that jump far out of their normal range, for a few records, are faults.
     pub spike: bool,
-    /// Multiple of the training records' period after which two records have a gap between them, 1.5 to 1000000; 0: never.
+    /// Multiple of the training records' period after which two records have a gap between them,
+    /// 1.5 to 1000000; 0: never.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub gap_after: f64,
 }
@@ -262,13 +275,15 @@ pub struct ThresholdConfig {
     /// The quantile of `quantile`, and the initial level of `spot` and `dspot`, above 0.5, below 1.
     #[schemars(extend("exclusiveMinimum" = 0.5, "exclusiveMaximum" = 1))]
     pub level: f64,
-    /// Number of a series' own records after which its alerts are no longer provisional, 1 to 1000000000.
+    /// Number of a series' own records after which its alerts are no longer provisional, 1 to
+    /// 1000000000.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub min_records: u64,
     /// Memory of the threshold in records, 10 to 1000000000.
     #[schemars(range(min = 10, max = 1_000_000_000))]
     pub memory: u64,
-    /// Number of consecutive outliers after which the level becomes the new normal, up to 1000000000; 0: never.
+    /// Number of consecutive outliers after which the level becomes the new normal, up to
+    /// 1000000000; 0: never.
     #[schemars(range(min = 0, max = 1_000_000_000))]
     pub level_shift_after: u64,
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
-/// Inputs of a model that looks at all of them at once: records of a window times fields, or pixels of a tile times channels.
+/// Inputs of a model that looks at all of them at once: records of a window times fields, or pixels
+/// of a tile times channels.
 pub const INPUTS_MAX: usize = 4096;
 
 /// The autoencoder of a stream.
@@ -14,8 +15,8 @@ pub const INPUTS_MAX: usize = 4096;
 pub struct ModelSettings {
     /// Its kind.
     pub kind: ModelKind,
-    /// Widths of the encoder's hidden layers, mirrored in the decoder: units (dense, vae, lstm), or channels of
-    /// convolutions; of unet the first one is that of the full resolution.
+    /// Widths of the encoder's hidden layers, mirrored in the decoder: units (dense, vae, lstm), or
+    /// channels of convolutions; of unet the first one is that of the full resolution.
     pub hidden: Vec<usize>,
     /// Width of the code; unet has none.
     pub latent: usize,
@@ -170,7 +171,8 @@ pub struct TrainingSettings {
     pub tiles: usize,
     /// Masks in a tile at most that the model learns to take out (spatial kinds).
     pub masks: usize,
-    /// Contiguous folds: each is held out once, for early stopping, for the reported error and for the calibration residuals.
+    /// Contiguous folds: each is held out once, for early stopping, for the reported error and for
+    /// the calibration residuals.
     pub folds: usize,
 }
 
@@ -179,9 +181,11 @@ pub struct TrainingSettings {
 pub struct RetrainSettings {
     /// Event time between two trainings; zero: never by time.
     pub every: Duration,
-    /// Part of `every` by which each training may come later, 0 to 1, so that machines and streams spread out.
+    /// Part of `every` by which each training may come later, 0 to 1, so that machines and streams
+    /// spread out.
     pub jitter: f64,
-    /// Whether a training is also due when the scores of normal traffic have drifted from the calibration.
+    /// Whether a training is also due when the scores of normal traffic have drifted from the
+    /// calibration.
     pub on_drift: bool,
     /// Initial weights of a challenger.
     pub initial_weights: WeightInit,
@@ -222,7 +226,8 @@ pub struct ScoreSettings {
     pub ewma_weight: f64,
     /// Weight of the newest residual in the slow baseline, [0, 1).
     pub baseline_weight: f64,
-    /// The part of `baseline_weight` that is left while the series alerts, [0, 1]: a fault is not learned, a true level shift is in the end.
+    /// The part of `baseline_weight` that is left while the series alerts, [0, 1]: a fault is not
+    /// learned, a true level shift is in the end.
     pub baseline_alarm_factor: f64,
     /// Residuals are squashed at this many standard deviations.
     pub clip_sigma: f64,

@@ -9,6 +9,7 @@ pub struct SilenceSettings {
     pub after: f64,
     /// The shortest silence that is announced.
     pub at_least: Duration,
-    /// What ends the name of the gateway at the start of a series' key; `None`: there are no gateways.
+    /// What ends the name of the gateway at the start of a series' key; `None`: there are no
+    /// gateways.
     pub gateway: Option<String>,
 }

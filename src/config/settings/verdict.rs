@@ -27,7 +27,8 @@ pub struct ThresholdSettings {
     pub kind: ThresholdKind,
     /// How many alerts an operator will have: turned into the risk of one record.
     pub budget: AlertBudget,
-    /// Time between two records of a series, where it is known; else it is taken from the training records.
+    /// Time between two records of a series, where it is known; else it is taken from the training
+    /// records.
     pub period: Option<Duration>,
     /// The threshold is this many times the level that its kind finds.
     pub margin: f64,

@@ -11,7 +11,8 @@ use crate::config::settings::{Channels, ImageFormat};
 use crate::decode::DecodeProblem;
 use crate::record::{Image, RejectReason};
 
-/// Bytes that a decoder may take for each pixel, its own tables included: 16-bit colours with alpha, twice.
+/// Bytes that a decoder may take for each pixel, its own tables included: 16-bit colours with
+/// alpha, twice.
 const BYTES_PER_PIXEL: u64 = 16;
 /// And for the image as a whole.
 const BYTES_OVERHEAD: u64 = 4 << 20;
@@ -38,7 +39,8 @@ impl Raw {
         number: impl Fn(&str) -> Result<Option<u64>, DecodeProblem>,
     ) -> Result<Option<Self>, DecodeProblem> {
         let bytes = match number("bits")? {
-            // Cameras tell the size of files too, and in words of their own; only with the bits are they raw.
+            // Cameras tell the size of files too, and in words of their own; only with the bits are
+            // they raw.
             None => return Ok(None),
             Some(8) => 1,
             Some(16) => 2,
@@ -234,7 +236,8 @@ fn from_file(bytes: &[u8], pixels_max: usize) -> Result<DynamicImage, DecodeProb
 /// Width and height, without unpacking anything.
 fn dimensions(bytes: &[u8], format: FileFormat) -> Result<(u32, u32), DecodeProblem> {
     if format == FileFormat::Png {
-        // The first chunk is the header, always (PNG, 5.6). The decoder would unpack what it finds on its way to the pixels.
+        // The first chunk is the header, always (PNG, 5.6). The decoder would unpack what it finds
+        // on its way to the pixels.
         let number = |at: usize| Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
         let size = number(16)
             .zip(number(20))
@@ -246,7 +249,8 @@ fn dimensions(bytes: &[u8], format: FileFormat) -> Result<(u32, u32), DecodeProb
         .map_err(|error| bad(error.to_string()))
 }
 
-/// Whether the end of the image stands behind its last scan; the decoder fills up with grey what is missing.
+/// Whether the end of the image stands behind its last scan; the decoder fills up with grey what is
+/// missing.
 fn is_whole_jpeg(bytes: &[u8]) -> bool {
     let last = |marker: [u8; 2]| bytes.windows(2).rposition(|pair| pair == marker);
     matches!((last([0xFF, 0xDA]), last([0xFF, 0xD9])), (Some(scan), Some(end)) if scan < end)

@@ -208,7 +208,8 @@ fn png_of(width: u32, height: u32, extra: &[u8], packed: &[u8]) -> Vec<u8> {
     .concat()
 }
 
-/// A zlib stream without an end: fixed codes, a literal 0, and in each period of 13 bytes eight matches of 258 zeros.
+/// A zlib stream without an end: fixed codes, a literal 0, and in each period of 13 bytes eight
+/// matches of 258 zeros.
 fn zeros(periods: usize) -> Vec<u8> {
     let bits = format!("11000110000{}", "1100010100000".repeat(24)).into_bytes();
     let byte = |bits: &[u8]| {

@@ -1,4 +1,5 @@
-//! The thread that decodes: one that takes too long, or panics on what it reads, is left behind and a new one started.
+//! The thread that decodes: one that takes too long, or panics on what it reads, is left behind and
+//! a new one started.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};

@@ -1,4 +1,5 @@
-//! What a lane does between two batches: it applies feedback, and publishes what concerns the stream as a whole.
+//! What a lane does between two batches: it applies feedback, and publishes what concerns the
+//! stream as a whole.
 //!
 //! All of it changes states or notes of partitions, and is committed like the results of records.
 
@@ -36,7 +37,8 @@ pub(super) struct FeedbackSeen {
 }
 
 impl LaneState {
-    /// Applies what operators said of alerts in owned partitions and was not applied yet, each once.
+    /// Applies what operators said of alerts in owned partitions and was not applied yet, each
+    /// once.
     ///
     /// # Errors
     /// Where the state of a series cannot be read.
@@ -75,7 +77,8 @@ impl LaneState {
         if self.notes.get::<Vec<u8>>(partition, &key).as_ref() == Some(&applied) {
             return Ok(FeedbackEffect::Nothing);
         }
-        // After a crash at_least_once delivery reads records again that led to the alert: they come first.
+        // After a crash at_least_once delivery reads records again that led to the alert: they come
+        // first.
         let last = feedback.records.map_or(0, |records| records.last);
         if self.next_offset(partition).is_none_or(|next| next <= last) {
             return Ok(FeedbackEffect::Later);
@@ -97,7 +100,8 @@ impl LaneState {
         Ok(taught)
     }
 
-    /// Looks whether the topic as a whole is silent, and publishes the alerts that a batch closes, or its absence opens.
+    /// Looks whether the topic as a whole is silent, and publishes the alerts that a batch closes,
+    /// or its absence opens.
     ///
     /// # Errors
     /// Where an alert cannot be sent.
@@ -119,7 +123,8 @@ impl LaneState {
         self.publish(alerts)
     }
 
-    /// Publishes where the stream's detector has gone blind, or sees again, if partition 0 is owned.
+    /// Publishes where the stream's detector has gone blind, or sees again, if partition 0 is
+    /// owned.
     ///
     /// # Errors
     /// Where the alert cannot be sent.

@@ -1,4 +1,5 @@
-//! The commit of a lane: when it is due, and what belongs to it. How it becomes durable is [`crate::lane::delivery`]'s.
+//! The commit of a lane: when it is due, and what belongs to it. How it becomes durable is
+//! [`crate::lane::delivery`]'s.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -17,7 +18,8 @@ use crate::record::EventTime;
 const CHANGED_MAX: usize = 20_000;
 
 impl LaneState {
-    /// Whether a commit is due: by time, for an alert or feedback, for the sheer number of changes, or to make room in memory.
+    /// Whether a commit is due: by time, for an alert or feedback, for the sheer number of changes,
+    /// or to make room in memory.
     pub fn commit_due(&self) -> bool {
         self.urgent_in().is_some_and(|wait| wait.is_zero())
             || self.last_commit.elapsed() >= self.stream.input.commit_interval
@@ -30,8 +32,8 @@ impl LaneState {
         self.urgent.then(|| self.delivery.pause_left())
     }
 
-    /// Makes everything so far durable, in the order of the delivery contract. Where `mode` is `Sync`, the store is written
-    /// too.
+    /// Makes everything so far durable, in the order of the delivery contract. Where `mode` is
+    /// `Sync`, the store is written too.
     ///
     /// # Errors
     /// Any [`LaneError`]: nothing after the failed step has happened.

@@ -1,4 +1,5 @@
-//! Warming up: a stream that is new begins in its topic's history, learns from it, and publishes nothing of it.
+//! Warming up: a stream that is new begins in its topic's history, learns from it, and publishes
+//! nothing of it.
 
 use std::time::Duration;
 
@@ -16,8 +17,8 @@ impl LaneState {
         self.stream.input.warm_up
     }
 
-    /// Begins to warm up, where that has not begun before: what arrived until now is not published. That is kept, so that a
-    /// restart in the middle goes on warming up.
+    /// Begins to warm up, where that has not begun before: what arrived until now is not published.
+    /// That is kept, so that a restart in the middle goes on warming up.
     ///
     /// # Errors
     /// Where the store cannot be read or written.

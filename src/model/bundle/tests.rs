@@ -123,7 +123,8 @@ fn what_is_loaded_is_what_was_saved_bit_for_bit() {
         assert_eq!(loaded.manifest, bundle.manifest);
         assert_eq!(loaded.calibration, bundle.calibration);
         assert_eq!(outputs(&loaded), outputs(&bundle));
-        // Saved once more, here and elsewhere, it is still the same bundle, and nothing unfinished is left.
+        // Saved once more, here and elsewhere, it is still the same bundle, and nothing unfinished
+        // is left.
         assert_eq!(loaded.save(dir.path()).unwrap(), path);
         let elsewhere = tempfile::tempdir().unwrap();
         let copy = loaded.save(elsewhere.path()).unwrap();

@@ -81,8 +81,8 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
-/// Where a machine has only one instruction set, the comparison between them compares one with itself;
-/// that between batches stays.
+/// Where a machine has only one instruction set, the comparison between them compares one with
+/// itself; that between batches stays.
 #[test]
 fn results_have_the_same_bits_on_every_instruction_set_and_in_every_batch() {
     let mut rng = ChaCha8Rng::seed_from_u64(1);

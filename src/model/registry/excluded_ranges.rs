@@ -1,4 +1,5 @@
-//! Stretches of time whose readings are not those of a healthy machine, as operators have marked them.
+//! Stretches of time whose readings are not those of a healthy machine, as operators have marked
+//! them.
 
 use super::{Registry, RegistryError};
 use crate::model::disk;

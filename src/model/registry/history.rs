@@ -47,8 +47,8 @@ impl Registry {
     /// As [`Self::history`] and [`Self::current`].
     pub fn previous(&self, stream: &str) -> Result<Option<String>, RegistryError> {
         let current = self.current(stream)?;
-        // Who went back once, and goes back again, wants the one before that: everything that went live after the
-        // present bundle first did is undone.
+        // Who went back once, and goes back again, wants the one before that: everything that went
+        // live after the present bundle first did is undone.
         let history: Vec<String> = self
             .history(stream)?
             .into_iter()
@@ -112,7 +112,8 @@ impl Registry {
             bundle: id.to_owned(),
             why: why.to_owned(),
         };
-        // One write of one line: another process that appends at the same time does not cut it in two.
+        // One write of one line: another process that appends at the same time does not cut it in
+        // two.
         let line = format!("{}\n", serde_json::to_string(&entry).unwrap_or_default());
         let open = OpenOptions::new().create(true).append(true).open(&path);
         let written = open.and_then(|mut file| {

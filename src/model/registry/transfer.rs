@@ -35,9 +35,9 @@ impl Registry {
         Ok(self.bundle_folder(stream, id)?.join(name).exists())
     }
 
-    /// Takes in a bundle that came from elsewhere: written beside its final place, loaded as proof, and renamed. Where it is
-    /// there already, the files about it that are missing are added; one that is damaged is replaced. Returns whether it was
-    /// not there, or damaged.
+    /// Takes in a bundle that came from elsewhere: written beside its final place, loaded as proof,
+    /// and renamed. Where it is there already, the files about it that are missing are added; one
+    /// that is damaged is replaced. Returns whether it was not there, or damaged.
     ///
     /// # Errors
     /// Files that are no bundle of that id, or the file system's; nothing is left behind then.

@@ -1,8 +1,9 @@
 //! Training by gradient descent: AdamW on the trimmed loss of noisy inputs, with early stopping.
 //!
-//! Contract: as [`super::fit`]. The inputs carry Gaussian noise and the loss is held against the clean rows (denoising
-//! autoencoder: Vincent et al., ICML 2008). Of each batch the rows with the largest loss get no gradient (trimmed loss:
-//! Shen and Sanghavi, ICML 2019), so that anomalies among the rows are not learned. AdamW: Loshchilov and Hutter, ICLR 2019.
+//! Contract: as [`super::fit`]. The inputs carry Gaussian noise and the loss is held against the
+//! clean rows (denoising autoencoder: Vincent et al., ICML 2008). Of each batch the rows with the
+//! largest loss get no gradient (trimmed loss: Shen and Sanghavi, ICML 2019), so that anomalies
+//! among the rows are not learned. AdamW: Loshchilov and Hutter, ICLR 2019.
 
 use std::ops::ControlFlow;
 
@@ -47,7 +48,8 @@ pub(super) fn fit(
         if holdout_loss.is_some_and(|loss| !loss.is_finite()) {
             return Err(descent.diverged(number));
         }
-        // Without held-out rows the last epoch is the best: the training loss says nothing about new rows.
+        // Without held-out rows the last epoch is the best: the training loss says nothing about
+        // new rows.
         if holdout_loss.is_none_or(|loss| loss < best.loss) {
             best = BestWeights {
                 epoch: number,
@@ -107,7 +109,8 @@ struct GradientDescent<'a> {
     /// For what covers tiles.
     masks: ChaCha8Rng,
     step: usize,
-    /// Rows owed to the trim: a small part of a small batch is less than a row, and is carried to the next batch.
+    /// Rows owed to the trim: a small part of a small batch is less than a row, and is carried to
+    /// the next batch.
     trim_owed: f64,
     /// One batch of clean rows, and the same with noise; kept to spare an allocation a step.
     clean: Vec<f32>,

@@ -1,8 +1,9 @@
 //! Masks: what a network over tiles learns to take out, so that it cannot just copy.
 //!
-//! Rectangles of any proportion are covered with one grey, or with a piece of another tile (as CutPaste: Li, Sohn, Yoon, Pfister,
-//! CVPR 2021), more or less opaque, and the loss is held against the clean tile: the denoising autoencoder of Vincent et al. with a
-//! corruption that is as local as a defect is.
+//! Rectangles of any proportion are covered with one grey, or with a piece of another tile (as
+//! CutPaste: Li, Sohn, Yoon, Pfister, CVPR 2021), more or less opaque, and the loss is held against
+//! the clean tile: the denoising autoencoder of Vincent et al. with a corruption that is as local
+//! as a defect is.
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -15,7 +16,8 @@ const OPACITY_MIN: f32 = 0.3;
 /// Standard deviation of the grey of a mask, in scaled units.
 const GREY: f32 = 2.0;
 
-/// Covers each of `tiles` (row-major, `[n, channels, side, side]`) with 0 to `most` masks; pieces come from `clean`, the same tiles.
+/// Covers each of `tiles` (row-major, `[n, channels, side, side]`) with 0 to `most` masks; pieces
+/// come from `clean`, the same tiles.
 pub(super) fn cover(
     tiles: &mut [f32],
     clean: &[f32],
@@ -70,7 +72,8 @@ struct Mask {
 }
 
 impl Mask {
-    /// Sides are uniform in their logarithms, so that thin lines and small spots are as frequent as large patches.
+    /// Sides are uniform in their logarithms, so that thin lines and small spots are as frequent as
+    /// large patches.
     fn draw(side: usize, rng: &mut ChaCha8Rng) -> Self {
         let longest = (side as f64 / 2.0).max(SIDE_MIN);
         let mut length =
@@ -84,7 +87,8 @@ impl Mask {
         }
     }
 
-    /// `of` gets each value of the rectangle: its place in the tile, its channel, and where it is inside.
+    /// `of` gets each value of the rectangle: its place in the tile, its channel, and where it is
+    /// inside.
     fn each(&self, side: usize, channels: usize, mut of: impl FnMut(usize, usize, usize, usize)) {
         for channel in 0..channels {
             for y in 0..self.height {

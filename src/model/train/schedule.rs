@@ -1,8 +1,9 @@
-//! The learning rate of each optimiser step: a short linear warm-up, then half a cosine down to zero.
+//! The learning rate of each optimiser step: a short linear warm-up, then half a cosine down to
+//! zero.
 //!
-//! Contract: never above the peak, never negative, for any step below `steps`. The cosine is the single cycle of
-//! Loshchilov and Hutter, "SGDR", ICLR 2017; the warm-up keeps AdamW's first, ill-estimated moments from throwing the
-//! fresh weights about.
+//! Contract: never above the peak, never negative, for any step below `steps`. The cosine is the
+//! single cycle of Loshchilov and Hutter, "SGDR", ICLR 2017; the warm-up keeps AdamW's first,
+//! ill-estimated moments from throwing the fresh weights about.
 
 /// The part of the steps in which the rate rises.
 const WARM_UP: f64 = 0.05;

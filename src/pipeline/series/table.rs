@@ -1,8 +1,10 @@
-//! The series that a lane holds in memory: the state of every step for each series, found by partition and name.
+//! The series that a lane holds in memory: the state of every step for each series, found by
+//! partition and name.
 //!
-//! A series is loaded when its first record comes. It leaves with its partition, or when it is idle, and comes back from the
-//! store. Where silence is looked for, the table keeps the little that this needs of the series that are stored only, so that
-//! what is found does not depend on which series are in memory. The table reads no clock: see [`SeriesTable::set_now`].
+//! A series is loaded when its first record comes. It leaves with its partition, or when it is
+//! idle, and comes back from the store. Where silence is looked for, the table keeps the little
+//! that this needs of the series that are stored only, so that what is found does not depend on
+//! which series are in memory. The table reads no clock: see [`SeriesTable::set_now`].
 
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
@@ -85,12 +87,14 @@ impl SeriesTable {
         }
     }
 
-    /// Keeps [`StoredSeries`] of the series that leave memory, for silence to be found among them too.
+    /// Keeps [`StoredSeries`] of the series that leave memory, for silence to be found among them
+    /// too.
     pub fn keep_stored(&mut self) {
         self.keeps_stored = true;
     }
 
-    /// Sets the time that series are asked for at from now on, since a moment that the caller chooses once.
+    /// Sets the time that series are asked for at from now on, since a moment that the caller
+    /// chooses once.
     pub fn set_now(&mut self, now: Duration) {
         self.now = u32::try_from(now.as_secs()).unwrap_or(u32::MAX);
     }
@@ -134,11 +138,12 @@ impl SeriesTable {
         }
     }
 
-    /// The slot of a series, which counts as changed from now on. A series that is not in memory is loaded, or made anew
-    /// where nothing is stored.
+    /// The slot of a series, which counts as changed from now on. A series that is not in memory is
+    /// loaded, or made anew where nothing is stored.
     ///
     /// # Errors
-    /// [`SlotError::TooMany`] where it is new and the partition is full; [`SlotError::Load`] where it cannot be loaded.
+    /// [`SlotError::TooMany`] where it is new and the partition is full; [`SlotError::Load`] where
+    /// it cannot be loaded.
     pub fn slot(
         &mut self,
         partition: i32,
@@ -164,7 +169,8 @@ impl SeriesTable {
         Ok(slot)
     }
 
-    /// As [`SeriesTable::slot`], for a series that is known; `None` where it is neither in memory nor stored.
+    /// As [`SeriesTable::slot`], for a series that is known; `None` where it is neither in memory
+    /// nor stored.
     ///
     /// # Errors
     /// Where it cannot be loaded.
@@ -272,8 +278,9 @@ impl SeriesTable {
         })
     }
 
-    /// Lets series leave memory that are committed and stored as they are: those that were not asked for in `idle`, and,
-    /// while more than `max` are held, the ones that were not for longest. Returns how many left.
+    /// Lets series leave memory that are committed and stored as they are: those that were not
+    /// asked for in `idle`, and, while more than `max` are held, the ones that were not for
+    /// longest. Returns how many left.
     pub fn evict(&mut self, idle: Duration, max: usize) -> usize {
         let idle_before = u64::from(self.now).saturating_sub(idle.as_secs());
         let mut clean: Vec<(u32, usize)> = Vec::new();

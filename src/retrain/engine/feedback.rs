@@ -1,5 +1,5 @@
-//! What operators say of alerts, taken to heart: normal records are learned from, confirmed faults have to be caught, and
-//! what is marked is left out.
+//! What operators say of alerts, taken to heart: normal records are learned from, confirmed faults
+//! have to be caught, and what is marked is left out.
 
 use std::collections::BTreeMap;
 

@@ -20,7 +20,8 @@ const ROWS: usize = 192;
 /// Fewer tell nothing.
 const ROWS_MIN: usize = 60;
 
-/// Whether the live series would catch what the bundle has proved to catch, as the last self-test found it.
+/// Whether the live series would catch what the bundle has proved to catch, as the last self-test
+/// found it.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Sight {
     /// Whether they would not.
@@ -62,8 +63,8 @@ impl RetrainEngine {
         &self.self_test
     }
 
-    /// What the self-test last found; `None` until enough series have been tested since the start. The lane that owns
-    /// partition 0 publishes it.
+    /// What the self-test last found; `None` until enough series have been tested since the start.
+    /// The lane that owns partition 0 publishes it.
     pub fn sight(&self) -> Option<&Sight> {
         self.sight.as_ref()
     }
@@ -105,7 +106,8 @@ impl RetrainEngine {
         Ok(())
     }
 
-    /// The committed state of a series that sends now and has no alert, and its latest normal readings.
+    /// The committed state of a series that sends now and has no alert, and its latest normal
+    /// readings.
     fn live_series(
         &self,
         series: &str,

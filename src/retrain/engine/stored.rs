@@ -15,7 +15,8 @@ pub(super) fn run_key(partition: i32, offset: i64) -> String {
     format!("{RUN}{partition}/{offset}")
 }
 
-/// The normal traffic that is kept; an unreadable run is logged and ignored, and so is one of other fields.
+/// The normal traffic that is kept; an unreadable run is logged and ignored, and so is one of other
+/// fields.
 pub(super) fn runs(
     store: &dyn Store,
     stream: &StreamSettings,

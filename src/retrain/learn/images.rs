@@ -1,8 +1,9 @@
 //! From images to a bundle: tiles for training, and whole images for calibration.
 //!
-//! The newest part of each series, one in `training.folds`, is held out: its tiles tell when to stop, and its images how far normal
-//! ones are from their reconstructions. One model scores, not the mean of several as for readings: an image costs as much
-//! as some thousand records. Images are unpacked one by one, so that memory holds the tiles and no more.
+//! The newest part of each series, one in `training.folds`, is held out: its tiles tell when to
+//! stop, and its images how far normal ones are from their reconstructions. One model scores, not
+//! the mean of several as for readings: an image costs as much as some thousand records. Images are
+//! unpacked one by one, so that memory holds the tiles and no more.
 
 use std::ops::ControlFlow;
 
@@ -91,8 +92,8 @@ pub(super) fn learn(
     )?)
 }
 
-/// Tiles of the older images, and behind them those of the newer ones, which are held out, not yet scaled; and how many
-/// values the first ones have.
+/// Tiles of the older images, and behind them those of the newer ones, which are held out, not yet
+/// scaled; and how many values the first ones have.
 fn tiles(
     stream: &StreamSettings,
     format: &ImageFormat,
@@ -177,8 +178,8 @@ fn image(format: &ImageFormat, set: &TrainingSet, row: usize) -> Result<Image, L
     })
 }
 
-/// Adds about `wanted` tiles from random places, as many from each image as from the next; where there are more images, from as
-/// many of them, evenly.
+/// Adds about `wanted` tiles from random places, as many from each image as from the next; where
+/// there are more images, from as many of them, evenly.
 fn draw(
     format: &ImageFormat,
     set: &TrainingSet,

@@ -11,7 +11,8 @@ use crate::retrain::error::RetrainError;
 pub struct MeasuredSensitivity {
     /// The bundle's id.
     pub id: String,
-    /// Mean square error of the held-out records, in units of each field's standard deviation inside a series.
+    /// Mean square error of the held-out records, in units of each field's standard deviation
+    /// inside a series.
     pub error: f64,
     /// Alerts that the held-out records raised, which are taken to be normal.
     pub alerts: f64,

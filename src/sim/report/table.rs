@@ -9,7 +9,8 @@ use comfy_table::{Table, presets};
 use super::{FaultOutcome, FaultReport, FaultResult};
 use crate::record::alert::AlertKind;
 
-/// Renders the report; the width follows the content, not the terminal, so that the text is always the same.
+/// Renders the report; the width follows the content, not the terminal, so that the text is always
+/// the same.
 pub fn render(report: &FaultReport) -> String {
     let (caught, of) = report.caught();
     let mut text = format!("{}\n\n{}\n\n", faults(report), kinds(report));

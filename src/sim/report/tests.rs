@@ -160,7 +160,8 @@ fn the_next_fault_of_a_pump_takes_its_own_alerts() {
 
 #[test]
 fn healthy_time_leaves_out_faults_and_recovery_once_each() {
-    // 1,000 s and 600 s on pump 1; on pump 2 a recovery that reaches into the next fault, 1,000 to 3,600.
+    // 1,000 s and 600 s on pump 1; on pump 2 a recovery that reaches into the next fault, 1,000 to
+    // 3,600.
     let truth = [
         wear(1, 1_000, 2_000),
         wear(2, 1_000, 2_000),

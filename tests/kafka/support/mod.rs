@@ -1,4 +1,5 @@
-//! What the tests against a real broker share: unique topics, kcat as the independent client, the daemon as a process.
+//! What the tests against a real broker share: unique topics, kcat as the independent client, the
+//! daemon as a process.
 
 pub mod own_broker;
 pub mod process;

@@ -15,7 +15,8 @@ pub struct OwnBroker {
 impl OwnBroker {
     pub fn start() -> Self {
         let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
-        // Each its own: a port is free while its broker is stopped, and must not go to another test's.
+        // Each its own: a port is free while its broker is stopped, and must not go to another
+        // test's.
         let port = std::iter::repeat_with(|| NEXT_PORT.fetch_add(2, Ordering::Relaxed))
             .take_while(|&port| port < 21992)
             .find(|&port| is_free(port) && is_free(port + 1))

@@ -1,4 +1,5 @@
-//! The daemon as a process, and waiting for what it does; for tests against a real broker and against a mock cluster.
+//! The daemon as a process, and waiting for what it does; for tests against a real broker and
+//! against a mock cluster.
 
 #![allow(dead_code, reason = "not every test program uses all of it")]
 

@@ -122,7 +122,8 @@ training = {{ records = {TRAIN} }}
         );
     }
 
-    /// Everything in the topic of the stream with that ending: `alerts`, `dead`, `scores` or `states`.
+    /// Everything in the topic of the stream with that ending: `alerts`, `dead`, `scores` or
+    /// `states`.
     pub fn read(&self, ending: &str) -> Vec<Read> {
         consume(&self.broker, &format!("{}.{ending}", self.topic))
     }

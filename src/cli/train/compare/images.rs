@@ -1,5 +1,6 @@
-//! Kinds of model over images, asked the same questions as those over readings: what normal images look like to them, which defects
-//! they catch that are drawn into held-out images, how often they are wrong, and what an image costs.
+//! Kinds of model over images, asked the same questions as those over readings: what normal images
+//! look like to them, which defects they catch that are drawn into held-out images, how often they
+//! are wrong, and what an image costs.
 
 use std::borrow::Cow;
 use std::sync::Arc;
