@@ -442,6 +442,6 @@ fn weights_that_do_not_fit_the_shape_are_named() {
     short.insert("encoder.1.bias".to_owned(), Tensor::from_slice(&[0.0f32]));
     assert_eq!(
         refuse(short),
-        "weight encoder.1.bias has size [1], the shape needs [2]"
+        "weight encoder.1.bias has size [1], but the shape needs [2]"
     );
 }
