@@ -195,7 +195,7 @@ fn same_as_replay(cameras: &Cameras, files: &[PathBuf], scores: &[Value]) {
     let replayed: Vec<String> = replayed.lines().skip(1).map(column).collect();
     let live: Vec<String> = scores[LEARNED..]
         .iter()
-        .map(|score| format!("{:.6}", score["score"].as_f64().unwrap()))
+        .map(|score| score["score"].as_f64().unwrap().to_string())
         .collect();
     assert_eq!(live, replayed);
 }

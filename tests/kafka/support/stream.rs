@@ -222,7 +222,7 @@ training = {{ records = {TRAIN} }}
             for (name, cell) in [("score", &line[1]), ("threshold", &line[2])] {
                 let text = score[name]
                     .as_f64()
-                    .map_or(String::new(), |value| format!("{value:.6}"));
+                    .map_or(String::new(), |value| value.to_string());
                 assert_eq!(text, cell, "{name} of {score}");
             }
         }
