@@ -276,7 +276,7 @@ fn train_learns_from_a_range_of_the_topic() {
         .unwrap();
     let text = String::from_utf8_lossy(&nothing.stderr);
     assert!(
-        !nothing.status.success() && text.contains("no usable record in that range"),
+        !nothing.status.success() && text.contains("no valid record in that range"),
         "{text}"
     );
 }

@@ -104,7 +104,7 @@ fn a_challenger_is_asked_for_proves_itself_goes_live_and_is_rolled_back() {
         shown.contains("tests      passed") && shown.contains("level shift"),
         "{shown}"
     );
-    assert!(model(&stream, &["diff", "rig", &first]).contains("learned until"));
+    assert!(model(&stream, &["diff", "rig", &first]).contains("training data until"));
     model(&stream, &["rollback", "rig"]);
     assert_eq!(live(&stream), first);
     let back = format!("live stream=\"rig\" bundle=\"{first}\"");

@@ -137,10 +137,10 @@ fn a_machine_that_joins_late_has_the_live_bundle_and_commands_reach_the_one_that
     );
     command(&stream, "b", &["model", "challenge", "rig"]);
     wait_for("b to train", || {
-        b.log().contains("no challenger").then_some(())
+        b.log().contains("challenger training failed").then_some(())
     });
     assert!(
-        b.log().contains("too few yet"),
+        b.log().contains("too few records of normal traffic"),
         "it has seen 300 records: {}",
         b.log()
     );
@@ -206,7 +206,7 @@ fn what_operators_say_of_alerts_is_taken_to_heart() {
         told[1]["done"]
             .as_str()
             .unwrap()
-            .contains("every bundle has to catch it"),
+            .contains("every bundle promoted from now on must detect it"),
         "{told:#?}"
     );
 
