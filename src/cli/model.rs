@@ -16,8 +16,8 @@ use crate::promotion::PromotionVerdict;
 
 /// List, show, compare, promote, roll back and pin bundles, and request a training.
 ///
-/// A running daemon that uses the same model folder switches within seconds, between two batches;
-/// while it trains a challenger, right after that.
+/// A running daemon that uses the same model folder switches to the live bundle within seconds,
+/// between two batches; while it trains a challenger, right after that.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  outlierd model list --config outlierd.toml\n  outlierd model show --config outlierd.toml pumps\n  outlierd model promote --config outlierd.toml pumps 3f9a\n  outlierd model rollback --config outlierd.toml pumps"

@@ -26,7 +26,7 @@ use crate::retrain::set::{TrainingRow, TrainingSet};
 /// live one.
 ///
 /// Records go through the gate first: records with a sensor fault are excluded. A running daemon
-/// that uses the same model folder switches to the new bundle within seconds, between two batches;
+/// that uses the same model folder switches to the live bundle within seconds, between two batches;
 /// while it trains a challenger, right after that.
 #[derive(clap::Args)]
 #[command(

@@ -98,12 +98,11 @@ pub fn consume(broker: &str, topic: &str) -> Vec<Read> {
         "-f",
         format,
     ];
-    let out = Command::new("kcat").args(args).output().unwrap();
-    assert!(
-        out.status.success(),
-        "{}",
-        String::from_utf8_lossy(&out.stderr)
-    );
+    // A broker that a test stopped may still be on its way.
+    let out = wait_for(&format!("kcat to read {topic}"), || {
+        let out = Command::new("kcat").args(args).output().unwrap();
+        out.status.success().then_some(out)
+    });
     let mut rest = out.stdout.as_slice();
     let mut messages = Vec::new();
     while let Some((headers, after)) = line(rest) {

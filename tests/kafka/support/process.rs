@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 pub const OUTLIERD: &str = env!("CARGO_BIN_EXE_outlierd");
 /// How long anything may take before a test gives up.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(240);
 
 /// Waits until `done` gives something.
 pub fn wait_for<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
