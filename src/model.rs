@@ -171,12 +171,7 @@ pub(crate) fn part_rows(inputs: usize) -> usize {
 /// # Errors
 /// Values that are not whole rows.
 pub fn rows_tensor(values: &[f32], inputs: usize) -> Result<Tensor, ModelError> {
-    if inputs == 0 || !values.len().is_multiple_of(inputs) {
-        return Err(ModelError::Rows {
-            values: values.len(),
-            inputs,
-        });
-    }
+    whole_rows(values, inputs)?;
     Ok(Tensor::f_from_slice(values)?.f_view([(values.len() / inputs) as i64, inputs as i64])?)
 }
 
@@ -234,14 +229,13 @@ fn take_weight(
     Ok(tensor.f_to_kind(Kind::Float)?.f_contiguous()?)
 }
 
-/// Refuses values that are not whole rows of a model.
-fn whole_rows(shape: &ModelShape, rows: &[f32]) -> Result<(), ModelError> {
-    let inputs = shape.inputs();
-    if rows.len().is_multiple_of(inputs) {
+/// Refuses values that are not whole rows of `inputs` values.
+fn whole_rows(values: &[f32], inputs: usize) -> Result<(), ModelError> {
+    if inputs > 0 && values.len().is_multiple_of(inputs) {
         return Ok(());
     }
     Err(ModelError::Rows {
-        values: rows.len(),
+        values: values.len(),
         inputs,
     })
 }
@@ -260,10 +254,10 @@ fn by_tensor(
     forward: impl FnOnce(&Tensor) -> Result<Tensor, TchError>,
 ) -> Result<Vec<f32>, ModelError> {
     let inputs = shape.inputs();
-    let count = rows.len() / inputs;
-    if count == 0 {
+    if rows.is_empty() {
         return Ok(Vec::new());
     }
+    let count = rows.len() / inputs;
     let padded = match shape.tile {
         0 => count.next_multiple_of(TENSOR_ROWS),
         _ => count,

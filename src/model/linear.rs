@@ -114,12 +114,12 @@ impl Autoencoder for Linear {
     }
 
     fn reconstruct(&self, rows: &[f32]) -> Result<Vec<f32>, ModelError> {
-        whole_rows(&self.shape, rows)?;
+        whole_rows(rows, self.shape.inputs())?;
         Ok(self.program.reconstruct(rows))
     }
 
     fn encode(&self, rows: &[f32]) -> Result<Vec<f32>, ModelError> {
-        whole_rows(&self.shape, rows)?;
+        whole_rows(rows, self.shape.inputs())?;
         Ok(self.program.encode(rows, self.shape.latent))
     }
 

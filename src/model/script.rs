@@ -16,7 +16,7 @@ use tch::{CModule, Kind, TchError, Tensor};
 use thiserror::Error;
 
 use super::shape::ModelShape;
-use super::{Autoencoder, DiskError, ModelError, by_tensor, disk, whole_rows};
+use super::{Autoencoder, DiskError, ModelError, by_tensor, disk};
 use crate::config::settings::StreamSettings;
 
 /// Rows of the trial pass.
@@ -226,7 +226,6 @@ impl Autoencoder for ScriptModel {
     }
 
     fn reconstruct(&self, rows: &[f32]) -> Result<Vec<f32>, ModelError> {
-        whole_rows(&self.shape, rows)?;
         by_tensor(&self.shape, rows, |x| self.forward(x))
     }
 

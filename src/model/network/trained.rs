@@ -58,7 +58,7 @@ impl Autoencoder for TrainedNetwork {
     }
 
     fn reconstruct(&self, rows: &[f32]) -> Result<Vec<f32>, ModelError> {
-        whole_rows(self.shape(), rows)?;
+        whole_rows(rows, self.shape().inputs())?;
         match &self.program {
             Some(program) => Ok(program.reconstruct(rows)),
             None => by_tensor(self.shape(), rows, |x| self.network.in_blocks(x)),
@@ -67,7 +67,7 @@ impl Autoencoder for TrainedNetwork {
 
     fn encode(&self, rows: &[f32]) -> Result<Vec<f32>, ModelError> {
         let shape = self.shape();
-        whole_rows(shape, rows)?;
+        whole_rows(rows, shape.inputs())?;
         if !shape.kind.has_code() {
             return Err(ModelError::NoCode { kind: shape.kind });
         }
