@@ -87,6 +87,14 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // What it logged last says why the test waited in vain; its folder goes with the test.
+            let (log, ended) = (self.log(), self.child.try_wait());
+            let first = log.lines().count().saturating_sub(60);
+            let last: Vec<_> = log.lines().skip(first).collect();
+            let name = self.log.display();
+            eprintln!("{name}, ended: {ended:?}:\n{}", last.join("\n"));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

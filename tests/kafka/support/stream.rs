@@ -138,6 +138,7 @@ training = {{ records = {TRAIN} }}
     }
 
     pub fn await_scores(&self, count: usize) -> BTreeMap<i64, Value> {
+        let mut seen = None;
         wait_for(&format!("{count} scores"), || {
             // The topic is made by the daemon and may not be there yet.
             let exists = std::process::Command::new("kcat")
@@ -155,6 +156,10 @@ training = {{ records = {TRAIN} }}
             } else {
                 BTreeMap::new()
             };
+            if seen.replace(scores.len()) != Some(scores.len()) {
+                // Shown where the test fails: how far the scores came.
+                println!("{} of {count} scores", scores.len());
+            }
             (scores.len() >= count).then_some(scores)
         })
     }
