@@ -93,7 +93,7 @@ impl Drop for Daemon {
             let first = log.lines().count().saturating_sub(60);
             let last: Vec<_> = log.lines().skip(first).collect();
             let name = self.log.display();
-            eprintln!("{name}, ended: {ended:?}:\n{}", last.join("\n"));
+            println!("{name}, ended: {ended:?}:\n{}", last.join("\n"));
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
