@@ -29,6 +29,7 @@ fn states() -> Vec<SeriesState> {
         offset: record as i64,
         series: fleet::series(record).into(),
         time: fleet::time(record),
+        arrival: None,
     };
     let batch = Batch {
         records: (0..RECORDS).map(record).collect(),
@@ -36,7 +37,7 @@ fn states() -> Vec<SeriesState> {
         ..Batch::default()
     };
     pipeline
-        .run_decoded(&[], batch, &mut table, &mut |_, _| Ok(None))
+        .run_decoded(batch, &mut table, &mut |_, _| Ok(None))
         .expect("a scored batch");
     table.take_dirty().map(|slot| slot.state.clone()).collect()
 }

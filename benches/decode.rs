@@ -85,6 +85,7 @@ fn decode(c: &mut Criterion) {
         key: Some(b"p1"),
         payload: Some(Vec::as_slice(payload)),
         timestamp: Some(EventTime(0)),
+        arrival: None,
         headers: None,
     };
     let messages: Vec<Message<'_>> = payloads.iter().map(message).collect();

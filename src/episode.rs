@@ -29,13 +29,14 @@ mod silence;
 
 pub use silence::SilenceEvent;
 
-use machine::{EpisodeEvent, EpisodeInput, EpisodeMachine, EpisodeRules, RecordPosition};
+use machine::{EpisodeEvent, EpisodeInput, EpisodeMachine, EpisodeRules};
 use serde::{Deserialize, Serialize};
 
 use crate::config::settings;
 use crate::record::alert::{
     Alert, AlertEvent, AlertKind, FieldFault, FieldShare, InputPosition, Severity,
 };
+use crate::record::row::{Judgement, RecordContext};
 use crate::record::{EventTime, FaultKind, RecordVerdict, SensorFault};
 
 /// Bound on a published ratio of score to threshold: JSON has no infinity.
@@ -81,47 +82,6 @@ impl EpisodeState {
     }
 }
 
-/// The record under evaluation.
-#[derive(Clone, Copy, PartialEq, Debug, Default)]
-pub struct RecordContext<'a> {
-    /// Key of its series.
-    pub series: &'a str,
-    /// Event time.
-    pub time: EventTime,
-    /// Partition of its message.
-    pub partition: i32,
-    /// Offset of its message.
-    pub offset: i64,
-    /// Id of the bundle in use; empty if there is none.
-    pub bundle: &'a str,
-    /// Whether it is published no more than under a mute: the stream warms up on what happened
-    /// before its start.
-    pub warms_up: bool,
-    /// Whether records are missing inside its window.
-    pub spans_gap: bool,
-}
-
-/// What the steps before found out about the record.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub enum Judgement<'a> {
-    /// Fit, but there is no model to score it.
-    Learning,
-    /// Fit, and between two windows that are scored.
-    Between,
-    /// Scored.
-    Scored {
-        /// Finite, >= 0.
-        score: f64,
-        /// Finite, > 0.
-        threshold: f64,
-        /// Records that are missing until the threshold rests on the series' own more than on the
-        /// fleet's calibration.
-        missing: u64,
-    },
-    /// Its faulty sensors, at least one.
-    Faulty(&'a [SensorFault]),
-}
-
 /// What one record leads to.
 #[derive(Clone, PartialEq, Debug)]
 pub struct EpisodeOutput {
@@ -156,6 +116,17 @@ impl EpisodePolicy {
         }
     }
 
+    /// The rules of a configured stream.
+    pub fn of(stream: &settings::StreamSettings) -> Self {
+        let (topic, fields) = (&stream.input.topic, &stream.record.fields);
+        Self::new(&stream.name, topic, fields, &stream.episode, &stream.mutes)
+    }
+
+    /// How many fields, or regions of an image, an alert names at most.
+    pub fn top_fields(&self) -> usize {
+        self.episode.top_fields
+    }
+
     /// Moves the series' episodes on by one record that the gate let in.
     ///
     /// `shares` gives the attribution of this record's score; it is asked only where an anomaly's
@@ -172,11 +143,9 @@ impl EpisodePolicy {
         shares: impl FnOnce() -> Vec<FieldShare>,
     ) -> EpisodeOutput {
         let is_muted = self.is_muted(record.series, record.time);
-        let at = RecordPosition {
-            time: record.time,
-            partition: record.partition,
-            offset: record.offset,
-            muted: record.warms_up || is_muted,
+        let at = RecordContext {
+            muted: record.muted || is_muted,
+            ..*record
         };
         let open_before = state.open_episodes();
         let (anomaly, fault) = self.inputs(judgement);

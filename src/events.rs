@@ -46,6 +46,20 @@ impl BatchMetrics {
         self.verdicts[verdict as usize] += 1;
     }
 
+    /// Adds the counts of the next part of the same batch.
+    pub fn append(&mut self, mut next: Self) {
+        self.records += next.records;
+        for (sum, count) in self.verdicts.iter_mut().zip(next.verdicts) {
+            *sum += count;
+        }
+        self.coerced += next.coerced;
+        self.out_of_order += next.out_of_order;
+        self.rejected.append(&mut next.rejected);
+        self.faults.append(&mut next.faults);
+        self.muted += next.muted;
+        self.budgeted += next.budgeted;
+    }
+
     /// Moves the metrics.
     pub fn emit(&self, stream: &str, took: Duration) {
         let own = [("stream", stream)];

@@ -32,6 +32,7 @@ use self::error::LaneError;
 use self::lane_state::LaneState;
 use self::rebalance::LaneContext;
 use crate::config::settings::{Delivery, KafkaSettings, StreamSettings};
+use crate::episode::EpisodePolicy;
 use crate::events::{InputPaused, LaneRewound};
 use crate::pipeline::{Pipeline, PipelineError};
 use crate::retrain::learner::{Learner, LearnerPhase};
@@ -176,7 +177,9 @@ impl Lane {
         while !stop.load(Ordering::Acquire) {
             for order in control.try_iter() {
                 match order {
-                    LaneCommand::Reload(stream) => lock(lane_state).pipeline_mut().reload(&stream),
+                    LaneCommand::Reload(stream) => {
+                        lock(lane_state).pipeline_mut().episodes = EpisodePolicy::of(&stream)
+                    }
                 }
             }
             let phase = self.learner.phase();
@@ -297,7 +300,7 @@ impl Lane {
     ) -> Result<bool, LaneError> {
         let mut lane_state = lock(lane_state);
         if let LearnerPhase::Live(id) = phase
-            && lane_state.pipeline_mut().bundle_id() != Some(id)
+            && lane_state.pipeline().detector.bundle_id() != Some(id)
         {
             let bundle = self.learner.live_bundle().map_err(PipelineError::from)?;
             lane_state.pipeline_mut().swap(bundle)?;

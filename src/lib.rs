@@ -45,10 +45,6 @@ pub mod threshold;
 pub mod window;
 
 pub mod lane;
-#[expect(
-    clippy::too_many_lines,
-    reason = "`run_part`, `admit`, `judge`, `prepare` and `look`: they are rebuilt"
-)]
 pub mod pipeline;
 
 #[expect(

@@ -1,13 +1,14 @@
 //! The nouns that travel along the path of a record.
 //!
 //! Each step of [`crate::pipeline`] takes one of these types and hands on the next one: [`Message`]
-//! -> [`Batch`] of [`Record`]s -> [`GateVerdict`] -> [`Scored`] -> [`RecordVerdict`] ->
-//! [`alert::Alert`]. This module imports nothing else of the crate, so that every step may import
+//! -> [`Batch`] of [`Record`]s -> [`row::GatedRow`] -> [`row::ScoredRow`] -> [`RecordOutcome`] and
+//! [`alert::Alert`]s. This module imports nothing else of the crate, so that every step may import
 //! it.
 
 pub mod alert;
 pub mod feedback;
 pub mod image;
+pub mod row;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -101,8 +102,10 @@ pub struct Message<'a> {
     pub key: Option<&'a [u8]>,
     /// The Kafka value; `None` is a tombstone.
     pub payload: Option<&'a [u8]>,
-    /// The Kafka timestamp, where the broker gave one.
+    /// The Kafka timestamp, where the broker gave one; a file's is made from the row number.
     pub timestamp: Option<EventTime>,
+    /// When the message arrived on its topic, where that is known; of a file it is not.
+    pub arrival: Option<EventTime>,
     /// The headers, where there are any.
     pub headers: Option<&'a dyn Headers>,
 }
@@ -120,6 +123,22 @@ pub struct Record<'a> {
     pub series: Cow<'a, str>,
     /// Event time.
     pub time: EventTime,
+    /// When its message arrived; see [`Message::arrival`].
+    pub arrival: Option<EventTime>,
+}
+
+impl<'a> Record<'a> {
+    /// The record of the `index`-th message of a batch.
+    pub fn of(message: &Message<'_>, index: usize, series: Cow<'a, str>, time: EventTime) -> Self {
+        Self {
+            message: index,
+            partition: message.partition,
+            offset: message.offset,
+            series,
+            time,
+            arrival: message.arrival,
+        }
+    }
 }
 
 /// What a decode step makes of a batch of messages: the records in message order, and the rejected
@@ -141,6 +160,20 @@ pub struct Batch<'a> {
     pub rejected: Vec<Rejected>,
     /// Numbers that came as strings and were accepted.
     pub coerced: u64,
+}
+
+impl Batch<'_> {
+    /// The records with their readings and images.
+    pub fn rows(&self) -> impl Iterator<Item = row::DecodedRow<'_>> {
+        let fields = self.values.len() / self.records.len().max(1);
+        let readings = self.values.chunks_exact(fields.max(1));
+        let rows = self.records.iter().zip(readings).enumerate();
+        rows.map(|(index, (record, values))| row::DecodedRow {
+            record,
+            values,
+            image: self.images.get(index),
+        })
+    }
 }
 
 /// Value of a field that is absent or null.
@@ -395,6 +428,10 @@ impl RecordVerdict {
 pub struct RecordOutcome {
     /// Index of the message in the polled batch.
     pub message: usize,
+    /// Partition of the message.
+    pub partition: i32,
+    /// Offset of the message.
+    pub offset: i64,
     /// The series.
     pub series: Arc<str>,
     /// Event time.
@@ -409,8 +446,12 @@ pub struct RecordOutcome {
     pub alerting: bool,
     /// Whether records are missing inside its window.
     pub spans_gap: bool,
+    /// Whether it only added to a row of the resampling that is not complete.
+    pub resampling: bool,
     /// The field with the largest share of the score, or the faulty one (index).
     pub top_field: Option<usize>,
+    /// Its image as a file, where it is one.
+    pub image: Option<Arc<[u8]>>,
 }
 
 /// One training record.

@@ -258,12 +258,7 @@ impl Sink {
     ///
     /// # Errors
     /// [`SinkError::Delivery`] where librdkafka does not take it.
-    pub fn score(
-        &self,
-        outcome: &RecordOutcome,
-        partition: i32,
-        offset: i64,
-    ) -> Result<(), SinkError> {
+    pub fn score(&self, outcome: &RecordOutcome) -> Result<(), SinkError> {
         let Some(topic) = &self.output.scores else {
             return Ok(());
         };
@@ -275,7 +270,7 @@ impl Sink {
             "raw_error": outcome.scored.as_ref().map(|s| s.raw_error),
             "threshold": outcome.threshold,
             "verdict": outcome.verdict,
-            "position": { "topic": self.input, "partition": partition, "offset": offset },
+            "position": { "topic": self.input, "partition": outcome.partition, "offset": outcome.offset },
         })
         .to_string();
         self.send(

@@ -212,12 +212,15 @@ pub fn poll_batch<'c, C: ConsumerContext>(
 
 /// The record path's view of a Kafka message.
 pub fn view<'a>(message: &'a BorrowedMessage<'_>) -> Message<'a> {
+    let timestamp = message.timestamp().to_millis();
+    let timestamp = timestamp.map(EventTime::from_millis);
     Message {
         partition: message.partition(),
         offset: message.offset(),
         key: message.key(),
         payload: message.payload(),
-        timestamp: message.timestamp().to_millis().map(EventTime::from_millis),
+        timestamp,
+        arrival: timestamp,
         headers: Some(message),
     }
 }

@@ -19,7 +19,7 @@ use outlierd::pipeline::Pipeline;
 use outlierd::pipeline::series::SeriesTable;
 use outlierd::pipeline::status::SeriesStatus;
 use outlierd::record::alert::{Alert, AlertEvent};
-use outlierd::record::{Batch, EventTime, Message, Record};
+use outlierd::record::{Batch, EventTime, Record};
 use outlierd::retrain::buffer::Admission;
 use outlierd::retrain::learner::{Learner, LearnerPhase};
 use outlierd::retrain::set::TrainingRow;
@@ -57,20 +57,13 @@ fn sampled(
     let mut alerts = Vec::new();
     for second in seconds {
         let time = time(second);
-        let message = Message {
-            partition: 0,
-            offset: second,
-            key: None,
-            payload: None,
-            timestamp: Some(time),
-            headers: None,
-        };
         let record = Record {
             message: 0,
             partition: 0,
             offset: second,
             series: Cow::Borrowed("a"),
             time,
+            arrival: Some(time),
         };
         let batch = Batch {
             records: vec![record],
@@ -78,7 +71,7 @@ fn sampled(
             ..Batch::default()
         };
         let done = pipeline
-            .run_decoded(&[message], batch, table, &mut |_, _| Ok(None))
+            .run_decoded(batch, table, &mut |_, _| Ok(None))
             .unwrap();
         if let Some(sampler) = &mut sampler {
             sampler.take(pipeline, &done);
@@ -92,10 +85,10 @@ fn sampled(
 fn what_happened_before_the_first_start_is_learned_from_and_not_published() {
     let warm = |until: Option<i64>| {
         let mut pipeline = Pipeline::new(stream(), Some(bundle())).unwrap();
-        let mut sampler = Sampler::new(&mut pipeline, stream(), Arc::new(Admission::open()));
+        let mut sampler = Sampler::new(stream(), Arc::new(Admission::open()));
         until
             .into_iter()
-            .for_each(|second| pipeline.warm_up(EventTime(second * 1_000_000)));
+            .for_each(|second| pipeline.intake.warm_up(EventTime(second * 1_000_000)));
         let mut table = SeriesTable::new(10);
         let (mut alerts, mut collected) = (Vec::new(), 0);
         for (seconds, shift) in [

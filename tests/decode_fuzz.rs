@@ -308,6 +308,7 @@ fn every_payload_is_one_record_or_one_rejection_and_records_mean_what_they_say()
             key: None,
             payload: Some(Vec::as_slice(payload)),
             timestamp: None,
+            arrival: None,
             headers: None,
         };
         let messages: Vec<Message<'_>> = payloads.iter().enumerate().map(message).collect();

@@ -11,10 +11,10 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use outlierd::model::registry::{Registry, learned_from};
+use outlierd::pipeline::Pipeline;
 use outlierd::pipeline::series::SeriesTable;
-use outlierd::pipeline::{FeedbackEffect, Pipeline};
 use outlierd::record::alert::{Alert, AlertEvent};
-use outlierd::record::feedback::{Feedback, FeedbackLabel, RecordRange};
+use outlierd::record::feedback::{Feedback, FeedbackEffect, FeedbackLabel, RecordRange};
 use outlierd::record::{Batch, Record, RecordOutcome};
 use outlierd::retrain::engine::{LabeledFeedback, RetrainEngine, is_known};
 use outlierd::retrain::set::{RecordRun, TrainingRow};
@@ -79,11 +79,12 @@ impl Machine {
                 offset: second,
                 series,
                 time,
+                arrival: None,
             });
             batch.values.extend(values(0, second, shift));
             let done = self
                 .pipeline
-                .run_decoded(&[], batch, &mut self.table, &mut |_, _| Ok(None))
+                .run_decoded(batch, &mut self.table, &mut |_, _| Ok(None))
                 .unwrap();
             alerts.extend(done.alerts);
             outcomes.extend(done.outcomes);
@@ -100,6 +101,7 @@ impl Machine {
             .unwrap()
             .unwrap();
         self.pipeline
+            .detector
             .apply_feedback(&mut self.table.get_mut(slot).unwrap().state, feedback)
     }
 }
@@ -180,7 +182,11 @@ fn a_false_alarm_does_not_come_again_and_a_larger_one_does() {
         .map(|s| s.score)
         .fold(0.0, f64::max);
     machine.run(300, 0.0);
-    let bundle = machine.pipeline.bundle_id().map(ToString::to_string);
+    let bundle = machine
+        .pipeline
+        .detector
+        .bundle_id()
+        .map(ToString::to_string);
     let said = Feedback {
         peak_score: Some(peak),
         bundle,

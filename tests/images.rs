@@ -39,6 +39,7 @@ fn message(number: usize, file: &[u8]) -> Message<'_> {
         key: Some(b"camera"),
         payload: Some(file),
         timestamp,
+        arrival: timestamp,
         headers: None,
     }
 }
@@ -60,8 +61,8 @@ fn trained(stream: &Arc<StreamSettings>) -> Bundle {
             Ok(None)
         })
         .unwrap();
-    assert_eq!(done.learned.len(), LEARNED);
-    let set = TrainingSet::new(done.learned.into_iter().map(|(_, row)| row));
+    assert_eq!(done.training_rows().count(), LEARNED);
+    let set = TrainingSet::new(done.training_rows().map(|(_, row)| row));
     learn(stream, &set, None, &mut |_| ControlFlow::Continue(())).unwrap()
 }
 

@@ -52,6 +52,7 @@ fn batch(records: &[(f64, [f64; 2])]) -> Batch<'static> {
             offset,
             series: "a".into(),
             time,
+            arrival: None,
         });
         batch.values.extend(values);
     }
@@ -64,7 +65,7 @@ fn run(
     records: &[(f64, [f64; 2])],
 ) -> BatchOutput {
     pipeline
-        .run_decoded(&[], batch(records), table, &mut |_, _| Ok(None))
+        .run_decoded(batch(records), table, &mut |_, _| Ok(None))
         .unwrap()
 }
 
@@ -72,7 +73,7 @@ fn run(
 fn learned(stream: &Arc<StreamSettings>, records: &[(f64, [f64; 2])]) -> (TrainingSet, Bundle) {
     let mut pipeline = Pipeline::new(stream.clone(), None).unwrap();
     let done = run(&mut pipeline, &mut SeriesTable::new(10), records);
-    let set = TrainingSet::new(done.learned.into_iter().map(|(_, row)| row));
+    let set = TrainingSet::new(done.training_rows().map(|(_, row)| row));
     let bundle = learn(stream, &set, None, &mut |_| ControlFlow::Continue(())).unwrap();
     (set, bundle)
 }
@@ -112,7 +113,7 @@ fn records_of_any_rate_become_rows_of_one_period_and_are_judged_by_them() {
     }
     let mut pipeline = Pipeline::new(stream.clone(), Some(bundle)).unwrap();
     let admission = Arc::new(Admission::open());
-    let mut sampler = Sampler::new(&mut pipeline, stream.clone(), admission);
+    let mut sampler = Sampler::new(stream.clone(), admission);
     let done = run(&mut pipeline, &mut SeriesTable::new(10), &records[from..]);
     sampler.take(&pipeline, &done);
     let kept = sampler.take_runs();

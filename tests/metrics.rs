@@ -125,6 +125,7 @@ fn faulty() -> Batch<'static> {
                 offset: message as i64,
                 series: series.into(),
                 time: EventTime((second + place as i64) * 1_000_000),
+                arrival: None,
             });
             batch
                 .values
@@ -149,9 +150,7 @@ fn an_episode_that_opens_under_a_mute_is_counted_once() {
     let stream = Arc::new(load(&sources).unwrap().streams.remove(0));
     let mut pipeline = Pipeline::new(stream, None).unwrap();
     let done = pipeline
-        .run_decoded(&[], faulty(), &mut SeriesTable::new(10), &mut |_, _| {
-            Ok(None)
-        })
+        .run_decoded(faulty(), &mut SeriesTable::new(10), &mut |_, _| Ok(None))
         .unwrap();
     let alerting: Vec<&str> = done.alerts.iter().map(|a| a.series.as_str()).collect();
     assert_eq!(alerting, ["pump-2"]);

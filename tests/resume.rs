@@ -227,8 +227,8 @@ impl Lane {
             self.table.set_known(partition, known);
         }
         for (&partition, bytes) in &self.clocks {
-            self.pipeline
-                .set_silence_clock(partition, codec::decode(bytes).unwrap());
+            let silence = self.pipeline.silence.as_mut().unwrap();
+            silence.set_clock(partition, codec::decode(bytes).unwrap());
         }
     }
 
@@ -239,7 +239,8 @@ impl Lane {
         }
         drop(self.table.take_unstored());
         for (_, partition) in SERIES {
-            if let Some(clock) = self.pipeline.silence_clock(partition) {
+            let silence = self.pipeline.silence.as_ref();
+            if let Some(clock) = silence.and_then(|silence| silence.clock(partition)) {
                 self.clocks.insert(partition, codec::encode(clock).unwrap());
             }
         }
@@ -277,6 +278,7 @@ fn message<'s>((offset, (partition, key, payload)): &(i64, &'s Sent)) -> Message
         key: Some(key.as_bytes()),
         payload: Some(payload.as_bytes()),
         timestamp: None,
+        arrival: None,
         headers: None,
     }
 }

@@ -63,7 +63,7 @@ impl Plant {
             Pipeline::new(stream.clone(), Some(bundle)).unwrap(),
             SeriesTable::new(10),
         );
-        let mut sampler = Sampler::new(&mut pipeline, stream, engine.admission().clone());
+        let mut sampler = Sampler::new(stream, engine.admission().clone());
         let all =
             (1_000..NOW).flat_map(|second| (0..SERIES.len()).map(move |series| (series, second)));
         for (number, (series, second)) in all.enumerate() {
@@ -74,6 +74,7 @@ impl Plant {
                 offset,
                 series: name,
                 time: time(second),
+                arrival: None,
             };
             let batch = Batch {
                 records: vec![record],
@@ -81,7 +82,7 @@ impl Plant {
                 ..Batch::default()
             };
             let done = pipeline
-                .run_decoded(&[], batch, &mut table, &mut |_, _| Ok(None))
+                .run_decoded(batch, &mut table, &mut |_, _| Ok(None))
                 .unwrap();
             sampler.take(&pipeline, &done);
         }

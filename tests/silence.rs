@@ -81,6 +81,7 @@ fn run(stream: &Arc<StreamSettings>, records: &[Sent], batch: usize, resumes: bo
                 offset,
                 series,
                 time,
+                arrival: None,
             });
             decoded
                 .values
@@ -92,12 +93,12 @@ fn run(stream: &Arc<StreamSettings>, records: &[Sent], batch: usize, resumes: bo
         };
         alerts.extend(
             pipeline
-                .run_decoded(&[], decoded, &mut table, &mut load)
+                .run_decoded(decoded, &mut table, &mut load)
                 .unwrap()
                 .alerts,
         );
         if resumes {
-            let clock = pipeline.silence_clock(0).cloned();
+            let clock = pipeline.silence.as_ref().unwrap().clock(0).cloned();
             let encoded =
                 |slot: &Slot| (slot.series.to_string(), codec::encode(&slot.state).unwrap());
             stored.extend(table.take_dirty().map(encoded));
@@ -105,7 +106,7 @@ fn run(stream: &Arc<StreamSettings>, records: &[Sent], batch: usize, resumes: bo
             let clock = clock.map(|clock| codec::decode(&codec::encode(&clock).unwrap()).unwrap());
             clock
                 .into_iter()
-                .for_each(|clock| pipeline.set_silence_clock(0, clock));
+                .for_each(|clock| pipeline.silence.as_mut().unwrap().set_clock(0, clock));
             for (series, bytes) in &stored {
                 let state: SeriesState = codec::decode(bytes).unwrap();
                 table.set_stored(0, series, StoredSeries::from(&state));

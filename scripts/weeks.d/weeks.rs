@@ -147,9 +147,9 @@ impl Plant {
             registry.clone(),
             Arc::new(MemoryStore::default()),
         )?;
-        let mut pipeline = Pipeline::new(stream.clone(), None)?;
+        let pipeline = Pipeline::new(stream.clone(), None)?;
         let admission = engine.admission().clone();
-        let sampler = Sampler::new(&mut pipeline, stream.clone(), admission);
+        let sampler = Sampler::new(stream.clone(), admission);
         let (table, fleet) = (SeriesTable::new(PUMPS), Fleet::new(plan.clone(), &all));
         let (opened, trainings) = Default::default();
         Ok(Self {
@@ -172,7 +172,7 @@ impl Plant {
         for from in (0..WEEKS * 7 * DAY).step_by(STEPS as usize) {
             learned.extend(self.batch(from)?);
             bar.inc(STEPS);
-            if self.pipeline.bundle_id().is_none() {
+            if self.pipeline.detector.bundle_id().is_none() {
                 if learned.len() >= self.stream.training.records {
                     let set = TrainingSet::new(std::mem::take(&mut learned));
                     let bundle =
@@ -250,13 +250,14 @@ impl Plant {
                     offset: (step * PUMPS as u64) as i64 + pump as i64,
                     series: Cow::Owned(FleetPlan::name_of(pump)),
                     time: self.plan.time_of(step),
+                    arrival: None,
                 });
                 batch.values.extend(values);
             }
         }
         let done = self
             .pipeline
-            .run_decoded(&[], batch, &mut self.table, &mut |_, _| Ok(None))?;
+            .run_decoded(batch, &mut self.table, &mut |_, _| Ok(None))?;
         self.sampler.take(&self.pipeline, &done);
         for alert in &done.alerts {
             if alert.event == AlertEvent::Open && alert.kind == AlertKind::Anomaly {
@@ -265,7 +266,7 @@ impl Plant {
                     .push(((at % PUMPS as u64) as usize, at / PUMPS as u64));
             }
         }
-        Ok(done.learned.into_iter().map(|(_, row)| row).collect())
+        Ok(done.training_rows().map(|(_, row)| row).collect())
     }
 
     /// The score of the run against the truth.

@@ -58,7 +58,7 @@ impl FileRun {
     pub(super) fn next(&mut self) -> anyhow::Result<Option<Chunk>> {
         let batch = self.stream.input.batch_records;
         let mut most = batch;
-        if self.pipeline.bundle_id().is_none() {
+        if self.pipeline.detector.bundle().is_none() {
             match self.train_rows.saturating_sub(self.rows) {
                 0 => {
                     let set = TrainingSet::new(std::mem::take(&mut self.learned));
@@ -68,14 +68,14 @@ impl FileRun {
                 left => most = left.min(batch),
             }
         }
-        let Some(mut chunk) = self
+        let Some(chunk) = self
             .records
             .run(most, &mut self.pipeline, &mut self.table)?
         else {
             return Ok(None);
         };
         self.learned
-            .extend(chunk.done.learned.drain(..).map(|(_, row)| row));
+            .extend(chunk.done.training_rows().map(|(_, row)| row));
         self.rows += chunk.rows;
         Ok(Some(chunk))
     }

@@ -153,6 +153,7 @@ pub(super) fn message(series: &str, number: usize) -> Message<'_> {
         key,
         payload: None,
         timestamp,
+        arrival: None,
         headers: None,
     }
 }

@@ -158,7 +158,7 @@ impl Records {
                     return Ok(None);
                 };
                 read = batch.records.len() + batch.rejected.len();
-                done = pipeline.run_decoded(&[], batch, table, &mut load);
+                done = pipeline.run_decoded(batch, table, &mut load);
             }
             Self::Lines(file) => {
                 let Some(chunk) = file.next_chunk(rows)? else {
@@ -166,7 +166,7 @@ impl Records {
                 };
                 let messages = chunk.messages();
                 read = messages.len();
-                done = pipeline.run_file(&messages, table, &mut load);
+                done = pipeline.run(&messages, table, &mut load);
             }
             Self::Images(files) => {
                 let Some(chunk) = files.next_chunk(rows)? else {
@@ -174,7 +174,7 @@ impl Records {
                 };
                 let messages = chunk.messages();
                 read = messages.len();
-                done = pipeline.run_file(&messages, table, &mut load);
+                done = pipeline.run(&messages, table, &mut load);
             }
         }
         Ok(Some(Chunk {

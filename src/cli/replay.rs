@@ -215,7 +215,8 @@ impl Run {
                 }
             }
         }
-        if let (true, Some(wanted)) = (self.0.pipeline.bundle_id().is_none(), args.train_rows) {
+        if let (true, Some(wanted)) = (self.0.pipeline.detector.bundle().is_none(), args.train_rows)
+        {
             bail!(
                 "{} rows are fewer than --train-rows {wanted}: nothing was scored",
                 totals.rows

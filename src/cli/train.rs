@@ -129,7 +129,7 @@ fn from_files(args: &Args, stream: &Arc<StreamSettings>) -> anyhow::Result<Vec<T
         let mut records = args.input_args.open(&path, stream, true)?;
         let mut pipeline = Pipeline::new(stream.clone(), None)?;
         let mut table = SeriesTable::new(stream.record.max_series);
-        while let Some(mut chunk) = records
+        while let Some(chunk) = records
             .run(CHUNK_ROWS, &mut pipeline, &mut table)
             .with_context(|| format!("{}", path.display()))?
         {
@@ -138,7 +138,7 @@ fn from_files(args: &Args, stream: &Arc<StreamSettings>) -> anyhow::Result<Vec<T
             if let (Some(_), Some(first)) = (&stream.image, chunk.done.rejected.first()) {
                 println!("left out of {}: {}", path.display(), first.detail);
             }
-            rows.extend(chunk.done.learned.drain(..).map(|(_, row)| row));
+            rows.extend(chunk.done.training_rows().map(|(_, row)| row));
             if rows.len() >= args.limit {
                 rows.truncate(args.limit);
                 return Ok(rows);

@@ -168,6 +168,7 @@ impl<R: Read> CsvTable<R> {
                         offset: self.next,
                         series,
                         time,
+                        arrival: None,
                     });
                 }
                 Err(problem) => {

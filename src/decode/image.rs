@@ -96,17 +96,8 @@ impl ImageDecoder {
                     time,
                     image,
                 }) => {
-                    let &Message {
-                        partition, offset, ..
-                    } = message;
                     bytes += size_of_val(image.pixels.as_slice()) + image.file.len();
-                    batch.records.push(Record {
-                        message: index,
-                        partition,
-                        offset,
-                        series,
-                        time,
-                    });
+                    batch.records.push(Record::of(message, index, series, time));
                     batch.values.push(image.brightness());
                     batch.images.push(image);
                 }

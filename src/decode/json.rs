@@ -100,16 +100,7 @@ impl Decoder {
                     time,
                     coerced,
                 }) => {
-                    let &Message {
-                        partition, offset, ..
-                    } = message;
-                    batch.records.push(Record {
-                        message: index,
-                        partition,
-                        offset,
-                        series,
-                        time,
-                    });
+                    batch.records.push(Record::of(message, index, series, time));
                     batch.coerced += coerced;
                 }
                 Err(problem) => {

@@ -51,6 +51,7 @@ impl Chunk {
             key: Some(self.series.as_bytes()),
             payload: self.bytes.get(place.clone()),
             timestamp: Some(EventTime(number.saturating_mul(1_000_000))),
+            arrival: None,
             headers: None,
         };
         self.lines.iter().map(message).collect()

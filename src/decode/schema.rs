@@ -186,6 +186,7 @@ mod tests {
             key,
             payload: Some(payload.as_bytes()),
             timestamp,
+            arrival: timestamp,
             headers: None,
         };
         let batch = Decoder::new(format).decode(&[message]);

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::settings;
 use crate::record::EventTime;
 use crate::record::alert::{AlertEvent, Severity};
+use crate::record::row::RecordContext;
 
 /// When episodes of one kind open and close.
 #[derive(Clone, PartialEq, Debug)]
@@ -38,16 +39,6 @@ pub enum EpisodeInput {
     Between,
     /// It counts towards closing.
     Quiet,
-}
-
-/// Position and time of the record.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct RecordPosition {
-    pub time: EventTime,
-    pub partition: i32,
-    pub offset: i64,
-    /// Whether nothing but a close may be published now.
-    pub muted: bool,
 }
 
 /// An event to publish.
@@ -119,7 +110,7 @@ impl EpisodeMachine {
     pub fn step(
         &mut self,
         rules: &EpisodeRules,
-        at: &RecordPosition,
+        at: &RecordContext<'_>,
         input: EpisodeInput,
     ) -> Option<EpisodeEvent> {
         match (&mut self.open, input) {
@@ -154,7 +145,7 @@ impl EpisodeMachine {
     fn step_closed(
         &mut self,
         rules: &EpisodeRules,
-        at: &RecordPosition,
+        at: &RecordContext<'_>,
         input: EpisodeInput,
     ) -> Option<EpisodeEvent> {
         let cooling = self
@@ -192,7 +183,7 @@ impl EpisodeMachine {
     }
 
     /// An episode that nobody heard of closes unheard.
-    fn close(&mut self, rules: &EpisodeRules, at: &RecordPosition) -> Option<EpisodeEvent> {
+    fn close(&mut self, rules: &EpisodeRules, at: &RecordContext<'_>) -> Option<EpisodeEvent> {
         self.closed_at = (!rules.cool_down.is_zero()).then_some(at.time);
         let open = self.open.take()?;
         let sequence = open.announced.as_ref()?.sequence.saturating_add(1);
@@ -202,7 +193,7 @@ impl EpisodeMachine {
 
 impl OpenEpisode {
     /// The event that a hit makes, if it makes one.
-    fn announce(&mut self, rules: &EpisodeRules, at: &RecordPosition) -> Option<EpisodeEvent> {
+    fn announce(&mut self, rules: &EpisodeRules, at: &RecordContext<'_>) -> Option<EpisodeEvent> {
         if at.muted {
             return None;
         }

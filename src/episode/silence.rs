@@ -1,9 +1,10 @@
 //! Alerts without an episode of records: missing data, and a degraded detector.
 
+use super::EpisodePolicy;
 use super::machine::EpisodeEvent;
-use super::{EpisodePolicy, RecordContext};
 use crate::record::EventTime;
 use crate::record::alert::{Alert, AlertEvent, AlertKind, Severity};
+use crate::record::row::RecordContext;
 
 /// Who is silent.
 #[derive(Clone, Copy, PartialEq, Debug)]

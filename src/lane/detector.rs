@@ -7,8 +7,9 @@
 
 use super::error::LaneError;
 use super::notes::PartitionNotes;
-use crate::episode::{EpisodePolicy, RecordContext, SilenceEvent};
+use crate::episode::{EpisodePolicy, SilenceEvent};
 use crate::record::alert::{Alert, AlertEvent};
+use crate::record::row::RecordContext;
 use crate::retrain::engine::Sight;
 
 /// The partition whose owner publishes it.

@@ -31,7 +31,6 @@ use crate::config::settings::StreamSettings;
 use crate::events::{StateUnreadable, StatesRestored};
 use crate::pipeline::Pipeline;
 use crate::pipeline::series::{LoadError, SeriesState, SeriesTable, StoredSeries};
-use crate::record::RecordOutcome;
 use crate::record::alert::Alert;
 use crate::retrain::learner::Learner;
 use crate::retrain::set::RecordRun;
@@ -90,7 +89,7 @@ pub struct LaneState {
 
 impl LaneState {
     /// A core that owns nothing yet.
-    pub fn new(lane: &Lane, mut pipeline: Pipeline, sink: Sink, stop: Arc<AtomicBool>) -> Self {
+    pub fn new(lane: &Lane, pipeline: Pipeline, sink: Sink, stop: Arc<AtomicBool>) -> Self {
         let stream = lane.stream.clone();
         let admission = lane.retrainer.admission().clone();
         let mut table = SeriesTable::new(stream.record.max_series);
@@ -103,7 +102,7 @@ impl LaneState {
             table,
             expiry: Expiry::new(&stream.retention),
             topic: TopicSilenceMonitor::new(&stream.silence, Instant::now()),
-            sampler: Sampler::new(&mut pipeline, stream.clone(), admission),
+            sampler: Sampler::new(stream.clone(), admission),
             stream,
             pipeline,
             sink,
@@ -256,8 +255,10 @@ impl LaneState {
             self.notes
                 .load(&*self.store, &self.stream.name, partition)?;
             self.topic.assigned(partition, &self.notes);
-            if let Some(clock) = self.notes.get(partition, CLOCK) {
-                self.pipeline.set_silence_clock(partition, clock);
+            if let Some(silence) = &mut self.pipeline.silence
+                && let Some(clock) = self.notes.get(partition, CLOCK)
+            {
+                silence.set_clock(partition, clock);
             }
             self.committed.extend(next.map(|next| (partition, next)));
             self.owned.insert(partition);
@@ -302,7 +303,9 @@ impl LaneState {
             self.committed.remove(partition);
             self.progress.remove(partition);
             self.table.drop_partition(*partition);
-            self.pipeline.drop_partition(*partition);
+            if let Some(silence) = &mut self.pipeline.silence {
+                silence.drop_partition(*partition);
+            }
             self.sampler.drop_partition(*partition);
             self.notes.drop_partition(*partition);
             self.topic.revoked(*partition);
@@ -326,11 +329,6 @@ impl LaneState {
         let mut done = self.pipeline.run(&messages, &mut self.table, &mut load)?;
         self.sampler.take(&self.pipeline, &done);
 
-        let partition = |outcome: &RecordOutcome| {
-            messages
-                .get(outcome.message)
-                .map(|message| message.partition)
-        };
         for rejected in &done.rejected {
             if let Some(message) = batch.get(rejected.message) {
                 self.sink.dead_letter(message, rejected)?;
@@ -342,26 +340,17 @@ impl LaneState {
         }
         if self.stream.output.scores.is_some() {
             for outcome in &done.outcomes {
-                if let Some(message) = messages.get(outcome.message) {
-                    self.sink
-                        .score(outcome, message.partition, message.offset)?;
-                }
+                self.sink.score(outcome)?;
             }
         }
-        for (message, row) in done.learned {
-            if let Some(message) = messages.get(message) {
-                self.learned
-                    .push((message.partition, message.offset, codec::encode(&row)?));
-                self.learner.add(message.partition, message.offset, row);
-            }
+        for (of, row) in done.training_rows() {
+            let (partition, offset) = (of.partition, of.offset);
+            self.learned.push((partition, offset, codec::encode(&row)?));
+            self.learner.add(partition, offset, row);
         }
-        for of_one in done.outcomes.chunk_by(|a, b| partition(a) == partition(b)) {
-            if let Some((partition, newest)) = of_one
-                .first()
-                .and_then(partition)
-                .zip(of_one.iter().map(|o| o.time).max())
-            {
-                self.expiry.observe(partition, newest);
+        for of_one in done.outcomes.chunk_by(|a, b| a.partition == b.partition) {
+            if let Some(newest) = of_one.iter().map(|outcome| outcome.time).max() {
+                self.expiry.observe(of_one[0].partition, newest);
             }
         }
         self.taken(batch);

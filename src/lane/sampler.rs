@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use crate::config::settings::StreamSettings;
-use crate::pipeline::{BatchOutput, Pipeline, tag};
+use crate::pipeline::series::tag;
+use crate::pipeline::{BatchOutput, Pipeline};
 use crate::record::alert::{Alert, AlertEvent, AlertKind};
 use crate::retrain::buffer::Admission;
 use crate::retrain::collect::{Collector, ScoredRecord};
@@ -19,13 +20,8 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// Samples the records of a pipeline as far as the `admission` lets them in.
-    pub fn new(
-        pipeline: &mut Pipeline,
-        stream: Arc<StreamSettings>,
-        admission: Arc<Admission>,
-    ) -> Self {
-        pipeline.keep_samples();
+    /// Samples the records of a stream as far as the `admission` lets them in.
+    pub fn new(stream: Arc<StreamSettings>, admission: Arc<Admission>) -> Self {
         Self {
             stream,
             admission,
@@ -35,7 +31,11 @@ impl Sampler {
 
     /// Takes what a batch came to; `pipeline` is the one that ran it.
     pub fn take(&mut self, pipeline: &Pipeline, done: &BatchOutput) {
-        let Some(bundle) = pipeline.bundle().filter(|_| self.stream.image.is_none()) else {
+        let Some(bundle) = pipeline
+            .detector
+            .bundle()
+            .filter(|_| self.stream.image.is_none())
+        else {
             return;
         };
         let opened =
@@ -57,17 +57,14 @@ impl Sampler {
         let Some((_, collector)) = &mut self.collector else {
             return;
         };
-        let fields = self.stream.record.fields.len().max(1);
-        let rows = done.samples.values.chunks_exact(fields);
-        for (sample, values) in done.samples.records.iter().zip(rows) {
-            let judged = ScoredRecord {
-                partition: sample.partition,
-                offset: sample.offset,
+        for (outcome, values) in done.readings().filter(|(outcome, _)| !outcome.resampling) {
+            let muted = pipeline.episodes.is_muted(&outcome.series, outcome.time);
+            let record = ScoredRecord {
                 values,
-                outcome: &done.outcomes[sample.outcome],
-                muted: sample.muted,
+                outcome,
+                muted,
             };
-            collector.offer(&judged, tag);
+            collector.offer(&record, tag);
         }
     }
 

@@ -14,10 +14,11 @@ use serde::{Deserialize, Serialize};
 use super::error::LaneError;
 use super::notes::PartitionNotes;
 use crate::config::settings::SilenceSettings;
-use crate::episode::{EpisodePolicy, RecordContext, SilenceEvent};
+use crate::episode::{EpisodePolicy, SilenceEvent};
 use crate::inter_arrival::{InterArrivalStats, SilencePolicy, SilenceStatus};
 use crate::record::EventTime;
 use crate::record::alert::{Alert, AlertEvent};
+use crate::record::row::RecordContext;
 
 /// The key of the note.
 const NOTE: &str = "topic-silence";

@@ -11,6 +11,7 @@ use crate::episode::EpisodeState;
 use crate::gate::GateState;
 use crate::inter_arrival::InterArrivalStats;
 use crate::record::EventTime;
+use crate::record::row::GatedRow;
 use crate::resample::ResampleState;
 use crate::score::chart::ChartState;
 use crate::state::StoreError;
@@ -39,7 +40,7 @@ pub struct SeriesState {
 /// What depends on the bundle that scores: replaced when another bundle goes live.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct ScoringState {
-    /// The bundle's [`super::tag`].
+    /// The bundle's [`tag`].
     pub bundle: u64,
     /// Of the control chart.
     pub chart: ChartState,
@@ -48,6 +49,18 @@ pub struct ScoringState {
 }
 
 impl SeriesState {
+    /// The state of a series that was never seen, of records with so many fields.
+    pub fn new(fields: usize) -> Self {
+        Self {
+            gate: GateState::new(fields),
+            inter_arrival: InterArrivalStats::default(),
+            resample: None,
+            window: None,
+            episode: EpisodeState::default(),
+            scoring: None,
+        }
+    }
+
     /// Whether a series that was silent from its newest record until `at` starts anew.
     pub fn expired(&self, forget_after: Duration, at: EventTime) -> bool {
         let silent = self
@@ -64,11 +77,14 @@ impl SeriesState {
         self.episode.anomaly_open() || self.episode.fault_open()
     }
 
-    /// Starts the second half of the line anew; an open alert stays, to be closed.
-    pub fn reset(&mut self) {
-        self.scoring = None;
-        if !self.alerting() {
-            self.episode = EpisodeState::default();
+    /// Before a row is judged: where its series was forgotten, chart, threshold and episodes start
+    /// again; an open alert stays, to be closed.
+    pub(super) fn begin(&mut self, row: &GatedRow<'_>) {
+        if row.forgotten {
+            self.scoring = None;
+            if !self.alerting() {
+                self.episode = EpisodeState::default();
+            }
         }
     }
 }
@@ -108,5 +124,44 @@ pub enum LoadError {
     },
 }
 
+/// The series of a lane while a batch runs: those in memory, and how the others are loaded.
+pub(super) struct SeriesAccess<'t, 'l> {
+    /// In memory.
+    pub(super) table: &'t mut SeriesTable,
+    /// Loads the others.
+    pub(super) load: &'t mut StateLoader<'l>,
+}
+
+impl SeriesAccess<'_, '_> {
+    /// The slot of a series, which is loaded where it is stored, and new where it was never seen.
+    pub(super) fn open(
+        &mut self,
+        partition: i32,
+        series: &str,
+        fields: usize,
+    ) -> Result<usize, SlotError> {
+        let new = || SeriesState::new(fields);
+        self.table.slot(partition, series, self.load, new)
+    }
+
+    /// The same of a series that is in memory or stored; `None` where it was never seen.
+    pub(super) fn known(
+        &mut self,
+        partition: i32,
+        series: &str,
+    ) -> Result<Option<&mut Slot>, LoadError> {
+        let slot = self.table.known_slot(partition, series, self.load)?;
+        Ok(slot.and_then(|slot| self.table.get_mut(slot)))
+    }
+}
+
 /// Finds the stored state of a series that is not in memory, by partition and name.
 pub type StateLoader<'l> = dyn FnMut(i32, &str) -> Result<Option<SeriesState>, LoadError> + 'l;
+
+/// The first 64 bits of a bundle's id: a whole id would take more room than the states of small
+/// steps.
+pub fn tag(id: &str) -> u64 {
+    id.get(..16)
+        .and_then(|hex| u64::from_str_radix(hex, 16).ok())
+        .unwrap_or(0)
+}

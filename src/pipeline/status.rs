@@ -5,8 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::series::SeriesState;
-use super::tag;
+use super::series::{SeriesState, tag};
 use crate::config::settings::StreamSettings;
 use crate::inter_arrival::SilenceStatus;
 use crate::model::bundle::Bundle;
@@ -46,7 +45,7 @@ impl SeriesStatus {
         series: &str,
         state: &SeriesState,
     ) -> Self {
-        let plan = threshold_plan(
+        let plan = threshold_params(
             stream,
             bundle.map_or(0, |bundle| bundle.calibration.period_micros),
         );
@@ -74,7 +73,7 @@ impl SeriesStatus {
 
 /// The threshold's constants: a score comes with each window, and records of a series follow each
 /// other by `period` microseconds in the training data.
-pub(super) fn threshold_plan(stream: &StreamSettings, period: i64) -> threshold::ThresholdParams {
+pub(super) fn threshold_params(stream: &StreamSettings, period: i64) -> threshold::ThresholdParams {
     let period = stream
         .threshold
         .period

@@ -105,3 +105,14 @@ impl Feedback {
             && (self.from.as_microsecond()..=self.until.as_microsecond()).contains(&time.0)
     }
 }
+
+/// The effect of feedback on the series of its alert.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FeedbackEffect {
+    /// The state of the series has changed.
+    Applied,
+    /// It means nothing to the series: its bundle is gone, for one.
+    Nothing,
+    /// The bundle that it refers to is not live here yet.
+    Later,
+}

@@ -73,10 +73,6 @@ impl Default for SeriesCollector {
 /// A record as the path leaves it.
 #[derive(Clone, Copy, Debug)]
 pub struct ScoredRecord<'a> {
-    /// Partition of its message.
-    pub partition: i32,
-    /// Offset of its message.
-    pub offset: i64,
     /// Its readings.
     pub values: &'a [f64],
     /// What was found out about it.
@@ -137,7 +133,7 @@ impl Collector {
         let chance = rank <= self.admission.rank()
             && uniform(series, number) > least
             && self.ready.len() < READY_MAX;
-        let watched = self.partitions.entry(judged.partition).or_default();
+        let watched = self.partitions.entry(outcome.partition).or_default();
         let Some(score) =
             score(outcome).filter(|_| !disturbs && !judged.muted && !outcome.spans_gap)
         else {
@@ -173,8 +169,8 @@ impl Collector {
             found.taken = number;
             found.open = Some(RecordRun {
                 series: series.to_string(),
-                partition: judged.partition,
-                offset: judged.offset,
+                partition: outcome.partition,
+                offset: outcome.offset,
                 bundle,
                 ..RecordRun::default()
             });
@@ -291,6 +287,29 @@ mod tests {
         Collector::new(&settings, admission, 1, 1_000_000)
     }
 
+    /// A scored record of partition 0 whose offset is its second.
+    fn outcome(series: &str, second: i64, verdict: RecordVerdict) -> RecordOutcome {
+        let is_scored = verdict != RecordVerdict::SensorFault;
+        RecordOutcome {
+            message: 0,
+            partition: 0,
+            offset: second,
+            series: series.into(),
+            time: EventTime(second * 1_000_000),
+            verdict,
+            scored: is_scored.then_some(Scored {
+                score: 1.0,
+                raw_error: 1.0,
+            }),
+            threshold: None,
+            alerting: false,
+            spans_gap: false,
+            resampling: false,
+            top_field: None,
+            image: None,
+        }
+    }
+
     /// One record a second; those of `strange` are outliers, of `faulty` sensor faults, of `muted`
     /// muted.
     fn collected(
@@ -306,30 +325,11 @@ mod tests {
                 s if faulty.contains(&s) => RecordVerdict::SensorFault,
                 _ => RecordVerdict::Normal,
             };
-            let scored = (verdict != RecordVerdict::SensorFault).then_some(Scored {
-                score: 1.0,
-                raw_error: 1.0,
-            });
-            let (series, time) = ("a".into(), EventTime(second * 1_000_000));
-            let (message, threshold, alerting, top_field) = (0, None, false, None);
-            let spans_gap = false;
-            let outcome = RecordOutcome {
-                message,
-                series,
-                time,
-                verdict,
-                scored,
-                threshold,
-                alerting,
-                spans_gap,
-                top_field,
-            };
+            let outcome = outcome("a", second, verdict);
             let muted = muted.contains(&second);
             let values = [second as f64];
             collector.offer(
                 &ScoredRecord {
-                    partition: 0,
-                    offset: second,
                     values: &values,
                     outcome: &outcome,
                     muted,
@@ -385,28 +385,9 @@ mod tests {
         let most = series_max(&collector.settings);
         for second in 0..20 {
             for series in 0..10 * most {
-                let (series, time) = (format!("s{series}").into(), EventTime(second * 1_000_000));
-                let scored = Some(Scored {
-                    score: 1.0,
-                    raw_error: 1.0,
-                });
-                let (message, verdict, threshold, alerting, top_field) =
-                    (0, RecordVerdict::Normal, None, false, None);
-                let spans_gap = false;
-                let outcome = RecordOutcome {
-                    message,
-                    series,
-                    time,
-                    verdict,
-                    scored,
-                    threshold,
-                    alerting,
-                    spans_gap,
-                    top_field,
-                };
+                let series = format!("s{series}");
+                let outcome = outcome(&series, second, RecordVerdict::Normal);
                 let judged = ScoredRecord {
-                    partition: 0,
-                    offset: second,
                     values: &[1.0],
                     outcome: &outcome,
                     muted: false,

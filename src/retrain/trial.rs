@@ -91,6 +91,7 @@ impl Trial {
                     offset,
                     series: Cow::Borrowed("trial"),
                     time,
+                    arrival: None,
                 });
                 batch.values.extend_from_slice(values);
                 if batch.records.len() >= BATCH_ROWS {
@@ -111,7 +112,7 @@ impl Trial {
     ) -> Result<(), PipelineError> {
         let done = self
             .pipeline
-            .run_decoded(&[], batch, table, &mut |_, _| Ok(start.cloned()))?;
+            .run_decoded(batch, table, &mut |_, _| Ok(start.cloned()))?;
         tried.budgeted += done.counts.budgeted;
         for alert in done
             .alerts

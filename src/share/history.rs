@@ -80,9 +80,8 @@ pub fn rows(
         let messages: Vec<_> = batch.iter().map(view).filter(inside).collect();
         let done = pipeline.run(&messages, &mut table, &mut |_, _| Ok(None))?;
         rows.extend(
-            done.learned
-                .into_iter()
-                .filter_map(|(message, row)| Some((messages.get(message)?.offset, row))),
+            done.training_rows()
+                .map(|(outcome, row)| (outcome.offset, row)),
         );
         ends.retain(|(partition, _)| !at_end.contains(partition));
         for message in &batch {

@@ -8,10 +8,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use outlierd::config::settings::{EpisodeSettings, FieldSettings, MuteSettings};
-use outlierd::episode::{
-    EpisodeOutput, EpisodePolicy, EpisodeState, Judgement, RATIO_MAX, RecordContext,
-};
+use outlierd::episode::{EpisodeOutput, EpisodePolicy, EpisodeState, RATIO_MAX};
 use outlierd::record::alert::{Alert, AlertEvent, AlertKind, FieldShare, Severity};
+use outlierd::record::row::{Judgement, RecordContext};
 use outlierd::record::{EventTime, FaultKind, RecordVerdict, SensorFault};
 
 const SECOND: i64 = 1_000_000;

@@ -112,18 +112,19 @@ impl Plant {
                     offset,
                     series,
                     time: now,
+                    arrival: None,
                 });
                 let mut values = *reading.values;
                 change(pump, &mut values);
                 batch.values.extend(values);
             }
             let done = pipeline
-                .run_decoded(&[], batch, &mut self.table, &mut |_, _| Ok(None))
+                .run_decoded(batch, &mut self.table, &mut |_, _| Ok(None))
                 .unwrap();
             if let Some(sampler) = &mut self.sampler {
                 sampler.take(pipeline, &done);
             }
-            learned.extend(done.learned.into_iter().map(|(_, row)| row));
+            learned.extend(done.training_rows().map(|(_, row)| row));
             alerts.extend(done.alerts);
         }
         (learned, alerts, now)
@@ -153,7 +154,7 @@ fn fixture() -> &'static Fixture {
         let (mut plant, mut pipeline) =
             (Plant::new(), Pipeline::new(stream.clone(), None).unwrap());
         let admission = engine.admission().clone();
-        plant.sampler = Some(Sampler::new(&mut pipeline, stream.clone(), admission));
+        plant.sampler = Some(Sampler::new(stream.clone(), admission));
         let (learned, ..) = plant.run(&mut pipeline, LEARNED, |_, _| {});
         let bundle = learn(&stream, &TrainingSet::new(learned), None, &mut |_| {
             ControlFlow::Continue(())

@@ -75,6 +75,7 @@ pub(super) fn judge(args: &Args, folder: &Path) -> anyhow::Result<LabeledSequenc
     let mut pipeline = Pipeline::new(stream.clone(), Some(bundle))?;
     let mut sequence = LabeledSequence {
         threshold: pipeline
+            .detector
             .calibrated_threshold()
             .context("a threshold needs a bundle")?,
         independent: true,
@@ -115,7 +116,7 @@ fn learned(stream: &Arc<StreamSettings>, folder: &Path) -> anyhow::Result<Vec<Tr
         if let Some(rejected) = chunk.done.rejected.first() {
             bail!("{}: {}", folder.display(), rejected.detail);
         }
-        rows.extend(chunk.done.learned.into_iter().map(|(_, row)| row));
+        rows.extend(chunk.done.training_rows().map(|(_, row)| row));
     }
     Ok(rows)
 }
@@ -167,7 +168,7 @@ fn add(
         })
         .collect();
     let mut table = SeriesTable::new(stream.record.max_series);
-    let done = pipeline.run_file(&messages, &mut table, &mut |_, _| Ok(None))?;
+    let done = pipeline.run(&messages, &mut table, &mut |_, _| Ok(None))?;
     if let Some(rejected) = done.rejected.first() {
         bail!(
             "{}: {}",

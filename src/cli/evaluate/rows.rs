@@ -34,7 +34,7 @@ pub(super) fn judge(
     )?;
     let mut found: BTreeMap<Arc<str>, LabeledSequence> = BTreeMap::new();
     while let Some(chunk) = run.next()? {
-        let Some(threshold) = run.pipeline.calibrated_threshold() else {
+        let Some(threshold) = run.pipeline.detector.calibrated_threshold() else {
             continue;
         };
         let first = run.rows - chunk.rows;

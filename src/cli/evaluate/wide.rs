@@ -66,6 +66,7 @@ pub(super) fn judge(args: &Args, path: &Path, labels: &[bool]) -> anyhow::Result
         .collect();
     let mut sequence = LabeledSequence {
         threshold: pipeline
+            .detector
             .calibrated_threshold()
             .context("a threshold needs a bundle")?,
         independent: true,
@@ -191,12 +192,13 @@ fn add(
                 offset: message as i64,
                 series,
                 time,
+                arrival: None,
             });
             batch.values.push(value);
         }
     }
     let mut table = SeriesTable::new(stream.record.max_series);
-    let done = pipeline.run_decoded(&[], batch, &mut table, &mut |_, _| Ok(None))?;
+    let done = pipeline.run_decoded(batch, &mut table, &mut |_, _| Ok(None))?;
     let mut outcomes = done.outcomes.iter().peekable();
     for &row in rows {
         let name = series(row);

@@ -292,6 +292,7 @@ fn a_stream_reads_the_same_from_csv_as_from_json() {
         key: None,
         payload: Some(payload),
         timestamp: None,
+        arrival: None,
         headers: None,
     };
     let json = Decoder::new(&format).decode(&[message]);

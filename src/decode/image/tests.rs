@@ -61,6 +61,7 @@ fn message(payload: &[u8]) -> Message<'_> {
         key: Some(b"c1"),
         payload: Some(payload),
         timestamp: Some(AT),
+        arrival: Some(AT),
         headers: None,
     }
 }

@@ -17,6 +17,7 @@ fn message(payload: &[u8]) -> Message<'_> {
         key: Some(b"p1"),
         payload: Some(payload),
         timestamp: Some(AT),
+        arrival: Some(AT),
         headers: None,
     }
 }
@@ -71,6 +72,7 @@ fn a_record_carries_its_place_key_time_and_readings() {
         offset: 41,
         series: Cow::Borrowed("p7"),
         time: AT,
+        arrival: Some(AT),
     };
     assert_eq!(batch.records, [record]);
     assert!(

@@ -13,10 +13,9 @@ use crate::lane::detector;
 use crate::lane::error::LaneError;
 use crate::lane::rebalance::LaneContext;
 use crate::lane::silence::Newest;
-use crate::pipeline::FeedbackEffect;
 use crate::record::EventTime;
 use crate::record::alert::Alert;
-use crate::record::feedback::Feedback;
+use crate::record::feedback::{Feedback, FeedbackEffect};
 use crate::retrain::engine::{Sight, fingerprint};
 use crate::share::feedback_log::FeedbackLog;
 
@@ -89,7 +88,7 @@ impl LaneState {
             .table
             .known_slot(partition, &feedback.series, &mut load)?;
         let taught = match slot.and_then(|slot| self.table.get_mut(slot)) {
-            Some(found) => self.pipeline.apply_feedback(&mut found.state, feedback),
+            Some(found) => (self.pipeline.detector).apply_feedback(&mut found.state, feedback),
             // The series has been forgotten.
             None => FeedbackEffect::Nothing,
         };
@@ -112,7 +111,7 @@ impl LaneState {
     ) -> Result<(), LaneError> {
         let now = Instant::now();
         let alerts = if batch.is_empty() {
-            let (partitions, episodes) = (self.owned.len(), self.pipeline.episodes());
+            let (partitions, episodes) = (self.owned.len(), &self.pipeline.episodes);
             let opened =
                 self.topic
                     .saw_nothing(at_end, partitions, episodes, now, &mut self.notes)?;
@@ -153,7 +152,7 @@ impl LaneState {
         if self.next_offset(partition).is_none() {
             return Ok(());
         }
-        let alert = detector::follow(sight, self.pipeline.episodes(), &mut self.notes)?;
+        let alert = detector::follow(sight, &self.pipeline.episodes, &mut self.notes)?;
         self.publish(alert)
     }
 

@@ -105,7 +105,8 @@ impl LaneState {
     /// Notes the clocks of silence of partitions with new records.
     fn keep_clocks(&mut self) -> Result<(), LaneError> {
         for &partition in self.progress.keys() {
-            if let Some(clock) = self.pipeline.silence_clock(partition) {
+            let silence = self.pipeline.silence.as_ref();
+            if let Some(clock) = silence.and_then(|silence| silence.clock(partition)) {
                 self.notes.put(partition, CLOCK, clock)?;
             }
         }

@@ -35,7 +35,7 @@ impl LaneState {
             )?;
             let span = humantime::format_duration(self.stream.input.warm_up).to_string();
             tracing::info!(stream = self.stream.name, span, until = %now, "warming up: training on history without publishing alerts");
-            self.pipeline.warm_up(now);
+            self.pipeline.intake.warm_up(now);
         }
         Ok(())
     }
@@ -49,7 +49,7 @@ impl LaneState {
         let until = note.and_then(|(_, bytes)| codec::decode::<EventTime>(&bytes).ok());
         until
             .into_iter()
-            .for_each(|until| self.pipeline.warm_up(until));
+            .for_each(|until| self.pipeline.intake.warm_up(until));
         Ok(until.is_some())
     }
 }

@@ -3,7 +3,7 @@
 use crate::config::settings::StreamSettings;
 use crate::events::retrain::{DriftMeasured, MinDetectableFault};
 use crate::model::registry::{Registry, RegistryError};
-use crate::pipeline::tag;
+use crate::pipeline::series::tag;
 use crate::promotion::PromotionVerdict;
 use crate::retrain::buffer::Buffer;
 use crate::retrain::drift::drift;

@@ -107,15 +107,12 @@ fn run(
             offset: row as i64,
             series,
             time: set.times[row],
+            arrival: None,
         });
         batch.values.push(image.brightness());
         batch.images.push(image);
     }
-    Ok(
-        pipeline.run_decoded(&[], batch, &mut SeriesTable::new(IMAGES), &mut |_, _| {
-            Ok(None)
-        })?,
-    )
+    Ok(pipeline.run_decoded(batch, &mut SeriesTable::new(IMAGES), &mut |_, _| Ok(None))?)
 }
 
 fn outliers(done: &BatchOutput) -> usize {

@@ -43,6 +43,7 @@ fn an_object_holds_its_image_series_and_time() {
             offset: 41,
             series: Cow::Borrowed(series),
             time: AT,
+            arrival: Some(AT),
         };
         assert_eq!(
             (batch.records, batch.images[0].original),

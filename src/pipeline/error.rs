@@ -1,0 +1,47 @@
+//! Failures of the pipeline for which no record is to blame.
+
+use super::series::LoadError;
+use crate::model::registry::RegistryError;
+use crate::score::ScoreError;
+
+/// A step failed in a way that no record can be blamed for.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// The forward pass, or a bundle that cannot score.
+    #[error("score: {0}")]
+    Score(#[from] ScoreError),
+    /// A stored state could not be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The live bundle could not be read.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The bundle was made for another context.
+    #[error(
+        "bundle {bundle} was trained with time features {found}, but stream {stream} is configured with {wanted}: train a new bundle, or correct model.context"
+    )]
+    Context {
+        /// The bundle.
+        bundle: String,
+        /// The stream.
+        stream: String,
+        /// Context of the bundle.
+        found: String,
+        /// Context of the stream.
+        wanted: String,
+    },
+    /// The bundle was made for another stream configuration.
+    #[error(
+        "bundle {bundle} has the fields [{found}], but stream {stream} has [{wanted}]: train a new bundle, or configure the fields that it was trained on"
+    )]
+    Fields {
+        /// The bundle.
+        bundle: String,
+        /// The stream.
+        stream: String,
+        /// Fields of the bundle.
+        found: String,
+        /// Fields of the stream.
+        wanted: String,
+    },
+}

@@ -1,0 +1,177 @@
+//! The first step after decoding: opens the series of a record and takes the record through the
+//! gate, resampling inside.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use super::series::{LoadError, SeriesAccess, SeriesState, Slot, SlotError};
+use crate::config::settings::{FieldSettings, GateSettings, StreamSettings};
+use crate::gate::{GateOutput, GateRules, NormalRange, TimeOrder};
+use crate::record::row::{DecodedRow, GatedRow, WindowStatus};
+use crate::record::{EventTime, GateVerdict, Record, RejectReason};
+use crate::resample::{ResampledRow, Resampler};
+
+/// See the module. One for each stream.
+pub struct Intake {
+    fields: Vec<FieldSettings>,
+    settings: GateSettings,
+    /// Series of a partition at most.
+    max_series: usize,
+    /// Event time after which a silent series starts again; zero: never.
+    forget_after: Duration,
+    gate: GateRules,
+    /// `None` where records are taken as they come.
+    resample: Option<Resampler>,
+    /// Records that arrived before this warm up: they were there before the stream's first start.
+    warm_until: Option<EventTime>,
+}
+
+/// Why a record does not get past the gate.
+pub(super) enum Refusal {
+    /// It cannot be scored.
+    Reject(RejectReason, String),
+    /// The state of its series cannot be loaded.
+    Load(LoadError),
+}
+
+impl From<(RejectReason, String)> for Refusal {
+    fn from((reason, detail): (RejectReason, String)) -> Self {
+        Self::Reject(reason, detail)
+    }
+}
+
+impl From<LoadError> for Refusal {
+    fn from(error: LoadError) -> Self {
+        Self::Load(error)
+    }
+}
+
+impl Intake {
+    /// The intake of a stream; `normals` is what its bundle knows of each field.
+    pub(super) fn new(stream: &StreamSettings, normals: Option<&[NormalRange]>) -> Self {
+        let fields = &stream.record.fields;
+        Self {
+            fields: fields.clone(),
+            settings: stream.gate.clone(),
+            max_series: stream.record.max_series,
+            forget_after: stream.retention.forget_after,
+            gate: GateRules::new(&stream.gate, fields, normals),
+            resample: Resampler::new(&stream.resample, fields),
+            warm_until: None,
+        }
+    }
+
+    /// Checks readings against what another bundle knows of each field.
+    pub(super) fn set_normals(&mut self, normals: Option<&[NormalRange]>) {
+        self.gate = GateRules::new(&self.settings, &self.fields, normals);
+    }
+
+    /// Publishes nothing of records that arrived before `until`, and learns from them.
+    pub fn warm_up(&mut self, until: EventTime) {
+        self.warm_until = Some(until);
+    }
+
+    /// Takes a record through the gate.
+    ///
+    /// # Errors
+    /// See [`Refusal`]; the state of the series is then as it was, but for late records, which are
+    /// counted.
+    pub(super) fn admit<'b>(
+        &self,
+        row: DecodedRow<'b>,
+        series: &mut SeriesAccess<'_, '_>,
+    ) -> Result<GatedRow<'b>, Refusal> {
+        let record = row.record;
+        let slot = series
+            .open(record.partition, &record.series, self.fields.len())
+            .map_err(|error| self.refusal(record, error))?;
+        let arrived = record.arrival.zip(self.warm_until);
+        let mut row = GatedRow {
+            record,
+            time: record.time,
+            values: Cow::Borrowed(row.values),
+            image: row.image,
+            slot,
+            previous: None,
+            faults: Vec::new(),
+            window: WindowStatus::Filling,
+            silence: Vec::new(),
+            forgotten: false,
+            out_of_order: false,
+            warms_up: arrived.is_some_and(|(arrival, until)| arrival < until),
+        };
+        if let Some(slot) = series.table.get_mut(slot) {
+            self.check(&mut row, slot)?;
+        }
+        Ok(row)
+    }
+
+    fn refusal(&self, record: &Record<'_>, error: SlotError) -> Refusal {
+        match error {
+            SlotError::TooMany => {
+                let detail = format!(
+                    "series {:?} is new, but the partition already has record.max_series = {} series",
+                    record.series, self.max_series
+                );
+                Refusal::Reject(RejectReason::TooManySeries, detail)
+            }
+            SlotError::Load(error) => Refusal::Load(error),
+        }
+    }
+
+    fn check(&self, row: &mut GatedRow<'_>, slot: &mut Slot) -> Result<(), Refusal> {
+        let found = &mut slot.state;
+        row.previous = found.gate.newest();
+        // The state of a series that a record with a wrong time would let expire is kept: the gate
+        // rejects the record.
+        row.forgotten = found.expired(self.forget_after, row.record.time);
+        let mut fresh = row.forgotten.then(|| SeriesState::new(self.fields.len()));
+        let state = fresh.as_mut().unwrap_or(found);
+        let checked = match &self.resample {
+            None => {
+                let (time, values) = (row.record.time, &row.values);
+                self.gate
+                    .check(&mut state.gate, time, row.record.arrival, values)
+            }
+            Some(resampler) => self.check_resampled(resampler, row, state)?,
+        };
+        row.out_of_order = checked.order != TimeOrder::InOrder;
+        match checked.verdict {
+            GateVerdict::Reject(reason, detail) => return Err(Refusal::Reject(reason, detail)),
+            GateVerdict::Fault(faults) => row.faults = faults,
+            GateVerdict::Pass => {}
+        }
+        if let Some(fresh) = fresh {
+            // Chart, threshold and episodes wait until the records before it in the batch have been
+            // judged.
+            (found.gate, found.window, found.resample) = (fresh.gate, fresh.window, fresh.resample);
+            found.inter_arrival.reset();
+        }
+        Ok(())
+    }
+
+    /// Checks the time of the record, and the readings of the row that it completes.
+    fn check_resampled(
+        &self,
+        resampler: &Resampler,
+        row: &mut GatedRow<'_>,
+        state: &mut SeriesState,
+    ) -> Result<GateOutput, Refusal> {
+        let (time, arrival) = (row.record.time, row.record.arrival);
+        let order = self.gate.check_time(&mut state.gate, time, arrival, None)?;
+        let restarts = matches!(order, TimeOrder::SetBack { .. });
+        let open = state.resample.get_or_insert_default();
+        let verdict = match resampler.push(open, time, &row.values, restarts) {
+            Some(ResampledRow { time, values }) => {
+                let verdict = self.gate.check_values(&mut state.gate, &values);
+                (row.time, row.values) = (time, Cow::Owned(values));
+                verdict
+            }
+            None => {
+                row.window = WindowStatus::Resampling;
+                GateVerdict::Pass
+            }
+        };
+        Ok(GateOutput { verdict, order })
+    }
+}

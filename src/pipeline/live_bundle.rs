@@ -1,0 +1,222 @@
+//! The bundle that scores, with the steps that belong to it: chart and threshold.
+
+use std::sync::Arc;
+
+use super::PipelineError;
+use super::forward::RowOutput;
+use super::series::{ScoringState, SeriesState, tag};
+use super::status::{gap_us, threshold_params};
+use crate::config::settings::StreamSettings;
+use crate::gate::NormalRange;
+use crate::model::bundle::Bundle;
+use crate::record::feedback::{Feedback, FeedbackEffect, FeedbackLabel};
+use crate::record::row::{Judgement, ScoredRow};
+use crate::score::Scorer;
+use crate::score::chart::ChartState;
+use crate::threshold::{ThresholdParams, ThresholdState};
+
+/// See the module.
+pub struct LiveBundle {
+    id: Arc<str>,
+    tag: u64,
+    pub(super) scorer: Scorer,
+    pub(super) threshold: ThresholdParams,
+    /// The threshold of a series that has no records of its own.
+    template: ThresholdState,
+    /// The tag of the bundle before, and what its scaled units are in this one's, field by field.
+    before: Option<(u64, Vec<f64>)>,
+    /// Microseconds after which records are missing between two; 0: never.
+    pub(super) gap_us: i64,
+}
+
+impl LiveBundle {
+    /// Makes a bundle ready to score a stream in place of the bundle `before`.
+    ///
+    /// # Errors
+    /// A bundle that does not fit the stream or cannot score.
+    pub(super) fn new(
+        stream: &StreamSettings,
+        bundle: Bundle,
+        before: Option<&Self>,
+    ) -> Result<Self, PipelineError> {
+        fits(stream, &bundle)?;
+        let c = &bundle.calibration;
+        let threshold = threshold_params(stream, c.period_micros);
+        let id: Arc<str> = bundle.id().into();
+        let before = before.map(|before| {
+            let old = &before.bundle().calibration.scaler.sd;
+            let sds = old.iter().zip(&c.scaler.sd);
+            let fields = stream.record.fields.len();
+            let by = sds.take(fields).map(|(old, new)| old / new).collect();
+            (before.tag, by)
+        });
+        Ok(Self {
+            tag: tag(&id),
+            id,
+            template: ThresholdState::calibrated(&threshold, &c.scores),
+            threshold,
+            before,
+            gap_us: gap_us(stream, c.period_micros),
+            scorer: Scorer::new(bundle, &stream.score)?,
+        })
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &Arc<str> {
+        &self.id
+    }
+
+    /// The bundle.
+    pub fn bundle(&self) -> &Bundle {
+        self.scorer.bundle()
+    }
+
+    /// The threshold of a series without records of its own.
+    pub fn calibrated_threshold(&self) -> f64 {
+        self.template.value(&self.threshold)
+    }
+
+    /// The normal behaviour of each field, for the gate.
+    pub(super) fn normals(&self) -> Vec<NormalRange> {
+        let c = &self.bundle().calibration;
+        let scales = c.scaler.mean.iter().zip(&c.scaler.sd);
+        let fields = c.fields.iter().zip(scales);
+        fields
+            .map(|(field, (&mean, &sd))| NormalRange {
+                mean,
+                sd,
+                movement: field.movement,
+                longest_run: field.longest_run,
+                range: field.range,
+                step: field.step,
+            })
+            .collect()
+    }
+
+    /// Chart and threshold of one record, given the output of the model.
+    pub(super) fn score(
+        &self,
+        state: &mut SeriesState,
+        evidence: RowOutput<'_>,
+    ) -> ScoredRow<'static> {
+        let alerting = state.episode.anomaly_open();
+        let scoring = match &mut state.scoring {
+            Some(mine) if mine.bundle == self.tag && mine.threshold.fits(&self.threshold) => mine,
+            other => {
+                let old = other.take();
+                other.insert(self.begin(old, alerting))
+            }
+        };
+        let scored = match evidence {
+            RowOutput::Row(residual) => self.scorer.step(&mut scoring.chart, residual, alerting),
+            // Each image is judged on its own: what is in front of a camera changes from one to the
+            // next.
+            RowOutput::Image(inspected, _) => inspected.scored.clone(),
+        };
+        let missing = scoring.threshold.missing_records(&self.threshold);
+        let score = scored.score;
+        let mut threshold = scoring.threshold.value(&self.threshold);
+        // Between clear and alert while an episode is open, a record is neither an outlier nor to
+        // be learned from.
+        if !alerting || score > threshold {
+            let step = scoring.threshold.step(&self.threshold, score);
+            threshold = step.threshold;
+            if step.relearning {
+                // A level shift that lasted this long is the new normal: it becomes the baseline,
+                // and scores start again.
+                scoring.chart.rebase();
+                scoring.threshold = self.template.clone();
+            }
+        }
+        ScoredRow {
+            judgement: Judgement::Scored {
+                score,
+                threshold,
+                missing,
+            },
+            scored: Some(scored),
+            budgeted: self.threshold.risk(),
+        }
+    }
+
+    /// The state of chart and threshold for this bundle, in place of that for another one.
+    ///
+    /// Thresholds and baselines start again, so that no alert comes from the change of the bundle.
+    /// A series that alerts keeps its deviation: a new baseline would take the fault for normal.
+    fn begin(&self, old: Option<ScoringState>, alerting: bool) -> ScoringState {
+        let old = old.filter(|_| alerting).zip(self.before.as_ref());
+        let chart = match old {
+            Some((old, (tag, by))) if old.bundle == *tag => old.chart.rescaled(by),
+            _ => ChartState::default(),
+        };
+        ScoringState {
+            bundle: self.tag,
+            chart,
+            threshold: self.template.clone(),
+        }
+    }
+
+    /// Applies what an operator says of an alert: a false alarm raises the threshold of its series
+    /// above the alert's highest score, a new normal makes the present readings the baseline. Both
+    /// end with the bundle; the next one learns from the records.
+    pub(super) fn apply_feedback(
+        &self,
+        state: &mut SeriesState,
+        feedback: &Feedback,
+    ) -> FeedbackEffect {
+        if !matches!(
+            feedback.label,
+            FeedbackLabel::FalseAlarm | FeedbackLabel::NewNormal
+        ) {
+            return FeedbackEffect::Nothing;
+        }
+        let Some(scoring) = &mut state.scoring else {
+            return FeedbackEffect::Nothing;
+        };
+        let of = feedback.bundle.as_deref();
+        if scoring.bundle != self.tag {
+            // The bundle may be on its way to this instance.
+            return match of.is_some_and(|id| tag(id) == scoring.bundle) {
+                true => FeedbackEffect::Later,
+                false => FeedbackEffect::Nothing,
+            };
+        }
+        match feedback.label {
+            FeedbackLabel::FalseAlarm if of == Some(&*self.id) => {
+                let peak = feedback.peak_score.unwrap_or(0.0);
+                scoring.threshold.lift_above(&self.threshold, peak);
+            }
+            FeedbackLabel::NewNormal => {
+                scoring.chart.rebase();
+                scoring.threshold = self.template.clone();
+            }
+            _ => return FeedbackEffect::Nothing,
+        }
+        FeedbackEffect::Applied
+    }
+}
+
+/// Whether a bundle was trained for the configuration of a stream.
+fn fits(stream: &StreamSettings, bundle: &Bundle) -> Result<(), PipelineError> {
+    let manifest = &bundle.manifest;
+    let (context, wanted_context) = (&manifest.shape.context, &stream.model.context);
+    if context != wanted_context {
+        return Err(PipelineError::Context {
+            bundle: bundle.id().into(),
+            stream: stream.name.clone(),
+            found: format!("{context:?}"),
+            wanted: format!("{wanted_context:?}"),
+        });
+    }
+    let found: Vec<&str> = manifest.origin.fields.iter().map(|f| &*f.name).collect();
+    let wanted: Vec<&str> = stream.record.fields.iter().map(|f| &*f.name).collect();
+    if found != wanted {
+        return Err(PipelineError::Fields {
+            bundle: bundle.id().into(),
+            stream: stream.name.clone(),
+            found: found.join(", "),
+            wanted: wanted.join(", "),
+        });
+    }
+    Ok(())
+}

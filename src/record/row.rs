@@ -1,0 +1,148 @@
+//! A record between the gate and its verdict: what the steps of [`crate::pipeline`] hand on.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::alert::Alert;
+use super::{EventTime, Image, Record, Scored, SensorFault};
+
+/// A decoded record with its readings, and its image where it is one.
+#[derive(Clone, Copy, Debug)]
+pub struct DecodedRow<'a> {
+    /// The record.
+    pub record: &'a Record<'a>,
+    /// One reading for each field.
+    pub values: &'a [f64],
+    /// Its image, where records are images.
+    pub image: Option<&'a Image>,
+}
+
+/// A record that passed the gate, faulty or not.
+#[derive(Clone, Debug)]
+pub struct GatedRow<'a> {
+    /// The record itself.
+    pub record: &'a Record<'a>,
+    /// Event time: of a resampled stream that of the row which the record completed.
+    pub time: EventTime,
+    /// One reading for each field: the record's, or those of the row which it completed.
+    pub values: Cow<'a, [f64]>,
+    /// Its image, where records are images.
+    pub image: Option<&'a Image>,
+    /// Where the state of its series is in the table.
+    pub slot: usize,
+    /// Event time of the series' previous record.
+    pub previous: Option<EventTime>,
+    /// Its faulty sensors.
+    pub faults: Vec<SensorFault>,
+    /// What it adds to.
+    pub window: WindowStatus,
+    /// Alerts of missing data that the record shows; they come before its own.
+    pub silence: Vec<Alert>,
+    /// Whether its series was forgotten before this record: its chart, threshold and episodes
+    /// start again with it.
+    pub forgotten: bool,
+    /// Whether it is behind the newest record of its series.
+    pub out_of_order: bool,
+    /// Whether it arrived before the stream's first start: outlierd learns from it and publishes
+    /// nothing.
+    pub warms_up: bool,
+}
+
+impl GatedRow<'_> {
+    /// Its context in the series called `series`, scored by `bundle`.
+    pub fn context<'c>(&self, series: &'c str, bundle: Option<&'c Arc<str>>) -> RecordContext<'c> {
+        RecordContext {
+            series,
+            time: self.time,
+            partition: self.record.partition,
+            offset: self.record.offset,
+            bundle: bundle.map_or("", |id| id),
+            muted: self.warms_up,
+            spans_gap: self.window.spans_gap(),
+        }
+    }
+}
+
+/// What a record adds to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum WindowStatus {
+    /// No window yet: there is no bundle, its window is not full, or a sensor is faulty.
+    #[default]
+    Filling,
+    /// A row of the resampling that is not complete.
+    Resampling,
+    /// Nothing before the next window: it lies between two.
+    Between,
+    /// It ends a window.
+    Window {
+        /// Which of the batch's windows, or of its images.
+        index: usize,
+        /// Whether records are missing inside.
+        spans_gap: bool,
+    },
+}
+
+impl WindowStatus {
+    /// Whether records are missing inside the window that the record ends.
+    pub fn spans_gap(self) -> bool {
+        matches!(
+            self,
+            Self::Window {
+                spans_gap: true,
+                ..
+            }
+        )
+    }
+}
+
+/// The record under evaluation: what an alert says of the record that raised it.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct RecordContext<'a> {
+    /// Key of its series.
+    pub series: &'a str,
+    /// Event time.
+    pub time: EventTime,
+    /// Partition of its message.
+    pub partition: i32,
+    /// Offset of its message.
+    pub offset: i64,
+    /// Id of the bundle in use; empty if there is none.
+    pub bundle: &'a str,
+    /// Whether no alert of it is published but the close of one that was: the stream warms up on
+    /// what happened before its start, or a mute covers its time.
+    pub muted: bool,
+    /// Whether records are missing inside its window.
+    pub spans_gap: bool,
+}
+
+/// What the steps up to the threshold found out about a record.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Judgement<'a> {
+    /// Fit, but there is no model to score it.
+    Learning,
+    /// Fit, and between two windows that are scored.
+    Between,
+    /// Scored.
+    Scored {
+        /// Finite, >= 0.
+        score: f64,
+        /// Finite, > 0.
+        threshold: f64,
+        /// Records that are missing until the threshold rests on the series' own more than on the
+        /// fleet's calibration.
+        missing: u64,
+    },
+    /// Its faulty sensors, at least one.
+    Faulty(&'a [SensorFault]),
+}
+
+/// A record with its score and its threshold.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ScoredRow<'a> {
+    /// What the episode is stepped with.
+    pub judgement: Judgement<'a>,
+    /// The score; `None` if the record was not scored.
+    pub scored: Option<Scored>,
+    /// Alerts that the budget allows for it; 0 if it was not scored.
+    pub budgeted: f64,
+}
