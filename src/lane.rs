@@ -12,6 +12,7 @@ mod delivery;
 mod detector;
 pub mod error;
 mod expiry;
+mod group;
 pub mod lane_state;
 mod notes;
 pub mod rebalance;

@@ -6,12 +6,12 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::consumer::CommitMode;
 use rdkafka::topic_partition_list::Offset;
 
 use super::error::LaneError;
+use super::group::GroupMember;
 use super::notes::NoteChange;
-use super::rebalance::LaneContext;
 use crate::config::settings::{self, KafkaSettings, StreamSettings};
 use crate::pipeline::series::SeriesTable;
 use crate::sink::Sink;
@@ -48,7 +48,7 @@ pub(super) trait DeliveryGuarantee: Send {
         sink: &Sink,
         table: &mut SeriesTable,
         changes: &Changes<'_>,
-        consumer: &BaseConsumer<LaneContext>,
+        consumer: &dyn GroupMember,
     ) -> Result<Vec<(i32, i64)>, LaneError>;
 
     /// Whether the store is written with each commit; else it follows behind, in small pieces.
@@ -62,7 +62,7 @@ pub(super) trait DeliveryGuarantee: Send {
         &self,
         stream: &str,
         changes: &Changes<'_>,
-        consumer: &BaseConsumer<LaneContext>,
+        consumer: &dyn GroupMember,
         mode: CommitMode,
     ) -> Result<(), LaneError>;
 
@@ -109,7 +109,7 @@ impl DeliveryGuarantee for ExactlyOnce {
         sink: &Sink,
         table: &mut SeriesTable,
         changes: &Changes<'_>,
-        consumer: &BaseConsumer<LaneContext>,
+        consumer: &dyn GroupMember,
     ) -> Result<Vec<(i32, i64)>, LaneError> {
         for slot in table.take_dirty() {
             let state = codec::encode(&slot.state)?;
@@ -138,7 +138,7 @@ impl DeliveryGuarantee for ExactlyOnce {
         &self,
         _: &str,
         _: &Changes<'_>,
-        _: &BaseConsumer<LaneContext>,
+        _: &dyn GroupMember,
         _: CommitMode,
     ) -> Result<(), LaneError> {
         Ok(())
@@ -169,7 +169,7 @@ impl DeliveryGuarantee for AtLeastOnce {
         sink: &Sink,
         table: &mut SeriesTable,
         _: &Changes<'_>,
-        _: &BaseConsumer<LaneContext>,
+        _: &dyn GroupMember,
     ) -> Result<Vec<(i32, i64)>, LaneError> {
         drop(table.take_dirty());
         sink.flush(FLUSH_TIMEOUT)?;
@@ -184,11 +184,11 @@ impl DeliveryGuarantee for AtLeastOnce {
         &self,
         stream: &str,
         changes: &Changes<'_>,
-        consumer: &BaseConsumer<LaneContext>,
+        consumer: &dyn GroupMember,
         mode: CommitMode,
     ) -> Result<(), LaneError> {
         let offsets = offsets(changes.topic, changes.positions, &[])?;
-        if let Err(error) = consumer.commit(&offsets, mode) {
+        if let Err(error) = consumer.commit_offsets(&offsets, mode) {
             // The store is ahead of the group and rules at the next assignment: nothing is read
             // twice.
             tracing::warn!(stream, error = %error, "cannot commit offsets; the stored positions are used at the next start");

@@ -5,13 +5,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::consumer::{
+    BaseConsumer, CommitMode, Consumer, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol,
+};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionListElem};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Statistics, TopicPartitionList};
 
 use super::error::LaneError;
+use super::group::{GroupMember, GroupOffset};
 use super::lane_state::LaneState;
 use crate::events::{LagMeasured, PartitionsChanged};
 use crate::record::EventTime;
@@ -22,16 +25,8 @@ use crate::retrain::learner::Learner;
 const COMMITTED_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long one question may take: between two of them the lane looks whether it is to stop.
 const COMMITTED_TRY: Duration = Duration::from_secs(3);
-
-/// What the group has committed of a partition.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct GroupOffset {
-    pub(super) partition: i32,
-    /// The next record; `None` where nothing was committed.
-    pub(super) offset: Option<i64>,
-    /// Where the states that belong to it end in the changelog; `None` where that was not noted.
-    pub(super) changelog: Option<i64>,
-}
+/// How long the brokers may take to tell where a partition ends.
+const WATERMARK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The consumer's callbacks of one lane. They run on the lane's thread, inside its poll.
 pub struct LaneContext {
@@ -52,6 +47,27 @@ pub struct LaneContext {
     at_end: AtomicBool,
     /// Whether the lane has paused its partitions: those that come meanwhile are paused too.
     paused: AtomicBool,
+}
+
+impl GroupMember for BaseConsumer<LaneContext> {
+    fn group_metadata(&self) -> Option<ConsumerGroupMetadata> {
+        Consumer::group_metadata(self)
+    }
+
+    fn commit_offsets(&self, offsets: &TopicPartitionList, mode: CommitMode) -> KafkaResult<()> {
+        self.commit(offsets, mode)
+    }
+
+    fn end_of_empty(&self, topic: &str, partition: i32) -> Option<i64> {
+        if !self.context().is_at_end() {
+            return None;
+        }
+        // An error passes: it is asked again.
+        let (low, high) = self
+            .fetch_watermarks(topic, partition, WATERMARK_TIMEOUT)
+            .ok()?;
+        (low == high).then_some(high)
+    }
 }
 
 impl LaneContext {

@@ -5,13 +5,12 @@
 
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{BorrowedMessage, Message as _};
 
 use super::{LaneState, load};
 use crate::lane::detector;
 use crate::lane::error::LaneError;
-use crate::lane::rebalance::LaneContext;
+use crate::lane::group::GroupMember;
 use crate::lane::silence::Newest;
 use crate::record::EventTime;
 use crate::record::alert::Alert;
@@ -21,8 +20,6 @@ use crate::share::feedback_log::FeedbackLog;
 
 /// How often feedback that had to wait is tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
-/// How long the brokers may take to tell where a partition ends.
-const WATERMARK_TIMEOUT: Duration = Duration::from_secs(3);
 /// Keys of the notes of applied feedback start so; what it is about follows.
 const APPLIED: &str = "feedback/";
 
@@ -130,7 +127,7 @@ impl LaneState {
     pub(in crate::lane) fn follow_detector(
         &mut self,
         sight: Option<&Sight>,
-        consumer: &BaseConsumer<LaneContext>,
+        consumer: &dyn GroupMember,
     ) -> Result<(), LaneError> {
         let partition = detector::PARTITION;
         let Some(sight) = sight.filter(|_| self.owned.contains(&partition)) else {
@@ -139,15 +136,10 @@ impl LaneState {
         if detector::is_followed(sight, &self.notes) {
             return Ok(());
         }
-        if self.next_offset(partition).is_none() && consumer.context().is_at_end() {
+        if self.next_offset(partition).is_none() {
             // Nothing was ever read of it: a commit needs its position all the same.
-            let topic = &self.stream.input.topic;
-            // An error passes: it is asked again.
-            if let Ok((low, high)) = consumer.fetch_watermarks(topic, partition, WATERMARK_TIMEOUT)
-                && low == high
-            {
-                self.committed.insert(partition, high);
-            }
+            let end = consumer.end_of_empty(&self.stream.input.topic, partition);
+            self.committed.extend(end.map(|end| (partition, end)));
         }
         if self.next_offset(partition).is_none() {
             return Ok(());

@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, CommitMode};
+use rdkafka::consumer::CommitMode;
 
 use super::{CLOCK, LaneState};
 use crate::events::{self, AlertPublished, SeriesExpired};
 use crate::lane::checkpoint::CommittedChanges;
 use crate::lane::delivery::Changes;
 use crate::lane::error::LaneError;
-use crate::lane::rebalance::LaneContext;
+use crate::lane::group::GroupMember;
 use crate::record::EventTime;
 
 /// Changed states that one commit may hold: all of them are in the producer's memory at once.
@@ -39,7 +39,7 @@ impl LaneState {
     /// Any [`LaneError`]: nothing after the failed step has happened.
     pub fn commit(
         &mut self,
-        consumer: &BaseConsumer<LaneContext>,
+        consumer: &dyn GroupMember,
         mode: CommitMode,
     ) -> Result<(), LaneError> {
         self.last_commit = Instant::now();
