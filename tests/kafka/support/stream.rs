@@ -46,8 +46,9 @@ fn waves(i: usize, period: fn(f64) -> f64, phase: fn(f64) -> f64, shift: f64) ->
             10.0 * (j + 1.0) + (t / period(j) + phase(j)).sin() + 0.3 * noise + shift
         })
         .collect();
+    let (hour, minute, second) = (i / 3_600, i / 60 % 60, i % 60);
     record(
-        &format!("2026-01-01T00:{:02}:{:02}Z", i / 60 % 60, i % 60),
+        &format!("2026-01-01T{hour:02}:{minute:02}:{second:02}Z"),
         &values,
     )
 }
