@@ -60,7 +60,10 @@ pub struct PromotionTest {
 }
 
 /// The tests of a promotion.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema, strum::IntoStaticStr,
+)]
+#[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum TestName {
     /// Its reconstruction of recent normal traffic is no worse.
@@ -76,12 +79,7 @@ pub enum TestName {
 impl TestName {
     /// The name in files and metrics.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Reconstruction => "reconstruction",
-            Self::AlertBudget => "alert_budget",
-            Self::InjectedFaults => "injected_faults",
-            Self::ConfirmedFaults => "confirmed_faults",
-        }
+        self.into()
     }
 }
 
@@ -114,7 +112,9 @@ pub const SIZES: [f64; 6] = [0.5, 1.0, 2.0, 4.0, 8.0, 16.0];
     Serialize,
     Deserialize,
     schemars::JsonSchema,
+    strum::IntoStaticStr,
 )]
+#[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum InjectedFaultKind {
     /// One reading is off.
@@ -145,14 +145,7 @@ impl InjectedFaultKind {
 
     /// The name in verdicts and metrics.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Spike => "spike",
-            Self::LevelShift => "level_shift",
-            Self::Drift => "drift",
-            Self::Variance => "variance",
-            Self::Stuck => "stuck",
-            Self::CorrelationBreak => "correlation_break",
-        }
+        self.into()
     }
 
     /// The sizes it is tried at; one without a meaning for those that have none.

@@ -229,7 +229,9 @@ impl Rejected {
     Serialize,
     Deserialize,
     schemars::JsonSchema,
+    strum::IntoStaticStr,
 )]
+#[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum RejectReason {
     /// No payload (a tombstone), or an empty one.
@@ -274,26 +276,7 @@ pub enum RejectReason {
 impl RejectReason {
     /// The name in metrics, headers and JSON.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Empty => "empty",
-            Self::TooLarge => "too_large",
-            Self::NotUtf8 => "not_utf8",
-            Self::NotJson => "not_json",
-            Self::NotObject => "not_object",
-            Self::DuplicateField => "duplicate_field",
-            Self::WrongType => "wrong_type",
-            Self::BadImage => "bad_image",
-            Self::ImageTooLarge => "image_too_large",
-            Self::BadFile => "bad_file",
-            Self::MissingKey => "missing_key",
-            Self::BadKey => "bad_key",
-            Self::MissingTime => "missing_time",
-            Self::BadTime => "bad_time",
-            Self::Future => "future",
-            Self::Late => "late",
-            Self::Duplicate => "duplicate",
-            Self::TooManySeries => "too_many_series",
-        }
+        self.into()
     }
 }
 
@@ -334,7 +317,9 @@ pub struct SensorFault {
     Serialize,
     Deserialize,
     schemars::JsonSchema,
+    strum::IntoStaticStr,
 )]
+#[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum FaultKind {
     /// Absent or null.
@@ -359,16 +344,7 @@ pub enum FaultKind {
 impl FaultKind {
     /// The name in metrics and JSON.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Missing => "missing",
-            Self::NonFinite => "non_finite",
-            Self::OutOfRange => "out_of_range",
-            Self::Stuck => "stuck",
-            Self::Flat => "flat",
-            Self::ScaleJump => "scale_jump",
-            Self::Jump => "jump",
-            Self::Spike => "spike",
-        }
+        self.into()
     }
 }
 
@@ -382,7 +358,19 @@ pub struct Scored {
 }
 
 /// The verdict on a record.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Debug,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+    strum::IntoStaticStr,
+)]
+#[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum RecordVerdict {
     /// The stream has no model yet: the record is a training record.
@@ -412,14 +400,7 @@ impl RecordVerdict {
 
     /// The name in metrics, CSV and JSON.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Learning => "learning",
-            Self::Between => "between",
-            Self::Normal => "normal",
-            Self::Suspect => "suspect",
-            Self::Outlier => "outlier",
-            Self::SensorFault => "sensor_fault",
-        }
+        self.into()
     }
 }
 

@@ -24,6 +24,7 @@
 //! - level shift: after `level_shift_after` consecutive outliers the state is rescaled to them and
 //!   learns from the start.
 
+mod estimator;
 mod gpd;
 mod guard;
 mod level;
@@ -35,9 +36,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, Normal};
 
+use self::estimator::Estimator;
 use self::guard::Guard;
-use self::level::Level;
-use self::tail::Tail;
 use crate::config::settings::{self, ThresholdKind};
 
 /// Without an accepted level shift, the level stays between the fleet's prior divided and
@@ -104,10 +104,10 @@ impl ThresholdParams {
         let above = (1.0 - settings.level).clamp(1e-6, 0.5);
         // A tail that is exponential from 0 on is exceeded at m times its level with the m-th power
         // of the level's probability.
-        let base = if settings.kind == ThresholdKind::Quantile {
-            above
-        } else {
+        let base = if settings.kind.uses_budget() {
             risk
+        } else {
+            above
         };
         let expected_outliers = libm::pow(base, settings.margin);
         let memory = settings.memory.max(PRIOR_MIN);
@@ -177,15 +177,6 @@ pub struct ThresholdState {
     estimator: Estimator,
 }
 
-/// The kinds of [`ThresholdState`]; all values relative to its scale.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-enum Estimator {
-    Sigma { variance: f64 },
-    Quantile(Level),
-    Spot(Tail),
-    Dspot { average: f64, tail: Tail },
-}
-
 impl ThresholdState {
     /// The state of a series without own records, from the calibration scores of the fleet's normal
     /// data.
@@ -199,12 +190,7 @@ impl ThresholdState {
 
     /// The present threshold, margin included: finite, > 0.
     pub fn value(&self, plan: &ThresholdParams) -> f64 {
-        let level = match &self.estimator {
-            Estimator::Sigma { variance } => self.typical + plan.deviations * variance.sqrt(),
-            Estimator::Quantile(level) => level.at(),
-            Estimator::Spot(tail) => tail.extreme(),
-            Estimator::Dspot { average, tail } => average + tail.extreme(),
-        };
+        let level = self.estimator.level(plan, self.typical);
         let relative = (plan.margin * level).max(FLOOR * self.typical);
         let own = self.scale * relative.clamp(plan.margin / DRIFT_MAX, plan.margin * DRIFT_MAX);
         (own * f64::from(self.operator_factor)).clamp(SCALE.0, f64::MAX)
@@ -245,10 +231,8 @@ impl ThresholdState {
             let relative = self.relative(score);
             if self.guard.outlier(plan, relative, score / threshold) {
                 self.take(plan, relative);
-            } else if let Estimator::Spot(tail) | Estimator::Dspot { tail, .. } =
-                &mut self.estimator
-            {
-                tail.mark_contaminated();
+            } else {
+                self.estimator.skip_outlier();
             }
             relearning = self.guard.shifted(plan);
             if relearning {
@@ -280,13 +264,7 @@ impl ThresholdState {
     /// Whether the state is of the plan's kind. One that is not still works as its own kind; the
     /// caller replaces it by the calibrated one when the configuration has changed.
     pub fn fits(&self, plan: &ThresholdParams) -> bool {
-        let kind = match self.estimator {
-            Estimator::Sigma { .. } => ThresholdKind::Sigma,
-            Estimator::Quantile(_) => ThresholdKind::Quantile,
-            Estimator::Spot(_) => ThresholdKind::Spot,
-            Estimator::Dspot { .. } => ThresholdKind::Dspot,
-        };
-        kind == plan.kind
+        self.estimator.kind() == plan.kind
     }
 
     fn relative(&self, score: f64) -> f64 {
@@ -298,20 +276,7 @@ impl ThresholdState {
         self.own = self.own.saturating_add(1);
         let difference = relative - self.typical;
         self.typical += weight * difference;
-        match &mut self.estimator {
-            // Incremental exponentially weighted variance: West, "Updating Mean and Variance
-            // Estimates", CACM 22(9), 1979; Finch, "Incremental Calculation of Weighted Mean and
-            // Variance", 2009.
-            Estimator::Sigma { variance } => {
-                *variance = (1.0 - weight) * (*variance + weight * difference * difference)
-            }
-            Estimator::Quantile(level) => level.learn(plan.above, weight, relative),
-            Estimator::Spot(tail) => tail.learn(plan, weight, relative),
-            Estimator::Dspot { average, tail } => {
-                tail.learn(plan, weight, relative - *average);
-                *average += plan.average_weight * (relative - *average);
-            }
-        }
+        self.estimator.learn(plan, weight, relative, difference);
     }
 
     /// Takes the scores of the present run of outliers for normal: the same distribution, scaled to

@@ -108,10 +108,8 @@ struct Totals {
     spans: HashMap<Arc<str>, (EventTime, EventTime)>,
     /// Anomalies that the budget allows for the scored records.
     budgeted: f64,
-    /// Alerts opened.
-    anomalies: usize,
-    sensor_faults: usize,
-    silences: usize,
+    /// Alerts opened, of each kind.
+    opened: HashMap<AlertKind, usize>,
 }
 
 const MICROS_PER_DAY: f64 = 86_400e6;
@@ -132,17 +130,11 @@ impl Totals {
                 *span = (span.0.min(outcome.time), span.1.max(outcome.time));
             }
         }
-        let opened = |kind| {
-            chunk
-                .done
-                .alerts
-                .iter()
-                .filter(|alert| alert.event == AlertEvent::Open && alert.kind == kind)
-                .count()
-        };
-        self.anomalies += opened(AlertKind::Anomaly);
-        self.sensor_faults += opened(AlertKind::SensorFault);
-        self.silences += opened(AlertKind::Silence);
+        for alert in &chunk.done.alerts {
+            if alert.event == AlertEvent::Open {
+                *self.opened.entry(alert.kind).or_default() += 1;
+            }
+        }
     }
 
     /// The achieved alert rate, beside the budget.
@@ -152,19 +144,29 @@ impl Totals {
             .values()
             .map(|(first, last)| last.micros_since(*first) as f64)
             .sum();
+        let opened = AlertKind::ALL.iter().map(|kind| {
+            let count = self.opened.get(kind).copied().unwrap_or(0);
+            match kind {
+                AlertKind::Anomaly => {
+                    let budget = self.budgeted;
+                    format!(
+                        "{count} {} (budget for that time: {budget:.2})",
+                        kind.label()
+                    )
+                }
+                _ => format!("{count} {}", kind.label()),
+            }
+        });
         format!(
-            "{} rows, {} rejected; {} scored in {} series over {:.2} series-days, {} in alert; alerts opened: {} anomalies \
-             (the budget for that time: {:.2}), {} sensor faults, {} silences",
+            "{} rows, {} rejected; {} scored in {} series over {:.2} series-days, {} in alert; \
+             alerts opened: {}",
             self.rows,
             self.rejected,
             self.scored,
             self.spans.len(),
             micros / MICROS_PER_DAY,
             self.alerting,
-            self.anomalies,
-            self.budgeted,
-            self.sensor_faults,
-            self.silences
+            opened.collect::<Vec<_>>().join(", "),
         )
     }
 }

@@ -20,31 +20,12 @@ pub struct SilenceEvent<'a> {
 }
 
 impl EpisodePolicy {
-    /// The alert of a silence: its opening, or its end at the time `back`. `shown_by` is the record
-    /// that showed it; the id does not depend on which one that was.
-    pub fn silence(
-        &self,
-        quiet: &SilenceEvent<'_>,
-        shown_by: RecordContext<'_>,
-        back: Option<EventTime>,
-    ) -> Alert {
-        self.without_episode(AlertKind::Silence, quiet, shown_by, back)
-    }
-
-    /// The alert of a degraded detector, or of one that has recovered at the time `back`.
-    pub fn detector_degraded(
-        &self,
-        quiet: &SilenceEvent<'_>,
-        shown_by: RecordContext<'_>,
-        back: Option<EventTime>,
-    ) -> Alert {
-        self.without_episode(AlertKind::DetectorDegraded, quiet, shown_by, back)
-    }
-
-    fn without_episode(
+    /// The alert of `kind` for `event`: its opening, or its close at the time `back`. `shown_by` is
+    /// the record that showed it; the id does not depend on which one that was.
+    pub fn without_episode(
         &self,
         kind: AlertKind,
-        quiet: &SilenceEvent<'_>,
+        event: &SilenceEvent<'_>,
         shown_by: RecordContext<'_>,
         back: Option<EventTime>,
     ) -> Alert {
@@ -55,21 +36,21 @@ impl EpisodePolicy {
                 AlertEvent::Open
             },
             sequence: u32::from(back.is_some()),
-            severity: if quiet.of > 0 {
+            severity: if event.of > 0 {
                 Severity::Critical
             } else {
                 Severity::Warning
             },
             partition: shown_by.partition,
             // Of no record: the time of the last one stands for it in the id.
-            offset: quiet.last.0,
-            opened_at: quiet.since,
-            records: quiet.of as u64,
+            offset: event.last.0,
+            opened_at: event.since,
+            records: event.of as u64,
             peak_ratio: 0.0,
         };
         let record = RecordContext {
-            series: quiet.series,
-            time: back.unwrap_or(quiet.since),
+            series: event.series,
+            time: back.unwrap_or(event.since),
             ..shown_by
         };
         self.alert(&record, kind, &published)

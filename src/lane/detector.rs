@@ -8,7 +8,7 @@
 use super::error::LaneError;
 use super::notes::PartitionNotes;
 use crate::episode::{EpisodePolicy, SilenceEvent};
-use crate::record::alert::{Alert, AlertEvent};
+use crate::record::alert::{Alert, AlertEvent, AlertKind};
 use crate::record::row::RecordContext;
 use crate::retrain::engine::Sight;
 
@@ -49,7 +49,7 @@ pub(super) fn follow(
                 bundle: &sight.bundle,
                 ..RecordContext::default()
             };
-            let alert = plan.detector_degraded(&quiet, shown_by, None);
+            let alert = plan.without_episode(AlertKind::DetectorDegraded, &quiet, shown_by, None);
             let json = serde_json::to_string(&alert).unwrap_or_default();
             notes.put(PARTITION, NOTE, &json)?;
             Ok(Some(alert))
@@ -72,7 +72,6 @@ mod tests {
     use super::*;
     use crate::config::{ConfigSources, load};
     use crate::record::EventTime;
-    use crate::record::alert::AlertKind;
 
     #[test]
     fn it_is_published_once_however_often_it_is_said() {

@@ -17,7 +17,7 @@ use crate::config::settings::SilenceSettings;
 use crate::episode::{EpisodePolicy, SilenceEvent};
 use crate::inter_arrival::{InterArrivalStats, SilencePolicy, SilenceStatus};
 use crate::record::EventTime;
-use crate::record::alert::{Alert, AlertEvent};
+use crate::record::alert::{Alert, AlertEvent, AlertKind};
 use crate::record::row::RecordContext;
 
 /// The key of the note.
@@ -174,7 +174,7 @@ impl TopicSilenceMonitor {
             offset: newest.offset,
             ..RecordContext::default()
         };
-        let alert = plan.silence(&quiet, shown_by, None);
+        let alert = plan.without_episode(AlertKind::Silence, &quiet, shown_by, None);
         self.open.insert(partition, alert.clone());
         self.keep(partition, notes)?;
         Ok(Some(alert))
@@ -200,7 +200,7 @@ mod tests {
 
     use super::*;
     use crate::config::{ConfigSources, load};
-    use crate::record::alert::{AlertKind, Severity};
+    use crate::record::alert::Severity;
     use crate::state::changelog::partition_note;
     use crate::state::memory::MemoryStore;
     use crate::state::{Commit, Store as _};

@@ -24,7 +24,7 @@ use crate::episode::{EpisodePolicy, SilenceEvent};
 use crate::gate::GateState;
 use crate::inter_arrival::{SilencePolicy, SilenceStatus};
 use crate::record::EventTime;
-use crate::record::alert::Alert;
+use crate::record::alert::{Alert, AlertKind};
 use crate::record::row::{GatedRow, RecordContext};
 
 /// Bounds of the time between two scans, in microseconds of event time.
@@ -328,8 +328,7 @@ impl Observation<'_, '_, '_> {
             since,
             of,
         };
-        let alert = self.episodes.silence(&event, self.record, None);
-        self.alerts.push(alert);
+        self.publish(&event, None);
     }
 
     /// Adds the close of the alert of a series that was overdue `limit` microseconds after `last`.
@@ -340,8 +339,12 @@ impl Observation<'_, '_, '_> {
             since: EventTime(last.0 + limit),
             of: 0,
         };
-        let back = Some(self.record.time);
-        let alert = self.episodes.silence(&event, self.record, back);
+        self.publish(&event, Some(self.record.time));
+    }
+
+    fn publish(&mut self, event: &SilenceEvent<'_>, back: Option<EventTime>) {
+        let (kind, record) = (AlertKind::Silence, self.record);
+        let alert = self.episodes.without_episode(kind, event, record, back);
         self.alerts.push(alert);
     }
 

@@ -81,7 +81,10 @@ fn is_zero(number: &u64) -> bool {
 }
 
 /// The events of an episode.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema, strum::IntoStaticStr,
+)]
+#[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum AlertEvent {
     /// The episode opens.
@@ -95,16 +98,25 @@ pub enum AlertEvent {
 impl AlertEvent {
     /// The name in metrics and headers.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Open => "open",
-            Self::Update => "update",
-            Self::Close => "close",
-        }
+        self.into()
     }
 }
 
 /// The kinds of alert.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Debug,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
+#[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum AlertKind {
     /// The readings deviate from the normal traffic that the model was trained on.
@@ -119,14 +131,17 @@ pub enum AlertKind {
 }
 
 impl AlertKind {
+    /// All of them: what counts or lists alerts by kind iterates these.
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
+
     /// The name in metrics and headers.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Anomaly => "anomaly",
-            Self::SensorFault => "sensor_fault",
-            Self::Silence => "silence",
-            Self::DetectorDegraded => "detector_degraded",
-        }
+        self.into()
+    }
+
+    /// The name for people.
+    pub fn label(self) -> String {
+        self.as_str().replace('_', " ")
     }
 }
 

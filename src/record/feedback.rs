@@ -54,7 +54,19 @@ pub struct RecordRange {
 }
 
 /// The labels of feedback.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Debug,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    strum::IntoStaticStr,
+)]
+#[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum FeedbackLabel {
     /// The alert was a fault. Every bundle promoted from now on must detect it.
@@ -75,13 +87,7 @@ pub enum FeedbackLabel {
 impl FeedbackLabel {
     /// The name in JSON and metrics.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Confirmed => "confirmed",
-            Self::FalseAlarm => "false_alarm",
-            Self::Expected => "expected",
-            Self::NewNormal => "new_normal",
-            Self::MarkRange => "mark_range",
-        }
+        self.into()
     }
 }
 

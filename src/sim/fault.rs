@@ -104,7 +104,8 @@ impl PlantFaultKind {
 }
 
 /// How bad a fault becomes: each size is twice the one before.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum FaultSize {
     /// Within the normal movement of most sensors: some are seen only against the couplings.
     Small,
@@ -120,11 +121,7 @@ impl FaultSize {
 
     /// Its name in reports.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Small => "small",
-            Self::Medium => "medium",
-            Self::Large => "large",
-        }
+        self.into()
     }
 
     fn factor(self) -> f64 {

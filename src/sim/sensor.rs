@@ -7,7 +7,8 @@ pub const SENSORS: usize = 8;
 pub type Values = [f64; SENSORS];
 
 /// The sensors of a pump.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Sensor {
     /// Delivered flow.
     Flow,
@@ -47,16 +48,7 @@ impl Sensor {
 
     /// Its name in the records.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Flow => "flow",
-            Self::SuctionPressure => "suction_pressure",
-            Self::DischargePressure => "discharge_pressure",
-            Self::MotorCurrent => "motor_current",
-            Self::Speed => "speed",
-            Self::Vibration => "vibration",
-            Self::BearingTemperature => "bearing_temperature",
-            Self::WindingTemperature => "winding_temperature",
-        }
+        self.into()
     }
 
     /// The unit that it is labelled with in the records.

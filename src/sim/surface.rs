@@ -16,7 +16,8 @@ pub const SIDE: usize = 512;
 pub const SIZES: [f64; 2] = [3.0, 40.0];
 
 /// What a surface is made of.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Texture {
     /// Brushed metal: grain along one direction.
     Metal,
@@ -32,16 +33,13 @@ impl Texture {
 
     /// Its name, also that of its folder.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Metal => "metal",
-            Self::Fabric => "fabric",
-            Self::Stone => "stone",
-        }
+        self.into()
     }
 }
 
 /// What can be wrong with a surface.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum DefectKind {
     /// A thin line, 1 to 3 pixels wide.
     Scratch,
@@ -57,11 +55,7 @@ impl DefectKind {
 
     /// Its name, also that of its folder.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Scratch => "scratch",
-            Self::Hole => "hole",
-            Self::Stain => "stain",
-        }
+        self.into()
     }
 }
 

@@ -16,7 +16,7 @@ use rdkafka::topic_partition_list::Offset;
 use super::broker::{PARTITIONS, Topics};
 use super::screen::Screen;
 use crate::config::settings::Settings;
-use crate::record::alert::{Alert, AlertEvent, AlertKind, Severity};
+use crate::record::alert::{Alert, AlertEvent, Severity};
 use crate::sim::sensor::Sensor;
 use crate::source::client_config;
 
@@ -158,48 +158,48 @@ fn print(alert: &Alert, worst: &mut HashMap<String, Severity>, screen: &Screen) 
     }
 }
 
+/// An alert in words: its faulty sensors, or the evidence of its score, where it has them.
 fn describe(alert: &Alert) -> String {
-    let unit = |name: &str| {
-        Sensor::ALL
-            .into_iter()
-            .find(|sensor| sensor.name() == name)
-            .map_or("", Sensor::unit)
-    };
-    match alert.kind {
-        AlertKind::SensorFault => {
-            let faults = alert.faults.iter().map(|fault| {
-                let value = fault.value.map_or(String::new(), |value| {
-                    format!(" at {value} {}", unit(&fault.name))
-                });
-                format!("{} {}{value}", fault.name, fault.kind.as_str())
+    let label = alert.kind.label();
+    if !alert.faults.is_empty() {
+        let faults = alert.faults.iter().map(|fault| {
+            let value = fault.value.map_or(String::new(), |value| {
+                format!(" at {value} {}", unit(&fault.name))
             });
-            format!("sensor fault: {}", faults.collect::<Vec<_>>().join(", "))
-        }
-        AlertKind::Silence => "silence: no data".to_owned(),
-        AlertKind::DetectorDegraded => "detector degraded: it would miss faults".to_owned(),
-        AlertKind::Anomaly => {
-            let field = alert.fields.first().map_or(String::new(), |field| {
-                format!(
-                    "{} {} {}, expected {:.2}, ",
-                    field.name,
-                    field.value,
-                    unit(&field.name),
-                    field.expected
-                )
-            });
-            let region = alert.regions.first().map_or(String::new(), |region| {
-                format!(
-                    "{} x {} pixels at ({}, {}), ",
-                    region.width, region.height, region.x, region.y
-                )
-            });
-            let ratio = alert.ratio.unwrap_or_default();
-            let provisional = if alert.provisional {
-                " (provisional)"
-            } else {
-                ""
-            };
-            format!("anomaly: {field}{region}{ratio:.1} x threshold{provisional}")
-        }
+            format!("{} {}{value}", fault.name, fault.kind.as_str())
+        });
+        return format!("{label}: {}", faults.collect::<Vec<_>>().join(", "));
     }
+    let Some(ratio) = alert.ratio else {
+        return label;
+    };
+    let field = alert.fields.first().map_or(String::new(), |field| {
+        format!(
+            "{} {} {}, expected {:.2}, ",
+            field.name,
+            field.value,
+            unit(&field.name),
+            field.expected
+        )
+    });
+    let region = alert.regions.first().map_or(String::new(), |region| {
+        format!(
+            "{} x {} pixels at ({}, {}), ",
+            region.width, region.height, region.x, region.y
+        )
+    });
+    let provisional = if alert.provisional {
+        " (provisional)"
+    } else {
+        ""
+    };
+    format!("{label}: {field}{region}{ratio:.1} x threshold{provisional}")
+}
+
+/// The unit of a field of the simulated plant; empty for others.
+fn unit(name: &str) -> &'static str {
+    Sensor::ALL
+        .into_iter()
+        .find(|sensor| sensor.name() == name)
+        .map_or("", Sensor::unit)
 }

@@ -10,7 +10,7 @@ use crate::config::problems::{ConfigProblem, KeyPath};
 use crate::config::settings::{
     EpisodeSettings, FieldSettings, Format, GateSettings, InputSettings, MuteSettings,
     OutputSettings, RecordFormat, ResampleSettings, RetentionSettings, StreamSettings,
-    ThresholdKind, ThresholdSettings,
+    ThresholdSettings,
 };
 use crate::config::{raw, text};
 
@@ -379,10 +379,10 @@ impl ConfigReader<'_> {
             budget: budget?,
             period: period?,
             // The other kinds find their level from the budget: a margin on top would void it.
-            margin: if raw.kind == ThresholdKind::Quantile {
-                raw.margin
-            } else {
+            margin: if raw.kind.uses_budget() {
                 1.0
+            } else {
+                raw.margin
             },
             level: raw.level,
             min_records: raw.min_records,

@@ -59,7 +59,19 @@ impl TimeFeature {
 }
 
 /// The kinds of autoencoder.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Debug,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+    strum::IntoStaticStr,
+)]
+#[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum ModelKind {
     /// Principal components, in closed form.
@@ -131,18 +143,7 @@ impl ModelKind {
 
     /// The name in manifests and configuration.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Linear => "linear",
-            Self::Dense => "dense",
-            Self::Conv => "conv",
-            Self::Lstm => "lstm",
-            Self::Vae => "vae",
-            Self::ConvVae => "conv_vae",
-            Self::Conv2d => "conv2d",
-            Self::Unet => "unet",
-            Self::Vae2d => "vae2d",
-            Self::Torchscript => "torchscript",
-        }
+        self.into()
     }
 }
 

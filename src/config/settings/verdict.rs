@@ -20,6 +20,13 @@ pub enum ThresholdKind {
     Dspot,
 }
 
+impl ThresholdKind {
+    /// Whether the level follows from the budget; else from `level` and `margin`.
+    pub fn uses_budget(self) -> bool {
+        self != Self::Quantile
+    }
+}
+
 /// The adaptive threshold of a series.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ThresholdSettings {

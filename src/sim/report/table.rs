@@ -68,11 +68,11 @@ fn faults(report: &FaultReport) -> Table {
             FaultOutcome::Caught(catch) => (
                 "detected",
                 short(catch.delay),
-                alert_name(catch.kind),
+                catch.kind.label(),
                 catch.sensor.clone().unwrap_or_default(),
             ),
-            FaultOutcome::Missed => ("MISSED", String::new(), "", String::new()),
-            FaultOutcome::Unfinished => ("unfinished", String::new(), "", String::new()),
+            FaultOutcome::Missed => ("MISSED", String::new(), String::new(), String::new()),
+            FaultOutcome::Unfinished => ("unfinished", String::new(), String::new(), String::new()),
         };
         table.add_row([
             truth.pump.clone(),
@@ -87,7 +87,7 @@ fn faults(report: &FaultReport) -> Table {
             short(lasted),
             result.to_owned(),
             delay,
-            alert.to_owned(),
+            alert,
             named,
         ]);
     }
@@ -143,15 +143,6 @@ fn kinds(report: &FaultReport) -> Table {
         ]);
     }
     table
-}
-
-fn alert_name(kind: AlertKind) -> &'static str {
-    match kind {
-        AlertKind::Anomaly => "anomaly",
-        AlertKind::SensorFault => "sensor fault",
-        AlertKind::Silence => "silence",
-        AlertKind::DetectorDegraded => "detector_degraded",
-    }
 }
 
 /// A duration in whole seconds, such as `12m 5s`.
