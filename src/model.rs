@@ -27,6 +27,7 @@ mod conv2d;
 mod dense;
 mod disk;
 mod kernels;
+mod kinds;
 mod lstm;
 mod unet;
 
@@ -36,6 +37,7 @@ use thiserror::Error;
 pub use self::disk::DiskError;
 
 use self::ensemble::Ensemble;
+use self::kinds::Recipe;
 use self::linear::Linear;
 use self::network::Network;
 use self::script::{ScriptError, ScriptModel};
@@ -94,6 +96,12 @@ pub enum ModelError {
         values: usize,
         /// Inputs of the model.
         inputs: usize,
+    },
+    /// A kind that gradient descent does not train.
+    #[error("a {} model is not a network", .kind.as_str())]
+    NoNetwork {
+        /// The kind of model.
+        kind: ModelKind,
     },
     /// A weight that the kind needs is not there.
     #[error("weight {name} is missing")]
@@ -184,11 +192,11 @@ pub fn from_weights(
     mut weights: NamedTensors,
 ) -> Result<Box<dyn Autoencoder>, ModelError> {
     shape.validate()?;
-    let model: Box<dyn Autoencoder> = match (shape.members, shape.kind) {
+    let model: Box<dyn Autoencoder> = match (shape.members, Recipe::of(shape)) {
         (2.., _) => Box::new(Ensemble::from_weights(shape, &mut weights)?),
-        (_, ModelKind::Linear) => Box::new(Linear::from_weights(shape, &mut weights)?),
-        (_, ModelKind::Torchscript) => Box::new(ScriptModel::load(shape)?),
-        _ => Network::from_weights(shape, &mut weights)?.into_model()?,
+        (_, Recipe::Linear) => Box::new(Linear::from_weights(shape, &mut weights)?),
+        (_, Recipe::Script) => Box::new(ScriptModel::load(shape)?),
+        (_, Recipe::Network(_)) => Network::from_weights(shape, &mut weights)?.into_model()?,
     };
     match weights.pop_first() {
         Some((name, _)) => Err(ModelError::WeightUnknown {

@@ -8,7 +8,7 @@ use tch::{Kind, TchError, Tensor};
 use super::kernels::{Affine, Program};
 
 /// What sets one kind of network apart: its weights, and the way through them.
-pub(super) trait Architecture: Send + std::fmt::Debug {
+pub(super) trait Architecture: Send + Sync + std::fmt::Debug {
     /// Its weights, in the order in which the other calls get them.
     fn parameters(&self) -> Vec<Parameter>;
 

@@ -10,32 +10,23 @@
 
 mod trained;
 
+use std::sync::Arc;
+
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 use tch::{Kind, TchError, Tensor};
 
 use super::architecture::Architecture;
-use super::conv::Conv;
-use super::conv2d::Conv2d;
-use super::dense::Dense;
 use super::kernels::LOG_VARIANCE_MAX;
-use super::lstm::Lstm;
+use super::kinds::Recipe;
 use super::shape::ModelShape;
-use super::unet::Unet;
 use super::weights::NamedTensors;
 use super::{ModelError, TENSOR_ROWS, take_weight};
-use crate::config::settings::ModelKind;
 
-fn architecture(shape: &ModelShape) -> Box<dyn Architecture> {
-    match shape.kind {
-        ModelKind::Conv | ModelKind::ConvVae => Box::new(Conv::new(shape)),
-        ModelKind::Lstm => Box::new(Lstm::new(shape)),
-        ModelKind::Conv2d | ModelKind::Vae2d => Box::new(Conv2d::new(shape)),
-        ModelKind::Unet => Box::new(Unet::new(shape)),
-        // The kinds that are no networks are never asked for.
-        ModelKind::Dense | ModelKind::Vae | ModelKind::Linear | ModelKind::Torchscript => {
-            Box::new(Dense::new(shape))
-        }
+fn architecture(shape: &ModelShape) -> Result<Arc<dyn Architecture>, ModelError> {
+    match Recipe::of(shape) {
+        Recipe::Network(architecture) => Ok(architecture),
+        _ => Err(ModelError::NoNetwork { kind: shape.kind }),
     }
 }
 
@@ -43,7 +34,7 @@ fn architecture(shape: &ModelShape) -> Box<dyn Architecture> {
 #[derive(Debug)]
 pub struct Network {
     shape: ModelShape,
-    architecture: Box<dyn Architecture>,
+    architecture: Arc<dyn Architecture>,
     /// In the order of the architecture's parameters.
     weights: Vec<Tensor>,
     /// `[samples, latent]`, standard normal: where codes are drawn, in units of each code's
@@ -65,7 +56,7 @@ impl Network {
     /// A bad shape or a failure inside libtorch.
     pub fn initialised(shape: &ModelShape, rng: &mut ChaCha8Rng) -> Result<Self, ModelError> {
         shape.validate()?;
-        let architecture = architecture(shape);
+        let architecture = architecture(shape)?;
         let weights = architecture
             .parameters()
             .iter()
@@ -89,7 +80,7 @@ impl Network {
         shape: &ModelShape,
         weights: &mut NamedTensors,
     ) -> Result<Self, ModelError> {
-        let architecture = architecture(shape);
+        let architecture = architecture(shape)?;
         let parameters = architecture.parameters();
         let taken = parameters
             .iter()
@@ -115,7 +106,7 @@ impl Network {
     ) -> Result<Self, TchError> {
         Ok(Self {
             shape: self.shape.clone(),
-            architecture: architecture(&self.shape),
+            architecture: self.architecture.clone(),
             weights: self.weights.iter().map(f).collect::<Result<_, _>>()?,
             draws: self.draws.as_ref().map(Tensor::f_detach_copy).transpose()?,
         })

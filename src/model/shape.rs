@@ -273,8 +273,7 @@ impl ModelShape {
     /// The first size that is outside its allowed range, named with that range.
     pub fn validate(&self) -> Result<(), ShapeError> {
         let inputs = self.inputs();
-        let is_large =
-            self.kind.is_spatial() || (self.kind == ModelKind::Torchscript && self.tile > 0);
+        let is_large = self.kind.is_spatial() || (self.kind.is_script() && self.tile > 0);
         let most = if is_large {
             TILE_INPUTS_MAX
         } else {
@@ -312,7 +311,7 @@ impl ModelShape {
             });
         }
         self.validate_kind()?;
-        let least = usize::from(self.kind.has_layers() && self.kind.has_code());
+        let least = self.kind.code_min().unwrap_or(0);
         if !(least..inputs).contains(&self.latent) {
             return Err(ShapeError::Latent {
                 kind: self.kind,
@@ -351,9 +350,10 @@ impl ModelShape {
                     found: self.hidden.len(),
                 });
             }
-            ModelKind::Torchscript if self.script.is_none() => return Err(ShapeError::NoScript),
-            ModelKind::Linear | ModelKind::Dense | ModelKind::Torchscript => {}
-            _ if self.hidden.is_empty() => return Err(ShapeError::NoHidden { kind }),
+            _ if kind.is_script() && self.script.is_none() => return Err(ShapeError::NoScript),
+            _ if kind.needs_layers() && self.hidden.is_empty() => {
+                return Err(ShapeError::NoHidden { kind });
+            }
             _ => {}
         }
         if kind.is_windowed() && self.window < 2 {

@@ -14,11 +14,12 @@ use std::ops::ControlFlow;
 use tch::TchError;
 use thiserror::Error;
 
+use super::kinds::Recipe;
 use super::linear::Linear;
 use super::script::ScriptModel;
 use super::shape::{ModelShape, ShapeError};
 use super::{Autoencoder, ModelError, part_rows, rows_tensor, use_one_thread};
-use crate::config::settings::{ModelKind, TrainingSettings};
+use crate::config::settings::TrainingSettings;
 
 /// Rows that a training needs at least, besides those held out.
 pub const ROWS_MIN: usize = 16;
@@ -160,8 +161,8 @@ pub fn fit(
             rows: data.train.len(),
         });
     }
-    match shape.kind {
-        ModelKind::Linear => {
+    match Recipe::of(shape) {
+        Recipe::Linear => {
             let model = Linear::fit(
                 &rows_tensor(&data.rows(data.train), inputs)?,
                 shape,
@@ -169,13 +170,13 @@ pub fn fit(
             )?;
             at_once(Box::new(model), &data, settings, on_epoch)
         }
-        ModelKind::Torchscript => at_once(
+        Recipe::Script => at_once(
             Box::new(ScriptModel::load(shape)?),
             &data,
             settings,
             on_epoch,
         ),
-        _ => gradient::fit(&data, shape, start, settings, on_epoch),
+        Recipe::Network(_) => gradient::fit(&data, shape, start, settings, on_epoch),
     }
 }
 

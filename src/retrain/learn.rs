@@ -12,7 +12,7 @@ use std::ops::{ControlFlow, Range};
 use jiff::Timestamp;
 
 use super::set::{TrainingSet, WindowStarts};
-use crate::config::settings::{ModelKind, ResidualScope, StreamSettings};
+use crate::config::settings::{ResidualScope, StreamSettings};
 use crate::gate;
 use crate::model::bundle::{Bundle, BundleError};
 use crate::model::calibration::{Calibration, FieldNormal, thinned};
@@ -218,7 +218,7 @@ pub fn learn(
     };
     let overlap = (stream.window - 1) / stream.stride;
 
-    let models = folds.count + usize::from(!shape.kind.has_layers());
+    let models = folds.count + usize::from(!shape.kind.is_network());
     let mut trained = Vec::new();
     for k in 0..folds.count {
         let (train, held_out) = (folds.outside(k, overlap), folds.inside(k));
@@ -232,8 +232,8 @@ pub fn learn(
     }
     let residuals = out_of_fold(&folds, fields, stream.score.scope, &trained)?;
     let metrics = metrics(&trained);
-    let model: Box<dyn Autoencoder> = match shape.kind {
-        ModelKind::Linear | ModelKind::Torchscript => {
+    let model: Box<dyn Autoencoder> = match shape.kind.is_network() {
+        false => {
             let all = folds.all();
             let rows = TrainingWindows {
                 values: &folds.scaled,
@@ -242,7 +242,7 @@ pub fn learn(
             };
             fit(rows, &shape, None, stream, folds.count, models, on_progress)?.model
         }
-        _ => Box::new(Ensemble::new(
+        true => Box::new(Ensemble::new(
             trained.into_iter().map(|t| t.model).collect(),
         )?),
     };

@@ -113,27 +113,18 @@ fn kinds(stream: &StreamSettings) -> Vec<ModelKind> {
                 format.channels.count(),
             )
         };
-        let spatial = [
-            ModelKind::Linear,
-            ModelKind::Conv2d,
-            ModelKind::Vae2d,
-            ModelKind::Unet,
-            ModelKind::Torchscript,
-        ];
-        return spatial
-            .into_iter()
+        let for_images = ModelKind::ALL
+            .iter()
+            .copied()
+            .filter(|kind| kind.is_for_images());
+        return for_images
             .filter(|&kind| shape(kind).validate().is_ok())
             .collect();
     }
-    let all = [
-        ModelKind::Linear,
-        ModelKind::Dense,
-        ModelKind::Vae,
-        ModelKind::Conv,
-        ModelKind::ConvVae,
-        ModelKind::Lstm,
-        ModelKind::Torchscript,
-    ];
+    let all = ModelKind::ALL
+        .iter()
+        .copied()
+        .filter(|kind| !kind.is_spatial());
     let shape = |kind| {
         ModelShape::of(
             &stream.with_kind(kind).model,

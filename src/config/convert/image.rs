@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::ConfigReader;
 use crate::config::problems::ConfigProblem;
 use crate::config::settings::{
-    FieldSettings, Format, INPUTS_MAX, ImageFormat, ImagePayload, ImageSource, ModelKind,
+    FieldSettings, Format, INPUTS_MAX, ImageFormat, ImagePayload, ImageSource,
 };
 use crate::config::{raw, text};
 
@@ -188,7 +188,7 @@ impl ConfigReader<'_> {
             return;
         }
         let inputs = side * side * channels;
-        if !kind.is_spatial() && kind != ModelKind::Torchscript && inputs > INPUTS_MAX {
+        if !kind.is_spatial() && !kind.is_script() && inputs > INPUTS_MAX {
             let most = ((INPUTS_MAX / channels) as f64).sqrt() as usize;
             let fault = format!(
                 "makes {inputs} inputs of a {} model; at most {} are allowed",
@@ -224,8 +224,9 @@ impl ConfigReader<'_> {
     /// The code is smaller than a tile of `inputs` values.
     fn tile_code(&mut self, stream: &str, raw: &raw::StreamConfig, inputs: usize) {
         let kind = raw.model.kind;
-        if kind.has_code()
-            && !(usize::from(kind != ModelKind::Linear)..inputs).contains(&raw.model.latent)
+        if kind
+            .code_min()
+            .is_some_and(|least| !(least..inputs).contains(&raw.model.latent))
         {
             let fault = format!(
                 "must be from 1 to {}: below the {inputs} inputs of a tile",

@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use super::{ConfigReader, DAY, YEAR};
 use crate::config::raw;
 use crate::config::settings::{
-    ModelKind, ModelSettings, RetrainSettings, ScoreSettings, ScriptSettings, TrainingSettings,
+    ModelSettings, RetrainSettings, ScoreSettings, ScriptSettings, TrainingSettings,
 };
 
 impl ConfigReader<'_> {
@@ -39,7 +39,7 @@ impl ConfigReader<'_> {
     }
 
     fn script(&mut self, stream: &str, raw: &raw::ModelConfig) -> Option<Option<ScriptSettings>> {
-        let wanted = raw.kind == ModelKind::Torchscript;
+        let wanted = raw.kind.is_script();
         let place = self.place(stream, "model.script");
         let script = match raw.script.is_empty() {
             true if wanted => Err("is missing: a torchscript model needs a file".to_owned()),

@@ -6,9 +6,7 @@ use super::stream::named;
 use super::{ConfigReader, StreamConfigs};
 use crate::config::problems::{ConfigProblem, KeyPath};
 use crate::config::raw;
-use crate::config::settings::{
-    FieldSettings, Format, INPUTS_MAX, ModelKind, ThresholdSettings, TimeFeature,
-};
+use crate::config::settings::{FieldSettings, Format, INPUTS_MAX, ThresholdSettings, TimeFeature};
 
 /// Windows that each fold of the training needs at least.
 const FOLD_WINDOWS_MIN: usize = 64;
@@ -159,10 +157,7 @@ impl ConfigReader<'_> {
     fn code(&mut self, stream: &str, raw: &raw::StreamConfig, inputs: usize) {
         let (window, latent) = (raw.window, raw.model.latent);
         let fields = raw.record.fields.len();
-        if raw.model.hidden.is_empty()
-            && raw.model.kind.has_layers()
-            && raw.model.kind != ModelKind::Dense
-        {
+        if raw.model.hidden.is_empty() && raw.model.kind.needs_layers() {
             let fault = format!(
                 "is empty: a {} model needs hidden layers",
                 raw.model.kind.as_str()
@@ -173,14 +168,11 @@ impl ConfigReader<'_> {
                 "give it one or two, such as [16]",
             ));
         }
-        if raw.model.kind == ModelKind::Torchscript {
+        let Some(least) = raw.model.kind.code_min() else {
             return;
-        }
+        };
+        let kind = raw.model.kind.as_str();
         let key = self.place(stream, "model.latent");
-        let (least, kind) = (
-            usize::from(raw.model.kind != ModelKind::Linear),
-            raw.model.kind.as_str(),
-        );
         if inputs <= least {
             let fault = "does not fit: a code has to be smaller than the model's input, which is one field of one record";
             let fix = "set window to 8 or more, or model.kind to \"linear\" and model.latent to 0";

@@ -58,7 +58,7 @@ impl TimeFeature {
     }
 }
 
-/// The kinds of autoencoder.
+/// The kinds of autoencoder, the cheap ones first.
 #[derive(
     Clone,
     Copy,
@@ -70,6 +70,7 @@ impl TimeFeature {
     Deserialize,
     schemars::JsonSchema,
     strum::IntoStaticStr,
+    strum::VariantArray,
 )]
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
@@ -78,33 +79,84 @@ pub enum ModelKind {
     Linear,
     /// Fully connected layers with tanh, on the flattened window.
     Dense,
-    /// Convolutions along the window.
-    Conv,
-    /// A recurrent network with long short-term memory along the window.
-    Lstm,
     /// A variational autoencoder of fully connected layers.
     Vae,
+    /// Convolutions along the window.
+    Conv,
     /// A variational autoencoder of convolutions along the window.
     ConvVae,
+    /// A recurrent network with long short-term memory along the window.
+    Lstm,
     /// Convolutions over a tile of an image, with a narrow code.
     Conv2d,
-    /// Convolutions over a tile with skip connections, trained to remove defects.
-    Unet,
     /// A variational autoencoder of convolutions over a tile.
     Vae2d,
+    /// Convolutions over a tile with skip connections, trained to remove defects.
+    Unet,
     /// A module that was exported from Python.
     Torchscript,
 }
 
+/// What a kind of autoencoder looks at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum ModelInput {
+    /// Any row of values: a window, or a tile of an image.
+    Any,
+    /// Any row of values; for tiles there are better kinds.
+    Row,
+    /// Along the window: 2 records or more.
+    Window,
+    /// Over a tile of an image.
+    Tile,
+}
+
+/// What is true of a kind, whatever its sizes.
+struct KindProperties {
+    input: ModelInput,
+    /// Fewest hidden layers; `None` where it has none of its own.
+    layers: Option<usize>,
+    /// Whether it has kernels.
+    kernel: bool,
+    /// Whether its code is drawn from a distribution.
+    variational: bool,
+    /// Least size of the code that all of what it knows goes through; `None` where none is known.
+    code: Option<usize>,
+    /// Whether it is trained by gradient descent, fold by fold; else at once.
+    gradient: bool,
+}
+
 impl ModelKind {
+    /// All of them, the cheap ones first.
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
+
+    /// One row for each kind.
+    #[rustfmt::skip]
+    const fn properties(self) -> KindProperties {
+        use ModelInput::{Any, Row, Tile, Window};
+        let (input, layers, kernel, variational, code, gradient) = match self {
+            //                  input   layers   kernel variational code     gradient
+            Self::Linear      => (Any,    None,    false, false,      Some(0), false),
+            Self::Dense       => (Row,    Some(0), false, false,      Some(1), true),
+            Self::Vae         => (Row,    Some(1), false, true,       Some(1), true),
+            Self::Conv        => (Window, Some(1), true,  false,      Some(1), true),
+            Self::ConvVae     => (Window, Some(1), true,  true,       Some(1), true),
+            Self::Lstm        => (Window, Some(1), false, false,      Some(1), true),
+            Self::Conv2d      => (Tile,   Some(1), true,  false,      Some(1), true),
+            Self::Vae2d       => (Tile,   Some(1), true,  true,       Some(1), true),
+            Self::Unet        => (Tile,   Some(1), true,  false,      None,    true),
+            Self::Torchscript => (Any,    None,    false, false,      None,    false),
+        };
+        KindProperties { input, layers, kernel, variational, code, gradient }
+    }
+
     /// Whether it looks along the window, and needs one of 2 records or more.
     pub fn is_windowed(self) -> bool {
-        matches!(self, Self::Conv | Self::Lstm | Self::ConvVae)
+        self.properties().input == ModelInput::Window
     }
 
     /// Whether it looks over a tile of an image.
     pub fn is_spatial(self) -> bool {
-        matches!(self, Self::Conv2d | Self::Unet | Self::Vae2d)
+        self.properties().input == ModelInput::Tile
     }
 
     /// Whether it may see images: the spatial kinds, and those that take any row of values.
@@ -112,24 +164,50 @@ impl ModelKind {
         !self.is_windowed()
     }
 
+    /// Whether it is meant for images.
+    pub fn is_for_images(self) -> bool {
+        matches!(self.properties().input, ModelInput::Any | ModelInput::Tile)
+    }
+
+    /// Least size of the code that all of what it knows of its input goes through; `None` where no
+    /// code is known.
+    pub fn code_min(self) -> Option<usize> {
+        self.properties().code
+    }
+
     /// Whether all of what it knows of its input goes through a code.
     pub fn has_code(self) -> bool {
-        !matches!(self, Self::Unet | Self::Torchscript)
+        self.code_min().is_some()
     }
 
     /// Whether it has hidden layers of its own kind; the others have none that are known.
     pub fn has_layers(self) -> bool {
-        !matches!(self, Self::Linear | Self::Torchscript)
+        self.properties().layers.is_some()
+    }
+
+    /// Whether it needs a hidden layer.
+    pub fn needs_layers(self) -> bool {
+        self.properties().layers > Some(0)
     }
 
     /// Whether it has kernels.
     pub fn is_convolutional(self) -> bool {
-        matches!(self, Self::Conv | Self::ConvVae) || self.is_spatial()
+        self.properties().kernel
     }
 
     /// Whether its code is drawn from a distribution.
     pub fn is_variational(self) -> bool {
-        matches!(self, Self::Vae | Self::ConvVae | Self::Vae2d)
+        self.properties().variational
+    }
+
+    /// Whether it is trained by gradient descent, fold by fold; else at once.
+    pub fn is_network(self) -> bool {
+        self.properties().gradient
+    }
+
+    /// Whether it is a file, not trained here.
+    pub fn is_script(self) -> bool {
+        self == Self::Torchscript
     }
 
     /// How often `layers` hidden layers of a spatial kind halve a tile.

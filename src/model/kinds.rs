@@ -1,0 +1,38 @@
+//! The table of kinds: how each becomes a model. What is true of a kind whatever its sizes is in
+//! [`ModelKind`] itself.
+
+use std::sync::Arc;
+
+use super::architecture::Architecture;
+use super::conv::Conv;
+use super::conv2d::Conv2d;
+use super::dense::Dense;
+use super::lstm::Lstm;
+use super::shape::ModelShape;
+use super::unet::Unet;
+use crate::config::settings::ModelKind;
+
+/// How a kind becomes a model.
+pub(super) enum Recipe {
+    /// In closed form: [`super::linear`].
+    Linear,
+    /// From a file: [`super::script`].
+    Script,
+    /// As a network of that architecture, trained by gradient descent: [`super::network`].
+    Network(Arc<dyn Architecture>),
+}
+
+impl Recipe {
+    /// The recipe of a shape's kind.
+    pub(super) fn of(shape: &ModelShape) -> Self {
+        match shape.kind {
+            ModelKind::Linear => Self::Linear,
+            ModelKind::Torchscript => Self::Script,
+            ModelKind::Dense | ModelKind::Vae => Self::Network(Arc::new(Dense::new(shape))),
+            ModelKind::Conv | ModelKind::ConvVae => Self::Network(Arc::new(Conv::new(shape))),
+            ModelKind::Lstm => Self::Network(Arc::new(Lstm::new(shape))),
+            ModelKind::Conv2d | ModelKind::Vae2d => Self::Network(Arc::new(Conv2d::new(shape))),
+            ModelKind::Unet => Self::Network(Arc::new(Unet::new(shape))),
+        }
+    }
+}
