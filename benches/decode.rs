@@ -4,7 +4,9 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use outlierd::config::settings::{FieldSettings, KeyFrom, RecordFormat, TimeFormat, TimeFrom};
+use outlierd::config::settings::{
+    FieldSettings, Format, KeyFrom, RecordFormat, TimeFormat, TimeFrom,
+};
 use outlierd::decode::json::Decoder;
 use outlierd::record::{EventTime, Message};
 use rand::Rng;
@@ -68,6 +70,7 @@ fn format(key: KeyFrom, time: TimeFrom) -> RecordFormat {
         resample: None,
     };
     RecordFormat {
+        format: Format::Json,
         key,
         time,
         fields: FIELDS.iter().map(field).collect(),

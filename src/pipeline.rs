@@ -7,7 +7,6 @@ mod forward;
 mod intake;
 mod live_bundle;
 mod output;
-mod reader;
 pub mod series;
 mod silence;
 pub mod status;
@@ -22,6 +21,7 @@ pub use self::output::BatchOutput;
 use self::series::{SeriesAccess, SeriesTable, Slot, StateLoader};
 pub use self::silence::{SilenceClock, SilenceMonitor};
 use crate::config::settings::StreamSettings;
+use crate::decode::batch::BatchDecoder;
 use crate::episode::EpisodePolicy;
 use crate::model::bundle::Bundle;
 use crate::record::row::{DecodedRow, GatedRow};
@@ -30,7 +30,7 @@ use crate::record::{Batch, Message};
 /// The steps of one stream, ready to run.
 pub struct Pipeline {
     stream: Arc<StreamSettings>,
-    reader: reader::BatchReader,
+    decoder: BatchDecoder,
     /// Series, gate and resampling.
     pub intake: Intake,
     /// Missing data; `None` where the stream does not look for it.
@@ -49,7 +49,7 @@ impl Pipeline {
     pub fn new(stream: Arc<StreamSettings>, bundle: Option<Bundle>) -> Result<Self, PipelineError> {
         let detector = Detector::new(&stream, bundle, None)?;
         Ok(Self {
-            reader: reader::BatchReader::new(&stream),
+            decoder: BatchDecoder::new(&stream),
             intake: Intake::new(&stream, detector.normals().as_deref()),
             silence: SilenceMonitor::new(&stream),
             episodes: EpisodePolicy::of(&stream),
@@ -80,7 +80,7 @@ impl Pipeline {
     ) -> Result<BatchOutput, PipelineError> {
         let (mut output, mut next) = (BatchOutput::default(), 0);
         while next < messages.len() {
-            let (chunk, after) = self.reader.decode(messages, next);
+            let (chunk, after) = self.decoder.decode(messages, next);
             output.append(self.run_decoded(chunk, table, load)?);
             next = after;
         }

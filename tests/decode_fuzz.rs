@@ -1,7 +1,9 @@
 //! 100,000 damaged payloads through the JSON decoder: whatever comes, each message is one record or
 //! one rejection, in order, and what is accepted means the same to an independent reader.
 
-use outlierd::config::settings::{FieldSettings, KeyFrom, RecordFormat, TimeFormat, TimeFrom};
+use outlierd::config::settings::{
+    FieldSettings, Format, KeyFrom, RecordFormat, TimeFormat, TimeFrom,
+};
 use outlierd::decode::json::Decoder;
 use outlierd::record::{Batch, EventTime, Message, RejectReason, Rejected};
 use rand::Rng;
@@ -63,6 +65,7 @@ fn format() -> RecordFormat {
         resample: None,
     };
     RecordFormat {
+        format: Format::Json,
         key: KeyFrom::Field(vec!["pump".to_owned()]),
         time: TimeFrom::Field(vec!["ts".to_owned()], TimeFormat::Auto),
         fields: vec![

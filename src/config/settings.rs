@@ -215,9 +215,18 @@ pub enum Format {
     Image,
 }
 
+impl Format {
+    /// Whether records are images; else they are readings.
+    pub fn is_image(self) -> bool {
+        self == Self::Image
+    }
+}
+
 /// Record format.
 #[derive(Clone, PartialEq, Debug)]
 pub struct RecordFormat {
+    /// How its bytes are read.
+    pub format: Format,
     /// Where the series' key is.
     pub key: KeyFrom,
     /// Where the event time is.

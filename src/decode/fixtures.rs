@@ -1,6 +1,6 @@
 //! Formats that the tests of the decode step share.
 
-use crate::config::settings::{FieldSettings, KeyFrom, RecordFormat, TimeFormat, TimeFrom};
+use crate::config::settings::{FieldSettings, Format, KeyFrom, RecordFormat, TimeFormat, TimeFrom};
 
 /// A field without a unit or bounds.
 pub(super) fn field(name: &str, path: &[&str]) -> FieldSettings {
@@ -18,6 +18,7 @@ pub(super) fn field(name: &str, path: &[&str]) -> FieldSettings {
 /// A format with key and time from Kafka and the fields given as (dotted path, name).
 pub(super) fn format(fields: &[(&str, &str)]) -> RecordFormat {
     RecordFormat {
+        format: Format::Json,
         key: KeyFrom::Kafka,
         time: TimeFrom::Kafka,
         fields: fields

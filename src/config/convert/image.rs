@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use super::ConfigReader;
 use crate::config::problems::ConfigProblem;
-use crate::config::settings::{
-    FieldSettings, Format, INPUTS_MAX, ImageFormat, ImagePayload, ImageSource,
-};
+use crate::config::settings::{FieldSettings, INPUTS_MAX, ImageFormat, ImagePayload, ImageSource};
 use crate::config::{raw, text};
 
 /// Below `max.poll.interval.ms`, which is 5 minutes.
@@ -33,7 +31,7 @@ impl ConfigReader<'_> {
         stream: &str,
         raw: &raw::StreamConfig,
     ) -> Option<Option<ImageFormat>> {
-        if raw.record.format != Format::Image {
+        if !raw.record.format.is_image() {
             return Some(None);
         }
         let image = &raw.image;

@@ -6,7 +6,7 @@ use super::stream::named;
 use super::{ConfigReader, StreamConfigs};
 use crate::config::problems::{ConfigProblem, KeyPath};
 use crate::config::raw;
-use crate::config::settings::{FieldSettings, Format, INPUTS_MAX, ThresholdSettings, TimeFeature};
+use crate::config::settings::{FieldSettings, INPUTS_MAX, ThresholdSettings, TimeFeature};
 
 /// Windows that each fold of the training needs at least.
 const FOLD_WINDOWS_MIN: usize = 64;
@@ -60,12 +60,11 @@ impl ConfigReader<'_> {
         threshold: Option<&ThresholdSettings>,
     ) {
         self.distinct_topics(stream, raw);
-        match raw.record.format {
-            Format::Json => {
-                self.shape(stream, raw);
-                self.training_records(stream, raw);
-            }
-            Format::Image => self.tile(stream, raw),
+        if raw.record.format.is_image() {
+            self.tile(stream, raw);
+        } else {
+            self.shape(stream, raw);
+            self.training_records(stream, raw);
         }
         if let Some(ThresholdSettings {
             budget,

@@ -8,9 +8,8 @@ use super::model::{score, training};
 use super::{ConfigReader, DAY, YEAR};
 use crate::config::problems::{ConfigProblem, KeyPath};
 use crate::config::settings::{
-    EpisodeSettings, FieldSettings, Format, GateSettings, InputSettings, MuteSettings,
-    OutputSettings, RecordFormat, ResampleSettings, RetentionSettings, StreamSettings,
-    ThresholdSettings,
+    EpisodeSettings, FieldSettings, GateSettings, InputSettings, MuteSettings, OutputSettings,
+    RecordFormat, ResampleSettings, RetentionSettings, StreamSettings, ThresholdSettings,
 };
 use crate::config::{raw, text};
 
@@ -179,11 +178,13 @@ impl ConfigReader<'_> {
         let place = self.place(stream, "record.max_payload_bytes");
         let size = text::size(&raw.max_payload_bytes, 16..=64 << 20);
         let max_payload_bytes = self.take(place, &raw.max_payload_bytes, size);
-        let fields = match raw.format {
-            Format::Json => self.fields(stream, &raw.fields),
-            Format::Image => Some(vec![brightness()]),
+        let fields = if raw.format.is_image() {
+            Some(vec![brightness()])
+        } else {
+            self.fields(stream, &raw.fields)
         };
         Some(RecordFormat {
+            format: raw.format,
             key: key?,
             time: time?,
             fields: fields?,

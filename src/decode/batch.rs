@@ -1,0 +1,34 @@
+//! The decoder of a stream, whichever its format is. A new format is a file beside this one, an arm
+//! in [`BatchDecoder::new`], and a variant of [`Format`].
+
+use super::image::ImageDecoder;
+use super::json::Decoder;
+use crate::config::settings::{Format, StreamSettings};
+use crate::record::{Batch, Message};
+
+/// See the module.
+pub enum BatchDecoder {
+    /// JSON objects of readings.
+    Json(Decoder),
+    /// Images.
+    Image(ImageDecoder),
+}
+
+impl BatchDecoder {
+    /// The decoder that a stream is configured with.
+    pub fn new(stream: &StreamSettings) -> Self {
+        match (stream.record.format, &stream.image) {
+            (Format::Image, Some(format)) => Self::Image(ImageDecoder::new(&stream.record, format)),
+            (Format::Json | Format::Image, _) => Self::Json(Decoder::new(&stream.record)),
+        }
+    }
+
+    /// Decodes messages from `first` on, and returns with them the first that is left for the next
+    /// call: images are decoded as many at a time as memory should hold.
+    pub fn decode<'a>(&mut self, messages: &[Message<'a>], first: usize) -> (Batch<'a>, usize) {
+        match self {
+            Self::Json(decoder) => (decoder.decode(messages), messages.len()),
+            Self::Image(decoder) => decoder.decode(messages, first),
+        }
+    }
+}
