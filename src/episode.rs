@@ -56,7 +56,7 @@ pub struct EpisodePolicy {
     anomaly: EpisodeRules,
     fault: EpisodeRules,
     episode: settings::EpisodeSettings,
-    mutes: Vec<settings::MuteSettings>,
+    mutes: Vec<mute::Mute>,
 }
 
 /// The episodes of one series.
@@ -112,7 +112,7 @@ impl EpisodePolicy {
             anomaly: EpisodeRules::new(episode, episode.open_n, episode.open_m),
             fault: EpisodeRules::new(episode, FAULT_OPEN_N, FAULT_OPEN_M),
             episode: episode.clone(),
-            mutes: mutes.to_vec(),
+            mutes: mutes.iter().map(mute::Mute::new).collect(),
         }
     }
 
@@ -286,9 +286,7 @@ impl EpisodePolicy {
 
     /// Whether alerts of a series are muted at a time.
     pub fn is_muted(&self, series: &str, time: EventTime) -> bool {
-        self.mutes
-            .iter()
-            .any(|mute| mute::covers(mute, series, time))
+        self.mutes.iter().any(|mute| mute.covers(series, time))
     }
 
     /// What the events of all kinds have in common.

@@ -1,38 +1,32 @@
 //! A maintenance mute: which records it covers.
 
+use wildmatch::WildMatchPattern;
+
 use crate::config::settings::MuteSettings;
 use crate::record::EventTime;
 
-/// Whether `mute` covers a record of `series` at `time`.
-pub fn covers(mute: &MuteSettings, series: &str, time: EventTime) -> bool {
-    (mute.from..mute.until).contains(&time) && matches(mute.series.as_bytes(), series.as_bytes())
+/// A mute with its pattern compiled, in which `*` stands for any characters or none; `\0` takes the
+/// place of the wildcard for one character, which mutes do not have.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Mute {
+    series: WildMatchPattern<'*', '\0'>,
+    from: EventTime,
+    until: EventTime,
 }
 
-/// Whether `pattern`, in which `*` stands for any bytes or none, is the whole of `name`. The last
-/// `*` alone is reconsidered at a mismatch, so that no pattern takes more than |pattern| x |name|
-/// steps.
-fn matches(mut pattern: &[u8], mut name: &[u8]) -> bool {
-    let mut retry: Option<(&[u8], &[u8])> = None;
-    loop {
-        match (pattern.split_first(), name.split_first()) {
-            (Some((b'*', after)), _) => {
-                retry = Some((after, name));
-                pattern = after;
-            }
-            (Some((p, after)), Some((n, rest))) if p == n => {
-                pattern = after;
-                name = rest;
-            }
-            (None, None) => return true,
-            _ => {
-                let Some((after, [_, rest @ ..])) = retry else {
-                    return false;
-                };
-                retry = Some((after, rest));
-                pattern = after;
-                name = rest;
-            }
+impl Mute {
+    /// The mute of a configuration.
+    pub fn new(mute: &MuteSettings) -> Self {
+        Self {
+            series: WildMatchPattern::new(&mute.series),
+            from: mute.from,
+            until: mute.until,
         }
+    }
+
+    /// Whether it covers a record of `series` at `time`.
+    pub fn covers(&self, series: &str, time: EventTime) -> bool {
+        (self.from..self.until).contains(&time) && self.series.matches(series)
     }
 }
 
@@ -41,6 +35,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn mute(series: &str) -> Mute {
+        Mute::new(&MuteSettings {
+            series: series.into(),
+            from: EventTime(10),
+            until: EventTime(20),
+            reason: String::new(),
+        })
+    }
 
     #[test]
     fn patterns_cover_the_whole_name() {
@@ -56,9 +59,12 @@ mod tests {
             ("", "", true),
             ("", "x", false),
             ("a**b", "ab", true),
+            ("a?", "ab", false),
+            ("a?", "a?", true),
+            ("mühle-*", "mühle-3", true),
         ] {
             assert_eq!(
-                matches(pattern.as_bytes(), name.as_bytes()),
+                mute(pattern).covers(name, EventTime(10)),
                 expected,
                 "{pattern:?} on {name:?}"
             );
@@ -67,23 +73,16 @@ mod tests {
 
     #[test]
     fn the_end_of_a_mute_is_outside() {
-        let mute = MuteSettings {
-            series: "*".into(),
-            from: EventTime(10),
-            until: EventTime(20),
-            reason: String::new(),
-        };
-        let covered: Vec<bool> = [9, 10, 19, 20]
-            .map(|time| covers(&mute, "a", EventTime(time)))
-            .to_vec();
+        let covered = [9, 10, 19, 20].map(|time| mute("*").covers("a", EventTime(time)));
         assert_eq!(covered, [false, true, true, false]);
     }
 
     proptest! {
         #[test]
         fn a_name_with_parts_replaced_by_stars_matches(parts in prop::collection::vec("[ab]{0,4}", 1..5)) {
-            prop_assert!(matches(parts.join("*").as_bytes(), parts.concat().as_bytes()));
-            prop_assert!(matches(parts.join("*").as_bytes(), parts.join("ab").as_bytes()));
+            let mute = mute(&parts.join("*"));
+            prop_assert!(mute.covers(&parts.concat(), EventTime(10)));
+            prop_assert!(mute.covers(&parts.join("ab"), EventTime(10)));
         }
     }
 }
