@@ -3,7 +3,7 @@
 //! | exit code | meaning |
 //! |---|---|
 //! | 0 | done |
-//! | 1 | it failed; the message says what to do |
+//! | 1 | it failed; the message names the remedy |
 //! | 2 | flags that do not fit (clap) |
 //! | 64 | the configuration has problems; each is listed |
 //! | 65 | the input data cannot be used |

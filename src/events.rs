@@ -19,7 +19,7 @@ use tracing::{error, info, warn};
 use crate::record::alert::Alert;
 use crate::record::{FaultKind, RecordVerdict, RejectReason};
 
-/// What one micro-batch of a lane came to.
+/// The counts of one micro-batch of a lane.
 #[derive(Default, Debug)]
 pub struct BatchMetrics {
     /// Records polled.
@@ -124,7 +124,7 @@ impl StatesRestored<'_> {
     }
 }
 
-/// A lane stopped taking records, or goes on, because of its output.
+/// A lane paused, or resumed, because of its output.
 pub struct InputPaused<'a> {
     /// The stream.
     pub stream: &'a str,
@@ -325,7 +325,7 @@ impl PartitionsChanged<'_> {
     }
 }
 
-/// A lane goes back to its last commit.
+/// A lane rewinds to its last commit.
 pub struct LaneRewound<'a> {
     /// The stream.
     pub stream: &'a str,
@@ -357,7 +357,7 @@ impl LaneRewound<'_> {
     }
 }
 
-/// The state of a series could not be read; the series starts anew.
+/// The state of a series could not be read; the series starts from a new state.
 pub struct StateUnreadable<'a> {
     /// The stream.
     pub stream: &'a str,

@@ -4,7 +4,7 @@
 //! Its whole life is the loop in [`Lane::run`]: poll a micro-batch, run the pipeline, hand results
 //! to the producer, commit when it is time. Nothing else runs on a lane: training and HTTP have
 //! threads of their own, and a lane never waits for them; while its stream trains a first model, or
-//! the output is slower than the input, it pauses its partitions and goes on polling, so that it
+//! the output is slower than the input, it pauses its partitions and keeps polling, so that it
 //! stays in its group.
 
 mod checkpoint;
@@ -51,15 +51,15 @@ const PAUSED_WAIT: Duration = Duration::from_millis(50);
 const IN_FLIGHT_MAX: usize = 10_000;
 const IN_FLIGHT_RESUME: usize = 2_000;
 
-/// How often in a row a lane goes back to its last commit without leaving its group.
+/// How often in a row a lane rewinds to its last commit without leaving its group.
 const GO_BACK_MAX: u32 = 3;
 /// How long the consumer may take to go to another offset.
 const SEEK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often passing errors of the consumer are told.
+/// How often passing errors of the consumer are logged.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
-/// What a lane is told from outside, between two batches.
+/// A command for a lane, carried out between two batches.
 #[derive(Debug, Clone)]
 pub enum LaneCommand {
     /// New settings of its stream; only those that need no restart are taken over.
@@ -91,7 +91,7 @@ pub struct Lane {
     pub learner: Arc<Learner>,
     /// Takes normal traffic.
     pub retrainer: Retrainer,
-    /// What operators said of the stream's alerts.
+    /// The feedback on the stream's alerts.
     pub feedback: Arc<FeedbackLog>,
     /// What the health page reads.
     pub status: Arc<LaneStatus>,
@@ -263,7 +263,7 @@ impl Lane {
     /// it and came back would rebalance the group twice more, in the middle of the others' commits.
     ///
     /// # Errors
-    /// The `error`, where the lane has to start anew.
+    /// The `error`, where the lane has to restart.
     fn rewind(
         &self,
         consumer: &BaseConsumer<LaneContext>,

@@ -78,7 +78,7 @@ impl Resampler {
 
     /// Adds a record of a series; gives the slot before where this record is the first of a later
     /// one. A record of an earlier slot, whose row has gone its way, is left out. `restarts` says
-    /// that the source set its clock back: its slots start anew.
+    /// that the source set its clock back: its slots start again.
     pub fn push(
         &self,
         state: &mut ResampleState,

@@ -79,11 +79,11 @@ impl Residuals {
 /// model with a narrow code has next to no variance along what the code holds, and a chart on it is
 /// blind there; half of it keeps every direction, so that one chart holds the squared prediction
 /// error and T-squared at once (Jackson and Mudholkar, Technometrics 21(3), 1979, keep two). A
-/// model that is told the time takes off all: what the clock explains is no part of what the chart
+/// model with time features takes off all: what the clock explains is no part of what the chart
 /// keeps.
 const GAIN: f32 = 0.5;
 
-/// `vec![0.0; count]` asks the system for pages of zeros, each time anew; this writes them where
+/// `vec![0.0; count]` asks the system for new pages of zeros each time; this writes them where
 /// the last batch's were.
 fn zeros<T: Copy + Default>(count: usize) -> Vec<T> {
     let mut values = Vec::with_capacity(count);

@@ -9,8 +9,8 @@
 //! - `control`: the messages of the control topic;
 //! - `archive`: a bundle in pieces that fit into messages, verified by hash;
 //! - `sync`: keeps model folder and topics alike, without knowing Kafka;
-//! - `feedback_log`: what operators said of the alerts of a stream, for its lanes;
-//! - `history`: records of the input read again, to learn from and for what is said of them;
+//! - `feedback_log`: the feedback on the alerts of a stream, for its lanes;
+//! - `history`: records of the input read again, to train on and for feedback on them;
 //! - `thread`: the clients, and the thread that runs it all.
 
 pub mod archive;

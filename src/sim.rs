@@ -2,7 +2,7 @@
 //!
 //! The demonstration and the tests need traffic with a ground truth, which real plants do not give.
 //! [`fleet`] is a park of centrifugal pumps that follow their physics; [`fault`] breaks them;
-//! [`plan`] says which pump breaks how and when; [`report`] holds the alerts against that plan.
+//! [`plan`] decides which pump breaks how and when; [`report`] compares the alerts with that plan.
 //! [`surface`] is what a camera sees of a surface. All of it is pure: no clock, no file, no
 //! network. The same seed gives the same bytes on the same machine (sines and powers come from the
 //! platform's math library).

@@ -163,7 +163,7 @@ pub struct ThresholdState {
     /// What counts as 1: the level of the fleet's prior, in score units; multiplied where a level
     /// shift is accepted.
     scale: f64,
-    /// Exponentially weighted mean of the scores learned from, relative; the floor stands on it,
+    /// Exponentially weighted mean of the scores learned from, relative; the floor rests on it,
     /// and `sigma`.
     typical: f64,
     /// Number of updates since the state was cloned or last accepted a level shift.
@@ -181,7 +181,7 @@ impl ThresholdState {
     /// The state of a series without own records, from the calibration scores of the fleet's normal
     /// data.
     ///
-    /// `scores` stand in time order (clusters are told by it); those that are negative or not
+    /// `scores` are in time order, by which clusters are found; those that are negative or not
     /// finite are left out. Where no positive score is left, 3 is taken for the level: the scores
     /// of the chart are in standard deviations.
     pub fn calibrated(plan: &ThresholdParams, scores: &[f64]) -> Self {

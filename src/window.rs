@@ -14,7 +14,7 @@ pub struct WindowState {
     /// At most W - 1 rows of readings, row-major, oldest first: how many there are tells when the
     /// next window is due. Overwritten as records come, emptied by [`WindowState::clear`].
     rows: Vec<f64>,
-    /// Time of the newest record, from which a gap is told.
+    /// Time of the newest record, from which a gap is measured.
     newest: EventTime,
     /// Records since the last gap, as far as they can be in one window.
     whole: u16,
@@ -65,7 +65,7 @@ impl WindowState {
         self.rows.len() > window.saturating_sub(stride) * fields
     }
 
-    /// Forgets the records, so that the next window starts anew.
+    /// Forgets the records, so that the next window starts empty.
     pub fn clear(&mut self) {
         self.rows.clear();
         self.whole = 0;

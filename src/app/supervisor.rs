@@ -141,7 +141,7 @@ fn supervise(
             return;
         };
         if let Some(error) = error.store_failure() {
-            // The first lane that says it is enough.
+            // The first lane that reports it is enough.
             let _ = failed.try_send(error.to_string());
             return;
         }

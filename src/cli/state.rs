@@ -107,7 +107,7 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whether bytes are the state of a series; one that is not is said before anything is stored.
+/// Whether bytes are the state of a series; one that is not is reported before anything is stored.
 fn is_state(bytes: &[u8]) -> Result<(), CodecError> {
     codec::decode::<SeriesState>(bytes).map(drop)
 }

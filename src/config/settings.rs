@@ -127,7 +127,7 @@ pub struct StreamSettings {
 
 impl StreamSettings {
     /// The same stream with another kind of model, and a code that is narrower than the inputs:
-    /// that of a torchscript model is its own, whatever the configuration says.
+    /// that of a torchscript model is its own, whatever the configuration has.
     pub fn with_kind(&self, kind: ModelKind) -> Self {
         let mut other = self.clone();
         if kind != self.model.kind {

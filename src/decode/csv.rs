@@ -122,7 +122,7 @@ impl<R: Read> CsvTable<R> {
         let mut reader = ReaderBuilder::new()
             .delimiter(options.delimiter)
             .has_headers(false)
-            // Ragged rows are ours to report: the file goes on behind them.
+            // Ragged rows are ours to report: reading continues behind them.
             .flexible(true)
             .from_reader(Bounded {
                 inner: reader,
@@ -291,7 +291,7 @@ fn read_row<R: Read>(
     })
 }
 
-/// A reader that fails after `left` more bytes. It is set anew for each row.
+/// A reader that fails after `left` more bytes. It is reset for each row.
 #[derive(Debug)]
 struct Bounded<R> {
     inner: R,

@@ -154,7 +154,7 @@ fn syntax_problem(text: &str, error: &serde_json::Error, row: Row<'_, '_>) -> De
         return problem;
     }
     let message = error.to_string();
-    // Skipped numbers are never computed, so this one stands at the place that was entered last.
+    // Skipped numbers are never computed, so this one is at the place that was entered last.
     if let (true, Some(node)) = (message.starts_with("number out of range"), row.entered) {
         let detail = format!(
             "{}: the number found is beyond the range of a 64-bit float ({message})",

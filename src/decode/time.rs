@@ -67,7 +67,7 @@ pub fn from_float(number: f64, format: TimeFormat) -> Result<EventTime, String> 
 /// Reads text: RFC 3339, or a number of the format's unit. `Err` is the fault, without the name of
 /// the field.
 ///
-/// The caller has told blank text apart: a blank time is a missing one.
+/// The caller has handled blank text: a blank time is a missing one.
 pub fn from_text(text: &str, format: TimeFormat) -> Result<EventTime, String> {
     let text = text.trim();
     if format != TimeFormat::Rfc3339 && is_number(text) {

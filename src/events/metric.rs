@@ -21,7 +21,7 @@ pub struct Gauge(Entry);
 #[derive(Clone, Copy, Debug)]
 pub struct Histogram(Entry);
 
-/// What the Prometheus page says of a metric.
+/// The name, type and help text of a metric on the Prometheus page.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     name: &'static str,

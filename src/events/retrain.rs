@@ -219,7 +219,7 @@ impl TrainedOnExcludedRange<'_> {
     }
 }
 
-/// A training of a challenger came to nothing; the live bundle stays.
+/// The training of a challenger failed; the live bundle stays.
 pub struct ChallengeFailed<'a> {
     /// The stream.
     pub stream: &'a str,

@@ -96,7 +96,7 @@ impl SharingFailed {
     }
 }
 
-/// What an operator said has been taken to heart.
+/// Feedback has been applied.
 pub struct FeedbackApplied<'a> {
     /// The feedback.
     pub feedback: &'a Feedback,
@@ -117,6 +117,6 @@ impl FeedbackApplied<'_> {
             done = self.done,
             "feedback"
         );
-        metric::FEEDBACK.add([("stream", stream), ("says", label)], 1);
+        metric::FEEDBACK.add([("stream", stream), ("label", label)], 1);
     }
 }

@@ -1,9 +1,9 @@
 //! The alert of a stream whose detector is blind: published by the lane that owns partition 0, as
 //! the self-test of its machine finds it.
 //!
-//! The self-test says again and again how things are; what is open is a note of partition 0 that is
-//! committed with the alert. So none is lost or doubled, whatever is killed: the next owner of the
-//! partition compares the two again.
+//! The self-test reports the detector's health repeatedly; what is open is a note of partition 0
+//! that is committed with the alert. So none is lost or doubled, whatever is killed: the next owner
+//! of the partition compares the two again.
 
 use super::error::LaneError;
 use super::notes::PartitionNotes;

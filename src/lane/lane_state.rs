@@ -207,7 +207,7 @@ impl LaneState {
         Ok(())
     }
 
-    /// Takes back what was sent since the last commit; the series in memory are void then.
+    /// Aborts what was sent since the last commit; the series in memory are void then.
     pub(super) fn abort(&mut self) {
         self.sent.clear();
         if let Err(error) = self.sink.abort() {
@@ -215,13 +215,13 @@ impl LaneState {
         }
     }
 
-    /// Goes back to the last commit without leaving the group: the transaction is taken back, and
+    /// Rewinds to the last commit without leaving the group: the transaction is aborted, and
     /// the partitions of which anything has changed since then, those of a `batch` that did not run
     /// included, get their states as they were committed. Returns where each of them has to be read
     /// again.
     ///
     /// # Errors
-    /// Any [`LaneError`]: the lane has to start anew.
+    /// Any [`LaneError`]: the lane has to restart.
     pub(super) fn rewind(
         &mut self,
         batch: &[BorrowedMessage<'_>],
@@ -282,7 +282,7 @@ impl LaneState {
                 .states(stream, partition, after.as_deref(), PAGE)?;
             known += page.len();
             for (series, bytes) in &page {
-                // One that is unreadable is said when its next record comes.
+                // One that is unreadable is reported with its next record.
                 if let Ok(state) = codec::decode::<SeriesState>(bytes) {
                     self.table
                         .set_stored(partition, series, StoredSeries::from(&state));
@@ -378,8 +378,8 @@ impl LaneState {
     }
 }
 
-/// The stored state of a series. A damaged one is said and started anew; one of a newer outlierd
-/// must not be overwritten.
+/// The stored state of a series. A damaged one is reported and replaced by a new one; one of a
+/// newer outlierd must not be overwritten.
 fn load(
     store: &dyn Store,
     stream: &str,

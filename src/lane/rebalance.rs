@@ -21,7 +21,8 @@ use crate::record::EventTime;
 use crate::retrain::learner::Learner;
 
 /// How long the group coordinator may take to tell committed offsets: longer than a transaction
-/// that the last owner left open, since offsets in it are not told before it is decided.
+/// that the last owner left open, since the coordinator returns its offsets only after it is
+/// decided.
 const COMMITTED_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long one question may take: between two of them the lane looks whether it is to stop.
 const COMMITTED_TRY: Duration = Duration::from_secs(3);

@@ -29,7 +29,7 @@ impl Sampler {
         }
     }
 
-    /// Takes what a batch came to; `pipeline` is the one that ran it.
+    /// Samples the output of a batch; `pipeline` is the one that ran it.
     pub fn take(&mut self, pipeline: &Pipeline, done: &BatchOutput) {
         let Some(bundle) = pipeline
             .detector

@@ -4,7 +4,7 @@
 //! It counts only while the lane has read to the end and the brokers answer: records that wait, and
 //! a broker that is away, are no silence. The alert is of the series `*`, one for each lane. What
 //! is known of a partition, an open alert included, is one of its notes ([`super::notes`]): it is
-//! committed with the alert, and comes to another lane with the partition.
+//! committed with the alert, and moves to another lane with the partition.
 
 use std::collections::BTreeMap;
 use std::time::Instant;

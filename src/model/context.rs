@@ -1,4 +1,4 @@
-//! Context: what a model is told of the time of a record, as inputs that are not scored.
+//! Context: the time features of a record, as inputs of the model that are not scored.
 //!
 //! Contract: each [`TimeFeature`] is two numbers, cosine and sine of the angle that its cycle has
 //! turned through, so that the end of a day is next to the begin of the next one. They are within
@@ -14,7 +14,7 @@ use crate::record::EventTime;
 
 const DAY_S: f64 = 86_400.0;
 
-/// What a stream's model is told, and by which clock.
+/// The time features of a stream's model, and their time zone.
 #[derive(Clone, PartialEq, Debug)]
 pub struct TimeContext {
     context: Vec<TimeFeature>,

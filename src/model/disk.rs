@@ -30,7 +30,7 @@ pub struct DiskError {
     pub source: io::Error,
 }
 
-/// Turns an error of the file system into one that says what was tried on which path.
+/// Turns an error of the file system into one that names the attempt and the path.
 pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DiskError {
     let path = path.to_owned();
     move |source| DiskError {

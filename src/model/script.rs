@@ -60,7 +60,7 @@ pub enum ScriptError {
     Module {
         /// The file.
         path: PathBuf,
-        /// What libtorch says.
+        /// The error of libtorch.
         source: TchError,
     },
     /// It gives something of another size or kind.

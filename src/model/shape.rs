@@ -31,9 +31,9 @@ pub struct ModelShape {
     pub kind: ModelKind,
     /// Records in a window, 1 for row models.
     pub window: usize,
-    /// Values of a record: its fields, and behind them what the model is told of its time.
+    /// Values of a record: its fields, and behind them its time features.
     pub fields: usize,
-    /// What the model is told of the time of each record; see [`super::context`].
+    /// The time features of each record; see [`super::context`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub context: Vec<TimeFeature>,
     /// Widths of the encoder's hidden layers, mirrored in the decoder: units, or channels of
@@ -132,7 +132,7 @@ pub enum ShapeError {
         /// How many.
         found: usize,
     },
-    /// No more values in a record than what the model is told of its time.
+    /// A record has no values beside its time features.
     #[error("the {fields} values of a record are all time features: at least one must be a field")]
     NothingScored {
         /// Values of a record.

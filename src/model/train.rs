@@ -211,7 +211,7 @@ fn mean_square(x: &[f32], y: &[f32]) -> f64 {
     squares.sum::<f64>() / x.len() as f64
 }
 
-/// What is told of a model that was made without epochs.
+/// The training metrics of a model that was made without epochs.
 fn at_once(
     model: Box<dyn Autoencoder>,
     data: &TrainingInput<'_>,

@@ -233,7 +233,7 @@ impl Detector {
         why
     }
 
-    /// Applies what an operator says of an alert to the state of its series.
+    /// Applies feedback on an alert to the state of its series.
     pub fn apply_feedback(&self, state: &mut SeriesState, feedback: &Feedback) -> FeedbackEffect {
         self.live().map_or(FeedbackEffect::Later, |live| {
             live.apply_feedback(state, feedback)

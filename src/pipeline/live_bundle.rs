@@ -156,7 +156,7 @@ impl LiveBundle {
         }
     }
 
-    /// Applies what an operator says of an alert: a false alarm raises the threshold of its series
+    /// Applies feedback on an alert: a false alarm raises the threshold of its series
     /// above the alert's highest score, a new normal makes the present readings the baseline. Both
     /// end with the bundle; the next one learns from the records.
     pub(super) fn apply_feedback(

@@ -61,7 +61,7 @@ impl SeriesState {
         }
     }
 
-    /// Whether a series that was silent from its newest record until `at` starts anew.
+    /// Whether a series that was silent from its newest record until `at` starts from a new state.
     pub fn expired(&self, forget_after: Duration, at: EventTime) -> bool {
         let silent = self
             .gate

@@ -357,7 +357,7 @@ impl Observation<'_, '_, '_> {
     }
 }
 
-/// The name of the series that stands for a gateway.
+/// The name under which the state of a gateway is kept.
 fn of_gateway(name: &str) -> String {
     format!("{name}/*")
 }

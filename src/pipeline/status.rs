@@ -1,4 +1,4 @@
-//! What is to be told of one series: for people and for the status page.
+//! The status of one series, for the status page and for `state list`.
 
 use std::time::Duration;
 

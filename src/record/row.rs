@@ -95,7 +95,7 @@ impl WindowStatus {
     }
 }
 
-/// The record under evaluation: what an alert says of the record that raised it.
+/// The record under evaluation: what an alert repeats of the record that raised it.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub struct RecordContext<'a> {
     /// Key of its series.

@@ -255,7 +255,7 @@ impl SeriesCollector {
         }
     }
 
-    /// Ends the open run where `ends` says so; one without a whole window is of no use.
+    /// Ends the open run where `ends` is true; one without a whole window is of no use.
     fn close_if(&mut self, window: usize, ends: impl Fn(&RecordRun) -> bool) {
         if let Some(run) = self.open.take_if(|run| ends(run))
             && run.times.len() >= window

@@ -281,7 +281,7 @@ impl Learner {
     }
 
     /// Ends a training early, at a stop: the records stay in the store, and the next start trains
-    /// again. Returns the thread, which goes on until the present epoch is over.
+    /// again. Returns the thread, which ends after the present epoch.
     pub fn cancel(&self) -> Option<JoinHandle<()>> {
         self.cancelled.store(true, Ordering::Release);
         self.lock().thread.take()

@@ -123,7 +123,7 @@ impl Trial {
                 opened.push(alert.position.offset as usize);
             }
         }
-        // Slots of the courses before are not needed any more, but a table only lets go of what was
+        // Slots of earlier sequences are not needed any more, but a table only evicts what was
         // committed.
         drop(table.take_dirty());
         drop(table.take_unstored());

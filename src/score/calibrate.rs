@@ -42,7 +42,7 @@ pub fn series_rows(segments: &[Range<usize>]) -> usize {
 
 /// Fits the chart to residuals of normal data (row-major, n x k, scaled units); each segment is one
 /// series in time order and starts with a fresh state, as a new series will. Over `gaps`, in the
-/// order of the rows, the baseline goes on towards where the series was before, as it does in life:
+/// order of the rows, the baseline continues towards where the series was before, as it does live:
 /// see [`Chart::skip`].
 ///
 /// The scores are those that new records of the same distribution are expected to have: a

@@ -17,7 +17,7 @@ pub struct BundleArchive {
     pub files: Vec<(String, Vec<u8>)>,
 }
 
-/// What a part says of the whole.
+/// The header of a part: which archive it belongs to, and where.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct ArchiveHeader {
     /// BLAKE3 hash of the whole, in hexadecimal digits.

@@ -32,7 +32,7 @@ impl FeedbackLog {
         self.version.load(Ordering::Acquire)
     }
 
-    /// What was said of alerts whose records are in a partition, in the order in which it was said.
+    /// The feedback on alerts whose records are in a partition, in its order.
     pub fn of_partition(&self, partition: i32) -> Vec<Arc<Feedback>> {
         let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         let is_there = |feedback: &&Arc<Feedback>| {

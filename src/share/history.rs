@@ -1,4 +1,4 @@
-//! Records of a stream's input, read again: to learn from, and for what an operator says of them.
+//! Records of a stream's input, read again: to train on, and for feedback on them.
 
 use std::cell::RefCell;
 use std::sync::Arc;

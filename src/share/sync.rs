@@ -112,7 +112,7 @@ impl RegistrySync {
         })
     }
 
-    /// Takes a message of the control topic; returns what an operator says of an alert.
+    /// Takes a message of the control topic; returns the feedback that it holds.
     pub fn take_control(
         &mut self,
         topic: &str,
@@ -206,10 +206,10 @@ impl RegistrySync {
     }
 
     /// Does to the folder what the others have changed, and tells what has changed here;
-    /// `is_trainer` says whether this machine trains a stream.
+    /// `is_trainer`: whether this instance trains a stream.
     ///
     /// # Errors
-    /// See [`SyncError`]; the next call goes on.
+    /// See [`SyncError`]; the next call continues.
     pub fn reconcile(
         &mut self,
         is_trainer: impl Fn(&str) -> bool,
@@ -375,7 +375,7 @@ fn live(
     Ok(())
 }
 
-/// Whether the live bundle is held fast, here and on the topic.
+/// Whether the live bundle is pinned, here and on the topic.
 fn pin(
     registry: &Registry,
     stream: &str,

@@ -115,7 +115,7 @@ pub struct Sharing {
     reader: Option<TopicReader>,
     producer: ThreadedProducer<ShareProducerContext>,
     events: Receiver<PublishedEvent>,
-    /// By stream, all that operators said of its alerts: the lanes look there for what is theirs.
+    /// By stream, all feedback on its alerts: each lane takes what concerns its partitions.
     logs: HashMap<String, Arc<FeedbackLog>>,
     /// What the retraining has not taken yet, by stream and subject; a later word on the same alert
     /// takes the place of an earlier one. Entries leave when it has room for them, which it may not
@@ -174,7 +174,7 @@ impl Sharing {
         })
     }
 
-    /// All that operators said of the alerts of a stream, now and later.
+    /// All feedback on the alerts of a stream, present and future.
     pub fn feedback_log(&self, stream: &str) -> Arc<FeedbackLog> {
         self.logs.get(stream).cloned().unwrap_or_default()
     }

@@ -3,7 +3,7 @@
 //!
 //! It is written in the transaction that commits the input's offsets, so that committed states and
 //! committed offsets always belong together. A machine that takes a partition over reads what its
-//! own store does not have yet, and goes on where the group is: losing a machine loses nothing.
+//! own store does not have yet, and continues where the group is: losing a machine loses nothing.
 //!
 //! Beside the states it has the notes that a lane keeps of a partition. Their keys begin with a
 //! byte that no text in UTF-8 has, so that no series can have the same one.
@@ -155,7 +155,7 @@ impl Changelog {
                 .fetch_watermarks(&self.topic, partition, REQUEST_TIMEOUT)
                 .map_err(read)?;
             let from = store.changelog(&self.stream, partition)?.unwrap_or(0);
-            // A topic that was made anew ends before what was read of the old one.
+            // A topic that was recreated ends before what was read of the old one.
             let from = if from > end { low } else { from.max(low) };
             reading.push(PartitionReplay {
                 partition,

@@ -45,7 +45,7 @@ impl SledStore {
     /// Opens the database in a folder, made where it is missing.
     ///
     /// A folder that sled cannot read is renamed to `<folder>.damaged-<n>` and an empty one takes
-    /// its place: the daemon must come up again, and the operator must be told.
+    /// its place: the daemon must come up again, and the operator must see a warning.
     ///
     /// # Errors
     /// [`StoreError::Locked`] where another process has it open, [`StoreError::Open`] where the

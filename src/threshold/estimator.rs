@@ -62,8 +62,8 @@ impl Estimator {
                     })
                     .collect();
                 let tail = Tail::of(plan, &rises, (RISE_MIN * median).max(f64::MIN_POSITIVE));
-                // The template has the median, not the last average: it stands for every series at any
-                // time.
+                // The template has the median, not the last average: it stands for every series at
+                // any time.
                 (
                     median + tail.extreme(),
                     median,

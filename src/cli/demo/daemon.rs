@@ -1,5 +1,6 @@
 //! The daemon under demonstration: [`app::run`] as `outlierd run` calls it, on a thread, with a
-//! stop signal of its own. Where it stands is asked on its HTTP page, as an operator would.
+//! separate stop signal. The demonstration reads its progress from its HTTP page, as an operator
+//! would.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -273,8 +274,8 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // After an error of the demonstration itself: that one is told, and nothing runs on behind
-        // it.
+        // After an error of the demonstration itself: that one is reported, and nothing runs on
+        // behind it.
         let _ = self.stop();
     }
 }

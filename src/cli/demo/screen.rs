@@ -63,7 +63,7 @@ impl Screen {
         self.bar.set_message("");
     }
 
-    /// Shows that something of unknown length goes on.
+    /// Shows that something of unknown length is under way.
     pub(super) fn begin_waiting(&self, prefix: &'static str) {
         self.begin(prefix, 0);
         if let Ok(style) = ProgressStyle::with_template("{prefix:>9} {spinner} {elapsed}") {

@@ -154,7 +154,7 @@ fn add(
         fs::read(&case.path).with_context(|| format!("cannot read {}", case.path.display()))
     };
     let files = cases.iter().map(read).collect::<anyhow::Result<Vec<_>>>()?;
-    // Each is a series of its own: none changes the threshold of the next.
+    // Each is a separate series: none changes the threshold of the next.
     let names: Vec<String> = (0..cases.len())
         .map(|at| format!("image-{:09}", first + at))
         .collect();

@@ -1,7 +1,7 @@
 //! Files of whole courses: each row is one course of one field (a heart beat, a press stroke),
 //! which stands alone.
 //!
-//! Each row goes through the pipeline as a series of its own, of as many records as it has columns,
+//! Each row goes through the pipeline as a separate series, of as many records as it has columns,
 //! and a window that spans them all. The chart neither smooths nor has a baseline, and looks at the
 //! whole window; the sensor checks are off: they are for readings that come one by one.
 

@@ -33,7 +33,7 @@ pub(super) struct FeedbackSeen {
 }
 
 impl LaneState {
-    /// Applies what operators said of alerts in owned partitions and was not applied yet, each
+    /// Applies feedback on alerts in owned partitions that was not applied yet, each
     /// once.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ impl LaneState {
     }
 
     /// Begins to warm up, where that has not begun before: what arrived until now is not published.
-    /// That is kept, so that a restart in the middle goes on warming up.
+    /// That is kept, so that a restart in the middle continues to warm up.
     ///
     /// # Errors
     /// Where the store cannot be read or written.

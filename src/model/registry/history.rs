@@ -61,7 +61,7 @@ impl Registry {
         Ok(history[..first].last().cloned())
     }
 
-    /// Whether the live bundle is held fast.
+    /// Whether the live bundle is pinned.
     ///
     /// # Errors
     /// A bad stream name.
@@ -69,7 +69,7 @@ impl Registry {
         Ok(self.folder(stream)?.join(PINNED).exists())
     }
 
-    /// Holds the live bundle fast, or lets go of it.
+    /// Pins the live bundle, or unpins it.
     ///
     /// # Errors
     /// A bad stream name, or the file system's.

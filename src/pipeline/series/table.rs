@@ -139,7 +139,7 @@ impl SeriesTable {
     }
 
     /// The slot of a series, which counts as changed from now on. A series that is not in memory is
-    /// loaded, or made anew where nothing is stored.
+    /// loaded, or created where nothing is stored.
     ///
     /// # Errors
     /// [`SlotError::TooMany`] where it is new and the partition is full; [`SlotError::Load`] where
@@ -249,7 +249,7 @@ impl SeriesTable {
             .copied()
     }
 
-    /// The series in a slot was changed by something else than a record of its own.
+    /// The series in a slot was changed by something other than a record of it.
     pub fn change(&mut self, slot: usize) {
         if let Some(found) = self.slots.get_mut(slot).and_then(Option::as_mut) {
             if !std::mem::replace(&mut found.dirty, true) {

@@ -1,4 +1,4 @@
-//! What operators say of alerts, taken to heart: normal records are learned from, confirmed faults
+//! Feedback on alerts: outlierd trains on the records of false alarms, confirmed faults
 //! have to be caught, and what is marked is left out.
 
 use std::collections::BTreeMap;
@@ -88,7 +88,7 @@ impl RetrainEngine {
         Ok(())
     }
 
-    /// A later word on the same alert takes back that it was a fault.
+    /// Later feedback on the same alert revokes that it was a fault.
     fn unconfirm(&mut self, subject: &str) -> NoteChanges {
         let was_one = self.confirmed.remove(subject).is_some();
         was_one

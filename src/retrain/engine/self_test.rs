@@ -127,7 +127,7 @@ impl RetrainEngine {
             return Ok(None);
         };
         let state: SeriesState = codec::decode(&bytes)?;
-        // One whose partition is another machine's by now stands still here.
+        // The state of one whose partition another instance owns by now does not change here.
         let stale = state
             .gate
             .newest()
