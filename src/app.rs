@@ -199,7 +199,8 @@ fn start_retraining(
     event_queue: &EventQueue,
     halt: &Arc<AtomicBool>,
 ) -> Result<(Vec<Trainers>, Vec<JoinHandle<()>>), AppError> {
-    let (mut trainers, mut threads) = (Vec::new(), Vec::new());
+    let mut trainers = Vec::new();
+    let mut threads = Vec::new();
     for stream in &settings.streams {
         let stream = Arc::new(stream.clone());
         let learner = Learner::open(stream.clone(), registry.clone(), store.clone())?;

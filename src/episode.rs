@@ -118,7 +118,8 @@ impl EpisodePolicy {
 
     /// The rules of a configured stream.
     pub fn of(stream: &settings::StreamSettings) -> Self {
-        let (topic, fields) = (&stream.input.topic, &stream.record.fields);
+        let topic = &stream.input.topic;
+        let fields = &stream.record.fields;
         Self::new(&stream.name, topic, fields, &stream.episode, &stream.mutes)
     }
 
@@ -331,7 +332,8 @@ impl EpisodePolicy {
     /// opening offset. Each part goes in behind its length in bytes (u64, little-endian, like the
     /// numbers), so that no two lists of parts are the same bytes.
     fn id(&self, series: &str, kind: AlertKind, partition: i32, offset: i64) -> String {
-        let (partition, offset) = (partition.to_le_bytes(), offset.to_le_bytes());
+        let partition = partition.to_le_bytes();
+        let offset = offset.to_le_bytes();
         let parts: [&[u8]; 6] = [
             self.stream.as_bytes(),
             series.as_bytes(),

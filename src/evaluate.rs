@@ -124,7 +124,8 @@ pub fn figures(
 /// The figures of some sequences together, whose volumes under the surface are known.
 fn together(sequences: &[LabeledSequence], volumes: &[Option<f64>]) -> EvaluationFigures {
     let mut ranked = Vec::new();
-    let (mut fixed, mut alerts) = (Counts::default(), Counts::default());
+    let mut fixed = Counts::default();
+    let mut alerts = Counts::default();
     for sequence in sequences {
         let scored = sequence.scores.iter().zip(&sequence.labels);
         ranked.extend(

@@ -71,10 +71,8 @@ impl SilencePolicy {
     /// Microseconds of silence after which the series is overdue; `None` while its cadence is not
     /// known.
     pub fn overdue_after(&self, inter_arrival: &InterArrivalStats) -> Option<i64> {
-        let (typical, longest) = (
-            seconds(inter_arrival.typical),
-            seconds(inter_arrival.longest),
-        );
+        let typical = seconds(inter_arrival.typical);
+        let longest = seconds(inter_arrival.longest);
         let limit = (self.after * typical)
             .max(LONGEST * longest)
             .max(self.at_least_s);

@@ -78,7 +78,8 @@ impl Pipeline {
         table: &mut SeriesTable,
         load: &mut StateLoader<'_>,
     ) -> Result<BatchOutput, PipelineError> {
-        let (mut output, mut next) = (BatchOutput::default(), 0);
+        let mut output = BatchOutput::default();
+        let mut next = 0;
         while next < messages.len() {
             let (chunk, after) = self.decoder.decode(messages, next);
             output.append(self.run_decoded(chunk, table, load)?);
@@ -140,7 +141,8 @@ impl Pipeline {
         let evidence = found.of(&row);
         let scored = self.detector.score(&mut slot.state, &row, evidence);
         let context = row.context(&slot.series, self.detector.bundle_id());
-        let (episode, scoring) = (&mut slot.state.episode, slot.state.scoring.as_ref());
+        let episode = &mut slot.state.episode;
+        let scoring = slot.state.scoring.as_ref();
         let shares = || self.detector.shares(scoring, &row, evidence);
         let mut step = (self.episodes).step(episode, &context, &scored.judgement, shares);
         let why = (self.detector).explain(&mut step, scoring, &row, evidence, &self.episodes);

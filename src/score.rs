@@ -66,7 +66,8 @@ impl Residuals {
     /// What is left of one window.
     pub fn row(&self, window: usize) -> Residual<'_> {
         let row = window * self.fields..(window + 1) * self.fields;
-        let (values, expected) = (&self.residual[row.clone()], &self.expected[row]);
+        let values = &self.residual[row.clone()];
+        let expected = &self.expected[row];
         Residual {
             values,
             expected,
@@ -100,11 +101,9 @@ pub fn residuals(
     scope: ResidualScope,
     scaled: &[f32],
 ) -> Result<Residuals, ScoreError> {
-    let (inputs, width, fields) = (
-        model.shape().inputs(),
-        model.shape().fields,
-        model.shape().scored(),
-    );
+    let inputs = model.shape().inputs();
+    let width = model.shape().fields;
+    let fields = model.shape().scored();
     let judged = judged(scope, model);
     let gain = if model.shape().context.is_empty() {
         GAIN
@@ -113,10 +112,8 @@ pub fn residuals(
     };
     let found = model.reconstruct(scaled)?;
     let rows = found.len() / inputs;
-    let (mut residual, mut expected) = (
-        Vec::with_capacity(rows * fields),
-        Vec::with_capacity(rows * fields),
-    );
+    let mut residual = Vec::with_capacity(rows * fields);
+    let mut expected = Vec::with_capacity(rows * fields);
     let (mut raw_errors, mut squares) = (Vec::with_capacity(rows), vec![0.0; fields]);
     for (window, y) in scaled.chunks_exact(inputs).zip(found.chunks_exact(inputs)) {
         // Record by record the fields; the context behind them is not scored.
@@ -172,7 +169,8 @@ pub fn by_part<E>(
     starts: &[usize],
     mut of: impl FnMut(Vec<f32>) -> Result<(), E>,
 ) -> Result<(), E> {
-    let (inputs, fields) = (model.shape().inputs(), model.shape().fields);
+    let inputs = model.shape().inputs();
+    let fields = model.shape().fields;
     starts.chunks(part_rows(inputs)).try_for_each(|part| {
         let mut windows = Vec::with_capacity(part.len() * inputs);
         for &start in part {
@@ -195,12 +193,11 @@ pub fn squared_errors(
     starts: &[usize],
     unit: &[f64],
 ) -> Result<Vec<f64>, ScoreError> {
-    let (model, scaler) = (&*bundle.model, &bundle.calibration.scaler);
-    let (inputs, width, fields) = (
-        model.shape().inputs(),
-        model.shape().fields,
-        model.shape().scored(),
-    );
+    let model = &*bundle.model;
+    let scaler = &bundle.calibration.scaler;
+    let inputs = model.shape().inputs();
+    let width = model.shape().fields;
+    let fields = model.shape().scored();
     let judged = judged(bundle.calibration.scope, model);
     let scaled = scaler.scaled(rows);
     let mut errors = Vec::with_capacity(starts.len());
@@ -308,7 +305,8 @@ mod tests {
         use rand::Rng as _;
         for case in 0..cases {
             let mut rng = ChaCha8Rng::seed_from_u64(case as u64);
-            let (fields, hidden) = (rng.random_range(2..20), rng.random_range(1..20));
+            let fields = rng.random_range(2..20);
+            let hidden = rng.random_range(1..20);
             let window = if kind.is_windowed() {
                 rng.random_range(2..30)
             } else {

@@ -144,7 +144,8 @@ async fn series(
             format!("no stream {name:?}; there are {}\n", names.join(", ")),
         ));
     };
-    let (learner, key) = (stream.learner.clone(), series.clone());
+    let learner = stream.learner.clone();
+    let key = series.clone();
     let read = tokio::task::spawn_blocking(move || {
         learner.series(&key).map_err(|error| error.to_string())
     })

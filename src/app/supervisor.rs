@@ -63,7 +63,8 @@ impl Lanes {
                     dead_letter_max: Arc::new(DEAD_LETTER_MAX.into()),
                 };
                 let (control, orders) = sync_channel(ORDERS_MAX);
-                let (halt, failed) = (halt.clone(), failed.clone());
+                let halt = halt.clone();
+                let failed = failed.clone();
                 let thread = thread::Builder::new()
                     .name(format!("{}-{number}", stream.name))
                     .spawn(move || supervise(&lane, &halt, &orders, &failed));

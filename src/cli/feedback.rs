@@ -99,12 +99,11 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
             feedback.until
         );
     }
-    let (stream, series, label) = (
-        feedback.stream.clone(),
-        feedback.series.clone(),
-        feedback.label.as_str(),
-    );
-    let (from, until) = (feedback.from, feedback.until);
+    let stream = feedback.stream.clone();
+    let series = feedback.series.clone();
+    let label = feedback.label.as_str();
+    let from = feedback.from;
+    let until = feedback.until;
     send(&settings.kafka, &topic, &ControlMessage::Feedback(feedback))?;
     println!("stream {stream}: {label}: series {series}, {from} to {until}");
     Ok(ExitCode::SUCCESS)
@@ -116,17 +115,13 @@ fn of_range(args: &Args) -> anyhow::Result<Feedback> {
     }
     let stream = args.config.stream(args.stream.as_deref())?.name;
     let needed = "without an alert, --series, --from and --until are needed";
-    let (series, from) = (
-        args.series.clone().context(needed)?,
-        args.from.context(needed)?,
-    );
+    let series = args.series.clone().context(needed)?;
+    let from = args.from.context(needed)?;
     let until = args.until.context(needed)?;
     let (alert, records, peak_score, bundle) = Default::default();
-    let (label, at, note) = (
-        FeedbackLabel::MarkRange,
-        Timestamp::now(),
-        args.note.clone(),
-    );
+    let label = FeedbackLabel::MarkRange;
+    let at = Timestamp::now();
+    let note = args.note.clone();
     Ok(Feedback {
         stream,
         label,
@@ -271,7 +266,8 @@ fn send(kafka: &KafkaSettings, topic: &str, control: &ControlMessage) -> anyhow:
     let producer: ThreadedProducer<Delivery> = producer_config(kafka, "outlierd-feedback")
         .create_with_context(Delivery::default())
         .context("librdkafka rejected the producer's properties")?;
-    let (key, value) = (control.key(), serde_json::to_vec(control)?);
+    let key = control.key();
+    let value = serde_json::to_vec(control)?;
     let failed = || format!("cannot write to topic {topic}");
     producer
         .send(BaseRecord::to(topic).key(&key).payload(&value))

@@ -50,7 +50,8 @@ pub(super) fn folders(input: &Path) -> anyhow::Result<Vec<PathBuf>> {
     if is_image(input) {
         return Ok(vec![input.to_owned()]);
     }
-    let (mut found, mut waiting) = (BTreeSet::new(), vec![input.to_owned()]);
+    let mut found = BTreeSet::new();
+    let mut waiting = vec![input.to_owned()];
     while let Some(folder) = waiting.pop() {
         let entries =
             fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
@@ -145,7 +146,8 @@ impl Chunk {
 
 /// The `number`-th message of a series of files, without its payload.
 pub(super) fn message(series: &str, number: usize) -> Message<'_> {
-    let (offset, key) = (number as i64, Some(series.as_bytes()));
+    let offset = number as i64;
+    let key = Some(series.as_bytes());
     let timestamp = Some(EventTime(offset.saturating_mul(1_000_000)));
     Message {
         partition: 0,

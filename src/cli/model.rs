@@ -189,10 +189,8 @@ fn list(config: &ConfigArgs) -> anyhow::Result<()> {
         "created",
     ]);
     for stream in &settings.streams {
-        let (pinned, marked) = (
-            registry.is_pinned(&stream.name)?,
-            registry.excluded(&stream.name)?,
-        );
+        let pinned = registry.is_pinned(&stream.name)?;
+        let marked = registry.excluded(&stream.name)?;
         for bundle in registry.list(&stream.name)? {
             let live = match (bundle.current, pinned) {
                 (true, true) => "live, pinned",

@@ -180,7 +180,8 @@ impl Run {
             Some(name) => args.config.stream(Some(name))?,
             None => stream_of_fields(&args.config, &args.input_args.fields(path)?, Vec::new())?,
         };
-        let (configured, bundle) = (args.stream.is_some(), args.bundle.as_deref());
+        let configured = args.stream.is_some();
+        let bundle = args.bundle.as_deref();
         FileRun::open(
             path,
             &args.input_args,

@@ -32,10 +32,8 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         let mut hangup =
             signal(SignalKind::hangup()).context("cannot install the SIGHUP handler")?;
-        let (terminate, interrupt) = (
-            signal(SignalKind::terminate())?,
-            signal(SignalKind::interrupt())?,
-        );
+        let terminate = signal(SignalKind::terminate())?;
+        let interrupt = signal(SignalKind::interrupt())?;
         let (reload, reloads) = mpsc::channel(1);
         tokio::spawn(async move {
             while hangup.recv().await.is_some() {

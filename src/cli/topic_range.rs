@@ -72,10 +72,8 @@ fn bounds(
             .offsets_for_times(times, TIMEOUT)
             .context("offsets of a time could not be looked up")
     };
-    let (since, until) = (
-        range.since.map(at).transpose()?,
-        range.until.map(at).transpose()?,
-    );
+    let since = range.since.map(at).transpose()?;
+    let until = range.until.map(at).transpose()?;
     let offset_in = |list: &Option<TopicPartitionList>, partition| {
         let found = list.as_ref()?.find_partition(topic, partition)?.offset();
         if let Offset::Offset(offset) = found {

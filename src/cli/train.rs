@@ -117,7 +117,8 @@ fn chosen(
 
 fn from_files(args: &Args, stream: &Arc<StreamSettings>) -> anyhow::Result<Vec<TrainingRow>> {
     let mut rows = Vec::new();
-    let (mut read, mut rejected) = (0, 0);
+    let mut read = 0;
+    let mut rejected = 0;
     let stream = &Arc::new(stream_of_files(StreamSettings::clone(stream)));
     for path in args
         .inputs

@@ -30,7 +30,8 @@ pub fn reloadable(old: &Settings, new: &Settings) -> Vec<String> {
             .map(|stream| (stream.name.clone(), stream.clone()))
             .collect()
     };
-    let (old, new) = (by_name(old), by_name(new));
+    let old = by_name(old);
+    let new = by_name(new);
     for name in old.keys().chain(new.keys()).collect::<BTreeSet<_>>() {
         match (old.get(name), new.get(name)) {
             (Some(old), Some(new)) => keys.extend(stream(old, new)),
@@ -41,7 +42,8 @@ pub fn reloadable(old: &Settings, new: &Settings) -> Vec<String> {
 }
 
 fn process(old: &Settings, new: &Settings) -> Vec<String> {
-    let (a, b) = (&old.service, &new.service);
+    let a = &old.service;
+    let b = &new.service;
     let changed = [
         ("service.state_dir", a.state_dir != b.state_dir),
         ("service.model_dir", a.model_dir != b.model_dir),

@@ -66,11 +66,9 @@ struct PayloadMeta {
 impl ImageDecoder {
     /// A decoder of a stream's images.
     pub fn new(record: &RecordFormat, format: &ImageFormat) -> Self {
-        let (key, time, format) = (
-            record.key.clone(),
-            record.time.clone(),
-            Arc::new(format.clone()),
-        );
+        let key = record.key.clone();
+        let time = record.time.clone();
+        let format = Arc::new(format.clone());
         Self {
             key,
             time,
@@ -178,7 +176,8 @@ impl ImageDecoder {
             (None, Some(name)) => read(root, name, self.format.max_file_bytes)?,
             (found, _) => {
                 let what = if found.is_some() { "both" } else { "neither" };
-                let (data, file) = (data.join("."), file.join("."));
+                let data = data.join(".");
+                let file = file.join(".");
                 let detail = format!(
                     "the object has {what} `{data}` (base64) and `{file}` (a file's name); expected exactly one of them"
                 );

@@ -179,7 +179,8 @@ mod tests {
     fn assert_agree(format: &RecordFormat, payload: &str, is_accepted: bool) {
         let schema = record_schema(format);
         let value: Value = serde_json::from_str(payload).expect(payload);
-        let (key, timestamp) = (Some(&b"k"[..]), Some(EventTime(0)));
+        let key = Some(&b"k"[..]);
+        let timestamp = Some(EventTime(0));
         let message = Message {
             partition: 0,
             offset: 0,

@@ -68,10 +68,8 @@ impl Counts {
         for range in ranges(&sequence.labels) {
             self.ranges += 1;
             if let Some(late) = flags[range.clone()].iter().position(|&flag| flag) {
-                let (first, found) = (
-                    sequence.times[range.start],
-                    sequence.times[range.start + late],
-                );
+                let first = sequence.times[range.start];
+                let found = sequence.times[range.start + late];
                 self.delays
                     .push((late, found.micros_since(first) as f64 / 1e6));
             }
@@ -81,8 +79,10 @@ impl Counts {
     /// Works out the rates, when all are counted.
     pub fn finish(mut self) -> Self {
         let part = |of: usize, all: usize| (all > 0).then(|| of as f64 / all as f64);
-        let (tp, fp) = (self.true_positives, self.false_positives);
-        let (missed, rightly_quiet) = (self.false_negatives, self.true_negatives);
+        let tp = self.true_positives;
+        let fp = self.false_positives;
+        let missed = self.false_negatives;
+        let rightly_quiet = self.true_negatives;
         self.accuracy = part(tp + rightly_quiet, tp + fp + missed + rightly_quiet);
         self.precision = part(tp, tp + fp);
         self.recall = part(tp, tp + missed);

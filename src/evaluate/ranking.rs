@@ -6,7 +6,8 @@
 /// either kind is missing. Sorts `ranked`.
 pub fn roc_auc(ranked: &mut [(f64, bool)]) -> Option<f64> {
     let (positives, negatives) = kinds(ranked)?;
-    let (mut below, mut wins) = (0.0, 0.0);
+    let mut below = 0.0;
+    let mut wins = 0.0;
     for ties in falling(ranked).rev() {
         let own = ties.iter().filter(|(_, anomaly)| *anomaly).count() as f64;
         let normal = ties.len() as f64 - own;
@@ -20,7 +21,9 @@ pub fn roc_auc(ranked: &mut [(f64, bool)]) -> Option<f64> {
 /// adds to the recall, without interpolation. `None` where either kind is missing. Sorts `ranked`.
 pub fn average_precision(ranked: &mut [(f64, bool)]) -> Option<f64> {
     let (positives, _) = kinds(ranked)?;
-    let (mut flagged, mut found, mut sum) = (0.0, 0.0, 0.0);
+    let mut flagged = 0.0;
+    let mut found = 0.0;
+    let mut sum = 0.0;
     for ties in falling(ranked) {
         let own = ties.iter().filter(|(_, anomaly)| *anomaly).count() as f64;
         flagged += ties.len() as f64;

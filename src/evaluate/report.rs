@@ -102,7 +102,8 @@ pub fn columns(figures: &EvaluationFigures) -> Vec<(&'static str, String)> {
         }
         None => "-".to_owned(),
     };
-    let (fixed, alerts) = (&figures.fixed, &figures.alerts);
+    let fixed = &figures.fixed;
+    let alerts = &figures.alerts;
     let located = figures.located.map(|located| {
         let overlapping = 100.0 * located.overlapping as f64 / located.caught as f64;
         (
@@ -171,7 +172,8 @@ fn pictures(sequences: &[(LabeledSequence, EvaluationFigures)]) -> String {
         };
         let step = of(true).count().div_ceil(PICTURES).max(1);
         for picture in of(false).take(PICTURES).chain(of(true).step_by(step)) {
-            let (name, data) = (escaped(&picture.name), BASE64_STANDARD.encode(&picture.png));
+            let name = escaped(&picture.name);
+            let data = BASE64_STANDARD.encode(&picture.png);
             let what = if picture.anomalous {
                 ""
             } else {
@@ -295,10 +297,8 @@ fn course(sequence: &LabeledSequence) -> Plot {
 fn grounds(sequence: &LabeledSequence) -> Vec<Shape> {
     let mut shapes = Vec::new();
     for range in ranges(&sequence.labels).into_iter().take(POINTS) {
-        let (from, until) = (
-            sequence.times[range.start].to_string(),
-            sequence.times[range.end - 1].to_string(),
-        );
+        let from = sequence.times[range.start].to_string();
+        let until = sequence.times[range.end - 1].to_string();
         let rectangle = Shape::new()
             .shape_type(ShapeType::Rect)
             .y_ref("paper")

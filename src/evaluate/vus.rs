@@ -88,7 +88,8 @@ fn range_pr_auc(labels: &[bool], order: &ScoreOrder, buffer: usize) -> f64 {
     for (at, &record) in order.records.iter().enumerate() {
         found[at + 1] = found[at] + soft[record];
     }
-    let (mut area, mut before) = (0.0, (0.0, 1.0));
+    let mut area = 0.0;
+    let mut before = (0.0, 1.0);
     for &flagged in &order.flagged {
         let existing = touched.iter().filter(|&&needed| needed <= flagged).count() as f64
             / anomalies.len() as f64;
@@ -112,7 +113,8 @@ fn extended(labels: &[bool], buffer: usize) -> Vec<f64> {
     }
     let slope = |distance: usize| (1.0 - distance as f64 / buffer as f64).sqrt();
     for range in ranges(labels) {
-        let (first, last) = (range.start, range.end - 1);
+        let first = range.start;
+        let last = range.end - 1;
         (last..(last + buffer / 2).min(labels.len())).for_each(|at| soft[at] += slope(at - last));
         (first.saturating_sub(buffer / 2)..first).for_each(|at| soft[at] += slope(first - at));
     }

@@ -229,7 +229,8 @@ mod tests {
         let names: BTreeSet<&str> = ALL.iter().map(Metric::name).collect();
         assert_eq!(names.len(), ALL.len(), "a name is used twice");
         for metric in ALL {
-            let (name, help) = (metric.name(), metric.help());
+            let name = metric.name();
+            let help = metric.help();
             assert!(name.starts_with("outlierd_"), "{name}");
             // Expected alerts add up in fractions, which a counter of whole numbers cannot hold.
             let adds_up =

@@ -108,7 +108,9 @@ impl FeedbackApplied<'_> {
     /// Logs and counts.
     pub fn emit(&self) {
         let f = self.feedback;
-        let (stream, series, label) = (f.stream.as_str(), f.series.as_str(), f.label.as_str());
+        let stream = f.stream.as_str();
+        let series = f.series.as_str();
+        let label = f.label.as_str();
         info!(
             stream,
             series,

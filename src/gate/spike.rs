@@ -41,7 +41,8 @@ impl Spike {
     /// `None` if the field was constant, or its steps give no limit.
     pub fn new(normal: &NormalRange) -> Option<Self> {
         let [low, high] = normal.range;
-        let (width, step) = (high - low, normal.step?);
+        let width = high - low;
+        let step = normal.step?;
         let limits = Self {
             low: low - BEYOND * width,
             high: high + BEYOND * width,

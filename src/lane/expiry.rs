@@ -91,7 +91,8 @@ impl Expiry {
             self.passed = Some(Instant::now());
             return Ok(Vec::new());
         };
-        let (at, after) = (now.min(newest), after.filter(|_| partition == from));
+        let at = now.min(newest);
+        let after = after.filter(|_| partition == from);
         let states = store.states(stream, partition, after.as_deref(), STEP)?;
         self.cursor = match states.last() {
             Some((last, _)) if states.len() == STEP => Some((partition, Some(last.clone()))),

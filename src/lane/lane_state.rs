@@ -323,7 +323,8 @@ impl LaneState {
     pub fn run(&mut self, batch: &[BorrowedMessage<'_>]) -> Result<(), LaneError> {
         let started = Instant::now();
         let messages: Vec<_> = batch.iter().map(view).collect();
-        let (store, stream) = (&*self.store, &self.stream.name);
+        let store = &*self.store;
+        let stream = &self.stream.name;
         let mut load = |partition, series: &str| load(store, stream, partition, series);
         self.table.set_now(self.began.elapsed());
         let mut done = self.pipeline.run(&messages, &mut self.table, &mut load)?;
@@ -344,7 +345,8 @@ impl LaneState {
             }
         }
         for (of, row) in done.training_rows() {
-            let (partition, offset) = (of.partition, of.offset);
+            let partition = of.partition;
+            let offset = of.offset;
             self.learned.push((partition, offset, codec::encode(&row)?));
             self.learner.add(partition, offset, row);
         }

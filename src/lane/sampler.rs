@@ -49,7 +49,8 @@ impl Sampler {
         }
         let tag = tag(bundle.id());
         if self.collector.as_ref().is_none_or(|(of, _)| *of != tag) {
-            let (stream, period) = (&self.stream, bundle.calibration.period_micros);
+            let stream = &self.stream;
+            let period = bundle.calibration.period_micros;
             let admission = self.admission.clone();
             let collector = Collector::new(&stream.retrain, admission, stream.window, period);
             self.collector = Some((tag, collector));

@@ -101,10 +101,8 @@ mod tests {
         assert_eq!(at("UTC", "2026-03-09T00:00:00Z"), [1.0, 0.0, 1.0, 0.0]);
         assert_eq!(at("UTC", "2026-03-09T06:00:00Z")[..2], [0.0, 1.0]);
         assert_eq!(at("UTC", "2026-03-12T12:00:00Z"), [-1.0, 0.0, -1.0, 0.0]);
-        let (before, after) = (
-            at("UTC", "2026-03-08T23:59:59.9Z"),
-            at("UTC", "2026-03-09T00:00:00Z"),
-        );
+        let before = at("UTC", "2026-03-08T23:59:59.9Z");
+        let after = at("UTC", "2026-03-09T00:00:00Z");
         assert!(
             before.iter().zip(&after).all(|(a, b)| (a - b).abs() < 1e-4),
             "{before:?} {after:?}"

@@ -51,7 +51,8 @@ impl Conv {
 
     /// Weight and bias of a convolution.
     fn kernels(&self, part: &str, layer: usize, inputs: usize, outputs: usize) -> [Parameter; 2] {
-        let (name, k) = (format!("{part}.{layer}"), self.kernel);
+        let name = format!("{part}.{layer}");
+        let k = self.kernel;
         [
             Parameter::glorot(
                 format!("{name}.weight"),
@@ -115,13 +116,15 @@ impl Architecture for Conv {
     }
 
     fn program(&self, weights: &mut WeightValues) -> Option<Program> {
-        let (n, deepest) = (self.layers(), self.deepest());
+        let n = self.layers();
+        let deepest = self.deepest();
         let mut encoder = Vec::new();
         for i in 0..n {
             encoder.extend([self.layer(weights, i, 2), Layer::Tanh]);
         }
         // libtorch flattens channel by channel, the kernels record by record.
-        let (channels, length) = (self.channels[n], self.lengths[n]);
+        let channels = self.channels[n];
+        let length = self.lengths[n];
         let code = swap_inner(&weights.one(), channels, length);
         encoder.push(Layer::Affine(Affine::new(code, weights.one(), deepest)));
         let expand = weights.one();
@@ -133,7 +136,8 @@ impl Architecture for Conv {
         let expand = Affine::new(expand, bias, self.latent);
         let mut decoder = vec![Layer::Affine(expand), Layer::Tanh];
         for i in (0..n).rev() {
-            let (channels, length) = (self.channels[i + 1], self.lengths[i]);
+            let channels = self.channels[i + 1];
+            let length = self.lengths[i];
             decoder.push(Layer::Stretch { channels, length });
             decoder.extend([self.layer(weights, i + 1, 1), Layer::Tanh]);
         }

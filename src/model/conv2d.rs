@@ -36,7 +36,8 @@ impl TileLayers {
 
     /// Weight and bias of a convolution from `inputs` channels to `outputs`.
     pub(super) fn kernels(&self, name: &str, inputs: usize, outputs: usize) -> [Parameter; 2] {
-        let (k, area) = (self.kernel, self.kernel * self.kernel);
+        let k = self.kernel;
+        let area = self.kernel * self.kernel;
         [
             Parameter::rectified(
                 format!("{name}.weight"),
@@ -106,17 +107,16 @@ impl Conv2d {
 
     /// Values of the last hidden layer.
     fn deepest(&self) -> usize {
-        let (n, side) = (
-            self.layers.count(),
-            self.sides[self.layers.count()] as usize,
-        );
+        let n = self.layers.count();
+        let side = self.sides[self.layers.count()] as usize;
         self.layers.channels[n] * side * side
     }
 }
 
 impl Architecture for Conv2d {
     fn parameters(&self) -> Vec<Parameter> {
-        let (n, channels) = (self.layers.count(), &self.layers.channels);
+        let n = self.layers.count();
+        let channels = &self.layers.channels;
         let mut all = Vec::with_capacity(4 * n + 4);
         for i in 0..n {
             all.extend(
@@ -150,7 +150,8 @@ impl Architecture for Conv2d {
     }
 
     fn decode(&self, weights: &[Tensor], code: &Tensor, draws: usize) -> Result<Tensor, TchError> {
-        let (n, channels) = (self.layers.count(), &self.layers.channels);
+        let n = self.layers.count();
+        let channels = &self.layers.channels;
         let deepest = affine(weights, 2 * n + 2, code)?.f_relu_()?;
         let mut h = deepest.f_view([-1, channels[n] as i64, self.sides[n], self.sides[n]])?;
         for (layer, i) in (0..n).rev().enumerate() {

@@ -253,7 +253,8 @@ fn lstm(
         gates.apply(seen, opened);
         for unit in 0..width {
             let [input, forget, new, output] = [0, 1, 2, 3].map(|gate| opened[gate * width + unit]);
-            let (cell, out) = (&mut cell[unit], &mut seen[inputs + unit]);
+            let cell = &mut cell[unit];
+            let out = &mut seen[inputs + unit];
             for lane in 0..LANES {
                 let kept = sigmoid(forget[lane]) * cell[lane];
                 cell[lane] = kept + sigmoid(input[lane]) * tanh(new[lane]);

@@ -30,7 +30,9 @@ pub(super) struct Lstm {
 impl Lstm {
     /// `shape` is valid.
     pub(super) fn new(shape: &ModelShape) -> Self {
-        let (window, fields, hidden) = (shape.window, shape.fields, shape.hidden.clone());
+        let window = shape.window;
+        let fields = shape.fields;
+        let hidden = shape.hidden.clone();
         Self {
             window,
             fields,
@@ -92,12 +94,14 @@ fn run(weights: &[Tensor], x: &Tensor, outputs: usize) -> Result<(Tensor, Tensor
 /// One layer by the kernels: the weights of its inputs and of its own last output side by side, and
 /// the sum of the biases.
 fn layer(weights: &mut WeightValues, inputs: usize, outputs: usize, last: bool) -> Layer {
-    let (of_inputs, of_outputs) = (weights.one(), weights.one());
+    let of_inputs = weights.one();
+    let of_outputs = weights.one();
     let rows = of_inputs
         .chunks_exact(inputs)
         .zip(of_outputs.chunks_exact(outputs));
     let weight = rows.flat_map(|(a, b)| [a, b].concat()).collect();
-    let (a, b) = (weights.one(), weights.one());
+    let a = weights.one();
+    let b = weights.one();
     let bias = a.iter().zip(&b).map(|(a, b)| a + b).collect();
     Layer::Lstm {
         gates: Affine::new(weight, bias, inputs + outputs),

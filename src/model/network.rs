@@ -165,10 +165,8 @@ impl Network {
 
     /// Mean and logarithm of the variance of the code, `[n, latent]` each.
     fn distribution(&self, x: &Tensor) -> Result<(Tensor, Tensor), TchError> {
-        let (encoded, latent) = (
-            self.architecture.encode(&self.weights, x)?,
-            self.shape.latent as i64,
-        );
+        let encoded = self.architecture.encode(&self.weights, x)?;
+        let latent = self.shape.latent as i64;
         let log_variance = encoded
             .f_narrow(1, latent, latent)?
             .f_clamp(-f64::from(LOG_VARIANCE_MAX), f64::from(LOG_VARIANCE_MAX))?;
@@ -181,10 +179,8 @@ impl Network {
         // A picture's layers have several channels of its size.
         let channels = if self.shape.kind.is_spatial() { 4 } else { 1 };
         let values = self.shape.inputs() * self.shape.samples.max(1) * channels;
-        let (rows, most) = (
-            x.size()[0],
-            (BLOCK_VALUES / values).max(1).next_multiple_of(TENSOR_ROWS) as i64,
-        );
+        let rows = x.size()[0];
+        let most = (BLOCK_VALUES / values).max(1).next_multiple_of(TENSOR_ROWS) as i64;
         if rows <= most {
             return self.forward(x);
         }

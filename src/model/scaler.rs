@@ -54,7 +54,9 @@ pub enum ScalerError {
 
 /// The scale of the pixels of one channel: as [`Scaler::scale_into`], in single precision.
 pub fn of_pixels(mean: f64, sd: f64) -> impl Fn(f32) -> f32 {
-    let (mean, by, clip) = (mean as f32, 1.0 / sd as f32, CLIP as f32);
+    let mean = mean as f32;
+    let by = 1.0 / sd as f32;
+    let clip = CLIP as f32;
     move |pixel| ((pixel - mean) * by).clamp(-clip, clip)
 }
 
@@ -153,10 +155,8 @@ mod tests {
             .map(|i| (f64::from(i) * 0.7).sin() * 1e6)
             .collect();
         let shifted: Vec<f64> = small.iter().map(|x| x + 1e9).collect();
-        let (a, b) = (
-            Scaler::fit(&small, 1).unwrap(),
-            Scaler::fit(&shifted, 1).unwrap(),
-        );
+        let a = Scaler::fit(&small, 1).unwrap();
+        let b = Scaler::fit(&shifted, 1).unwrap();
         assert!(
             (b.mean[0] - a.mean[0] - 1e9).abs() < 1e-5,
             "{} {}",

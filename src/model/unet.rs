@@ -31,7 +31,8 @@ impl Unet {
 
 impl Architecture for Unet {
     fn parameters(&self) -> Vec<Parameter> {
-        let (n, channels) = (self.layers.count(), &self.layers.channels);
+        let n = self.layers.count();
+        let channels = &self.layers.channels;
         let mut all = Vec::with_capacity(4 * n);
         for i in 0..n {
             all.extend(

@@ -257,7 +257,8 @@ impl RowDetector {
         row: &GatedRow<'_>,
         windows: &mut Vec<f32>,
     ) -> WindowStatus {
-        let (window, stride) = (self.window, self.stride);
+        let window = self.window;
+        let stride = self.stride;
         let extended = self
             .context
             .as_ref()

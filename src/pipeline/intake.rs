@@ -129,7 +129,8 @@ impl Intake {
         let state = fresh.as_mut().unwrap_or(found);
         let checked = match &self.resample {
             None => {
-                let (time, values) = (row.record.time, &row.values);
+                let time = row.record.time;
+                let values = &row.values;
                 self.gate
                     .check(&mut state.gate, time, row.record.arrival, values)
             }
@@ -157,7 +158,8 @@ impl Intake {
         row: &mut GatedRow<'_>,
         state: &mut SeriesState,
     ) -> Result<GateOutput, Refusal> {
-        let (time, arrival) = (row.record.time, row.record.arrival);
+        let time = row.record.time;
+        let arrival = row.record.arrival;
         let order = self.gate.check_time(&mut state.gate, time, arrival, None)?;
         let restarts = matches!(order, TimeOrder::SetBack { .. });
         let open = state.resample.get_or_insert_default();

@@ -199,7 +199,8 @@ impl LiveBundle {
 /// Whether a bundle was trained for the configuration of a stream.
 fn fits(stream: &StreamSettings, bundle: &Bundle) -> Result<(), PipelineError> {
     let manifest = &bundle.manifest;
-    let (context, wanted_context) = (&manifest.shape.context, &stream.model.context);
+    let context = &manifest.shape.context;
+    let wanted_context = &stream.model.context;
     if context != wanted_context {
         return Err(PipelineError::Context {
             bundle: bundle.id().into(),

@@ -229,7 +229,8 @@ impl SilenceMonitor {
             gateways: BTreeMap::new(),
             shortest: i64::MAX,
         };
-        let (partition, warms_up) = (seen.record.partition, seen.record.muted);
+        let partition = seen.record.partition;
+        let warms_up = seen.record.muted;
         let episodes = seen.episodes;
         let mut take = |series: &Arc<str>, found: &StoredSeries| {
             let limit = self.add(&mut scanned, series, found, now, began);
@@ -343,7 +344,8 @@ impl Observation<'_, '_, '_> {
     }
 
     fn publish(&mut self, event: &SilenceEvent<'_>, back: Option<EventTime>) {
-        let (kind, record) = (AlertKind::Silence, self.record);
+        let kind = AlertKind::Silence;
+        let record = self.record;
         let alert = self.episodes.without_episode(kind, event, record, back);
         self.alerts.push(alert);
     }

@@ -321,7 +321,8 @@ impl Buffer {
     fn least(&self, kept: u64) -> Option<(i32, i64)> {
         let order = |held: &StoredRun| (held.rank <= kept, held.priority);
         let least = self.runs.iter().min_by(|a, b| {
-            let (a, b) = (order(a.1), order(b.1));
+            let a = order(a.1);
+            let b = order(b.1);
             a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
         });
         least.map(|(&name, _)| name)
@@ -351,7 +352,8 @@ mod tests {
             .map(|row| EventTime((minute + row) * 60_000_000))
             .collect();
         let (values, scores) = (vec![0.0; 10], vec![0.0; 10]);
-        let (partition, offset) = (series as i32, minute);
+        let partition = series as i32;
+        let offset = minute;
         RecordRun {
             series: format!("s{series}"),
             partition,

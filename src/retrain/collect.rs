@@ -121,7 +121,8 @@ impl Collector {
     /// Takes note of one scored or faulty record; `bundle` is the tag of the live bundle.
     pub fn offer(&mut self, judged: &ScoredRecord<'_>, bundle: u64) {
         let outcome = judged.outcome;
-        let (time, series) = (outcome.time, &outcome.series);
+        let time = outcome.time;
+        let series = &outcome.series;
         let rank = rank(series);
         if !self.has_room_for(rank) {
             return;
@@ -359,7 +360,8 @@ mod tests {
     fn what_is_near_an_outlier_a_fault_or_a_mute_stays_out() {
         for at in [[100].as_slice(), &[100, 104]] {
             let last = *at.last().unwrap();
-            let (empty, none) = ([].as_slice(), [].as_slice());
+            let empty = [].as_slice();
+            let none = [].as_slice();
             for [strange, faulty, muted] in
                 [[at, empty, none], [empty, at, none], [empty, none, at]]
             {

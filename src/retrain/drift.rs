@@ -38,7 +38,8 @@ impl Drift {
 /// weight of the chart's smoothing. `None` where there are too few of either.
 pub fn drift(recent: &[f64], calibration: &[f64], ewma_weight: f64) -> Option<Drift> {
     let independent = |n: usize| n as f64 * ewma_weight / (2.0 - ewma_weight);
-    let (n, m) = (independent(recent.len()), independent(calibration.len()));
+    let n = independent(recent.len());
+    let m = independent(calibration.len());
     if n.min(m) < INDEPENDENT_MIN {
         return None;
     }

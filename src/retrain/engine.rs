@@ -73,10 +73,8 @@ impl RetrainEngine {
         registry: Arc<Registry>,
         store: Arc<dyn Store>,
     ) -> Result<Self, RetrainError> {
-        let (runs, plan) = (
-            stored::runs(&*store, &stream)?,
-            stored::plan(&*store, &stream)?,
-        );
+        let runs = stored::runs(&*store, &stream)?;
+        let plan = stored::plan(&*store, &stream)?;
         let buffer = Buffer::new(&stream.retrain, 1, runs);
         let admission = Arc::new(Admission::open());
         buffer.publish(&admission);
@@ -197,7 +195,8 @@ impl RetrainEngine {
         others: Vec<(String, Option<Vec<u8>>)>,
     ) -> Result<(), RetrainError> {
         self.buffer.publish(&self.admission);
-        let (records, series) = (self.buffer.len(), self.buffer.series());
+        let records = self.buffer.len();
+        let series = self.buffer.series();
         TrainingBufferSize {
             stream: &self.stream.name,
             records,
@@ -235,7 +234,8 @@ impl RetrainEngine {
     /// # Errors
     /// Where the store cannot be written.
     pub fn due(&mut self, now: EventTime) -> Result<Option<RetrainReason>, RetrainError> {
-        let (settings, name) = (&self.stream.retrain, &self.stream.name);
+        let settings = &self.stream.retrain;
+        let name = &self.stream.name;
         let Some(live) = &self.live else {
             return Ok(None);
         };

@@ -221,7 +221,8 @@ pub fn learn(
     let models = folds.count + usize::from(!shape.kind.is_network());
     let mut trained = Vec::new();
     for k in 0..folds.count {
-        let (train, held_out) = (folds.outside(k, overlap), folds.inside(k));
+        let train = folds.outside(k, overlap);
+        let held_out = folds.inside(k);
         let rows = TrainingWindows {
             values: &folds.scaled,
             train: &train,

@@ -154,7 +154,8 @@ impl Learner {
         {
             tracing::error!(stream = self.stream.name, error = %error, "cannot delete the stored training records");
         }
-        let (stream, kind) = (self.stream.name.as_str(), self.stream.model.kind.as_str());
+        let stream = self.stream.name.as_str();
+        let kind = self.stream.model.kind.as_str();
         BundleLive {
             stream,
             bundle: id,
@@ -195,7 +196,8 @@ impl Learner {
     /// # Errors
     /// Where the store or the live bundle cannot be read.
     pub fn series(&self, series: &str) -> Result<Vec<SeriesStatus>, LearnError> {
-        let (stream, name) = (&self.stream, &self.stream.name);
+        let stream = &self.stream;
+        let name = &self.stream.name;
         let bundle = self.registry.load_current(name)?;
         let mut found = Vec::new();
         for (partition, _) in self.store.positions(name)? {
@@ -291,7 +293,8 @@ impl Learner {
         tracing::info!(stream = self.stream.name, records = rows.len(), "training");
         match self.try_train(rows) {
             Ok(bundle) => {
-                let (stream, kind) = (self.stream.name.as_str(), self.stream.model.kind.as_str());
+                let stream = self.stream.name.as_str();
+                let kind = self.stream.model.kind.as_str();
                 BundleLive {
                     stream,
                     bundle: bundle.id(),

@@ -163,7 +163,8 @@ mod tests {
 
     #[test]
     fn it_is_due_once_a_period_and_a_bit_later_each_time_by_another_bit() {
-        let (settings, mut plan) = (settings(), RetrainSchedule::default());
+        let settings = settings();
+        let mut plan = RetrainSchedule::default();
         let mut due = Vec::new();
         for hour in 0..24 * 40 {
             let now = EventTime(hour * DAY / 24);
@@ -192,7 +193,8 @@ mod tests {
 
     #[test]
     fn drift_is_looked_for_now_and_then_and_not_right_after_a_training() {
-        let (settings, mut plan) = (settings(), RetrainSchedule::default());
+        let settings = settings();
+        let mut plan = RetrainSchedule::default();
         let minutes = |range: std::ops::Range<i64>, plan: &mut RetrainSchedule| {
             range
                 .filter(|minute| plan.look_for_drift(&settings, EventTime(minute * 60_000_000)))
@@ -206,7 +208,9 @@ mod tests {
     #[test]
     fn only_unlikely_alerts_end_a_probation() {
         let of = |alerts, budgeted, predicted| {
-            let (bundle, previous, until) = ("b".into(), "a".into(), EventTime(0));
+            let bundle = "b".into();
+            let previous = "a".into();
+            let until = EventTime(0);
             Probation {
                 bundle,
                 previous,

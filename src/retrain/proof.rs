@@ -375,7 +375,8 @@ fn injected_faults(challenger: &EvaluationResult, champion: &EvaluationResult) -
             .filter_map(|(a, b)| a.zip(*b))
     };
     let count = |of: fn((bool, bool)) -> bool| both().filter(|&pair| of(pair)).count() as f64;
-    let (ours, theirs) = (count(|(a, _)| a), count(|(_, b)| b));
+    let ours = count(|(a, _)| a);
+    let theirs = count(|(_, b)| b);
     let limit = (CAUGHT_RATIO * theirs).floor();
     let asked = both().count();
     PromotionTest {
@@ -394,10 +395,8 @@ fn injected_faults(challenger: &EvaluationResult, champion: &EvaluationResult) -
 fn confirmed_faults(challenger: &EvaluationResult, champion: &EvaluationResult) -> PromotionTest {
     let pairs = || challenger.confirmed.iter().zip(&champion.confirmed);
     let lost = pairs().filter(|&(&ours, &theirs)| theirs && !ours).count();
-    let (ours, theirs) = (
-        pairs().filter(|pair| *pair.0).count(),
-        pairs().filter(|pair| *pair.1).count(),
-    );
+    let ours = pairs().filter(|pair| *pair.0).count();
+    let theirs = pairs().filter(|pair| *pair.1).count();
     PromotionTest {
         name: TestName::ConfirmedFaults,
         passed: lost == 0,

@@ -175,7 +175,8 @@ impl SelfTest {
             };
             verdict.map_or(f64::MAX, of)
         };
-        let (mut degraded, mut fields) = (0, 0);
+        let mut degraded = 0;
+        let mut fields = 0;
         for (field, name) in names.iter().enumerate() {
             // What the bundle never caught tells nothing.
             let (proved, Some(now)) = (proved(name), self.detectable(field)) else {

@@ -53,8 +53,10 @@ impl RecordRun {
         for (row, &time) in self.times.iter().enumerate() {
             let kept = keeps(time);
             if kept && !follows {
-                let (series, partition) = (self.series.clone(), self.partition);
-                let (bundle, labeled_normal) = (self.bundle, self.labeled_normal);
+                let series = self.series.clone();
+                let partition = self.partition;
+                let bundle = self.bundle;
+                let labeled_normal = self.labeled_normal;
                 let offset = self.offset + row as i64;
                 parts.push(Self {
                     series,

@@ -173,7 +173,8 @@ impl RetrainWorker {
                 done
             };
             if let Err(error) = done {
-                let (stream, error) = (&self.stream.name, error.to_string());
+                let stream = &self.stream.name;
+                let error = error.to_string();
                 ChallengeFailed {
                     stream,
                     error: error.clone(),
@@ -221,7 +222,8 @@ impl RetrainWorker {
             return Ok(());
         };
         let began = Instant::now();
-        let (halt, limit) = (&self.halt, self.stream.retrain.time_limit);
+        let halt = &self.halt;
+        let limit = self.stream.retrain.time_limit;
         let done = self.engine.challenge(reason, now, &mut || {
             if halt.load(Ordering::Acquire) || began.elapsed() > limit {
                 ControlFlow::Break(())

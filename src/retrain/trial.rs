@@ -83,7 +83,8 @@ impl Trial {
                 .zip(sequence.values.chunks_exact(self.fields))
                 .enumerate()
             {
-                let (partition, offset) = (number as i32, row as i64);
+                let partition = number as i32;
+                let offset = row as i64;
                 let message = batch.records.len();
                 batch.records.push(Record {
                     message,

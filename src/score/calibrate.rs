@@ -68,7 +68,8 @@ pub fn calibrate(
     let mut smoothed = Vec::with_capacity(residuals.len());
     let mut gaps = gaps.iter().peekable();
     for segment in segments {
-        let (mut state, mut run) = (ChartState::default(), segment.start);
+        let mut state = ChartState::default();
+        let mut run = segment.start;
         for row in segment.clone() {
             if let Some(gap) = gaps.next_if(|gap| gap.row == row) {
                 smoother.skip(&mut state, &residuals[run * k..row * k], gap.missing);
@@ -237,7 +238,9 @@ mod tests {
     /// A series of noise around a level that changes after half of it, kept in runs of 64 of every
     /// 1,024 records.
     fn sampled(change: f32) -> (Vec<f32>, Vec<CalibrationGap>) {
-        let (whole, mut kept, mut gaps) = (noise(128 * 1_024, 5), Vec::new(), Vec::new());
+        let whole = noise(128 * 1_024, 5);
+        let mut kept = Vec::new();
+        let mut gaps = Vec::new();
         for (run, rows) in whole.chunks_exact(1_024 * 8).enumerate() {
             let level = if run < 64 { 0.0 } else { change };
             if run > 0 {
@@ -256,12 +259,14 @@ mod tests {
         let settings = as_delivered();
         let widest = |change: f32, with_gaps: bool| {
             let (kept, gaps) = sampled(change);
-            let (rows, gaps) = (kept.len() / 8, if with_gaps { gaps } else { Vec::new() });
+            let rows = kept.len() / 8;
+            let gaps = if with_gaps { gaps } else { Vec::new() };
             let c =
                 calibrate(&settings, &kept, 8, std::slice::from_ref(&(0..rows)), &gaps).unwrap();
             (0..8).map(|i| c.covariance[9 * i]).fold(0.0, f64::max)
         };
-        let (same, changed) = (widest(0.0, true), widest(1.5, true));
+        let same = widest(0.0, true);
+        let changed = widest(1.5, true);
         // What is left is the time in which the baseline follows, which is the same in life.
         let followed_each_other = widest(1.5, false);
         assert!(changed < 3.5 * same, "{changed} {same}");

@@ -106,11 +106,9 @@ impl Chart {
             .iter()
             .map(|s| settings.clip_sigma * s.max(SD_MIN))
             .collect();
-        let (ewma_weight, baseline_weight, baseline_alarm_factor) = (
-            settings.ewma_weight,
-            settings.baseline_weight,
-            settings.baseline_alarm_factor,
-        );
+        let ewma_weight = settings.ewma_weight;
+        let baseline_weight = settings.baseline_weight;
+        let baseline_alarm_factor = settings.baseline_alarm_factor;
         Ok(Self {
             ewma_weight,
             baseline_weight,

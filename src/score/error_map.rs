@@ -78,7 +78,8 @@ impl Sums {
 
     /// Mean over the box with this upper left corner, or what of it lies in the image.
     fn mean_from(&self, left: usize, top: usize, side: usize) -> f64 {
-        let (right, bottom) = ((left + side).min(self.width), (top + side).min(self.height));
+        let right = (left + side).min(self.width);
+        let bottom = (top + side).min(self.height);
         let at = |x: usize, y: usize| self.sums[y * (self.width + 1) + x];
         let sum = at(right, bottom) - at(left, bottom) - at(right, top) + at(left, top);
         sum / ((right - left) * (bottom - top)) as f64
@@ -86,10 +87,8 @@ impl Sums {
 
     /// The highest mean over a box of this side.
     fn highest(&self, side: usize) -> f64 {
-        let (right, bottom) = (
-            self.width.saturating_sub(side),
-            self.height.saturating_sub(side),
-        );
+        let right = self.width.saturating_sub(side);
+        let bottom = self.height.saturating_sub(side);
         let row = |top: usize| {
             (0..=right)
                 .map(|left| self.mean_from(left, top, side))
@@ -107,7 +106,9 @@ impl ErrorMap {
         scaler: &Scaler,
         measure: ErrorMeasure,
     ) -> Self {
-        let (width, height, area) = (image.width, image.height, image.width * image.height);
+        let width = image.width;
+        let height = image.height;
+        let area = image.width * image.height;
         let mut errors: Vec<f32> = zeros(area);
         let part = 1.0 / image.channels as f32;
         let planes = image
@@ -178,7 +179,8 @@ impl ErrorMap {
             .map(|((side, mean), sd)| (side, *mean, *sd))
             .collect();
         let of = |at: usize| {
-            let (x, y) = (at % self.width, at / self.width);
+            let x = at % self.width;
+            let y = at / self.width;
             let all = boxes
                 .iter()
                 .map(|&(side, mean, sd)| (logarithm(sums.mean(x, y, side)) - mean) / sd);
@@ -223,7 +225,8 @@ struct Moments {
 
 impl Moments {
     fn of(peaks: &[Vec<f64>]) -> Self {
-        let (count, length) = (peaks.len() as f64, peaks.first().map_or(0, Vec::len));
+        let count = peaks.len() as f64;
+        let length = peaks.first().map_or(0, Vec::len);
         let mean: Vec<f64> = (0..length)
             .map(|i| peaks.iter().map(|p| p[i]).sum::<f64>() / count)
             .collect();
@@ -245,7 +248,8 @@ impl Moments {
         }
         let moments = |i: usize| {
             // Welford's update, backwards.
-            let (before, one) = (self.mean[i], one.map(|one| one[i]));
+            let before = self.mean[i];
+            let one = one.map(|one| one[i]);
             let mean = one.map_or(before, |x| (self.count * before - x) / left);
             let squares = one.map_or(self.squares[i], |x| {
                 self.squares[i] - (x - before) * (x - mean)
@@ -272,18 +276,51 @@ pub fn regions(deviations: &[f32], image: &Image) -> Vec<Region> {
     if peak <= 0.0 {
         return Vec::new();
     }
-    let (width, cut) = (image.width, CUT * peak);
+    let width = image.width;
+    let found = components(deviations, width, CUT * peak);
+    let all: f64 = found.iter().map(|(_, sum)| sum).sum();
+    let by = [
+        image.original[0] as f64 / width as f64,
+        image.original[1] as f64 / image.height as f64,
+    ];
+    let low = |at: usize, by: f64| (at as f64 * by).floor() as u32;
+    let high = |at: usize, by: f64| (at as f64 * by).ceil() as u32;
+    let region = |([left, right, top, bottom], sum): ([usize; 4], f64)| {
+        let x = low(left, by[0]);
+        let y = low(top, by[1]);
+        Region {
+            x,
+            y,
+            width: high(right, by[0]) - x,
+            height: high(bottom, by[1]) - y,
+            share: sum / all,
+        }
+    };
+    let mut regions: Vec<Region> = found.into_iter().map(region).collect();
+    regions.sort_by(|a, b| b.share.total_cmp(&a.share));
+    regions
+}
+
+/// The connected components (4 neighbours) of the pixels at or above `cut`: left, right, top and
+/// bottom of each, the ends outside, and the sum of its deviations.
+fn components(deviations: &[f32], width: usize, cut: f32) -> Vec<([usize; 4], f64)> {
     let mut seen = vec![false; deviations.len()];
-    let (mut found, mut waiting) = (Vec::new(), Vec::new());
+    let mut found = Vec::new();
+    let mut waiting = Vec::new();
     for start in 0..deviations.len() {
         if seen[start] || deviations[start] < cut {
             continue;
         }
-        let (mut left, mut right, mut top, mut bottom, mut sum) = (width, 0, usize::MAX, 0, 0.0);
+        let mut left = width;
+        let mut right = 0;
+        let mut top = usize::MAX;
+        let mut bottom = 0;
+        let mut sum = 0.0;
         seen[start] = true;
         waiting.push(start);
         while let Some(at) = waiting.pop() {
-            let (x, y) = (at % width, at / width);
+            let x = at % width;
+            let y = at / width;
             (left, right, top, bottom) = (left.min(x), right.max(x), top.min(y), bottom.max(y));
             sum += f64::from(deviations[at]);
             let around = [
@@ -304,26 +341,7 @@ pub fn regions(deviations: &[f32], image: &Image) -> Vec<Region> {
         }
         found.push(([left, right + 1, top, bottom + 1], sum));
     }
-    let all: f64 = found.iter().map(|(_, sum)| sum).sum();
-    let by = [
-        image.original[0] as f64 / width as f64,
-        image.original[1] as f64 / image.height as f64,
-    ];
-    let low = |at: usize, by: f64| (at as f64 * by).floor() as u32;
-    let high = |at: usize, by: f64| (at as f64 * by).ceil() as u32;
-    let region = |([left, right, top, bottom], sum): ([usize; 4], f64)| {
-        let (x, y) = (low(left, by[0]), low(top, by[1]));
-        Region {
-            x,
-            y,
-            width: high(right, by[0]) - x,
-            height: high(bottom, by[1]) - y,
-            share: sum / all,
-        }
-    };
-    let mut regions: Vec<Region> = found.into_iter().map(region).collect();
-    regions.sort_by(|a, b| b.share.total_cmp(&a.share));
-    regions
+    found
 }
 
 /// (1 - SSIM) / 2 around each pixel of two planes of values from 0 to 1.
@@ -331,19 +349,17 @@ fn dissimilarity(width: usize, height: usize, a: &[f32], b: &[f64]) -> Vec<f32> 
     let (side, c1, c2) = SSIM;
     let x = |at: usize| f64::from(a[at]);
     let sums = |value: &dyn Fn(usize) -> f64| Sums::of(width, height, value);
-    let (sx, sy) = (sums(&x), sums(&|at| b[at]));
-    let (sxx, syy, sxy) = (
-        sums(&|at| x(at) * x(at)),
-        sums(&|at| b[at] * b[at]),
-        sums(&|at| x(at) * b[at]),
-    );
+    let sx = sums(&x);
+    let sy = sums(&|at| b[at]);
+    let sxx = sums(&|at| x(at) * x(at));
+    let syy = sums(&|at| b[at] * b[at]);
+    let sxy = sums(&|at| x(at) * b[at]);
     let of = |at: usize| {
         let mean = |sums: &Sums| sums.mean(at % width, at / width, side);
-        let (mx, my) = (mean(&sx), mean(&sy));
-        let (vx, vy) = (
-            (mean(&sxx) - mx * mx).max(0.0),
-            (mean(&syy) - my * my).max(0.0),
-        );
+        let mx = mean(&sx);
+        let my = mean(&sy);
+        let vx = (mean(&sxx) - mx * mx).max(0.0);
+        let vy = (mean(&syy) - my * my).max(0.0);
         let covariance = mean(&sxy) - mx * my;
         let ssim = (2.0 * mx * my + c1) * (2.0 * covariance + c2)
             / ((mx * mx + my * my + c1) * (vx + vy + c2));

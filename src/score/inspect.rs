@@ -30,9 +30,12 @@ pub fn error_maps(
     overlap: usize,
     images: &[&Image],
 ) -> Result<Vec<ErrorMap>, ScoreError> {
-    let (shape, side) = (model.shape(), model.shape().tile);
-    let (inputs, channels) = (shape.inputs(), shape.channels());
-    let (mut tiles, mut found) = (Vec::new(), Vec::new());
+    let shape = model.shape();
+    let side = model.shape().tile;
+    let inputs = shape.inputs();
+    let channels = shape.channels();
+    let mut tiles = Vec::new();
+    let mut found = Vec::new();
     let map = |image: &&Image| {
         let tiling = Tiling::new(image.width, image.height, side, overlap);
         tiles.clear();
@@ -57,7 +60,8 @@ impl Scorer {
         images: &[&Image],
         format: &ImageFormat,
     ) -> Result<Vec<Inspected>, ScoreError> {
-        let (bundle, calibration) = (self.bundle(), &self.bundle().calibration);
+        let bundle = self.bundle();
+        let calibration = &self.bundle().calibration;
         let Some(peaks) = &calibration.peaks else {
             return Err(ScoreError::NoPeaks);
         };

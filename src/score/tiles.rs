@@ -32,7 +32,8 @@ impl Tiling {
     /// The tiles of `side` pixels of an image, which overlap by `overlap` at least (at most half a
     /// tile).
     pub fn new(width: usize, height: usize, side: usize, overlap: usize) -> Self {
-        let (lefts, tops) = (starts(width, side, overlap), starts(height, side, overlap));
+        let lefts = starts(width, side, overlap);
+        let tops = starts(height, side, overlap);
         Self {
             width,
             height,
@@ -64,7 +65,8 @@ impl Tiling {
 
     /// The image that reconstructed tiles make, `[channels, height, width]` in scaled units.
     pub fn assemble(&self, tiles: &[f32], channels: usize) -> Vec<f32> {
-        let (side, area) = (self.side, self.width * self.height);
+        let side = self.side;
+        let area = self.width * self.height;
         // How far inside a pixel is, up to the overlap: 1 at the edge.
         let inside: Vec<f32> = (0..side)
             .map(|at| (at + 1).min(side - at).min(self.overlap + 1) as f32)
@@ -74,7 +76,8 @@ impl Tiling {
             .corners()
             .zip(tiles.chunks_exact(channels * side * side))
         {
-            let (columns, rows) = (side.min(self.width - left), side.min(self.height - top));
+            let columns = side.min(self.width - left);
+            let rows = side.min(self.height - top);
             for y in 0..rows {
                 let row = (top + y) * self.width + left;
                 let weight = |x: usize| inside[x] * inside[y];

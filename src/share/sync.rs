@@ -215,7 +215,8 @@ impl RegistrySync {
         is_trainer: impl Fn(&str) -> bool,
     ) -> Result<Vec<OutgoingMessage>, SyncError> {
         let mut out = Vec::new();
-        let (registry, store) = (&*self.registry, &*self.store);
+        let registry = &*self.registry;
+        let store = &*self.store;
         for (stream, shared) in &mut self.streams {
             let before = shared.last_synced.clone();
             let is_trainer = is_trainer(stream);

@@ -253,13 +253,11 @@ impl Sharing {
                 PollResult::Nothing
             }
             Some(Ok(message)) => {
-                let (topic, key) = (
-                    message.topic(),
-                    message
-                        .key()
-                        .map(String::from_utf8_lossy)
-                        .unwrap_or_default(),
-                );
+                let topic = message.topic();
+                let key = message
+                    .key()
+                    .map(String::from_utf8_lossy)
+                    .unwrap_or_default();
                 if topic == reader.control {
                     let said = self.sync.take_control(topic, &key, message.payload());
                     if let Some(feedback) = said {

@@ -83,7 +83,8 @@ impl Fleet {
     /// A fleet before its first step. Of `faults`, those of pumps that it does not have are left
     /// out; where two faults of a pump overlap, the later one begins when the earlier one is over.
     pub fn new(plan: FleetPlan, faults: &[PlantFault]) -> Self {
-        let (dt, day) = (plan.period.as_secs_f64(), plan.day.as_secs_f64());
+        let dt = plan.period.as_secs_f64();
+        let day = plan.day.as_secs_f64();
         let member = |index: usize| {
             let mut own: Vec<PlantFault> = faults
                 .iter()

@@ -158,7 +158,8 @@ impl FaultReport {
         };
         let mut lines: Vec<FaultResult> = truth.iter().map(line).collect();
         lines.sort_by(|a, b| (a.truth.start, &a.truth.pump).cmp(&(b.truth.start, &b.truth.pump)));
-        let (mut false_alarms, mut aftermath) = (0, 0);
+        let mut false_alarms = 0;
+        let mut aftermath = 0;
         for opening in openings(alerts)? {
             if !counted.contains(&opening.opened) {
                 continue;

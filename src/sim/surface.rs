@@ -73,14 +73,13 @@ pub fn picture(texture: Texture, defect: Option<DefectKind>, seed: u64, number: 
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(number * 16 + texture as u64 * 4 + defect.map_or(0, |kind| kind as u64 + 1));
     let (grain, contrast) = grain(texture, &mut rng);
-    let (light, tilt) = (
-        rng.random_range(0.47..0.53),
-        [rng.random_range(-0.02..0.02), rng.random_range(-0.02..0.02)],
-    );
+    let light = rng.random_range(0.47..0.53);
+    let tilt = [rng.random_range(-0.02..0.02), rng.random_range(-0.02..0.02)];
     let marks = defect.map(|kind| mark(kind, contrast, [SIDE, SIDE], &mut rng));
     let (mut pixels, mut defective) = (Vec::with_capacity(grain.len()), vec![false; grain.len()]);
     for (at, grain) in grain.iter().enumerate() {
-        let (x, y) = ((at % SIDE) as f64, (at / SIDE) as f64);
+        let x = (at % SIDE) as f64;
+        let y = (at / SIDE) as f64;
         let place = |v: f64| 2.0 * v / SIDE as f64 - 1.0;
         let mut value = light + tilt[0] * place(x) + tilt[1] * place(y) + grain;
         if let Some(mark) = &marks {
@@ -178,10 +177,8 @@ fn noise(rng: &mut ChaCha8Rng, width: f64, height: f64) -> Vec<f64> {
         let (column, right) = split((at % SIDE) as f64 / width + shift[0]);
         let (row, down) = split((at / SIDE) as f64 / height + shift[1]);
         let node = |dx: usize, dy: usize| lattice[(row + dy) * columns + column + dx];
-        let (above, below) = (
-            mix(node(0, 0), node(1, 0), right),
-            mix(node(0, 1), node(1, 1), right),
-        );
+        let above = mix(node(0, 0), node(1, 0), right);
+        let below = mix(node(0, 1), node(1, 1), right);
         mix(above, below, down)
     };
     (0..SIDE * SIDE).map(value).collect()
@@ -238,7 +235,8 @@ fn mark(kind: DefectKind, contrast: f64, sides: [usize; 2], rng: &mut ChaCha8Rng
 impl Mark {
     /// How much of the defect a pixel has, 0 to 1.
     fn depth(&self, x: f64, y: f64) -> f64 {
-        let (dx, dy) = (x - self.x, y - self.y);
+        let dx = x - self.x;
+        let dy = y - self.y;
         let along = dx * self.turn[0] + dy * self.turn[1];
         let aside = dy * self.turn[0] - dx * self.turn[1];
         let edge = |inside: f64| (inside + 0.5).clamp(0.0, 1.0);
@@ -270,7 +268,8 @@ mod tests {
                     let all = || places.iter().map(|&at| of(at));
                     all().max().unwrap() - all().min().unwrap() + 1
                 };
-                let (width, height) = (span(|at| at % SIDE), span(|at| at / SIDE));
+                let width = span(|at| at % SIDE);
+                let height = span(|at| at / SIDE);
                 assert!(
                     !places.is_empty() && width <= 42 && height <= 42,
                     "{kind:?} {number}: {width} x {height}"

@@ -163,7 +163,8 @@ pub fn import(
     is_state: StateCheck,
 ) -> Result<usize, TransferError> {
     let mut commits: Vec<(String, Commit)> = Vec::new();
-    let (mut entries, taken) = (0, store.streams()?);
+    let mut entries = 0;
+    let taken = store.streams()?;
     for (index, text) in file.lines().enumerate() {
         let line = index + 1;
         let fail = |fault: String| TransferError::Line { line, fault };

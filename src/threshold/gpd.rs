@@ -34,7 +34,8 @@ pub(super) fn shape(excesses: &[f32]) -> f64 {
     let sample = ExcessSample { excesses, mean };
     // theta = shape / sigma lies above -1 / largest. Shapes near 1 and above are cut off anyway, so
     // 20 is far enough.
-    let (low, high) = (-1.0 / largest, 20.0);
+    let low = -1.0 / largest;
+    let high = 20.0;
     let negative =
         (0..GRID).map(|i| low * (1.0 - libm::pow(0.001, f64::from(i + 1) / f64::from(GRID))));
     let positive =
@@ -74,8 +75,10 @@ struct ExcessSample<'p> {
 impl ExcessSample<'_> {
     /// Means of `1 / (1 + theta y)` and `ln(1 + theta y)` over the normalised excesses.
     fn means(&self, theta: f64) -> (f64, f64) {
-        let (theta, n) = (theta / self.mean, self.excesses.len() as f64);
-        let (mut inverses, mut logs) = (0.0, 0.0);
+        let theta = theta / self.mean;
+        let n = self.excesses.len() as f64;
+        let mut inverses = 0.0;
+        let mut logs = 0.0;
         // One logarithm of a product for eight of single factors: logarithms are most of a fit.
         for chunk in self.excesses.chunks(8) {
             let mut product = 1.0;

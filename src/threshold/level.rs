@@ -37,7 +37,8 @@ pub(super) struct Level {
 impl Level {
     /// The level at which the probability `above` is exceeded, of ascending `sorted` scores.
     pub(super) fn of(sorted: &[f64], above: f64) -> Self {
-        let (low, high) = ((2.0 * above).min(0.99), above / 2.0);
+        let low = (2.0 * above).min(0.99);
+        let high = above / 2.0;
         let ratio = quantile(sorted, 1.0 - high) / quantile(sorted, 1.0 - low);
         let slope = libm::log(low / high) / libm::log(ratio);
         // Scores without any spread at the level tell no slope; 10 is that of a chart of about

@@ -70,7 +70,8 @@ struct Summary {
 
 pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     let mut stage = Stage::start(args, "surfaces", overrides(args.seed))?;
-    let (stop, screen) = (&*stage.stop, &stage.screen);
+    let stop = &*stage.stop;
+    let screen = &stage.screen;
     let feed = Feed::new(&stage.settings, &stage.topics)?;
     let mut line = Line {
         feed,

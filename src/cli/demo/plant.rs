@@ -96,7 +96,8 @@ impl<'a> Plant<'a> {
     /// Sends records until the daemon has enough to learn from. Gives how many of each pump, and
     /// when it was done.
     fn learn(&mut self, daemon: &mut Daemon) -> anyhow::Result<(u64, Instant)> {
-        let (wanted, pumps) = (self.plan.learn_records(), self.plan.fleet.pumps);
+        let wanted = self.plan.learn_records();
+        let pumps = self.plan.fleet.pumps;
         let mut steps = 0;
         // Records that the gate refuses are made up for, one step at a time.
         let mut missing = false;
@@ -153,7 +154,8 @@ impl<'a> Plant<'a> {
     /// Sends the rest of the plan, faults and all, or until Ctrl-C; what was sent is always worked
     /// off. Gives the number of steps sent in all.
     fn operate(&mut self, daemon: &mut Daemon, first: u64) -> anyhow::Result<u64> {
-        let (started, pumps) = (Instant::now(), self.plan.fleet.pumps as u64);
+        let started = Instant::now();
+        let pumps = self.plan.fleet.pumps as u64;
         self.feed.restart_clock();
         self.screen.begin("live", (self.plan.steps - first) * pumps);
         let mut steps = first;

@@ -207,10 +207,8 @@ fn point_at(
         located.overlapping += usize::from(overlaps(region, mask)?);
     }
     if let Some((_, png)) = done.heat_maps.iter().find(|(id, _)| *id == alert.id) {
-        let (name, score) = (
-            format!("{}/{}", case.class, series_of(&case.path)),
-            alert.score.unwrap_or_default(),
-        );
+        let name = format!("{}/{}", case.class, series_of(&case.path));
+        let score = alert.score.unwrap_or_default();
         sequence.pictures.push(LabeledImage {
             name,
             score,

@@ -184,7 +184,8 @@ fn add(
     let mut batch = Batch::default();
     for &row in rows {
         for (at, &value) in sequences[row].iter().enumerate() {
-            let (message, time) = (batch.records.len(), time(row, sequences[row].len(), at));
+            let message = batch.records.len();
+            let time = time(row, sequences[row].len(), at);
             let series = Cow::Owned(series(row));
             batch.records.push(Record {
                 message,
@@ -202,7 +203,9 @@ fn add(
     let mut outcomes = done.outcomes.iter().peekable();
     for &row in rows {
         let name = series(row);
-        let (mut score, mut threshold, mut alerting) = (None, None, false);
+        let mut score = None;
+        let mut threshold = None;
+        let mut alerting = false;
         while let Some(outcome) = outcomes.next_if(|outcome| *outcome.series == *name) {
             if let Some(scored) = &outcome.scored {
                 (score, threshold) = (Some(scored.score), outcome.threshold);

@@ -13,7 +13,8 @@ pub(super) fn diff(registry: &Registry, stream: &str, ids: &[String; 2]) -> anyh
             PromotionVerdict::read(registry, stream, id)?.as_ref(),
         ))
     });
-    let (a, b) = (a?, b?);
+    let a = a?;
+    let b = b?;
     let mut names: Vec<&String> = a.iter().map(|(name, _)| name).collect();
     names.extend(
         b.iter()

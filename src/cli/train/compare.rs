@@ -171,7 +171,8 @@ fn cost_us(stream: &StreamSettings, bundle: Bundle, held_out: &TrainingSet) -> a
     let sequences = sequences(held_out, stream.record.fields.len());
     let mut trial = Trial::new(stream, bundle)?;
     trial.run(&sequences, None)?;
-    let (began, mut records) = (Instant::now(), 0);
+    let began = Instant::now();
+    let mut records = 0;
     while began.elapsed().as_secs_f64() < TIMED_S {
         trial.run(&sequences, None)?;
         records += held_out.len();

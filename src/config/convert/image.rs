@@ -13,7 +13,8 @@ const BATCH_MAX: Duration = Duration::from_secs(240);
 
 /// What the gate sees of an image: how bright it is on average, 0 (black) to 1 (white).
 pub(super) fn brightness() -> FieldSettings {
-    let (name, unit) = ("brightness".to_owned(), None);
+    let name = "brightness".to_owned();
+    let unit = None;
     FieldSettings {
         path: vec![name.clone()],
         name,
@@ -42,7 +43,8 @@ impl ConfigReader<'_> {
             &image.max_file_bytes,
             text::size(&image.max_file_bytes, 16..=1 << 30),
         );
-        let (least, most) = (Duration::from_millis(10), Duration::from_secs(60));
+        let least = Duration::from_millis(10);
+        let most = Duration::from_secs(60);
         let decode_timeout = self.span(
             stream,
             "image.decode_timeout",
@@ -118,7 +120,8 @@ impl ConfigReader<'_> {
                 text::path(&raw::KeyWords::Text(words.clone())),
             )
         };
-        let (data, file) = (path("data", &image.data), path("file", &image.file));
+        let data = path("data", &image.data);
+        let file = path("file", &image.file);
         let root = (!image.root.is_empty()).then(|| PathBuf::from(&image.root));
         Some(ImageSource::Json {
             data: data?,
@@ -168,11 +171,11 @@ impl ConfigReader<'_> {
 
     /// The autoencoder's sizes fit the tile.
     pub(super) fn tile(&mut self, stream: &str, raw: &raw::StreamConfig) {
-        let (kind, side, channels) = (raw.model.kind, raw.image.tile, raw.image.channels.count());
-        let (kind_at, tile_at) = (
-            self.place(stream, "model.kind"),
-            self.place(stream, "image.tile"),
-        );
+        let kind = raw.model.kind;
+        let side = raw.image.tile;
+        let channels = raw.image.channels.count();
+        let kind_at = self.place(stream, "model.kind");
+        let tile_at = self.place(stream, "image.tile");
         if !kind.takes_images() {
             let fault = format!(
                 "{:?} needs a window of records, and the records are images",
@@ -197,7 +200,8 @@ impl ConfigReader<'_> {
             self.note(ConfigProblem::new(tile_at, fault, fix).found(&side.into()));
             return;
         }
-        let (hidden, halvings) = (&raw.model.hidden, kind.halvings(raw.model.hidden.len()));
+        let hidden = &raw.model.hidden;
+        let halvings = kind.halvings(raw.model.hidden.len());
         if hidden.is_empty() && kind.is_spatial() {
             let fault = format!("is empty: a {} model needs hidden layers", kind.as_str());
             self.note(ConfigProblem::new(

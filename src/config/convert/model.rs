@@ -61,7 +61,8 @@ impl ConfigReader<'_> {
         };
         let place = self.place(stream, "model.sha256");
         let sha256 = self.take(place, &raw.sha256, read);
-        let (path, sha256) = (path?, sha256?);
+        let path = path?;
+        let sha256 = sha256?;
         Some(wanted.then_some(ScriptSettings { path, sha256 }))
     }
 
@@ -70,7 +71,8 @@ impl ConfigReader<'_> {
         stream: &str,
         raw: &raw::RetrainConfig,
     ) -> Option<RetrainSettings> {
-        let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
+        let second = Duration::from_secs(1);
+        let minute = Duration::from_secs(60);
         let every = self.span_or_never(stream, "retrain.every", &raw.every, minute);
         let half_life = self.span(
             stream,

@@ -107,10 +107,8 @@ impl ConfigReader<'_> {
         let context = TimeFeature::inputs(&raw.model.context);
         let window = raw.window;
         let fields = raw.record.fields.len();
-        let (at_fields, at_window) = (
-            self.place(stream, "record.fields"),
-            self.place(stream, "window"),
-        );
+        let at_fields = self.place(stream, "record.fields");
+        let at_window = self.place(stream, "window");
         if fields == 0 || self.has_problem(&at_fields) || self.has_problem(&at_window) {
             return;
         }
@@ -154,7 +152,8 @@ impl ConfigReader<'_> {
 
     /// The hidden layers are there, and the code is narrower than the inputs.
     fn code(&mut self, stream: &str, raw: &raw::StreamConfig, inputs: usize) {
-        let (window, latent) = (raw.window, raw.model.latent);
+        let window = raw.window;
+        let latent = raw.model.latent;
         let fields = raw.record.fields.len();
         if raw.model.hidden.is_empty() && raw.model.kind.needs_layers() {
             let fault = format!(
@@ -230,7 +229,8 @@ impl ConfigReader<'_> {
         }
         let mut readers = BTreeMap::new();
         for (name, raw) in streams {
-            let (topic, group) = (named(&raw.input.topic, name), named(&raw.input.group, name));
+            let topic = named(&raw.input.topic, name);
+            let group = named(&raw.input.group, name);
             if topic.is_empty() {
                 continue;
             }

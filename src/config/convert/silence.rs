@@ -15,7 +15,8 @@ impl ConfigReader<'_> {
         stream: &str,
         raw: &raw::SilenceConfig,
     ) -> Option<SilenceSettings> {
-        let (second, month) = (Duration::from_secs(1), Duration::from_secs(30 * 86_400));
+        let second = Duration::from_secs(1);
+        let month = Duration::from_secs(30 * 86_400);
         let at_least = self.span(stream, "silence.at_least", &raw.at_least, second, month);
         let after = match raw.after {
             after if after > 0.0 && after < AFTER_MIN => {

@@ -114,7 +114,8 @@ impl ConfigReader<'_> {
             &raw.batch_bytes,
             text::size(&raw.batch_bytes, 1 << 10..=256 << 20),
         );
-        let (ms, s) = (Duration::from_millis, Duration::from_secs);
+        let ms = Duration::from_millis;
+        let s = Duration::from_secs;
         let batch_wait = self.span(stream, "input.batch_wait", &raw.batch_wait, ms(1), s(10));
         let commit_interval = self.span(
             stream,
@@ -247,16 +248,15 @@ impl ConfigReader<'_> {
                     .and_then(|_| self.take(at.clone().key("name"), &raw.name, keys))
             }
         };
-        let (min, max) = (
-            raw.min.unwrap_or(f64::NEG_INFINITY),
-            raw.max.unwrap_or(f64::INFINITY),
-        );
+        let min = raw.min.unwrap_or(f64::NEG_INFINITY);
+        let max = raw.max.unwrap_or(f64::INFINITY);
         if min >= max {
             let fault = format!("must be below max, which is {max}");
             let fix = "give the physical range of the sensor, or leave both out";
             self.note(ConfigProblem::new(at.key("min"), fault, fix).found(&min.into()));
         }
-        let (unit, resample) = (raw.unit.clone(), raw.resample);
+        let unit = raw.unit.clone();
+        let resample = raw.resample;
         Some(FieldSettings {
             name: name?,
             path: path?,
@@ -308,7 +308,9 @@ impl ConfigReader<'_> {
     }
 
     fn resample(&mut self, stream: &str, raw: &raw::ResampleConfig) -> Option<ResampleSettings> {
-        let (zero, most, least) = (Duration::ZERO, 30 * DAY, Duration::from_millis(1));
+        let zero = Duration::ZERO;
+        let most = 30 * DAY;
+        let least = Duration::from_millis(1);
         let read = match text::duration(&raw.period, zero..=most) {
             Ok(period) if !period.is_zero() && period < least => {
                 Err("must be at least 1ms, or 0s for off".to_owned())
@@ -447,7 +449,8 @@ impl ConfigReader<'_> {
         let series = self.take(at.clone().key("series"), &raw.series, series);
         let from = self.take(at.clone().key("from"), &raw.from, text::time(&raw.from));
         let until = self.take(at.clone().key("until"), &raw.until, text::time(&raw.until));
-        let (from, until) = (from?, until?);
+        let from = from?;
+        let until = until?;
         if from >= until {
             let fault = format!("must be after from, which is {from}");
             let fix = "exchange the two, or remove the mute";

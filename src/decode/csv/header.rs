@@ -129,7 +129,8 @@ fn check_names(file: &str, names: &[String]) -> Result<(), ReadError> {
             .position(|other| other == name)
             .unwrap_or(second);
         if first != second && !name.is_empty() {
-            let (file, column) = (file.to_owned(), name.clone());
+            let file = file.to_owned();
+            let column = name.clone();
             return Err(ReadError::DuplicateColumn {
                 file,
                 column,

@@ -305,7 +305,8 @@ fn a_stream_reads_the_same_from_csv_as_from_json() {
 
 /// Reads a table in the form of SKAB's files to its end; gives its rows and its fields.
 fn read_whole<R: io::Read>(table: &mut CsvTable<R>) -> (usize, usize) {
-    let (mut rows, mut newest) = (0, None);
+    let mut rows = 0;
+    let mut newest = None;
     while let Some(batch) = table.next_chunk(1000).expect("readable") {
         assert_eq!(batch.rejected, []);
         assert!(batch.values.iter().all(|value| value.is_finite()));
@@ -334,7 +335,9 @@ fn skab_options(labelled: bool) -> TableOptions {
 fn a_long_file_in_the_form_of_a_benchmark_reads_whole() {
     let mut content = String::from("datetime;a;b;c;d;e;f;g;h;anomaly;changepoint\n");
     for row in 0..9_405 {
-        let (hour, minute, second) = (10 + row / 3_600, row / 60 % 60, row % 60);
+        let hour = 10 + row / 3_600;
+        let minute = row / 60 % 60;
+        let second = row % 60;
         content += &format!("2020-02-08 {hour}:{minute:02}:{second:02}");
         (0..8).for_each(|field| content += &format!(";{}", 0.01 * f64::from(row * field)));
         content += ";0.0;0.0\n";

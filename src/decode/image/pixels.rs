@@ -121,7 +121,8 @@ pub(super) fn decode(source: Source, format: &ImageFormat) -> Result<Image, Deco
         true => picture.resize(most, most, FilterType::Triangle),
         false => picture,
     };
-    let (width, height) = (picture.width() as usize, picture.height() as usize);
+    let width = picture.width() as usize;
+    let height = picture.height() as usize;
     let pixels = match format.channels {
         Channels::Grey => luma(&picture),
         Channels::Rgb => {

@@ -194,11 +194,9 @@ fn png_of(width: u32, height: u32, extra: &[u8], packed: &[u8]) -> Vec<u8> {
         &[8_u8, 0, 0, 0, 0][..],
     ]
     .concat();
-    let (header, pixels, end) = (
-        chunk(b"IHDR", &header),
-        chunk(b"IDAT", packed),
-        chunk(b"IEND", b""),
-    );
+    let header = chunk(b"IHDR", &header);
+    let pixels = chunk(b"IDAT", packed);
+    let end = chunk(b"IEND", b"");
     [
         &b"\x89PNG\r\n\x1a\n"[..],
         &header[..],

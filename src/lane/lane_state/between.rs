@@ -79,7 +79,8 @@ impl LaneState {
         if self.next_offset(partition).is_none_or(|next| next <= last) {
             return Ok(FeedbackEffect::Later);
         }
-        let (store, stream) = (self.store.clone(), self.stream.clone());
+        let store = self.store.clone();
+        let stream = self.stream.clone();
         let mut load = |partition, series: &str| load(&*store, &stream.name, partition, series);
         let slot = self
             .table
@@ -108,7 +109,8 @@ impl LaneState {
     ) -> Result<(), LaneError> {
         let now = Instant::now();
         let alerts = if batch.is_empty() {
-            let (partitions, episodes) = (self.owned.len(), &self.pipeline.episodes);
+            let partitions = self.owned.len();
+            let episodes = &self.pipeline.episodes;
             let opened =
                 self.topic
                     .saw_nothing(at_end, partitions, episodes, now, &mut self.notes)?;

@@ -49,7 +49,8 @@ impl LaneState {
         if positions.is_empty() {
             return self.store_if_due(mode);
         }
-        let (forgotten, notes) = (self.forget_expired()?, self.notes.changes());
+        let forgotten = self.forget_expired()?;
+        let notes = self.notes.changes();
         let stream = self.stream.clone();
         let changes = Changes {
             topic: &stream.input.topic,

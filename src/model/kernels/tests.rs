@@ -124,7 +124,8 @@ fn a_sum_begins_with_the_bias_and_adds_the_products_in_their_order() {
 fn tanh_is_as_exact_as_its_documentation_says() {
     for step in -2_000_000..=2_000_000 {
         let x = step as f32 * 5e-6;
-        let (found, exact) = (f64::from(tanh(x)), f64::from(x).tanh());
+        let found = f64::from(tanh(x));
+        let exact = f64::from(x).tanh();
         assert!(
             (found - exact).abs() <= 4e-7 * exact.abs(),
             "tanh({x}) = {found}, not {exact}"

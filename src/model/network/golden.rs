@@ -161,7 +161,8 @@ fn a_network_survives_its_weights_bit_for_bit() {
     ];
     let of_tiles = [ModelKind::Conv2d, ModelKind::Unet, ModelKind::Vae2d];
     for kind in of_windows.into_iter().chain(of_tiles) {
-        let (mut rng, shape) = (ChaCha8Rng::seed_from_u64(3), shape(kind));
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        let shape = shape(kind);
         let model = Network::initialised(&shape, &mut rng)
             .and_then(Network::into_model)
             .unwrap();
@@ -186,7 +187,9 @@ fn initial_weights_follow_the_seed_and_stay_in_their_bounds() {
             .unwrap()
             .named_weights()
     };
-    let (a, b, c) = (weights(1), weights(1), weights(2));
+    let a = weights(1);
+    let b = weights(1);
+    let c = weights(2);
     assert!(a.iter().zip(&b).all(|(a, b)| a == b));
     assert_ne!(a[0].1, c[0].1);
     let largest = a[0].1.abs().max().double_value(&[]);

@@ -114,10 +114,8 @@ fn a_bundle_in_a_folder_of_another_name_is_refused() {
 fn remains_of_a_dead_writer_are_ignored_and_cleaned_but_not_the_work_of_a_living_one() {
     let (_dir, registry, [a, b]) = with_two();
     let folder = registry.root().join("pumps");
-    let (dead, living) = (
-        folder.join(format!(".tmp-{a}-0")),
-        folder.join(format!(".tmp-{b}-0")),
-    );
+    let dead = folder.join(format!(".tmp-{a}-0"));
+    let living = folder.join(format!(".tmp-{b}-0"));
     let dead_file = folder.join(".tmp-current-0");
     for path in [&dead, &living] {
         fs::create_dir(path).unwrap();

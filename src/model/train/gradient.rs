@@ -225,7 +225,8 @@ impl<'a> GradientDescent<'a> {
             self.clean
                 .extend_from_slice(&self.data.values[start..start + inputs]);
         }
-        let (scale, rng) = (self.settings.noise as f32, &mut self.noise);
+        let scale = self.settings.noise as f32;
+        let rng = &mut self.noise;
         self.noisy.clear();
         let shape = self.shape;
         self.noisy.extend(self.clean.iter().map(|value| {
@@ -233,7 +234,8 @@ impl<'a> GradientDescent<'a> {
             value + scale * noise
         }));
         if shape.kind.is_spatial() {
-            let (side, channels) = (shape.tile, shape.channels());
+            let side = shape.tile;
+            let channels = shape.channels();
             masks::cover(
                 &mut self.noisy,
                 &self.clean,

@@ -39,10 +39,8 @@ pub(super) fn cover(
                 });
             } else {
                 let from = &clean[rng.random_range(0..count) * inputs..][..inputs];
-                let (left, top) = (
-                    rng.random_range(0..=side - mask.width),
-                    rng.random_range(0..=side - mask.height),
-                );
+                let left = rng.random_range(0..=side - mask.width);
+                let top = rng.random_range(0..=side - mask.height);
                 mask.each(side, channels, |at, channel, x, y| {
                     mix(
                         &mut tile[at],
@@ -78,7 +76,8 @@ impl Mask {
         let longest = (side as f64 / 2.0).max(SIDE_MIN);
         let mut length =
             || (SIDE_MIN * (longest / SIDE_MIN).powf(rng.random_range(0.0..=1.0))).round() as usize;
-        let (width, height) = (length(), length());
+        let width = length();
+        let height = length();
         Self {
             left: rng.random_range(0..=side - width),
             top: rng.random_range(0..=side - height),
@@ -112,7 +111,9 @@ mod tests {
 
     #[test]
     fn masks_cover_a_part_of_each_tile_and_nothing_twice_the_same() {
-        let (side, channels, n) = (16, 3, 50);
+        let side = 16;
+        let channels = 3;
+        let n = 50;
         let clean: Vec<f32> = (0..n * side * side * channels)
             .map(|i| (i as f32 * 0.1).sin())
             .collect();

@@ -217,7 +217,8 @@ impl SeriesTable {
             unstored: false,
             touched: self.now,
         }));
-        let (hasher, slots) = (&self.hasher, &self.slots);
+        let hasher = &self.hasher;
+        let slots = &self.slots;
         let rehash = |&slot: &usize| hasher.hash_one(self::name(slots, slot));
         held.slots
             .insert_unique(hasher.hash_one(series), slot, rehash);

@@ -151,7 +151,8 @@ impl RetrainEngine {
     fn mark(&mut self, feedback: &Feedback) -> Result<String, RetrainError> {
         let name = &self.stream.name;
         let micros = |at: jiff::Timestamp| EventTime(at.as_microsecond());
-        let (from, until) = (micros(feedback.from), micros(feedback.until));
+        let from = micros(feedback.from);
+        let until = micros(feedback.until);
         self.registry.mark(
             name,
             &Segment {

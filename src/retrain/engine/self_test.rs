@@ -148,7 +148,8 @@ impl RetrainEngine {
         verdict: Option<&PromotionVerdict>,
         now: EventTime,
     ) -> Result<(), RetrainError> {
-        let (stream, fields) = (&self.stream.name, &self.stream.record.fields);
+        let stream = &self.stream.name;
+        let fields = &self.stream.record.fields;
         let names: Vec<&str> = fields.iter().map(|field| field.name.as_str()).collect();
         for (index, field) in names.iter().enumerate() {
             if let Some(size) = self.self_test.detectable(index) {

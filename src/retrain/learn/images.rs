@@ -152,7 +152,8 @@ fn halves(
     stream: &StreamSettings,
     set: &TrainingSet,
 ) -> Result<(Vec<usize>, Vec<usize>), LearnError> {
-    let (mut older, mut newer) = (Vec::new(), Vec::new());
+    let mut older = Vec::new();
+    let mut newer = Vec::new();
     for segment in &set.segments {
         let cut = segment.end - segment.len() / stream.training.folds;
         older.extend(segment.start..cut);
@@ -200,7 +201,8 @@ fn draw(
         let of_this =
             (wanted * (number + 1) / used - wanted * number / used).min(room[0] * room[1]);
         for _ in 0..of_this {
-            let (left, top) = (rng.random_range(0..room[0]), rng.random_range(0..room[1]));
+            let left = rng.random_range(0..room[0]);
+            let top = rng.random_range(0..room[1]);
             cut(&image, &plain, format.tile, left, top, tiles);
         }
     }
@@ -209,7 +211,8 @@ fn draw(
 
 /// Mean and standard deviation of each channel, over all pixels.
 fn scaler(tiles: &[f32], shape: &ModelShape) -> Scaler {
-    let (channels, area) = (shape.channels(), shape.tile * shape.tile);
+    let channels = shape.channels();
+    let area = shape.tile * shape.tile;
     let moments = |channel: usize| {
         let values = || {
             tiles
@@ -249,7 +252,9 @@ fn peaks(
     scaler: &Scaler,
     goes_on: &mut dyn FnMut() -> ControlFlow<()>,
 ) -> Result<Vec<Vec<f64>>, LearnError> {
-    let (mut all, mut part, mut values) = (Vec::with_capacity(rows.len()), Vec::new(), 0);
+    let mut all = Vec::with_capacity(rows.len());
+    let mut part = Vec::new();
+    let mut values = 0;
     for (number, &row) in rows.iter().enumerate() {
         let image = image(format, set, row)?;
         values += image.pixels.len();

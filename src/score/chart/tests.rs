@@ -16,10 +16,8 @@ fn settings() -> settings::ScoreSettings {
 fn tanh_is_as_exact_as_it_says_and_never_falls() {
     let mut before = -1.0;
     for step in -8_000..=8_000 {
-        let (x, found) = (
-            f64::from(step) / 1_000.0,
-            super::tanh(f64::from(step) / 1_000.0),
-        );
+        let x = f64::from(step) / 1_000.0;
+        let found = super::tanh(f64::from(step) / 1_000.0);
         assert!(
             (found - x.tanh()).abs() < if x.abs() <= 1.0 { 1e-9 } else { 1e-4 },
             "tanh({x}) = {found}"
@@ -58,7 +56,8 @@ fn the_score_is_the_mahalanobis_length_of_the_smoothed_residual() {
 #[test]
 fn a_frozen_baseline_does_not_learn_a_fault() {
     let chart = Chart::new(&settings(), &[0.0], &[1.0], &[0.05]).unwrap();
-    let (mut free, mut frozen) = (ChartState::default(), ChartState::default());
+    let mut free = ChartState::default();
+    let mut frozen = ChartState::default();
     let score = |state: &mut ChartState, hold| {
         (0..5_000)
             .map(|_| chart.step(state, &[3.0], hold))
@@ -150,17 +149,16 @@ fn going_over_missing_records_is_what_as_many_with_their_mean_do() {
         let walk = |state: &mut ChartState, row: &[f32]| _ = chart.smooth(state, row, false);
         (0..begin).for_each(|_| walk(&mut state, &[0.0, 0.0]));
         first.iter().for_each(|row| walk(&mut state, row));
-        let (mut skipped, mut walked) = (state.clone(), state);
+        let mut skipped = state.clone();
+        let mut walked = state;
         chart.skip(&mut skipped, &first.concat(), missing);
         // The mean of the two, squashed as each of them would be.
         let squashed = |x: f64| 5.0 * (x / 5.0).tanh();
         let mean = [(squashed(0.5) + squashed(1.5)) / 2.0, 0.0]
             .map(|d: f64| (5.0 * (d / 5.0).atanh()) as f32);
         (0..missing).for_each(|_| walk(&mut walked, &[mean[0] + 0.5, mean[1]]));
-        let (a, b) = (
-            skipped.split_mut().0.to_vec(),
-            walked.split_mut().0.to_vec(),
-        );
+        let a = skipped.split_mut().0.to_vec();
+        let b = walked.split_mut().0.to_vec();
         assert!(
             a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 2e-3),
             "{begin} {missing}: {a:?} {b:?}"

@@ -36,7 +36,11 @@ pub(super) fn contend(
     let bundle = learn_with_bar(&own, learned, kind.as_str())?;
     let id = bundle.id().to_owned();
     let mut pipeline = Pipeline::new(own.clone(), Some(bundle))?;
-    let (mut error, mut alerts, mut budgeted, mut caught, mut seconds) = (0.0, 0, 0.0, 0, 0.0);
+    let mut error = 0.0;
+    let mut alerts = 0;
+    let mut budgeted = 0.0;
+    let mut caught = 0;
+    let mut seconds = 0.0;
     let rows: Vec<usize> = (0..held_out.len()).collect();
     for part in rows.chunks(IMAGES) {
         let clean = images(format, held_out, part)?;

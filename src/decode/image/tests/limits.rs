@@ -44,9 +44,12 @@ fn a_png_that_would_unpack_to_400_mb_takes_no_such_memory() {
             .parse()
             .ok()
     }
-    let (bomb, few, before) = (zeros(200_000), zeros(1), peak_kib());
+    let bomb = zeros(200_000);
+    let few = zeros(1);
+    let before = peak_kib();
     let held = |name, start: &[u8]| png_of(4, 4, &chunk(name, &[start, &bomb[..]].concat()), &few);
-    let (text, itext) = (held(b"zTXt", b"x\0\0"), held(b"iTXt", b"x\0\x01\0\0\0"));
+    let text = held(b"zTXt", b"x\0\0");
+    let itext = held(b"iTXt", b"x\0\x01\0\0\0");
     for file in [
         png_of(4, 4, &[], &bomb),
         text,

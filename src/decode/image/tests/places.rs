@@ -19,14 +19,12 @@ fn a_file_whose_headers_say_its_size_too_is_a_file() {
 fn an_object_holds_its_image_series_and_time() {
     let key = KeyFrom::Field(vec!["cam".into(), "id".into()]);
     let time = TimeFrom::Field(vec!["ts".into()], TimeFormat::Auto);
-    let (record, format) = (
-        RecordFormat {
-            key,
-            time,
-            ..record_format()
-        },
-        enveloped(None),
-    );
+    let record = RecordFormat {
+        key,
+        time,
+        ..record_format()
+    };
+    let format = enveloped(None);
     let data = STANDARD.encode(written(slope(3, 2), Png));
     let object = |id: Value, ts: Value| {
         json!({"cam": {"id": id}, "ts": ts, "img": {"data": data}}).to_string()
@@ -106,7 +104,8 @@ fn an_object_holds_its_image_series_and_time() {
 #[test]
 fn only_files_below_the_root_are_read() {
     let dir = tempfile::tempdir().expect("a folder");
-    let (root, file) = (dir.path().join("root"), written(slope(3, 2), Png));
+    let root = dir.path().join("root");
+    let file = written(slope(3, 2), Png);
     std::fs::create_dir_all(root.join("cam")).expect("a folder");
     std::fs::write(root.join("cam/a.png"), &file).expect("a file");
     std::fs::write(dir.path().join("secret.png"), &file).expect("a file");
@@ -166,18 +165,14 @@ fn only_files_below_the_root_are_read() {
 
 #[test]
 fn series_and_time_may_be_headers() {
-    let (key, time) = (
-        KeyFrom::Header("cam".into()),
-        TimeFrom::Header("taken".into(), TimeFormat::Auto),
-    );
-    let (record, file) = (
-        RecordFormat {
-            key,
-            time,
-            ..record_format()
-        },
-        written(slope(3, 2), Png),
-    );
+    let key = KeyFrom::Header("cam".into());
+    let time = TimeFrom::Header("taken".into(), TimeFormat::Auto);
+    let record = RecordFormat {
+        key,
+        time,
+        ..record_format()
+    };
+    let file = written(slope(3, 2), Png);
     let headers = vec![
         ("cam", "c0"),
         ("cam", "c9"),

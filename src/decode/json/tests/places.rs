@@ -118,7 +118,8 @@ fn the_event_time_may_be_kafkas_or_a_field() {
         let batch = decoder.decode(&[message(payload.as_bytes())]);
         assert_eq!((batch.records[0].time, batch.coerced), (AT, 0), "{ts}");
     }
-    let (missing, bad) = (RejectReason::MissingTime, RejectReason::BadTime);
+    let missing = RejectReason::MissingTime;
+    let bad = RejectReason::BadTime;
     for (payload, reason) in [
         ("{}", missing),
         ("{\"ts\":null}", missing),
