@@ -237,6 +237,7 @@ impl ConfigReader<'_> {
                 fix,
             ));
         }
+        self.distinct_files(streams);
         let mut readers = BTreeMap::new();
         for (name, raw) in streams {
             let (topic, group) = (named(&raw.input.topic, name), named(&raw.input.group, name));
