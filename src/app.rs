@@ -146,9 +146,7 @@ where
         streams = settings.streams.len(),
         "starting"
     );
-    if settings.service.http_listen.is_some() && web::recorder().is_none() {
-        tracing::warn!("another recorder of metrics is installed: /metrics stays empty");
-    }
+    record_metrics(&settings);
     let readers = destination::open_all(&settings)
         .map_err(|(stream, source)| AppError::Destination { stream, source })?;
     let store = open_store(&settings)?;
@@ -231,6 +229,13 @@ fn start_retraining(
         threads.push(thread);
     }
     Ok((trainers, threads))
+}
+
+/// Installs the recorder of metrics before anything moves one.
+fn record_metrics(settings: &Settings) {
+    if settings.service.http_listen.is_some() && web::recorder().is_none() {
+        tracing::warn!("another recorder of metrics is installed: /metrics stays empty");
+    }
 }
 
 /// Starts the threads of the alert destinations; what they show.
