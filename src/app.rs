@@ -21,6 +21,8 @@ use tokio::sync::mpsc;
 use self::supervisor::Lanes;
 use crate::config::settings::{Delivery, Settings, StreamSettings};
 use crate::config::{ConfigProblems, reloadable};
+use crate::destination::reader::DestinationReader;
+use crate::destination::{self, DestinationError, DestinationStatus};
 use crate::events::StateSetAside;
 use crate::events::published::{EventQueue, PublishedEvent};
 use crate::model::registry::{Registry, RegistryError};
@@ -62,6 +64,17 @@ pub enum AppError {
     /// The topics.
     #[error(transparent)]
     Topics(#[from] TopicError),
+    /// An alert destination beside Kafka.
+    #[error("stream {stream}: {source}")]
+    Destination {
+        /// The stream.
+        stream: String,
+        /// Why it takes no alerts.
+        source: DestinationError,
+    },
+    /// The system has no thread for an alert destination.
+    #[error("cannot start the thread of an alert destination: {0}")]
+    Thread(std::io::Error),
     /// The Kafka properties.
     #[error("librdkafka rejected [kafka.properties]: {0}")]
     Kafka(#[from] rdkafka::error::KafkaError),
@@ -101,7 +114,7 @@ pub enum AppError {
     )]
     Drain {
         /// Their names: `STREAM-N` is a lane, `retrain-STREAM` and `train-STREAM` train models,
-        /// `share` syncs bundles and feedback.
+        /// `share` syncs bundles and feedback, `file-STREAM` delivers alerts to `output.file`.
         threads: Vec<String>,
         /// `service.drain_timeout`.
         timeout: Duration,
@@ -133,9 +146,9 @@ where
         streams = settings.streams.len(),
         "starting"
     );
-    if settings.service.http_listen.is_some() && web::recorder().is_none() {
-        tracing::warn!("another recorder of metrics is installed: /metrics stays empty");
-    }
+    record_metrics(&settings);
+    let readers = destination::open_all(&settings)
+        .map_err(|(stream, source)| AppError::Destination { stream, source })?;
     let store = open_store(&settings)?;
     let registry = Arc::new(Registry::open(&settings.service.model_dir)?);
     tracing::info!(folder = %settings.service.model_dir.display(), "model folder open");
@@ -166,7 +179,8 @@ where
         settings.streams.iter().zip(&learners).map(target).collect(),
         halt.clone(),
     )?);
-    let http = serve(&settings, &learners, &lanes).await?;
+    let destinations = deliver_alerts(readers, &halt, &mut others)?;
+    let http = serve(&settings, &learners, &lanes, &destinations).await?;
     tracing::info!(lanes = lanes.len(), "running");
 
     let mut current = settings;
@@ -216,6 +230,26 @@ fn start_retraining(
         threads.push(thread);
     }
     Ok((trainers, threads))
+}
+
+/// Installs the recorder of metrics before anything moves one.
+fn record_metrics(settings: &Settings) {
+    if settings.service.http_listen.is_some() && web::recorder().is_none() {
+        tracing::warn!("another recorder of metrics is installed: /metrics stays empty");
+    }
+}
+
+/// Starts the threads of the alert destinations; what they show.
+fn deliver_alerts(
+    readers: Vec<DestinationReader>,
+    halt: &Arc<AtomicBool>,
+    threads: &mut Vec<JoinHandle<()>>,
+) -> Result<Vec<Arc<DestinationStatus>>, AppError> {
+    let statuses = readers.iter().map(DestinationReader::status).collect();
+    for reader in readers {
+        threads.push(reader.start(halt.clone()).map_err(AppError::Thread)?);
+    }
+    Ok(statuses)
 }
 
 /// Takes what the other machines have shared, on a thread that may block.
@@ -304,23 +338,26 @@ async fn serve(
     settings: &Settings,
     learners: &[Trainers],
     lanes: &Lanes,
+    destinations: &[Arc<DestinationStatus>],
 ) -> Result<Option<Server>, AppError> {
     let Some(address) = settings.service.http_listen else {
         return Ok(None);
     };
-    let served = web::serve(address, status(&settings.streams, learners, lanes)).await;
-    served
-        .map(Some)
-        .map_err(|source| AppError::Http { address, source })
-}
-
-fn status(streams: &[StreamSettings], learners: &[Trainers], lanes: &Lanes) -> Vec<StreamStatus> {
     let of = |(stream, (learner, _)): (&StreamSettings, &Trainers)| StreamStatus {
         name: stream.name.clone(),
         learner: learner.clone(),
         lanes: lanes.status(&stream.name),
+        destinations: destinations
+            .iter()
+            .filter(|destination| destination.stream == stream.name)
+            .cloned()
+            .collect(),
     };
-    streams.iter().zip(learners).map(of).collect()
+    let streams = settings.streams.iter().zip(learners).map(of).collect();
+    web::serve(address, streams)
+        .await
+        .map(Some)
+        .map_err(|source| AppError::Http { address, source })
 }
 
 /// Applies the settings that can change at run time; reports the others.

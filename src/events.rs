@@ -6,6 +6,7 @@
 //! service degraded and helps itself, INFO what an operator wants to see in a quiet log. Nothing is
 //! logged for each record; counters are moved once for each micro-batch.
 
+pub mod destination;
 pub mod metric;
 pub mod published;
 pub mod retrain;

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message as _};
 
 use self::error::LaneError;
@@ -40,7 +40,7 @@ use crate::retrain::learner::{Learner, LearnerPhase};
 use crate::retrain::thread::Retrainer;
 use crate::share::feedback_log::FeedbackLog;
 use crate::sink::Sink;
-use crate::source::{BatchBounds, consumer_config, poll_batch};
+use crate::source::{BatchBounds, consumer_config, is_passing, poll_batch};
 use crate::state::Store;
 
 /// How long a paused lane polls at a time; bounds how late it notices a new bundle or a stop.
@@ -354,30 +354,6 @@ impl Lane {
             ..BatchBounds::of(input)
         }
     }
-}
-
-/// Errors that librdkafka mends by itself, such as a broker that is away for a while.
-fn is_passing(error: &KafkaError) -> bool {
-    use RDKafkaErrorCode::{
-        AllBrokersDown, BrokerTransportFailure, CoordinatorLoadInProgress, CoordinatorNotAvailable,
-        LeaderNotAvailable, NotLeaderForPartition, OperationTimedOut, RequestTimedOut, Resolve,
-        UnknownTopicOrPartition,
-    };
-    matches!(
-        error,
-        KafkaError::MessageConsumption(
-            AllBrokersDown
-                | BrokerTransportFailure
-                | CoordinatorLoadInProgress
-                | CoordinatorNotAvailable
-                | LeaderNotAvailable
-                | NotLeaderForPartition
-                | OperationTimedOut
-                | RequestTimedOut
-                | Resolve
-                | UnknownTopicOrPartition
-        )
-    )
 }
 
 fn lock(lane_state: &Mutex<LaneState>) -> std::sync::MutexGuard<'_, LaneState> {

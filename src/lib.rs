@@ -14,7 +14,8 @@
 //! | [`score`] | one forward pass for a batch, then one score for each record: a record is scored here |
 //! | [`threshold`] | the adaptive limit of each series |
 //! | [`episode`] | N of M, cool-down, mutes: makes the alerts |
-//! | [`sink`] | publishes alerts, dead letters, scores. A new alert destination goes here |
+//! | [`sink`] | publishes alerts, dead letters, scores |
+//! | [`destination`] | delivers committed alerts outside of Kafka. A new alert destination goes here |
 //! | [`inter_arrival`] | learns how often a series sends, for the detection of missing data |
 //! | [`pipeline`] | joins the steps from decode to episode |
 //! | [`lane`] | the thread that runs a pipeline on its partitions, and commits |
@@ -44,6 +45,7 @@ pub mod source;
 pub mod threshold;
 pub mod window;
 
+pub mod destination;
 pub mod lane;
 pub mod pipeline;
 

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::Offset;
 use rdkafka::{ClientConfig, ClientContext, TopicPartitionList};
@@ -208,6 +208,30 @@ pub fn poll_batch<'c, C: ConsumerContext>(
         }
     }
     Ok(batch)
+}
+
+/// Errors that librdkafka retries, such as those of a broker that is unreachable for a while.
+pub fn is_passing(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{
+        AllBrokersDown, BrokerTransportFailure, CoordinatorLoadInProgress, CoordinatorNotAvailable,
+        LeaderNotAvailable, NotLeaderForPartition, OperationTimedOut, RequestTimedOut, Resolve,
+        UnknownTopicOrPartition,
+    };
+    matches!(
+        error,
+        KafkaError::MessageConsumption(
+            AllBrokersDown
+                | BrokerTransportFailure
+                | CoordinatorLoadInProgress
+                | CoordinatorNotAvailable
+                | LeaderNotAvailable
+                | NotLeaderForPartition
+                | OperationTimedOut
+                | RequestTimedOut
+                | Resolve
+                | UnknownTopicOrPartition
+        )
+    )
 }
 
 /// The record path's view of a Kafka message.

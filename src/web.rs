@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 
+use crate::destination::DestinationStatus;
 use crate::events::{SeriesCounted, metric};
 use crate::lane::LaneStatus;
 use crate::pipeline::status::SeriesStatus;
@@ -34,6 +35,8 @@ pub struct StreamStatus {
     pub learner: Arc<Learner>,
     /// Its lanes.
     pub lanes: Vec<Arc<LaneStatus>>,
+    /// Its alert destinations beside Kafka.
+    pub destinations: Vec<Arc<DestinationStatus>>,
 }
 
 /// A running server; it ends when this is dropped.
@@ -180,7 +183,12 @@ fn of_stream(stream: &StreamStatus) -> Value {
             })
         })
         .collect();
-    json!({ "stream": stream.name, "model": phase, "lanes": lanes })
+    let destinations: Vec<Value> = stream
+        .destinations
+        .iter()
+        .map(|destination| json!({ "name": destination.name, "failure": destination.failure() }))
+        .collect();
+    json!({ "stream": stream.name, "model": phase, "lanes": lanes, "destinations": destinations })
 }
 
 async fn metrics(State(streams): State<Arc<Vec<StreamStatus>>>) -> impl IntoResponse {

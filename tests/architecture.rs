@@ -37,7 +37,7 @@ const STEPS: [&str; 9] = [
 
 /// Which top-level module imports which: all of them, in the order of lib.rs. A test holds this
 /// equal to the code.
-const IMPORTS: [(&str, &[&str]); 26] = [
+const IMPORTS: [(&str, &[&str]); 27] = [
     ("record", &[]),
     ("inter_arrival", &["config"]),
     ("decode", &["config", "record"]),
@@ -49,6 +49,7 @@ const IMPORTS: [(&str, &[&str]); 26] = [
     ("source", &["config", "record"]),
     ("threshold", &["config"]),
     ("window", &["record"]),
+    ("destination", &["config", "events", "source"]),
     (
         "lane",
         &[
@@ -111,11 +112,23 @@ const IMPORTS: [(&str, &[&str]); 26] = [
     ("events", &["promotion", "record"]),
     ("promotion", &["model", "record"]),
     ("sim", &["record"]),
-    ("web", &["events", "lane", "pipeline", "retrain"]),
+    (
+        "web",
+        &["destination", "events", "lane", "pipeline", "retrain"],
+    ),
     (
         "app",
         &[
-            "config", "events", "lane", "model", "retrain", "share", "sink", "source", "state",
+            "config",
+            "destination",
+            "events",
+            "lane",
+            "model",
+            "retrain",
+            "share",
+            "sink",
+            "source",
+            "state",
             "web",
         ],
     ),
@@ -149,6 +162,7 @@ const CRATES: [(&str, &[&str]); 4] = [
             "state/changelog",
             "source",
             "sink",
+            "destination/reader",
             "lane",
             "share/history",
             "share/thread",

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use outlierd::config::settings::{
-    KeyFrom, ModelKind, Settings, ThresholdKind, TimeFormat, TimeFrom,
+    DestinationSettings, KeyFrom, ModelKind, Settings, ThresholdKind, TimeFormat, TimeFrom,
 };
 use outlierd::config::{ConfigSources, load};
 
@@ -246,6 +246,27 @@ fn the_built_in_values_are_those_of_the_manual() {
         (1, 1, 300)
     );
     assert!(pumps.mutes.is_empty());
+}
+
+#[test]
+fn alerts_go_to_a_file_or_the_standard_output_where_a_stream_says_so() {
+    let of = |overrides: &[&str]| with(&[], overrides).map(|mut s| s.streams.remove(0).output);
+    assert_eq!(of(&[]).unwrap().destinations, []);
+    let own = of(&["defaults.output.file=/var/log/{stream}.jsonl"]).unwrap();
+    let path = "/var/log/pumps.jsonl".into();
+    assert_eq!(own.destinations, [DestinationSettings::File(path)]);
+    let stdout = of(&["streams.pumps.output.file=-"]).unwrap();
+    assert_eq!(stdout.destinations, [DestinationSettings::Stdout]);
+    let second = [
+        "streams.fans.input.topic=plant.fans",
+        "streams.fans.record.fields=[\"a\", \"b\", \"c\"]",
+    ];
+    let shared = of(&[second[0], second[1], "defaults.output.file=alerts.jsonl"]).unwrap_err();
+    assert!(
+        shared.contains("defaults.output.file") && shared.contains("the file of stream fans"),
+        "{shared}"
+    );
+    of(&[second[0], second[1], "defaults.output.file=-"]).unwrap();
 }
 
 #[test]

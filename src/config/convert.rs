@@ -4,6 +4,7 @@
 //! A value that a stream inherits is named where it was written, in `defaults`, and is then
 //! reported once.
 
+mod destination;
 mod image;
 mod model;
 mod rules;

@@ -3,6 +3,7 @@
 //! [`super::raw`] is the same as it is written in a file; [`super::load`] turns one into the other
 //! and reports every problem at once. A value of these types is known to be within its range.
 
+mod destination;
 mod image;
 mod model;
 mod share;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::destination::DestinationSettings;
 pub use self::image::{Channels, ErrorMeasure, ImageFormat, ImagePayload, ImageSource};
 pub use self::model::{
     INPUTS_MAX, ModelKind, ModelSettings, ResidualScope, RetrainSettings, ScoreSettings,
@@ -91,7 +93,7 @@ pub struct StreamSettings {
     pub name: String,
     /// Input of the stream.
     pub input: InputSettings,
-    /// Output topics.
+    /// Output topics, and alert destinations beside Kafka.
     pub output: OutputSettings,
     /// Record format.
     pub record: RecordFormat,
@@ -190,7 +192,7 @@ pub enum Delivery {
     AtLeastOnce,
 }
 
-/// Output topics.
+/// Output topics, and alert destinations beside Kafka.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct OutputSettings {
     /// Topic of the alerts.
@@ -203,6 +205,8 @@ pub struct OutputSettings {
     pub scores: Option<String>,
     /// Topic of heat maps; `None` publishes none.
     pub heat_maps: Option<String>,
+    /// Where the alerts go beside their topic.
+    pub destinations: Vec<DestinationSettings>,
 }
 
 /// Record formats.

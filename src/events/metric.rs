@@ -67,6 +67,12 @@ table! {
     MUTED: Counter = "outlierd_muted_total", "Episodes that opened under a mute, so that no alert was published when they opened";
     ALERTS_BUDGETED: Gauge = "outlierd_alerts_expected_total", "Anomalies that threshold.budget allows for the records scored; compare with outlierd_alerts_total of event open";
 
+    // Alert destinations beside Kafka
+    DESTINATION_ALERTS: Counter = "outlierd_destination_alerts_total", "Alerts delivered to a destination beside Kafka, repeats included";
+    DESTINATION_FAILURES: Counter = "outlierd_destination_failures_total", "Failed attempts to read or deliver the alerts of a destination; each is retried";
+    DESTINATION_FAILING: Gauge = "outlierd_destination_failing", "1 while alerts cannot be delivered to a destination; /status has the reason";
+    DESTINATION_SKIPPED: Counter = "outlierd_destination_skipped_total", "Messages of an alerts topic that are not alerts, and were not delivered";
+
     // Lanes and states
     SERIES: Gauge = "outlierd_series", "Series held in memory";
     EXPIRED_SERIES: Counter = "outlierd_expired_series_total", "Series whose state was deleted because they sent nothing for retention.forget_after";

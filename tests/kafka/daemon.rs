@@ -385,7 +385,17 @@ fn a_new_stream_warms_up_on_its_history_and_publishes_nothing_of_it() {
 }
 
 /// What the daemon's status page answers.
-fn get(daemon: &Daemon, path: &str) -> (bool, Value) {
+pub fn get(daemon: &Daemon, path: &str) -> (bool, Value) {
+    let text = page(daemon, path);
+    let body = text.split("\r\n\r\n").nth(1).unwrap_or_default();
+    (
+        text.starts_with("HTTP/1.1 200"),
+        serde_json::from_str(body).unwrap_or_default(),
+    )
+}
+
+/// The daemon's answer over HTTP, headers included.
+pub fn page(daemon: &Daemon, path: &str) -> String {
     let log = daemon.log();
     let address = log
         .split("http listening address=")
@@ -402,9 +412,5 @@ fn get(daemon: &Daemon, path: &str) -> (bool, Value) {
     .unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
-    let body = text.split("\r\n\r\n").nth(1).unwrap_or_default();
-    (
-        text.starts_with("HTTP/1.1 200"),
-        serde_json::from_str(body).unwrap_or_default(),
-    )
+    text
 }

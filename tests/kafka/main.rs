@@ -9,6 +9,7 @@
 
 mod daemon;
 mod degraded;
+mod destination;
 mod feedback;
 mod images;
 mod recovery;

@@ -227,6 +227,7 @@ impl ConfigReader<'_> {
                 fix,
             ));
         }
+        self.distinct_files(streams);
         let mut readers = BTreeMap::new();
         for (name, raw) in streams {
             let topic = named(&raw.input.topic, name);

@@ -156,6 +156,7 @@ impl ConfigReader<'_> {
             dead_letters: dead_letters?,
             scores: scores?,
             heat_maps: heat_maps?,
+            destinations: self.destinations(stream, raw),
         })
     }
 

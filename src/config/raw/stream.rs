@@ -18,7 +18,7 @@ use crate::config::settings::{
 pub struct StreamConfig {
     /// Input of the stream.
     pub input: InputConfig,
-    /// Output topics.
+    /// Output topics, and alert destinations beside Kafka.
     pub output: OutputConfig,
     /// Record format.
     pub record: RecordConfig,
@@ -95,7 +95,7 @@ pub struct InputConfig {
     pub delivery: Delivery,
 }
 
-/// Output topics.
+/// Output topics, and alert destinations beside Kafka.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(transform = optional)]
@@ -118,6 +118,10 @@ pub struct OutputConfig {
     /// replaced with the stream's name, "" publishes none.
     #[schemars(example = "outlierd.{stream}.heat-maps")]
     pub heat_maps: String,
+    /// File that the alerts are appended to as JSON lines; `{stream}` is replaced with the stream's
+    /// name, "-" is the standard output, "" writes none.
+    #[schemars(example = "/var/log/outlierd/{stream}.jsonl")]
+    pub file: String,
 }
 
 /// Record format.

@@ -1,0 +1,147 @@
+//! Alert destinations beside Kafka: each receives the committed alerts of a stream.
+//!
+//! Delivery contract: at least once. [`reader::DestinationReader`] reads the stream's alerts topic
+//! with `isolation.level = read_committed`, in a consumer group for each destination, and commits
+//! its position only after [`Destination::deliver`] has returned `Ok`. It retries what fails; a
+//! destination only delivers. The `id` and `sequence` of an alert identify a repeat.
+//!
+//! A new destination is a file in this module, a variant of [`DestinationSettings`], and an arm in
+//! [`open`].
+
+mod file;
+pub mod reader;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use self::file::{AlertFile, AlertStdout};
+use self::reader::DestinationReader;
+use crate::config::settings::{DestinationSettings, Settings};
+use crate::events::destination::{DestinationFailed, DestinationRecovered};
+
+/// Delivers alerts to one place outside of Kafka.
+pub trait Destination: Send {
+    /// Delivers alerts in their order, each the text of one JSON object without a line break.
+    /// `Ok` means that none of them can be lost any more.
+    ///
+    /// # Errors
+    /// The reader calls again with the same alerts, those included that were delivered.
+    fn deliver(&mut self, alerts: &[String]) -> Result<(), DestinationError>;
+}
+
+/// Why a destination cannot take alerts.
+#[derive(Debug, thiserror::Error)]
+pub enum DestinationError {
+    /// The file cannot be opened or created.
+    #[error(
+        "output.file = {path:?} cannot be opened: {source}; create its folder, and allow outlierd to write to it"
+    )]
+    Open {
+        /// `output.file`.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The file cannot be written.
+    #[error("output.file = {path:?} cannot be written: {source}; free or repair its disk")]
+    Write {
+        /// `output.file`.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The file was removed between its opening and the flush.
+    #[error("output.file = {path:?} was removed while alerts were written to it")]
+    Removed {
+        /// `output.file`.
+        path: PathBuf,
+    },
+    /// The standard output cannot be written.
+    #[error("output.file = \"-\": the standard output cannot be written: {0}")]
+    Stdout(io::Error),
+}
+
+/// Opens the destination that the settings describe.
+///
+/// # Errors
+/// Where it cannot take alerts for a reason that is known without one.
+fn open(settings: &DestinationSettings) -> Result<Box<dyn Destination>, DestinationError> {
+    Ok(match settings {
+        DestinationSettings::File(path) => Box::new(AlertFile::open(path)?),
+        DestinationSettings::Stdout => Box::new(AlertStdout),
+    })
+}
+
+/// The readers of all destinations, with the name of their stream, not yet started.
+///
+/// # Errors
+/// The first destination that cannot be opened, with its stream.
+pub fn open_all(settings: &Settings) -> Result<Vec<DestinationReader>, (String, DestinationError)> {
+    let mut readers = Vec::new();
+    for stream in &settings.streams {
+        for destination in &stream.output.destinations {
+            let opened = open(destination).map_err(|error| (stream.name.clone(), error))?;
+            readers.push(DestinationReader::new(
+                &settings.kafka,
+                stream,
+                destination.name(),
+                opened,
+            ));
+        }
+    }
+    Ok(readers)
+}
+
+/// What a destination shows to the status page.
+pub struct DestinationStatus {
+    /// Name of the stream.
+    pub stream: String,
+    /// The key of `[streams.NAME.output]` that configures it.
+    pub name: &'static str,
+    /// Why alerts are not delivered now.
+    failure: Mutex<Option<String>>,
+}
+
+impl DestinationStatus {
+    fn new(stream: &str, name: &'static str) -> Self {
+        Self {
+            stream: stream.to_owned(),
+            name,
+            failure: Mutex::default(),
+        }
+    }
+
+    /// Why alerts are not delivered now; `None` while they are.
+    pub fn failure(&self) -> Option<String> {
+        self.failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Reports a failed attempt; the log has a line only where the reason is another one.
+    fn failed(&self, error: String) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        DestinationFailed {
+            stream: &self.stream,
+            destination: self.name,
+            error: &error,
+            is_new: failure.as_ref() != Some(&error),
+        }
+        .emit();
+        *failure = Some(error);
+    }
+
+    /// Reports that alerts are delivered again, where they were not.
+    fn recovered(&self) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        if failure.take().is_some() {
+            DestinationRecovered {
+                stream: &self.stream,
+                destination: self.name,
+            }
+            .emit();
+        }
+    }
+}

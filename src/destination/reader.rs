@@ -1,0 +1,330 @@
+//! The thread of a destination: reads committed alerts, delivers them, then commits its position.
+//!
+//! Everything polled is delivered before the next poll, so that a committed position never covers
+//! an alert that was not delivered, whatever the group does meanwhile. While a destination fails,
+//! the reader pauses its partitions and continues to poll: it stays in its group.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::topic_partition_list::Offset;
+use rdkafka::{ClientConfig, TopicPartitionList};
+use serde_json::Value;
+
+use super::{Destination, DestinationStatus};
+use crate::config::settings::{KafkaSettings, StreamSettings};
+use crate::events::destination::{AlertSkipped, AlertsDelivered};
+use crate::source::{BatchBounds, QuietClientContext, client_config, is_passing, poll_batch};
+
+/// How long the reader polls at a time; bounds how late it notices a stop.
+const POLL: Duration = Duration::from_millis(200);
+/// Alerts that one flush takes at most.
+const BOUNDS: BatchBounds = BatchBounds {
+    records: 500,
+    bytes: 4 << 20,
+    wait: POLL,
+};
+const BACKOFF_MIN: Duration = Duration::from_millis(500);
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// A consumer that ran this long without an error has recovered.
+const HEALTHY_AFTER: Duration = Duration::from_secs(10);
+/// How long commits may fail before the consumer is replaced: a rebalance fails some.
+const COMMIT_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Reads the committed alerts of a stream for one destination.
+pub struct DestinationReader {
+    kafka: KafkaSettings,
+    topic: String,
+    group: String,
+    destination: Box<dyn Destination>,
+    status: Arc<DestinationStatus>,
+}
+
+impl DestinationReader {
+    pub(super) fn new(
+        kafka: &KafkaSettings,
+        stream: &StreamSettings,
+        name: &'static str,
+        destination: Box<dyn Destination>,
+    ) -> Self {
+        Self {
+            kafka: kafka.clone(),
+            topic: stream.output.alerts.clone(),
+            // Below the name of the stream's group: an ACL for that prefix covers it.
+            group: format!("{}.destination.{name}", stream.input.group),
+            destination,
+            status: Arc::new(DestinationStatus::new(&stream.name, name)),
+        }
+    }
+
+    /// What the status page reads.
+    pub fn status(&self) -> Arc<DestinationStatus> {
+        self.status.clone()
+    }
+
+    /// Runs until `halt` is set, on a thread named `NAME-STREAM`, such as `file-pumps`.
+    ///
+    /// # Errors
+    /// Where the system has no thread.
+    pub fn start(mut self, halt: Arc<AtomicBool>) -> std::io::Result<JoinHandle<()>> {
+        thread::Builder::new()
+            .name(format!("{}-{}", self.status.name, self.status.stream))
+            .spawn(move || self.supervise(&halt))
+    }
+
+    /// Replaces the consumer after errors that librdkafka does not retry.
+    fn supervise(&mut self, halt: &AtomicBool) {
+        let mut backoff = Backoff::default();
+        while !halt.load(Ordering::Acquire) {
+            let started = Instant::now();
+            let Err(error) = self.run(halt) else {
+                return;
+            };
+            if started.elapsed() > HEALTHY_AFTER {
+                backoff = Backoff::default();
+            }
+            self.status.failed(format!(
+                "topic {}, group {}: {error}",
+                self.topic, self.group
+            ));
+            let until = Instant::now() + backoff.next();
+            while Instant::now() < until && !halt.load(Ordering::Acquire) {
+                thread::park_timeout(POLL);
+            }
+        }
+    }
+
+    fn run(&mut self, halt: &AtomicBool) -> KafkaResult<()> {
+        let consumer = self.consumer()?;
+        consumer.subscribe(&[&self.topic])?;
+        let started = Instant::now();
+        let mut positions = DeliveredPositions::new(&self.topic);
+        while !halt.load(Ordering::Acquire) {
+            let mut batch = AlertBatch::default();
+            for message in poll_batch(&consumer, BOUNDS, || false, is_passing)? {
+                batch.push(&message);
+            }
+            if !batch.next.is_empty() {
+                if !self.deliver(&consumer, &mut batch, halt)? {
+                    break;
+                }
+                positions.add(batch.next);
+            } else if started.elapsed() > HEALTHY_AFTER {
+                self.status.recovered();
+            }
+            positions.commit(&consumer)?;
+        }
+        Ok(())
+    }
+
+    fn consumer(&self) -> KafkaResult<BaseConsumer<QuietClientContext>> {
+        let client_id = format!("outlierd-{}-{}", self.status.stream, self.status.name);
+        let mut config: ClientConfig = client_config(&self.kafka, &client_id);
+        config.set("session.timeout.ms", "10000");
+        for (key, value) in &self.kafka.consumer {
+            config.set(key, value);
+        }
+        config
+            .set("group.id", &self.group)
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            // A group without a position, such as that of the first start, delivers what the topic
+            // still holds. From the end it would lose the alerts published before its first
+            // assignment, and those of an outage that outlasts their retention or its position's.
+            .set("auto.offset.reset", "earliest")
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("enable.partition.eof", "false")
+            .set("isolation.level", "read_committed");
+        config.create_with_context(QuietClientContext)
+    }
+
+    /// Delivers a batch, however many attempts it takes; returns whether it is delivered, which it
+    /// may not be at a stop.
+    fn deliver(
+        &mut self,
+        consumer: &BaseConsumer<QuietClientContext>,
+        batch: &mut AlertBatch,
+        halt: &AtomicBool,
+    ) -> KafkaResult<bool> {
+        let mut backoff = Backoff::default();
+        let mut is_paused = false;
+        while !batch.alerts.is_empty() {
+            match self.destination.deliver(&batch.alerts) {
+                Ok(()) => break,
+                Err(error) => self.status.failed(error.to_string()),
+            }
+            is_paused = true;
+            let until = Instant::now() + backoff.next();
+            while Instant::now() < until {
+                if halt.load(Ordering::Acquire) {
+                    return Ok(false);
+                }
+                poll_paused(consumer, batch)?;
+            }
+        }
+        if is_paused {
+            consumer.resume(&consumer.assignment()?)?;
+        }
+        self.status.recovered();
+        AlertsDelivered {
+            stream: &self.status.stream,
+            destination: self.status.name,
+            alerts: batch.alerts.len(),
+        }
+        .emit();
+        Ok(true)
+    }
+}
+
+/// Answers the group without reading on. A partition that is assigned meanwhile may yield a message
+/// before it is paused: it joins the batch.
+fn poll_paused(
+    consumer: &BaseConsumer<QuietClientContext>,
+    batch: &mut AlertBatch,
+) -> KafkaResult<()> {
+    consumer.pause(&consumer.assignment()?)?;
+    match consumer.poll(POLL) {
+        Some(Ok(message)) => batch.push(&message),
+        Some(Err(error)) if !is_passing(&error) => return Err(error),
+        Some(Err(_)) | None => {}
+    }
+    Ok(())
+}
+
+/// Waiting times that double.
+#[derive(Default)]
+struct Backoff(Option<Duration>);
+
+impl Backoff {
+    fn next(&mut self) -> Duration {
+        let wait = self
+            .0
+            .map_or(BACKOFF_MIN, |last| (last * 2).min(BACKOFF_MAX));
+        self.0 = Some(wait);
+        wait
+    }
+}
+
+/// What was polled and is to be delivered.
+#[derive(Default)]
+struct AlertBatch {
+    alerts: Vec<String>,
+    /// By partition, the offset behind its last message.
+    next: BTreeMap<i32, i64>,
+}
+
+impl AlertBatch {
+    fn push(&mut self, message: &BorrowedMessage<'_>) {
+        self.next.insert(message.partition(), message.offset() + 1);
+        match one_line(message.payload().unwrap_or_default()) {
+            Some(alert) => self.alerts.push(alert),
+            None => AlertSkipped {
+                topic: message.topic(),
+                partition: message.partition(),
+                offset: message.offset(),
+            }
+            .emit(),
+        }
+    }
+}
+
+/// The text of a JSON object, on one line; `None` where the bytes are not one.
+fn one_line(payload: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(payload).ok()?;
+    let value: Value = serde_json::from_str(text).ok()?;
+    // Inside of JSON's strings a line break is escaped: what is left separates tokens.
+    value.is_object().then(|| text.replace(['\n', '\r'], " "))
+}
+
+/// Positions that are delivered and not committed yet.
+struct DeliveredPositions {
+    topic: String,
+    next: BTreeMap<i32, i64>,
+    /// Since when commits fail.
+    failing: Option<Instant>,
+}
+
+impl DeliveredPositions {
+    fn new(topic: &str) -> Self {
+        Self {
+            topic: topic.to_owned(),
+            next: BTreeMap::new(),
+            failing: None,
+        }
+    }
+
+    fn add(&mut self, next: BTreeMap<i32, i64>) {
+        self.next.extend(next);
+    }
+
+    /// Commits them. What is refused, such as during a rebalance, is committed by the next call;
+    /// a partition that has moved on belongs to its new owner.
+    fn commit(&mut self, consumer: &BaseConsumer<QuietClientContext>) -> KafkaResult<()> {
+        if self.next.is_empty() {
+            return Ok(());
+        }
+        let assigned = consumer.assignment()?;
+        self.next
+            .retain(|partition, _| assigned.find_partition(&self.topic, *partition).is_some());
+        let mut offsets = TopicPartitionList::new();
+        for (partition, next) in &self.next {
+            offsets.add_partition_offset(&self.topic, *partition, Offset::Offset(*next))?;
+        }
+        let done = match offsets.count() {
+            0 => Ok(()),
+            _ => consumer.commit(&offsets, CommitMode::Sync),
+        };
+        self.settle(done)
+    }
+
+    fn settle(&mut self, done: KafkaResult<()>) -> Result<(), KafkaError> {
+        let Err(error) = done else {
+            self.next.clear();
+            self.failing = None;
+            return Ok(());
+        };
+        tracing::debug!(topic = self.topic, error = %error, "position of a destination not committed yet");
+        let since = *self.failing.get_or_insert_with(Instant::now);
+        if since.elapsed() < COMMIT_PATIENCE {
+            return Ok(());
+        }
+        Err(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alert_is_one_line_and_its_text_is_kept() {
+        let text = "{\"id\":\"a\",\"note\":\"one\\ntwo\",\"score\":1.50}";
+        assert_eq!(one_line(text.as_bytes()).as_deref(), Some(text));
+        let pretty = one_line(b"{\r\n  \"id\": \"a\"\n}").unwrap();
+        assert_eq!(pretty, "{    \"id\": \"a\" }");
+    }
+
+    #[test]
+    fn what_is_no_object_is_no_alert() {
+        for payload in ["", "not json", "[1]", "7", "{\"id\":"] {
+            assert_eq!(one_line(payload.as_bytes()), None, "{payload}");
+        }
+        assert_eq!(one_line(b"{\"id\":\"\xff\"}"), None);
+    }
+
+    #[test]
+    fn the_backoff_doubles_up_to_its_limit() {
+        let mut backoff = Backoff::default();
+        let waits: Vec<u64> = (0..8).map(|_| backoff.next().as_millis() as u64).collect();
+        assert_eq!(
+            waits,
+            [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]
+        );
+    }
+}
