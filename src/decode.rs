@@ -5,7 +5,7 @@
 //! never both and never neither; message order is kept; nothing here panics, reads a clock or
 //! touches a network. [`batch`] chooses the decoder of a stream. [`json`] reads Kafka messages and
 //! [`lines`] of files, [`mod@image`] messages that are images, [`mod@csv`] reads CSV files for
-//! `replay` and `train`, [`mod@file`] distinguishes the two kinds of file apart, and [`schema`]
+//! `replay` and `train`, [`mod@file`] distinguishes the two kinds of file, and [`schema`]
 //! describes an accepted JSON record as a JSON Schema.
 //!
 //! What a value means is the same in JSON and in CSV:

@@ -5,8 +5,8 @@
 //! its position only after [`Destination::deliver`] has returned `Ok`. It retries what fails; a
 //! destination only delivers. The `id` and `sequence` of an alert identify a repeat.
 //!
-//! A new destination is a file in this module, a variant of [`DestinationSettings`], and an arm in
-//! [`open`].
+//! A new destination is a file in this module, its errors in [`DestinationError`], a variant of
+//! [`DestinationSettings`] with its key, and an arm in [`open`].
 
 mod file;
 pub mod reader;
@@ -23,7 +23,9 @@ use crate::events::destination::{DestinationFailed, DestinationRecovered};
 /// Delivers alerts to one place outside of Kafka.
 pub trait Destination: Send {
     /// Delivers alerts in their order, each the text of one JSON object without a line break.
-    /// `Ok` means that none of them can be lost any more.
+    /// `Ok` means that none of them can be lost any more. A call that takes longer than the
+    /// consumer's `max.poll.interval.ms` costs the reader its place in the group, and a stop waits
+    /// for it.
     ///
     /// # Errors
     /// The reader calls again with the same alerts, those included that were delivered.

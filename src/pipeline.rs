@@ -13,9 +13,8 @@ pub mod status;
 
 use std::sync::Arc;
 
-use self::detector::Detector;
+use self::detector::{Detector, ModelInput, ModelOutput};
 pub use self::error::PipelineError;
-use self::forward::{ModelInput, ModelOutput};
 use self::intake::{Intake, Refusal};
 pub use self::output::BatchOutput;
 use self::series::{SeriesAccess, SeriesTable, Slot, StateLoader};
@@ -27,7 +26,7 @@ use crate::model::bundle::Bundle;
 use crate::record::row::{DecodedRow, GatedRow};
 use crate::record::{Batch, Message};
 
-/// The steps of one stream, ready to run.
+/// The steps of a stream, ready to run; each lane and each trial has its own.
 pub struct Pipeline {
     stream: Arc<StreamSettings>,
     decoder: BatchDecoder,
@@ -88,7 +87,7 @@ impl Pipeline {
         Ok(output)
     }
 
-    /// Runs decoded records: prepares row by row, runs the model ONCE, and decides row by row.
+    /// Runs decoded records: prepares row by row, runs the model once, and decides row by row.
     ///
     /// # Errors
     /// A forward pass or a stored state that failed: the states have then seen a part of the batch
@@ -137,7 +136,6 @@ impl Pipeline {
         output: &mut BatchOutput,
     ) {
         output.alerts.append(&mut row.silence);
-        slot.state.begin(&row);
         let evidence = found.of(&row);
         let scored = self.detector.score(&mut slot.state, &row, evidence);
         let context = row.context(&slot.series, self.detector.bundle_id());
@@ -145,7 +143,7 @@ impl Pipeline {
         let scoring = slot.state.scoring.as_ref();
         let shares = || self.detector.shares(scoring, &row, evidence);
         let mut step = (self.episodes).step(episode, &context, &scored.judgement, shares);
-        let why = (self.detector).explain(&mut step, scoring, &row, evidence, &self.episodes);
+        let why = (self.detector).explain(&mut step, &slot.state, &row, evidence, &self.episodes);
         output.push(&slot.series, &row, &scored, step, why);
     }
 }

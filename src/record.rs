@@ -373,9 +373,10 @@ pub struct Scored {
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum RecordVerdict {
-    /// The stream has no model yet: the record is a training record.
+    /// Not scored: the stream has no bundle yet, or the window of the series is not full.
     Learning,
-    /// Between two scored windows (`stride`): the next one includes it.
+    /// Between two scored windows (`stride`): the next one includes it; or part of a resampled row
+    /// that is not complete.
     Between,
     /// Below the threshold.
     Normal,

@@ -6,7 +6,7 @@ use crate::record::EventTime;
 use crate::record::alert::{Alert, AlertEvent, AlertKind, Severity};
 use crate::record::row::RecordContext;
 
-/// Who is silent.
+/// What an alert without an episode is about: who is silent, or whose detector is degraded.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct SilenceEvent<'a> {
     /// Key of the series; of a gateway its name and `/*`.

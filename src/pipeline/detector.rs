@@ -1,5 +1,5 @@
-//! What scores the records of a stream: the only type that knows whether they are readings or
-//! images.
+//! What scores the records of a stream: the only part of the pipeline that knows whether they are
+//! readings or images.
 //!
 //! [`Detector::gather`] takes row after row, [`Detector::forward`] runs the model once for all of
 //! them, [`Detector::score`] takes the rows again, one by one.
@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use super::PipelineError;
-use super::forward::{ModelInput, ModelOutput, RowOutput};
+use super::forward::RowOutput;
+pub(super) use super::forward::{ModelInput, ModelOutput};
 use super::live_bundle::LiveBundle;
 use super::series::{ScoringState, SeriesState, SeriesTable, Slot};
 use crate::config::settings::{ImageFormat, StreamSettings};
@@ -153,7 +154,8 @@ impl Detector {
         }
     }
 
-    /// ONE forward pass over everything that was gathered.
+    /// ONE forward pass over all windows that were gathered; images go through one by one (see
+    /// [`crate::score::inspect`]).
     ///
     /// # Errors
     /// Where libtorch refuses the tensors, or the bundle is not one of images.
@@ -168,13 +170,15 @@ impl Detector {
         })
     }
 
-    /// Score and threshold of a row; `evidence` is what the model makes of it.
+    /// Score and threshold of a row; `evidence` is what the model makes of it. A series that was
+    /// forgotten begins again.
     pub(super) fn score<'r>(
         &self,
         state: &mut SeriesState,
         row: &'r GatedRow<'_>,
         evidence: Option<RowOutput<'_>>,
     ) -> ScoredRow<'r> {
+        state.begin(row);
         let judgement = match (self.live(), evidence) {
             _ if !row.faults.is_empty() => Judgement::Faulty(&row.faults),
             (Some(live), Some(evidence)) => return live.score(state, evidence),
@@ -209,7 +213,7 @@ impl Detector {
     pub(super) fn explain(
         &self,
         step: &mut EpisodeOutput,
-        scoring: Option<&ScoringState>,
+        state: &SeriesState,
         row: &GatedRow<'_>,
         evidence: Option<RowOutput<'_>>,
         episodes: &EpisodePolicy,
@@ -222,7 +226,7 @@ impl Detector {
             (Self::Rows(rows), Some(RowOutput::Row(_)))
                 if step.verdict != RecordVerdict::Normal =>
             {
-                why.top_field = scoring.and_then(|scoring| rows.top_field(scoring));
+                why.top_field = state.scoring.as_ref().and_then(|s| rows.top_field(s));
             }
             (Self::Images(images), Some(RowOutput::Image(inspected, image))) => {
                 let most = episodes.top_fields();

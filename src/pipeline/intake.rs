@@ -11,7 +11,7 @@ use crate::record::row::{DecodedRow, GatedRow, WindowStatus};
 use crate::record::{EventTime, GateVerdict, Record, RejectReason};
 use crate::resample::{ResampledRow, Resampler};
 
-/// See the module. One for each stream.
+/// See the module.
 pub struct Intake {
     fields: Vec<FieldSettings>,
     settings: GateSettings,

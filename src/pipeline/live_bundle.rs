@@ -116,8 +116,8 @@ impl LiveBundle {
         let missing = scoring.threshold.missing_records(&self.threshold);
         let score = scored.score;
         let mut threshold = scoring.threshold.value(&self.threshold);
-        // Between clear and alert while an episode is open, a record is neither an outlier nor to
-        // be learned from.
+        // While an episode is open, a record below the threshold is neither an outlier nor known to
+        // be normal: the threshold does not learn from it.
         if !alerting || score > threshold {
             let step = scoring.threshold.step(&self.threshold, score);
             threshold = step.threshold;

@@ -34,7 +34,7 @@ const SCANS: i64 = 4;
 /// Series of a gateway that fall silent together at least.
 const GATEWAY_MIN: usize = 2;
 
-/// See the module. One for each stream.
+/// See the module.
 pub struct SilenceMonitor {
     policy: SilencePolicy,
     gateway: Option<String>,
@@ -304,10 +304,10 @@ impl SilenceMonitor {
             Err(SlotError::TooMany) => return Ok(()),
             Err(SlotError::Load(error)) => return Err(error),
         };
-        let Some(of_gateway) = seen.series.table.get_mut(slot) else {
+        let Some(found_gateway) = seen.series.table.get_mut(slot) else {
             return Ok(());
         };
-        let state = &mut of_gateway.state;
+        let state = &mut found_gateway.state;
         let before = std::mem::replace(&mut state.inter_arrival.silent, SilenceStatus::Alone);
         if before != SilenceStatus::Alone {
             state.gate = GateState::seen(self.fields, last);

@@ -1,4 +1,5 @@
-//! The status of one series, for the status page and for `state list`.
+//! The status of one series, for the status page and for `state list`, and the constants that it
+//! shares with scoring.
 
 use std::time::Duration;
 
@@ -83,7 +84,8 @@ pub(super) fn threshold_params(stream: &StreamSettings, period: i64) -> threshol
 
 /// The time after which records are missing between two, in microseconds; 0: never.
 pub fn gap_us(stream: &StreamSettings, period: i64) -> i64 {
-    /// Of a resampled stream: each slot that is empty.
+    /// Of a resampled stream: more than one period and less than two, so that each empty row
+    /// counts.
     const SLOTS: f64 = 1.5;
     let (after, period) = match stream.resample.period {
         zero if zero.is_zero() => (stream.gate.gap_after, period as f64),

@@ -1,5 +1,4 @@
-//! The published event of an episode, and the dead letter: the two things that leave outlierd on
-//! Kafka.
+//! The published event of an episode, and the dead letter.
 //!
 //! Both are plain JSON; `schemas/` holds their JSON Schemas, held equal to these types by a test.
 

@@ -30,7 +30,7 @@ pub struct GatedRow<'a> {
     pub image: Option<&'a Image>,
     /// Where the state of its series is in the table.
     pub slot: usize,
-    /// Event time of the series' previous record.
+    /// The newest event time of its series before it.
     pub previous: Option<EventTime>,
     /// Its faulty sensors.
     pub faults: Vec<SensorFault>,
@@ -109,7 +109,7 @@ pub struct RecordContext<'a> {
     /// Id of the bundle in use; empty if there is none.
     pub bundle: &'a str,
     /// Whether no alert of it is published but the close of one that was: the stream warms up on
-    /// what happened before its start, or a mute covers its time.
+    /// what happened before its start. The episode adds the mutes.
     pub muted: bool,
     /// Whether records are missing inside its window.
     pub spans_gap: bool,
@@ -118,9 +118,10 @@ pub struct RecordContext<'a> {
 /// What the steps up to the threshold found out about a record.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Judgement<'a> {
-    /// Fit, but there is no model to score it.
+    /// Fit, but not scored: there is no bundle, or the window is not full.
     Learning,
-    /// Fit, and between two windows that are scored.
+    /// Fit, and between two windows that are scored, or part of a resampled row that is not
+    /// complete.
     Between,
     /// Scored.
     Scored {

@@ -1,4 +1,4 @@
-//! Images become error maps, all tiles of a batch in one forward pass, and each map one score.
+//! Images become error maps, the tiles of each in one forward pass, and each map one score.
 
 use super::error_map::{self, ErrorMap};
 use super::tiles::Tiling;

@@ -95,7 +95,8 @@ impl Estimator {
         }
     }
 
-    /// Learns from a score, which is `difference` above the typical one.
+    /// Learns from a score in units of the state's scale, which is `difference` above the typical
+    /// one; `weight` is that of the newest score in a moving average.
     pub(super) fn learn(
         &mut self,
         plan: &ThresholdParams,

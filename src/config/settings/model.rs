@@ -99,7 +99,7 @@ pub enum ModelKind {
 
 /// What a kind of autoencoder looks at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum ModelInput {
+enum KindInput {
     /// Any row of values: a window, or a tile of an image.
     Any,
     /// Any row of values; for tiles there are better kinds.
@@ -112,7 +112,7 @@ enum ModelInput {
 
 /// What is true of a kind, whatever its sizes.
 struct KindProperties {
-    input: ModelInput,
+    input: KindInput,
     /// Fewest hidden layers; `None` where it has none of its own.
     layers: Option<usize>,
     /// Whether it has kernels.
@@ -132,7 +132,7 @@ impl ModelKind {
     /// One row for each kind.
     #[rustfmt::skip]
     const fn properties(self) -> KindProperties {
-        use ModelInput::{Any, Row, Tile, Window};
+        use KindInput::{Any, Row, Tile, Window};
         let (input, layers, kernel, variational, code, gradient) = match self {
             //                  input   layers   kernel variational code     gradient
             Self::Linear      => (Any,    None,    false, false,      Some(0), false),
@@ -151,12 +151,12 @@ impl ModelKind {
 
     /// Whether it looks along the window, and needs one of 2 records or more.
     pub fn is_windowed(self) -> bool {
-        self.properties().input == ModelInput::Window
+        self.properties().input == KindInput::Window
     }
 
     /// Whether it looks over a tile of an image.
     pub fn is_spatial(self) -> bool {
-        self.properties().input == ModelInput::Tile
+        self.properties().input == KindInput::Tile
     }
 
     /// Whether it may see images: the spatial kinds, and those that take any row of values.
@@ -166,7 +166,7 @@ impl ModelKind {
 
     /// Whether it is meant for images.
     pub fn is_for_images(self) -> bool {
-        matches!(self.properties().input, ModelInput::Any | ModelInput::Tile)
+        matches!(self.properties().input, KindInput::Any | KindInput::Tile)
     }
 
     /// Least size of the code that all of what it knows of its input goes through; `None` where no

@@ -27,7 +27,7 @@ pub struct Slot {
     dirty: bool,
     /// Whether it changed since it was last stored.
     unstored: bool,
-    /// When it was last asked for, in seconds since the table was made.
+    /// When it was last asked for, as [`SeriesTable::set_now`] counts.
     touched: u32,
 }
 
@@ -250,7 +250,7 @@ impl SeriesTable {
             .copied()
     }
 
-    /// The series in a slot was changed by something other than a record of it.
+    /// The series in a slot has changed: the next commit takes it.
     pub fn change(&mut self, slot: usize) {
         if let Some(found) = self.slots.get_mut(slot).and_then(Option::as_mut) {
             if !std::mem::replace(&mut found.dirty, true) {
