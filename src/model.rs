@@ -192,7 +192,7 @@ pub fn from_weights(
     mut weights: NamedTensors,
 ) -> Result<Box<dyn Autoencoder>, ModelError> {
     shape.validate()?;
-    let model: Box<dyn Autoencoder> = match (shape.members, Recipe::of(shape)) {
+    let model: Box<dyn Autoencoder> = match (shape.members, Recipe::of(shape.kind)) {
         (2.., _) => Box::new(Ensemble::from_weights(shape, &mut weights)?),
         (_, Recipe::Linear) => Box::new(Linear::from_weights(shape, &mut weights)?),
         (_, Recipe::Script) => Box::new(ScriptModel::load(shape)?),

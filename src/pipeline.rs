@@ -49,7 +49,7 @@ impl Pipeline {
         let detector = Detector::new(&stream, bundle, None)?;
         Ok(Self {
             decoder: BatchDecoder::new(&stream),
-            intake: Intake::new(&stream, detector.normals().as_deref()),
+            intake: Intake::new(&stream, &detector),
             silence: SilenceMonitor::new(&stream),
             episodes: EpisodePolicy::of(&stream),
             detector,
@@ -63,7 +63,7 @@ impl Pipeline {
     /// A bundle that does not fit the stream or cannot score; the present one stays.
     pub fn swap(&mut self, bundle: Option<Bundle>) -> Result<(), PipelineError> {
         self.detector = Detector::new(&self.stream, bundle, Some(&self.detector))?;
-        self.intake.set_normals(self.detector.normals().as_deref());
+        self.intake.set_normals(&self.stream, &self.detector);
         Ok(())
     }
 

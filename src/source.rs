@@ -3,6 +3,8 @@
 //! Delivery contract: offsets are never committed by librdkafka on its own. The lane commits the
 //! offset of a record only after everything that the record caused is durable.
 
+pub mod backoff;
+
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};

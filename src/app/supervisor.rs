@@ -16,10 +16,9 @@ use crate::retrain::learner::Learner;
 use crate::retrain::thread::Retrainer;
 use crate::share::thread::Sharing;
 use crate::sink::DEAD_LETTER_MAX;
+use crate::source::backoff::Backoff;
 use crate::state::Store;
 
-const BACKOFF_MIN: Duration = Duration::from_millis(500);
-const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// A lane that ran this long is well again: its next error starts with the shortest backoff.
 const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 /// Reload orders that may wait for a lane; more than a few means that it hangs.
@@ -135,7 +134,7 @@ fn supervise(
     orders: &Receiver<LaneCommand>,
     failed: &mpsc::Sender<String>,
 ) {
-    let mut backoff = BACKOFF_MIN;
+    let mut backoff = Backoff::default();
     while !halt.load(Ordering::Acquire) {
         let started = Instant::now();
         let Err(error) = lane.run(halt, orders) else {
@@ -147,18 +146,18 @@ fn supervise(
             return;
         }
         if started.elapsed() > HEALTHY_AFTER {
-            backoff = BACKOFF_MIN;
+            backoff = Backoff::default();
         }
+        let wait = backoff.wait();
         LaneRewound {
             stream: &lane.stream.name,
             lane: lane.number,
             error: error.to_string(),
-            backoff: Some(backoff),
+            backoff: Some(wait),
         }
         .emit();
         if !halt.load(Ordering::Acquire) {
-            thread::park_timeout(backoff);
+            thread::park_timeout(wait);
         }
-        backoff = (backoff * 2).min(BACKOFF_MAX);
     }
 }

@@ -57,27 +57,27 @@ impl AlertFile {
 
 impl Destination for AlertFile {
     fn deliver(&mut self, alerts: &[String]) -> Result<(), DestinationError> {
+        let path = self.path.clone();
         let fail = |source| DestinationError::Write {
-            path: self.path.clone(),
+            path: path.clone(),
             source,
         };
         if !self.is_current().map_err(fail)? {
-            *self = Self::open(&self.path)?;
+            *self = Self::open(&path)?;
         }
-        let lines: String = alerts.iter().flat_map(|alert| [alert, "\n"]).collect();
         end_line(&mut self.file)
-            .and_then(|()| self.append(&lines))
-            .map_err(|source| DestinationError::Write {
-                path: self.path.clone(),
-                source,
-            })?;
+            .and_then(|()| self.append(&lines(alerts)))
+            .map_err(fail)?;
         match self.file.metadata() {
-            Ok(metadata) if metadata.nlink() == 0 => Err(DestinationError::Removed {
-                path: self.path.clone(),
-            }),
+            Ok(metadata) if metadata.nlink() == 0 => Err(DestinationError::Removed { path }),
             _ => Ok(()),
         }
     }
+}
+
+/// The alerts, a line each.
+fn lines(alerts: &[String]) -> String {
+    alerts.iter().flat_map(|alert| [alert, "\n"]).collect()
 }
 
 fn open(path: &Path) -> io::Result<File> {
@@ -121,8 +121,7 @@ pub(super) struct AlertStdout;
 impl Destination for AlertStdout {
     fn deliver(&mut self, alerts: &[String]) -> Result<(), DestinationError> {
         let mut out = io::stdout().lock();
-        let lines: String = alerts.iter().flat_map(|alert| [alert, "\n"]).collect();
-        out.write_all(lines.as_bytes())
+        out.write_all(lines(alerts).as_bytes())
             .and_then(|()| out.flush())
             .map_err(DestinationError::Stdout)
     }
@@ -138,7 +137,7 @@ mod tests {
             .collect()
     }
 
-    fn lines(path: &Path) -> Vec<String> {
+    fn read_lines(path: &Path) -> Vec<String> {
         let text = fs::read_to_string(path).unwrap();
         assert!(text.is_empty() || text.ends_with('\n'), "{text:?}");
         text.lines().map(str::to_owned).collect()
@@ -156,7 +155,7 @@ mod tests {
             .unwrap()
             .deliver(&alerts(2..3))
             .unwrap();
-        assert_eq!(lines(&path), alerts(0..3));
+        assert_eq!(read_lines(&path), alerts(0..3));
     }
 
     #[test]
@@ -168,7 +167,7 @@ mod tests {
         fs::rename(&path, &rotated).unwrap();
         file.deliver(&alerts(2..4)).unwrap();
         assert_eq!(
-            (lines(&rotated), lines(&path)),
+            (read_lines(&rotated), read_lines(&path)),
             (alerts(0..2), alerts(2..4))
         );
         // The rotation may create the new file itself.
@@ -176,7 +175,7 @@ mod tests {
         fs::write(&path, "").unwrap();
         file.deliver(&alerts(4..5)).unwrap();
         assert_eq!(
-            (lines(&rotated), lines(&path)),
+            (read_lines(&rotated), read_lines(&path)),
             (alerts(2..4), alerts(4..5))
         );
     }
@@ -189,7 +188,7 @@ mod tests {
         file.deliver(&alerts(0..1)).unwrap();
         fs::remove_file(&path).unwrap();
         file.deliver(&alerts(1..2)).unwrap();
-        assert_eq!(lines(&path), alerts(1..2));
+        assert_eq!(read_lines(&path), alerts(1..2));
     }
 
     #[test]
@@ -200,7 +199,7 @@ mod tests {
         file.deliver(&alerts(0..2)).unwrap();
         File::create(&path).unwrap();
         file.deliver(&alerts(2..3)).unwrap();
-        assert_eq!(lines(&path), alerts(2..3));
+        assert_eq!(read_lines(&path), alerts(2..3));
     }
 
     #[test]
@@ -213,7 +212,7 @@ mod tests {
             .deliver(&alerts(0..1))
             .unwrap();
         let due = [vec!["{\"id\":\"a\",\"seq".to_owned()], alerts(0..1)].concat();
-        assert_eq!(lines(&path), due);
+        assert_eq!(read_lines(&path), due);
     }
 
     #[test]
@@ -240,7 +239,7 @@ mod tests {
         assert!(matches!(error, DestinationError::Open { .. }), "{error}");
         fs::rename(&away, &inner).unwrap();
         file.deliver(&alerts(0..1)).unwrap();
-        assert_eq!(lines(&path), alerts(0..1));
+        assert_eq!(read_lines(&path), alerts(0..1));
     }
 
     /// `/dev/full` takes nothing, as a full disk.

@@ -20,6 +20,7 @@ use serde_json::Value;
 use super::{Destination, DestinationStatus};
 use crate::config::settings::{KafkaSettings, StreamSettings};
 use crate::events::destination::{AlertSkipped, AlertsDelivered};
+use crate::source::backoff::Backoff;
 use crate::source::{BatchBounds, QuietClientContext, client_config, is_passing, poll_batch};
 
 /// How long the reader polls at a time; bounds how late it notices a stop.
@@ -30,8 +31,6 @@ const BOUNDS: BatchBounds = BatchBounds {
     bytes: 4 << 20,
     wait: POLL,
 };
-const BACKOFF_MIN: Duration = Duration::from_millis(500);
-const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// A consumer that ran this long without an error has recovered.
 const HEALTHY_AFTER: Duration = Duration::from_secs(10);
 /// How long commits may fail before the consumer is replaced: a rebalance fails some.
@@ -93,7 +92,7 @@ impl DestinationReader {
                 "topic {}, group {}: {error}",
                 self.topic, self.group
             ));
-            let until = Instant::now() + backoff.next();
+            let until = Instant::now() + backoff.wait();
             while Instant::now() < until && !halt.load(Ordering::Acquire) {
                 thread::park_timeout(POLL);
             }
@@ -160,7 +159,7 @@ impl DestinationReader {
                 Err(error) => self.status.failed(error.to_string()),
             }
             is_paused = true;
-            let until = Instant::now() + backoff.next();
+            let until = Instant::now() + backoff.wait();
             while Instant::now() < until {
                 if halt.load(Ordering::Acquire) {
                     return Ok(false);
@@ -195,20 +194,6 @@ fn poll_paused(
         Some(Err(_)) | None => {}
     }
     Ok(())
-}
-
-/// Waiting times that double.
-#[derive(Default)]
-struct Backoff(Option<Duration>);
-
-impl Backoff {
-    fn next(&mut self) -> Duration {
-        let wait = self
-            .0
-            .map_or(BACKOFF_MIN, |last| (last * 2).min(BACKOFF_MAX));
-        self.0 = Some(wait);
-        wait
-    }
 }
 
 /// What was polled and is to be delivered.
@@ -316,15 +301,5 @@ mod tests {
             assert_eq!(one_line(payload.as_bytes()), None, "{payload}");
         }
         assert_eq!(one_line(b"{\"id\":\"\xff\"}"), None);
-    }
-
-    #[test]
-    fn the_backoff_doubles_up_to_its_limit() {
-        let mut backoff = Backoff::default();
-        let waits: Vec<u64> = (0..8).map(|_| backoff.next().as_millis() as u64).collect();
-        assert_eq!(
-            waits,
-            [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]
-        );
     }
 }

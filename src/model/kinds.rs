@@ -19,20 +19,24 @@ pub(super) enum Recipe {
     /// From a file: [`super::script`].
     Script,
     /// As a network of that architecture, trained by gradient descent: [`super::network`].
-    Network(Arc<dyn Architecture>),
+    Network(fn(&ModelShape) -> Arc<dyn Architecture>),
 }
 
 impl Recipe {
-    /// The recipe of a shape's kind.
-    pub(super) fn of(shape: &ModelShape) -> Self {
-        match shape.kind {
+    /// The recipe of a kind.
+    pub(super) fn of(kind: ModelKind) -> Self {
+        match kind {
             ModelKind::Linear => Self::Linear,
             ModelKind::Torchscript => Self::Script,
-            ModelKind::Dense | ModelKind::Vae => Self::Network(Arc::new(Dense::new(shape))),
-            ModelKind::Conv | ModelKind::ConvVae => Self::Network(Arc::new(Conv::new(shape))),
-            ModelKind::Lstm => Self::Network(Arc::new(Lstm::new(shape))),
-            ModelKind::Conv2d | ModelKind::Vae2d => Self::Network(Arc::new(Conv2d::new(shape))),
-            ModelKind::Unet => Self::Network(Arc::new(Unet::new(shape))),
+            ModelKind::Dense | ModelKind::Vae => Self::Network(|shape| Arc::new(Dense::new(shape))),
+            ModelKind::Conv | ModelKind::ConvVae => {
+                Self::Network(|shape| Arc::new(Conv::new(shape)))
+            }
+            ModelKind::Lstm => Self::Network(|shape| Arc::new(Lstm::new(shape))),
+            ModelKind::Conv2d | ModelKind::Vae2d => {
+                Self::Network(|shape| Arc::new(Conv2d::new(shape)))
+            }
+            ModelKind::Unet => Self::Network(|shape| Arc::new(Unet::new(shape))),
         }
     }
 }

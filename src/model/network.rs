@@ -24,8 +24,8 @@ use super::weights::NamedTensors;
 use super::{ModelError, TENSOR_ROWS, take_weight};
 
 fn architecture(shape: &ModelShape) -> Result<Arc<dyn Architecture>, ModelError> {
-    match Recipe::of(shape) {
-        Recipe::Network(architecture) => Ok(architecture),
+    match Recipe::of(shape.kind) {
+        Recipe::Network(architecture) => Ok(architecture(shape)),
         _ => Err(ModelError::NoNetwork { kind: shape.kind }),
     }
 }

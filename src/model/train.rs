@@ -161,7 +161,7 @@ pub fn fit(
             rows: data.train.len(),
         });
     }
-    match Recipe::of(shape) {
+    match Recipe::of(shape.kind) {
         Recipe::Linear => {
             let model = Linear::fit(
                 &rows_tensor(&data.rows(data.train), inputs)?,

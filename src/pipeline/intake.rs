@@ -4,17 +4,18 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use super::detector::Detector;
 use super::series::{LoadError, SeriesAccess, SeriesState, Slot, SlotError};
-use crate::config::settings::{FieldSettings, GateSettings, StreamSettings};
-use crate::gate::{GateOutput, GateRules, NormalRange, TimeOrder};
+use crate::config::settings::StreamSettings;
+use crate::gate::{GateOutput, GateRules, TimeOrder};
 use crate::record::row::{DecodedRow, GatedRow, WindowStatus};
 use crate::record::{EventTime, GateVerdict, Record, RejectReason};
 use crate::resample::{ResampledRow, Resampler};
 
 /// See the module.
 pub struct Intake {
-    fields: Vec<FieldSettings>,
-    settings: GateSettings,
+    /// Fields of a record.
+    fields: usize,
     /// Series of a partition at most.
     max_series: usize,
     /// Event time after which a silent series starts again; zero: never.
@@ -47,23 +48,23 @@ impl From<LoadError> for Refusal {
 }
 
 impl Intake {
-    /// The intake of a stream; `normals` is what its bundle knows of each field.
-    pub(super) fn new(stream: &StreamSettings, normals: Option<&[NormalRange]>) -> Self {
+    /// The intake of a stream; the gate checks readings against what the bundle of `detector` knows
+    /// of each field.
+    pub(super) fn new(stream: &StreamSettings, detector: &Detector) -> Self {
         let fields = &stream.record.fields;
         Self {
-            fields: fields.clone(),
-            settings: stream.gate.clone(),
+            fields: fields.len(),
             max_series: stream.record.max_series,
             forget_after: stream.retention.forget_after,
-            gate: GateRules::new(&stream.gate, fields, normals),
+            gate: gate_rules(stream, detector),
             resample: Resampler::new(&stream.resample, fields),
             warm_until: None,
         }
     }
 
     /// Checks readings against what another bundle knows of each field.
-    pub(super) fn set_normals(&mut self, normals: Option<&[NormalRange]>) {
-        self.gate = GateRules::new(&self.settings, &self.fields, normals);
+    pub(super) fn set_normals(&mut self, stream: &StreamSettings, detector: &Detector) {
+        self.gate = gate_rules(stream, detector);
     }
 
     /// Publishes nothing of records that arrived before `until`, and learns from them.
@@ -83,7 +84,7 @@ impl Intake {
     ) -> Result<GatedRow<'b>, Refusal> {
         let record = row.record;
         let slot = series
-            .open(record.partition, &record.series, self.fields.len())
+            .open(record.partition, &record.series, self.fields)
             .map_err(|error| self.refusal(record, error))?;
         let arrived = record.arrival.zip(self.warm_until);
         let mut row = GatedRow {
@@ -125,7 +126,7 @@ impl Intake {
         // The state of a series that a record with a wrong time would let expire is kept: the gate
         // rejects the record.
         row.forgotten = found.expired(self.forget_after, row.record.time);
-        let mut fresh = row.forgotten.then(|| SeriesState::new(self.fields.len()));
+        let mut fresh = row.forgotten.then(|| SeriesState::new(self.fields));
         let state = fresh.as_mut().unwrap_or(found);
         let checked = match &self.resample {
             None => {
@@ -176,4 +177,9 @@ impl Intake {
         };
         Ok(GateOutput { verdict, order })
     }
+}
+
+fn gate_rules(stream: &StreamSettings, detector: &Detector) -> GateRules {
+    let normals = detector.normals();
+    GateRules::new(&stream.gate, &stream.record.fields, normals.as_deref())
 }
