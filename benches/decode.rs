@@ -4,10 +4,10 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use outlierd::config::settings::{
+use outlierd::decode::json::Decoder;
+use outlierd::record::format::{
     FieldSettings, Format, KeyFrom, RecordFormat, TimeFormat, TimeFrom,
 };
-use outlierd::decode::json::Decoder;
 use outlierd::record::{EventTime, Message};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -73,6 +73,7 @@ fn format(key: KeyFrom, time: TimeFrom) -> RecordFormat {
         format: Format::Json,
         key,
         time,
+        time_format: TimeFormat::Auto,
         fields: FIELDS.iter().map(field).collect(),
         max_payload_bytes: 1 << 20,
         max_series: 1000,
@@ -93,7 +94,7 @@ fn decode(c: &mut Criterion) {
     };
     let messages: Vec<Message<'_>> = payloads.iter().map(message).collect();
     let from_kafka = Decoder::new(&format(KeyFrom::Kafka, TimeFrom::Kafka));
-    let time = TimeFrom::Field(vec!["ts".to_owned()], TimeFormat::Auto);
+    let time = TimeFrom::Field(vec!["ts".to_owned()]);
     let in_order = format(KeyFrom::Field(vec!["pump".to_owned()]), time);
     let from_fields = Decoder::new(&in_order);
     // The decoder bets on the configured order of keys; this is what a lost bet costs.

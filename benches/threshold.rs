@@ -8,7 +8,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use outlierd::config::settings::{AlertBudget, ThresholdKind, ThresholdSettings};
+use outlierd::threshold::{AlertBudget, ThresholdKind, ThresholdSettings};
 use outlierd::threshold::{ThresholdParams, ThresholdState};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;

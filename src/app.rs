@@ -19,7 +19,7 @@ use rdkafka::client::DefaultClientContext;
 use tokio::sync::mpsc;
 
 use self::supervisor::Lanes;
-use crate::config::settings::{Delivery, Settings, StreamSettings};
+use crate::config::settings::{Settings, StreamSettings};
 use crate::config::{ConfigProblems, reloadable};
 use crate::destination::reader::DestinationReader;
 use crate::destination::{self, DestinationError, DestinationStatus};
@@ -35,6 +35,7 @@ use crate::share::thread::{FeedbackTargets, ShareError, Sharing};
 use crate::sink::SinkError;
 use crate::sink::topics::{self, TopicError};
 use crate::sink::transaction;
+use crate::source::Delivery;
 use crate::source::client_config;
 use crate::state::sled::SledStore;
 use crate::state::{Store, StoreError};

@@ -1,27 +1,30 @@
-//! The configuration: raw as written, validated as used.
+//! The configuration: read in layers, validated as a whole.
 //!
 //! ```text
-//! default.toml <- the user's file <- OUTLIERD__... <- --set      (layers)
-//!   -> one tree -> known keys, types, ranges                     (structure)
-//!   -> [defaults] under each stream -> texts, cross-field rules  (convert)
-//!   -> settings::Settings, or every problem at once
+//! default.toml <- the user's file <- OUTLIERD__... <- --set     (layers)
+//!   -> one tree -> known keys, types, ranges, syntax            (structure, syntax)
+//!   -> [defaults] under each stream -> settings::Settings       (merged)
+//!   -> rules between values -> the settings, or every problem   (check)
 //! ```
 //!
-//! `config/default.toml` is the only place of default values and, with [`raw`], the manual of every
-//! key.
+//! A key is one field of one type, in the module that uses it; its comment there is the manual of
+//! the schema. `config/default.toml` is the only place of default values.
 
-mod convert;
+mod check;
 mod layers;
+mod merged;
 mod problems;
-pub mod raw;
 mod reload;
 pub mod settings;
 mod structure;
-mod text;
+mod syntax;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use serde::Deserialize as _;
+
+use self::merged::MergedTree;
 pub use self::problems::{ConfigProblem, ConfigProblems, KeyPath};
 pub use self::reload::reloadable;
 use self::settings::Settings;
@@ -66,12 +69,36 @@ pub fn load(sources: &ConfigSources) -> Result<Settings, ConfigProblems> {
     let mut list = std::mem::take(&mut layers.problems);
     structure::prune(&mut layers.tree, &list);
     list.extend(structure::check(&mut layers.tree));
-    let settings = convert::settings(&layers.tree, &mut list);
-    match settings {
-        Some(settings) if list.is_empty() => Ok(settings),
-        _ => {
-            layers.name_origins(&mut list);
-            Err(fail(list))
+    let tree = MergedTree::new(std::mem::take(&mut layers.tree));
+    let settings = read(&tree, &mut list);
+    if let Some(settings) = settings.filter(|_| list.is_empty()) {
+        return Ok(settings);
+    }
+    layers.name_origins(&mut list);
+    Err(fail(list))
+}
+
+/// The settings of a tree whose structure is good; what else is wrong is added to `problems`.
+/// `None` where they cannot be read because of a problem.
+fn read(tree: &MergedTree, problems: &mut Vec<ConfigProblem>) -> Option<Settings> {
+    match Settings::deserialize(tree.resolved()) {
+        Ok(mut settings) => {
+            let between = check::problems(&settings, tree, problems);
+            problems.extend(between);
+            for stream in &mut settings.streams {
+                stream.complete();
+            }
+            Some(settings)
+        }
+        Err(error) => {
+            // The schema is made from the same types, so that it has reported what is wrong, or
+            // has a hole.
+            if problems.is_empty() {
+                let fault = format!("cannot be read: {error}");
+                let fix = "compare the values with config/default.toml";
+                problems.push(ConfigProblem::new(KeyPath::default(), fault, fix));
+            }
+            None
         }
     }
 }

@@ -1,5 +1,5 @@
 //! The decode step: bytes become [`Record`](crate::record::Record)s by a stream's
-//! [`RecordFormat`](crate::config::settings::RecordFormat).
+//! [`RecordFormat`](crate::record::format::RecordFormat).
 //!
 //! A message is either exactly one record or exactly one [`Rejected`](crate::record::Rejected),
 //! never both and never neither; message order is kept; nothing here panics, reads a clock or

@@ -82,8 +82,8 @@ fn open(settings: &DestinationSettings) -> Result<Box<dyn Destination>, Destinat
 pub fn open_all(settings: &Settings) -> Result<Vec<DestinationReader>, (String, DestinationError)> {
     let mut readers = Vec::new();
     for stream in &settings.streams {
-        for destination in &stream.output.destinations {
-            let opened = open(destination).map_err(|error| (stream.name.clone(), error))?;
+        for destination in stream.output.destinations() {
+            let opened = open(&destination).map_err(|error| (stream.name.clone(), error))?;
             readers.push(DestinationReader::new(
                 &settings.kafka,
                 stream,

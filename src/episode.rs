@@ -10,7 +10,7 @@
 //! | | anomaly | sensor fault |
 //! |---|---|---|
 //! | counts towards opening | score above the threshold | a faulty sensor |
-//! | opens at | `open_n` of the last `open_m` scored records | 3 of the last 5 records, or a spike |
+//! | opens at | `open`, N of the last M scored records | 3 of the last 5 records, or a spike |
 //! | counts towards closing | score at or below `close_ratio` x threshold | no faulty sensor |
 //! | closes at | `close_after` of them in a row | the same |
 //! | severity | warning; critical from `critical_ratio` x threshold | info |
@@ -25,27 +25,28 @@
 
 mod machine;
 mod mute;
+mod settings;
 mod silence;
 
+pub use settings::{EpisodeSettings, MuteSettings, NOfM, series, time};
 pub use silence::SilenceEvent;
 
 use machine::{EpisodeEvent, EpisodeInput, EpisodeMachine, EpisodeRules};
 use serde::{Deserialize, Serialize};
 
-use crate::config::settings;
 use crate::record::alert::{
     Alert, AlertEvent, AlertKind, FieldFault, FieldShare, InputPosition, Severity,
 };
+use crate::record::format::FieldSettings;
 use crate::record::row::{Judgement, RecordContext};
 use crate::record::{EventTime, FaultKind, RecordVerdict, SensorFault};
 
 /// Bound on a published ratio of score to threshold: JSON has no infinity.
 pub const RATIO_MAX: f64 = 1e9;
 
-/// Faulty records, among [`FAULT_OPEN_M`], that open a sensor fault's episode: a single gap in the
+/// Faulty records among the last ones that open a sensor fault's episode: a single gap in the
 /// data should not call anybody, and a sensor that fails every other record should.
-const FAULT_OPEN_N: u32 = 3;
-const FAULT_OPEN_M: u32 = 5;
+const FAULT_OPEN: NOfM = NOfM { n: 3, m: 5 };
 
 /// The rules of one stream.
 #[derive(Clone, PartialEq, Debug)]
@@ -55,7 +56,7 @@ pub struct EpisodePolicy {
     field_names: Vec<String>,
     anomaly: EpisodeRules,
     fault: EpisodeRules,
-    episode: settings::EpisodeSettings,
+    episode: EpisodeSettings,
     mutes: Vec<mute::Mute>,
 }
 
@@ -101,26 +102,19 @@ impl EpisodePolicy {
     pub fn new(
         stream: &str,
         topic: &str,
-        fields: &[settings::FieldSettings],
-        episode: &settings::EpisodeSettings,
-        mutes: &[settings::MuteSettings],
+        fields: &[FieldSettings],
+        episode: &EpisodeSettings,
+        mutes: &[MuteSettings],
     ) -> Self {
         Self {
             stream: stream.to_owned(),
             topic: topic.to_owned(),
             field_names: fields.iter().map(|field| field.name.clone()).collect(),
-            anomaly: EpisodeRules::new(episode, episode.open_n, episode.open_m),
-            fault: EpisodeRules::new(episode, FAULT_OPEN_N, FAULT_OPEN_M),
+            anomaly: EpisodeRules::new(episode, episode.open),
+            fault: EpisodeRules::new(episode, FAULT_OPEN),
             episode: episode.clone(),
             mutes: mutes.iter().map(mute::Mute::new).collect(),
         }
-    }
-
-    /// The rules of a configured stream.
-    pub fn of(stream: &settings::StreamSettings) -> Self {
-        let topic = &stream.input.topic;
-        let fields = &stream.record.fields;
-        Self::new(&stream.name, topic, fields, &stream.episode, &stream.mutes)
     }
 
     /// How many fields, or regions of an image, an alert names at most.

@@ -22,14 +22,16 @@ mod clock;
 mod field;
 mod normal;
 mod scale;
+mod settings;
 mod spike;
 
 use serde::{Deserialize, Serialize};
 
 pub use clock::TimeOrder;
 pub use normal::{NormalRange, normals};
+pub use settings::GateSettings;
 
-use crate::config::settings;
+use crate::record::format::FieldSettings;
 use crate::record::{EventTime, GateVerdict, MISSING, RejectReason, SensorFault};
 
 /// The rules of one stream under one bundle.
@@ -90,8 +92,8 @@ impl GateRules {
     /// the stream has no bundle: then nothing is called flat or wrongly scaled. A field beyond its
     /// end is treated as without a bundle.
     pub fn new(
-        gate: &settings::GateSettings,
-        fields: &[settings::FieldSettings],
+        gate: &GateSettings,
+        fields: &[FieldSettings],
         normals: Option<&[NormalRange]>,
     ) -> Self {
         let fields = fields.iter().enumerate().map(|(index, field)| {

@@ -6,10 +6,44 @@
 //! part does: a machine that rests every night is known after a few nights, and one outage of days
 //! does not make the series deaf to the next one.
 
+use std::time::Duration;
+
 use half::bf16;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::config::settings::SilenceSettings;
+use crate::options::{OptionFault, none_if_empty, optional};
+
+/// The smallest useful factor: below it, normal variation of the gaps exceeds the limit.
+const AFTER_MIN: f64 = 2.0;
+
+/// Missing-data detection: when a series, a gateway or the whole topic that stops sending raises an
+/// alert.
+#[derive(Clone, PartialEq, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(transform = optional)]
+pub struct SilenceSettings {
+    /// Multiple of its typical interval after which a series is overdue, 2 to 1000; 0: off.
+    #[schemars(range(min = 0, max = 1000))]
+    pub after: f64,
+    /// The shortest silence that raises an alert, 1s to 30d.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String", example = "1m", extend("x-duration" = {"minimum": "1s", "maximum": "30d"}))]
+    pub at_least: Duration,
+    /// Separator that ends the gateway's name in a series' key; "" for no gateways.
+    #[serde(deserialize_with = "none_if_empty")]
+    #[schemars(with = "String", example = "/", length(max = 16))]
+    pub gateway: Option<String>,
+}
+
+impl SilenceSettings {
+    /// What is wrong with the values.
+    pub fn faults(&self) -> impl Iterator<Item = OptionFault> {
+        let is_short = self.after > 0.0 && self.after < AFTER_MIN;
+        let fault = format!("must be from {AFTER_MIN} to 1000, or 0 for off");
+        OptionFault::when(is_short, "after", fault).into_iter()
+    }
+}
 
 /// Gaps that are needed before a series can be overdue.
 const GAPS_MIN: u8 = 30;

@@ -32,8 +32,7 @@ use rdkafka::message::{BorrowedMessage, Message as _};
 use self::error::LaneError;
 use self::lane_state::LaneState;
 use self::rebalance::LaneContext;
-use crate::config::settings::{Delivery, KafkaSettings, StreamSettings};
-use crate::episode::EpisodePolicy;
+use crate::config::settings::StreamSettings;
 use crate::events::{InputPaused, LaneRewound};
 use crate::pipeline::{Pipeline, PipelineError};
 use crate::retrain::learner::{Learner, LearnerPhase};
@@ -41,6 +40,7 @@ use crate::retrain::thread::Retrainer;
 use crate::share::feedback_log::FeedbackLog;
 use crate::sink::Sink;
 use crate::source::{BatchBounds, consumer_config, is_passing, poll_batch};
+use crate::source::{Delivery, KafkaSettings};
 use crate::state::Store;
 
 /// How long a paused lane polls at a time; bounds how late it notices a new bundle or a stop.
@@ -179,7 +179,7 @@ impl Lane {
             for order in control.try_iter() {
                 match order {
                     LaneCommand::Reload(stream) => {
-                        lock(lane_state).pipeline_mut().episodes = EpisodePolicy::of(&stream)
+                        lock(lane_state).pipeline_mut().episodes = stream.episode_policy()
                     }
                 }
             }

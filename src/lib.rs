@@ -5,7 +5,8 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`record`] | the types that travel between the steps; it imports nothing of ours |
+//! | [`options`] | how options are written and read: durations, sizes, paths |
+//! | [`record`] | the types that travel between the steps, and the format of records |
 //! | [`source`] | polls batches of messages from Kafka |
 //! | [`decode`] | bytes to readings or pixels: JSON, CSV, PNG, JPEG. A new input format goes here |
 //! | [`gate`] | rejects bad event times, finds sensor faults |
@@ -24,7 +25,7 @@
 //! | [`retrain`] | keeps normal records, trains challengers, evaluates and promotes them |
 //! | [`promotion`] | the verdict on a challenger, as data |
 //! | [`share`] | keeps bundles and feedback the same on all instances |
-//! | [`config`] | layers, validation and the settings that result |
+//! | [`config`] | reads and validates the configuration: fills the options of all modules |
 //! | [`events`] | operational events: log line and metric together |
 //! | [`web`] | `/healthz`, `/readyz`, `/status`, `/metrics` |
 //! | [`app`] | starts and stops the daemon |
@@ -32,6 +33,7 @@
 //! | [`evaluate`] | scores against labels, and the HTML report |
 //! | [`sim`] | simulated plants for the demo and the tests |
 
+pub mod options;
 pub mod record;
 
 pub mod decode;

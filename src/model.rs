@@ -29,12 +29,17 @@ mod disk;
 mod kernels;
 mod kinds;
 mod lstm;
+mod settings;
 mod unet;
 
 use tch::{Kind, TchError, Tensor};
 use thiserror::Error;
 
 pub use self::disk::DiskError;
+pub use self::settings::{
+    INPUTS_MAX, ModelKind, ModelSettings, ResidualScope, ScriptSettings, TimeFeature,
+    TrainingSettings, time_zone,
+};
 
 use self::ensemble::Ensemble;
 use self::kinds::Recipe;
@@ -43,7 +48,6 @@ use self::network::Network;
 use self::script::{ScriptError, ScriptModel};
 use self::shape::{ModelShape, ShapeError};
 use self::weights::NamedTensors;
-use crate::config::settings::ModelKind;
 
 /// A trained autoencoder. It may move between threads and is used by one at a time.
 pub trait Autoencoder: Send {

@@ -7,6 +7,7 @@
 
 pub mod alert;
 pub mod feedback;
+pub mod format;
 pub mod image;
 pub mod row;
 

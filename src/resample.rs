@@ -6,10 +6,27 @@
 //! slot is whole with the first record of a later one: nothing waits for a clock, and the same
 //! records give the same rows, live as in a replay. A slot without a record has no row.
 
+use std::time::Duration;
+
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::config::settings::{self, ResampleRule};
+use crate::options::optional;
+use crate::record::format::{FieldSettings, ResampleRule};
 use crate::record::{EventTime, MISSING};
+
+/// Resampling of records to rows of a fixed period.
+#[derive(Clone, PartialEq, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(transform = optional)]
+pub struct ResampleSettings {
+    /// The period, 1ms to 30d; 0s: no resampling.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String", example = "10s", extend("x-duration" = {"minimum": "1ms", "maximum": "30d", "zero": "off"}))]
+    pub period: Duration,
+    /// How several readings of a field in a bucket are combined, unless the field has its own rule.
+    pub rule: ResampleRule,
+}
 
 /// How one stream is resampled.
 #[derive(Clone, PartialEq, Debug)]
@@ -55,12 +72,9 @@ pub struct ResampledRow {
 
 impl Resampler {
     /// The rules of a stream; `None` where its records are taken as they come.
-    pub fn new(
-        resample: &settings::ResampleSettings,
-        fields: &[settings::FieldSettings],
-    ) -> Option<Self> {
+    pub fn new(resample: &ResampleSettings, fields: &[FieldSettings]) -> Option<Self> {
         let period_us = i64::try_from(resample.period.as_micros()).unwrap_or(i64::MAX);
-        let limits = |field: &settings::FieldSettings| FieldLimits {
+        let limits = |field: &FieldSettings| FieldLimits {
             rule: field.resample.unwrap_or(resample.rule),
             min: field.min,
             max: field.max,
@@ -153,7 +167,7 @@ mod tests {
     use crate::record::NON_FINITE;
 
     fn plan(rules: &[Option<ResampleRule>]) -> Resampler {
-        let field = |resample: &Option<ResampleRule>| settings::FieldSettings {
+        let field = |resample: &Option<ResampleRule>| FieldSettings {
             name: "x".into(),
             path: vec!["x".into()],
             unit: None,
@@ -161,7 +175,7 @@ mod tests {
             max: 100.0,
             resample: *resample,
         };
-        let resample = settings::ResampleSettings {
+        let resample = ResampleSettings {
             period: Duration::from_secs(10),
             rule: ResampleRule::Mean,
         };

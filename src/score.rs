@@ -6,10 +6,13 @@ pub mod chart;
 pub mod error_map;
 pub mod heat_map;
 pub mod inspect;
+mod settings;
 pub mod tiles;
 
+pub use self::settings::ScoreSettings;
+
 use self::chart::{Chart, ChartState, NotPositiveDefinite};
-use crate::config::settings::{self, ResidualScope};
+use crate::model::ResidualScope;
 use crate::model::bundle::Bundle;
 use crate::model::{Autoencoder, ModelError, part_rows};
 use crate::record::Scored;
@@ -231,7 +234,7 @@ impl Scorer {
     ///
     /// # Errors
     /// Where its covariance is singular.
-    pub fn new(bundle: Bundle, settings: &settings::ScoreSettings) -> Result<Self, ScoreError> {
+    pub fn new(bundle: Bundle, settings: &ScoreSettings) -> Result<Self, ScoreError> {
         let c = &bundle.calibration;
         let chart = Chart::new(
             &chart::paced(settings, c.series_rows),
@@ -295,7 +298,7 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
-    use crate::config::settings::ModelKind;
+    use crate::model::ModelKind;
     use crate::model::network::Network;
     use crate::model::shape::ModelShape;
 

@@ -22,9 +22,10 @@ use rdkafka::message::{
 };
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 
-use crate::config::settings::{KafkaSettings, OutputSettings, StreamSettings};
+use crate::config::settings::{OutputSettings, StreamSettings};
 use crate::record::alert::Alert;
 use crate::record::{RecordOutcome, Rejected};
+use crate::source::KafkaSettings;
 use crate::source::client_config;
 
 /// Largest record that is sent; larger dead letters go without their value.

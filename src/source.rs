@@ -4,6 +4,9 @@
 //! offset of a record only after everything that the record caused is durable.
 
 pub mod backoff;
+mod settings;
+
+pub use self::settings::{Delivery, InputSettings, KafkaSettings, StartOffset, brokers};
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +16,6 @@ use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::Offset;
 use rdkafka::{ClientConfig, ClientContext, TopicPartitionList};
 
-use crate::config::settings::{InputSettings, KafkaSettings, StartOffset};
 use crate::record::{EventTime, Headers, Message};
 
 /// The properties of every client: brokers, then the operator's own.

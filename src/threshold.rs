@@ -29,7 +29,10 @@ mod gpd;
 mod guard;
 mod level;
 mod prior;
+mod settings;
 mod tail;
+
+pub use self::settings::{AlertBudget, ThresholdKind, ThresholdSettings};
 
 use std::time::Duration;
 
@@ -38,7 +41,6 @@ use statrs::distribution::{ContinuousCDF, Normal};
 
 use self::estimator::Estimator;
 use self::guard::Guard;
-use crate::config::settings::{self, ThresholdKind};
 
 /// Without an accepted level shift, the level stays between the fleet's prior divided and
 /// multiplied by this.
@@ -93,7 +95,7 @@ impl ThresholdParams {
     /// average of `dspot` is exponential, with the mean age of a window of d = `memory` / 20
     /// records (20 to 5,000): it needs two numbers' room where a window needs d, and d has to be
     /// well above the score's own smoothing or the average would follow every cluster.
-    pub fn new(settings: &settings::ThresholdSettings, period: Duration) -> Self {
+    pub fn new(settings: &ThresholdSettings, period: Duration) -> Self {
         let ratio =
             settings.budget.alerts * period.as_secs_f64() / settings.budget.period.as_secs_f64();
         let risk = if ratio.is_nan() {
@@ -109,7 +111,7 @@ impl ThresholdParams {
         } else {
             above
         };
-        let expected_outliers = libm::pow(base, settings.margin);
+        let expected_outliers = libm::pow(base, settings.margin());
         let memory = settings.memory.max(PRIOR_MIN);
         let window = (memory as f64 / 20.0).clamp(20.0, 5_000.0);
         Self {
@@ -118,7 +120,7 @@ impl ThresholdParams {
             // statrs calls the C library's logarithm, whose last bit depends on the processor; in
             // single precision it is the same everywhere.
             deviations: f64::from(-Normal::standard().inverse_cdf(risk) as f32),
-            margin: settings.margin,
+            margin: settings.margin(),
             above,
             min_records: settings.min_records,
             prior: settings.min_records.clamp(PRIOR_MIN, memory),

@@ -12,10 +12,11 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use outlierd::config::settings::{
-    DestinationSettings, KeyFrom, ModelKind, Settings, ThresholdKind, TimeFormat, TimeFrom,
-};
+use outlierd::config::settings::{DestinationSettings, Settings};
 use outlierd::config::{ConfigSources, load};
+use outlierd::model::ModelKind;
+use outlierd::record::format::{KeyFrom, TimeFrom};
+use outlierd::threshold::ThresholdKind;
 
 fn root(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -110,15 +111,15 @@ fn a_stream_of_images_has_defaults_of_its_own() {
         panic!("{:?}", settings.streams)
     };
     let image = surface.image.as_ref().unwrap();
-    assert_eq!((image.tile, image.overlap, image.reduce_to), (64, 16, None));
+    assert_eq!((image.tile, image.overlap, image.reduce_to), (64, 16, 0));
     assert_eq!(
         (surface.model.kind, surface.model.latent),
         (ModelKind::Conv2d, 64)
     );
     assert_eq!(
         (
-            surface.episode.open_n,
-            surface.episode.open_m,
+            surface.episode.open.n,
+            surface.episode.open.m,
             surface.episode.close_after
         ),
         (1, 1, 1)
@@ -169,10 +170,7 @@ fn the_example_loads() {
     assert_eq!(pumps.output.alerts, "outlierd.pumps.alerts");
     assert_eq!(pumps.output.dead_letters, "outlierd.pumps.dead-letters");
     assert_eq!(pumps.output.scores, None);
-    assert_eq!(
-        pumps.record.time,
-        TimeFrom::Field(vec!["ts".into()], TimeFormat::Auto)
-    );
+    assert_eq!(pumps.record.time, TimeFrom::Field(vec!["ts".into()]));
     let temperature = &pumps.record.fields[2];
     assert_eq!(
         (temperature.name.as_str(), temperature.path.join("/")),
@@ -186,7 +184,7 @@ fn the_example_loads() {
         ),
         (Some("°C"), -20.0, 150.0)
     );
-    assert_eq!((pumps.episode.open_n, pumps.episode.open_m), (3, 5));
+    assert_eq!((pumps.episode.open.n, pumps.episode.open.m), (3, 5));
     assert_eq!(
         (
             pumps.threshold.budget.alerts,
@@ -239,8 +237,8 @@ fn the_built_in_values_are_those_of_the_manual() {
     );
     assert_eq!(
         (
-            pumps.episode.open_n,
-            pumps.episode.open_m,
+            pumps.episode.open.n,
+            pumps.episode.open.m,
             pumps.episode.update_every.as_secs()
         ),
         (1, 1, 300)
@@ -251,12 +249,18 @@ fn the_built_in_values_are_those_of_the_manual() {
 #[test]
 fn alerts_go_to_a_file_or_the_standard_output_where_a_stream_says_so() {
     let of = |overrides: &[&str]| with(&[], overrides).map(|mut s| s.streams.remove(0).output);
-    assert_eq!(of(&[]).unwrap().destinations, []);
+    assert_eq!(of(&[]).unwrap().destinations().collect::<Vec<_>>(), []);
     let own = of(&["defaults.output.file=/var/log/{stream}.jsonl"]).unwrap();
     let path = "/var/log/pumps.jsonl".into();
-    assert_eq!(own.destinations, [DestinationSettings::File(path)]);
+    assert_eq!(
+        own.destinations().collect::<Vec<_>>(),
+        [DestinationSettings::File(path)]
+    );
     let stdout = of(&["streams.pumps.output.file=-"]).unwrap();
-    assert_eq!(stdout.destinations, [DestinationSettings::Stdout]);
+    assert_eq!(
+        stdout.destinations().collect::<Vec<_>>(),
+        [DestinationSettings::Stdout]
+    );
     let second = [
         "streams.fans.input.topic=plant.fans",
         "streams.fans.record.fields=[\"a\", \"b\", \"c\"]",

@@ -1,10 +1,10 @@
 //! 100,000 damaged payloads through the JSON decoder: whatever comes, each message is one record or
 //! one rejection, in order, and what is accepted means the same to an independent reader.
 
-use outlierd::config::settings::{
+use outlierd::decode::json::Decoder;
+use outlierd::record::format::{
     FieldSettings, Format, KeyFrom, RecordFormat, TimeFormat, TimeFrom,
 };
-use outlierd::decode::json::Decoder;
 use outlierd::record::{Batch, EventTime, Message, RejectReason, Rejected};
 use rand::Rng;
 use rand::seq::IndexedRandom;
@@ -67,7 +67,8 @@ fn format() -> RecordFormat {
     RecordFormat {
         format: Format::Json,
         key: KeyFrom::Field(vec!["pump".to_owned()]),
-        time: TimeFrom::Field(vec!["ts".to_owned()], TimeFormat::Auto),
+        time: TimeFrom::Field(vec!["ts".to_owned()]),
+        time_format: TimeFormat::Auto,
         fields: vec![
             field("flow", &["flow"]),
             field("temp", &["motor", "temp"]),

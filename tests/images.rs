@@ -143,7 +143,7 @@ fn a_module_of_tiles_scores_images() {
         format!("model.sha256={sha256}"),
     );
     let stream = stream(&["model.kind=torchscript", &file, &digest]);
-    script::allow(std::slice::from_ref(&stream));
+    script::allow([&stream.model]);
     let done = run(
         &stream,
         trained(&stream),

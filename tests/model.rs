@@ -8,11 +8,11 @@
 use std::ops::ControlFlow;
 use std::thread;
 
-use outlierd::config::settings::{ModelKind, TrainingSettings};
 use outlierd::model::shape::ModelShape;
 use outlierd::model::train::{Epoch, TrainError, Trained, TrainingWindows, fit};
 use outlierd::model::weights;
 use outlierd::model::{Autoencoder, ModelError, from_weights, use_one_thread};
+use outlierd::model::{ModelKind, TrainingSettings};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};

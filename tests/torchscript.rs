@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use outlierd::config::settings::{ScriptSettings, StreamSettings};
+use outlierd::config::settings::StreamSettings;
 use outlierd::model::bundle::Bundle;
 use outlierd::model::script::{self, ScriptError};
 use outlierd::model::shape::ModelShape;
@@ -40,11 +40,9 @@ fn with_module(path: &Path, sha256: &str) -> Arc<StreamSettings> {
         &format!("streams.s.model.script={}", path.display()),
         &format!("streams.s.model.sha256={sha256}"),
     ]));
-    stream.model.script = Some(ScriptSettings {
-        path: path.to_owned(),
-        sha256: sha256.to_owned(),
-    });
-    script::allow(std::slice::from_ref(&stream));
+    stream.model.script = Some(path.to_owned());
+    stream.model.sha256 = sha256.to_owned();
+    script::allow([&stream.model]);
     Arc::new(stream)
 }
 
@@ -103,10 +101,8 @@ fn a_module_that_no_configuration_names_is_not_loaded() {
         &golden("line.pt"),
         &sha256(&golden("line.pt")),
     ));
-    stream.model.script = Some(ScriptSettings {
-        path: golden("line.pt"),
-        sha256: "cd".repeat(32),
-    });
+    stream.model.script = Some(golden("line.pt"));
+    stream.model.sha256 = "cd".repeat(32);
     assert!(matches!(refusal(&stream), ScriptError::NotAllowed { .. }));
 }
 

@@ -50,7 +50,7 @@ impl ConfigArgs {
             });
         match refused.collect::<Vec<_>>() {
             none if none.is_empty() => {
-                script::allow(&settings.streams);
+                script::allow(settings.streams.iter().map(|stream| &stream.model));
                 Ok(settings)
             }
             list => Err(ConfigProblems {

@@ -14,10 +14,11 @@ use rdkafka::message::{DeliveryResult, Message as _};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 
 use super::config_args::ConfigArgs;
-use crate::config::settings::{KafkaSettings, Settings, StreamSettings};
+use crate::config::settings::{Settings, StreamSettings};
 use crate::record::alert::{Alert, AlertEvent};
 use crate::record::feedback::{Feedback, FeedbackLabel, RecordRange};
 use crate::share::control::ControlMessage;
+use crate::source::KafkaSettings;
 use crate::source::{add_from_beginning, producer_config, reader_config};
 
 const TIMEOUT: Duration = Duration::from_secs(15);

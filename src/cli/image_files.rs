@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
-use crate::config::settings::{ImageSource, KeyFrom, StreamSettings, TimeFrom};
+use crate::config::settings::StreamSettings;
+use crate::record::format::{ImagePayload, KeyFrom, TimeFrom};
 use crate::record::{EventTime, Message};
 
 /// Images that are read at a time, and bytes after which they are enough.
@@ -19,7 +20,7 @@ const CHUNK_BYTES: usize = 64 << 20;
 pub(super) fn stream_of_files(mut stream: StreamSettings) -> StreamSettings {
     if let Some(image) = &mut stream.image {
         (stream.record.key, stream.record.time) = (KeyFrom::Kafka, TimeFrom::Kafka);
-        image.source = ImageSource::Payload;
+        image.payload = ImagePayload::Image;
         stream.record.max_payload_bytes = image.max_file_bytes;
     }
     stream

@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 
 use super::image_files::{self, ImageFiles};
-use crate::config::settings::{StreamSettings, TimeFormat};
+use crate::config::settings::StreamSettings;
 use crate::decode::csv::{Columns, CsvTable, TableOptions};
 use crate::decode::file::{self, FileKind};
 use crate::decode::lines::Lines;
 use crate::pipeline::series::SeriesTable;
 use crate::pipeline::{BatchOutput, Pipeline, PipelineError};
+use crate::record::format::TimeFormat;
 
 /// Rows that are read and scored at a time.
 pub(super) const CHUNK_ROWS: usize = 4_096;

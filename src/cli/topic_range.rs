@@ -9,9 +9,10 @@ use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::topic_partition_list::Offset;
 
-use crate::config::settings::{KafkaSettings, StreamSettings};
+use crate::config::settings::StreamSettings;
 use crate::retrain::set::TrainingRow;
 use crate::share::history;
+use crate::source::KafkaSettings;
 use crate::source::reader_config;
 
 const TIMEOUT: Duration = Duration::from_secs(15);

@@ -1,66 +1,127 @@
-//! The validated configuration: what the rest of the program reads. Units are in the types.
+//! The validated configuration: what the rest of the program reads.
 //!
-//! [`super::raw`] is the same as it is written in a file; [`super::load`] turns one into the other
-//! and reports every problem at once. A value of these types is known to be within its range.
-
-mod destination;
-mod image;
-mod model;
-mod share;
-mod silence;
-mod verdict;
+//! Each step of a record's path owns the options of its own table, and this module those of the
+//! tables above. A value of these types is known to be within its range once [`super::load`] has
+//! returned it.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize, de};
 
-pub use self::destination::DestinationSettings;
-pub use self::image::{Channels, ErrorMeasure, ImageFormat, ImagePayload, ImageSource};
-pub use self::model::{
-    INPUTS_MAX, ModelKind, ModelSettings, ResidualScope, RetrainSettings, ScoreSettings,
-    ScriptSettings, TimeFeature, TrainingSettings, WeightInit,
-};
-pub use self::share::ShareSettings;
-pub use self::silence::SilenceSettings;
-pub use self::verdict::{
-    AlertBudget, EpisodeSettings, MuteSettings, ThresholdKind, ThresholdSettings,
-};
+use crate::episode::{EpisodePolicy, EpisodeSettings, MuteSettings};
+use crate::gate::GateSettings;
+use crate::inter_arrival::SilenceSettings;
+use crate::model::{ModelKind, ModelSettings, TrainingSettings};
+use crate::options::{none_if_empty, optional, without_nulls};
+use crate::record::format::{FieldSettings, ImageFormat, RecordFormat};
+use crate::resample::ResampleSettings;
+use crate::score::ScoreSettings;
+use crate::source::{InputSettings, KafkaSettings};
+use crate::threshold::ThresholdSettings;
 
-/// The whole configuration.
-#[derive(Clone, PartialEq, Debug)]
+/// The value of `output.file` that is the standard output.
+const STDOUT: &str = "-";
+
+/// The configuration of outlierd.
+#[derive(Clone, PartialEq, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(transform = optional, rename = "outlierd")]
 pub struct Settings {
     /// The process.
     pub service: ServiceSettings,
-    /// The brokers.
+    /// Connection to the brokers.
     pub kafka: KafkaSettings,
-    /// What all machines share.
+    /// Topics that all instances of the same streams share.
     pub share: ShareSettings,
-    /// The streams, by name.
+    /// The streams, by name: letters, digits, `-`, `_` and `.`, at most 100, the first a letter or
+    /// digit.
+    #[serde(deserialize_with = "streams")]
+    #[schemars(with = "BTreeMap<String, StreamSettings>")]
     pub streams: Vec<StreamSettings>,
 }
 
-/// Settings of the process.
-#[derive(Clone, PartialEq, Debug)]
+/// Gives each stream its name.
+fn streams<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<StreamSettings>, D::Error> {
+    let streams = BTreeMap::<String, StreamSettings>::deserialize(from)?;
+    Ok(streams
+        .into_iter()
+        .map(|(name, stream)| StreamSettings { name, ..stream })
+        .collect())
+}
+
+/// The process.
+#[derive(Clone, PartialEq, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(transform = optional)]
 pub struct ServiceSettings {
-    /// Folder of the sled database.
+    /// Folder of the states of all series.
+    #[serde(deserialize_with = "folder")]
+    #[schemars(with = "String", example = "/var/lib/outlierd/state", extend("x-syntax" = "folder"))]
     pub state_dir: PathBuf,
-    /// Folder of the bundles: `<model_dir>/<stream>/<bundle id>/`.
+    /// Folder of the models: `<model_dir>/<stream>/<bundle id>/`.
+    #[serde(deserialize_with = "folder")]
+    #[schemars(with = "String", example = "/var/lib/outlierd/models", extend("x-syntax" = "folder"))]
     pub model_dir: PathBuf,
-    /// Shutdown grace period; work still unfinished after it is abandoned and logged.
+    /// Shutdown grace period, 1s to 1h. Work still unfinished after it is abandoned and logged.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String", example = "20s", extend("x-duration" = {"minimum": "1s", "maximum": "1h"}))]
     pub drain_timeout: Duration,
-    /// Where health and metrics are served; `None` serves nothing.
+    /// Address and port of health and metrics over HTTP; "" disables it.
+    #[serde(deserialize_with = "address")]
+    #[schemars(with = "String", example = "127.0.0.1:9464", extend("x-syntax" = "address"))]
     pub http_listen: Option<SocketAddr>,
-    /// Filter of the log lines, in tracing-subscriber's directive syntax.
+    /// Log level, or directives such as "info,outlierd::lane=debug".
+    #[serde(deserialize_with = "log_filter")]
+    #[schemars(example = &"info", extend("x-syntax" = "log-filter"))]
     pub log_filter: String,
     /// Log format.
     pub log_format: LogFormat,
 }
 
+/// Reads the path of a folder.
+///
+/// # Errors
+/// Where it is empty, or no path.
+pub fn folder<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf, D::Error> {
+    let text = String::deserialize(from)?;
+    match text.is_empty() || text.contains('\0') {
+        true => Err(de::Error::custom("must be the path of a folder")),
+        false => Ok(PathBuf::from(text)),
+    }
+}
+
+/// Reads the address of the HTTP server.
+///
+/// # Errors
+/// Where it is neither empty nor an address.
+pub fn address<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
+    none_if_empty(from).map_err(|_: D::Error| {
+        de::Error::custom(
+            "must be an IP address and a port, such as \"127.0.0.1:9464\" or \"[::]:9464\", or \"\" for none",
+        )
+    })
+}
+
+/// Reads the directives of the log.
+///
+/// # Errors
+/// Where tracing-subscriber does not know them.
+pub fn log_filter<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let text = String::deserialize(from)?;
+    match tracing_subscriber::EnvFilter::builder().parse(&text) {
+        Ok(_) => Ok(text),
+        Err(_) => Err(de::Error::custom(
+            "must be off, error, warn, info, debug or trace, or directives such as \"info,outlierd::lane=debug\"",
+        )),
+    }
+}
+
 /// Log format.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
     /// Text.
@@ -69,27 +130,32 @@ pub enum LogFormat {
     Json,
 }
 
-/// Connection to the brokers.
-#[derive(Clone, PartialEq, Debug)]
-pub struct KafkaSettings {
-    /// `host:port`, comma-separated.
-    pub brokers: String,
-    /// librdkafka properties of all clients (TLS, SASL, ...).
-    pub properties: BTreeMap<String, String>,
-    /// librdkafka properties of consumers only.
-    pub consumer: BTreeMap<String, String>,
-    /// librdkafka properties of producers only.
-    pub producer: BTreeMap<String, String>,
-    /// Whether outlierd creates missing output topics.
-    pub create_topics: bool,
-    /// Replication factor of created topics; -1 is the broker's default.
-    pub replication_factor: i32,
+/// Topics that all instances of the same streams share.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(transform = optional)]
+pub struct ShareSettings {
+    /// Compacted topic of the bundles; "" for none.
+    #[serde(deserialize_with = "none_if_empty")]
+    #[schemars(with = "String")]
+    pub bundles: Option<String>,
+    /// Compacted topic of live and pinned bundles, training requests and feedback; "" for none.
+    #[serde(deserialize_with = "none_if_empty")]
+    #[schemars(with = "String")]
+    pub control: Option<String>,
+    /// Topic of model events; "" for none.
+    #[serde(deserialize_with = "none_if_empty")]
+    #[schemars(with = "String")]
+    pub events: Option<String>,
 }
 
 /// One stream.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(transform = optional)]
 pub struct StreamSettings {
-    /// Its name: letters, digits, `-`, `_`, `.`.
+    /// Its name, from the key of its table.
+    #[serde(skip)]
     pub name: String,
     /// Input of the stream.
     pub input: InputSettings,
@@ -97,37 +163,65 @@ pub struct StreamSettings {
     pub output: OutputSettings,
     /// Record format.
     pub record: RecordFormat,
-    /// How images are read and scored; `None` where records are readings.
+    /// How images are read, cut and scored; only for record.format = "image".
+    #[serde(default)]
+    #[schemars(with = "ImageFormat")]
     pub image: Option<ImageFormat>,
     /// How long the state of a series is kept, and where.
     pub retention: RetentionSettings,
     /// Resampling of records to rows of a fixed period.
     pub resample: ResampleSettings,
-    /// Sensor faults.
+    /// Sensor-fault checks.
     pub gate: GateSettings,
-    /// Series that fall silent.
+    /// Missing-data detection.
     pub silence: SilenceSettings,
-    /// Records in a window (1 for row models).
+    /// Records per model input, 1 to 4096; 1 scores each record alone.
+    #[schemars(range(min = 1, max = 4096))]
     pub window: usize,
-    /// Records between two windows that are scored, 1 to `window`.
+    /// Records from one scored window to the next, 1 to window.
+    #[schemars(range(min = 1, max = 4096))]
     pub stride: usize,
     /// The autoencoder.
     pub model: ModelSettings,
     /// Its training.
     pub training: TrainingSettings,
-    /// How it is trained again.
+    /// Retraining and promotion.
     pub retrain: RetrainSettings,
     /// The control chart on the residual.
     pub score: ScoreSettings,
     /// The adaptive threshold.
     pub threshold: ThresholdSettings,
-    /// Episodes.
+    /// When episodes open and close.
     pub episode: EpisodeSettings,
-    /// Maintenance mutes.
+    /// Times in which no alerts are published.
+    #[serde(deserialize_with = "without_nulls")]
     pub mutes: Vec<MuteSettings>,
 }
 
 impl StreamSettings {
+    /// Adds the field that a stream of images has: what the gate sees of an image, its brightness,
+    /// 0 (black) to 1 (white) on average.
+    pub(super) fn complete(&mut self) {
+        if self.image.is_some() {
+            let name = "brightness".to_owned();
+            self.record.fields = vec![FieldSettings {
+                path: vec![name.clone()],
+                name,
+                unit: None,
+                min: 0.0,
+                max: 1.0,
+                resample: None,
+            }];
+        }
+    }
+
+    /// The rules of its episodes.
+    pub fn episode_policy(&self) -> EpisodePolicy {
+        let topic = &self.input.topic;
+        let fields = &self.record.fields;
+        EpisodePolicy::new(&self.name, topic, fields, &self.episode, &self.mutes)
+    }
+
     /// The same stream with another kind of model, and a code that is narrower than the inputs:
     /// that of a torchscript model is its own, whatever the configuration has.
     pub fn with_kind(&self, kind: ModelKind) -> Self {
@@ -135,6 +229,7 @@ impl StreamSettings {
         if kind != self.model.kind {
             other.model.kind = kind;
             other.model.script = None;
+            other.model.sha256.clear();
             if other.image.is_none() {
                 other.model.latent = other
                     .model
@@ -146,217 +241,158 @@ impl StreamSettings {
     }
 }
 
-/// Input of a stream.
-#[derive(Clone, PartialEq, Debug)]
-pub struct InputSettings {
-    /// Topic.
-    pub topic: String,
-    /// Consumer group.
-    pub group: String,
-    /// Start offset of a group without committed offsets.
-    pub start: StartOffset,
-    /// How long before its first start a stream begins to read; until then nothing is published.
-    pub warm_up: Duration,
-    /// Threads, each with its own consumer and producer.
-    pub lanes: usize,
-    /// Records in a micro-batch at most.
-    pub batch_records: usize,
-    /// Bytes of payload in a micro-batch at most.
-    pub batch_bytes: usize,
-    /// How long a micro-batch waits for more records.
-    pub batch_wait: Duration,
-    /// How often states and offsets are committed; an alert is committed at once.
-    pub commit_interval: Duration,
-    /// When offsets move.
-    pub delivery: Delivery,
-}
-
-/// Start offset of a consumer group without committed offsets.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum StartOffset {
-    /// At the oldest record.
-    Earliest,
-    /// After the newest record.
-    Latest,
-}
-
-/// Delivery guarantee: how offsets are committed relative to results.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Delivery {
-    /// Offsets and results are one Kafka transaction: a crash duplicates and loses nothing.
-    ExactlyOnce,
-    /// Offsets are committed after the results: a crash may repeat an alert, with the same id, and
-    /// loses none.
-    AtLeastOnce,
-}
-
 /// Output topics, and alert destinations beside Kafka.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(transform = optional)]
 pub struct OutputSettings {
-    /// Topic of the alerts.
+    /// Topic of the alerts; `{stream}` is replaced with the stream's name.
+    #[schemars(example = "outlierd.{stream}.alerts")]
     pub alerts: String,
-    /// Compacted topic of the series' states, with exactly-once delivery.
-    pub states: String,
-    /// Topic of the records that could not be scored.
+    /// Topic of the records that could not be scored; `{stream}` is replaced with the stream's
+    /// name.
+    #[schemars(example = "outlierd.{stream}.dead-letters")]
     pub dead_letters: String,
-    /// Topic of every score; `None` publishes none.
+    /// Compacted topic of the series' states, with exactly-once delivery; `{stream}` is replaced
+    /// with the stream's name.
+    #[schemars(example = "outlierd.{stream}.state")]
+    pub states: String,
+    /// Topic of every score; `{stream}` is replaced with the stream's name, "" publishes none.
+    #[serde(deserialize_with = "none_if_empty")]
+    #[schemars(with = "String", example = "outlierd.{stream}.scores")]
     pub scores: Option<String>,
-    /// Topic of heat maps; `None` publishes none.
+    /// Topic of heat maps, PNG, keyed by the alert's id, of streams of images; `{stream}` is
+    /// replaced with the stream's name, "" publishes none.
+    #[serde(deserialize_with = "none_if_empty")]
+    #[schemars(with = "String", example = "outlierd.{stream}.heat-maps")]
     pub heat_maps: Option<String>,
-    /// Where the alerts go beside their topic.
-    pub destinations: Vec<DestinationSettings>,
+    /// File that the alerts are appended to as JSON lines; `{stream}` is replaced with the stream's
+    /// name, "-" is the standard output, "" writes none.
+    #[serde(deserialize_with = "none_if_empty")]
+    #[schemars(with = "String", example = "/var/log/outlierd/{stream}.jsonl")]
+    pub file: Option<String>,
 }
 
-/// Record formats.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Format {
-    /// A JSON object of readings.
-    Json,
-    /// An image.
-    Image,
-}
+impl OutputSettings {
+    /// The destinations beside Kafka that are switched on.
+    pub fn destinations(&self) -> impl Iterator<Item = DestinationSettings> {
+        let file = self.file.as_deref().map(|path| match path {
+            STDOUT => DestinationSettings::Stdout,
+            path => DestinationSettings::File(PathBuf::from(path)),
+        });
+        file.into_iter()
+    }
 
-impl Format {
-    /// Whether records are images; else they are readings.
-    pub fn is_image(self) -> bool {
-        self == Self::Image
+    /// The topics that the stream writes, by key.
+    pub fn topics(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        [
+            ("alerts", Some(&self.alerts)),
+            ("dead_letters", Some(&self.dead_letters)),
+            ("states", Some(&self.states)),
+            ("scores", self.scores.as_ref()),
+            ("heat_maps", self.heat_maps.as_ref()),
+        ]
+        .into_iter()
+        .filter_map(|(key, topic)| Some((key, topic?.as_str())))
     }
 }
 
-/// Record format.
-#[derive(Clone, PartialEq, Debug)]
-pub struct RecordFormat {
-    /// How its bytes are read.
-    pub format: Format,
-    /// Where the series' key is.
-    pub key: KeyFrom,
-    /// Where the event time is.
-    pub time: TimeFrom,
-    /// The fields, in the order of the model's inputs; never empty, at most 1024. Of an image there
-    /// is one, its brightness.
-    pub fields: Vec<FieldSettings>,
-    /// Longest payload that is read, in bytes.
-    pub max_payload_bytes: usize,
-    /// Series of one partition that are known at most.
-    pub max_series: usize,
+/// A place that receives the committed alerts of a stream.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum DestinationSettings {
+    /// A file of JSON lines.
+    File(PathBuf),
+    /// JSON lines on the standard output.
+    Stdout,
+}
+
+impl DestinationSettings {
+    /// Its key in `[defaults.output]`, also its name in metrics and in its consumer group: a
+    /// position outlives a change of the value.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::File(_) | Self::Stdout => "file",
+        }
+    }
 }
 
 /// How long the state of a series is kept, and where.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(transform = optional)]
 pub struct RetentionSettings {
-    /// Series that one lane holds in memory at most, between two commits.
+    /// Maximum number of series that one lane holds in memory, 1 to 10000000; the least recently
+    /// active ones are evicted first.
+    #[schemars(range(min = 1, max = 10_000_000))]
     pub max_series_in_memory: usize,
-    /// Time without a record after which a series is evicted from memory to the store.
+    /// Time without a record after which a series is evicted from memory to the state folder, 1s to
+    /// 366d.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String", example = "1h", extend("x-duration" = {"minimum": "1s", "maximum": "366d"}))]
     pub evict_after: Duration,
-    /// Without a record for this long (event time) a series is forgotten; zero: never.
+    /// Event time without a record after which the state of a series is deleted, 1s to 3660d; 0s:
+    /// never.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String", example = "90d", extend("x-duration" = {"minimum": "1s", "maximum": "3660d", "zero": "never"}))]
     pub forget_after: Duration,
 }
 
-/// Where the series' key is.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum KeyFrom {
-    /// The Kafka key (UTF-8); a record without one is rejected.
-    Kafka,
-    /// A field of the record: a string or an integer.
-    Field(Vec<String>),
-    /// A header of the message (UTF-8).
-    Header(String),
-    /// One series for each partition, named by its number: for topics without keys.
-    Partition,
+/// Retraining on normal traffic, and promotion of the new model.
+#[derive(Clone, PartialEq, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(transform = optional)]
+pub struct RetrainSettings {
+    /// Event time between two trainings, 1m to 3660d; 0s: no periodic training.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String", example = "7d", extend("x-duration" = {"minimum": "1m", "maximum": "3660d", "zero": "never"}))]
+    pub every: Duration,
+    /// Fraction of `every` by which a training may be delayed, 0 to 1, so that instances and
+    /// streams spread out.
+    #[schemars(range(min = 0, max = 1))]
+    pub jitter: f64,
+    /// Whether a training is also due when the scores of normal traffic have drifted from the
+    /// calibration.
+    pub on_drift: bool,
+    /// Initial weights of a challenger.
+    pub initial_weights: WeightInit,
+    /// Size of the training buffer in records of normal traffic, 256 to 10000000.
+    #[schemars(range(min = 256, max = 10_000_000))]
+    pub records: usize,
+    /// Half-life of a record in the training buffer, in event time, 1m to 3660d.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String", example = "14d", extend("x-duration" = {"minimum": "1m", "maximum": "3660d"}))]
+    pub half_life: Duration,
+    /// Event time on both sides of an episode that is excluded from training, 0s to 366d.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String", example = "10m", extend("x-duration" = {"minimum": "0s", "maximum": "366d"}))]
+    pub guard: Duration,
+    /// Fraction of the buffer, the newest records, that is held out to test a challenger, 0.05 to
+    /// 0.5.
+    #[schemars(range(min = 0.05, max = 0.5))]
+    pub hold_out: f64,
+    /// Time limit of a training, 1s to 30d.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String", example = "1h", extend("x-duration" = {"minimum": "1s", "maximum": "30d"}))]
+    pub time_limit: Duration,
+    /// Whether a challenger that passes its tests goes live automatically.
+    pub promote: bool,
+    /// Event time after a promotion in which too many alerts cause a rollback, 0s to 366d; 0s:
+    /// never.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String", example = "1d", extend("x-duration" = {"minimum": "0s", "maximum": "366d"}))]
+    pub probation: Duration,
+    /// Event time between two self-tests, 1m to 366d; 0s: none.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String", example = "1h", extend("x-duration" = {"minimum": "1m", "maximum": "3660d", "zero": "never"}))]
+    pub self_test: Duration,
 }
 
-/// Where the event time is.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum TimeFrom {
-    /// The Kafka timestamp.
-    Kafka,
-    /// A field of the record.
-    Field(Vec<String>, TimeFormat),
-    /// A header of the message, as text.
-    Header(String, TimeFormat),
-}
-
-/// Formats of an event time.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+/// Initial weights of a challenger.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum TimeFormat {
-    /// By its form: text is RFC 3339 (a space for the `T` and a missing offset, read as UTC, are
-    /// accepted); a number is an epoch whose magnitude determines the unit.
-    Auto,
-    /// RFC 3339 text.
-    Rfc3339,
-    /// Seconds since the epoch, with or without a fraction.
-    EpochS,
-    /// Milliseconds since the epoch.
-    EpochMs,
-    /// Microseconds since the epoch.
-    EpochUs,
-    /// Nanoseconds since the epoch.
-    EpochNs,
-}
-
-/// One sensor reading of a record.
-#[derive(Clone, PartialEq, Debug)]
-pub struct FieldSettings {
-    /// Its name in alerts, bundles and CSV headers; unique in the stream.
-    pub name: String,
-    /// The keys that lead to it from the top of the record; never empty.
-    pub path: Vec<String>,
-    /// Its unit, for display.
-    pub unit: Option<String>,
-    /// Lowest physically possible reading (-inf: none declared).
-    pub min: f64,
-    /// Highest physically possible reading (+inf: none declared).
-    pub max: f64,
-    /// How several readings in a bucket are combined; `None` is the stream's rule.
-    pub resample: Option<ResampleRule>,
-}
-
-/// Resampling of records to rows of a fixed period.
-#[derive(Clone, PartialEq, Debug)]
-pub struct ResampleSettings {
-    /// The period; zero: no resampling.
-    pub period: Duration,
-    /// How several readings of a field in a bucket are combined, unless the field has its own rule.
-    pub rule: ResampleRule,
-}
-
-/// How several readings in a bucket are combined.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ResampleRule {
-    /// Their mean.
-    Mean,
-    /// The last one.
-    Last,
-    /// The largest one.
-    Max,
-    /// The smallest one.
-    Min,
-}
-
-/// Sensor-fault checks.
-#[derive(Clone, PartialEq, Debug)]
-pub struct GateSettings {
-    /// How far a record may lie behind the newest of its series and still be scored.
-    pub allowed_lateness: Duration,
-    /// How far an event time may lie ahead of the record's arrival.
-    pub max_ahead: Duration,
-    /// Number of consecutive late records after which the source's clock counts as set back.
-    pub late_reset: u32,
-    /// Equal readings in a row that make a sensor stuck, at least; the bundle's longest normal run
-    /// can only raise it. 0: off.
-    pub stuck_after: u32,
-    /// Part of the normal movement below which a sensor is flat (0: off).
-    pub flat_ratio: f64,
-    /// Whether readings that fit only in another unit or scale are faults.
-    pub scale_jump: bool,
-    /// Whether readings that jump far out of their normal range, for a few records, are faults.
-    pub spike: bool,
-    /// Times the period of the training records after which records are missing between two (0:
-    /// never).
-    pub gap_after: f64,
+pub enum WeightInit {
+    /// Random weights, and a new scaler.
+    Fresh,
+    /// The weights and the scaler of the live bundle.
+    Warm,
 }

@@ -1,5 +1,5 @@
 //! The structure of a configuration: known keys, types, listed words and ranges of numbers, checked
-//! with the JSON Schema of the [raw types](super::raw) and reported in plain words.
+//! with the JSON Schema of the [types](super::settings) and reported in plain words.
 
 use jsonschema::error::ValidationErrorKind as Kind;
 use jsonschema::paths::{Location, LocationSegment};
@@ -7,23 +7,38 @@ use jsonschema::{ValidationError, Validator};
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
+use super::merged::usual_fix;
 use super::problems::{ConfigProblem, KeyPath, KeyStep, nearest};
-use super::{convert, raw};
+use super::settings::{Settings, StreamSettings};
+use super::syntax::with_keywords;
 
 /// The tables that hold any key of a stream.
 const DEFAULTS: [&str; 2] = ["defaults", "image_defaults"];
 /// Keys that are all listed where a key is not known and none is near.
 const KEYS_LISTED_MAX: usize = 16;
 
-/// The schema of [`raw::Config`]; `inline` puts every part where it is used, so that a validator's
-/// paths lead into it.
+/// The schema of a configuration file: [`Settings`] and the tables of defaults. `inline` puts every
+/// part where it is used, so that a validator's paths lead into it.
 pub fn schema(inline: bool) -> Value {
     let settings =
         SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = inline);
-    settings
-        .into_generator()
-        .into_root_schema_for::<raw::Config>()
-        .to_value()
+    let mut generator = settings.into_generator();
+    let stream = generator.subschema_for::<StreamSettings>().to_value();
+    let mut root = generator.into_root_schema_for::<Settings>().to_value();
+    if let Some(properties) = root.get_mut("properties").and_then(Value::as_object_mut) {
+        let descriptions = [
+            "Defaults of all streams: any key of a stream.",
+            "Defaults of streams of images that override `defaults`: any key of a stream.",
+        ];
+        for (table, description) in DEFAULTS.into_iter().zip(descriptions) {
+            let mut defaults = stream.clone();
+            if let Some(schema) = defaults.as_object_mut() {
+                schema.insert("description".into(), description.into());
+            }
+            properties.insert(table.into(), defaults);
+        }
+    }
+    root
 }
 
 /// Lists of independent elements: an invalid one is replaced with null, so that the others keep
@@ -34,7 +49,7 @@ const LISTS_OF_TABLES: [&str; 2] = ["fields", "mutes"];
 /// checked further.
 pub fn check(tree: &mut Value) -> Vec<ConfigProblem> {
     let schema = schema(true);
-    let validator = match jsonschema::options().build(&schema) {
+    let validator = match with_keywords(jsonschema::options()).build(&schema) {
         Ok(validator) => validator,
         Err(error) => {
             let fault = format!("cannot be checked: the built-in schema is invalid: {error}");
@@ -50,14 +65,21 @@ pub fn check(tree: &mut Value) -> Vec<ConfigProblem> {
     problems
 }
 
-/// Removes the invalid values from the tree: from a table by name, from a list with the whole list.
+/// Position of the first index in a path.
+fn list_index(path: &KeyPath) -> Option<usize> {
+    path.0
+        .iter()
+        .position(|step| matches!(step, KeyStep::Index(_)))
+}
+
+/// Removes the invalid values from the tree: from a table by name, from a list the whole element or
+/// the whole list.
 pub fn prune(tree: &mut Value, problems: &[ConfigProblem]) {
     for problem in problems {
         let mut path = problem.key.clone();
-        if let [.., KeyStep::Key(list), KeyStep::Index(_)] = path.0.as_slice()
-            && !LISTS_OF_TABLES.contains(&list.as_str())
-        {
-            path.0.pop();
+        if let Some(at) = list_index(&path) {
+            let is_of_tables = matches!(path.0.get(at - 1), Some(KeyStep::Key(list)) if LISTS_OF_TABLES.contains(&list.as_str()));
+            path.0.truncate(if is_of_tables { at + 1 } else { at });
         }
         // A problem without a key is one of a layer as a whole; the rest of the tree is still worth
         // checking.
@@ -131,6 +153,7 @@ impl<'s> SchemaReport<'s> {
                 );
                 return;
             }
+            Kind::Custom { message, .. } => message.clone(),
             Kind::MaxItems { limit } => format!("must have at most {limit} elements"),
             _ => format!("must be {}", allowed(part)),
         };
@@ -150,7 +173,7 @@ impl<'s> SchemaReport<'s> {
             .zip(part)
             .and_then(|(word, part)| nearest(word, words(part)));
         let fix = word.map_or_else(
-            || convert::usual_fix(&at),
+            || usual_fix(&at),
             |word| format!("did you mean \"{word}\"?"),
         );
         let problem = ConfigProblem::new(

@@ -3,7 +3,7 @@
 
 use super::image::ImageDecoder;
 use super::json::Decoder;
-use crate::config::settings::{Format, StreamSettings};
+use crate::record::format::{Format, ImageFormat, RecordFormat};
 use crate::record::{Batch, Message};
 
 /// See the module.
@@ -16,10 +16,10 @@ pub enum BatchDecoder {
 
 impl BatchDecoder {
     /// The decoder that a stream is configured with.
-    pub fn new(stream: &StreamSettings) -> Self {
-        match (stream.record.format, &stream.image) {
-            (Format::Image, Some(format)) => Self::Image(ImageDecoder::new(&stream.record, format)),
-            (Format::Json | Format::Image, _) => Self::Json(Decoder::new(&stream.record)),
+    pub fn new(record: &RecordFormat, image: Option<&ImageFormat>) -> Self {
+        match (record.format, image) {
+            (Format::Image, Some(format)) => Self::Image(ImageDecoder::new(record, format)),
+            (Format::Json | Format::Image, _) => Self::Json(Decoder::new(record)),
         }
     }
 

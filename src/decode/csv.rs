@@ -18,7 +18,7 @@ use super::DecodeProblem;
 use super::file::{self, ReadError};
 use super::text::{self, TextReading, check_key, is_decimal_comma};
 use super::time;
-use crate::config::settings::{KeyFrom, RecordFormat, TimeFormat, TimeFrom};
+use crate::record::format::{KeyFrom, RecordFormat, TimeFormat, TimeFrom};
 use crate::record::{Batch, EventTime, MISSING, NON_FINITE, Record, RejectReason, Rejected};
 
 mod header;
@@ -60,8 +60,8 @@ impl TableOptions {
         Self {
             delimiter,
             time: match &format.time {
-                TimeFrom::Field(path, format) => Some((path.join("."), *format)),
-                TimeFrom::Header(name, format) => Some((name.clone(), *format)),
+                TimeFrom::Field(path) => Some((path.join("."), format.time_format)),
+                TimeFrom::Header(name) => Some((name.clone(), format.time_format)),
                 TimeFrom::Kafka => None,
             },
             key: match &format.key {

@@ -1,6 +1,6 @@
 //! Formats that the tests of the decode step share.
 
-use crate::config::settings::{FieldSettings, Format, KeyFrom, RecordFormat, TimeFormat, TimeFrom};
+use crate::record::format::{FieldSettings, Format, KeyFrom, RecordFormat, TimeFormat, TimeFrom};
 
 /// A field without a unit or bounds.
 pub(super) fn field(name: &str, path: &[&str]) -> FieldSettings {
@@ -21,6 +21,7 @@ pub(super) fn format(fields: &[(&str, &str)]) -> RecordFormat {
         format: Format::Json,
         key: KeyFrom::Kafka,
         time: TimeFrom::Kafka,
+        time_format: TimeFormat::Auto,
         fields: fields
             .iter()
             .map(|(path, name)| field(name, &path.split('.').collect::<Vec<_>>()))
@@ -38,7 +39,7 @@ pub(super) fn example() -> RecordFormat {
         ("motor.temp", "temp"),
     ]);
     format.key = KeyFrom::Field(vec!["pump".to_owned()]);
-    format.time = TimeFrom::Field(vec!["ts".to_owned()], TimeFormat::Auto);
+    format.time = TimeFrom::Field(vec!["ts".to_owned()]);
     for (field, (unit, min, max)) in format.fields.iter_mut().zip([
         ("l/min", 0.0, 200.0),
         ("bar", -1.0, 25.0),

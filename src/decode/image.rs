@@ -29,7 +29,9 @@ use self::pixels::{Raw, Source};
 use self::worker::DecodeWorker;
 use super::text::quoted;
 use super::{DecodeProblem, meta, time};
-use crate::config::settings::{ImageFormat, ImageSource, KeyFrom, RecordFormat, TimeFrom};
+use crate::record::format::{
+    ImageFormat, ImagePayload, KeyFrom, RecordFormat, TimeFormat, TimeFrom,
+};
 use crate::record::{Batch, EventTime, Image, Message, Record, RejectReason, Rejected};
 
 /// Bytes of the pixels and files of a batch after which the next one begins.
@@ -44,6 +46,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 pub struct ImageDecoder {
     key: KeyFrom,
     time: TimeFrom,
+    time_format: TimeFormat,
     format: Arc<ImageFormat>,
     max_payload_bytes: usize,
     worker: DecodeWorker,
@@ -68,10 +71,12 @@ impl ImageDecoder {
     pub fn new(record: &RecordFormat, format: &ImageFormat) -> Self {
         let key = record.key.clone();
         let time = record.time.clone();
+        let time_format = record.time_format;
         let format = Arc::new(format.clone());
         Self {
             key,
             time,
+            time_format,
             worker: DecodeWorker::new(format.clone()),
             format,
             max_payload_bytes: record.max_payload_bytes,
@@ -111,20 +116,18 @@ impl ImageDecoder {
 
     fn decode_one<'a>(&mut self, message: &Message<'a>) -> Result<DecodedImage<'a>, DecodeProblem> {
         let payload = meta::payload(message, self.max_payload_bytes, "an image")?;
-        let (said, source) = match &self.format.source {
-            ImageSource::Payload => (
+        let (said, source) = match self.format.payload {
+            ImagePayload::Image => (
                 PayloadMeta::default(),
                 Source {
                     bytes: payload.to_vec(),
                     raw: raw_by_headers(message)?,
                 },
             ),
-            ImageSource::Json { data, file, root } => {
-                self.open(payload, data, file, root.as_deref())?
-            }
+            ImagePayload::Json => self.open(payload)?,
         };
         let series = meta::series(&self.key, message, said.key)?;
-        let time = meta::time(&self.time, message, said.time)?;
+        let time = meta::time(&self.time, self.time_format, message, said.time)?;
         if source.bytes.len() > self.format.max_file_bytes {
             return Err(too_long(
                 source.bytes.len() as u64,
@@ -140,13 +143,10 @@ impl ImageDecoder {
     }
 
     /// Key, time and image of a JSON object.
-    fn open(
-        &self,
-        payload: &[u8],
-        data: &[String],
-        file: &[String],
-        root: Option<&Path>,
-    ) -> Result<(PayloadMeta, Source), DecodeProblem> {
+    fn open(&self, payload: &[u8]) -> Result<(PayloadMeta, Source), DecodeProblem> {
+        let data = &self.format.data;
+        let file = &self.format.file;
+        let root = self.format.root.as_deref();
         let object: Value = serde_json::from_str(meta::text(payload)?).map_err(|error| {
             DecodeProblem::new(RejectReason::NotJson, format!("not JSON: {error}"))
         })?;
@@ -208,14 +208,15 @@ impl ImageDecoder {
                 }
             };
         }
-        if let TimeFrom::Field(path, format) = &self.time {
+        if let TimeFrom::Field(path) = &self.time {
+            let format = self.time_format;
             let read = match at(object, path) {
                 None | Some(Value::Null) => None,
                 Some(Value::String(text)) if text.trim().is_empty() => None,
-                Some(Value::String(text)) => Some(time::from_text(text, *format)),
+                Some(Value::String(text)) => Some(time::from_text(text, format)),
                 Some(Value::Number(number)) => Some(match number.as_i64() {
-                    Some(whole) => time::from_integer(whole, *format),
-                    None => time::from_float(number.as_f64().unwrap_or(f64::NAN), *format),
+                    Some(whole) => time::from_integer(whole, format),
+                    None => time::from_float(number.as_f64().unwrap_or(f64::NAN), format),
                 }),
                 Some(_) => Some(Err("neither text nor a number".to_owned())),
             };

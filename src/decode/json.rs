@@ -26,7 +26,7 @@ use super::meta;
 use super::text::quoted;
 use super::tree::Node;
 use super::walk::{RecordVisitor, Row};
-use crate::config::settings::{KeyFrom, RecordFormat, TimeFrom};
+use crate::record::format::{KeyFrom, RecordFormat, TimeFormat, TimeFrom};
 use crate::record::{Batch, EventTime, MISSING, Message, Record, RejectReason, Rejected};
 
 /// Bytes on either side of a syntax error that a detail quotes.
@@ -46,6 +46,8 @@ pub struct Decoder {
     key: KeyFrom,
     /// Where the event time is, if not in the document.
     time: TimeFrom,
+    /// How it is written there.
+    time_format: TimeFormat,
     /// Longest payload that is read.
     max_payload_bytes: usize,
 }
@@ -67,6 +69,7 @@ impl Decoder {
             fields: format.fields.len(),
             key: format.key.clone(),
             time: format.time.clone(),
+            time_format: format.time_format,
             max_payload_bytes: format.max_payload_bytes,
         }
     }
@@ -130,7 +133,7 @@ impl Decoder {
             return Err(syntax_problem(text, &error, row));
         }
         let series = meta::series(&self.key, message, row.key)?;
-        let time = meta::time(&self.time, message, row.time)?;
+        let time = meta::time(&self.time, self.time_format, message, row.time)?;
         Ok(DecodedRecord {
             series,
             time,

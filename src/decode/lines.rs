@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::file::{self, ReadError};
-use crate::config::settings::RecordFormat;
+use crate::record::format::RecordFormat;
 use crate::record::{EventTime, Message};
 
 /// Bytes after which a chunk is returned even if it has fewer lines than requested.

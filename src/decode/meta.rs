@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use super::DecodeProblem;
 use super::text::{check_key, quoted};
 use super::time;
-use crate::config::settings::{KeyFrom, TimeFrom};
+use crate::record::format::{KeyFrom, TimeFormat, TimeFrom};
 use crate::record::{EventTime, Message, RejectReason};
 
 /// The byte order mark, which some gateways put in front of each message.
@@ -102,12 +102,13 @@ fn key_text<'a>(key: &'a [u8], place: &str) -> Result<&'a str, DecodeProblem> {
 /// The event time; `found` is the value in the payload at the path of `from`.
 pub(super) fn time(
     from: &TimeFrom,
+    format: TimeFormat,
     message: &Message<'_>,
     found: Option<EventTime>,
 ) -> Result<EventTime, DecodeProblem> {
     match from {
-        TimeFrom::Field(path, format) => found.ok_or_else(|| {
-            let allowed = time::allowed(*format);
+        TimeFrom::Field(path) => found.ok_or_else(|| {
+            let allowed = time::allowed(format);
             let detail = format!(
                 "event time `{}` is absent, null or blank; expected {allowed}",
                 path.join(".")
@@ -125,7 +126,7 @@ pub(super) fn time(
                 DecodeProblem::new(RejectReason::BadTime, detail)
             })
         }
-        TimeFrom::Header(name, format) => {
+        TimeFrom::Header(name) => {
             let Some(found) = message.headers.and_then(|headers| headers.last(name)) else {
                 let detail = format!(
                     "the message has no header {name:?}, which is its event time; see `record.time`"
@@ -142,7 +143,7 @@ pub(super) fn time(
             let bad = |fault| {
                 DecodeProblem::new(RejectReason::BadTime, format!("header {name:?}: {fault}"))
             };
-            time::from_text(&text, *format).map_err(bad)
+            time::from_text(&text, format).map_err(bad)
         }
     }
 }

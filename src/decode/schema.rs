@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::text::KEY_BYTES_MAX;
 use super::time;
 use super::tree::{Node, Target};
-use crate::config::settings::{FieldSettings, RecordFormat, TimeFormat};
+use crate::record::format::{FieldSettings, RecordFormat, TimeFormat};
 
 /// Largest array index that is described; a schema needs an entry for each element before it.
 const INDEX_MAX: usize = 63;
@@ -158,9 +158,9 @@ fn describe(field: &FieldSettings) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::settings::{KeyFrom, TimeFrom};
     use crate::decode::fixtures::{example, format};
     use crate::decode::json::Decoder;
+    use crate::record::format::{KeyFrom, TimeFrom};
     use crate::record::{EventTime, Message};
 
     #[test]
@@ -276,7 +276,8 @@ mod tests {
             assert_agree(&format, payload, is_accepted);
         }
         let mut at_index = super::super::fixtures::format(&[("x", "x")]);
-        at_index.time = TimeFrom::Field(vec!["t".into(), "0".into()], TimeFormat::Rfc3339);
+        at_index.time = TimeFrom::Field(vec!["t".into(), "0".into()]);
+        at_index.time_format = TimeFormat::Rfc3339;
         assert_agree(&at_index, r#"{"t":["2026-03-09T10:14:33Z"]}"#, true);
         assert_agree(&at_index, r#"{"t":[]}"#, false);
         assert_agree(&at_index, r#"{"t":[5]}"#, false);

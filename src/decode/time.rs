@@ -18,8 +18,8 @@ use jiff::civil::DateTime;
 use jiff::tz::Offset;
 
 use super::text::quoted;
-use crate::config::settings::TimeFormat;
 use crate::record::EventTime;
+use crate::record::format::TimeFormat;
 
 /// 2200-01-01T00:00:00Z in microseconds since the epoch: the first time that is refused.
 const END_US: i64 = 7_258_118_400_000_000;

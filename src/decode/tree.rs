@@ -6,8 +6,8 @@
 //! be a reading). A key that is a plain decimal number, such as the `0` of `readings.0.value`, is
 //! an object's key as well as an array's index.
 
-use crate::config::settings::{KeyFrom, RecordFormat, TimeFormat, TimeFrom};
 use crate::record::RejectReason;
+use crate::record::format::{KeyFrom, RecordFormat, TimeFormat, TimeFrom};
 
 /// What a scalar at a node is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,10 +51,10 @@ impl Node {
                 &mut nodes,
             );
         }
-        if let TimeFrom::Field(path, time_format) = &format.time {
+        if let TimeFrom::Field(path) = &format.time {
             root.insert(
                 path,
-                Target::Time(*time_format),
+                Target::Time(format.time_format),
                 format!("event time `{}`", path.join(".")),
                 &mut nodes,
             );
@@ -246,7 +246,7 @@ mod tests {
         let mut format = format(&[]);
         format.fields = vec![field("v", &["d", "v"])];
         format.key = KeyFrom::Field(vec!["id".into(), "name".into()]);
-        format.time = TimeFrom::Field(vec!["ts".into()], TimeFormat::Auto);
+        format.time = TimeFrom::Field(vec!["ts".into()]);
         let (root, _) = Node::of(&format);
         for (key, reason) in [
             ("d", RejectReason::WrongType),

@@ -10,7 +10,7 @@ use super::DecodeProblem;
 use super::text::{self, TextReading, check_key, quoted};
 use super::time;
 use super::tree::{Node, Target};
-use crate::config::settings::TimeFormat;
+use crate::record::format::TimeFormat;
 use crate::record::{EventTime, MISSING, NON_FINITE, RejectReason};
 
 /// The allowed values of a reading, in words.

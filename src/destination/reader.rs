@@ -18,8 +18,9 @@ use rdkafka::{ClientConfig, TopicPartitionList};
 use serde_json::Value;
 
 use super::{Destination, DestinationStatus};
-use crate::config::settings::{KafkaSettings, StreamSettings};
+use crate::config::settings::StreamSettings;
 use crate::events::destination::{AlertSkipped, AlertsDelivered};
+use crate::source::KafkaSettings;
 use crate::source::backoff::Backoff;
 use crate::source::{BatchBounds, QuietClientContext, client_config, is_passing, poll_batch};
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::settings;
+use crate::episode::{EpisodeSettings, NOfM};
 use crate::record::EventTime;
 use crate::record::alert::{AlertEvent, Severity};
 use crate::record::row::RecordContext;
@@ -89,10 +89,10 @@ struct AnnouncedEpisode {
 }
 
 impl EpisodeRules {
-    pub fn new(episode: &settings::EpisodeSettings, open_n: u32, open_m: u32) -> Self {
-        let open_m = open_m.clamp(1, u64::BITS);
+    pub fn new(episode: &EpisodeSettings, open: NOfM) -> Self {
+        let open_m = open.m.clamp(1, u64::BITS);
         Self {
-            open_n: open_n.clamp(1, open_m),
+            open_n: open.n.clamp(1, open_m),
             window: u64::MAX >> (u64::BITS - open_m),
             close_after: episode.close_after.max(1),
             cool_down: episode.cool_down,

@@ -2,7 +2,7 @@
 
 use wildmatch::WildMatchPattern;
 
-use crate::config::settings::MuteSettings;
+use crate::episode::MuteSettings;
 use crate::record::EventTime;
 
 /// A mute with its pattern compiled, in which `*` stands for any characters or none; `\0` takes the

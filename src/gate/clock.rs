@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::settings;
+use crate::gate::GateSettings;
 use crate::record::{EventTime, RejectReason};
 
 /// Order of an accepted record among those of its series. Records are scored in the order of
@@ -70,7 +70,7 @@ impl SeriesClock {
 }
 
 impl TimeLimits {
-    pub fn new(gate: &settings::GateSettings) -> Self {
+    pub fn new(gate: &GateSettings) -> Self {
         Self {
             allowed_lateness_us: micros(gate.allowed_lateness),
             max_ahead_us: micros(gate.max_ahead),

@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::normal::NormalRange;
 use super::scale::Scale;
 use super::spike::{Excursion, Spike};
-use crate::config::settings;
+use crate::gate::GateSettings;
 use crate::record::FaultKind;
+use crate::record::format::FieldSettings;
 
 /// A reading has to repeat this many times longer than it ever did in normal data before its sensor
 /// is stuck. The longest run of a few hundred training rows is a poor estimate of the longest run
@@ -112,11 +113,7 @@ impl FieldState {
 
 impl FieldRules {
     /// The rules of `field`; `normal` is `None` while there is no bundle.
-    pub fn new(
-        gate: &settings::GateSettings,
-        field: &settings::FieldSettings,
-        normal: Option<&NormalRange>,
-    ) -> Self {
+    pub fn new(gate: &GateSettings, field: &FieldSettings, normal: Option<&NormalRange>) -> Self {
         // A field that was constant in training (a set point, a spare input) has no normal movement
         // to miss: equal readings are its normal state, so it is never stuck and never flat. Should
         // it move, the model will say so.

@@ -12,9 +12,10 @@ use rdkafka::topic_partition_list::Offset;
 use super::error::LaneError;
 use super::group::GroupMember;
 use super::notes::NoteChange;
-use crate::config::settings::{self, KafkaSettings, StreamSettings};
+use crate::config::settings::StreamSettings;
 use crate::pipeline::series::SeriesTable;
 use crate::sink::Sink;
+use crate::source::{self, KafkaSettings};
 use crate::state::changelog::{Changelog, note_key};
 use crate::state::{Store, codec};
 
@@ -85,11 +86,11 @@ pub(super) trait DeliveryGuarantee: Send {
 /// The delivery that a stream is set to.
 pub(super) fn of(kafka: &KafkaSettings, stream: &StreamSettings) -> Box<dyn DeliveryGuarantee> {
     match stream.input.delivery {
-        settings::Delivery::ExactlyOnce => Box::new(ExactlyOnce {
+        source::Delivery::ExactlyOnce => Box::new(ExactlyOnce {
             changelog: Changelog::new(kafka, &stream.name, &stream.output.states),
             ended: None,
         }),
-        settings::Delivery::AtLeastOnce => Box::new(AtLeastOnce),
+        source::Delivery::AtLeastOnce => Box::new(AtLeastOnce),
     }
 }
 

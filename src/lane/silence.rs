@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::error::LaneError;
 use super::notes::PartitionNotes;
-use crate::config::settings::SilenceSettings;
 use crate::episode::{EpisodePolicy, SilenceEvent};
+use crate::inter_arrival::SilenceSettings;
 use crate::inter_arrival::{InterArrivalStats, SilencePolicy, SilenceStatus};
 use crate::record::EventTime;
 use crate::record::alert::{Alert, AlertEvent, AlertKind};

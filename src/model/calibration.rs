@@ -10,7 +10,8 @@ use thiserror::Error;
 
 use super::scaler::Scaler;
 use super::shape::ModelShape;
-use crate::config::settings::{ErrorMeasure, ResidualScope};
+use crate::model::ResidualScope;
+use crate::record::format::ErrorMeasure;
 
 /// Most calibration scores that are kept; more are thinned evenly.
 pub const SCORES_MAX: usize = 4096;
@@ -256,7 +257,7 @@ fn every<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::settings::ModelKind;
+    use crate::model::ModelKind;
 
     fn example() -> (Calibration, ModelShape) {
         let calibration = Calibration {

@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::scaler::Scaler;
-use crate::config::settings::{self, TimeFeature};
+use crate::model::ModelSettings;
+use crate::model::TimeFeature;
 use crate::record::EventTime;
 
 const DAY_S: f64 = 86_400.0;
@@ -23,7 +24,7 @@ pub struct TimeContext {
 
 impl TimeContext {
     /// The clock of a stream's model.
-    pub fn new(model: &settings::ModelSettings) -> Self {
+    pub fn new(model: &ModelSettings) -> Self {
         Self {
             context: model.context.clone(),
             zone: model.time_zone.clone(),

@@ -127,7 +127,7 @@ impl Autoencoder for Ensemble {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::settings::ModelKind;
+    use crate::model::ModelKind;
     use crate::model::network::Network;
     use rand::SeedableRng;
 

@@ -10,7 +10,7 @@ use super::dense::Dense;
 use super::lstm::Lstm;
 use super::shape::ModelShape;
 use super::unet::Unet;
-use crate::config::settings::ModelKind;
+use crate::model::ModelKind;
 
 /// How a kind becomes a model.
 pub(super) enum Recipe {

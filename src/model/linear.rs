@@ -216,7 +216,7 @@ fn smallest(values: &[f64], keep: usize) -> Vec<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::settings::ModelKind;
+    use crate::model::ModelKind;
     use crate::model::rows_tensor;
 
     fn shape(fields: usize, latent: usize) -> ModelShape {

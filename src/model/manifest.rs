@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::shape::{ModelShape, ShapeError};
-use crate::config::settings::TrainingSettings;
+use crate::model::TrainingSettings;
 use crate::record::EventTime;
 
 /// The format of bundles that this version writes, and the newest that it reads.

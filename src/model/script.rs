@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use super::shape::ModelShape;
 use super::{Autoencoder, DiskError, ModelError, by_tensor, disk};
-use crate::config::settings::StreamSettings;
+use crate::model::ModelSettings;
 
 /// Rows of the trial pass.
 const TRIAL_ROWS: i64 = 16;
@@ -95,13 +95,13 @@ pub enum ScriptError {
     },
 }
 
-/// Allows the modules that the streams name.
-pub fn allow(streams: &[StreamSettings]) {
+/// Allows the modules that the models name.
+pub fn allow<'m>(models: impl IntoIterator<Item = &'m ModelSettings>) {
     let mut allowed = ALLOWED.lock().unwrap_or_else(PoisonError::into_inner);
     allowed.extend(
-        streams
-            .iter()
-            .filter_map(|stream| stream.model.script.clone())
+        models
+            .into_iter()
+            .filter_map(ModelSettings::module)
             .map(|script| (script.sha256, script.path)),
     );
 }

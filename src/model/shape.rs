@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::config::settings::{INPUTS_MAX, ModelKind, ModelSettings, TimeFeature};
+use crate::model::{INPUTS_MAX, ModelKind, ModelSettings, TimeFeature};
 
 /// Most inputs of a model over tiles: 512 x 512 pixels in three colours.
 pub const TILE_INPUTS_MAX: usize = 512 * 512 * 3;
@@ -195,6 +195,7 @@ impl ModelShape {
             context,
             time_zone,
             script: None,
+            sha256: String::new(),
         };
         Self::of(&sizes, window, fields)
     }
@@ -208,7 +209,7 @@ impl ModelShape {
         } else {
             Vec::new()
         };
-        let script = model.script.as_ref().map(|script| script.sha256.clone());
+        let script = model.module().map(|module| module.sha256);
         let latent = if kind.has_code() { model.latent } else { 0 };
         let kernel = if kind.is_convolutional() {
             model.kernel

@@ -19,7 +19,7 @@ use super::linear::Linear;
 use super::script::ScriptModel;
 use super::shape::{ModelShape, ShapeError};
 use super::{Autoencoder, ModelError, part_rows, rows_tensor, use_one_thread};
-use crate::config::settings::TrainingSettings;
+use crate::model::TrainingSettings;
 
 /// Rows that a training needs at least, besides those held out.
 pub const ROWS_MIN: usize = 16;

@@ -19,7 +19,7 @@ use hashbrown::HashMap;
 pub use self::clock::SilenceClock;
 use super::detector::Detector;
 use super::series::{LoadError, SeriesAccess, SlotError, StoredSeries};
-use crate::config::settings;
+use crate::config::settings::StreamSettings;
 use crate::episode::{EpisodePolicy, SilenceEvent};
 use crate::gate::GateState;
 use crate::inter_arrival::{SilencePolicy, SilenceStatus};
@@ -82,7 +82,7 @@ struct ScanResult {
 
 impl SilenceMonitor {
     /// `None` where the stream does not look for missing data.
-    pub(super) fn new(stream: &settings::StreamSettings) -> Option<Self> {
+    pub(super) fn new(stream: &StreamSettings) -> Option<Self> {
         let forget_after = stream.retention.forget_after.as_micros();
         Some(Self {
             policy: SilencePolicy::new(&stream.silence)?,

@@ -25,11 +25,12 @@ use super::plan::{Probation, RetrainReason, RetrainSchedule};
 use super::proof::{ConfirmedFault, EvaluationInput};
 use super::self_test::SelfTest;
 use super::set::{RecordRun, TrainingSet};
-use crate::config::settings::{ModelKind, StreamSettings, WeightInit};
+use crate::config::settings::{StreamSettings, WeightInit};
 use crate::events::published::{Event, EventQueue};
 use crate::events::retrain::{
     BundleRolledBack, ChallengerJudged, TrainingBufferSize, TrainingStarted,
 };
+use crate::model::ModelKind;
 use crate::model::bundle::Bundle;
 use crate::model::manifest::Segment;
 use crate::model::registry::Registry;

@@ -12,8 +12,9 @@ use std::ops::{ControlFlow, Range};
 use jiff::Timestamp;
 
 use super::set::{TrainingSet, WindowStarts};
-use crate::config::settings::{ResidualScope, StreamSettings};
+use crate::config::settings::StreamSettings;
 use crate::gate;
+use crate::model::ResidualScope;
 use crate::model::bundle::{Bundle, BundleError};
 use crate::model::calibration::{Calibration, FieldNormal, thinned};
 use crate::model::context::TimeContext;
@@ -375,7 +376,7 @@ fn metrics(trained: &[Trained]) -> Metrics {
 }
 
 fn origin(stream: &StreamSettings, set: &TrainingSet, rows: usize, metrics: Metrics) -> Origin {
-    let info = |field: &crate::config::settings::FieldSettings| FieldInfo {
+    let info = |field: &crate::record::format::FieldSettings| FieldInfo {
         name: field.name.clone(),
         path: field.path.clone(),
         unit: field.unit.clone(),

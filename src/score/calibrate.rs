@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use super::chart::{Chart, ChartState, NotPositiveDefinite, paced, shrink};
-use crate::config::settings;
+use crate::score::ScoreSettings;
 
 /// The chart's constants and the scores of normal data.
 #[derive(Clone, PartialEq, Debug)]
@@ -52,7 +52,7 @@ pub fn series_rows(segments: &[Range<usize>]) -> usize {
 /// # Errors
 /// [`NotPositiveDefinite`], which the shrinkage makes impossible for finite residuals.
 pub fn calibrate(
-    settings: &settings::ScoreSettings,
+    settings: &ScoreSettings,
     residuals: &[f32],
     k: usize,
     segments: &[Range<usize>],
@@ -108,7 +108,7 @@ pub fn calibrate(
 /// Young, Mason, Journal of Quality Technology 24(2), 1992). Out-of-fold residuals of a machine
 /// that drifts exceed it; c was chosen on SKAB's valve files and the simulated fleet, where m is 10
 /// and 740.
-fn inflation(settings: &settings::ScoreSettings, n: usize, k: usize) -> f64 {
+fn inflation(settings: &ScoreSettings, n: usize, k: usize) -> f64 {
     let independent = n as f64 * settings.ewma_weight / (2.0 - settings.ewma_weight);
     (1.0 + INFLATION * k as f64 / independent.max(1.0)).sqrt()
 }
@@ -117,7 +117,7 @@ fn inflation(settings: &settings::ScoreSettings, n: usize, k: usize) -> f64 {
 const INFLATION: f64 = 3.6;
 
 /// Shrunk covariance (k x k, row-major) of smoothed deviations (row-major, n x k).
-fn covariance(smoothed: &[f32], k: usize, settings: &settings::ScoreSettings) -> Vec<f64> {
+fn covariance(smoothed: &[f32], k: usize, settings: &ScoreSettings) -> Vec<f64> {
     let mut covariance = vec![0.0; k * k];
     for e in smoothed.chunks_exact(k) {
         for (row, &a) in e.iter().enumerate() {
@@ -159,9 +159,9 @@ mod tests {
     use rand::SeedableRng;
     use rand_distr::{Distribution, StandardNormal};
 
-    fn as_delivered() -> settings::ScoreSettings {
-        settings::ScoreSettings {
-            scope: settings::ResidualScope::Record,
+    fn as_delivered() -> ScoreSettings {
+        ScoreSettings {
+            scope: ResidualScope::Record,
             ewma_weight: 0.05,
             baseline_weight: 0.004,
             baseline_alarm_factor: 0.05,
@@ -172,8 +172,8 @@ mod tests {
 
     #[test]
     fn scores_of_normal_rows_have_the_length_of_a_whitened_vector() {
-        let settings = settings::ScoreSettings {
-            scope: settings::ResidualScope::Record,
+        let settings = ScoreSettings {
+            scope: ResidualScope::Record,
             ewma_weight: 0.1,
             baseline_weight: 0.004,
             baseline_alarm_factor: 0.1,

@@ -15,7 +15,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::settings;
+use crate::score::ScoreSettings;
 
 /// What the chart remembers of a series: two vectors of the length of the residual.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -96,7 +96,7 @@ impl Chart {
     /// # Errors
     /// [`NotPositiveDefinite`] where `covariance` is singular.
     pub fn new(
-        settings: &settings::ScoreSettings,
+        settings: &ScoreSettings,
         mean: &[f64],
         sd: &[f64],
         covariance: &[f64],
@@ -264,11 +264,11 @@ fn tanh(x: f64) -> f64 {
 /// The settings for a calibration on series of `series_rows` records: the baseline's memory is no
 /// shorter than [`BASELINE_PART`] of them. A calibration knows what happens within the time that it
 /// saw, so a baseline need not follow it, and one that does takes slow faults for drift.
-pub fn paced(settings: &settings::ScoreSettings, series_rows: usize) -> settings::ScoreSettings {
+pub fn paced(settings: &ScoreSettings, series_rows: usize) -> ScoreSettings {
     let baseline_weight = settings
         .baseline_weight
         .min(1.0 / (BASELINE_PART * series_rows.max(1) as f64));
-    settings::ScoreSettings {
+    ScoreSettings {
         baseline_weight,
         ..settings.clone()
     }
@@ -283,7 +283,7 @@ pub const SD_MIN: f64 = 0.1;
 
 /// `C' = (1 - s) C + s diag(C) + floor I`, with the shrinkage `s` and the variance of a smoothed
 /// residual of standard deviation [`SD_MIN`] as the floor: never singular. `C` is k x k, row-major.
-pub fn shrink(covariance: &mut [f64], k: usize, settings: &settings::ScoreSettings) {
+pub fn shrink(covariance: &mut [f64], k: usize, settings: &ScoreSettings) {
     let shrinkage = settings.shrinkage;
     let floor = (SD_MIN * SD_MIN * settings.ewma_weight / (2.0 - settings.ewma_weight)).max(1e-6);
     for row in 0..k {

@@ -11,10 +11,10 @@
 //! Sheikh, Simoncelli, IEEE TIP 13(4), 2004; as an error map: Bergmann et al., VISAPP 2019.
 
 use super::zeros;
-use crate::config::settings::ErrorMeasure;
 use crate::model::calibration::Peaks;
 use crate::model::scaler::{Scaler, of_pixels};
 use crate::record::Image;
+use crate::record::format::ErrorMeasure;
 use crate::record::image::Region;
 
 /// Sides of the boxes, in pixels; those that are larger than a tile are left out.

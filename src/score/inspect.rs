@@ -3,9 +3,9 @@
 use super::error_map::{self, ErrorMap};
 use super::tiles::Tiling;
 use super::{ScoreError, Scorer};
-use crate::config::settings::{ErrorMeasure, ImageFormat};
 use crate::model::scaler::Scaler;
 use crate::model::{Autoencoder, part_rows};
+use crate::record::format::{ErrorMeasure, ImageFormat};
 use crate::record::{Image, Scored};
 
 /// What was found on an image.

@@ -10,12 +10,13 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::Offset;
 
-use crate::config::settings::{KafkaSettings, StreamSettings};
+use crate::config::settings::StreamSettings;
 use crate::pipeline::series::SeriesTable;
 use crate::pipeline::{Pipeline, PipelineError};
 use crate::record::Message;
 use crate::record::feedback::RecordRange;
 use crate::retrain::set::TrainingRow;
+use crate::source::KafkaSettings;
 use crate::source::{BatchBounds, poll_batch, reader_config, view};
 
 /// How long one request to the brokers may take.

@@ -24,7 +24,7 @@ use super::archive::ArchiveHeader;
 use super::feedback_log::FeedbackLog;
 use super::history::{self, HistoryError};
 use super::sync::{OutgoingMessage, RegistrySync, SyncError};
-use crate::config::settings::{KafkaSettings, ShareSettings, StreamSettings};
+use crate::config::settings::{ShareSettings, StreamSettings};
 use crate::events::published::PublishedEvent;
 use crate::events::share::SharingFailed;
 use crate::record::feedback::{Feedback, FeedbackLabel, RecordRange};
@@ -32,6 +32,7 @@ use crate::retrain::engine::{LabeledFeedback, is_known};
 use crate::retrain::set::TrainingRow;
 use crate::retrain::thread::Retrainer;
 use crate::sink::cloudevents;
+use crate::source::KafkaSettings;
 use crate::source::{QuietClientContext, add_from_beginning, producer_config, reader_config};
 use crate::state::{Store, StoreError};
 

@@ -16,7 +16,8 @@ use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext, PurgeConfi
 use rdkafka::{ClientConfig, TopicPartitionList};
 
 use super::{Sink, SinkError};
-use crate::config::settings::{KafkaSettings, StreamSettings};
+use crate::config::settings::StreamSettings;
+use crate::source::KafkaSettings;
 use crate::source::client_config;
 
 /// How long one step may take, repetitions included.

@@ -19,8 +19,8 @@ use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::Offset;
 
 use super::{Commit, StateChange, Store, StoreError};
-use crate::config::settings::KafkaSettings;
 use crate::events::ChangelogEntrySkipped;
+use crate::source::KafkaSettings;
 use crate::source::{QuietClientContext, reader_config};
 
 /// How long one request to the brokers may take.

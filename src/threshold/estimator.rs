@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::ThresholdParams;
 use super::level::Level;
 use super::tail::Tail;
-use crate::config::settings::ThresholdKind;
+use crate::threshold::ThresholdKind;
 
 /// Least level of `dspot` over the average, as a part of the typical score.
 const RISE_MIN: f64 = 0.02;

@@ -7,9 +7,10 @@ mod properties;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use outlierd::config::settings::{EpisodeSettings, FieldSettings, MuteSettings};
 use outlierd::episode::{EpisodeOutput, EpisodePolicy, EpisodeState, RATIO_MAX};
+use outlierd::episode::{EpisodeSettings, MuteSettings};
 use outlierd::record::alert::{Alert, AlertEvent, AlertKind, FieldShare, Severity};
+use outlierd::record::format::FieldSettings;
 use outlierd::record::row::{Judgement, RecordContext};
 use outlierd::record::{EventTime, FaultKind, RecordVerdict, SensorFault};
 
@@ -18,8 +19,7 @@ const THRESHOLD: f64 = 2.0;
 
 fn rules() -> EpisodeSettings {
     EpisodeSettings {
-        open_n: 2,
-        open_m: 3,
+        open: NOfM { n: 2, m: 3 },
         close_ratio: 0.8,
         close_after: 3,
         cool_down: Duration::ZERO,
@@ -381,8 +381,7 @@ fn shares_are_asked_for_only_where_an_anomaly_is_published() {
 #[test]
 fn ids_differ_in_every_part_and_do_not_run_together() {
     let rules = EpisodeSettings {
-        open_n: 1,
-        open_m: 1,
+        open: NOfM { n: 1, m: 1 },
         ..rules()
     };
     let id = |stream: &str, topic: &str, series, partition, offset, faulty: bool| {
@@ -436,8 +435,7 @@ fn ids_differ_in_every_part_and_do_not_run_together() {
 fn a_threshold_of_zero_publishes_finite_ratios_and_closes() {
     let plan = plan(
         &EpisodeSettings {
-            open_n: 1,
-            open_m: 1,
+            open: NOfM { n: 1, m: 1 },
             close_after: 1,
             ..rules()
         },

@@ -46,8 +46,7 @@ fn a_cool_down_holds_openings_back_and_then_lets_them_through() {
 fn a_cool_down_ends_though_the_clock_was_set_back() {
     let cool = EpisodeSettings {
         cool_down: Duration::from_secs(5),
-        open_n: 1,
-        open_m: 1,
+        open: NOfM { n: 1, m: 1 },
         close_after: 1,
         ..rules()
     };

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use outlierd::config::settings::{EpisodeSettings, MuteSettings};
 use outlierd::episode::{EpisodeOutput, EpisodePolicy, EpisodeState};
+use outlierd::episode::{EpisodeSettings, MuteSettings};
 use outlierd::record::alert::{Alert, AlertEvent, AlertKind};
 use outlierd::record::{EventTime, RecordVerdict};
 use proptest::prelude::*;
@@ -14,8 +14,10 @@ use super::{SECOND, feed, mute, plan, rules};
 fn any_rules() -> impl Strategy<Value = EpisodeSettings> {
     ((1..=4u32, 0..=4u32), 1..5u32, 0..20u64, 0..20u64).prop_map(
         |((open_n, more), close_after, cool_down, every)| EpisodeSettings {
-            open_n,
-            open_m: open_n + more,
+            open: NOfM {
+                n: open_n,
+                m: open_n + more,
+            },
             close_after,
             cool_down: Duration::from_secs(cool_down),
             update_every: Duration::from_secs(every),

@@ -7,8 +7,9 @@ mod spikes;
 use std::ops::Range;
 use std::time::Duration;
 
-use outlierd::config::settings::{FieldSettings, GateSettings};
+use outlierd::gate::GateSettings;
 use outlierd::gate::{GateRules, GateState, NormalRange, TimeOrder, normals};
+use outlierd::record::format::FieldSettings;
 use outlierd::record::{
     EventTime, FaultKind, GateVerdict, MISSING, NON_FINITE, RejectReason, SensorFault,
 };

@@ -1,6 +1,6 @@
 //! What holds for every reading at every time.
 
-use outlierd::config::settings::GateSettings;
+use outlierd::gate::GateSettings;
 use outlierd::gate::{GateRules, GateState, NormalRange};
 use outlierd::record::{EventTime, GateVerdict, MISSING, NON_FINITE};
 use proptest::prelude::*;

@@ -1,7 +1,7 @@
 //! Spikes: readings that jump out of their range and come back.
 
-use outlierd::config::settings::GateSettings;
 use outlierd::gate::GateRules;
+use outlierd::gate::GateSettings;
 use outlierd::record::FaultKind;
 
 use super::{NORMAL, Series, fields, fit, gate, walk};

@@ -6,7 +6,7 @@ mod source;
 
 use std::time::Duration;
 
-use outlierd::config::settings::{AlertBudget, ThresholdKind, ThresholdSettings};
+use outlierd::threshold::{AlertBudget, ThresholdKind, ThresholdSettings};
 use outlierd::threshold::{DRIFT_MAX, ThresholdParams, ThresholdState};
 
 use self::source::{Chart, Draw};

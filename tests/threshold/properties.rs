@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use outlierd::config::settings::{ThresholdKind, ThresholdSettings};
 use outlierd::threshold::{DRIFT_MAX, ThresholdParams, ThresholdState};
+use outlierd::threshold::{ThresholdKind, ThresholdSettings};
 use proptest::prelude::*;
 
 use crate::source::{Chart, Draw};

@@ -11,7 +11,8 @@ use anyhow::{Context as _, bail};
 
 use super::learn_with_bar;
 use crate::cli::table;
-use crate::config::settings::{ModelKind, StreamSettings};
+use crate::config::settings::StreamSettings;
+use crate::model::ModelKind;
 use crate::model::bundle::Bundle;
 use crate::model::from_weights;
 use crate::model::shape::ModelShape;

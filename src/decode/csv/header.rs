@@ -3,9 +3,9 @@
 use ::csv::ByteRecord;
 
 use super::{Columns, TableOptions};
-use crate::config::settings::TimeFormat;
 use crate::decode::file::ReadError;
 use crate::decode::text::quoted;
+use crate::record::format::TimeFormat;
 
 /// Delimiters that files are seen to have.
 const DELIMITERS: [u8; 4] = *b";\t,|";

@@ -7,8 +7,8 @@ use image::error::{ImageError, LimitErrorKind};
 use image::imageops::FilterType;
 use image::{DynamicImage, ImageBuffer, ImageFormat as FileFormat, ImageReader, Limits, Luma};
 
-use crate::config::settings::{Channels, ImageFormat};
 use crate::decode::DecodeProblem;
+use crate::record::format::{Channels, ImageFormat};
 use crate::record::{Image, RejectReason};
 
 /// Bytes that a decoder may take for each pixel, its own tables included: 16-bit colours with
@@ -115,7 +115,10 @@ pub(super) fn decode(source: Source, format: &ImageFormat) -> Result<Image, Deco
         None => (from_file(&source.bytes, format.max_pixels)?, source.bytes),
     };
     let original = [picture.width() as usize, picture.height() as usize];
-    let most = format.reduce_to.map_or(u32::MAX, |side| side as u32);
+    let most = match format.reduce_to {
+        0 => u32::MAX,
+        side => side as u32,
+    };
     let picture = match picture.width().max(picture.height()) > most {
         // Keeps the proportions; the triangle averages what falls on one pixel.
         true => picture.resize(most, most, FilterType::Triangle),

@@ -13,23 +13,26 @@ use proptest::{collection::vec, prelude::*, sample::Index};
 use serde_json::json;
 
 use super::*;
-use crate::config::settings::{Channels, ErrorMeasure, TimeFormat};
 use crate::decode::fixtures;
 use crate::record::Headers;
 use crate::record::RejectReason::{
     BadFile, BadImage, ImageTooLarge, MissingKey, MissingTime, TooLarge,
 };
+use crate::record::format::{Channels, ErrorMeasure, TimeFormat};
 
 const AT: EventTime = EventTime(1_773_051_273_000_000);
 
 fn format() -> ImageFormat {
     ImageFormat {
-        source: ImageSource::Payload,
+        payload: ImagePayload::Image,
+        data: vec!["image".into()],
+        file: vec!["file".into()],
+        root: None,
         channels: Channels::Grey,
         max_pixels: 1 << 24,
         max_file_bytes: 32 << 20,
         decode_timeout: Duration::from_secs(60),
-        reduce_to: None,
+        reduce_to: 0,
         tile: 64,
         overlap: 8,
         error: ErrorMeasure::Squared,
@@ -39,12 +42,13 @@ fn format() -> ImageFormat {
 /// Images in objects: base64 at `img.data`, names of files at `img.file`.
 fn enveloped(root: Option<&Path>) -> ImageFormat {
     let path = |key: &str| vec!["img".to_owned(), key.to_owned()];
-    let source = ImageSource::Json {
+    ImageFormat {
+        payload: ImagePayload::Json,
         data: path("data"),
         file: path("file"),
         root: root.map(Path::to_owned),
-    };
-    ImageFormat { source, ..format() }
+        ..format()
+    }
 }
 
 fn record_format() -> RecordFormat {

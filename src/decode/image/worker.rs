@@ -7,8 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::pixels::{Source, decode};
-use crate::config::settings::ImageFormat;
 use crate::decode::DecodeProblem;
+use crate::record::format::ImageFormat;
 use crate::record::{Image, RejectReason};
 
 /// Threads that were left behind at most: each holds a core until its decoder is done.

@@ -5,8 +5,8 @@ mod places;
 use std::borrow::Cow;
 
 use super::*;
-use crate::config::settings::TimeFormat;
 use crate::decode::fixtures::{example, format};
+use crate::record::format::TimeFormat;
 
 const AT: EventTime = EventTime(1_773_051_273_000_000);
 

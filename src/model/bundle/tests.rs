@@ -3,12 +3,12 @@
 use std::ops::ControlFlow;
 
 use super::*;
-use crate::config::settings::{ModelKind, ResidualScope, TrainingSettings};
 use crate::model::calibration::FieldNormal;
 use crate::model::manifest::{FieldInfo, Metrics, Segment};
 use crate::model::scaler::Scaler;
 use crate::model::shape::ModelShape;
 use crate::model::train;
+use crate::model::{ModelKind, ResidualScope, TrainingSettings};
 use crate::record::EventTime;
 
 fn rows() -> Vec<f32> {

@@ -3,7 +3,7 @@
 use rand::SeedableRng;
 
 use super::*;
-use crate::config::settings::ModelKind;
+use crate::model::ModelKind;
 use crate::model::weights;
 
 /// As in `tests/golden/networks.py`.

@@ -1,7 +1,7 @@
 use std::fs::File;
 
 use super::*;
-use crate::config::settings::ModelKind;
+use crate::model::ModelKind;
 use crate::model::bundle::tests::example;
 use crate::model::bundle::{MANIFEST, WEIGHTS};
 

@@ -17,7 +17,7 @@ use tch::{Device, Kind, Tensor};
 use super::masks;
 use super::schedule::learning_rate;
 use super::{Epoch, TrainError, Trained, TrainingInput, trimmed_loss};
-use crate::config::settings::TrainingSettings;
+use crate::model::TrainingSettings;
 use crate::model::network::Network;
 use crate::model::shape::ModelShape;
 use crate::model::{Autoencoder, rows_tensor};

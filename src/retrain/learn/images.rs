@@ -12,7 +12,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::{LearnError, Progress, field_normal, fit, metrics, origin};
-use crate::config::settings::{ImageFormat, StreamSettings};
+use crate::config::settings::StreamSettings;
 use crate::decode::image::decode_file;
 use crate::gate;
 use crate::model::bundle::Bundle;
@@ -21,6 +21,7 @@ use crate::model::scaler::{Scaler, of_pixels};
 use crate::model::shape::ModelShape;
 use crate::model::train::{self, TrainingWindows};
 use crate::record::Image;
+use crate::record::format::ImageFormat;
 use crate::retrain::set::TrainingSet;
 use crate::score::calibrate::series_rows;
 use crate::score::error_map::{left_out_scores, normal_peaks};

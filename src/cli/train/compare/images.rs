@@ -12,10 +12,12 @@ use rand_chacha::ChaCha8Rng;
 
 use super::super::learn_with_bar;
 use super::Contender;
-use crate::config::settings::{ImageFormat, ModelKind, StreamSettings};
+use crate::config::settings::StreamSettings;
 use crate::decode::image::decode_file;
+use crate::model::ModelKind;
 use crate::pipeline::series::SeriesTable;
 use crate::pipeline::{BatchOutput, Pipeline};
+use crate::record::format::ImageFormat;
 use crate::record::{Batch, Image, Record, RecordVerdict};
 use crate::retrain::proof::MeasuredSensitivity;
 use crate::retrain::set::TrainingSet;

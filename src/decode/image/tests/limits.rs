@@ -112,7 +112,7 @@ fn images_that_take_too_long_are_rejected_one_after_the_other() {
 #[test]
 fn larger_images_are_reduced_in_proportion_and_smaller_ones_are_not() {
     let reduced = ImageFormat {
-        reduce_to: Some(100),
+        reduce_to: 100,
         ..format()
     };
     let half = |width, height| {

@@ -18,7 +18,7 @@ fn a_file_whose_headers_say_its_size_too_is_a_file() {
 #[expect(clippy::too_many_lines, reason = "a table")]
 fn an_object_holds_its_image_series_and_time() {
     let key = KeyFrom::Field(vec!["cam".into(), "id".into()]);
-    let time = TimeFrom::Field(vec!["ts".into()], TimeFormat::Auto);
+    let time = TimeFrom::Field(vec!["ts".into()]);
     let record = RecordFormat {
         key,
         time,
@@ -166,7 +166,7 @@ fn only_files_below_the_root_are_read() {
 #[test]
 fn series_and_time_may_be_headers() {
     let key = KeyFrom::Header("cam".into());
-    let time = TimeFrom::Header("taken".into(), TimeFormat::Auto);
+    let time = TimeFrom::Header("taken".into());
     let record = RecordFormat {
         key,
         time,

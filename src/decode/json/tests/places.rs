@@ -105,7 +105,7 @@ fn the_event_time_may_be_kafkas_or_a_field() {
     assert_eq!(reason, RejectReason::BadTime, "{detail}");
 
     let mut by_field = format(&[("x", "x")]);
-    by_field.time = TimeFrom::Field(vec!["ts".into()], TimeFormat::Auto);
+    by_field.time = TimeFrom::Field(vec!["ts".into()]);
     let decoder = Decoder::new(&by_field);
     for ts in [
         "1773051273",

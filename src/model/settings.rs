@@ -1,35 +1,106 @@
-//! The model of a stream, its training and its chart; see [`super::StreamSettings`].
+//! The options of models and their training: `[streams.NAME.model]` and `training`.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use jiff::tz::TimeZone;
-use serde::{Deserialize, Serialize};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+use crate::options::{OptionFault, none_if_empty, optional};
 
 /// Inputs of a model that looks at all of them at once: records of a window times fields, or pixels
 /// of a tile times channels.
 pub const INPUTS_MAX: usize = 4096;
 
-/// The autoencoder of a stream.
-#[derive(Clone, PartialEq, Debug)]
+/// The autoencoder.
+#[derive(Clone, PartialEq, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(transform = optional)]
 pub struct ModelSettings {
     /// Its kind.
     pub kind: ModelKind,
-    /// Widths of the encoder's hidden layers, mirrored in the decoder: units (dense, vae, lstm), or
-    /// channels of convolutions; of unet the first one is that of the full resolution.
+    /// Widths of the encoder's hidden layers, mirrored in the decoder: at most 8, each 1 to 4096.
+    /// Units (dense, vae, lstm) or channels of convolutions; of unet the first one is that of the
+    /// full resolution.
+    #[schemars(length(max = 8), inner(range(min = 1, max = 4096)))]
     pub hidden: Vec<usize>,
-    /// Width of the code; unet has none.
+    /// Width of the code: smaller than window x fields, and at least 1 for all but linear. unet has
+    /// none.
+    #[schemars(range(min = 0, max = 4095))]
     pub latent: usize,
-    /// Records (conv, conv_vae) or pixels (conv2d, unet, vae2d) that a kernel spans; odd.
+    /// Kernel size in records (conv, conv_vae) or pixels (conv2d, unet, vae2d): odd, 1 to 63.
+    #[schemars(range(min = 1, max = 63))]
     pub kernel: usize,
-    /// Codes that are drawn for each window (vae, conv_vae, vae2d).
+    /// Number of codes drawn for each window (vae, conv_vae, vae2d), 1 to 64.
+    #[schemars(range(min = 1, max = 64))]
     pub samples: usize,
     /// Time features of each record as additional model inputs.
+    #[serde(deserialize_with = "features")]
     pub context: Vec<TimeFeature>,
-    /// The clock of `context`.
+    /// Time zone of `context`: an IANA name.
+    #[serde(deserialize_with = "time_zone")]
+    #[schemars(with = "String", example = "Europe/Zurich", extend("x-syntax" = "time-zone"))]
     pub time_zone: TimeZone,
+    /// File of a torchscript model's module; "" for the other kinds.
+    #[serde(deserialize_with = "none_if_empty")]
+    #[schemars(with = "String", example = "/etc/outlierd/pump.pt")]
+    pub script: Option<PathBuf>,
+    /// SHA-256 of that file, hexadecimal: outlierd does not load a file with another checksum.
+    pub sha256: String,
+}
+
+impl ModelSettings {
     /// The module of a torchscript model.
-    pub script: Option<ScriptSettings>,
+    pub fn module(&self) -> Option<ScriptSettings> {
+        let path = self.script.clone()?;
+        let sha256 = self.sha256.to_lowercase();
+        Some(ScriptSettings { path, sha256 })
+    }
+
+    /// What is wrong with the values.
+    pub fn faults(&self) -> impl Iterator<Item = OptionFault> {
+        let wanted = self.kind.is_script();
+        let kind = self.kind.as_str();
+        let is_digest =
+            self.sha256.len() == 64 && self.sha256.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let unused = format!("is for kind \"torchscript\", and model.kind is {kind:?}");
+        [
+            OptionFault::when(
+                self.kernel.is_multiple_of(2),
+                "kernel",
+                "must be odd: a kernel has a centre",
+            ),
+            OptionFault::when(
+                wanted && self.script.is_none(),
+                "script",
+                "is missing: a torchscript model needs a file",
+            ),
+            OptionFault::when(!wanted && self.script.is_some(), "script", unused),
+            OptionFault::when(
+                !is_digest && (wanted || !self.sha256.is_empty()),
+                "sha256",
+                "must be the 64 hexadecimal digits that sha256sum prints for model.script",
+            ),
+        ]
+        .into_iter()
+        .flatten()
+    }
+}
+
+/// Each feature once.
+fn features<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<TimeFeature>, D::Error> {
+    let mut features = Vec::deserialize(from)?;
+    features.dedup();
+    Ok(features)
+}
+
+/// Reads a time zone.
+///
+/// # Errors
+/// Where the name is not known.
+pub fn time_zone<'de, D: Deserializer<'de>>(from: D) -> Result<TimeZone, D::Error> {
+    TimeZone::get(&String::deserialize(from)?)
+        .map_err(|fault| de::Error::custom(format!("is not a known time zone: {fault}")))
 }
 
 /// A TorchScript module that may run.
@@ -39,6 +110,63 @@ pub struct ScriptSettings {
     pub path: PathBuf,
     /// Its SHA-256: 64 lower-case hexadecimal digits.
     pub sha256: String,
+}
+
+/// Training of the autoencoder; also kept in the manifest of each bundle.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = optional, extend("additionalProperties" = false))]
+pub struct TrainingSettings {
+    /// Number of training records of a stream's first model, 64 to 1000000.
+    #[schemars(range(min = 64, max = 1_000_000))]
+    pub records: usize,
+    /// Seed of weights, noise and shuffles.
+    #[schemars(range(min = 0))]
+    pub seed: u64,
+    /// Maximum number of passes over the training rows, 1 to 10000.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub epochs: usize,
+    /// Rows per optimiser step, 1 to 65536.
+    #[schemars(range(min = 1, max = 65_536))]
+    pub batch: usize,
+    /// Peak learning rate, above 0, at most 1.
+    #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
+    pub learning_rate: f64,
+    /// Weight decay, 0 to 1.
+    #[schemars(range(min = 0, max = 1))]
+    pub weight_decay: f64,
+    /// Standard deviation of the noise added to the scaled inputs, 0 to 10.
+    #[schemars(range(min = 0, max = 10))]
+    pub noise: f64,
+    /// Epochs without a lower held-out error after which training stops, 1 to 10000.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub patience: usize,
+    /// Fraction of each batch with the largest loss that is left out, 0 to 0.5.
+    #[schemars(range(min = 0, max = 0.5))]
+    pub trim: f64,
+    /// Number of training tiles, drawn from all images, 256 to 1000000.
+    #[schemars(range(min = 256, max = 1_000_000))]
+    pub tiles: usize,
+    /// Maximum number of masks in a tile that the model learns to remove (conv2d, unet, vae2d), 0
+    /// to 64.
+    #[schemars(range(min = 0, max = 64))]
+    pub masks: usize,
+    /// Number of contiguous parts of the records, each scored by a model not trained on it, 2 to
+    /// 16.
+    #[schemars(range(min = 2, max = 16))]
+    pub folds: usize,
+}
+
+/// Scope of the residual in a window.
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum ResidualScope {
+    /// The newest record: the residual of each field, with its sign.
+    #[default]
+    Record,
+    /// The whole window: the root mean square of each field's residual.
+    Window,
 }
 
 /// Time features of a record.
@@ -223,106 +351,4 @@ impl ModelKind {
     pub fn as_str(self) -> &'static str {
         self.into()
     }
-}
-
-/// How an autoencoder is trained; also kept in the manifest of each bundle.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct TrainingSettings {
-    /// Number of training records of a stream's first model.
-    pub records: usize,
-    /// Seed of weights, noise and shuffles.
-    pub seed: u64,
-    /// Passes over the training part, at most.
-    pub epochs: usize,
-    /// Rows of one optimiser step.
-    pub batch: usize,
-    /// Peak learning rate of AdamW.
-    pub learning_rate: f64,
-    /// Weight decay of AdamW.
-    pub weight_decay: f64,
-    /// Standard deviation of the noise added to the scaled inputs.
-    pub noise: f64,
-    /// Epochs without a better held-out error after which training stops.
-    pub patience: usize,
-    /// Part of each batch with the largest loss that is left out (trimmed loss), 0 to 0.5.
-    pub trim: f64,
-    /// Number of training tiles.
-    pub tiles: usize,
-    /// Masks in a tile at most that the model learns to take out (spatial kinds).
-    pub masks: usize,
-    /// Contiguous folds: each is held out once, for early stopping, for the reported error and for
-    /// the calibration residuals.
-    pub folds: usize,
-}
-
-/// How a stream's model is trained again on its own normal traffic, and when the new one goes live.
-#[derive(Clone, PartialEq, Debug)]
-pub struct RetrainSettings {
-    /// Event time between two trainings; zero: never by time.
-    pub every: Duration,
-    /// Part of `every` by which each training may come later, 0 to 1, so that machines and streams
-    /// spread out.
-    pub jitter: f64,
-    /// Whether a training is also due when the scores of normal traffic have drifted from the
-    /// calibration.
-    pub on_drift: bool,
-    /// Initial weights of a challenger.
-    pub initial_weights: WeightInit,
-    /// Records that the buffer of normal traffic holds.
-    pub records: usize,
-    /// Event time after which a kept record is half as likely to be still kept.
-    pub half_life: Duration,
-    /// Event time on both sides of an episode that is excluded from training.
-    pub guard: Duration,
-    /// Fraction of the buffer, the newest records, that is held out to test the challenger.
-    pub hold_out: f64,
-    /// How long a training may take.
-    pub time_limit: Duration,
-    /// Whether a challenger that passes its tests goes live automatically.
-    pub promote: bool,
-    /// Event time after a promotion in which too many alerts bring the last bundle back.
-    pub probation: Duration,
-    /// Event time between two self-tests; zero: none.
-    pub self_test: Duration,
-}
-
-/// Initial weights of a challenger.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum WeightInit {
-    /// Random weights, and a new scaler.
-    Fresh,
-    /// The weights and the scaler of the live bundle.
-    Warm,
-}
-
-/// The control chart on the residual; see design.md, "Scoring".
-#[derive(Clone, PartialEq, Debug)]
-pub struct ScoreSettings {
-    /// What of a window its residual is taken over.
-    pub scope: ResidualScope,
-    /// Weight of the newest residual in the smoothing, (0, 1].
-    pub ewma_weight: f64,
-    /// Weight of the newest residual in the slow baseline, [0, 1).
-    pub baseline_weight: f64,
-    /// The part of `baseline_weight` that is left while the series alerts, [0, 1]: a fault is not
-    /// learned, a true level shift is in the end.
-    pub baseline_alarm_factor: f64,
-    /// Residuals are squashed at this many standard deviations.
-    pub clip_sigma: f64,
-    /// Weight of the diagonal in the shrunk covariance, (0, 1].
-    pub shrinkage: f64,
-}
-
-/// Scope of the residual in a window.
-#[derive(
-    Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, schemars::JsonSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum ResidualScope {
-    /// The newest record: the residual of each field, with its sign.
-    #[default]
-    Record,
-    /// The whole window: the root mean square of each field's residual.
-    Window,
 }

@@ -1,0 +1,129 @@
+//! The layers above the built-in one laid over it, and `[defaults]` under each stream.
+
+use serde_json::Value;
+
+use super::layers::{built_in, overlay};
+use super::problems::{KeyPath, KeyStep, shown};
+
+/// Tables of a stream whose texts may hold `{stream}`.
+const TEMPLATE_TABLES: [&str; 2] = ["input", "output"];
+/// What stands for the stream's name in a text.
+const STREAM: &str = "{stream}";
+
+/// All layers, and where each value was written.
+pub struct MergedTree {
+    /// The user's layers: the source of each value.
+    written: Value,
+    /// The user's layers over the built-in one: complete, as written.
+    pub whole: Value,
+}
+
+impl MergedTree {
+    /// Completes the user's layers.
+    pub fn new(written: Value) -> Self {
+        let mut whole = built_in();
+        overlay(&mut whole, &written);
+        Self { written, whole }
+    }
+
+    /// The tree that the settings are read from: each stream over `[defaults]`, one of images with
+    /// `[image_defaults]` in between, and `{stream}` replaced with the stream's name.
+    pub fn resolved(&self) -> Value {
+        let mut tree = self.whole.clone();
+        let Some(table) = tree.as_object_mut() else {
+            return tree;
+        };
+        let defaults = table.remove("defaults").unwrap_or_default();
+        let mut of_images = defaults.clone();
+        if let Some(above) = table.remove("image_defaults") {
+            overlay(&mut of_images, &above);
+        }
+        if let Some(Value::Object(streams)) = table.get_mut("streams") {
+            for (name, stream) in streams {
+                let is_of_images = is_of_images(Some(stream), Some(&defaults));
+                let under = if is_of_images { &of_images } else { &defaults };
+                let own = std::mem::replace(stream, under.clone());
+                overlay(stream, &own);
+                if let (false, Some(stream)) = (is_of_images, stream.as_object_mut()) {
+                    stream.remove("image");
+                }
+                insert_name(stream, name);
+            }
+        }
+        tree
+    }
+
+    /// Where a stream's value was written: in the stream, in `[image_defaults]`, or in
+    /// `[defaults]`.
+    pub fn place(&self, stream: &str, key: &str) -> KeyPath {
+        let table = KeyPath::of("streams").key(stream);
+        let own = table.join(key);
+        let of_images = is_of_images(table.find(&self.written), self.written.get("defaults"));
+        let inherited = ["image_defaults", "defaults"]
+            .into_iter()
+            .skip(usize::from(!of_images));
+        std::iter::once(own.clone())
+            .chain(inherited.map(|table| KeyPath::of(table).join(key)))
+            .find(|place| place.find(&self.written).is_some())
+            .unwrap_or(own)
+    }
+
+    /// The value at a key as it was written; of a stream, it may be inherited.
+    pub fn value(&self, key: &KeyPath) -> Option<&Value> {
+        let own = key.find(&self.whole);
+        let [KeyStep::Key(streams), KeyStep::Key(name), rest @ ..] = key.0.as_slice() else {
+            return own;
+        };
+        let table = KeyPath::of(streams).key(name);
+        let of_images = is_of_images(table.find(&self.whole), self.whole.get("defaults"));
+        let inherited = ["image_defaults", "defaults"]
+            .into_iter()
+            .skip(usize::from(!of_images));
+        let inherited = inherited.map(|table| KeyPath([&KeyPath::of(table).0, rest].concat()));
+        own.or_else(|| inherited.into_iter().find_map(|key| key.find(&self.whole)))
+    }
+}
+
+/// Replaces `{stream}` in the names of topics, groups and files.
+fn insert_name(stream: &mut Value, name: &str) {
+    for table in TEMPLATE_TABLES {
+        let values = stream.get_mut(table).and_then(Value::as_object_mut);
+        for value in values.into_iter().flat_map(serde_json::Map::values_mut) {
+            if let Value::String(text) = value {
+                *text = text.replace(STREAM, name);
+            }
+        }
+    }
+}
+
+/// Whether records are images, as the stream or the defaults say.
+fn is_of_images(stream: Option<&Value>, defaults: Option<&Value>) -> bool {
+    [stream, defaults]
+        .into_iter()
+        .flatten()
+        .find_map(|table| table.pointer("/record/format"))
+        == Some(&"image".into())
+}
+
+/// The fix for a value out of its range, with the default if there is one.
+pub fn usual_fix(key: &KeyPath) -> String {
+    let mut place = key.clone();
+    if let [KeyStep::Key(streams), KeyStep::Key(_), rest @ ..] = key.0.as_slice()
+        && streams == "streams"
+    {
+        place = KeyPath([&[KeyStep::Key("defaults".into())], rest].concat());
+    }
+    match place.find(&built_in()) {
+        Some(default) if !default.is_object() && !is_empty(default) => {
+            format!(
+                "correct it, or remove it for the default {}",
+                shown(default)
+            )
+        }
+        _ => "correct it".to_owned(),
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    value.as_str().is_some_and(str::is_empty) || value.as_array().is_some_and(Vec::is_empty)
+}
