@@ -35,6 +35,7 @@ use comfy_table::{Row, Table, presets};
 use crate::app::AppError;
 use crate::config::ConfigProblems;
 use crate::decode::file::ReadError;
+use crate::failure::Failure as _;
 use crate::state::StoreError;
 
 /// Streaming anomaly detection: reads sensor records from Kafka, scores them with an autoencoder,
@@ -114,7 +115,7 @@ fn code(error: &anyhow::Error) -> u8 {
                 Some(AppError::Store(store)) => Some(store),
                 _ => None,
             });
-        if matches!(store, Some(StoreError::Locked { .. })) {
+        if store.is_some_and(StoreError::is_retryable) {
             return 75;
         }
     }

@@ -25,6 +25,7 @@
 //! | [`promotion`] | the verdict on a challenger, as data |
 //! | [`share`] | keeps bundles and feedback the same on all instances |
 //! | [`config`] | layers, validation and the settings that result |
+//! | [`failure`] | what an error means: who has to act, and whether a repetition helps |
 //! | [`events`] | operational events: log line and metric together |
 //! | [`web`] | `/healthz`, `/readyz`, `/status`, `/metrics` |
 //! | [`app`] | starts and stops the daemon |
@@ -61,6 +62,7 @@ pub mod state;
 pub mod config;
 pub mod evaluate;
 pub mod events;
+pub mod failure;
 pub mod promotion;
 
 pub mod sim;

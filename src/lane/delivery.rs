@@ -13,6 +13,7 @@ use super::error::LaneError;
 use super::group::GroupMember;
 use super::notes::NoteChange;
 use crate::config::settings::{self, KafkaSettings, StreamSettings};
+use crate::events::lane::OffsetsNotCommitted;
 use crate::pipeline::series::SeriesTable;
 use crate::sink::Sink;
 use crate::state::changelog::{Changelog, note_key};
@@ -191,7 +192,11 @@ impl DeliveryGuarantee for AtLeastOnce {
         if let Err(error) = consumer.commit_offsets(&offsets, mode) {
             // The store is ahead of the group and rules at the next assignment: nothing is read
             // twice.
-            tracing::warn!(stream, error = %error, "cannot commit offsets; the stored positions are used at the next start");
+            OffsetsNotCommitted {
+                stream,
+                error: &error,
+            }
+            .emit();
         }
         Ok(())
     }

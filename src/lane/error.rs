@@ -2,6 +2,7 @@
 
 use rdkafka::error::KafkaError;
 
+use crate::failure::{Failure, FailureClass};
 use crate::pipeline::PipelineError;
 use crate::pipeline::series::LoadError;
 use crate::sink::SinkError;
@@ -38,6 +39,22 @@ pub enum LaneError {
     NoGroup,
 }
 
+impl Failure for LaneError {
+    fn class(&self) -> FailureClass {
+        match self {
+            Self::Consumer(error) => error.class(),
+            Self::Sink(error) => error.class(),
+            Self::Store(error) => error.class(),
+            Self::Load(error) => error.class(),
+            Self::Codec(error) => error.class(),
+            Self::Pipeline(error) => error.class(),
+            Self::Changelog(error) => error.class(),
+            // A lane that starts again joins its group again.
+            Self::NoGroup => FailureClass::INTERNAL.retryable(),
+        }
+    }
+}
+
 impl From<PipelineError> for LaneError {
     fn from(error: PipelineError) -> Self {
         match error {
@@ -70,11 +87,19 @@ impl LaneError {
         error.txn_requires_abort()
     }
 
-    /// The store's own failure, which does not pass while the process has it open.
-    pub fn store_failure(&self) -> Option<&StoreError> {
+    /// The store's own failure, where it does not pass while the process has the store open; else
+    /// the error itself.
+    ///
+    /// # Errors
+    /// One after which the lane can start again.
+    pub fn into_store_failure(self) -> Result<StoreError, Self> {
         match self {
-            Self::Store(error) | Self::Changelog(ChangelogError::Store(error)) => Some(error),
-            _ => None,
+            Self::Store(error) | Self::Changelog(ChangelogError::Store(error))
+                if !error.is_retryable() =>
+            {
+                Ok(error)
+            }
+            error => Err(error),
         }
     }
 }

@@ -17,6 +17,7 @@ use rdkafka::{ClientConfig, TopicPartitionList};
 
 use super::{Sink, SinkError};
 use crate::config::settings::{KafkaSettings, StreamSettings};
+use crate::failure::Failure as _;
 use crate::source::client_config;
 
 /// How long one step may take, repetitions included.
@@ -155,8 +156,7 @@ fn repeat(
     loop {
         match try_once() {
             Ok(()) => return Ok(()),
-            Err(KafkaError::Transaction(error))
-                if error.is_retriable() && Instant::now() < deadline => {}
+            Err(error) if error.is_retryable() && Instant::now() < deadline => {}
             Err(source) => return Err(SinkError::Transaction { step, source }),
         }
     }
