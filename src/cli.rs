@@ -145,3 +145,48 @@ fn say_error(error: &anyhow::Error) {
     }
     eprintln!("{text}");
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::failure::Domain;
+    use crate::sink::topics::TopicError;
+
+    #[test]
+    fn the_exit_codes_are_those_of_the_readme() {
+        let locked = || StoreError::Locked {
+            path: PathBuf::from("state"),
+        };
+        let full = StoreError::Access {
+            stream: "pumps".into(),
+            action: "written",
+            domain: Domain::External,
+            detail: "no space left".into(),
+        };
+        let problems = ConfigProblems {
+            file: None,
+            list: Vec::new(),
+        };
+        let empty = ReadError::Empty {
+            file: "in.csv".into(),
+        };
+        // A command does not wait for brokers, and yet its failure is a plain one.
+        let away = TopicError::Unreachable {
+            brokers: "kafka:9092".into(),
+            source: rdkafka::error::KafkaError::Canceled,
+        };
+        for (error, due) in [
+            (anyhow::Error::new(problems), 64),
+            (anyhow::Error::new(empty).context("training"), 65),
+            (anyhow::Error::new(locked()), 75),
+            (anyhow::Error::new(AppError::from(locked())), 75),
+            (anyhow::Error::new(AppError::from(full)), 1),
+            (anyhow::Error::new(AppError::from(away)), 1),
+            (anyhow::anyhow!("anything else"), 1),
+        ] {
+            assert_eq!(code(&error), due, "{error:#}");
+        }
+    }
+}

@@ -175,4 +175,15 @@ mod tests {
             assert_eq!(error.is_retryable(), is_retryable, "{kind}");
         }
     }
+
+    #[test]
+    fn a_failure_is_new_until_it_has_been_kept() {
+        let failure = PresentFailure::default();
+        let full = io::Error::from(io::ErrorKind::StorageFull);
+        assert_eq!([failure.set(&full), failure.set(&full)], [true, false]);
+        assert!(failure.set(&io::Error::from(io::ErrorKind::NotFound)));
+        assert_eq!(failure.get().unwrap().domain.as_str(), "user");
+        assert_eq!([failure.clear(), failure.clear()], [true, false]);
+        assert_eq!(failure.get(), None);
+    }
 }

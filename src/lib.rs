@@ -25,8 +25,8 @@
 //! | [`promotion`] | the verdict on a challenger, as data |
 //! | [`share`] | keeps bundles and feedback the same on all instances |
 //! | [`config`] | layers, validation and the settings that result |
-//! | [`failure`] | what an error means: who has to act, and whether a repetition helps |
 //! | [`events`] | operational events: log line and metric together |
+//! | [`failure`] | what an error means: who has to act, and whether a repetition helps |
 //! | [`web`] | `/healthz`, `/readyz`, `/status`, `/metrics` |
 //! | [`app`] | starts and stops the daemon |
 //! | [`cli`] | the commands, one file each |

@@ -39,7 +39,6 @@ const STEPS: [&str; 9] = [
 /// equal to the code.
 const IMPORTS: [(&str, &[&str]); 28] = [
     ("record", &[]),
-    ("failure", &[]),
     ("inter_arrival", &["config"]),
     ("decode", &["config", "failure", "record"]),
     ("episode", &["config", "record"]),
@@ -118,6 +117,7 @@ const IMPORTS: [(&str, &[&str]); 28] = [
     ("config", &["record"]),
     ("evaluate", &["record"]),
     ("events", &["failure", "promotion", "record"]),
+    ("failure", &[]),
     ("promotion", &["model", "record"]),
     ("sim", &["failure", "record"]),
     (

@@ -58,8 +58,9 @@ impl ConfigReloaded<'_> {
         let outcome = match self.result {
             Err(error) => {
                 error!(
+                    error = %error,
                     domain = error.domain().as_str(),
-                    "configuration not reloaded, keeping the old one: {error}"
+                    "configuration not reloaded, keeping the old one"
                 );
                 "rejected"
             }

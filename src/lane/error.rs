@@ -103,3 +103,60 @@ impl LaneError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use rdkafka::error::RDKafkaErrorCode;
+
+    use super::*;
+    use crate::failure::Domain;
+
+    fn lost() -> StoreError {
+        StoreError::Access {
+            stream: "pumps".into(),
+            action: "written",
+            domain: Domain::External,
+            detail: "no space left".into(),
+        }
+    }
+
+    #[test]
+    fn only_a_store_that_stays_failed_ends_the_daemon() {
+        let read = ChangelogError::Store(lost());
+        for error in [LaneError::from(lost()), read.into()] {
+            assert!(error.into_store_failure().is_ok());
+        }
+        let code = RDKafkaErrorCode::BrokerTransportFailure;
+        let locked = StoreError::Locked {
+            path: PathBuf::from("state"),
+        };
+        for error in [
+            KafkaError::MessageConsumptionFatal(code).into(),
+            LaneError::NoGroup,
+            locked.into(),
+        ] {
+            assert!(error.into_store_failure().is_err());
+        }
+    }
+
+    #[test]
+    fn an_error_answers_as_the_one_that_it_wraps() {
+        let delivery = |code| {
+            LaneError::from(SinkError::Delivery {
+                topic: "alerts".into(),
+                source: KafkaError::MessageProduction(code),
+            })
+        };
+        assert_eq!(
+            delivery(RDKafkaErrorCode::AllBrokersDown).class(),
+            FailureClass::EXTERNAL.retryable()
+        );
+        assert_eq!(
+            delivery(RDKafkaErrorCode::TopicAuthorizationFailed).class(),
+            FailureClass::USER
+        );
+        assert_eq!(LaneError::from(lost()).class(), FailureClass::EXTERNAL);
+    }
+}
