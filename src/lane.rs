@@ -195,11 +195,7 @@ impl Lane {
             let passes = |error: &KafkaError| {
                 let passes = error.is_retryable();
                 if passes {
-                    let is_logged = warned.is_none_or(|at| at.elapsed() > WARN_EVERY);
-                    if is_logged {
-                        warned = Some(Instant::now());
-                    }
-                    self.consumer_failed(error, is_logged);
+                    self.consumer_failed(error, &mut warned);
                 }
                 passes
             };
@@ -240,7 +236,13 @@ impl Lane {
         Ok(())
     }
 
-    fn consumer_failed(&self, error: &KafkaError, is_logged: bool) {
+    /// Reports an error that passes; the log has a line every [`WARN_EVERY`], since they come in
+    /// swarms while a broker is away.
+    fn consumer_failed(&self, error: &KafkaError, warned: &mut Option<Instant>) {
+        let is_logged = warned.is_none_or(|at| at.elapsed() > WARN_EVERY);
+        if is_logged {
+            *warned = Some(Instant::now());
+        }
         ConsumerFailed {
             stream: &self.stream.name,
             lane: self.number,

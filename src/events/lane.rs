@@ -48,7 +48,7 @@ pub struct ConsumerFailed<'a> {
     pub lane: usize,
     /// What librdkafka reports.
     pub error: &'a dyn Failure,
-    /// Whether the log has no line about it yet: they come in swarms while a broker is away.
+    /// Whether the log is due for another line about such errors.
     pub is_logged: bool,
 }
 

@@ -2,6 +2,7 @@
 //! operator does to it.
 
 use std::fs;
+use std::io::Write as _;
 
 use serde_json::Value;
 

@@ -213,10 +213,10 @@ fn a_failing_destination_is_reported_and_recovers() {
     let away = folder.with_extension("away");
     fs::rename(&folder, &away).unwrap();
     publish(&stream, 1..3);
-    let failure = wait_for("the failure", || failure().as_str().map(str::to_owned));
+    let text = wait_for("the failure", || failure().as_str().map(str::to_owned));
     assert!(
-        failure.contains("output.file") && failure.contains("cannot be opened"),
-        "{failure}"
+        text.contains("output.file") && text.contains("cannot be opened"),
+        "{text}"
     );
     // Its folder is gone: the user's to create.
     assert_eq!(destination()["domain"], "user");
