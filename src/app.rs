@@ -4,10 +4,10 @@
 //! The stop signal, the reload signal and the configuration's source are arguments, so that tests
 //! pass their own.
 
+mod error;
 mod supervisor;
 
 use std::future::Future;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
@@ -18,109 +18,33 @@ use rdkafka::admin::AdminClient;
 use rdkafka::client::DefaultClientContext;
 use tokio::sync::mpsc;
 
+pub use self::error::AppError;
+
 use self::supervisor::Lanes;
 use crate::config::settings::{Settings, StreamSettings};
 use crate::config::{ConfigProblems, reloadable};
 use crate::destination::reader::DestinationReader;
-use crate::destination::{self, DestinationError, DestinationStatus};
-use crate::events::StateSetAside;
+use crate::destination::{self, DestinationStatus};
+use crate::events::daemon::{BrokersAwaited, ConfigReloaded, StoreLost};
 use crate::events::published::{EventQueue, PublishedEvent};
-use crate::model::registry::{Registry, RegistryError};
-use crate::retrain::error::RetrainError;
-use crate::retrain::learn::LearnError;
+use crate::events::store::StateSetAside;
+use crate::failure::Failure as _;
+use crate::model::registry::Registry;
 use crate::retrain::learner::Learner;
 use crate::retrain::thread::Retrainer;
+use crate::share::error::ShareError;
 use crate::share::sync::RegistrySync;
-use crate::share::thread::{FeedbackTargets, ShareError, Sharing};
-use crate::sink::SinkError;
+use crate::share::thread::{FeedbackTargets, Sharing};
 use crate::sink::topics::{self, TopicError};
 use crate::sink::transaction;
 use crate::source::Delivery;
 use crate::source::client_config;
+use crate::state::Store;
 use crate::state::sled::SledStore;
-use crate::state::{Store, StoreError};
 use crate::web::{self, Server, StreamStatus};
 
 /// How long the daemon waits between two tries to reach the brokers at start.
 const BROKER_RETRY: Duration = Duration::from_secs(3);
-
-/// Why the daemon could not start, or did not stop well.
-#[derive(Debug, thiserror::Error)]
-pub enum AppError {
-    /// The state folder.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The model folder.
-    #[error(transparent)]
-    Registry(#[from] RegistryError),
-    /// A stream's first model.
-    #[error(transparent)]
-    Learn(#[from] LearnError),
-    /// The retraining.
-    #[error(transparent)]
-    Retrain(#[from] RetrainError),
-    /// What machines share.
-    #[error(transparent)]
-    Share(#[from] ShareError),
-    /// The topics.
-    #[error(transparent)]
-    Topics(#[from] TopicError),
-    /// An alert destination beside Kafka.
-    #[error("stream {stream}: {source}")]
-    Destination {
-        /// The stream.
-        stream: String,
-        /// Why it takes no alerts.
-        source: DestinationError,
-    },
-    /// The system has no thread for an alert destination.
-    #[error("cannot start the thread of an alert destination: {0}")]
-    Thread(std::io::Error),
-    /// The Kafka properties.
-    #[error("librdkafka rejected [kafka.properties]: {0}")]
-    Kafka(#[from] rdkafka::error::KafkaError),
-    /// The brokers have no transactions.
-    #[error(
-        "stream {stream}: exactly-once delivery needs transactions: {source}; allow them, or set input.delivery = \"at_least_once\""
-    )]
-    Transactions {
-        /// The stream.
-        stream: String,
-        /// What the brokers say.
-        source: SinkError,
-    },
-    /// The HTTP address.
-    #[error("service.http_listen = {address}: {source}; choose a free address, or \"\" for none")]
-    Http {
-        /// The address.
-        address: std::net::SocketAddr,
-        /// The system's error.
-        source: std::io::Error,
-    },
-    /// The store failed while the daemon ran.
-    #[error(
-        "the state folder {} failed: {error}; free or repair its disk and restart: committed states are not lost",
-        folder.display()
-    )]
-    StateLost {
-        /// `service.state_dir`.
-        folder: PathBuf,
-        /// The store's error.
-        error: String,
-    },
-    /// Threads still ran at the end of the grace period.
-    #[error(
-        "these threads did not stop within service.drain_timeout = {} s: {}; uncommitted records are processed again after the next start",
-        timeout.as_secs(), threads.join(", ")
-    )]
-    Drain {
-        /// Their names: `STREAM-N` is a lane, `retrain-STREAM` and `train-STREAM` train models,
-        /// `share` syncs bundles and feedback, `file-STREAM` delivers alerts to `output.file`.
-        threads: Vec<String>,
-        /// `service.drain_timeout`.
-        timeout: Duration,
-    },
-}
 
 /// Signals and other inputs of the daemon.
 pub struct Signals<S, L> {
@@ -190,7 +114,7 @@ where
         tokio::select! {
             () = &mut stop => break,
             Some(error) = failures.recv() => {
-                tracing::error!(error, "stopping: the state store failed");
+                StoreLost { error: &error }.emit();
                 failure = Some(AppError::StateLost { folder: current.service.state_dir.clone(), error });
                 break;
             }
@@ -325,8 +249,12 @@ where
 {
     loop {
         match ask().await {
-            Err(error) if error.is_retriable() => {
-                tracing::warn!(error = %error, retry_s = BROKER_RETRY.as_secs(), "waiting for the brokers");
+            Err(error) if error.is_retryable() => {
+                BrokersAwaited {
+                    error: &error,
+                    retry: BROKER_RETRY,
+                }
+                .emit();
                 tokio::time::sleep(BROKER_RETRY).await;
             }
             answer => return answer,
@@ -368,16 +296,17 @@ fn reload(
     lanes: &Lanes,
 ) {
     match load() {
-        Err(problems) => {
-            tracing::error!("configuration not reloaded, keeping the old one: {problems}")
+        Err(problems) => ConfigReloaded {
+            result: Err(&problems),
         }
+        .emit(),
         Ok(new) => {
             let restart = reloadable(current, &new);
-            if !restart.is_empty() {
-                tracing::warn!(keys = ?restart, "these keys changed and need a restart; all other changes are applied");
-            }
             lanes.reload(&new);
-            tracing::info!("configuration reloaded");
+            ConfigReloaded {
+                result: Ok(&restart),
+            }
+            .emit();
             *current = new;
         }
     }

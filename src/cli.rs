@@ -35,6 +35,7 @@ use comfy_table::{Row, Table, presets};
 use crate::app::AppError;
 use crate::config::ConfigProblems;
 use crate::decode::file::ReadError;
+use crate::failure::Failure as _;
 use crate::state::StoreError;
 
 /// Streaming anomaly detection: reads sensor records from Kafka, scores them with an autoencoder,
@@ -114,7 +115,7 @@ fn code(error: &anyhow::Error) -> u8 {
                 Some(AppError::Store(store)) => Some(store),
                 _ => None,
             });
-        if matches!(store, Some(StoreError::Locked { .. })) {
+        if store.is_some_and(StoreError::is_retryable) {
             return 75;
         }
     }
@@ -143,4 +144,49 @@ fn say_error(error: &anyhow::Error) {
         last = line;
     }
     eprintln!("{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::failure::Domain;
+    use crate::sink::topics::TopicError;
+
+    #[test]
+    fn the_exit_codes_are_those_of_the_readme() {
+        let locked = || StoreError::Locked {
+            path: PathBuf::from("state"),
+        };
+        let full = StoreError::Access {
+            stream: "pumps".into(),
+            action: "written",
+            domain: Domain::External,
+            detail: "no space left".into(),
+        };
+        let problems = ConfigProblems {
+            file: None,
+            list: Vec::new(),
+        };
+        let empty = ReadError::Empty {
+            file: "in.csv".into(),
+        };
+        // A command does not wait for brokers, and yet its failure is a plain one.
+        let away = TopicError::Unreachable {
+            brokers: "kafka:9092".into(),
+            source: rdkafka::error::KafkaError::Canceled,
+        };
+        for (error, due) in [
+            (anyhow::Error::new(problems), 64),
+            (anyhow::Error::new(empty).context("training"), 65),
+            (anyhow::Error::new(locked()), 75),
+            (anyhow::Error::new(AppError::from(locked())), 75),
+            (anyhow::Error::new(AppError::from(full)), 1),
+            (anyhow::Error::new(AppError::from(away)), 1),
+            (anyhow::anyhow!("anything else"), 1),
+        ] {
+            assert_eq!(code(&error), due, "{error:#}");
+        }
+    }
 }

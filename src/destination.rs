@@ -13,12 +13,14 @@ pub mod reader;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+
+use rdkafka::error::KafkaError;
 
 use self::file::{AlertFile, AlertStdout};
 use self::reader::DestinationReader;
 use crate::config::settings::{DestinationSettings, Settings};
 use crate::events::destination::{DestinationFailed, DestinationRecovered};
+use crate::failure::{Failure, FailureClass, PresentFailure};
 
 /// Delivers alerts to one place outside of Kafka.
 pub trait Destination: Send {
@@ -62,6 +64,29 @@ pub enum DestinationError {
     /// The standard output cannot be written.
     #[error("output.file = \"-\": the standard output cannot be written: {0}")]
     Stdout(io::Error),
+    /// The alerts cannot be read from their topic.
+    #[error("topic {topic}, group {group}: {source}")]
+    Alerts {
+        /// `output.alerts`.
+        topic: String,
+        /// The consumer group of the destination.
+        group: String,
+        /// librdkafka's error.
+        source: KafkaError,
+    },
+}
+
+impl Failure for DestinationError {
+    fn class(&self) -> FailureClass {
+        match self {
+            Self::Open { source, .. } | Self::Write { source, .. } | Self::Stdout(source) => {
+                source.class()
+            }
+            // The next attempt creates the file.
+            Self::Removed { .. } => FailureClass::EXTERNAL.retryable(),
+            Self::Alerts { source, .. } => source.class(),
+        }
+    }
 }
 
 /// Opens the destination that the settings describe.
@@ -102,7 +127,7 @@ pub struct DestinationStatus {
     /// The key of `[streams.NAME.output]` that configures it.
     pub name: &'static str,
     /// Why alerts are not delivered now.
-    failure: Mutex<Option<String>>,
+    pub failure: PresentFailure,
 }
 
 impl DestinationStatus {
@@ -110,35 +135,24 @@ impl DestinationStatus {
         Self {
             stream: stream.to_owned(),
             name,
-            failure: Mutex::default(),
+            failure: PresentFailure::default(),
         }
-    }
-
-    /// Why alerts are not delivered now; `None` while they are.
-    pub fn failure(&self) -> Option<String> {
-        self.failure
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
     }
 
     /// Reports a failed attempt; the log has a line only where the reason is another one.
-    fn failed(&self, error: String) {
-        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+    fn failed(&self, error: &DestinationError) {
         DestinationFailed {
             stream: &self.stream,
             destination: self.name,
-            error: &error,
-            is_new: failure.as_ref() != Some(&error),
+            error,
+            is_new: self.failure.set(error),
         }
         .emit();
-        *failure = Some(error);
     }
 
     /// Reports that alerts are delivered again, where they were not.
     fn recovered(&self) {
-        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        if failure.take().is_some() {
+        if self.failure.clear() {
             DestinationRecovered {
                 stream: &self.stream,
                 destination: self.name,

@@ -6,13 +6,15 @@
 //! service degraded and helps itself, INFO what an operator wants to see in a quiet log. Nothing is
 //! logged for each record; counters are moved once for each micro-batch.
 
+pub mod daemon;
 pub mod destination;
+pub mod lane;
 pub mod metric;
 pub mod published;
 pub mod retrain;
 pub mod share;
+pub mod store;
 
-use std::path::Path;
 use std::time::Duration;
 
 use tracing::{error, info, warn};
@@ -279,26 +281,6 @@ impl BundleLive<'_> {
     }
 }
 
-/// The first training of a stream failed.
-pub struct TrainingFailed<'a> {
-    /// The stream.
-    pub stream: &'a str,
-    /// Why.
-    pub error: String,
-}
-
-impl TrainingFailed<'_> {
-    /// Logs.
-    pub fn emit(&self) {
-        error!(
-            stream = self.stream,
-            error = self.error,
-            "training failed: training records dropped; collecting new ones"
-        );
-        metric::TRAINING_FAILURES.add([("stream", self.stream)], 1);
-    }
-}
-
 /// A lane owns other partitions than before.
 pub struct PartitionsChanged<'a> {
     /// The stream.
@@ -323,79 +305,6 @@ impl PartitionsChanged<'_> {
             [("stream", self.stream), ("lane", &lane)],
             self.owned as f64,
         );
-    }
-}
-
-/// A lane rewinds to its last commit.
-pub struct LaneRewound<'a> {
-    /// The stream.
-    pub stream: &'a str,
-    /// The lane's number.
-    pub lane: usize,
-    /// Why.
-    pub error: String,
-    /// How long it waits outside its group first; none where it stays in the group.
-    pub backoff: Option<Duration>,
-}
-
-impl LaneRewound<'_> {
-    /// Logs and counts.
-    pub fn emit(&self) {
-        warn!(
-            stream = self.stream,
-            lane = self.lane,
-            error = self.error,
-            left_group = self.backoff.is_some(),
-            backoff_ms = self.backoff.unwrap_or_default().as_millis() as u64,
-            "lane rewound to its last commit"
-        );
-        let left_group = if self.backoff.is_some() {
-            "true"
-        } else {
-            "false"
-        };
-        metric::LANE_RESTARTS.add([("stream", self.stream), ("left_group", left_group)], 1);
-    }
-}
-
-/// The state of a series could not be read; the series starts from a new state.
-pub struct StateUnreadable<'a> {
-    /// The stream.
-    pub stream: &'a str,
-    /// The series.
-    pub series: &'a str,
-    /// Why.
-    pub error: String,
-}
-
-impl StateUnreadable<'_> {
-    /// Logs and counts.
-    pub fn emit(&self) {
-        error!(
-            stream = self.stream,
-            series = self.series,
-            error = self.error,
-            "stored state of a series is unreadable: it restarts from the fleet's calibration"
-        );
-        metric::STATE_UNREADABLE.add([("stream", self.stream)], 1);
-    }
-}
-
-/// A damaged state folder made way for an empty one.
-pub struct StateSetAside<'a> {
-    /// Where it was.
-    pub folder: &'a Path,
-    /// Where it is.
-    pub aside: &'a Path,
-}
-
-impl StateSetAside<'_> {
-    /// Logs and counts.
-    pub fn emit(&self) {
-        error!(folder = %self.folder.display(), kept_as = %self.aside.display(),
-            "damaged state folder renamed: states are restored from the changelog; what is not in it (delivery = \
-             \"at_least_once\", collected training records) is lost");
-        metric::STATE_SET_ASIDE.add([], 1);
     }
 }
 

@@ -32,15 +32,17 @@ use rdkafka::message::{BorrowedMessage, Message as _};
 use self::error::LaneError;
 use self::lane_state::LaneState;
 use self::rebalance::LaneContext;
-use crate::config::settings::StreamSettings;
-use crate::events::{InputPaused, LaneRewound};
+use crate::config::settings::{Delivery, KafkaSettings, StreamSettings};
+use crate::episode::EpisodePolicy;
+use crate::events::InputPaused;
+use crate::events::lane::{ConsumerFailed, LaneRewound};
+use crate::failure::{Failure as _, PresentFailure};
 use crate::pipeline::{Pipeline, PipelineError};
 use crate::retrain::learner::{Learner, LearnerPhase};
 use crate::retrain::thread::Retrainer;
 use crate::share::feedback_log::FeedbackLog;
 use crate::sink::Sink;
-use crate::source::{BatchBounds, consumer_config, is_passing, poll_batch};
-use crate::source::{Delivery, KafkaSettings};
+use crate::source::{BatchBounds, consumer_config, poll_batch};
 use crate::state::Store;
 
 /// How long a paused lane polls at a time; bounds how late it notices a new bundle or a stop.
@@ -75,6 +77,8 @@ pub struct LaneStatus {
     pub series: AtomicUsize,
     /// Whether the loop runs (not waiting to restart).
     pub running: AtomicBool,
+    /// Why the loop does not run.
+    pub failure: PresentFailure,
 }
 
 /// Everything that a lane needs to start, and to start again after an error.
@@ -175,6 +179,7 @@ impl Lane {
         let mut warned: Option<Instant> = None;
         let mut rewinds = 0;
         self.status.running.store(true, Ordering::Release);
+        self.status.failure.clear();
         while !stop.load(Ordering::Acquire) {
             for order in control.try_iter() {
                 match order {
@@ -188,11 +193,9 @@ impl Lane {
             let rebalances = consumer.context().rebalances();
             let interrupted = || consumer.context().rebalances() != rebalances;
             let passes = |error: &KafkaError| {
-                let passes = is_passing(error);
-                // They come in swarms while a broker is away.
-                if passes && warned.is_none_or(|at| at.elapsed() > WARN_EVERY) {
-                    warned = Some(Instant::now());
-                    tracing::warn!(stream = self.stream.name, lane = self.number, error = %error, "consumer");
+                let passes = error.is_retryable();
+                if passes {
+                    self.consumer_failed(error, &mut warned);
                 }
                 passes
             };
@@ -231,6 +234,22 @@ impl Lane {
             self.learner.train_if_ready(self.retrainer.is_trainer());
         }
         Ok(())
+    }
+
+    /// Reports an error that passes; the log has a line every [`WARN_EVERY`], since they come in
+    /// swarms while a broker is away.
+    fn consumer_failed(&self, error: &KafkaError, warned: &mut Option<Instant>) {
+        let is_logged = warned.is_none_or(|at| at.elapsed() > WARN_EVERY);
+        if is_logged {
+            *warned = Some(Instant::now());
+        }
+        ConsumerFailed {
+            stream: &self.stream.name,
+            lane: self.number,
+            error,
+            is_logged,
+        }
+        .emit();
     }
 
     /// One step: the batch through the pipeline, and a commit where it is time for one. Returns
@@ -283,7 +302,7 @@ impl Lane {
         LaneRewound {
             stream: &self.stream.name,
             lane: self.number,
-            error: error.to_string(),
+            error: &error,
             backoff: None,
         }
         .emit();

@@ -27,6 +27,7 @@
 //! | [`share`] | keeps bundles and feedback the same on all instances |
 //! | [`config`] | reads and validates the configuration: fills the options of all modules |
 //! | [`events`] | operational events: log line and metric together |
+//! | [`failure`] | what an error means: who has to act, and whether a repetition helps |
 //! | [`web`] | `/healthz`, `/readyz`, `/status`, `/metrics` |
 //! | [`app`] | starts and stops the daemon |
 //! | [`cli`] | the commands, one file each |
@@ -63,6 +64,7 @@ pub mod state;
 pub mod config;
 pub mod evaluate;
 pub mod events;
+pub mod failure;
 pub mod promotion;
 
 pub mod sim;

@@ -26,6 +26,7 @@ mod conv;
 mod conv2d;
 mod dense;
 mod disk;
+mod failure;
 mod kernels;
 mod kinds;
 mod lstm;

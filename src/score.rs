@@ -12,7 +12,8 @@ pub mod tiles;
 pub use self::settings::ScoreSettings;
 
 use self::chart::{Chart, ChartState, NotPositiveDefinite};
-use crate::model::ResidualScope;
+use crate::config::settings::{self, ResidualScope};
+use crate::failure::{Failure, FailureClass};
 use crate::model::bundle::Bundle;
 use crate::model::{Autoencoder, ModelError, part_rows};
 use crate::record::Scored;
@@ -29,6 +30,17 @@ pub enum ScoreError {
     /// A bundle that was trained on readings.
     #[error("the bundle is not calibrated for images: train a new one")]
     NoPeaks,
+}
+
+impl Failure for ScoreError {
+    fn class(&self) -> FailureClass {
+        match self {
+            Self::Model(error) => error.class(),
+            // The shrinkage of the calibration rules it out.
+            Self::Covariance(_) => FailureClass::INTERNAL,
+            Self::NoPeaks => FailureClass::USER,
+        }
+    }
 }
 
 /// A bundle that scores: its model and its chart.

@@ -22,7 +22,8 @@ use rdkafka::message::{
 };
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 
-use crate::config::settings::{OutputSettings, StreamSettings};
+use crate::config::settings::{KafkaSettings, OutputSettings, StreamSettings};
+use crate::failure::{Failure, FailureClass};
 use crate::record::alert::Alert;
 use crate::record::{RecordOutcome, Rejected};
 use crate::source::KafkaSettings;
@@ -69,6 +70,16 @@ pub enum SinkError {
         /// librdkafka's error.
         source: KafkaError,
     },
+}
+
+impl Failure for SinkError {
+    fn class(&self) -> FailureClass {
+        match self {
+            Self::Config(_) => FailureClass::USER,
+            Self::Delivery { source, .. } | Self::Transaction { source, .. } => source.class(),
+            Self::Flush { .. } => FailureClass::EXTERNAL.retryable(),
+        }
+    }
 }
 
 /// Collects what the brokers refused since the last flush.

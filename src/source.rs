@@ -4,14 +4,12 @@
 //! offset of a record only after everything that the record caused is durable.
 
 pub mod backoff;
-mod settings;
-
-pub use self::settings::{Delivery, InputSettings, KafkaSettings, StartOffset, brokers};
+mod failure;
 
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::Offset;
 use rdkafka::{ClientConfig, ClientContext, TopicPartitionList};
@@ -212,30 +210,6 @@ pub fn poll_batch<'c, C: ConsumerContext>(
         }
     }
     Ok(batch)
-}
-
-/// Errors that librdkafka retries, such as those of a broker that is unreachable for a while.
-pub fn is_passing(error: &KafkaError) -> bool {
-    use RDKafkaErrorCode::{
-        AllBrokersDown, BrokerTransportFailure, CoordinatorLoadInProgress, CoordinatorNotAvailable,
-        LeaderNotAvailable, NotLeaderForPartition, OperationTimedOut, RequestTimedOut, Resolve,
-        UnknownTopicOrPartition,
-    };
-    matches!(
-        error,
-        KafkaError::MessageConsumption(
-            AllBrokersDown
-                | BrokerTransportFailure
-                | CoordinatorLoadInProgress
-                | CoordinatorNotAvailable
-                | LeaderNotAvailable
-                | NotLeaderForPartition
-                | OperationTimedOut
-                | RequestTimedOut
-                | Resolve
-                | UnknownTopicOrPartition
-        )
-    )
 }
 
 /// The record path's view of a Kafka message.

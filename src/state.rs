@@ -14,6 +14,8 @@ pub mod transfer;
 
 use std::path::PathBuf;
 
+use crate::failure::{Domain, Failure, FailureClass};
+
 /// A record kept for the first training: partition, offset, and its encoded readings.
 pub type Learned = (i32, i64, Vec<u8>);
 
@@ -132,7 +134,23 @@ pub enum StoreError {
         stream: String,
         /// `read` or `written`.
         action: &'static str,
+        /// Who has to act: a full disk, for one, is not outlierd's.
+        domain: Domain,
         /// sled's error.
         detail: String,
     },
+}
+
+impl Failure for StoreError {
+    fn class(&self) -> FailureClass {
+        match self {
+            // The other process may end.
+            Self::Locked { .. } => FailureClass::USER.retryable(),
+            // The message names what somebody has to change before.
+            Self::Open { source, .. } => FailureClass::lasting(source.domain()),
+            Self::Damaged { .. } => FailureClass::EXTERNAL,
+            // An open store that failed once refuses all further access.
+            Self::Access { domain, .. } => FailureClass::lasting(*domain),
+        }
+    }
 }

@@ -22,6 +22,7 @@ use tokio::task::AbortHandle;
 
 use crate::destination::DestinationStatus;
 use crate::events::{SeriesCounted, metric};
+use crate::failure::FailureReport;
 use crate::lane::LaneStatus;
 use crate::pipeline::status::SeriesStatus;
 use crate::retrain::learner::{Learner, LearnerPhase};
@@ -110,16 +111,7 @@ pub async fn serve(address: SocketAddr, streams: Vec<StreamStatus>) -> io::Resul
 }
 
 async fn ready(State(streams): State<Arc<Vec<StreamStatus>>>) -> (StatusCode, String) {
-    let waiting: Vec<&str> = streams
-        .iter()
-        .filter(|stream| {
-            !stream
-                .lanes
-                .iter()
-                .all(|lane| lane.running.load(Ordering::Acquire))
-        })
-        .map(|stream| stream.name.as_str())
-        .collect();
+    let waiting: Vec<String> = streams.iter().filter_map(not_running).collect();
     if waiting.is_empty() {
         (StatusCode::OK, "ready\n".into())
     } else {
@@ -128,6 +120,18 @@ async fn ready(State(streams): State<Arc<Vec<StreamStatus>>>) -> (StatusCode, St
             format!("lanes not running: {}\n", waiting.join(", ")),
         )
     }
+}
+
+/// The name of a stream of which a lane does not run, with the domain of what failed.
+fn not_running(stream: &StreamStatus) -> Option<String> {
+    let is_waiting = |lane: &&Arc<LaneStatus>| !lane.running.load(Ordering::Acquire);
+    let mut waiting = stream.lanes.iter().filter(is_waiting).peekable();
+    waiting.peek()?;
+    let name = &stream.name;
+    Some(match waiting.find_map(|lane| lane.failure.get()) {
+        Some(failure) => format!("{name} ({} failure)", failure.domain.as_str()),
+        None => name.clone(),
+    })
 }
 
 async fn status(State(streams): State<Arc<Vec<StreamStatus>>>) -> Json<Value> {
@@ -164,6 +168,16 @@ async fn series(
     Ok(Json(found))
 }
 
+/// The object with what fails now, and who has to act; both are null where nothing fails.
+fn with_failure(mut object: Value, failure: Option<FailureReport>) -> Value {
+    object["domain"] = failure
+        .as_ref()
+        .map(|failure| failure.domain.as_str())
+        .into();
+    object["failure"] = failure.map(|failure| failure.text).into();
+    object
+}
+
 fn of_stream(stream: &StreamStatus) -> Value {
     let phase = match stream.learner.phase() {
         LearnerPhase::Collecting { done, wanted } => {
@@ -176,17 +190,23 @@ fn of_stream(stream: &StreamStatus) -> Value {
         .lanes
         .iter()
         .map(|lane| {
-            json!({
+            let lane_state = json!({
                 "running": lane.running.load(Ordering::Acquire),
                 "partitions": lane.partitions.load(Ordering::Acquire),
                 "series": lane.series.load(Ordering::Acquire),
-            })
+            });
+            with_failure(lane_state, lane.failure.get())
         })
         .collect();
     let destinations: Vec<Value> = stream
         .destinations
         .iter()
-        .map(|destination| json!({ "name": destination.name, "failure": destination.failure() }))
+        .map(|destination| {
+            with_failure(
+                json!({ "name": destination.name }),
+                destination.failure.get(),
+            )
+        })
         .collect();
     json!({ "stream": stream.name, "model": phase, "lanes": lanes, "destinations": destinations })
 }

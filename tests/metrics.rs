@@ -10,8 +10,6 @@
 mod process;
 
 use std::collections::BTreeSet;
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -69,20 +67,6 @@ model = {{ kind = "linear", latent = 1 }}
     path
 }
 
-fn page(daemon: &Daemon) -> Option<String> {
-    let log = daemon.log();
-    let address = log.split("http listening address=").nth(1)?;
-    let mut stream = TcpStream::connect(address.split_whitespace().next()?).ok()?;
-    write!(
-        stream,
-        "GET /metrics HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n"
-    )
-    .ok()?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).ok()?;
-    Some(text)
-}
-
 /// The names that follow `mark` at the starts of lines.
 fn names<'p>(page: &'p str, mark: &str) -> BTreeSet<&'p str> {
     page.lines()
@@ -102,7 +86,7 @@ fn each_metric_of_a_running_daemon_has_a_help_line() {
     let mut daemon = Daemon::start(&config(folder.path(), &brokers), "daemon");
     let read = format!("outlierd_records_total{{stream=\"rig\"}} {RECORDS}");
     let page = wait_for("the records to be counted", || {
-        page(&daemon).filter(|page| page.contains(&read))
+        daemon.page("/metrics").filter(|page| page.contains(&read))
     });
     daemon.stop();
 

@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use crate::config::settings::Settings;
-use crate::events::LaneRewound;
+use crate::events::lane::LaneRewound;
 use crate::lane::{Lane, LaneCommand, LaneStatus};
 use crate::retrain::learner::Learner;
 use crate::retrain::thread::Retrainer;
 use crate::share::thread::Sharing;
 use crate::sink::DEAD_LETTER_MAX;
 use crate::source::backoff::Backoff;
-use crate::state::Store;
+use crate::state::{Store, StoreError};
 
 /// A lane that ran this long is well again: its next error starts with the shortest backoff.
 const HEALTHY_AFTER: Duration = Duration::from_secs(60);
@@ -43,7 +43,7 @@ impl Lanes {
         store: &Arc<dyn Store>,
         sharing: &Sharing,
         halt: &Arc<AtomicBool>,
-        failed: &mpsc::Sender<String>,
+        failed: &mpsc::Sender<StoreError>,
     ) -> Self {
         let mut lanes = Vec::new();
         for (stream, (learner, retrainer)) in settings.streams.iter().zip(learners) {
@@ -132,7 +132,7 @@ fn supervise(
     lane: &Lane,
     halt: &Arc<AtomicBool>,
     orders: &Receiver<LaneCommand>,
-    failed: &mpsc::Sender<String>,
+    failed: &mpsc::Sender<StoreError>,
 ) {
     let mut backoff = Backoff::default();
     while !halt.load(Ordering::Acquire) {
@@ -140,11 +140,15 @@ fn supervise(
         let Err(error) = lane.run(halt, orders) else {
             return;
         };
-        if let Some(error) = error.store_failure() {
-            // The first lane that reports it is enough.
-            let _ = failed.try_send(error.to_string());
-            return;
-        }
+        lane.status.failure.set(&error);
+        let error = match error.into_store_failure() {
+            Ok(store) => {
+                // The first lane that reports it is enough.
+                let _ = failed.try_send(store);
+                return;
+            }
+            Err(error) => error,
+        };
         if started.elapsed() > HEALTHY_AFTER {
             backoff = Backoff::default();
         }
@@ -152,7 +156,7 @@ fn supervise(
         LaneRewound {
             stream: &lane.stream.name,
             lane: lane.number,
-            error: error.to_string(),
+            error: &error,
             backoff: Some(wait),
         }
         .emit();

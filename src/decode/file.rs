@@ -7,6 +7,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use crate::failure::{Failure, FailureClass};
+
 /// The kinds of file that hold records.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FileKind {
@@ -16,7 +18,7 @@ pub enum FileKind {
     JsonLines,
 }
 
-/// Why a file cannot be read to its end. The user must fix all of these; none is worth a retry.
+/// Why a file cannot be read to its end. No repetition helps.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The file is not there, or may not be read.
@@ -121,6 +123,24 @@ pub enum ReadError {
         /// How long a row may be.
         bytes_max: u64,
     },
+}
+
+impl Failure for ReadError {
+    fn class(&self) -> FailureClass {
+        match self {
+            Self::Read { source, .. } => FailureClass::lasting(source.domain()),
+            Self::Open { .. }
+            | Self::Compressed { .. }
+            | Self::Empty { .. }
+            | Self::NoHeader { .. }
+            | Self::HeaderNotUtf8 { .. }
+            | Self::Delimiter { .. }
+            | Self::DuplicateColumn { .. }
+            | Self::UnknownColumn { .. }
+            | Self::NoFields { .. }
+            | Self::RowTooLong { .. } => FailureClass::USER,
+        }
+    }
 }
 
 /// Opens a file to read.

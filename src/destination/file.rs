@@ -130,6 +130,7 @@ impl Destination for AlertStdout {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::failure::{Failure as _, FailureClass};
 
     fn alerts(numbers: std::ops::Range<u32>) -> Vec<String> {
         numbers
@@ -237,6 +238,7 @@ mod tests {
         fs::rename(&inner, &away).unwrap();
         let error = file.deliver(&alerts(0..1)).unwrap_err();
         assert!(matches!(error, DestinationError::Open { .. }), "{error}");
+        assert_eq!(error.class(), FailureClass::USER);
         fs::rename(&away, &inner).unwrap();
         file.deliver(&alerts(0..1)).unwrap();
         assert_eq!(read_lines(&path), alerts(0..1));
@@ -253,5 +255,6 @@ mod tests {
         let path = PathBuf::from("/dev/full");
         let error = AlertFile { path, file }.deliver(&alerts(0..1)).unwrap_err();
         assert!(matches!(error, DestinationError::Write { .. }), "{error}");
+        assert_eq!(error.class(), FailureClass::EXTERNAL.retryable());
     }
 }

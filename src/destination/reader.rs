@@ -17,12 +17,12 @@ use rdkafka::topic_partition_list::Offset;
 use rdkafka::{ClientConfig, TopicPartitionList};
 use serde_json::Value;
 
-use super::{Destination, DestinationStatus};
-use crate::config::settings::StreamSettings;
+use super::{Destination, DestinationError, DestinationStatus};
+use crate::config::settings::{KafkaSettings, StreamSettings};
 use crate::events::destination::{AlertSkipped, AlertsDelivered};
-use crate::source::KafkaSettings;
+use crate::failure::Failure as _;
 use crate::source::backoff::Backoff;
-use crate::source::{BatchBounds, QuietClientContext, client_config, is_passing, poll_batch};
+use crate::source::{BatchBounds, QuietClientContext, client_config, poll_batch};
 
 /// How long the reader polls at a time; bounds how late it notices a stop.
 const POLL: Duration = Duration::from_millis(200);
@@ -89,10 +89,11 @@ impl DestinationReader {
             if started.elapsed() > HEALTHY_AFTER {
                 backoff = Backoff::default();
             }
-            self.status.failed(format!(
-                "topic {}, group {}: {error}",
-                self.topic, self.group
-            ));
+            self.status.failed(&DestinationError::Alerts {
+                topic: self.topic.clone(),
+                group: self.group.clone(),
+                source: error,
+            });
             let until = Instant::now() + backoff.wait();
             while Instant::now() < until && !halt.load(Ordering::Acquire) {
                 thread::park_timeout(POLL);
@@ -107,7 +108,7 @@ impl DestinationReader {
         let mut positions = DeliveredPositions::new(&self.topic);
         while !halt.load(Ordering::Acquire) {
             let mut batch = AlertBatch::default();
-            for message in poll_batch(&consumer, BOUNDS, || false, is_passing)? {
+            for message in poll_batch(&consumer, BOUNDS, || false, KafkaError::is_retryable)? {
                 batch.push(&message);
             }
             if !batch.next.is_empty() {
@@ -157,7 +158,7 @@ impl DestinationReader {
         while !batch.alerts.is_empty() {
             match self.destination.deliver(&batch.alerts) {
                 Ok(()) => break,
-                Err(error) => self.status.failed(error.to_string()),
+                Err(error) => self.status.failed(&error),
             }
             is_paused = true;
             let until = Instant::now() + backoff.wait();
@@ -191,7 +192,7 @@ fn poll_paused(
     consumer.pause(&consumer.assignment()?)?;
     match consumer.poll(POLL) {
         Some(Ok(message)) => batch.push(&message),
-        Some(Err(error)) if !is_passing(&error) => return Err(error),
+        Some(Err(error)) if !error.is_retryable() => return Err(error),
         Some(Err(_)) | None => {}
     }
     Ok(())

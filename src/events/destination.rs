@@ -3,6 +3,7 @@
 use tracing::{error, info, warn};
 
 use super::metric;
+use crate::failure::Failure;
 
 /// A destination took alerts.
 pub struct AlertsDelivered<'a> {
@@ -29,7 +30,7 @@ pub struct DestinationFailed<'a> {
     /// The destination.
     pub destination: &'a str,
     /// Why.
-    pub error: &'a str,
+    pub error: &'a dyn Failure,
     /// Whether the attempt before succeeded, or failed for another reason.
     pub is_new: bool,
 }
@@ -41,7 +42,8 @@ impl DestinationFailed<'_> {
             warn!(
                 stream = self.stream,
                 destination = self.destination,
-                error = self.error,
+                error = self.error.to_string(),
+                domain = self.error.domain().as_str(),
                 "alerts not delivered: retrying from the committed position"
             );
         }

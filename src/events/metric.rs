@@ -82,9 +82,15 @@ table! {
     INPUT_PAUSES: Counter = "outlierd_input_pauses_total", "Times that a lane paused its input because its output was slower";
     COMMITS: Counter = "outlierd_commits_total", "Commits of states and offsets";
     LANE_RESTARTS: Counter = "outlierd_lane_restarts_total", "Times that a lane resumed from its last commit after an error, by whether it left its consumer group";
+    CONSUMER_ERRORS: Counter = "outlierd_consumer_errors_total", "Errors of a lane's consumer that librdkafka retries";
+    OFFSETS_AWAITED: Counter = "outlierd_offsets_awaited_total", "Times that a lane waited some seconds more for its group's committed offsets";
+    OFFSETS_NOT_COMMITTED: Counter = "outlierd_offset_commit_failures_total", "Failed commits of offsets; the stored positions hold";
+    TRANSACTIONS_NOT_ABORTED: Counter = "outlierd_transaction_abort_failures_total", "Transactions that could not be aborted; the next start aborts them";
     RESTORED_STATES: Counter = "outlierd_restored_states_total", "States read from the changelog";
     CHANGELOG_SKIPPED: Counter = "outlierd_changelog_skipped_total", "Entries of the changelog that are not the state of a series";
     STATE_UNREADABLE: Counter = "outlierd_state_unreadable_total", "Stored states that could not be read; their series were reset";
+    STORED_ENTRIES_IGNORED: Counter = "outlierd_stored_entries_ignored_total", "Stored entries other than states that could not be read, by entry";
+    STORE_FAILURES: Counter = "outlierd_store_failures_total", "Accesses that the state store refused and outlierd continued without, by access";
     STATE_SET_ASIDE: Counter = "outlierd_state_set_aside_total", "Damaged state folders that were moved aside";
 
     // Models
@@ -101,6 +107,17 @@ table! {
     DETECTABLE_DEVIATION: Gauge = "outlierd_min_detectable_shift_sigma", "Smallest level shift that live series would detect now, in standard deviations of the field; +Inf where they detect none";
     BLIND: Gauge = "outlierd_detector_degraded", "1 while the self-test finds that the stream misses faults which its bundle has proved to detect";
     BUNDLE_MARKED: Gauge = "outlierd_bundle_marked", "1 while the live bundle was trained on a time range that is marked as faulty";
+
+    // Sharing
+    BUNDLES_PUBLISHED: Counter = "outlierd_bundles_published_total", "Bundles sent to the other instances";
+    BUNDLES_RECEIVED: Counter = "outlierd_bundles_received_total", "Bundles that came from another instance, by outcome";
+    SHARING_FAILURES: Counter = "outlierd_sharing_failures_total", "Failed attempts to exchange bundles and feedback; each is retried";
+    MESSAGES_SKIPPED: Counter = "outlierd_shared_messages_skipped_total", "Messages of a shared topic that could not be used";
+    EVENTS_DROPPED: Counter = "outlierd_events_dropped_total", "Model events that were not published because the queue was full";
+
+    // The process
+    BROKERS_AWAITED: Counter = "outlierd_brokers_awaited_total", "Attempts at the start that no broker answered";
+    CONFIG_RELOADS: Counter = "outlierd_config_reloads_total", "Reloads of the configuration, by outcome";
 
     // Operators
     FEEDBACK: Counter = "outlierd_feedback_total", "Feedback of operators, by label";

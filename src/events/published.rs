@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::metric;
 use crate::promotion::PromotionVerdict;
 use crate::record::EventTime;
 use crate::record::feedback::Feedback;
@@ -96,6 +97,21 @@ impl Event {
     }
 }
 
+/// The queue of events to publish was full.
+struct EventDropped<'a> {
+    stream: &'a str,
+}
+
+impl EventDropped<'_> {
+    fn emit(&self) {
+        tracing::warn!(
+            stream = self.stream,
+            "event not published: the event queue is full"
+        );
+        metric::EVENTS_DROPPED.add([("stream", self.stream)], 1);
+    }
+}
+
 /// The queue of events to publish. It never blocks; the default one drops everything.
 #[derive(Clone, Debug, Default)]
 pub struct EventQueue(Option<SyncSender<PublishedEvent>>);
@@ -116,7 +132,7 @@ impl EventQueue {
         };
         let Some(event_queue) = &self.0 else { return };
         if event_queue.try_send(event).is_err() {
-            tracing::warn!("event not published: the event queue is full");
+            EventDropped { stream }.emit();
         }
     }
 }

@@ -3,6 +3,8 @@
 use tracing::{error, info, warn};
 
 use super::metric;
+use super::published::{Event, EventQueue};
+use crate::failure::Failure;
 use crate::promotion::PromotionVerdict;
 
 /// What the buffer of normal traffic holds.
@@ -72,7 +74,7 @@ pub struct ChallengerJudged<'a> {
 
 impl ChallengerJudged<'_> {
     /// What becomes of it, in a word.
-    pub fn outcome(&self) -> &'static str {
+    fn outcome(&self) -> &'static str {
         match (self.verdict.passed, self.promoted) {
             (true, true) => "promoted",
             (true, false) => "waiting",
@@ -80,8 +82,8 @@ impl ChallengerJudged<'_> {
         }
     }
 
-    /// Logs and counts.
-    pub fn emit(&self) {
+    /// Logs, counts and publishes.
+    pub fn emit(&self, queue: &EventQueue) {
         let v = self.verdict;
         for test in &v.tests {
             let passed = if test.passed { "passed" } else { "failed" };
@@ -103,6 +105,13 @@ impl ChallengerJudged<'_> {
             "challenger {outcome}"
         );
         metric::TRAININGS.add([("stream", self.stream), ("outcome", outcome)], 1);
+        queue.put(
+            self.stream,
+            Event::ChallengerJudged {
+                outcome: outcome.into(),
+                verdict: v.clone(),
+            },
+        );
     }
 }
 
@@ -173,8 +182,8 @@ pub struct DetectorHealthChanged<'a> {
 }
 
 impl DetectorHealthChanged<'_> {
-    /// Logs and sets the gauge.
-    pub fn emit(&self) {
+    /// Logs, sets the gauge and publishes.
+    pub fn emit(&self, queue: &EventQueue) {
         if self.degraded {
             error!(
                 stream = self.stream,
@@ -191,6 +200,13 @@ impl DetectorHealthChanged<'_> {
             );
         }
         metric::BLIND.set_flag([("stream", self.stream)], self.degraded);
+        queue.put(
+            self.stream,
+            Event::DetectorHealthChanged {
+                degraded: self.degraded,
+                series_tested: self.tested,
+            },
+        );
     }
 }
 
@@ -205,8 +221,8 @@ pub struct TrainedOnExcludedRange<'a> {
 }
 
 impl TrainedOnExcludedRange<'_> {
-    /// Logs and sets the gauge.
-    pub fn emit(&self) {
+    /// Logs, sets the gauge and publishes.
+    pub fn emit(&self, queue: &EventQueue) {
         if self.ranges > 0 {
             warn!(
                 stream = self.stream,
@@ -216,6 +232,36 @@ impl TrainedOnExcludedRange<'_> {
             );
         }
         metric::BUNDLE_MARKED.set_flag([("stream", self.stream)], self.ranges > 0);
+        if self.ranges > 0 {
+            queue.put(
+                self.stream,
+                Event::TrainedOnExcludedRange {
+                    bundle: self.bundle.to_owned(),
+                    ranges: self.ranges,
+                },
+            );
+        }
+    }
+}
+
+/// The first training of a stream failed.
+pub struct TrainingFailed<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// Why.
+    pub error: &'a dyn Failure,
+}
+
+impl TrainingFailed<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        error!(
+            stream = self.stream,
+            error = self.error.to_string(),
+            domain = self.error.domain().as_str(),
+            "training failed: training records dropped; collecting new ones"
+        );
+        metric::TRAINING_FAILURES.add([("stream", self.stream)], 1);
     }
 }
 
@@ -224,18 +270,21 @@ pub struct ChallengeFailed<'a> {
     /// The stream.
     pub stream: &'a str,
     /// Why.
-    pub error: String,
+    pub error: &'a dyn Failure,
 }
 
 impl ChallengeFailed<'_> {
-    /// Logs and counts.
-    pub fn emit(&self) {
+    /// Logs, counts and publishes.
+    pub fn emit(&self, queue: &EventQueue) {
         warn!(
             stream = self.stream,
-            error = self.error,
+            error = self.error.to_string(),
+            domain = self.error.domain().as_str(),
             "challenger training failed: the live bundle stays"
         );
         metric::TRAININGS.add([("stream", self.stream), ("outcome", "failed")], 1);
+        let error = self.error.to_string();
+        queue.put(self.stream, Event::ChallengeFailed { error });
     }
 }
 
@@ -254,8 +303,8 @@ pub struct BundleRolledBack<'a> {
 }
 
 impl BundleRolledBack<'_> {
-    /// Logs and counts.
-    pub fn emit(&self) {
+    /// Logs, counts and publishes.
+    pub fn emit(&self, queue: &EventQueue) {
         error!(
             stream = self.stream,
             from = self.from,
@@ -265,5 +314,14 @@ impl BundleRolledBack<'_> {
             "the new bundle raised more alerts than predicted: rolled back to the previous one"
         );
         metric::ROLLBACKS.add([("stream", self.stream)], 1);
+        queue.put(
+            self.stream,
+            Event::AutoRolledBack {
+                from: self.from.to_owned(),
+                to: self.to.to_owned(),
+                alerts: self.alerts,
+                predicted: self.predicted,
+            },
+        );
     }
 }

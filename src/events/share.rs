@@ -3,6 +3,8 @@
 use tracing::{error, info, warn};
 
 use super::metric;
+use super::published::{Event, EventQueue};
+use crate::failure::Failure;
 use crate::record::feedback::Feedback;
 
 /// A bundle was sent to the other machines.
@@ -16,7 +18,7 @@ pub struct BundlePublished<'a> {
 }
 
 impl BundlePublished<'_> {
-    /// Logs.
+    /// Logs and counts.
     pub fn emit(&self) {
         info!(
             stream = self.stream,
@@ -24,6 +26,7 @@ impl BundlePublished<'_> {
             parts = self.parts,
             "bundle published"
         );
+        metric::BUNDLES_PUBLISHED.add([("stream", self.stream)], 1);
     }
 }
 
@@ -34,27 +37,33 @@ pub struct BundleReceived<'a> {
     /// The bundle.
     pub bundle: &'a str,
     /// Why it is not taken in, where it is not.
-    pub refused: Option<String>,
+    pub refused: Option<&'a dyn Failure>,
 }
 
 impl BundleReceived<'_> {
-    /// Logs.
+    /// Logs and counts.
     pub fn emit(&self) {
-        match &self.refused {
-            None => info!(
-                stream = self.stream,
-                bundle = self.bundle,
-                "bundle of another instance imported"
-            ),
+        let outcome = match self.refused {
+            None => {
+                info!(
+                    stream = self.stream,
+                    bundle = self.bundle,
+                    "bundle of another instance imported"
+                );
+                "imported"
+            }
             Some(error) => {
                 error!(
                     stream = self.stream,
                     bundle = self.bundle,
-                    error,
+                    error = error.to_string(),
+                    domain = error.domain().as_str(),
                     "bundle of another instance rejected"
                 );
+                "rejected"
             }
-        }
+        };
+        metric::BUNDLES_RECEIVED.add([("stream", self.stream), ("outcome", outcome)], 1);
     }
 }
 
@@ -69,7 +78,7 @@ pub struct MessageSkipped<'a> {
 }
 
 impl MessageSkipped<'_> {
-    /// Logs.
+    /// Logs and counts.
     pub fn emit(&self) {
         warn!(
             topic = self.topic,
@@ -77,22 +86,25 @@ impl MessageSkipped<'_> {
             error = self.error,
             "message skipped"
         );
+        metric::MESSAGES_SKIPPED.add([("topic", self.topic)], 1);
     }
 }
 
 /// The topics of what is shared cannot be read or written for now.
-pub struct SharingFailed {
+pub struct SharingFailed<'a> {
     /// What failed.
-    pub error: String,
+    pub error: &'a dyn Failure,
 }
 
-impl SharingFailed {
-    /// Logs.
+impl SharingFailed<'_> {
+    /// Logs and counts.
     pub fn emit(&self) {
         warn!(
-            error = self.error,
+            error = self.error.to_string(),
+            domain = self.error.domain().as_str(),
             "bundle sync failed; keeping the live bundle and retrying"
         );
+        metric::SHARING_FAILURES.add([], 1);
     }
 }
 
@@ -105,8 +117,8 @@ pub struct FeedbackApplied<'a> {
 }
 
 impl FeedbackApplied<'_> {
-    /// Logs and counts.
-    pub fn emit(&self) {
+    /// Logs, counts and publishes.
+    pub fn emit(&self, queue: &EventQueue) {
         let f = self.feedback;
         let stream = f.stream.as_str();
         let series = f.series.as_str();
@@ -120,5 +132,12 @@ impl FeedbackApplied<'_> {
             "feedback"
         );
         metric::FEEDBACK.add([("stream", stream), ("label", label)], 1);
+        queue.put(
+            stream,
+            Event::FeedbackApplied {
+                feedback: f.clone(),
+                done: self.done.to_owned(),
+            },
+        );
     }
 }

@@ -12,7 +12,8 @@ use rdkafka::topic_partition_list::Offset;
 use super::error::LaneError;
 use super::group::GroupMember;
 use super::notes::NoteChange;
-use crate::config::settings::StreamSettings;
+use crate::config::settings::{self, KafkaSettings, StreamSettings};
+use crate::events::lane::OffsetsNotCommitted;
 use crate::pipeline::series::SeriesTable;
 use crate::sink::Sink;
 use crate::source::{self, KafkaSettings};
@@ -192,7 +193,11 @@ impl DeliveryGuarantee for AtLeastOnce {
         if let Err(error) = consumer.commit_offsets(&offsets, mode) {
             // The store is ahead of the group and rules at the next assignment: nothing is read
             // twice.
-            tracing::warn!(stream, error = %error, "cannot commit offsets; the stored positions are used at the next start");
+            OffsetsNotCommitted {
+                stream,
+                error: &error,
+            }
+            .emit();
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use rdkafka::error::KafkaError;
 
+use crate::failure::{Failure, FailureClass};
 use crate::pipeline::PipelineError;
 use crate::pipeline::series::LoadError;
 use crate::sink::SinkError;
@@ -38,6 +39,22 @@ pub enum LaneError {
     NoGroup,
 }
 
+impl Failure for LaneError {
+    fn class(&self) -> FailureClass {
+        match self {
+            Self::Consumer(error) => error.class(),
+            Self::Sink(error) => error.class(),
+            Self::Store(error) => error.class(),
+            Self::Load(error) => error.class(),
+            Self::Codec(error) => error.class(),
+            Self::Pipeline(error) => error.class(),
+            Self::Changelog(error) => error.class(),
+            // A lane that starts again joins its group again.
+            Self::NoGroup => FailureClass::INTERNAL.retryable(),
+        }
+    }
+}
+
 impl From<PipelineError> for LaneError {
     fn from(error: PipelineError) -> Self {
         match error {
@@ -70,11 +87,76 @@ impl LaneError {
         error.txn_requires_abort()
     }
 
-    /// The store's own failure, which does not pass while the process has it open.
-    pub fn store_failure(&self) -> Option<&StoreError> {
+    /// The store's own failure, where it does not pass while the process has the store open; else
+    /// the error itself.
+    ///
+    /// # Errors
+    /// One after which the lane can start again.
+    pub fn into_store_failure(self) -> Result<StoreError, Self> {
         match self {
-            Self::Store(error) | Self::Changelog(ChangelogError::Store(error)) => Some(error),
-            _ => None,
+            Self::Store(error) | Self::Changelog(ChangelogError::Store(error))
+                if !error.is_retryable() =>
+            {
+                Ok(error)
+            }
+            error => Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use rdkafka::error::RDKafkaErrorCode;
+
+    use super::*;
+    use crate::failure::Domain;
+
+    fn lost() -> StoreError {
+        StoreError::Access {
+            stream: "pumps".into(),
+            action: "written",
+            domain: Domain::External,
+            detail: "no space left".into(),
+        }
+    }
+
+    #[test]
+    fn only_a_store_that_stays_failed_ends_the_daemon() {
+        let read = ChangelogError::Store(lost());
+        for error in [LaneError::from(lost()), read.into()] {
+            assert!(error.into_store_failure().is_ok());
+        }
+        let code = RDKafkaErrorCode::BrokerTransportFailure;
+        let locked = StoreError::Locked {
+            path: PathBuf::from("state"),
+        };
+        for error in [
+            KafkaError::MessageConsumptionFatal(code).into(),
+            LaneError::NoGroup,
+            locked.into(),
+        ] {
+            assert!(error.into_store_failure().is_err());
+        }
+    }
+
+    #[test]
+    fn an_error_answers_as_the_one_that_it_wraps() {
+        let delivery = |code| {
+            LaneError::from(SinkError::Delivery {
+                topic: "alerts".into(),
+                source: KafkaError::MessageProduction(code),
+            })
+        };
+        assert_eq!(
+            delivery(RDKafkaErrorCode::AllBrokersDown).class(),
+            FailureClass::EXTERNAL.retryable()
+        );
+        assert_eq!(
+            delivery(RDKafkaErrorCode::TopicAuthorizationFailed).class(),
+            FailureClass::USER
+        );
+        assert_eq!(LaneError::from(lost()).class(), FailureClass::EXTERNAL);
     }
 }

@@ -28,7 +28,9 @@ use super::notes::PartitionNotes;
 use super::sampler::Sampler;
 use super::silence::TopicSilenceMonitor;
 use crate::config::settings::StreamSettings;
-use crate::events::{StateUnreadable, StatesRestored};
+use crate::events::StatesRestored;
+use crate::events::lane::TransactionNotAborted;
+use crate::events::store::{StateUnreadable, StoreAccess, StoreAccessFailed};
 use crate::pipeline::Pipeline;
 use crate::pipeline::series::{LoadError, SeriesState, SeriesTable, StoredSeries};
 use crate::record::alert::Alert;
@@ -166,10 +168,19 @@ impl LaneState {
 
     /// The stored position of a partition: states in the store belong to it.
     pub(super) fn position(&self, partition: i32) -> Option<i64> {
-        self.store.position(&self.stream.name, partition).unwrap_or_else(|error| {
-            tracing::error!(stream = self.stream.name, partition, error = %error, "stored position is unreadable");
-            None
-        })
+        let stream = &self.stream.name;
+        match self.store.position(stream, partition) {
+            Ok(position) => position,
+            Err(error) => {
+                StoreAccessFailed {
+                    stream,
+                    access: StoreAccess::ReadPosition,
+                    error: &error,
+                }
+                .emit();
+                None
+            }
+        }
     }
 
     /// Whether the store is behind what was committed of a partition elsewhere, or before a crash.
@@ -211,7 +222,11 @@ impl LaneState {
     pub(super) fn abort(&mut self) {
         self.sent.clear();
         if let Err(error) = self.sink.abort() {
-            tracing::warn!(stream = self.stream.name, error = %error, "cannot abort the transaction: it is aborted at the next start");
+            TransactionNotAborted {
+                stream: &self.stream.name,
+                error: &error,
+            }
+            .emit();
         }
     }
 
@@ -401,7 +416,7 @@ fn load(
             StateUnreadable {
                 stream,
                 series,
-                error: error.to_string(),
+                error: &error,
             }
             .emit();
             Ok(None)

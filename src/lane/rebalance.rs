@@ -16,6 +16,7 @@ use rdkafka::{ClientContext, Statistics, TopicPartitionList};
 use super::error::LaneError;
 use super::group::{GroupMember, GroupOffset};
 use super::lane_state::LaneState;
+use crate::events::lane::OffsetsAwaited;
 use crate::events::{LagMeasured, PartitionsChanged};
 use crate::record::EventTime;
 use crate::retrain::learner::Learner;
@@ -275,13 +276,12 @@ impl LaneContext {
             if !waits || lane_state.stops() || asked.elapsed() >= COMMITTED_TIMEOUT {
                 return found;
             }
-            let waited_s = asked.elapsed().as_secs();
-            tracing::warn!(
-                stream = self.stream,
-                lane = self.lane,
-                waited_s,
-                "waiting for the group's committed offsets"
-            );
+            OffsetsAwaited {
+                stream: &self.stream,
+                lane: self.lane,
+                waited: asked.elapsed(),
+            }
+            .emit();
         }
     }
 

@@ -1,6 +1,7 @@
 //! Failures of the pipeline for which no record is to blame.
 
 use super::series::LoadError;
+use crate::failure::{Failure, FailureClass};
 use crate::model::registry::RegistryError;
 use crate::score::ScoreError;
 
@@ -44,4 +45,15 @@ pub enum PipelineError {
         /// Fields of the stream.
         wanted: String,
     },
+}
+
+impl Failure for PipelineError {
+    fn class(&self) -> FailureClass {
+        match self {
+            Self::Score(error) => error.class(),
+            Self::Load(error) => error.class(),
+            Self::Registry(error) => error.class(),
+            Self::Context { .. } | Self::Fields { .. } => FailureClass::USER,
+        }
+    }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::table::{SeriesTable, Slot, SlotError};
 use crate::episode::EpisodeState;
+use crate::failure::{Failure, FailureClass};
 use crate::gate::GateState;
 use crate::inter_arrival::InterArrivalStats;
 use crate::record::EventTime;
@@ -122,6 +123,15 @@ pub enum LoadError {
         /// Why.
         source: CodecError,
     },
+}
+
+impl Failure for LoadError {
+    fn class(&self) -> FailureClass {
+        match self {
+            Self::Store(error) => error.class(),
+            Self::Newer { source, .. } => source.class(),
+        }
+    }
 }
 
 /// The series of a lane while a batch runs: those in memory, and how the others are loaded.

@@ -326,17 +326,12 @@ impl RetrainEngine {
             &serde_json::to_vec_pretty(&verdict)?,
         )?;
         let promoted = verdict.passed && self.may_promote(&verdict)?;
-        let judged = ChallengerJudged {
+        ChallengerJudged {
             stream: &name,
             verdict: &verdict,
             promoted,
-        };
-        judged.emit();
-        let event = Event::ChallengerJudged {
-            outcome: judged.outcome().into(),
-            verdict: verdict.clone(),
-        };
-        self.event_queue.put(&name, event);
+        }
+        .emit(&self.event_queue);
         if promoted {
             self.promote(&verdict, now)?;
         }
@@ -460,25 +455,14 @@ impl RetrainEngine {
             &failed.previous,
             &format!("automatic rollback: {} raised {why}", failed.bundle),
         )?;
-        let (from, to, alerts) = (&failed.bundle, &failed.previous, failed.alerts);
         BundleRolledBack {
             stream: &name,
-            from,
-            to,
-            alerts,
+            from: &failed.bundle,
+            to: &failed.previous,
+            alerts: failed.alerts,
             predicted,
         }
-        .emit();
-        let (from, to) = (failed.bundle.clone(), failed.previous.clone());
-        self.event_queue.put(
-            &name,
-            Event::AutoRolledBack {
-                from,
-                to,
-                alerts,
-                predicted,
-            },
-        );
+        .emit(&self.event_queue);
         self.follow()?;
         Ok(())
     }

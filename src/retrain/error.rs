@@ -1,6 +1,7 @@
 //! Errors of retraining.
 
 use super::learn::LearnError;
+use crate::failure::{Failure, FailureClass};
 use crate::model::bundle::BundleError;
 use crate::model::registry::RegistryError;
 use crate::pipeline::PipelineError;
@@ -55,6 +56,24 @@ pub enum RetrainError {
     /// A verdict that cannot be written.
     #[error("the verdict cannot be written: {0}")]
     Json(#[from] serde_json::Error),
+}
+
+impl Failure for RetrainError {
+    fn class(&self) -> FailureClass {
+        match self {
+            // The next training has more records.
+            Self::NoChampion { .. } | Self::TooFew { .. } => FailureClass::USER.retryable(),
+            Self::Cancelled => FailureClass::USER.retryable(),
+            Self::Learn(error) => error.class(),
+            Self::Pipeline(error) => error.class(),
+            Self::Registry(error) => error.class(),
+            Self::Bundle(error) => error.class(),
+            Self::Store(error) => error.class(),
+            Self::Codec(error) => error.class(),
+            Self::Thread(error) => error.class(),
+            Self::Json(_) => FailureClass::INTERNAL,
+        }
+    }
 }
 
 impl From<LearnError> for RetrainError {

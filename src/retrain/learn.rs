@@ -12,7 +12,8 @@ use std::ops::{ControlFlow, Range};
 use jiff::Timestamp;
 
 use super::set::{TrainingSet, WindowStarts};
-use crate::config::settings::StreamSettings;
+use crate::config::settings::{ResidualScope, StreamSettings};
+use crate::failure::{Failure, FailureClass};
 use crate::gate;
 use crate::model::ResidualScope;
 use crate::model::bundle::{Bundle, BundleError};
@@ -81,6 +82,24 @@ pub enum LearnError {
     /// The store of kept records.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl Failure for LearnError {
+    fn class(&self) -> FailureClass {
+        match self {
+            Self::TooFew { .. } | Self::Image { .. } => FailureClass::USER,
+            // By a stop, or by the configured time limit.
+            Self::Cancelled => FailureClass::USER.retryable(),
+            Self::Scaler(error) => error.class(),
+            Self::Shape(error) => error.class(),
+            Self::Train(error) => error.class(),
+            Self::Model(error) => error.class(),
+            Self::Score(error) => error.class(),
+            Self::Bundle(error) => error.class(),
+            Self::Registry(error) => error.class(),
+            Self::Store(error) => error.class(),
+        }
+    }
 }
 
 impl From<TrainError> for LearnError {

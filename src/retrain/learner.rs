@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 use super::learn::{self, LearnError};
 use super::set::{TrainingRow, TrainingSet};
 use crate::config::settings::StreamSettings;
-use crate::events::{BundleLive, LearningProgress, TrainingFailed};
+use crate::events::retrain::TrainingFailed;
+use crate::events::store::{StoreAccess, StoreAccessFailed, StoredEntry, StoredEntryIgnored};
+use crate::events::{BundleLive, LearningProgress};
 use crate::model::bundle::Bundle;
 use crate::model::registry::{Registry, RegistryError};
 use crate::pipeline::series::SeriesState;
@@ -91,10 +93,13 @@ impl Learner {
             for (partition, offset, bytes) in store.learned(&stream.name)? {
                 match codec::decode(&bytes) {
                     Ok(row) => drop(rows.insert((partition, offset), row)),
-                    Err(error) => {
-                        tracing::error!(stream = stream.name, partition, offset, error = %error,
-                        "a stored training record is unreadable and ignored")
+                    Err(error) => StoredEntryIgnored {
+                        stream: &stream.name,
+                        entry: StoredEntry::TrainingRecord,
+                        key: &format!("{partition}/{offset}"),
+                        error: &error,
                     }
+                    .emit(),
                 }
             }
         }
@@ -152,7 +157,7 @@ impl Learner {
         if before.is_none()
             && let Err(error) = self.forget_rows()
         {
-            tracing::error!(stream = self.stream.name, error = %error, "cannot delete the stored training records");
+            self.rows_not_deleted(&error);
         }
         let stream = self.stream.name.as_str();
         let kind = self.stream.model.kind.as_str();
@@ -274,7 +279,7 @@ impl Learner {
             Err(error) => {
                 TrainingFailed {
                     stream: &self.stream.name,
-                    error: error.to_string(),
+                    error: &error,
                 }
                 .emit();
                 self.lock().state = LearnerState::Collecting;
@@ -287,6 +292,15 @@ impl Learner {
     pub fn cancel(&self) -> Option<JoinHandle<()>> {
         self.cancelled.store(true, Ordering::Release);
         self.lock().thread.take()
+    }
+
+    fn rows_not_deleted(&self, error: &StoreError) {
+        StoreAccessFailed {
+            stream: &self.stream.name,
+            access: StoreAccess::DeleteTrainingRecords,
+            error,
+        }
+        .emit();
     }
 
     fn train(&self, rows: BTreeMap<(i32, i64), TrainingRow>) {
@@ -308,11 +322,11 @@ impl Learner {
             Err(error) => {
                 TrainingFailed {
                     stream: &self.stream.name,
-                    error: error.to_string(),
+                    error: &error,
                 }
                 .emit();
                 if let Err(error) = self.store.clear_learned(&self.stream.name) {
-                    tracing::error!(stream = self.stream.name, error = %error, "cannot delete the stored training records");
+                    self.rows_not_deleted(&error);
                 }
                 self.lock().state = LearnerState::Collecting;
             }

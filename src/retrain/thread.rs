@@ -21,8 +21,9 @@ use super::learner::Learner;
 use super::plan::RetrainReason;
 use super::set::RecordRun;
 use crate::config::settings::StreamSettings;
-use crate::events::published::{Event, EventQueue};
+use crate::events::published::EventQueue;
 use crate::events::retrain::{ChallengeFailed, TrainingEnded};
+use crate::events::store::{StoreAccess, StoreAccessFailed};
 use crate::model::registry::Registry;
 use crate::state::Store;
 
@@ -173,15 +174,11 @@ impl RetrainWorker {
                 done
             };
             if let Err(error) = done {
-                let stream = &self.stream.name;
-                let error = error.to_string();
                 ChallengeFailed {
-                    stream,
-                    error: error.clone(),
+                    stream: &self.stream.name,
+                    error: &error,
                 }
-                .emit();
-                self.event_queue
-                    .put(stream, Event::ChallengeFailed { error });
+                .emit(&self.event_queue);
                 // What failed now would fail at once again.
                 thread::park_timeout(LOOK_EVERY);
             }
@@ -189,7 +186,12 @@ impl RetrainWorker {
         // The lanes' last ones.
         while let Ok(handed) = self.taken.try_recv() {
             if let Err(error) = self.take(handed) {
-                tracing::warn!(stream = self.stream.name, error = %error, "cannot store the last normal traffic");
+                StoreAccessFailed {
+                    stream: &self.stream.name,
+                    access: StoreAccess::StoreNormalTraffic,
+                    error: &error,
+                }
+                .emit();
             }
         }
     }

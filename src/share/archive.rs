@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::failure::{Failure, FailureClass};
 use crate::state::codec::{self, CodecError};
 
 /// Bytes of a part: well below the 1 MiB that brokers take without being told otherwise.
@@ -47,6 +48,16 @@ pub enum ArchiveError {
     /// It cannot be read.
     #[error(transparent)]
     Codec(#[from] CodecError),
+}
+
+impl Failure for ArchiveError {
+    fn class(&self) -> FailureClass {
+        match self {
+            // The message that arrived stays as it is.
+            Self::Hash { .. } => FailureClass::EXTERNAL,
+            Self::Codec(error) => error.class(),
+        }
+    }
 }
 
 impl BundleArchive {

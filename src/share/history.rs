@@ -10,7 +10,8 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::Offset;
 
-use crate::config::settings::StreamSettings;
+use crate::config::settings::{KafkaSettings, StreamSettings};
+use crate::failure::{Failure, FailureClass};
 use crate::pipeline::series::SeriesTable;
 use crate::pipeline::{Pipeline, PipelineError};
 use crate::record::Message;
@@ -38,6 +39,15 @@ pub enum HistoryError {
     /// The decoding.
     #[error(transparent)]
     Pipeline(#[from] PipelineError),
+}
+
+impl Failure for HistoryError {
+    fn class(&self) -> FailureClass {
+        match self {
+            Self::Kafka(error) => error.class(),
+            Self::Pipeline(error) => error.class(),
+        }
+    }
 }
 
 /// The records that pass the gate, with their offsets, from where the consumer was assigned to the

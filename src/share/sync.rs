@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::archive::{ArchiveHeader, BundleArchive, ChunkAssembler};
 use super::control::{ControlMessage, LiveBundle};
 use crate::events::share::{BundlePublished, BundleReceived, MessageSkipped};
+use crate::failure::{Failure, FailureClass};
 use crate::model::registry::{Registry, RegistryError};
 use crate::record::feedback::Feedback;
 use crate::retrain::verdict::VERDICT;
@@ -37,6 +38,16 @@ pub enum SyncError {
     /// A note or a parcel that cannot be written.
     #[error(transparent)]
     Archive(#[from] super::archive::ArchiveError),
+}
+
+impl Failure for SyncError {
+    fn class(&self) -> FailureClass {
+        match self {
+            Self::Registry(error) => error.class(),
+            Self::Store(error) => error.class(),
+            Self::Archive(error) => error.class(),
+        }
+    }
 }
 
 /// A message to send.
@@ -190,16 +201,17 @@ impl RegistrySync {
             Ok(Some(archive)) => self
                 .registry
                 .import_bundle(stream, id, &archive.files)
-                .map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
+                .map_err(SyncError::from),
+            Err(error) => Err(error.into()),
         };
         shared.assembling.remove(id);
         // Of one that has been here before there is nothing to tell.
-        if taken != Ok(false) {
+        if !matches!(taken, Ok(false)) {
+            let refused = taken.as_ref().err();
             BundleReceived {
                 stream,
                 bundle: id,
-                refused: taken.err(),
+                refused: refused.map(|error| error as &dyn Failure),
             }
             .emit();
         }
@@ -367,7 +379,7 @@ fn live(
             BundleReceived {
                 stream,
                 bundle: &live.bundle,
-                refused: Some(error.to_string()),
+                refused: Some(&error),
             }
             .emit();
             shared.refused = Some(live.bundle.clone());

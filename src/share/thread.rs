@@ -21,10 +21,11 @@ use rdkafka::message::{
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 
 use super::archive::ArchiveHeader;
+use super::error::{ShareError, TeachError};
 use super::feedback_log::FeedbackLog;
 use super::history::{self, HistoryError};
-use super::sync::{OutgoingMessage, RegistrySync, SyncError};
-use crate::config::settings::{ShareSettings, StreamSettings};
+use super::sync::{OutgoingMessage, RegistrySync};
+use crate::config::settings::{KafkaSettings, ShareSettings, StreamSettings};
 use crate::events::published::PublishedEvent;
 use crate::events::share::SharingFailed;
 use crate::record::feedback::{Feedback, FeedbackLabel, RecordRange};
@@ -34,7 +35,7 @@ use crate::retrain::thread::Retrainer;
 use crate::sink::cloudevents;
 use crate::source::KafkaSettings;
 use crate::source::{QuietClientContext, add_from_beginning, producer_config, reader_config};
-use crate::state::{Store, StoreError};
+use crate::state::Store;
 
 /// How long the thread waits for messages at a time; bounds how late it notices a stop.
 const POLL: Duration = Duration::from_millis(100);
@@ -52,29 +53,6 @@ const RECORDS_BEFORE: usize = 400;
 const HASH: &str = "outlierd-hash";
 const BYTES: &str = "outlierd-bytes";
 
-/// Why the clients could not be made, or the topics not be read.
-#[derive(Debug, thiserror::Error)]
-pub enum ShareError {
-    /// Kafka.
-    #[error("sharing: {0}")]
-    Kafka(#[from] KafkaError),
-    /// Folder or store.
-    #[error("sharing: {0}")]
-    Mirror(#[from] SyncError),
-    /// The system has no thread for it.
-    #[error("cannot start the sharing thread: {0}")]
-    Thread(#[from] std::io::Error),
-}
-
-/// Why feedback could not be handed to the retraining now.
-#[derive(Debug, thiserror::Error)]
-enum TeachError {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    History(#[from] HistoryError),
-}
-
 /// Who learns from what operators say of a stream.
 pub struct FeedbackTargets {
     /// The stream.
@@ -85,6 +63,14 @@ pub struct FeedbackTargets {
 
 /// Says what is not delivered.
 struct ShareProducerContext;
+
+fn not_sent(topic: &str, source: KafkaError) {
+    let topic = topic.to_owned();
+    SharingFailed {
+        error: &ShareError::Send { topic, source },
+    }
+    .emit();
+}
 
 impl ClientContext for ShareProducerContext {
     fn error(&self, error: KafkaError, reason: &str) {
@@ -97,10 +83,7 @@ impl ProducerContext for ShareProducerContext {
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
         if let Err((error, message)) = result {
-            SharingFailed {
-                error: format!("topic {}: {error}", message.topic()),
-            }
-            .emit();
+            not_sent(message.topic(), error.clone());
         }
     }
 }
@@ -226,10 +209,7 @@ impl Sharing {
                     };
                     let done = self.reconcile(is_trainer);
                     if let Err(error) = done {
-                        SharingFailed {
-                            error: error.to_string(),
-                        }
-                        .emit();
+                        SharingFailed { error: &error }.emit();
                     }
                 }
                 self.apply_feedback(&targets);
@@ -335,10 +315,7 @@ impl Sharing {
             None => record,
         };
         if let Err((error, _)) = self.producer.send(record) {
-            SharingFailed {
-                error: format!("topic {topic}: {error}"),
-            }
-            .emit();
+            not_sent(topic, error);
         }
     }
 
@@ -357,10 +334,7 @@ impl Sharing {
                 Ok(true) => {}
                 Ok(false) => drop(self.waiting.insert(subject, waiting)),
                 Err(error) => {
-                    SharingFailed {
-                        error: error.to_string(),
-                    }
-                    .emit();
+                    SharingFailed { error: &error }.emit();
                     self.failed = Some(Instant::now());
                     self.waiting.insert(subject, waiting);
                 }
@@ -427,10 +401,7 @@ impl TopicReader {
                 if let Err(error) =
                     add_from_beginning(&self.consumer, topic, &mut all, REQUEST_TIMEOUT)
                 {
-                    SharingFailed {
-                        error: error.to_string(),
-                    }
-                    .emit();
+                    SharingFailed { error: &error }.emit();
                 }
                 thread::park_timeout(POLL);
             }

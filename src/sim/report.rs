@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use super::fault::{FaultSize, PlantFault, PlantFaultKind};
 use super::fleet::FleetPlan;
+use crate::failure::{Failure, FailureClass};
 use crate::record::EventTime;
 use crate::record::alert::{Alert, AlertEvent, AlertKind};
 
@@ -130,6 +131,14 @@ pub enum ReportError {
         /// The value found.
         found: String,
     },
+}
+
+impl Failure for ReportError {
+    fn class(&self) -> FailureClass {
+        match self {
+            Self::Time { .. } => FailureClass::USER,
+        }
+    }
 }
 
 /// When an alert's episode began and when the alert was opened.

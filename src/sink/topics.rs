@@ -7,8 +7,8 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use crate::config::settings::{ShareSettings, StreamSettings};
-use crate::source::{Delivery, KafkaSettings};
+use crate::config::settings::{Delivery, KafkaSettings, ShareSettings, StreamSettings};
+use crate::failure::{Failure, FailureClass};
 
 /// Largest record that the output topics take, in bytes: a dead letter holds what came in.
 const MAX_MESSAGE_BYTES: &str = "16777216";
@@ -84,10 +84,16 @@ pub enum TopicError {
     },
 }
 
-impl TopicError {
-    /// Whether the same call may succeed later without anybody's doing.
-    pub fn is_retriable(&self) -> bool {
-        matches!(self, Self::Unreachable { .. })
+impl Failure for TopicError {
+    fn class(&self) -> FailureClass {
+        match self {
+            Self::Unreachable { .. } => FailureClass::EXTERNAL.retryable(),
+            Self::NoInput { .. }
+            | Self::NoOutput { .. }
+            | Self::NoShared { .. }
+            | Self::Partitions { .. }
+            | Self::Create { .. } => FailureClass::USER,
+        }
     }
 }
 

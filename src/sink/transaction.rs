@@ -16,8 +16,8 @@ use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext, PurgeConfi
 use rdkafka::{ClientConfig, TopicPartitionList};
 
 use super::{Sink, SinkError};
-use crate::config::settings::StreamSettings;
-use crate::source::KafkaSettings;
+use crate::config::settings::{KafkaSettings, StreamSettings};
+use crate::failure::Failure as _;
 use crate::source::client_config;
 
 /// How long one step may take, repetitions included.
@@ -156,8 +156,7 @@ fn repeat(
     loop {
         match try_once() {
             Ok(()) => return Ok(()),
-            Err(KafkaError::Transaction(error))
-                if error.is_retriable() && Instant::now() < deadline => {}
+            Err(error) if error.is_retryable() && Instant::now() < deadline => {}
             Err(source) => return Err(SinkError::Transaction { step, source }),
         }
     }

@@ -20,7 +20,7 @@ use rdkafka::topic_partition_list::Offset;
 
 use super::{Commit, StateChange, Store, StoreError};
 use crate::events::ChangelogEntrySkipped;
-use crate::source::KafkaSettings;
+use crate::failure::{Failure, FailureClass};
 use crate::source::{QuietClientContext, reader_config};
 
 /// How long one request to the brokers may take.
@@ -101,6 +101,17 @@ pub enum ChangelogError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl Failure for ChangelogError {
+    fn class(&self) -> FailureClass {
+        match self {
+            Self::Read { source, .. } => source.class(),
+            Self::Stalled { .. } => FailureClass::EXTERNAL.retryable(),
+            Self::Stopped { .. } => FailureClass::USER.retryable(),
+            Self::Store(error) => error.class(),
+        }
+    }
 }
 
 /// The changelog of one stream, to read.

@@ -6,6 +6,8 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
+use crate::failure::{Failure, FailureClass};
+
 /// The version that this program writes. Raise it with every change of a stored type, and keep
 /// reading the older ones.
 ///
@@ -45,6 +47,16 @@ pub enum CodecError {
     /// The checksum matches but the body is no value of the type.
     #[error("invalid value: {0}")]
     Body(String),
+}
+
+impl Failure for CodecError {
+    fn class(&self) -> FailureClass {
+        match self {
+            Self::Newer { .. } | Self::Older { .. } => FailureClass::USER,
+            Self::Damaged { .. } => FailureClass::EXTERNAL,
+            Self::Body(_) => FailureClass::INTERNAL,
+        }
+    }
 }
 
 /// The bytes of a value.

@@ -15,6 +15,7 @@ use self::keys::{
     CHANGELOG, LEARNED, POSITION, STATE, learned_key, note_key, partition_key, state_key, tail,
 };
 use super::{Commit, Learned, StateChange, Store, StoreError};
+use crate::failure::{Domain, Failure as _};
 
 /// Pages that sled keeps in memory (its default is 1 GiB): series that are in use are in the lanes'
 /// memory already.
@@ -82,7 +83,7 @@ impl SledStore {
         let deadline = Instant::now() + LOCK_PATIENCE;
         loop {
             match Self::try_open(folder) {
-                Err(StoreError::Locked { .. }) if Instant::now() < deadline => {
+                Err(error) if error.is_retryable() && Instant::now() < deadline => {
                     std::thread::sleep(LOCK_RETRY)
                 }
                 done => return done,
@@ -170,7 +171,19 @@ fn access(stream: &str, action: &'static str, error: &sled::Error) -> StoreError
     StoreError::Access {
         stream: stream.into(),
         action,
+        domain: domain(error),
         detail: error.to_string(),
+    }
+}
+
+/// Who has to act on an error of an open database.
+fn domain(error: &sled::Error) -> Domain {
+    match error {
+        sled::Error::Io(error) => error.domain(),
+        sled::Error::Corruption { .. } => Domain::External,
+        sled::Error::CollectionNotFound(_)
+        | sled::Error::Unsupported(_)
+        | sled::Error::ReportableBug(_) => Domain::Internal,
     }
 }
 

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::codec::{self, CodecError};
 use super::{Commit, Store, StoreError};
+use crate::failure::{Failure, FailureClass};
 use crate::record::TrainingRow;
 
 const FORMAT: &str = "outlierd-state";
@@ -85,6 +86,16 @@ pub enum TransferError {
         /// The stream.
         stream: String,
     },
+}
+
+impl Failure for TransferError {
+    fn class(&self) -> FailureClass {
+        match self {
+            Self::Io(error) => error.class(),
+            Self::Store(error) => error.class(),
+            Self::Line { .. } | Self::Occupied { .. } => FailureClass::USER,
+        }
+    }
 }
 
 /// Writes everything; returns the number of entries.

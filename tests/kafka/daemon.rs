@@ -2,8 +2,7 @@
 //! operator does to it.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::io::Write as _;
 
 use serde_json::Value;
 
@@ -121,14 +120,10 @@ fn another_machine_goes_on_with_the_states_of_a_lost_one() {
         stream.send(&records[from..until]);
         let mut daemon = Daemon::start(&stream.config, &format!("daemon-{number}"));
         stream.await_scores(until);
+        let restored = daemon.metric("outlierd_restored_states_total", "");
         daemon.signal("KILL");
         daemon.wait();
-        assert_eq!(
-            daemon.log().contains("states restored from the changelog"),
-            number > 0,
-            "{}",
-            daemon.log()
-        );
+        assert_eq!(restored > 0.0, number > 0, "{}", daemon.log());
         fs::remove_dir_all(stream.folder.path().join("state")).unwrap();
     }
     stream.send(&records[TRAIN + 350..]);
@@ -314,19 +309,12 @@ fn sighup_takes_over_new_mutes() {
     let records = records();
     stream.send(&records[..TRAIN]);
     let mut daemon = Daemon::start(&stream.config, "daemon");
-    wait_for("the bundle", || {
-        daemon.log().contains(" live ").then_some(())
-    });
+    daemon.await_metric("outlierd_bundle_info", "", 1.0);
     let mut text = fs::read_to_string(&stream.config).unwrap();
     text.push_str("mutes = [{ series = \"*\", from = \"2000-01-01T00:00:00Z\", until = \"2100-01-01T00:00:00Z\", reason = \"test\" }]\n");
     fs::write(&stream.config, text).unwrap();
     daemon.signal("HUP");
-    wait_for("the reload", || {
-        daemon
-            .log()
-            .contains("configuration reloaded")
-            .then_some(())
-    });
+    daemon.await_metric("outlierd_config_reloads_total", "outcome=\"applied\"", 1.0);
     stream.send(&records[TRAIN..]);
     let scores = stream.await_scores(records.len());
     assert!(
@@ -386,31 +374,10 @@ fn a_new_stream_warms_up_on_its_history_and_publishes_nothing_of_it() {
 
 /// What the daemon's status page answers.
 pub fn get(daemon: &Daemon, path: &str) -> (bool, Value) {
-    let text = page(daemon, path);
+    let text = daemon.page(path).unwrap();
     let body = text.split("\r\n\r\n").nth(1).unwrap_or_default();
     (
         text.starts_with("HTTP/1.1 200"),
         serde_json::from_str(body).unwrap_or_default(),
     )
-}
-
-/// The daemon's answer over HTTP, headers included.
-pub fn page(daemon: &Daemon, path: &str) -> String {
-    let log = daemon.log();
-    let address = log
-        .split("http listening address=")
-        .nth(1)
-        .unwrap()
-        .split_whitespace()
-        .next()
-        .unwrap();
-    let mut stream = TcpStream::connect(address).unwrap();
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
-    )
-    .unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    text
 }

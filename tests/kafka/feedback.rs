@@ -132,9 +132,7 @@ fn the_daemon_is_killed_while_it_may_be_applying_it() {
 fn it_is_given_while_the_partition_moves_to_another_machine() {
     let mut of = Disturbed::new("moves");
     let b = start(&of.stream, "b");
-    wait_for("b's part of the group", || {
-        b.log().contains("running").then_some(())
-    });
+    wait_for("b's part of the group", || b.page("/healthz").map(drop));
     of.kill();
     // The group notices after some seconds that a machine is gone.
     of.say();

@@ -52,9 +52,7 @@ fn a_challenger_is_asked_for_proves_itself_goes_live_and_is_rolled_back() {
     daemon.stop();
     let mut daemon = Daemon::start(&stream.config, "again");
     model(&stream, &["challenge", "rig"]);
-    wait_for("the challenger", || {
-        (daemon.log().contains("challenger promoted")).then_some(())
-    });
+    daemon.await_metric("outlierd_trainings_total", "outcome=\"promoted\"", 1.0);
     let second = wait_for("it to be live", || {
         Some(live(&stream)).filter(|id| *id != first)
     });
@@ -66,12 +64,7 @@ fn a_challenger_is_asked_for_proves_itself_goes_live_and_is_rolled_back() {
         verdict(&stream, &first).is_none(),
         "the first one had nobody to stand against"
     );
-    wait_for("the lanes to have it", || {
-        daemon
-            .log()
-            .contains(&format!("live stream=\"rig\" bundle=\"{second}\""))
-            .then_some(())
-    });
+    daemon.await_metric("outlierd_bundle_info", &second, 1.0);
 
     let more: Vec<String> = (normal.len()..normal.len() + 300)
         .map(|i| steady(i, 0.0))
@@ -112,10 +105,7 @@ fn a_challenger_is_asked_for_proves_itself_goes_live_and_is_rolled_back() {
     assert!(model(&stream, &["diff", "rig", &first]).contains("training data until"));
     model(&stream, &["rollback", "rig"]);
     assert_eq!(live(&stream), first);
-    let back = format!("live stream=\"rig\" bundle=\"{first}\"");
-    wait_for("the lanes to be back", || {
-        daemon.log().contains(&back).then_some(())
-    });
+    daemon.await_metric("outlierd_bundle_info", &first, 1.0);
     assert!(model(&stream, &["history", "rig"]).contains("rolled back by hand"));
     daemon.stop();
 }

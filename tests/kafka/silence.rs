@@ -19,9 +19,7 @@ fn at_least(stream: &Stream, at_least: &str) {
 
 /// Sends records one by one, however slow the machine is: the topic's own cadence has to be known.
 fn send_slowly(stream: &Stream, daemon: &Daemon) {
-    wait_for("the partition", || {
-        daemon.log().contains("assigned").then_some(())
-    });
+    daemon.await_metric("outlierd_partitions", "", 1.0);
     for i in 0..40 {
         stream.send(&[steady(i, 0.0)]);
         stream.await_scores(i + 1);
@@ -104,9 +102,7 @@ fn killed_between_opening_and_committing(delivery: &str) -> Vec<Value> {
     stream.send(&(40..60).map(|i| steady(i, 0.0)).collect::<Vec<_>>());
     for number in 1..=5 {
         let mut daemon = start(&format!("closes-{number}"));
-        wait_for("the partition", || {
-            daemon.log().contains("assigned").then_some(())
-        });
+        daemon.await_metric("outlierd_partitions", "", 1.0);
         thread::sleep(Duration::from_millis(30 * number));
         daemon.signal("KILL");
         daemon.wait();

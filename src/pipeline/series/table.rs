@@ -14,6 +14,8 @@ use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
 use super::{LoadError, SeriesState, StateLoader, StoredSeries};
 
+use crate::failure::{Failure, FailureClass};
+
 /// One series in memory.
 #[derive(Debug)]
 pub struct Slot {
@@ -40,6 +42,16 @@ pub enum SlotError {
     /// Its stored state cannot be read.
     #[error(transparent)]
     Load(#[from] LoadError),
+}
+
+impl Failure for SlotError {
+    fn class(&self) -> FailureClass {
+        match self {
+            // `max_series` is configured.
+            Self::TooMany => FailureClass::USER,
+            Self::Load(error) => error.class(),
+        }
+    }
 }
 
 /// All series of a lane.

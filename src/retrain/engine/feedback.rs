@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use super::RetrainEngine;
-use crate::events::published::Event;
 use crate::events::retrain::TrainedOnExcludedRange;
 use crate::events::share::FeedbackApplied;
+use crate::events::store::{StoredEntry, StoredEntryIgnored};
 use crate::model::bundle::Bundle;
 use crate::model::manifest::{Manifest, Segment};
 use crate::model::registry::learned_from;
@@ -77,14 +77,7 @@ impl RetrainEngine {
             feedback,
             done: &done,
         }
-        .emit();
-        self.event_queue.put(
-            &self.stream.name,
-            Event::FeedbackApplied {
-                feedback: feedback.clone(),
-                done,
-            },
-        );
+        .emit(&self.event_queue);
         Ok(())
     }
 
@@ -180,16 +173,7 @@ impl RetrainEngine {
             bundle: &manifest.id,
             ranges,
         }
-        .emit();
-        if ranges > 0 {
-            self.event_queue.put(
-                name,
-                Event::TrainedOnExcludedRange {
-                    bundle: manifest.id.clone(),
-                    ranges,
-                },
-            );
-        }
+        .emit(&self.event_queue);
         ranges > 0
     }
 }
@@ -222,9 +206,13 @@ pub(super) fn confirmed(
     for (key, bytes) in store.notes(stream, CONFIRMED)? {
         match codec::decode(&bytes) {
             Ok(fault) => drop(found.insert(key[CONFIRMED.len()..].to_owned(), fault)),
-            Err(error) => {
-                tracing::error!(stream, key, error = %error, "a stored confirmed fault is unreadable and ignored")
+            Err(error) => StoredEntryIgnored {
+                stream,
+                entry: StoredEntry::ConfirmedFault,
+                key: &key,
+                error: &error,
             }
+            .emit(),
         }
     }
     Ok(found)

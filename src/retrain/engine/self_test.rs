@@ -1,7 +1,6 @@
 //! The self-test of the live series, and what it means for the stream.
 
 use super::RetrainEngine;
-use crate::events::published::Event;
 use crate::events::retrain::{DetectorHealthChanged, MinDetectableShift};
 use crate::pipeline::series::SeriesState;
 use crate::promotion::PromotionVerdict;
@@ -180,14 +179,7 @@ impl RetrainEngine {
             degraded: is_degraded,
             tested,
         }
-        .emit();
-        self.event_queue.put(
-            stream,
-            Event::DetectorHealthChanged {
-                degraded: is_degraded,
-                series_tested: tested,
-            },
-        );
+        .emit(&self.event_queue);
         self.plan.degraded_since = is_degraded.then_some(now);
         self.keep_plan()
     }

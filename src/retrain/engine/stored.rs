@@ -1,6 +1,7 @@
 //! What the store holds of an engine.
 
 use crate::config::settings::StreamSettings;
+use crate::events::store::{StoredEntry, StoredEntryIgnored};
 use crate::retrain::plan::RetrainSchedule;
 use crate::retrain::set::RecordRun;
 use crate::state::{Store, StoreError, codec};
@@ -25,8 +26,13 @@ pub(super) fn runs(
     for (key, bytes) in store.notes(&stream.name, RUN)? {
         match codec::decode(&bytes) {
             Ok(run) => runs.push(run),
-            Err(error) => tracing::error!(stream = stream.name, key, error = %error,
-                "stored normal traffic is unreadable and ignored"),
+            Err(error) => StoredEntryIgnored {
+                stream: &stream.name,
+                entry: StoredEntry::NormalTraffic,
+                key: &key,
+                error: &error,
+            }
+            .emit(),
         }
     }
     let fields = stream.record.fields.len();

@@ -1,5 +1,6 @@
 use super::super::memory::MemoryStore;
 use super::*;
+use crate::failure::FailureClass;
 use proptest::prelude::*;
 
 fn commits() -> impl Strategy<Value = Vec<Commit>> {
@@ -122,4 +123,25 @@ fn a_damaged_folder_is_set_aside_and_kept() {
         b"not a sled configuration"
     );
     assert_eq!(opened.store.streams().unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn a_full_disk_is_not_the_users_and_lasts_while_the_store_is_open() {
+    for (error, class) in [
+        (
+            sled::Error::Io(io::ErrorKind::StorageFull.into()),
+            FailureClass::EXTERNAL,
+        ),
+        (
+            sled::Error::Corruption { at: None, bt: () },
+            FailureClass::EXTERNAL,
+        ),
+        (
+            sled::Error::ReportableBug("a bug".into()),
+            FailureClass::INTERNAL,
+        ),
+    ] {
+        let error = access("pumps", "written", &error);
+        assert_eq!(error.class(), class, "{error}");
+    }
 }

@@ -4,6 +4,8 @@
 #![allow(dead_code, reason = "not every test program uses all of it")]
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
@@ -82,6 +84,39 @@ impl Daemon {
 
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Its answer over HTTP, headers included; `None` before it listens. The configuration has
+    /// `http_listen = "127.0.0.1:0"`.
+    pub fn page(&self, path: &str) -> Option<String> {
+        let log = self.log();
+        let address = log.split(" address=").nth(1)?.split_whitespace().next()?;
+        let mut stream = TcpStream::connect(address).ok()?;
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+        )
+        .ok()?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).ok()?;
+        Some(text)
+    }
+
+    /// The sum of a metric over all its series that have this label, such as `outcome="failed"`;
+    /// all have the empty one. 0 where it has not moved.
+    pub fn metric(&self, name: &str, label: &str) -> f64 {
+        let page = self.page("/metrics").unwrap_or_default();
+        let series = page.lines().filter_map(|line| {
+            let labels = line.strip_prefix(name)?;
+            let is_whole = labels.starts_with(['{', ' ']);
+            (is_whole && labels.contains(label)).then(|| labels.rsplit(' ').next())?
+        });
+        series.map(|value| value.parse::<f64>().unwrap()).sum()
+    }
+
+    /// Waits until a metric is at least `due`.
+    pub fn await_metric(&self, name: &str, label: &str, due: f64) {
+        wait_for(name, || (self.metric(name, label) >= due).then_some(()));
     }
 }
 

@@ -89,7 +89,7 @@ impl Stream {
 [service]
 state_dir = "{dir}/state"
 model_dir = "{dir}/models"
-http_listen = ""
+http_listen = "127.0.0.1:0"
 [kafka]
 brokers = "{broker}"
 [share]

@@ -1,0 +1,80 @@
+//! Events of the process as a whole.
+
+use std::time::Duration;
+
+use tracing::{error, info, warn};
+
+use super::metric;
+use crate::failure::Failure;
+
+/// No broker answered at the start.
+pub struct BrokersAwaited<'a> {
+    /// Why.
+    pub error: &'a dyn Failure,
+    /// When outlierd asks again.
+    pub retry: Duration,
+}
+
+impl BrokersAwaited<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        warn!(
+            error = %self.error,
+            domain = self.error.domain().as_str(),
+            retry_s = self.retry.as_secs(),
+            "waiting for the brokers"
+        );
+        metric::BROKERS_AWAITED.add([], 1);
+    }
+}
+
+/// The state store failed, so that the daemon stops.
+pub struct StoreLost<'a> {
+    /// Why.
+    pub error: &'a dyn Failure,
+}
+
+impl StoreLost<'_> {
+    /// Logs.
+    pub fn emit(&self) {
+        error!(
+            error = self.error.to_string(),
+            domain = self.error.domain().as_str(),
+            "stopping: the state store failed"
+        );
+    }
+}
+
+/// The configuration was read again.
+pub struct ConfigReloaded<'a> {
+    /// Keys that changed and cannot take effect before a restart, or why the old configuration
+    /// stays.
+    pub result: Result<&'a [String], &'a dyn Failure>,
+}
+
+impl ConfigReloaded<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        let outcome = match self.result {
+            Err(error) => {
+                error!(
+                    error = %error,
+                    domain = error.domain().as_str(),
+                    "configuration not reloaded, keeping the old one"
+                );
+                "rejected"
+            }
+            Ok(keys) => {
+                if !keys.is_empty() {
+                    warn!(
+                        ?keys,
+                        "these keys changed and need a restart; all other changes are applied"
+                    );
+                }
+                info!("configuration reloaded");
+                "applied"
+            }
+        };
+        metric::CONFIG_RELOADS.add([("outcome", outcome)], 1);
+    }
+}

@@ -1,0 +1,134 @@
+//! Events of a lane's dealings with the brokers that went wrong.
+
+use std::time::Duration;
+
+use tracing::warn;
+
+use super::metric;
+use crate::failure::Failure;
+
+/// A lane rewinds to its last commit.
+pub struct LaneRewound<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// The lane's number.
+    pub lane: usize,
+    /// Why.
+    pub error: &'a dyn Failure,
+    /// How long it waits outside its group first; none where it stays in the group.
+    pub backoff: Option<Duration>,
+}
+
+impl LaneRewound<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        warn!(
+            stream = self.stream,
+            lane = self.lane,
+            error = self.error.to_string(),
+            domain = self.error.domain().as_str(),
+            left_group = self.backoff.is_some(),
+            backoff_ms = self.backoff.unwrap_or_default().as_millis() as u64,
+            "lane rewound to its last commit"
+        );
+        let left_group = if self.backoff.is_some() {
+            "true"
+        } else {
+            "false"
+        };
+        metric::LANE_RESTARTS.add([("stream", self.stream), ("left_group", left_group)], 1);
+    }
+}
+
+/// The consumer of a lane reported an error that librdkafka retries.
+pub struct ConsumerFailed<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// The lane's number.
+    pub lane: usize,
+    /// What librdkafka reports.
+    pub error: &'a dyn Failure,
+    /// Whether the log is due for another line about such errors.
+    pub is_logged: bool,
+}
+
+impl ConsumerFailed<'_> {
+    /// Counts, and logs where it is due.
+    pub fn emit(&self) {
+        if self.is_logged {
+            warn!(
+                stream = self.stream,
+                lane = self.lane,
+                error = %self.error,
+                domain = self.error.domain().as_str(),
+                "consumer error: librdkafka retries"
+            );
+        }
+        metric::CONSUMER_ERRORS.add([("stream", self.stream)], 1);
+    }
+}
+
+/// The group's offsets could not be committed, although the store has the positions.
+pub struct OffsetsNotCommitted<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// Why.
+    pub error: &'a dyn Failure,
+}
+
+impl OffsetsNotCommitted<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        warn!(
+            stream = self.stream,
+            error = %self.error,
+            domain = self.error.domain().as_str(),
+            "cannot commit offsets; the stored positions are used at the next start"
+        );
+        metric::OFFSETS_NOT_COMMITTED.add([("stream", self.stream)], 1);
+    }
+}
+
+/// A transaction could not be aborted.
+pub struct TransactionNotAborted<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// Why.
+    pub error: &'a dyn Failure,
+}
+
+impl TransactionNotAborted<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        warn!(
+            stream = self.stream,
+            error = %self.error,
+            domain = self.error.domain().as_str(),
+            "cannot abort the transaction: it is aborted at the next start"
+        );
+        metric::TRANSACTIONS_NOT_ABORTED.add([("stream", self.stream)], 1);
+    }
+}
+
+/// The group coordinator does not give the committed offsets yet.
+pub struct OffsetsAwaited<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// The lane's number.
+    pub lane: usize,
+    /// How long the lane has waited.
+    pub waited: Duration,
+}
+
+impl OffsetsAwaited<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        warn!(
+            stream = self.stream,
+            lane = self.lane,
+            waited_s = self.waited.as_secs(),
+            "waiting for the group's committed offsets"
+        );
+        metric::OFFSETS_AWAITED.add([("stream", self.stream)], 1);
+    }
+}
