@@ -12,12 +12,17 @@ mod delivery;
 mod detector;
 pub mod error;
 mod expiry;
+mod feedback;
 mod group;
 pub mod lane_state;
 mod notes;
+mod positions;
 pub mod rebalance;
 pub mod sampler;
 mod silence;
+pub mod stored_states;
+mod uncommitted;
+mod warm_up;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::Receiver;

@@ -170,6 +170,8 @@ fn a_late_joiner_starts_with_what_is_live_and_keeps_up() {
         b.registry
             .history("s")
             .unwrap()
+            .entries()
+            .unwrap()
             .last()
             .unwrap()
             .why
@@ -271,21 +273,21 @@ fn a_pin_and_a_training_that_is_asked_for_reach_the_one_who_trains() {
     let (mut topics, mut a, mut b) = (Topics::default(), Machine::new(), Machine::new());
     a.promote(&bundle(1), "the first one");
     reconcile(&mut topics, &mut [&mut a, &mut b]);
-    b.registry.pin("s", true).unwrap();
-    b.registry.want_training("s").unwrap();
+    b.registry.flags("s").unwrap().pin(true).unwrap();
+    b.registry.flags("s").unwrap().request_training().unwrap();
     reconcile(&mut topics, &mut [&mut a, &mut b]);
-    assert!(a.registry.is_pinned("s").unwrap());
-    assert!(a.registry.take_wanted("s").unwrap(), "once");
+    assert!(a.registry.flags("s").unwrap().is_pinned());
+    assert!(a.registry.flags("s").unwrap().take_training_request(), "once");
     b.restart();
     a.restart();
     reconcile(&mut topics, &mut [&mut a, &mut b]);
     assert!(
-        !a.registry.take_wanted("s").unwrap(),
+        !a.registry.flags("s").unwrap().take_training_request(),
         "and not again at every start"
     );
-    a.registry.pin("s", false).unwrap();
+    a.registry.flags("s").unwrap().pin(false).unwrap();
     reconcile(&mut topics, &mut [&mut a, &mut b]);
-    assert!(!b.registry.is_pinned("s").unwrap());
+    assert!(!b.registry.flags("s").unwrap().is_pinned());
 }
 
 #[test]

@@ -122,10 +122,10 @@ impl DeliveryGuarantee for ExactlyOnce {
             sink.state(*partition, &note_key(key), value.as_deref())?;
         }
         sink.await_offsets()?;
-        let changelog = sink.take_changelog();
+        let changelog = sink.producer().take_changelog();
         let offsets = offsets(changes.topic, changes.positions, &changelog)?;
         let group = consumer.group_metadata().ok_or(LaneError::NoGroup)?;
-        sink.commit(&offsets, &group)?;
+        sink.producer().commit(&offsets, &group)?;
         self.ended = Some(Instant::now());
         Ok(changelog)
     }

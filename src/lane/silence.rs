@@ -9,12 +9,13 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use rdkafka::message::{BorrowedMessage, Message as _};
 use serde::{Deserialize, Serialize};
 
 use super::error::LaneError;
 use super::notes::PartitionNotes;
 use crate::config::settings::SilenceSettings;
-use crate::episode::{EpisodePolicy, SilenceEvent};
+use crate::episode::{AlertFactory, SilenceEvent};
 use crate::inter_arrival::{InterArrivalStats, SilencePolicy, SilenceStatus};
 use crate::record::EventTime;
 use crate::record::alert::{Alert, AlertEvent, AlertKind};
@@ -38,6 +39,24 @@ struct Kept {
     inter_arrival: InterArrivalStats,
     /// The open alert as JSON: postcard cannot read what leaves fields out.
     open: Option<String>,
+}
+
+/// The newest record of each partition of a batch; that of the batch is the last one.
+pub(super) fn newest(batch: &[BorrowedMessage<'_>]) -> Vec<(i32, Newest)> {
+    let mut found: Vec<(i32, Newest)> = Vec::new();
+    for message in batch.iter().rev() {
+        if found.iter().any(|(of, _)| *of == message.partition()) {
+            continue;
+        }
+        let time = message
+            .timestamp()
+            .to_millis()
+            .map_or_else(EventTime::now, EventTime::from_millis);
+        let offset = message.offset();
+        found.push((message.partition(), Newest { offset, time }));
+    }
+    found.reverse();
+    found
 }
 
 /// See the module.
@@ -137,7 +156,7 @@ impl TopicSilenceMonitor {
         &mut self,
         at_end: bool,
         partitions: usize,
-        plan: &EpisodePolicy,
+        alerts: &AlertFactory,
         now: Instant,
         notes: &mut PartitionNotes,
     ) -> Result<Option<Alert>, LaneError> {
@@ -174,7 +193,7 @@ impl TopicSilenceMonitor {
             offset: newest.offset,
             ..RecordContext::default()
         };
-        let alert = plan.without_episode(AlertKind::Silence, &quiet, shown_by, None);
+        let alert = alerts.without_episode(AlertKind::Silence, &quiet, shown_by, None);
         self.open.insert(partition, alert.clone());
         self.keep(partition, notes)?;
         Ok(Some(alert))
@@ -208,7 +227,7 @@ mod tests {
     struct TestLane {
         watch: TopicSilenceMonitor,
         notes: PartitionNotes,
-        plan: EpisodePolicy,
+        alerts: AlertFactory,
         store: MemoryStore,
         now: Instant,
     }
@@ -237,7 +256,7 @@ mod tests {
             let mut lane = Self {
                 watch: TopicSilenceMonitor::new(&settings(), now),
                 notes: PartitionNotes::default(),
-                plan: EpisodePolicy::new("s", "t", &stream.record.fields, &stream.episode, &[]),
+                alerts: AlertFactory::new("s", "t", &stream.record.fields),
                 store: MemoryStore::default(),
                 now,
             };
@@ -262,7 +281,7 @@ mod tests {
         fn nothing(&mut self, after_s: u64, at_end: bool) -> Option<Alert> {
             self.now += Duration::from_secs(after_s);
             self.watch
-                .saw_nothing(at_end, 2, &self.plan, self.now, &mut self.notes)
+                .saw_nothing(at_end, 2, &self.alerts, self.now, &mut self.notes)
                 .unwrap()
         }
 

@@ -319,7 +319,7 @@ fn live(
         shared.last_synced.bundle = here;
         return Ok(());
     }
-    let last = registry.history(stream)?.pop();
+    let last = registry.history(stream)?.entries()?.pop();
     let changed = (
         here.is_some() && here != shared.last_synced.bundle,
         there.is_some() && there != shared.last_synced.bundle,
@@ -383,10 +383,11 @@ fn pin(
     shared: &mut SharedStream,
     out: &mut Vec<OutgoingMessage>,
 ) -> Result<(), SyncError> {
-    let here = registry.is_pinned(stream)?;
+    let flags = registry.flags(stream)?;
+    let here = flags.is_pinned();
     if here != shared.pinned {
         if here == shared.last_synced.pinned {
-            registry.pin(stream, shared.pinned)?;
+            flags.pin(shared.pinned)?;
         } else {
             shared.pinned = here;
             let control = ControlMessage::Pin {
@@ -411,11 +412,12 @@ fn challenge(
     let control = ControlMessage::Challenge {
         stream: stream.to_owned(),
     };
+    let flags = registry.flags(stream)?;
     if is_trainer && shared.challenge {
-        registry.want_training(stream)?;
+        flags.request_training()?;
         shared.challenge = false;
         out.push(OutgoingMessage::Control(control.key(), None));
-    } else if !is_trainer && registry.take_wanted(stream)? {
+    } else if !is_trainer && flags.take_training_request() {
         shared.challenge = true;
         out.push(OutgoingMessage::Control(control.key(), Some(control)));
     }

@@ -345,6 +345,8 @@ fn a_bundle_that_raises_more_alerts_than_it_promised_goes_back() {
         registry
             .history("pumps")
             .unwrap()
+            .entries()
+            .unwrap()
             .last()
             .unwrap()
             .why
@@ -369,7 +371,7 @@ fn a_bundle_that_raises_more_alerts_than_it_promised_goes_back() {
 fn a_pinned_bundle_stays() {
     let (stream, dir) = (Arc::new(stream()), tempfile::tempdir().unwrap());
     let (registry, mut engine) = engine(&stream, dir.path(), &Arc::new(MemoryStore::default()));
-    registry.pin("pumps", true).unwrap();
+    registry.flags("pumps").unwrap().pin(true).unwrap();
     engine.take(fixture().runs.clone()).unwrap();
     assert!(challenge(&mut engine).unwrap().passed);
     assert_eq!(
