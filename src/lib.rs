@@ -68,3 +68,6 @@ pub mod web;
 
 pub mod app;
 pub mod cli;
+
+#[cfg(test)]
+mod test_stream;

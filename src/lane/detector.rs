@@ -92,20 +92,12 @@ fn follow(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{ConfigSources, load};
     use crate::record::EventTime;
+    use crate::test_stream::three_fields;
 
     #[test]
     fn it_is_published_once_however_often_it_is_said() {
-        let overrides = [
-            "streams.s.input.topic=t",
-            "streams.s.record.fields=[\"x\", \"y\", \"z\"]",
-        ];
-        let sources = ConfigSources {
-            overrides: overrides.map(str::to_owned).into(),
-            ..ConfigSources::default()
-        };
-        let stream = load(&sources).unwrap().streams.remove(0);
+        let stream = three_fields();
         let alerts = AlertFactory::new("s", "t", &stream.record.fields);
         let mut notes = PartitionNotes::default();
         let mut follow = |degraded, second: i64| {

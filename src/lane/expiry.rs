@@ -144,21 +144,16 @@ impl Expiry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{ConfigSources, load};
     use crate::gate;
     use crate::state::Commit;
     use crate::state::memory::MemoryStore;
+    use crate::test_stream::three_fields;
 
     const DAY: i64 = 86_400_000_000;
 
     /// A store in which the series `day-N` had its last record on that day.
     fn store(days: &[i64]) -> MemoryStore {
-        let fields = "streams.s.record.fields=[\"x\", \"y\", \"z\"]".to_owned();
-        let sources = ConfigSources {
-            overrides: vec!["streams.s.input.topic=t".into(), fields],
-            ..ConfigSources::default()
-        };
-        let stream = load(&sources).unwrap().streams.remove(0);
+        let stream = three_fields();
         let plan = gate::GateRules::new(&stream.gate, &stream.record.fields, None);
         let store = MemoryStore::default();
         for day in days {

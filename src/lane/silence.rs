@@ -218,11 +218,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::{ConfigSources, load};
     use crate::record::alert::Severity;
     use crate::state::changelog::partition_note;
     use crate::state::memory::MemoryStore;
     use crate::state::{Commit, Store as _};
+    use crate::test_stream::three_fields;
 
     struct TestLane {
         watch: TopicSilenceMonitor,
@@ -243,15 +243,7 @@ mod tests {
     impl TestLane {
         /// A lane that has read a record a second, for a minute.
         fn new() -> Self {
-            let fields = "streams.s.record.fields=[\"x\", \"y\", \"z\"]".to_owned();
-            let overrides = vec!["streams.s.input.topic=t".into(), fields];
-            let stream = load(&ConfigSources {
-                overrides,
-                ..ConfigSources::default()
-            })
-            .unwrap()
-            .streams
-            .remove(0);
+            let stream = three_fields();
             let now = Instant::now();
             let mut lane = Self {
                 watch: TopicSilenceMonitor::new(&settings(), now),

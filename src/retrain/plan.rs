@@ -209,13 +209,13 @@ fn span(settings: &RetrainSettings) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::retrain::built_in as settings;
+    use crate::test_stream::three_fields;
 
     const DAY: i64 = 86_400_000_000;
 
     #[test]
     fn it_is_due_once_a_period_and_a_bit_later_each_time_by_another_bit() {
-        let settings = settings();
+        let settings = three_fields().retrain;
         let mut plan = RetrainSchedule::default();
         let mut due = Vec::new();
         for hour in 0..24 * 40 {
@@ -237,7 +237,7 @@ mod tests {
     fn without_a_period_nothing_is_due_by_time() {
         let settings = RetrainSettings {
             every: Duration::ZERO,
-            ..settings()
+            ..three_fields().retrain
         };
         let mut plan = RetrainSchedule::default();
         assert!((0..1_000).all(|day| !plan.period_over(&settings, "pumps", EventTime(day * DAY))));
@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn drift_is_looked_for_now_and_then_and_not_right_after_a_training() {
-        let settings = settings();
+        let settings = three_fields().retrain;
         let mut plan = RetrainSchedule::default();
         let minutes = |range: std::ops::Range<i64>, plan: &mut RetrainSchedule| {
             range

@@ -8,6 +8,8 @@
 
 mod proof;
 mod swap;
+#[path = "../test_stream/mod.rs"]
+mod test_stream;
 
 use std::borrow::Cow;
 use std::ops::ControlFlow;
@@ -15,7 +17,6 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use outlierd::config::settings::{StreamSettings, WeightInit};
-use outlierd::config::{ConfigSources, load};
 use outlierd::lane::sampler::Sampler;
 use outlierd::model::bundle::Bundle;
 use outlierd::model::network::Network;
@@ -47,22 +48,16 @@ const KEPT: usize = 3_600;
 
 fn stream() -> StreamSettings {
     let fields: Vec<&str> = Sensor::ALL.iter().map(|sensor| sensor.name()).collect();
-    let overrides = vec![
-        "streams.pumps.input.topic=plant".to_owned(),
-        format!("streams.pumps.record.fields={fields:?}"),
-        format!("streams.pumps.training.records={}", LEARNED * PUMPS / 2),
-        "streams.pumps.training.epochs=6".to_owned(),
-        "streams.pumps.training.folds=2".to_owned(),
-        "streams.pumps.retrain.guard=30s".to_owned(),
-        "streams.pumps.retrain.half_life=1d".to_owned(),
-        "streams.pumps.retrain.records=12000".to_owned(),
+    let own: [&str; 7] = [
+        &format!("record.fields={fields:?}"),
+        &format!("training.records={}", LEARNED * PUMPS / 2),
+        "training.epochs=6",
+        "training.folds=2",
+        "retrain.guard=30s",
+        "retrain.half_life=1d",
+        "retrain.records=12000",
     ];
-    let settings = load(&ConfigSources {
-        overrides,
-        ..ConfigSources::default()
-    })
-    .unwrap();
-    settings.streams.into_iter().next().unwrap()
+    test_stream::named("pumps", &own)
 }
 
 /// A plant whose records are fed to a pipeline.
