@@ -60,14 +60,18 @@ pub(super) trait DeliveryGuarantee: Send {
     /// Positions that cannot be listed.
     fn stored(
         &self,
-        stream: &str,
-        changes: &Changes<'_>,
-        consumer: &dyn GroupMember,
-        mode: CommitMode,
-    ) -> Result<(), LaneError>;
+        _stream: &str,
+        _changes: &Changes<'_>,
+        _consumer: &dyn GroupMember,
+        _mode: CommitMode,
+    ) -> Result<(), LaneError> {
+        Ok(())
+    }
 
     /// How long the next commit should wait yet.
-    fn pause_left(&self) -> Duration;
+    fn pause_left(&self) -> Duration {
+        Duration::ZERO
+    }
 
     /// Brings the stored states of partitions up to what was committed elsewhere, or before a
     /// crash. Returns how many states that were; `None` where the store is all there is.
@@ -76,10 +80,12 @@ pub(super) trait DeliveryGuarantee: Send {
     /// Without the states the partitions must not be read.
     fn restore(
         &self,
-        store: &dyn Store,
-        partitions: &[i32],
-        stop: &AtomicBool,
-    ) -> Result<Option<usize>, LaneError>;
+        _store: &dyn Store,
+        _partitions: &[i32],
+        _stop: &AtomicBool,
+    ) -> Result<Option<usize>, LaneError> {
+        Ok(None)
+    }
 }
 
 /// The delivery that a stream is set to.
@@ -134,16 +140,6 @@ impl DeliveryGuarantee for ExactlyOnce {
         false
     }
 
-    fn stored(
-        &self,
-        _: &str,
-        _: &Changes<'_>,
-        _: &dyn GroupMember,
-        _: CommitMode,
-    ) -> Result<(), LaneError> {
-        Ok(())
-    }
-
     fn pause_left(&self) -> Duration {
         let ago = self.ended.map_or(TRANSACTION_PAUSE, |at| at.elapsed());
         TRANSACTION_PAUSE.saturating_sub(ago)
@@ -194,19 +190,6 @@ impl DeliveryGuarantee for AtLeastOnce {
             tracing::warn!(stream, error = %error, "cannot commit offsets; the stored positions are used at the next start");
         }
         Ok(())
-    }
-
-    fn pause_left(&self) -> Duration {
-        Duration::ZERO
-    }
-
-    fn restore(
-        &self,
-        _: &dyn Store,
-        _: &[i32],
-        _: &AtomicBool,
-    ) -> Result<Option<usize>, LaneError> {
-        Ok(None)
     }
 }
 

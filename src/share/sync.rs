@@ -48,6 +48,12 @@ pub enum OutgoingMessage {
     Part(String, Option<(ArchiveHeader, Vec<u8>)>),
 }
 
+impl OutgoingMessage {
+    fn control(message: ControlMessage) -> Self {
+        Self::Control(message.key(), Some(message))
+    }
+}
+
 /// What folder and topic last agreed on.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 struct LastSynced {
@@ -344,8 +350,7 @@ fn live(
         };
         shared.live = Some(live.clone());
         shared.last_synced.bundle = Some(bundle);
-        let control = ControlMessage::Live(live);
-        out.push(OutgoingMessage::Control(control.key(), Some(control)));
+        out.push(OutgoingMessage::control(ControlMessage::Live(live)));
         return Ok(());
     }
     let Some(live) = &shared.live else {
@@ -390,11 +395,10 @@ fn pin(
             flags.pin(shared.pinned)?;
         } else {
             shared.pinned = here;
-            let control = ControlMessage::Pin {
+            out.push(OutgoingMessage::control(ControlMessage::Pin {
                 stream: stream.to_owned(),
                 pinned: here,
-            };
-            out.push(OutgoingMessage::Control(control.key(), Some(control)));
+            }));
         }
     }
     shared.last_synced.pinned = shared.pinned;
@@ -419,7 +423,7 @@ fn challenge(
         out.push(OutgoingMessage::Control(control.key(), None));
     } else if !is_trainer && flags.take_training_request() {
         shared.challenge = true;
-        out.push(OutgoingMessage::Control(control.key(), Some(control)));
+        out.push(OutgoingMessage::control(control));
     }
     Ok(())
 }

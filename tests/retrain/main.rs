@@ -47,7 +47,7 @@ const LEARNED: usize = 3_600;
 const KEPT: usize = 3_600;
 
 fn stream() -> StreamSettings {
-    let fields: Vec<&str> = Sensor::ALL.iter().map(|sensor| sensor.name()).collect();
+    let fields: Vec<&str> = Sensor::ALL.iter().map(|sensor| sensor.as_str()).collect();
     let own: [&str; 7] = [
         &format!("record.fields={fields:?}"),
         &format!("training.records={}", LEARNED * PUMPS / 2),
@@ -200,6 +200,11 @@ fn champion() -> Bundle {
     .unwrap()
 }
 
+fn assert_champion_is_live(registry: &Registry) {
+    let live = registry.current("pumps").unwrap();
+    assert_eq!(live.as_ref(), Some(&fixture().champion));
+}
+
 fn challenge(engine: &mut RetrainEngine) -> Result<PromotionVerdict, RetrainError> {
     engine.challenge(RetrainReason::Command, fixture().now, &mut || {
         ControlFlow::Continue(())
@@ -332,10 +337,7 @@ fn a_bundle_that_raises_more_alerts_than_it_promised_goes_back() {
     );
     engine.admission().count(30, 0.5);
     assert!(engine.probe(fixture().now).unwrap());
-    assert_eq!(
-        registry.current("pumps").unwrap(),
-        Some(fixture().champion.clone())
-    );
+    assert_champion_is_live(&registry);
     assert!(
         registry
             .history("pumps")
@@ -356,10 +358,7 @@ fn a_bundle_that_raises_more_alerts_than_it_promised_goes_back() {
         challenge(&mut engine).unwrap().challenger,
         verdict.challenger
     );
-    assert_eq!(
-        registry.current("pumps").unwrap(),
-        Some(fixture().champion.clone())
-    );
+    assert_champion_is_live(&registry);
 }
 
 #[test]
@@ -369,10 +368,7 @@ fn a_pinned_bundle_stays() {
     registry.flags("pumps").unwrap().pin(true).unwrap();
     engine.take(fixture().runs.clone()).unwrap();
     assert!(challenge(&mut engine).unwrap().passed);
-    assert_eq!(
-        registry.current("pumps").unwrap(),
-        Some(fixture().champion.clone())
-    );
+    assert_champion_is_live(&registry);
 }
 
 #[test]
