@@ -40,7 +40,7 @@ use self::rebalance::LaneContext;
 use crate::config::settings::{Delivery, KafkaSettings, StreamSettings};
 use crate::episode::EpisodePolicy;
 use crate::events::{InputPaused, LaneRewound};
-use crate::pipeline::{Pipeline, PipelineError};
+use crate::pipeline::Pipeline;
 use crate::retrain::learner::{Learner, LearnerPhase};
 use crate::retrain::thread::Retrainer;
 use crate::share::feedback_log::FeedbackLog;
@@ -131,7 +131,7 @@ impl Lane {
     }
 
     fn lane_state(&self, client_id: &str, stop: &Arc<AtomicBool>) -> Result<LaneState, LaneError> {
-        let bundle = self.learner.live_bundle().map_err(PipelineError::from)?;
+        let bundle = self.learner.live_bundle()?;
         let pipeline = Pipeline::new(self.stream.clone(), bundle)?;
         let input = &self.stream.input;
         let id = match input.delivery {
@@ -308,7 +308,7 @@ impl Lane {
         if let LearnerPhase::Live(id) = phase
             && lane_state.pipeline().detector.bundle_id() != Some(id)
         {
-            let bundle = self.learner.live_bundle().map_err(PipelineError::from)?;
+            let bundle = self.learner.live_bundle()?;
             lane_state.pipeline_mut().swap(bundle)?;
         }
         let paused = consumer.context().is_paused();

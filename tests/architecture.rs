@@ -60,6 +60,7 @@ const IMPORTS: [(&str, &[&str]); 27] = [
             "config",
             "episode",
             "events",
+            "model",
             "pipeline",
             "record",
             "retrain",

@@ -276,8 +276,8 @@ fn message<'s>((offset, (partition, key, payload)): &(i64, &'s Sent)) -> Message
     }
 }
 
-/// Records of a batch that is not broken up: with twice as many, libtorch rounds the matrix
-/// products of a `vae` otherwise.
+/// Records of a batch of the run that is not broken up. The size does not matter: the kernels score
+/// each window by itself, those of all kinds over readings.
 const WHOLE: usize = 800;
 
 /// What became of the payloads, in large batches, or broken up.

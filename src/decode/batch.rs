@@ -6,6 +6,14 @@ use super::json::Decoder;
 use crate::config::settings::{Format, StreamSettings};
 use crate::record::{Batch, Message};
 
+/// A stream of images without the settings that say how to read them. A validated configuration has
+/// them.
+#[derive(Debug, thiserror::Error)]
+#[error("stream {stream} has the format \"image\", but no settings for images")]
+pub struct NoImageSettings {
+    stream: String,
+}
+
 /// See the module.
 pub enum BatchDecoder {
     /// JSON objects of readings.
@@ -16,10 +24,18 @@ pub enum BatchDecoder {
 
 impl BatchDecoder {
     /// The decoder that a stream is configured with.
-    pub fn new(stream: &StreamSettings) -> Self {
-        match (stream.record.format, &stream.image) {
-            (Format::Image, Some(format)) => Self::Image(ImageDecoder::new(&stream.record, format)),
-            (Format::Json | Format::Image, _) => Self::Json(Decoder::new(&stream.record)),
+    ///
+    /// # Errors
+    /// [`NoImageSettings`].
+    pub fn new(stream: &StreamSettings) -> Result<Self, NoImageSettings> {
+        match stream.record.format {
+            Format::Json => Ok(Self::Json(Decoder::new(&stream.record))),
+            Format::Image => match &stream.image {
+                Some(format) => Ok(Self::Image(ImageDecoder::new(&stream.record, format))),
+                None => Err(NoImageSettings {
+                    stream: stream.name.clone(),
+                }),
+            },
         }
     }
 

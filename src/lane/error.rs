@@ -2,6 +2,7 @@
 
 use rdkafka::error::KafkaError;
 
+use crate::model::registry::RegistryError;
 use crate::pipeline::PipelineError;
 use crate::pipeline::series::LoadError;
 use crate::sink::SinkError;
@@ -27,6 +28,9 @@ pub enum LaneError {
     /// A state could not be encoded.
     #[error(transparent)]
     Codec(#[from] CodecError),
+    /// The live bundle could not be read.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     /// A step failed.
     #[error(transparent)]
     Pipeline(PipelineError),

@@ -1,7 +1,7 @@
 //! Failures of the pipeline for which no record is to blame.
 
 use super::series::LoadError;
-use crate::model::registry::RegistryError;
+use crate::decode::batch::NoImageSettings;
 use crate::score::ScoreError;
 
 /// A step failed in a way that no record can be blamed for.
@@ -13,9 +13,9 @@ pub enum PipelineError {
     /// A stored state could not be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// The live bundle could not be read.
+    /// The messages of the stream cannot be decoded.
     #[error(transparent)]
-    Registry(#[from] RegistryError),
+    Decoder(#[from] NoImageSettings),
     /// The bundle was made for another context.
     #[error(
         "bundle {bundle} was trained with time features {found}, but stream {stream} is configured with {wanted}: train a new bundle, or correct model.context"
