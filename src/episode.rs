@@ -23,23 +23,21 @@
 //! Opening and update events are made only by records that are outliers (or faulty) themselves, so
 //! that each carries its evidence.
 
+mod alerts;
 mod machine;
 mod mute;
 mod settings;
-mod silence;
 
+pub use alerts::{AlertFactory, SilenceEvent};
 pub use settings::{EpisodeSettings, MuteSettings, NOfM, series, time};
-pub use silence::SilenceEvent;
 
 use machine::{EpisodeEvent, EpisodeInput, EpisodeMachine, EpisodeRules};
 use serde::{Deserialize, Serialize};
 
-use crate::record::alert::{
-    Alert, AlertEvent, AlertKind, FieldFault, FieldShare, InputPosition, Severity,
-};
+use crate::record::alert::{Alert, AlertKind, FieldShare, Severity};
 use crate::record::format::FieldSettings;
 use crate::record::row::{Judgement, RecordContext};
-use crate::record::{EventTime, FaultKind, RecordVerdict, SensorFault};
+use crate::record::{EventTime, FaultKind, RecordVerdict};
 
 /// Bound on a published ratio of score to threshold: JSON has no infinity.
 pub const RATIO_MAX: f64 = 1e9;
@@ -51,9 +49,7 @@ const FAULT_OPEN: NOfM = NOfM { n: 3, m: 5 };
 /// The rules of one stream.
 #[derive(Clone, PartialEq, Debug)]
 pub struct EpisodePolicy {
-    stream: String,
-    topic: String,
-    field_names: Vec<String>,
+    alerts: AlertFactory,
     anomaly: EpisodeRules,
     fault: EpisodeRules,
     episode: EpisodeSettings,
@@ -107,14 +103,17 @@ impl EpisodePolicy {
         mutes: &[MuteSettings],
     ) -> Self {
         Self {
-            stream: stream.to_owned(),
-            topic: topic.to_owned(),
-            field_names: fields.iter().map(|field| field.name.clone()).collect(),
+            alerts: AlertFactory::new(stream, topic, fields),
             anomaly: EpisodeRules::new(episode, episode.open),
             fault: EpisodeRules::new(episode, FAULT_OPEN),
             episode: episode.clone(),
             mutes: mutes.iter().map(mute::Mute::new).collect(),
         }
+    }
+
+    /// Makes the stream's alerts, those without an episode too.
+    pub fn alerts(&self) -> &AlertFactory {
+        &self.alerts
     }
 
     /// How many fields, or regions of an image, an alert names at most.
@@ -236,7 +235,9 @@ impl EpisodePolicy {
     ) -> Alert {
         shares.sort_by(|a, b| b.share.total_cmp(&a.share));
         shares.truncate(self.episode.top_fields);
-        let mut alert = self.alert(record, AlertKind::Anomaly, published);
+        let mut alert = self
+            .alerts
+            .of_episode(record, AlertKind::Anomaly, published);
         if let Judgement::Scored {
             score,
             threshold,
@@ -259,89 +260,21 @@ impl EpisodePolicy {
         published: &EpisodeEvent,
         judgement: &Judgement<'_>,
     ) -> Alert {
-        let mut alert = self.alert(record, AlertKind::SensorFault, published);
+        let mut alert = self
+            .alerts
+            .of_episode(record, AlertKind::SensorFault, published);
         if let Judgement::Faulty(faults) = judgement {
-            alert.faults = faults.iter().map(|fault| self.field_fault(fault)).collect();
+            alert.faults = faults
+                .iter()
+                .map(|fault| self.alerts.field_fault(fault))
+                .collect();
         }
         alert
-    }
-
-    fn field_fault(&self, fault: &SensorFault) -> FieldFault {
-        let name = self
-            .field_names
-            .get(fault.field)
-            .cloned()
-            .unwrap_or_else(|| format!("field {}", fault.field));
-        FieldFault {
-            name,
-            kind: fault.kind,
-            value: fault.value,
-        }
     }
 
     /// Whether alerts of a series are muted at a time.
     pub fn is_muted(&self, series: &str, time: EventTime) -> bool {
         self.mutes.iter().any(|mute| mute.covers(series, time))
-    }
-
-    /// What the events of all kinds have in common.
-    fn alert(
-        &self,
-        record: &RecordContext<'_>,
-        kind: AlertKind,
-        published: &EpisodeEvent,
-    ) -> Alert {
-        Alert {
-            id: self.id(record.series, kind, published.partition, published.offset),
-            sequence: published.sequence,
-            event: published.event,
-            kind,
-            severity: published.severity,
-            stream: self.stream.clone(),
-            series: record.series.to_owned(),
-            time: record.time.to_string(),
-            opened_at: published.opened_at.to_string(),
-            closed_at: (published.event == AlertEvent::Close).then(|| record.time.to_string()),
-            records: published.records,
-            score: None,
-            threshold: None,
-            ratio: None,
-            peak_ratio: None,
-            fields: Vec::new(),
-            regions: Vec::new(),
-            faults: Vec::new(),
-            bundle: record.bundle.to_owned(),
-            provisional: false,
-            missing_records: 0,
-            spans_gap: record.spans_gap,
-            position: InputPosition {
-                topic: self.topic.clone(),
-                partition: record.partition,
-                offset: record.offset,
-            },
-        }
-    }
-
-    /// The first 32 hexadecimal digits of BLAKE3 over stream, series, kind, topic, partition and
-    /// opening offset. Each part goes in behind its length in bytes (u64, little-endian, like the
-    /// numbers), so that no two lists of parts are the same bytes.
-    fn id(&self, series: &str, kind: AlertKind, partition: i32, offset: i64) -> String {
-        let partition = partition.to_le_bytes();
-        let offset = offset.to_le_bytes();
-        let parts: [&[u8]; 6] = [
-            self.stream.as_bytes(),
-            series.as_bytes(),
-            kind.as_str().as_bytes(),
-            self.topic.as_bytes(),
-            &partition,
-            &offset,
-        ];
-        let mut hasher = blake3::Hasher::new();
-        for part in parts {
-            hasher.update(&(part.len() as u64).to_le_bytes());
-            hasher.update(part);
-        }
-        hasher.finalize().to_hex().chars().take(32).collect()
     }
 }
 

@@ -12,12 +12,17 @@ mod delivery;
 mod detector;
 pub mod error;
 mod expiry;
+mod feedback;
 mod group;
 pub mod lane_state;
 mod notes;
+mod positions;
 pub mod rebalance;
 pub mod sampler;
 mod silence;
+pub mod stored_states;
+mod uncommitted;
+mod warm_up;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::Receiver;
@@ -32,17 +37,16 @@ use rdkafka::message::{BorrowedMessage, Message as _};
 use self::error::LaneError;
 use self::lane_state::LaneState;
 use self::rebalance::LaneContext;
-use crate::config::settings::{Delivery, KafkaSettings, StreamSettings};
-use crate::episode::EpisodePolicy;
+use crate::config::settings::StreamSettings;
 use crate::events::InputPaused;
 use crate::events::lane::{ConsumerFailed, LaneRewound};
 use crate::failure::{Failure as _, PresentFailure};
-use crate::pipeline::{Pipeline, PipelineError};
+use crate::pipeline::Pipeline;
 use crate::retrain::learner::{Learner, LearnerPhase};
 use crate::retrain::thread::Retrainer;
 use crate::share::feedback_log::FeedbackLog;
 use crate::sink::Sink;
-use crate::source::{BatchBounds, consumer_config, poll_batch};
+use crate::source::{BatchBounds, Delivery, KafkaSettings, consumer_config, poll_batch};
 use crate::state::Store;
 
 /// How long a paused lane polls at a time; bounds how late it notices a new bundle or a stop.
@@ -130,7 +134,7 @@ impl Lane {
     }
 
     fn lane_state(&self, client_id: &str, stop: &Arc<AtomicBool>) -> Result<LaneState, LaneError> {
-        let bundle = self.learner.live_bundle().map_err(PipelineError::from)?;
+        let bundle = self.learner.live_bundle()?;
         let pipeline = Pipeline::new(self.stream.clone(), bundle)?;
         let input = &self.stream.input;
         let id = match input.delivery {
@@ -322,7 +326,7 @@ impl Lane {
         if let LearnerPhase::Live(id) = phase
             && lane_state.pipeline().detector.bundle_id() != Some(id)
         {
-            let bundle = self.learner.live_bundle().map_err(PipelineError::from)?;
+            let bundle = self.learner.live_bundle()?;
             lane_state.pipeline_mut().swap(bundle)?;
         }
         let paused = consumer.context().is_paused();

@@ -34,6 +34,18 @@
 //! | [`evaluate`] | scores against labels, and the HTML report |
 //! | [`sim`] | simulated plants for the demo and the tests |
 
+/// Gives an enum that derives `strum::IntoStaticStr` the method `as_str`.
+macro_rules! impl_as_str {
+    ($name:ident) => {
+        impl $name {
+            /// The name in metrics, headers and JSON.
+            pub fn as_str(self) -> &'static str {
+                self.into()
+            }
+        }
+    };
+}
+
 pub mod options;
 pub mod record;
 
@@ -72,3 +84,6 @@ pub mod web;
 
 pub mod app;
 pub mod cli;
+
+#[cfg(test)]
+mod test_stream;

@@ -48,7 +48,7 @@ impl Pipeline {
     pub fn new(stream: Arc<StreamSettings>, bundle: Option<Bundle>) -> Result<Self, PipelineError> {
         let detector = Detector::new(&stream, bundle, None)?;
         Ok(Self {
-            decoder: BatchDecoder::new(&stream.record, stream.image.as_ref()),
+            decoder: BatchDecoder::new(&stream.record, stream.image.as_ref())?,
             intake: Intake::new(&stream, &detector),
             silence: SilenceMonitor::new(&stream),
             episodes: stream.episode_policy(),

@@ -76,12 +76,7 @@ pub enum TestName {
     ConfirmedFaults,
 }
 
-impl TestName {
-    /// The name in files and metrics.
-    pub fn as_str(self) -> &'static str {
-        self.into()
-    }
-}
+impl_as_str!(TestName);
 
 /// The smallest detected fault.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
@@ -132,6 +127,8 @@ pub enum InjectedFaultKind {
     CorrelationBreak,
 }
 
+impl_as_str!(InjectedFaultKind);
+
 impl InjectedFaultKind {
     /// All of them.
     pub const ALL: [Self; 6] = [
@@ -142,11 +139,6 @@ impl InjectedFaultKind {
         Self::Stuck,
         Self::CorrelationBreak,
     ];
-
-    /// The name in verdicts and metrics.
-    pub fn as_str(self) -> &'static str {
-        self.into()
-    }
 
     /// The sizes it is tried at; one without a meaning for those that have none.
     pub fn sizes(self) -> &'static [f64] {

@@ -274,12 +274,7 @@ pub enum RejectReason {
     TooManySeries,
 }
 
-impl RejectReason {
-    /// The name in metrics, headers and JSON.
-    pub fn as_str(self) -> &'static str {
-        self.into()
-    }
-}
+impl_as_str!(RejectReason);
 
 /// Result of the gate, before the model.
 #[derive(Clone, PartialEq, Debug)]
@@ -342,12 +337,7 @@ pub enum FaultKind {
     Spike,
 }
 
-impl FaultKind {
-    /// The name in metrics and JSON.
-    pub fn as_str(self) -> &'static str {
-        self.into()
-    }
-}
+impl_as_str!(FaultKind);
 
 /// What the score step makes of one window.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -389,6 +379,8 @@ pub enum RecordVerdict {
     SensorFault,
 }
 
+impl_as_str!(RecordVerdict);
+
 impl RecordVerdict {
     /// All of them, in their order.
     pub const ALL: [Self; 6] = [
@@ -399,11 +391,6 @@ impl RecordVerdict {
         Self::Outlier,
         Self::SensorFault,
     ];
-
-    /// The name in metrics, CSV and JSON.
-    pub fn as_str(self) -> &'static str {
-        self.into()
-    }
 }
 
 /// The result of the pipeline for one record.

@@ -21,22 +21,3 @@ pub mod thread;
 pub mod trial;
 
 pub use crate::promotion as verdict;
-
-/// The built-in settings, for tests.
-#[cfg(test)]
-fn built_in() -> crate::config::settings::RetrainSettings {
-    use crate::config::{ConfigSources, load};
-    let overrides = [
-        "streams.s.input.topic=t",
-        "streams.s.record.fields=[\"x\", \"y\", \"z\"]",
-    ];
-    let settings = load(&ConfigSources {
-        overrides: overrides.map(str::to_owned).into(),
-        ..ConfigSources::default()
-    });
-    settings
-        .expect("the built-in settings have no problem")
-        .streams
-        .remove(0)
-        .retrain
-}

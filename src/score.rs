@@ -12,8 +12,8 @@ pub mod tiles;
 pub use self::settings::ScoreSettings;
 
 use self::chart::{Chart, ChartState, NotPositiveDefinite};
-use crate::config::settings::{self, ResidualScope};
 use crate::failure::{Failure, FailureClass};
+use crate::model::ResidualScope;
 use crate::model::bundle::Bundle;
 use crate::model::{Autoencoder, ModelError, part_rows};
 use crate::record::Scored;

@@ -6,23 +6,23 @@
 //! rewinds to its last commit.
 
 pub mod cloudevents;
+pub mod producer;
 pub mod topics;
 pub mod transaction;
 
-use std::cell::Cell;
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{
-    BorrowedMessage, DeliveryResult, Header, Headers, Message as _, OwnedHeaders, OwnedMessage,
+    BorrowedMessage, Header, Headers, Message as _, OwnedHeaders, OwnedMessage,
 };
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use rdkafka::producer::BaseRecord;
 
-use crate::config::settings::{KafkaSettings, OutputSettings, StreamSettings};
+use self::producer::LaneProducer;
+use self::transaction::STEP_TIMEOUT;
+use crate::config::settings::{OutputSettings, StreamSettings};
 use crate::failure::{Failure, FailureClass};
 use crate::record::alert::Alert;
 use crate::record::{RecordOutcome, Rejected};
@@ -31,10 +31,6 @@ use crate::source::client_config;
 
 /// Largest record that is sent; larger dead letters go without their value.
 const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
-/// How often deliveries are looked for while they are waited for: an alert waits that much longer.
-const DELIVERY_PACE: Duration = Duration::from_micros(300);
-/// How long a full send queue is waited for before the lane rewinds to its last commit.
-const QUEUE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Why results could not be made durable.
 #[derive(Debug, thiserror::Error)]
@@ -82,57 +78,12 @@ impl Failure for SinkError {
     }
 }
 
-/// Collects what the brokers refused since the last flush.
-#[derive(Default)]
-struct DeliveryReports {
-    /// Emptied by [`Sink::flush`]; bounded by what a lane sends between two flushes.
-    failed: Mutex<Vec<(KafkaError, OwnedMessage)>>,
-    /// Topic of the states.
-    states: String,
-    /// By partition, the offset behind the newest state that the brokers have; emptied by
-    /// [`Sink::take_changelog`].
-    changelog: Mutex<HashMap<i32, i64>>,
-}
-
-impl ClientContext for DeliveryReports {
-    /// The flush reports the effect on results; librdkafka logs the causes.
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(error = %error, reason, "producer");
-    }
-}
-
-impl ProducerContext for DeliveryReports {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, result: &DeliveryResult<'_>, _: ()) {
-        match result {
-            Ok(message) if message.topic() == self.states => {
-                let mut changelog = self
-                    .changelog
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
-                let next = changelog.entry(message.partition()).or_default();
-                *next = (*next).max(message.offset() + 1);
-            }
-            Ok(_) => {}
-            Err((error, message)) => {
-                let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-                failed.push((error.clone(), message.detach()));
-            }
-        }
-    }
-}
-
-/// A lane's producer.
+/// Sends the results of a stream with the producer of a lane.
 pub struct Sink {
-    producer: BaseProducer<DeliveryReports>,
+    producer: LaneProducer,
     stream: String,
     input: String,
     output: OutputSettings,
-    /// Whether what is sent belongs to transactions.
-    transactional: bool,
-    /// Whether a transaction is open.
-    open: Cell<bool>,
     /// Longest payload that a dead letter takes along, in bytes; smaller once its topic has refused
     /// one.
     dead_letter_max: Arc<AtomicUsize>,
@@ -172,26 +123,19 @@ impl Sink {
         if let Some(id) = transactional_id {
             transaction::configure(&mut config, id, stream.input.commit_interval);
         }
-        let deliveries = DeliveryReports {
-            states: stream.output.states.clone(),
-            ..DeliveryReports::default()
-        };
-        let producer = config
-            .create_with_context(deliveries)
-            .map_err(SinkError::Config)?;
-        let sink = Self {
-            producer,
+        let states = &stream.output.states;
+        Ok(Self {
+            producer: LaneProducer::new(&config, states, transactional_id.is_some())?,
             stream: stream.name.clone(),
             input: stream.input.topic.clone(),
             output: stream.output.clone(),
-            transactional: transactional_id.is_some(),
-            open: Cell::new(false),
             dead_letter_max,
-        };
-        if sink.transactional {
-            transaction::init(&sink.producer)?;
-        }
-        Ok(sink)
+        })
+    }
+
+    /// The producer, to commit or abort what was sent.
+    pub fn producer(&self) -> &LaneProducer {
+        &self.producer
     }
 
     /// Sends one alert, keyed by its series so that the events of an episode stay in order.
@@ -205,7 +149,7 @@ impl Sink {
             .key(&alert.series)
             .payload(&payload)
             .headers(headers);
-        self.send(record)
+        self.producer.send(record)
     }
 
     /// Sends the heat map of an alert, a PNG file, keyed by the alert's id.
@@ -220,7 +164,7 @@ impl Sink {
             key: "content-type",
             value: Some("image/png"),
         });
-        self.send(
+        self.producer.send(
             BaseRecord::to(topic)
                 .key(alert)
                 .payload(png)
@@ -263,7 +207,7 @@ impl Sink {
         if let Some(payload) = message.payload().filter(|_| !omitted) {
             record = record.payload(payload);
         }
-        self.send(record)
+        self.producer.send(record)
     }
 
     /// Sends the score of one record, where the stream publishes scores.
@@ -285,7 +229,7 @@ impl Sink {
             "position": { "topic": self.input, "partition": outcome.partition, "offset": outcome.offset },
         })
         .to_string();
-        self.send(
+        self.producer.send(
             BaseRecord::to(topic)
                 .key(&*outcome.series)
                 .payload(&payload),
@@ -301,60 +245,10 @@ impl Sink {
         let record = BaseRecord::<[u8], [u8]>::to(&self.output.states)
             .partition(partition)
             .key(key);
-        self.send(match state {
+        self.producer.send(match state {
             Some(state) => record.payload(state),
             None => record,
         })
-    }
-
-    /// How many messages the brokers have not acknowledged yet.
-    pub fn in_flight(&self) -> usize {
-        usize::try_from(self.producer.in_flight_count()).unwrap_or(0)
-    }
-
-    /// By partition, the offset in the changelog behind the states that the brokers have taken
-    /// since the last call.
-    pub fn take_changelog(&self) -> Vec<(i32, i64)> {
-        self.producer
-            .context()
-            .changelog
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .drain()
-            .collect()
-    }
-
-    /// Hands a message to librdkafka; a full queue is backpressure: its deliveries are served until
-    /// there is room.
-    fn send<K, P>(&self, mut record: BaseRecord<'_, K, P>) -> Result<(), SinkError>
-    where
-        K: rdkafka::message::ToBytes + ?Sized,
-        P: rdkafka::message::ToBytes + ?Sized,
-    {
-        self.begin()?;
-        let deadline = Instant::now() + QUEUE_TIMEOUT;
-        loop {
-            match self.producer.send(record) {
-                Ok(()) => return Ok(()),
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back))
-                    if Instant::now() < deadline =>
-                {
-                    record = back;
-                    self.producer.poll(Duration::from_millis(100));
-                }
-                Err((source, back)) => {
-                    return Err(SinkError::Delivery {
-                        topic: back.topic.into(),
-                        source,
-                    });
-                }
-            }
-        }
-    }
-
-    /// Serves delivery reports without waiting.
-    pub fn poll(&self) {
-        self.producer.poll(Duration::ZERO);
     }
 
     /// Waits until everything sent so far is acknowledged.
@@ -364,8 +258,8 @@ impl Sink {
     /// # Errors
     /// [`SinkError::Flush`] and [`SinkError::Delivery`].
     pub fn flush(&self, timeout: Duration) -> Result<(), SinkError> {
-        self.wait(timeout)?;
-        for (error, message) in self.take_failed() {
+        self.producer.wait(timeout)?;
+        for (error, message) in self.producer.take_failed() {
             let too_large =
                 error == KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge);
             if !(too_large
@@ -382,10 +276,10 @@ impl Sink {
             if let Some(key) = message.key() {
                 record = record.key(key);
             }
-            self.send(record)?;
+            self.producer.send(record)?;
         }
-        self.wait(timeout)?;
-        match self.take_failed().into_iter().next() {
+        self.producer.wait(timeout)?;
+        match self.producer.take_failed().into_iter().next() {
             Some((source, message)) => Err(SinkError::Delivery {
                 topic: message.topic().into(),
                 source,
@@ -394,35 +288,29 @@ impl Sink {
         }
     }
 
-    /// Waits until everything sent so far is acknowledged or given up.
-    fn wait(&self, timeout: Duration) -> Result<(), SinkError> {
-        let left = |source| SinkError::Flush {
-            left: self.producer.in_flight_count(),
-            timeout,
-            source,
-        };
-        let deadline = Instant::now() + timeout;
-        while self.producer.in_flight_count() > 0 {
-            if Instant::now() >= deadline {
-                return self.producer.flush(Duration::ZERO).map_err(left);
+    /// Waits until the brokers have everything that belongs to the transaction. Whoever commits
+    /// asks for the generation of the group after this wait: one that ends meanwhile is refused.
+    ///
+    /// # Errors
+    /// [`SinkError::Flush`] and [`SinkError::Delivery`].
+    pub fn await_offsets(&self) -> Result<(), SinkError> {
+        self.producer.begin()?;
+        self.producer.wait(STEP_TIMEOUT)?;
+        if let Some((source, message)) = self.producer.take_failed().into_iter().next() {
+            let too_large =
+                source == KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge);
+            if too_large && message.topic() == self.output.dead_letters {
+                // The next try leaves such payloads out.
+                let bytes = message.payload().map_or(0, <[u8]>::len);
+                self.dead_letter_max
+                    .fetch_min(bytes.saturating_sub(1), Ordering::AcqRel);
             }
-            // Not the producer's own flush, which looks only every 100 ms, and not a poll that
-            // waits: it spins through the last millisecond.
-            self.producer.poll(Duration::ZERO);
-            std::thread::sleep(DELIVERY_PACE);
+            return Err(SinkError::Delivery {
+                topic: message.topic().into(),
+                source,
+            });
         }
         Ok(())
-    }
-
-    fn take_failed(&self) -> Vec<(KafkaError, OwnedMessage)> {
-        std::mem::take(
-            &mut *self
-                .producer
-                .context()
-                .failed
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        )
     }
 }
 

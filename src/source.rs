@@ -5,6 +5,9 @@
 
 pub mod backoff;
 mod failure;
+mod settings;
+
+pub use self::settings::{Delivery, InputSettings, KafkaSettings, StartOffset, brokers};
 
 use std::time::{Duration, Instant};
 

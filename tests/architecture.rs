@@ -8,6 +8,8 @@
 
 #[path = "architecture/graph.rs"]
 mod graph;
+#[path = "architecture/impls.rs"]
+mod impls;
 #[path = "architecture/source.rs"]
 mod source;
 
@@ -17,6 +19,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use graph::{Graph, cycles, graph, graph_inside};
+use impls::impls;
 use source::{Module, Name, read, rust_files};
 
 /// Longest file, in lines.
@@ -57,7 +60,7 @@ const IMPORTS: [(&str, &[&str]); 28] = [
             "config",
             "episode",
             "events",
-            "failure",
+            "model",
             "pipeline",
             "record",
             "retrain",
@@ -204,6 +207,9 @@ const CLOCK: [&str; 5] = [
     "cli/feedback",
 ];
 
+/// TEMPORARY: types whose methods may be in several files until they are gone. Add none.
+const SPREAD: [&str; 1] = ["ConfigReader"];
+
 /// All modules, read once for all tests.
 fn modules() -> &'static [Module] {
     static MODULES: OnceLock<Vec<Module>> = OnceLock::new();
@@ -345,6 +351,51 @@ fn files_stay_readable() {
         }
     }
     assert!(wrong.is_empty(), "at most {LINES_MAX} lines: {wrong:#?}");
+}
+
+/// A file that grows too long wants a new type: methods of one type in several files hide how many
+/// concerns it has.
+#[test]
+fn the_methods_of_a_type_are_in_one_file() {
+    let spread: Vec<String> = impls(modules())
+        .into_iter()
+        .filter(|((_, name), files)| files.len() > 1 && !SPREAD.contains(&name.as_str()))
+        .map(|((_, name), files)| format!("{name}: {files:?}"))
+        .collect();
+    assert!(spread.is_empty(), "pull out a type: {spread:#?}");
+}
+
+#[test]
+fn methods_belong_to_the_nearest_type_of_their_name() {
+    let module = |path: &str, text: &str| {
+        let path = path.split('/').map(str::to_owned).collect();
+        read(text, path, &mut BTreeSet::new())
+    };
+    let found = impls(&[
+        module(
+            "gate",
+            "struct Plan<'a>(&'a u8); impl Plan<'_> { fn a() {} }",
+        ),
+        module("gate/field", "impl super::Plan<'_> { fn b() {} }"),
+        module("gate/clock", "enum Plan { A } impl Plan { fn c() {} }"),
+        module("window", "struct Rows; impl Clone for Rows {} impl Rows {}"),
+        module(
+            "score",
+            "impl crate::window::Rows {} #[cfg(test)] impl A {}",
+        ),
+    ]);
+    let files: Vec<(&str, Vec<&str>)> = found
+        .iter()
+        .map(|((_, name), files)| (name.as_str(), files.iter().map(String::as_str).collect()))
+        .collect();
+    assert_eq!(
+        files,
+        [
+            ("Plan", vec!["gate", "gate/field"]),
+            ("Plan", vec!["gate/clock"]),
+            ("Rows", vec!["score", "window"]),
+        ]
+    );
 }
 
 /// The names of ours that a text in the module `gate::field` has.

@@ -28,7 +28,7 @@ use outlierd::state::memory::MemoryStore;
 use self::two_fields::{time, values};
 
 fn stream() -> Arc<StreamSettings> {
-    two_fields::stream(&["streams.s.retrain.guard=1s"])
+    two_fields::stream(&["retrain.guard=1s"])
 }
 
 fn bundle() -> Bundle {

@@ -326,7 +326,16 @@ fn what_is_marked_leaves_the_buffer_stays_out_and_names_the_bundles_that_ate_it(
     assert_eq!(seconds(&machine), left);
     let bundle = machine.registry.load_current("s").unwrap().unwrap();
     let ate = |machine: &Machine| {
-        learned_from(&bundle.manifest, &machine.registry.excluded("s").unwrap()).count()
+        learned_from(
+            &bundle.manifest,
+            &machine
+                .registry
+                .excluded_ranges("s")
+                .unwrap()
+                .read()
+                .unwrap(),
+        )
+        .count()
     };
     assert_eq!(ate(&machine), 0, "it has learned from earlier ones");
     machine

@@ -25,13 +25,7 @@ use outlierd::retrain::set::TrainingSet;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-fn stream(more: &[&str]) -> Arc<StreamSettings> {
-    let more: Vec<String> = more
-        .iter()
-        .map(|setting| format!("streams.s.{setting}"))
-        .collect();
-    two_fields::stream(&more.iter().map(String::as_str).collect::<Vec<_>>())
-}
+use self::two_fields::stream;
 
 /// Two readings that follow one cause, at a time in seconds.
 fn reading(rng: &mut ChaCha8Rng, second: f64) -> [f64; 2] {

@@ -8,63 +8,29 @@
 
 #[path = "kafka/support/process.rs"]
 mod process;
+#[path = "kafka/support/rig.rs"]
+mod rig;
+#[path = "test_stream/mod.rs"]
+mod test_stream;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 
-use outlierd::config::{ConfigSources, load};
 use outlierd::pipeline::Pipeline;
 use outlierd::pipeline::series::SeriesTable;
 use outlierd::record::{Batch, EventTime, Record};
-use rdkafka::ClientConfig;
 use rdkafka::mocking::MockCluster;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
-use process::{Daemon, PATIENCE, wait_for};
+use process::{Daemon, wait_for};
 
 const RECORDS: usize = 200;
 
-fn fill(brokers: &str) {
-    let producer: BaseProducer = ClientConfig::new()
-        .set("bootstrap.servers", brokers)
-        .create()
-        .unwrap();
-    for number in 0..RECORDS {
+fn payloads() -> impl Iterator<Item = String> {
+    (0..RECORDS).map(|number| {
         let time = 1_767_225_600 + number;
-        let payload = format!("{{\"t\":{time},\"x\":{},\"y\":3}}", number % 7);
-        let record = BaseRecord::to("in").key("rig").payload(&payload);
-        producer.send(record).map_err(|(error, _)| error).unwrap();
-    }
-    producer.flush(PATIENCE).unwrap();
-}
-
-fn config(folder: &Path, brokers: &str) -> PathBuf {
-    let text = format!(
-        r#"
-[service]
-state_dir = "{dir}/state"
-model_dir = "{dir}/models"
-http_listen = "127.0.0.1:0"
-log_filter = "info"
-[kafka]
-brokers = "{brokers}"
-consumer = {{ "fetch.wait.max.ms" = 10 }}
-[share]
-bundles = ""
-control = ""
-events = ""
-[streams.rig]
-input = {{ topic = "in", delivery = "at_least_once" }}
-output = {{ alerts = "in.alerts", dead_letters = "in.dead" }}
-record = {{ time = "field:t", fields = ["x", "y"] }}
-model = {{ kind = "linear", latent = 1 }}
-"#,
-        dir = folder.display()
-    );
-    let path = folder.join("outlierd.toml");
-    std::fs::write(&path, text).unwrap();
-    path
+        format!("{{\"t\":{time},\"x\":{},\"y\":3}}", number % 7)
+    })
 }
 
 /// The names that follow `mark` at the starts of lines.
@@ -81,9 +47,16 @@ fn each_metric_of_a_running_daemon_has_a_help_line() {
         cluster.create_topic(topic, 1, 1).unwrap();
     }
     let brokers = cluster.bootstrap_servers();
-    fill(&brokers);
+    rig::fill(&brokers, payloads());
     let folder = tempfile::tempdir().unwrap();
-    let mut daemon = Daemon::start(&config(folder.path(), &brokers), "daemon");
+    let config = rig::config(
+        folder.path(),
+        &brokers,
+        "127.0.0.1:0",
+        "at_least_once",
+        None,
+    );
+    let mut daemon = Daemon::start(&config, "daemon");
     let read = format!("outlierd_records_total{{stream=\"rig\"}} {RECORDS}");
     let page = wait_for("the records to be counted", || {
         daemon.page("/metrics").filter(|page| page.contains(&read))
@@ -122,16 +95,10 @@ fn faulty() -> Batch<'static> {
 #[test]
 fn an_episode_that_opens_under_a_mute_is_counted_once() {
     let mute = "{ series = \"pump-1\", from = \"1970-01-01T00:00:00Z\", until = \"1970-01-02T00:00:00Z\", reason = \"repair\" }";
-    let overrides = [
-        "streams.s.input.topic=t".to_owned(),
-        "streams.s.record.fields=[\"x\", \"y\", \"z\"]".to_owned(),
-        format!("streams.s.mutes=[{mute}]"),
-    ];
-    let sources = ConfigSources {
-        overrides: overrides.to_vec(),
-        ..ConfigSources::default()
-    };
-    let stream = Arc::new(load(&sources).unwrap().streams.remove(0));
+    let stream = test_stream::stream(&[
+        "record.fields=[\"x\", \"y\", \"z\"]",
+        &format!("mutes=[{mute}]"),
+    ]);
     let mut pipeline = Pipeline::new(stream, None).unwrap();
     let done = pipeline
         .run_decoded(faulty(), &mut SeriesTable::new(10), &mut |_, _| Ok(None))

@@ -9,17 +9,18 @@
 
 #[path = "kafka/support/process.rs"]
 mod process;
+#[path = "kafka/support/rig.rs"]
+mod rig;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::Message as _;
 use rdkafka::mocking::MockCluster;
-use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer as _};
+use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 use process::{Daemon, PATIENCE, wait_for};
@@ -44,51 +45,14 @@ fn cluster() -> MockCluster<'static, DefaultProducerContext> {
 }
 
 fn fill(brokers: &str, numbers: Range<usize>) {
-    let producer: BaseProducer = ClientConfig::new()
-        .set("bootstrap.servers", brokers)
-        .create()
-        .unwrap();
-    for number in numbers {
+    let payload = |number: usize| {
         let (load, time) = ((number as f64 / 20.0).sin(), 1_767_225_600 + number);
-        let payload = format!(
+        format!(
             "{{\"t\":{time},\"x\":{load:.3},\"y\":{:.3}}}",
             3.0 + load + (number % 7) as f64 / 10.0
-        );
-        let mut record = BaseRecord::to("in").key("rig").payload(&payload);
-        while let Err((_, back)) = producer.send(record) {
-            record = back;
-            producer.poll(Duration::from_millis(10));
-        }
-    }
-    producer.flush(PATIENCE).unwrap();
-}
-
-fn config(folder: &Path, brokers: &str, delivery: &str) -> PathBuf {
-    let text = format!(
-        r#"
-[service]
-state_dir = "{dir}/state"
-model_dir = "{dir}/models"
-http_listen = "127.0.0.1:0"
-log_filter = "info"
-[kafka]
-brokers = "{brokers}"
-consumer = {{ "fetch.wait.max.ms" = 10 }}
-[share]
-bundles = ""
-control = ""
-events = ""
-[streams.rig]
-input = {{ topic = "in", delivery = "{delivery}" }}
-output = {{ alerts = "in.alerts", dead_letters = "in.dead", scores = "in.scores" }}
-record = {{ time = "field:t", fields = ["x", "y"] }}
-model = {{ kind = "linear", latent = 1 }}
-"#,
-        dir = folder.display()
-    );
-    let path = folder.join("outlierd.toml");
-    std::fs::write(&path, text).unwrap();
-    path
+        )
+    };
+    rig::fill(brokers, numbers.map(payload));
 }
 
 /// A running outlierd, and what it has published.
@@ -104,7 +68,8 @@ struct Run {
 impl Run {
     fn start(brokers: &str, delivery: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let daemon = Daemon::start(&config(folder.path(), brokers, delivery), "daemon");
+        let config = rig::config(folder.path(), brokers, "", delivery, Some("in.scores"));
+        let daemon = Daemon::start(&config, "daemon");
         let reader: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", brokers)
             .set("group.id", "reader")

@@ -76,7 +76,7 @@ impl Plant {
         let fields: Vec<String> = Sensor::ALL
             .into_iter()
             .map(|sensor| {
-                let name = sensor.name();
+                let name = sensor.as_str();
                 format!("{{ name = \"{name}\", path = \"sensors.{name}.value\" }}")
             })
             .collect();

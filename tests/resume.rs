@@ -7,6 +7,9 @@
     reason = "a test says what it expects by unwrapping it, in its helpers too"
 )]
 
+#[path = "test_stream/mod.rs"]
+mod test_stream;
+
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -14,7 +17,6 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use outlierd::config::settings::StreamSettings;
-use outlierd::config::{ConfigSources, load};
 use outlierd::model::bundle::Bundle;
 use outlierd::pipeline::series::{SeriesState, SeriesTable, StoredSeries};
 use outlierd::pipeline::{BatchOutput, Pipeline};
@@ -48,27 +50,18 @@ fn reading(rng: &mut ChaCha8Rng, step: usize) -> [f64; 4] {
     })
 }
 
-fn stream(kind: &str, window: usize, latent: usize, more: &[&str]) -> StreamSettings {
-    let overrides = [
-        "streams.s.input.topic=t".to_owned(),
-        "streams.s.record.fields=[\"w\", \"x\", \"y\", \"z\"]".to_owned(),
-        "streams.s.record.time=\"field:time\"".to_owned(),
-        format!("streams.s.model.kind={kind}"),
-        "streams.s.episode.update_every=\"20s\"".to_owned(),
-        "streams.s.silence.at_least=\"15s\"".to_owned(),
-        "streams.s.silence.gateway=\"/\"".to_owned(),
-        format!("streams.s.window={window}"),
-        format!("streams.s.model.latent={latent}"),
+fn stream(kind: &str, window: usize, latent: usize, more: &[&str]) -> Arc<StreamSettings> {
+    let own: [&str; 8] = [
+        "record.fields=[\"w\", \"x\", \"y\", \"z\"]",
+        "record.time=\"field:time\"",
+        &format!("model.kind={kind}"),
+        "episode.update_every=\"20s\"",
+        "silence.at_least=\"15s\"",
+        "silence.gateway=\"/\"",
+        &format!("window={window}"),
+        &format!("model.latent={latent}"),
     ];
-    let more = more.iter().map(|&setting| format!("streams.s.{setting}"));
-    let overrides = overrides.into_iter().chain(more).collect();
-    load(&ConfigSources {
-        overrides,
-        ..ConfigSources::default()
-    })
-    .unwrap()
-    .streams
-    .remove(0)
+    test_stream::stream(&[&own, more].concat())
 }
 
 /// A stream of each kind of model, and the folder of a bundle for it.
@@ -87,7 +80,7 @@ static TRAINED: LazyLock<Vec<(Arc<StreamSettings>, PathBuf, tempfile::TempDir)>>
             let bundle = learn(&stream, &set, None, &mut |_| ControlFlow::Continue(())).unwrap();
             let folder = tempfile::tempdir().unwrap();
             let saved = bundle.save(folder.path()).unwrap();
-            (Arc::new(stream), saved, folder)
+            (stream, saved, folder)
         };
         let short = ["model.hidden=[6]", "training.epochs=3"];
         vec![
@@ -283,8 +276,8 @@ fn message<'s>((offset, (partition, key, payload)): &(i64, &'s Sent)) -> Message
     }
 }
 
-/// Records of a batch that is not broken up: with twice as many, libtorch rounds the matrix
-/// products of a `vae` otherwise.
+/// Records of a batch of the run that is not broken up. The size does not matter: the kernels score
+/// each window by itself, those of all kinds over readings.
 const WHOLE: usize = 800;
 
 /// What became of the payloads, in large batches, or broken up.

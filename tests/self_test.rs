@@ -30,10 +30,7 @@ use self::two_fields::{time, values};
 const SERIES: [&str; 4] = ["a", "b", "c", "d"];
 
 fn stream() -> Arc<StreamSettings> {
-    two_fields::stream(&[
-        "streams.s.retrain.guard=1s",
-        "streams.s.retrain.self_test=5m",
-    ])
+    two_fields::stream(&["retrain.guard=1s", "retrain.self_test=5m"])
 }
 
 /// Four series that have run for a while, their states committed.

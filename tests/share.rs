@@ -5,11 +5,12 @@
     reason = "a test says what it expects by unwrapping it, in its helpers too"
 )]
 
+#[expect(dead_code, reason = "only its stream is needed here")]
+mod two_fields;
+
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use outlierd::config::settings::StreamSettings;
-use outlierd::config::{ConfigSources, load};
 use outlierd::model::bundle::Bundle;
 use outlierd::model::registry::Registry;
 use outlierd::record::EventTime;
@@ -18,26 +19,6 @@ use outlierd::retrain::set::{TrainingRow, TrainingSet};
 use outlierd::share::sync::{OutgoingMessage, RegistrySync};
 use outlierd::state::Store;
 use outlierd::state::memory::MemoryStore;
-
-fn stream() -> StreamSettings {
-    let overrides = [
-        "streams.s.input.topic=t",
-        "streams.s.record.fields=[\"x\", \"y\"]",
-        "streams.s.model.kind=linear",
-    ];
-    let overrides = overrides
-        .into_iter()
-        .chain(["streams.s.model.latent=1"])
-        .map(str::to_owned)
-        .collect();
-    load(&ConfigSources {
-        overrides,
-        ..ConfigSources::default()
-    })
-    .unwrap()
-    .streams
-    .remove(0)
-}
 
 /// A bundle of its own for each number.
 fn bundle(number: usize) -> Bundle {
@@ -51,7 +32,10 @@ fn bundle(number: usize) -> Bundle {
         }
     };
     let set = TrainingSet::new((0..400).map(row));
-    learn(&stream(), &set, None, &mut |_| ControlFlow::Continue(())).unwrap()
+    learn(&two_fields::stream(&[]), &set, None, &mut |_| {
+        ControlFlow::Continue(())
+    })
+    .unwrap()
 }
 
 /// What was sent, by all machines.
@@ -170,6 +154,8 @@ fn a_late_joiner_starts_with_what_is_live_and_keeps_up() {
         b.registry
             .history("s")
             .unwrap()
+            .entries()
+            .unwrap()
             .last()
             .unwrap()
             .why
@@ -271,21 +257,24 @@ fn a_pin_and_a_training_that_is_asked_for_reach_the_one_who_trains() {
     let (mut topics, mut a, mut b) = (Topics::default(), Machine::new(), Machine::new());
     a.promote(&bundle(1), "the first one");
     reconcile(&mut topics, &mut [&mut a, &mut b]);
-    b.registry.pin("s", true).unwrap();
-    b.registry.want_training("s").unwrap();
+    b.registry.flags("s").unwrap().pin(true).unwrap();
+    b.registry.flags("s").unwrap().request_training().unwrap();
     reconcile(&mut topics, &mut [&mut a, &mut b]);
-    assert!(a.registry.is_pinned("s").unwrap());
-    assert!(a.registry.take_wanted("s").unwrap(), "once");
+    assert!(a.registry.flags("s").unwrap().is_pinned());
+    assert!(
+        a.registry.flags("s").unwrap().take_training_request(),
+        "once"
+    );
     b.restart();
     a.restart();
     reconcile(&mut topics, &mut [&mut a, &mut b]);
     assert!(
-        !a.registry.take_wanted("s").unwrap(),
+        !a.registry.flags("s").unwrap().take_training_request(),
         "and not again at every start"
     );
-    a.registry.pin("s", false).unwrap();
+    a.registry.flags("s").unwrap().pin(false).unwrap();
     reconcile(&mut topics, &mut [&mut a, &mut b]);
-    assert!(!b.registry.is_pinned("s").unwrap());
+    assert!(!b.registry.flags("s").unwrap().is_pinned());
 }
 
 #[test]

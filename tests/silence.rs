@@ -5,12 +5,14 @@
     reason = "a test says what it expects by unwrapping it, in its helpers too"
 )]
 
+#[path = "test_stream/mod.rs"]
+mod test_stream;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use outlierd::config::settings::StreamSettings;
-use outlierd::config::{ConfigSources, load};
 use outlierd::pipeline::Pipeline;
 use outlierd::pipeline::series::{SeriesState, SeriesTable, Slot, StoredSeries};
 use outlierd::record::alert::{Alert, AlertEvent, AlertKind, Severity};
@@ -20,24 +22,8 @@ use outlierd::state::codec;
 const PUMPS: usize = 10;
 
 fn stream(more: &[&str]) -> Arc<StreamSettings> {
-    let base = [
-        "streams.s.input.topic=t",
-        "streams.s.record.fields=[\"x\", \"y\", \"z\"]",
-    ];
-    let overrides = base
-        .into_iter()
-        .chain(more.iter().copied())
-        .map(str::to_owned)
-        .collect();
-    Arc::new(
-        load(&ConfigSources {
-            overrides,
-            ..ConfigSources::default()
-        })
-        .unwrap()
-        .streams
-        .remove(0),
-    )
+    let base = ["record.fields=[\"x\", \"y\", \"z\"]"];
+    test_stream::stream(&[&base, more].concat())
 }
 
 /// A record: series, event time in seconds.
@@ -199,7 +185,7 @@ fn a_source_whose_clock_is_ahead_makes_no_other_silent() {
 
 #[test]
 fn a_gateway_that_falls_silent_is_one_alert() {
-    let gateways = stream(&["streams.s.silence.gateway=/"]);
+    let gateways = stream(&["silence.gateway=/"]);
     let sent = records(3_000, |pump, second| {
         pump >= 5 || !(1_000..2_000).contains(&second)
     });
@@ -243,11 +229,9 @@ fn what_is_muted_or_turned_off_is_not_announced() {
     let sent = records(3_000, |pump, second| {
         pump != 3 || !(1_000..2_000).contains(&second)
     });
-    assert_eq!(
-        run(&stream(&["streams.s.silence.after=0"]), &sent, 97, false),
-        []
-    );
-    let mute = "streams.s.mutes=[{series=\"*pump-3\", from=1970-01-01T00:10:00Z, until=1970-01-01T00:30:00Z}]";
+    assert_eq!(run(&stream(&["silence.after=0"]), &sent, 97, false), []);
+    let mute =
+        "mutes=[{series=\"*pump-3\", from=1970-01-01T00:10:00Z, until=1970-01-01T00:30:00Z}]";
     let alerts = run(&stream(&[mute]), &sent, 97, false);
     let series = name(3);
     assert_eq!(

@@ -143,9 +143,9 @@ fn records_are_json_with_the_values_times_and_units_of_the_readings() {
             let sensors = json["sensors"].as_object().unwrap();
             assert_eq!(sensors.len(), SENSORS);
             for sensor in Sensor::ALL {
-                assert_eq!(sensors[sensor.name()]["unit"], sensor.unit());
+                assert_eq!(sensors[sensor.as_str()]["unit"], sensor.unit());
                 assert_eq!(
-                    sensors[sensor.name()]["value"].as_f64().unwrap(),
+                    sensors[sensor.as_str()]["value"].as_f64().unwrap(),
                     reading.values[sensor.index()]
                 );
             }
@@ -393,7 +393,7 @@ fn the_default_plan_has_every_kind_in_every_size_and_healthy_pumps() {
     let faults = plan::draw(1, 20, &FaultPlan::default());
     let kinds: BTreeSet<(&str, &str)> = faults
         .iter()
-        .map(|fault| (fault.kind.name(), fault.size.name()))
+        .map(|fault| (fault.kind.name(), fault.size.as_str()))
         .collect();
     assert_eq!(kinds.len(), 9 * 3 + 2, "{kinds:?}");
     assert!(faults.iter().all(|fault| fault.pump % 4 != 3));

@@ -35,10 +35,10 @@ fn sha256(path: &Path) -> String {
 /// The stream `s` with this module, which the process is then allowed to run.
 fn with_module(path: &Path, sha256: &str) -> Arc<StreamSettings> {
     let mut stream = StreamSettings::clone(&stream(&[
-        "streams.s.window=3",
-        "streams.s.model.kind=torchscript",
-        &format!("streams.s.model.script={}", path.display()),
-        &format!("streams.s.model.sha256={sha256}"),
+        "window=3",
+        "model.kind=torchscript",
+        &format!("model.script={}", path.display()),
+        &format!("model.sha256={sha256}"),
     ]));
     stream.model.script = Some(path.to_owned());
     stream.model.sha256 = sha256.to_owned();

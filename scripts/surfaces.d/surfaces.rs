@@ -37,7 +37,7 @@ fn main() -> anyhow::Result<ExitCode> {
         bail!("{} exists: name a new folder", args.folder.display());
     }
     for texture in Texture::ALL {
-        let folder = args.folder.join(texture.name());
+        let folder = args.folder.join(texture.as_str());
         let mut number = 0;
         let mut write = |path: &str,
                          defect: Option<DefectKind>,
@@ -67,7 +67,7 @@ fn main() -> anyhow::Result<ExitCode> {
         write("test/good", None, args.good, false)?;
         for kind in DefectKind::ALL {
             write(
-                &format!("test/{}", kind.name()),
+                &format!("test/{}", kind.as_str()),
                 Some(kind),
                 args.defects,
                 true,

@@ -91,7 +91,7 @@ fn age(values: &mut Values, pump: usize, step: u64) {
 }
 
 fn stream(seed: u64) -> anyhow::Result<StreamSettings> {
-    let fields: Vec<&str> = Sensor::ALL.iter().map(|sensor| sensor.name()).collect();
+    let fields: Vec<&str> = Sensor::ALL.iter().map(|sensor| sensor.as_str()).collect();
     let overrides = vec![
         "streams.pumps.input.topic=plant.pumps".to_owned(),
         format!(

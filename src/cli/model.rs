@@ -141,13 +141,13 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         }
         Command::Pin { of, off } => {
             let (registry, stream) = open(&of.config, &of.stream)?;
-            registry.pin(stream, !off)?;
+            registry.flags(stream)?.pin(!off)?;
             let says = if *off { "is unpinned" } else { "is pinned" };
             println!("stream {stream}: the live bundle {says}");
         }
         Command::Challenge(of) => {
             let (registry, stream) = open(&of.config, &of.stream)?;
-            registry.want_training(stream)?;
+            registry.flags(stream)?.request_training()?;
             println!(
                 "stream {stream}: training requested; the daemon's log and `outlierd model show` have the result"
             );
@@ -189,8 +189,8 @@ fn list(config: &ConfigArgs) -> anyhow::Result<()> {
         "created",
     ]);
     for stream in &settings.streams {
-        let pinned = registry.is_pinned(&stream.name)?;
-        let marked = registry.excluded(&stream.name)?;
+        let pinned = registry.flags(&stream.name)?.is_pinned();
+        let marked = registry.excluded_ranges(&stream.name)?.read()?;
         for bundle in registry.list(&stream.name)? {
             let live = match (bundle.current, pinned) {
                 (true, true) => "live, pinned",
@@ -248,7 +248,7 @@ fn described(m: &Manifest, proof: &str, marked: &[Segment]) -> [String; 5] {
 
 fn history(registry: &Registry, stream: &str) -> anyhow::Result<()> {
     let mut table = table(["went live", "bundle", "why"]);
-    for entry in registry.history(stream)? {
+    for entry in registry.history(stream)?.entries()? {
         table.add_row([entry.at.to_string(), entry.bundle, entry.why]);
     }
     println!("{table}");

@@ -3,8 +3,21 @@
 
 use super::image::ImageDecoder;
 use super::json::Decoder;
+use crate::failure::{Failure, FailureClass};
 use crate::record::format::{Format, ImageFormat, RecordFormat};
 use crate::record::{Batch, Message};
+
+/// A stream of images without the settings that say how to read them. A validated configuration has
+/// them.
+#[derive(Debug, thiserror::Error)]
+#[error("the format of the records is \"image\", but there are no settings for images")]
+pub struct NoImageSettings;
+
+impl Failure for NoImageSettings {
+    fn class(&self) -> FailureClass {
+        FailureClass::INTERNAL
+    }
+}
 
 /// See the module.
 pub enum BatchDecoder {
@@ -15,11 +28,20 @@ pub enum BatchDecoder {
 }
 
 impl BatchDecoder {
-    /// The decoder that a stream is configured with.
-    pub fn new(record: &RecordFormat, image: Option<&ImageFormat>) -> Self {
-        match (record.format, image) {
-            (Format::Image, Some(format)) => Self::Image(ImageDecoder::new(record, format)),
-            (Format::Json | Format::Image, _) => Self::Json(Decoder::new(record)),
+    /// The decoder of records of a format.
+    ///
+    /// # Errors
+    /// [`NoImageSettings`].
+    pub fn new(
+        record: &RecordFormat,
+        image: Option<&ImageFormat>,
+    ) -> Result<Self, NoImageSettings> {
+        match record.format {
+            Format::Json => Ok(Self::Json(Decoder::new(record))),
+            Format::Image => {
+                let format = image.ok_or(NoImageSettings)?;
+                Ok(Self::Image(ImageDecoder::new(record, format)))
+            }
         }
     }
 

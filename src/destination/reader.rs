@@ -18,9 +18,10 @@ use rdkafka::{ClientConfig, TopicPartitionList};
 use serde_json::Value;
 
 use super::{Destination, DestinationError, DestinationStatus};
-use crate::config::settings::{KafkaSettings, StreamSettings};
+use crate::config::settings::StreamSettings;
 use crate::events::destination::{AlertSkipped, AlertsDelivered};
 use crate::failure::Failure as _;
+use crate::source::KafkaSettings;
 use crate::source::backoff::Backoff;
 use crate::source::{BatchBounds, QuietClientContext, client_config, poll_batch};
 

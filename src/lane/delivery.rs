@@ -12,7 +12,7 @@ use rdkafka::topic_partition_list::Offset;
 use super::error::LaneError;
 use super::group::GroupMember;
 use super::notes::NoteChange;
-use crate::config::settings::{self, KafkaSettings, StreamSettings};
+use crate::config::settings::StreamSettings;
 use crate::events::lane::OffsetsNotCommitted;
 use crate::pipeline::series::SeriesTable;
 use crate::sink::Sink;
@@ -62,14 +62,18 @@ pub(super) trait DeliveryGuarantee: Send {
     /// Positions that cannot be listed.
     fn stored(
         &self,
-        stream: &str,
-        changes: &Changes<'_>,
-        consumer: &dyn GroupMember,
-        mode: CommitMode,
-    ) -> Result<(), LaneError>;
+        _stream: &str,
+        _changes: &Changes<'_>,
+        _consumer: &dyn GroupMember,
+        _mode: CommitMode,
+    ) -> Result<(), LaneError> {
+        Ok(())
+    }
 
     /// How long the next commit should wait yet.
-    fn pause_left(&self) -> Duration;
+    fn pause_left(&self) -> Duration {
+        Duration::ZERO
+    }
 
     /// Brings the stored states of partitions up to what was committed elsewhere, or before a
     /// crash. Returns how many states that were; `None` where the store is all there is.
@@ -78,10 +82,12 @@ pub(super) trait DeliveryGuarantee: Send {
     /// Without the states the partitions must not be read.
     fn restore(
         &self,
-        store: &dyn Store,
-        partitions: &[i32],
-        stop: &AtomicBool,
-    ) -> Result<Option<usize>, LaneError>;
+        _store: &dyn Store,
+        _partitions: &[i32],
+        _stop: &AtomicBool,
+    ) -> Result<Option<usize>, LaneError> {
+        Ok(None)
+    }
 }
 
 /// The delivery that a stream is set to.
@@ -124,26 +130,16 @@ impl DeliveryGuarantee for ExactlyOnce {
             sink.state(*partition, &note_key(key), value.as_deref())?;
         }
         sink.await_offsets()?;
-        let changelog = sink.take_changelog();
+        let changelog = sink.producer().take_changelog();
         let offsets = offsets(changes.topic, changes.positions, &changelog)?;
         let group = consumer.group_metadata().ok_or(LaneError::NoGroup)?;
-        sink.commit(&offsets, &group)?;
+        sink.producer().commit(&offsets, &group)?;
         self.ended = Some(Instant::now());
         Ok(changelog)
     }
 
     fn stores_each_commit(&self) -> bool {
         false
-    }
-
-    fn stored(
-        &self,
-        _: &str,
-        _: &Changes<'_>,
-        _: &dyn GroupMember,
-        _: CommitMode,
-    ) -> Result<(), LaneError> {
-        Ok(())
     }
 
     fn pause_left(&self) -> Duration {
@@ -200,19 +196,6 @@ impl DeliveryGuarantee for AtLeastOnce {
             .emit();
         }
         Ok(())
-    }
-
-    fn pause_left(&self) -> Duration {
-        Duration::ZERO
-    }
-
-    fn restore(
-        &self,
-        _: &dyn Store,
-        _: &[i32],
-        _: &AtomicBool,
-    ) -> Result<Option<usize>, LaneError> {
-        Ok(None)
     }
 }
 

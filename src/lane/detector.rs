@@ -7,7 +7,8 @@
 
 use super::error::LaneError;
 use super::notes::PartitionNotes;
-use crate::episode::{EpisodePolicy, SilenceEvent};
+use super::positions::PartitionPositions;
+use crate::episode::{AlertFactory, SilenceEvent};
 use crate::record::alert::{Alert, AlertEvent, AlertKind};
 use crate::record::row::RecordContext;
 use crate::retrain::engine::Sight;
@@ -17,18 +18,39 @@ pub(super) const PARTITION: i32 = 0;
 /// The key of the note with the open alert, as JSON.
 const NOTE: &str = "detector_degraded";
 
-/// Whether what is published is what was found.
-pub(super) fn is_followed(sight: &Sight, notes: &PartitionNotes) -> bool {
-    notes.get::<String>(PARTITION, NOTE).is_some() == sight.degraded
+/// As [`follow`], for a lane: only the owner of the partition publishes, and only where its commit
+/// knows the position of the partition. Where nothing was ever read of it, that is its `end`, if it
+/// is empty.
+///
+/// # Errors
+/// As [`follow`].
+pub(super) fn follow_as_owner(
+    sight: &Sight,
+    alerts: &AlertFactory,
+    notes: &mut PartitionNotes,
+    positions: &mut PartitionPositions,
+    end: impl FnOnce() -> Option<i64>,
+) -> Result<Option<Alert>, LaneError> {
+    let is_published = notes.get::<String>(PARTITION, NOTE).is_some() == sight.degraded;
+    if is_published || !positions.owns(PARTITION) {
+        return Ok(None);
+    }
+    if positions.next_offset(PARTITION).is_none() {
+        positions.set_committed(end().map(|end| (PARTITION, end)));
+    }
+    if positions.next_offset(PARTITION).is_none() {
+        return Ok(None);
+    }
+    follow(sight, alerts, notes)
 }
 
 /// The event that makes what is published equal to what was found; `None` where it is.
 ///
 /// # Errors
 /// A note that cannot be encoded.
-pub(super) fn follow(
+fn follow(
     sight: &Sight,
-    plan: &EpisodePolicy,
+    alerts: &AlertFactory,
     notes: &mut PartitionNotes,
 ) -> Result<Option<Alert>, LaneError> {
     let open: Option<Alert> = notes
@@ -49,7 +71,7 @@ pub(super) fn follow(
                 bundle: &sight.bundle,
                 ..RecordContext::default()
             };
-            let alert = plan.without_episode(AlertKind::DetectorDegraded, &quiet, shown_by, None);
+            let alert = alerts.without_episode(AlertKind::DetectorDegraded, &quiet, shown_by, None);
             let json = serde_json::to_string(&alert).unwrap_or_default();
             notes.put(PARTITION, NOTE, &json)?;
             Ok(Some(alert))
@@ -70,21 +92,13 @@ pub(super) fn follow(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{ConfigSources, load};
     use crate::record::EventTime;
+    use crate::test_stream::three_fields;
 
     #[test]
     fn it_is_published_once_however_often_it_is_said() {
-        let overrides = [
-            "streams.s.input.topic=t",
-            "streams.s.record.fields=[\"x\", \"y\", \"z\"]",
-        ];
-        let sources = ConfigSources {
-            overrides: overrides.map(str::to_owned).into(),
-            ..ConfigSources::default()
-        };
-        let stream = load(&sources).unwrap().streams.remove(0);
-        let plan = EpisodePolicy::new("s", "t", &stream.record.fields, &stream.episode, &[]);
+        let stream = three_fields();
+        let alerts = AlertFactory::new("s", "t", &stream.record.fields);
         let mut notes = PartitionNotes::default();
         let mut follow = |degraded, second: i64| {
             let sight = Sight {
@@ -93,7 +107,7 @@ mod tests {
                 tested: 4,
                 bundle: "b".into(),
             };
-            super::follow(&sight, &plan, &mut notes).unwrap()
+            super::follow(&sight, &alerts, &mut notes).unwrap()
         };
         assert_eq!(follow(false, 0), None);
         let open = follow(true, 1).unwrap();

@@ -3,6 +3,7 @@
 use rdkafka::error::KafkaError;
 
 use crate::failure::{Failure, FailureClass};
+use crate::model::registry::RegistryError;
 use crate::pipeline::PipelineError;
 use crate::pipeline::series::LoadError;
 use crate::sink::SinkError;
@@ -28,6 +29,9 @@ pub enum LaneError {
     /// A state could not be encoded.
     #[error(transparent)]
     Codec(#[from] CodecError),
+    /// The live bundle could not be read.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     /// A step failed.
     #[error(transparent)]
     Pipeline(PipelineError),
@@ -49,6 +53,7 @@ impl Failure for LaneError {
             Self::Codec(error) => error.class(),
             Self::Pipeline(error) => error.class(),
             Self::Changelog(error) => error.class(),
+            Self::Registry(error) => error.class(),
             // A lane that starts again joins its group again.
             Self::NoGroup => FailureClass::INTERNAL.retryable(),
         }

@@ -6,6 +6,7 @@ use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 use crate::config::settings::RetentionSettings;
+use crate::events::SeriesExpired;
 use crate::pipeline::series::{SeriesState, SeriesTable};
 use crate::record::EventTime;
 use crate::state::{Store, StoreError, codec};
@@ -69,12 +70,31 @@ impl Expiry {
         }
     }
 
+    /// Forgets the next stored series that have expired; returns their partitions and names.
+    ///
+    /// # Errors
+    /// As [`Expiry::scan`].
+    pub(super) fn forget(
+        &mut self,
+        store: &dyn Store,
+        stream: &str,
+        table: &mut SeriesTable,
+        now: EventTime,
+    ) -> Result<Vec<(i32, String)>, StoreError> {
+        let expired = self.scan(store, stream, table, now)?;
+        for (partition, series) in &expired {
+            SeriesExpired { stream, series }.emit();
+            table.forget(*partition, series);
+        }
+        Ok(expired)
+    }
+
     /// The next stored series that have expired, of some that are looked at: partition and name.
     ///
     /// What the time is, the newest record of the partition tells, and never more than `now`, the
     /// machine's clock: neither a source nor a machine whose clock is ahead makes the others'
     /// series expire.
-    pub(super) fn scan(
+    fn scan(
         &mut self,
         store: &dyn Store,
         stream: &str,
@@ -124,21 +144,16 @@ impl Expiry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{ConfigSources, load};
     use crate::gate;
     use crate::state::Commit;
     use crate::state::memory::MemoryStore;
+    use crate::test_stream::three_fields;
 
     const DAY: i64 = 86_400_000_000;
 
     /// A store in which the series `day-N` had its last record on that day.
     fn store(days: &[i64]) -> MemoryStore {
-        let fields = "streams.s.record.fields=[\"x\", \"y\", \"z\"]".to_owned();
-        let sources = ConfigSources {
-            overrides: vec!["streams.s.input.topic=t".into(), fields],
-            ..ConfigSources::default()
-        };
-        let stream = load(&sources).unwrap().streams.remove(0);
+        let stream = three_fields();
         let plan = gate::GateRules::new(&stream.gate, &stream.record.fields, None);
         let store = MemoryStore::default();
         for day in days {

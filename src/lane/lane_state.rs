@@ -4,47 +4,46 @@
 //! It sits behind a mutex only because librdkafka calls back on a rebalance, from inside the lane's
 //! own poll: the lane never holds it while polling, so that it is never waited for.
 
-mod between;
-mod commit;
-mod warm_up;
-
-use std::collections::{HashMap, HashSet};
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
-use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::consumer::CommitMode;
+use rdkafka::message::BorrowedMessage;
 
-use self::between::FeedbackSeen;
-use super::Lane;
-use super::checkpoint::PendingCheckpoint;
-use super::delivery::{self, DeliveryGuarantee};
+use super::checkpoint::{CommittedChanges, PendingCheckpoint};
+use super::delivery::{self, Changes, DeliveryGuarantee};
 use super::error::LaneError;
 use super::expiry::Expiry;
-use super::group::GroupOffset;
+use super::feedback::{FeedbackReceiver, FeedbackSeen};
+use super::group::GroupMember;
 use super::notes::PartitionNotes;
+use super::positions::PartitionPositions;
 use super::sampler::Sampler;
-use super::silence::TopicSilenceMonitor;
+use super::silence::{TopicSilenceMonitor, newest};
+use super::stored_states::StoredStates;
+use super::uncommitted::Uncommitted;
+use super::{Lane, detector, warm_up};
 use crate::config::settings::StreamSettings;
-use crate::events::StatesRestored;
 use crate::events::lane::TransactionNotAborted;
-use crate::events::store::{StateUnreadable, StoreAccess, StoreAccessFailed};
+use crate::events::{self, StatesRestored};
 use crate::pipeline::Pipeline;
-use crate::pipeline::series::{LoadError, SeriesState, SeriesTable, StoredSeries};
+use crate::pipeline::series::SeriesTable;
+use crate::record::EventTime;
 use crate::record::alert::Alert;
+use crate::retrain::engine::Sight;
 use crate::retrain::learner::Learner;
 use crate::retrain::set::RecordRun;
+use crate::share::feedback_log::FeedbackLog;
 use crate::sink::Sink;
 use crate::source::view;
-use crate::state::codec::{self, CodecError};
-use crate::state::{Learned, Store};
+use crate::state::codec;
 
 /// The key of the note with the clock by which the series of a partition are found silent.
 const CLOCK: &str = "silence-clock";
-/// Stored series that are read at a time.
-const PAGE: usize = 500;
+/// Changed states that one commit may hold: all of them are in the producer's memory at once.
+const CHANGED_MAX: usize = 20_000;
 
 /// See the module.
 pub struct LaneState {
@@ -52,34 +51,19 @@ pub struct LaneState {
     pipeline: Pipeline,
     table: SeriesTable,
     sink: Sink,
-    store: Arc<dyn Store>,
+    states: StoredStates,
     learner: Arc<Learner>,
-    /// Partitions that this lane owns. Entries leave when they are revoked.
-    owned: HashSet<i32>,
-    /// Where the last commit of an owned partition ends, as far as that is known. Entries leave
-    /// when they are revoked.
-    committed: HashMap<i32, i64>,
-    /// Owned partitions with records since the last commit: from the first of them to where to go
-    /// on. Emptied by a commit.
-    progress: HashMap<i32, Range<i64>>,
+    positions: PartitionPositions,
     /// What is kept of partitions beside the states of series.
     notes: PartitionNotes,
     /// Whether all that is read is silent.
     topic: TopicSilenceMonitor,
-    /// Which feedback was looked at.
     feedback: FeedbackSeen,
     /// What the retraining takes of the output.
     sampler: Sampler,
-    /// Alerts sent since the last commit. Emptied by a commit.
-    sent: Vec<Alert>,
-    /// Learned records since the last commit.
-    learned: Vec<Learned>,
+    uncommitted: Uncommitted,
     /// Committed, and not in the store yet.
     pending_checkpoint: PendingCheckpoint,
-    last_commit: Instant,
-    /// Whether there is something to commit that should not wait: an alert, or feedback that was
-    /// applied.
-    urgent: bool,
     /// When the lane began: what the table's time counts from.
     began: Instant,
     expiry: Expiry,
@@ -105,21 +89,16 @@ impl LaneState {
             expiry: Expiry::new(&stream.retention),
             topic: TopicSilenceMonitor::new(&stream.silence, Instant::now()),
             sampler: Sampler::new(stream.clone(), admission),
+            states: StoredStates::new(lane.store.clone(), &stream.name),
             stream,
             pipeline,
             sink,
-            store: lane.store.clone(),
             learner: lane.learner.clone(),
-            owned: HashSet::new(),
-            committed: HashMap::new(),
-            progress: HashMap::new(),
+            positions: PartitionPositions::default(),
             notes: PartitionNotes::default(),
             feedback: FeedbackSeen::default(),
-            sent: Vec::new(),
-            learned: Vec::new(),
+            uncommitted: Uncommitted::new(),
             pending_checkpoint: PendingCheckpoint::default(),
-            last_commit: Instant::now(),
-            urgent: false,
             began: Instant::now(),
             stop,
         }
@@ -142,7 +121,12 @@ impl LaneState {
 
     /// How many partitions are owned.
     pub fn owned(&self) -> usize {
-        self.owned.len()
+        self.positions.count()
+    }
+
+    /// What the store holds of the series.
+    pub(super) fn states(&self) -> &StoredStates {
+        &self.states
     }
 
     /// The normal traffic that was collected since the last call.
@@ -150,46 +134,14 @@ impl LaneState {
         self.sampler.take_runs()
     }
 
-    /// The offset of the next record of an owned partition, as far as it is known.
-    fn next_offset(&self, partition: i32) -> Option<i64> {
-        let progress = self.progress.get(&partition).map(|range| range.end);
-        progress.or_else(|| self.committed.get(&partition).copied())
-    }
-
     /// Whether the partition is owned whose owner trains the stream.
     pub fn is_trainer(&self) -> bool {
-        self.owned.contains(&0)
+        self.positions.owns(0)
     }
 
     /// How many series are in memory.
     pub fn series(&self) -> usize {
         self.table.len()
-    }
-
-    /// The stored position of a partition: states in the store belong to it.
-    pub(super) fn position(&self, partition: i32) -> Option<i64> {
-        let stream = &self.stream.name;
-        match self.store.position(stream, partition) {
-            Ok(position) => position,
-            Err(error) => {
-                StoreAccessFailed {
-                    stream,
-                    access: StoreAccess::ReadPosition,
-                    error: &error,
-                }
-                .emit();
-                None
-            }
-        }
-    }
-
-    /// Whether the store is behind what was committed of a partition elsewhere, or before a crash.
-    pub(super) fn is_behind(&self, group: &GroupOffset) -> bool {
-        let stream = &self.stream.name;
-        // What cannot be read is read again.
-        let stored = self.store.changelog(stream, group.partition).ok().flatten();
-        let is_behind = self.position(group.partition) < group.offset;
-        group.offset.is_some() && (is_behind || stored < group.changelog)
     }
 
     /// Fetches what is missing of the states of partitions that were committed elsewhere, or before
@@ -204,7 +156,7 @@ impl LaneState {
         let started = Instant::now();
         let restored = self
             .delivery
-            .restore(&*self.store, partitions, &self.stop)?;
+            .restore(self.states.store(), partitions, &self.stop)?;
         let Some(states) = restored else {
             return Ok(());
         };
@@ -220,8 +172,8 @@ impl LaneState {
 
     /// Aborts what was sent since the last commit; the series in memory are void then.
     pub(super) fn abort(&mut self) {
-        self.sent.clear();
-        if let Err(error) = self.sink.abort() {
+        self.uncommitted.aborted();
+        if let Err(error) = self.sink.producer().abort() {
             TransactionNotAborted {
                 stream: &self.stream.name,
                 error: &error,
@@ -241,21 +193,17 @@ impl LaneState {
         &mut self,
         batch: &[BorrowedMessage<'_>],
     ) -> Result<TopicPartitionList, LaneError> {
-        self.sink.abort()?;
-        self.sent.clear();
-        self.taken(batch);
-        let mut committed = self.changed_positions();
-        for (&partition, range) in &self.progress {
-            committed.insert(partition, range.start);
-        }
+        self.sink.producer().abort()?;
+        self.uncommitted.aborted();
+        self.positions.advance(batch);
+        let committed = self.positions.changed_from(&self.notes);
         let offsets = delivery::offsets(&self.stream.input.topic, &committed, &[])?;
         let partitions: Vec<i32> = committed.keys().copied().collect();
         self.revoked(&partitions);
         self.restore(&partitions)?;
         let committed: Vec<_> = committed.into_iter().map(|(p, at)| (p, Some(at))).collect();
         self.assigned(&committed)?;
-        self.urgent = false;
-        self.last_commit = Instant::now();
+        self.uncommitted.commit_begins();
         Ok(offsets)
     }
 
@@ -266,57 +214,28 @@ impl LaneState {
     /// Where the store cannot be read.
     pub(super) fn assigned(&mut self, partitions: &[(i32, Option<i64>)]) -> Result<(), LaneError> {
         for &(partition, next) in partitions {
-            self.read_series(partition)?;
+            if self.stream.silence.after > 0.0 {
+                self.states.list_series(partition, &mut self.table)?;
+            } else {
+                self.states.count_series(partition, &mut self.table)?;
+            }
             self.notes
-                .load(&*self.store, &self.stream.name, partition)?;
+                .load(self.states.store(), &self.stream.name, partition)?;
             self.topic.assigned(partition, &self.notes);
             if let Some(silence) = &mut self.pipeline.silence
                 && let Some(clock) = self.notes.get(partition, CLOCK)
             {
                 silence.set_clock(partition, clock);
             }
-            self.committed.extend(next.map(|next| (partition, next)));
-            self.owned.insert(partition);
+            self.positions.assigned(partition, next);
         }
-        self.look_at_feedback_again();
-        Ok(())
-    }
-
-    /// Tells the table which series of a partition are stored.
-    fn read_series(&mut self, partition: i32) -> Result<(), LaneError> {
-        let stream = &self.stream.name;
-        if self.stream.silence.after <= 0.0 {
-            let known = self.store.count(stream, partition)?;
-            self.table.set_known(partition, known);
-            return Ok(());
-        }
-        let (mut known, mut after) = (0, None::<String>);
-        loop {
-            let page = self
-                .store
-                .states(stream, partition, after.as_deref(), PAGE)?;
-            known += page.len();
-            for (series, bytes) in &page {
-                // One that is unreadable is reported with its next record.
-                if let Ok(state) = codec::decode::<SeriesState>(bytes) {
-                    self.table
-                        .set_stored(partition, series, StoredSeries::from(&state));
-                }
-            }
-            match page.into_iter().next_back() {
-                Some((last, _)) => after = Some(last),
-                None => break,
-            }
-        }
-        self.table.set_known(partition, known);
+        self.feedback = FeedbackSeen::default();
         Ok(())
     }
 
     pub(super) fn revoked(&mut self, partitions: &[i32]) {
         for partition in partitions {
-            self.owned.remove(partition);
-            self.committed.remove(partition);
-            self.progress.remove(partition);
+            self.positions.revoked(*partition);
             self.table.drop_partition(*partition);
             if let Some(silence) = &mut self.pipeline.silence {
                 silence.drop_partition(*partition);
@@ -325,7 +244,7 @@ impl LaneState {
             self.notes.drop_partition(*partition);
             self.topic.revoked(*partition);
             self.expiry.revoked(*partition);
-            self.learned.retain(|(p, _, _)| p != partition);
+            self.uncommitted.drop_partition(*partition);
             self.pending_checkpoint.drop_partition(*partition);
         }
     }
@@ -338,9 +257,8 @@ impl LaneState {
     pub fn run(&mut self, batch: &[BorrowedMessage<'_>]) -> Result<(), LaneError> {
         let started = Instant::now();
         let messages: Vec<_> = batch.iter().map(view).collect();
-        let store = &*self.store;
-        let stream = &self.stream.name;
-        let mut load = |partition, series: &str| load(store, stream, partition, series);
+        let states = &self.states;
+        let mut load = |partition, series: &str| states.load(partition, series);
         self.table.set_now(self.began.elapsed());
         let mut done = self.pipeline.run(&messages, &mut self.table, &mut load)?;
         self.sampler.take(&self.pipeline, &done);
@@ -362,7 +280,8 @@ impl LaneState {
         for (of, row) in done.training_rows() {
             let partition = of.partition;
             let offset = of.offset;
-            self.learned.push((partition, offset, codec::encode(&row)?));
+            self.uncommitted
+                .learned((partition, offset, codec::encode(&row)?));
             self.learner.add(partition, offset, row);
         }
         for of_one in done.outcomes.chunk_by(|a, b| a.partition == b.partition) {
@@ -370,56 +289,212 @@ impl LaneState {
                 self.expiry.observe(of_one[0].partition, newest);
             }
         }
-        self.taken(batch);
+        self.positions.advance(batch);
         done.counts.emit(&self.stream.name, started.elapsed());
         Ok(())
     }
 
-    /// Messages that the consumer is past.
-    fn taken(&mut self, batch: &[BorrowedMessage<'_>]) {
-        for of_one in batch.chunk_by(|a, b| a.partition() == b.partition()) {
-            if let (Some(first), Some(last)) = (of_one.first(), of_one.last()) {
-                let from = first.offset();
-                self.progress
-                    .entry(first.partition())
-                    .or_insert(from..from)
-                    .end = last.offset() + 1;
-            }
-        }
-    }
-
     /// Serves delivery reports, and tells how many results are on their way to the brokers.
     pub fn in_flight(&self) -> usize {
-        self.sink.poll();
-        self.sink.in_flight()
+        self.sink.producer().poll();
+        self.sink.producer().in_flight()
     }
-}
 
-/// The stored state of a series. A damaged one is reported and replaced by a new one; one of a
-/// newer outlierd must not be overwritten.
-fn load(
-    store: &dyn Store,
-    stream: &str,
-    partition: i32,
-    series: &str,
-) -> Result<Option<SeriesState>, LoadError> {
-    let Some(bytes) = store.state(stream, partition, series)? else {
-        return Ok(None);
-    };
-    match codec::decode(&bytes) {
-        Ok(state) => Ok(Some(state)),
-        Err(source @ CodecError::Newer { .. }) => Err(LoadError::Newer {
-            series: series.into(),
-            source,
-        }),
-        Err(error) => {
-            StateUnreadable {
-                stream,
-                series,
-                error: &error,
-            }
-            .emit();
-            Ok(None)
+    /// Applies feedback on alerts in owned partitions that was not applied yet.
+    ///
+    /// # Errors
+    /// Where the state of a series cannot be read.
+    pub(super) fn apply_feedback(&mut self, log: &FeedbackLog) -> Result<(), LaneError> {
+        let mut receiver = FeedbackReceiver {
+            positions: &self.positions,
+            notes: &mut self.notes,
+            table: &mut self.table,
+            states: &self.states,
+            pipeline: &self.pipeline,
+        };
+        if self.feedback.apply_new(log, &mut receiver)? {
+            self.uncommitted.hurry();
         }
+        Ok(())
+    }
+
+    /// Looks whether the topic as a whole is silent, and publishes the alerts that a batch closes,
+    /// or its absence opens.
+    ///
+    /// # Errors
+    /// Where an alert cannot be sent.
+    pub(super) fn watch_topic(
+        &mut self,
+        batch: &[BorrowedMessage<'_>],
+        at_end: bool,
+    ) -> Result<(), LaneError> {
+        let now = Instant::now();
+        let alerts = if batch.is_empty() {
+            let partitions = self.positions.count();
+            let alerts = self.pipeline.episodes.alerts();
+            let opened =
+                self.topic
+                    .saw_nothing(at_end, partitions, alerts, now, &mut self.notes)?;
+            opened.into_iter().collect()
+        } else {
+            self.topic.observe(&newest(batch), now, &mut self.notes)?
+        };
+        self.publish(alerts)
+    }
+
+    /// Publishes where the stream's detector has gone blind, or sees again, if partition 0 is
+    /// owned.
+    ///
+    /// # Errors
+    /// Where the alert cannot be sent.
+    pub(super) fn follow_detector(
+        &mut self,
+        sight: Option<&Sight>,
+        consumer: &dyn GroupMember,
+    ) -> Result<(), LaneError> {
+        let Some(sight) = sight else { return Ok(()) };
+        let topic = &self.stream.input.topic;
+        let alert = detector::follow_as_owner(
+            sight,
+            self.pipeline.episodes.alerts(),
+            &mut self.notes,
+            &mut self.positions,
+            || consumer.end_of_empty(topic, detector::PARTITION),
+        )?;
+        self.publish(alert)
+    }
+
+    /// Sends alerts; they are published with the next commit.
+    fn publish(&mut self, alerts: impl IntoIterator<Item = Alert>) -> Result<(), LaneError> {
+        for alert in alerts {
+            self.sink.alert(&alert)?;
+            tracing::debug!(
+                id = alert.id,
+                event = alert.event.as_str(),
+                "alert waits for its commit"
+            );
+            self.uncommitted.alert(alert);
+        }
+        Ok(())
+    }
+
+    /// How much of the history a stream begins with.
+    pub(super) fn warm_up_span(&self) -> Duration {
+        self.stream.input.warm_up
+    }
+
+    /// Begins to warm up, or goes on with it.
+    ///
+    /// # Errors
+    /// Where the store cannot be read or written.
+    pub(super) fn begin_warm_up(&mut self) -> Result<(), LaneError> {
+        let until = warm_up::begin(self.states.store(), &self.stream)?;
+        self.pipeline.intake.warm_up(until);
+        Ok(())
+    }
+
+    /// Goes on warming up where that was begun.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub(super) fn go_on_warming_up(&mut self) -> Result<(), LaneError> {
+        if let Some(until) = warm_up::begun(self.states.store(), &self.stream)? {
+            self.pipeline.intake.warm_up(until);
+        }
+        Ok(())
+    }
+
+    /// Whether a commit is due: by time, for an alert or feedback, for the sheer number of changes,
+    /// or to make room in memory.
+    pub fn commit_due(&self) -> bool {
+        self.urgent_in().is_some_and(|wait| wait.is_zero())
+            || self.uncommitted.age() >= self.stream.input.commit_interval
+            || self.table.changed() >= CHANGED_MAX
+            || self.expiry.is_full(&self.table)
+    }
+
+    /// How long a commit that should not wait has to wait yet, where there is one.
+    pub fn urgent_in(&self) -> Option<Duration> {
+        self.uncommitted
+            .is_urgent()
+            .then(|| self.delivery.pause_left())
+    }
+
+    /// Makes everything so far durable, in the order of the delivery contract. Where `mode` is
+    /// `Sync`, the store is written too.
+    ///
+    /// # Errors
+    /// Any [`LaneError`]: nothing after the failed step has happened.
+    pub fn commit(
+        &mut self,
+        consumer: &dyn GroupMember,
+        mode: CommitMode,
+    ) -> Result<(), LaneError> {
+        self.uncommitted.commit_begins();
+        self.keep_clocks()?;
+        let positions = self.positions.changed(&self.notes);
+        if positions.is_empty() {
+            return self.store_if_due(mode);
+        }
+        let forgotten = self.expiry.forget(
+            self.states.store(),
+            &self.stream.name,
+            &mut self.table,
+            EventTime::now(),
+        )?;
+        let notes = self.notes.changes();
+        let stream = self.stream.clone();
+        let changes = Changes {
+            topic: &stream.input.topic,
+            positions: &positions,
+            forgotten: &forgotten,
+            notes: &notes,
+        };
+        let changelog = self
+            .delivery
+            .publish(&self.sink, &mut self.table, &changes, consumer)?;
+        self.notes.committed();
+        self.positions.committed(&positions);
+        self.pending_checkpoint.committed(CommittedChanges {
+            positions: positions.iter().map(|(&p, &offset)| (p, offset)).collect(),
+            changelog,
+            forgotten: forgotten.clone(),
+            learned: self.uncommitted.take_learned(),
+            notes: notes.clone(),
+        });
+        self.store_if_due(mode)?;
+        self.uncommitted.published();
+        events::Committed {
+            stream: &stream.name,
+        }
+        .emit();
+        self.delivery.stored(&stream.name, &changes, consumer, mode)
+    }
+
+    fn store_if_due(&mut self, mode: CommitMode) -> Result<(), LaneError> {
+        let each = self.delivery.stores_each_commit();
+        let is_due = self.pending_checkpoint.is_due() || self.expiry.is_full(&self.table);
+        if each || is_due || matches!(mode, CommitMode::Sync) {
+            self.pending_checkpoint.store(
+                self.states.store(),
+                &self.stream.name,
+                &mut self.table,
+                !each,
+            )?;
+            self.table.set_now(self.began.elapsed());
+            self.expiry.sweep(&mut self.table);
+        }
+        Ok(())
+    }
+
+    /// Notes the clocks of silence of partitions with new records.
+    fn keep_clocks(&mut self) -> Result<(), LaneError> {
+        for partition in self.positions.with_progress() {
+            let silence = self.pipeline.silence.as_ref();
+            if let Some(clock) = silence.and_then(|silence| silence.clock(partition)) {
+                self.notes.put(partition, CLOCK, clock)?;
+            }
+        }
+        Ok(())
     }
 }

@@ -208,11 +208,14 @@ impl LaneContext {
             .iter()
             .map(|(topic, partition)| group_offset(&committed, topic, *partition))
             .collect();
-        let behind = group.iter().filter(|group| lane_state.is_behind(group));
+        let behind = group
+            .iter()
+            .filter(|group| lane_state.states().is_behind(group));
         lane_state.restore(&behind.map(|group| group.partition).collect::<Vec<_>>())?;
         let span = lane_state.warm_up_span();
         let is_new = |group: &GroupOffset| {
             lane_state
+                .states()
                 .position(group.partition)
                 .max(group.offset)
                 .is_none()
@@ -223,7 +226,7 @@ impl LaneContext {
         };
         let mut warms_up = false;
         for ((topic, partition), group) in topics.into_iter().zip(&group) {
-            if let Some(offset) = lane_state.position(partition).max(group.offset) {
+            if let Some(offset) = lane_state.states().position(partition).max(group.offset) {
                 partitions.set_partition_offset(&topic, partition, Offset::Offset(offset))?;
             } else if let Some(found) = history
                 .as_ref()

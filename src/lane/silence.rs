@@ -9,11 +9,12 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use rdkafka::message::{BorrowedMessage, Message as _};
 use serde::{Deserialize, Serialize};
 
 use super::error::LaneError;
 use super::notes::PartitionNotes;
-use crate::episode::{EpisodePolicy, SilenceEvent};
+use crate::episode::{AlertFactory, SilenceEvent};
 use crate::inter_arrival::SilenceSettings;
 use crate::inter_arrival::{InterArrivalStats, SilencePolicy, SilenceStatus};
 use crate::record::EventTime;
@@ -38,6 +39,24 @@ struct Kept {
     inter_arrival: InterArrivalStats,
     /// The open alert as JSON: postcard cannot read what leaves fields out.
     open: Option<String>,
+}
+
+/// The newest record of each partition of a batch; that of the batch is the last one.
+pub(super) fn newest(batch: &[BorrowedMessage<'_>]) -> Vec<(i32, Newest)> {
+    let mut found: Vec<(i32, Newest)> = Vec::new();
+    for message in batch.iter().rev() {
+        if found.iter().any(|(of, _)| *of == message.partition()) {
+            continue;
+        }
+        let time = message
+            .timestamp()
+            .to_millis()
+            .map_or_else(EventTime::now, EventTime::from_millis);
+        let offset = message.offset();
+        found.push((message.partition(), Newest { offset, time }));
+    }
+    found.reverse();
+    found
 }
 
 /// See the module.
@@ -137,7 +156,7 @@ impl TopicSilenceMonitor {
         &mut self,
         at_end: bool,
         partitions: usize,
-        plan: &EpisodePolicy,
+        alerts: &AlertFactory,
         now: Instant,
         notes: &mut PartitionNotes,
     ) -> Result<Option<Alert>, LaneError> {
@@ -174,7 +193,7 @@ impl TopicSilenceMonitor {
             offset: newest.offset,
             ..RecordContext::default()
         };
-        let alert = plan.without_episode(AlertKind::Silence, &quiet, shown_by, None);
+        let alert = alerts.without_episode(AlertKind::Silence, &quiet, shown_by, None);
         self.open.insert(partition, alert.clone());
         self.keep(partition, notes)?;
         Ok(Some(alert))
@@ -199,16 +218,16 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::{ConfigSources, load};
     use crate::record::alert::Severity;
     use crate::state::changelog::partition_note;
     use crate::state::memory::MemoryStore;
     use crate::state::{Commit, Store as _};
+    use crate::test_stream::three_fields;
 
     struct TestLane {
         watch: TopicSilenceMonitor,
         notes: PartitionNotes,
-        plan: EpisodePolicy,
+        alerts: AlertFactory,
         store: MemoryStore,
         now: Instant,
     }
@@ -224,20 +243,12 @@ mod tests {
     impl TestLane {
         /// A lane that has read a record a second, for a minute.
         fn new() -> Self {
-            let fields = "streams.s.record.fields=[\"x\", \"y\", \"z\"]".to_owned();
-            let overrides = vec!["streams.s.input.topic=t".into(), fields];
-            let stream = load(&ConfigSources {
-                overrides,
-                ..ConfigSources::default()
-            })
-            .unwrap()
-            .streams
-            .remove(0);
+            let stream = three_fields();
             let now = Instant::now();
             let mut lane = Self {
                 watch: TopicSilenceMonitor::new(&settings(), now),
                 notes: PartitionNotes::default(),
-                plan: EpisodePolicy::new("s", "t", &stream.record.fields, &stream.episode, &[]),
+                alerts: AlertFactory::new("s", "t", &stream.record.fields),
                 store: MemoryStore::default(),
                 now,
             };
@@ -262,7 +273,7 @@ mod tests {
         fn nothing(&mut self, after_s: u64, at_end: bool) -> Option<Alert> {
             self.now += Duration::from_secs(after_s);
             self.watch
-                .saw_nothing(at_end, 2, &self.plan, self.now, &mut self.notes)
+                .saw_nothing(at_end, 2, &self.alerts, self.now, &mut self.notes)
                 .unwrap()
         }
 

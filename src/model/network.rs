@@ -16,12 +16,13 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 use tch::{Kind, TchError, Tensor};
 
-use super::architecture::Architecture;
-use super::kernels::LOG_VARIANCE_MAX;
+use self::trained::TrainedNetwork;
+use super::architecture::{Architecture, WeightValues};
+use super::kernels::{Draws, LOG_VARIANCE_MAX, Layer, Program};
 use super::kinds::Recipe;
 use super::shape::ModelShape;
 use super::weights::NamedTensors;
-use super::{ModelError, TENSOR_ROWS, take_weight};
+use super::{Autoencoder, ModelError, TENSOR_ROWS, take_weight};
 
 fn architecture(shape: &ModelShape) -> Result<Arc<dyn Architecture>, ModelError> {
     match Recipe::of(shape.kind) {
@@ -210,9 +211,40 @@ impl Network {
         self.architecture
             .decode(&self.weights, &codes, self.shape.samples)
     }
-}
 
-impl Network {
+    /// The model that reconstructs with the present weights.
+    ///
+    /// # Errors
+    /// A failure inside libtorch.
+    pub fn into_model(self) -> Result<Box<dyn Autoencoder>, ModelError> {
+        let program = self.program()?;
+        Ok(Box::new(TrainedNetwork {
+            network: self,
+            program,
+        }))
+    }
+
+    /// The forward pass over rows of readings; `None` over tiles of images.
+    fn program(&self) -> Result<Option<Program>, ModelError> {
+        let values = |tensor: &Tensor| Vec::<f32>::try_from(&tensor.f_detach()?.f_reshape([-1])?);
+        let weights: Vec<Vec<f32>> = self.weights.iter().map(values).collect::<Result<_, _>>()?;
+        let mut weights = WeightValues::new(weights);
+        let Some(mut program) = self.architecture.program(&mut weights) else {
+            return Ok(None);
+        };
+        program.inputs = self.shape.inputs();
+        match &self.draws {
+            None => program.encoder.push(Layer::Tanh),
+            Some(draws) => {
+                program.draws = Some(Draws {
+                    latent: self.shape.latent,
+                    values: values(draws)?,
+                });
+            }
+        }
+        Ok(Some(program))
+    }
+
     /// Its weights by name; [`Network::from_weights`] makes the same network of them.
     fn named_weights(&self) -> Vec<(String, Tensor)> {
         let names = self

@@ -7,6 +7,7 @@
 //! dead writers is ever deleted.
 
 mod excluded_ranges;
+mod flags;
 mod history;
 mod transfer;
 
@@ -16,8 +17,9 @@ use std::{fs, io};
 
 use thiserror::Error;
 
-pub use self::excluded_ranges::learned_from;
-pub use self::history::WentLive;
+pub use self::excluded_ranges::{ExcludedRanges, learned_from};
+pub use self::flags::OperatorFlags;
+pub use self::history::{LiveHistory, WentLive};
 pub use self::transfer::BundleFiles;
 use super::bundle::{Bundle, BundleError};
 use super::disk::{self, DiskError, TEMP_PREFIX, failed};
@@ -205,7 +207,40 @@ impl Registry {
     pub fn promote(&self, stream: &str, id: &str, why: &str) -> Result<(), RegistryError> {
         self.load(stream, id)?;
         disk::replace(&self.folder(stream)?, CURRENT, format!("{id}\n").as_bytes())?;
-        self.note_live(stream, id, why)
+        self.history(stream)?.append(id, why)
+    }
+
+    /// What was live when and why.
+    ///
+    /// # Errors
+    /// A bad stream name.
+    pub fn history(&self, stream: &str) -> Result<LiveHistory, RegistryError> {
+        Ok(LiveHistory::in_folder(&self.folder(stream)?))
+    }
+
+    /// The bundle that was live before the present one; `None` where there was none.
+    ///
+    /// # Errors
+    /// As [`Self::current`], or the file system's.
+    pub fn previous(&self, stream: &str) -> Result<Option<String>, RegistryError> {
+        let current = self.current(stream)?;
+        self.history(stream)?.before(current.as_deref())
+    }
+
+    /// The pin, and the request for training.
+    ///
+    /// # Errors
+    /// A bad stream name.
+    pub fn flags(&self, stream: &str) -> Result<OperatorFlags, RegistryError> {
+        Ok(OperatorFlags::in_folder(&self.folder(stream)?))
+    }
+
+    /// The stretches of time that are excluded from training.
+    ///
+    /// # Errors
+    /// A bad stream name.
+    pub fn excluded_ranges(&self, stream: &str) -> Result<ExcludedRanges, RegistryError> {
+        Ok(ExcludedRanges::in_folder(&self.folder(stream)?))
     }
 
     /// Writes a file that is about a bundle into its folder; the bundle itself stays what it is.
@@ -239,6 +274,48 @@ impl Registry {
         Ok(disk::read_if_there(
             &self.bundle_folder(stream, id)?.join(name),
         )?)
+    }
+
+    /// Whether [`Self::attach`] wrote such a file.
+    ///
+    /// # Errors
+    /// An unknown bundle.
+    pub fn has_attached(&self, stream: &str, id: &str, name: &str) -> Result<bool, RegistryError> {
+        Ok(self.bundle_folder(stream, id)?.join(name).exists())
+    }
+
+    /// The files of a bundle and those that are about it, in the order of their names.
+    ///
+    /// # Errors
+    /// An unknown bundle, or the file system's.
+    pub fn files(&self, stream: &str, id: &str) -> Result<BundleFiles, RegistryError> {
+        transfer::files_of(&self.bundle_folder(stream, id)?)
+    }
+
+    /// Takes in a bundle that came from elsewhere. Where it is there already, the files about it
+    /// that are missing are added; one that is damaged is replaced. Returns whether it was not
+    /// there, or damaged.
+    ///
+    /// # Errors
+    /// Files that are no bundle of that id, or the file system's; nothing is left behind then.
+    pub fn import_bundle(
+        &self,
+        stream: &str,
+        id: &str,
+        files: &BundleFiles,
+    ) -> Result<bool, RegistryError> {
+        let folder = self.folder(stream)?;
+        let path = folder.join(id);
+        if !path.is_dir() || Bundle::load(&path).is_err() {
+            transfer::install(&folder, id, files)?;
+            return Ok(true);
+        }
+        for (name, bytes) in transfer::about_bundle(files) {
+            if !path.join(name).exists() {
+                self.attach(stream, id, name, bytes)?;
+            }
+        }
+        Ok(false)
     }
 
     /// The one id of the stream that starts with `prefix`.

@@ -21,7 +21,7 @@ use crate::record::feedback::{Feedback, FeedbackEffect};
 use crate::record::format::ImageFormat;
 use crate::record::row::{GatedRow, Judgement, ScoredRow, WindowStatus};
 use crate::record::{Image, RecordVerdict};
-use crate::score::inspect::Inspected;
+use crate::score::inspect::{Inspected, inspect};
 use crate::score::{ScoreError, error_map, heat_map};
 
 /// See the module.
@@ -165,7 +165,7 @@ impl Detector {
             Self::Untrained => ModelOutput::None,
             Self::Rows(rows) => ModelOutput::Rows(rows.live.scorer.forward(input.windows)?),
             Self::Images(images) => {
-                let inspected = images.live.scorer.inspect(&input.images, &images.format)?;
+                let inspected = inspect(images.live.bundle(), &input.images, &images.format)?;
                 ModelOutput::Images(inspected.into_iter().zip(input.images).collect())
             }
         })
@@ -325,7 +325,7 @@ impl ImageDetector {
             if alert.kind != AlertKind::Anomaly || alert.event == AlertEvent::Close {
                 continue;
             }
-            let deviations = self.live.scorer.deviations(inspected);
+            let deviations = inspected.deviations(self.live.bundle());
             alert.regions = error_map::regions(&deviations, image);
             alert.regions.truncate(most);
             if self.heat_maps {

@@ -1,8 +1,8 @@
 //! Failures of the pipeline for which no record is to blame.
 
 use super::series::LoadError;
+use crate::decode::batch::NoImageSettings;
 use crate::failure::{Failure, FailureClass};
-use crate::model::registry::RegistryError;
 use crate::score::ScoreError;
 
 /// A step failed in a way that no record can be blamed for.
@@ -14,9 +14,9 @@ pub enum PipelineError {
     /// A stored state could not be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// The live bundle could not be read.
+    /// The messages of the stream cannot be decoded.
     #[error(transparent)]
-    Registry(#[from] RegistryError),
+    Decoder(#[from] NoImageSettings),
     /// The bundle was made for another context.
     #[error(
         "bundle {bundle} was trained with time features {found}, but stream {stream} is configured with {wanted}: train a new bundle, or correct model.context"
@@ -52,7 +52,7 @@ impl Failure for PipelineError {
         match self {
             Self::Score(error) => error.class(),
             Self::Load(error) => error.class(),
-            Self::Registry(error) => error.class(),
+            Self::Decoder(error) => error.class(),
             Self::Context { .. } | Self::Fields { .. } => FailureClass::USER,
         }
     }

@@ -346,7 +346,10 @@ impl Observation<'_, '_, '_> {
     fn publish(&mut self, event: &SilenceEvent<'_>, back: Option<EventTime>) {
         let kind = AlertKind::Silence;
         let record = self.record;
-        let alert = self.episodes.without_episode(kind, event, record, back);
+        let alert = self
+            .episodes
+            .alerts()
+            .without_episode(kind, event, record, back);
         self.alerts.push(alert);
     }
 

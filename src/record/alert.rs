@@ -94,12 +94,7 @@ pub enum AlertEvent {
     Close,
 }
 
-impl AlertEvent {
-    /// The name in metrics and headers.
-    pub fn as_str(self) -> &'static str {
-        self.into()
-    }
-}
+impl_as_str!(AlertEvent);
 
 /// The kinds of alert.
 #[derive(
@@ -129,14 +124,11 @@ pub enum AlertKind {
     DetectorDegraded,
 }
 
+impl_as_str!(AlertKind);
+
 impl AlertKind {
     /// All of them: what counts or lists alerts by kind iterates these.
     pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
-
-    /// The name in metrics and headers.
-    pub fn as_str(self) -> &'static str {
-        self.into()
-    }
 
     /// The name for people.
     pub fn label(self) -> String {

@@ -84,12 +84,7 @@ pub enum FeedbackLabel {
     MarkRange,
 }
 
-impl FeedbackLabel {
-    /// The name in JSON and metrics.
-    pub fn as_str(self) -> &'static str {
-        self.into()
-    }
-}
+impl_as_str!(FeedbackLabel);
 
 impl Feedback {
     /// Identifies the alert or the time range: equal for two messages on the same one.

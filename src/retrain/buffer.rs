@@ -334,7 +334,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::retrain::built_in;
+    use crate::test_stream::three_fields;
 
     const DAY: i64 = 86_400_000_000;
 
@@ -342,7 +342,7 @@ mod tests {
         RetrainSettings {
             records,
             half_life: Duration::from_secs(7 * 86_400),
-            ..built_in()
+            ..three_fields().retrain
         }
     }
 

@@ -278,12 +278,12 @@ mod tests {
 
     use super::*;
     use crate::record::Scored;
-    use crate::retrain::built_in;
+    use crate::test_stream::three_fields;
 
     fn collector(guard_s: u64, admission: Arc<Admission>) -> Collector {
         let settings = RetrainSettings {
             guard: Duration::from_secs(guard_s),
-            ..built_in()
+            ..three_fields().retrain
         };
         Collector::new(&settings, admission, 1, 1_000_000)
     }
@@ -311,6 +311,15 @@ mod tests {
         }
     }
 
+    fn offer(collector: &mut Collector, outcome: &RecordOutcome, value: f64, muted: bool) {
+        let record = ScoredRecord {
+            values: &[value],
+            outcome,
+            muted,
+        };
+        collector.offer(&record, 7);
+    }
+
     /// One record a second; those of `strange` are outliers, of `faulty` sensor faults, of `muted`
     /// muted.
     fn collected(
@@ -327,16 +336,7 @@ mod tests {
                 _ => RecordVerdict::Normal,
             };
             let outcome = outcome("a", second, verdict);
-            let muted = muted.contains(&second);
-            let values = [second as f64];
-            collector.offer(
-                &ScoredRecord {
-                    values: &values,
-                    outcome: &outcome,
-                    muted,
-                },
-                7,
-            );
+            offer(collector, &outcome, second as f64, muted.contains(&second));
         }
         collector
             .take()
@@ -389,12 +389,7 @@ mod tests {
             for series in 0..10 * most {
                 let series = format!("s{series}");
                 let outcome = outcome(&series, second, RecordVerdict::Normal);
-                let judged = ScoredRecord {
-                    values: &[1.0],
-                    outcome: &outcome,
-                    muted: false,
-                };
-                collector.offer(&judged, 7);
+                offer(&mut collector, &outcome, 1.0, false);
             }
         }
         let watched: Vec<&Arc<str>> = collector.partitions[&0].keys().collect();
@@ -415,23 +410,17 @@ mod tests {
         let mut collector = collector(0, admission.clone());
         let mut full = super::super::buffer::Buffer::new(&collector.settings, 1, []);
         assert!(full.is_empty());
-        let far = RecordRun {
-            series: "b".into(),
-            times: vec![EventTime(i64::MAX / 4); 50_000],
-            values: vec![0.0; 50_000],
-            ..RecordRun::default()
-        };
-        drop(full.add([far]));
-        // A buffer that is full of the far future lets nothing of today in.
-        assert!(full.is_empty(), "a run larger than the buffer does not fit");
-        let half = |offset| RecordRun {
+        let far = |offset, rows| RecordRun {
             series: "b".into(),
             offset,
-            times: vec![EventTime(i64::MAX / 4); 20_000],
-            values: vec![0.0; 20_000],
+            times: vec![EventTime(i64::MAX / 4); rows],
+            values: vec![0.0; rows],
             ..RecordRun::default()
         };
-        full.add([half(0), half(1)]);
+        drop(full.add([far(0, 50_000)]));
+        // A buffer that is full of the far future lets nothing of today in.
+        assert!(full.is_empty(), "a run larger than the buffer does not fit");
+        full.add([far(0, 20_000), far(1, 20_000)]);
         full.publish(&admission);
         assert_eq!(
             collected(&mut collector, 300, &[], &[], &[]),

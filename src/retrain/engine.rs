@@ -4,62 +4,56 @@
 //! Nothing here knows threads, clocks or Kafka: the daemon's thread ([`super::thread`]) and a
 //! replay drive the same engine.
 
+mod challenge;
+mod confirmed;
+mod excluded;
 mod feedback;
 mod held_out;
 mod live;
+mod notes;
 mod self_test;
-mod stored;
 
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use self::challenge::Challenge;
+use self::confirmed::ConfirmedFaults;
+use self::excluded::ExcludedTraffic;
 pub use self::feedback::{LabeledFeedback, fingerprint, is_known};
 use self::live::LiveModel;
+use self::notes::{EngineNotes, NoteChange};
 pub use self::self_test::Sight;
+use self::self_test::{SelfTestInput, SelfTestRound};
 use super::buffer::{Admission, Buffer, BufferChange};
 use super::collect::slot;
 use super::error::RetrainError;
-use super::learn::learn;
-use super::plan::{Probation, RetrainReason, RetrainSchedule};
-use super::proof::{ConfirmedFault, EvaluationInput};
+use super::plan::{Probation, ProbationStatus, RetrainReason, RetrainSchedule};
 use super::self_test::SelfTest;
-use super::set::{RecordRun, TrainingSet};
-use crate::config::settings::{StreamSettings, WeightInit};
+use super::set::RecordRun;
+use crate::config::settings::StreamSettings;
 use crate::events::published::{Event, EventQueue};
-use crate::events::retrain::{
-    BundleRolledBack, ChallengerJudged, TrainingBufferSize, TrainingStarted,
-};
-use crate::model::ModelKind;
-use crate::model::bundle::Bundle;
-use crate::model::manifest::Segment;
+use crate::events::retrain::{BundleRolledBack, ChallengerJudged, TrainingBufferSize};
+use crate::events::share::FeedbackApplied;
 use crate::model::registry::Registry;
-use crate::promotion::{PromotionVerdict, VERDICT};
+use crate::promotion::PromotionVerdict;
 use crate::record::EventTime;
-use crate::state::codec::{self, CodecError};
-use crate::state::{Commit, Store};
+use crate::record::feedback::FeedbackLabel;
+use crate::state::Store;
 
 /// See the module.
 pub struct RetrainEngine {
     stream: Arc<StreamSettings>,
     registry: Arc<Registry>,
-    store: Arc<dyn Store>,
+    notes: EngineNotes,
     admission: Arc<Admission>,
     buffer: Buffer,
     plan: RetrainSchedule,
     live: Option<LiveModel>,
     /// Whether the stream had no live bundle yet when it was first looked for.
     had_none: bool,
-    /// Time ranges that are excluded from training.
-    excluded: Vec<Segment>,
-    /// Confirmed faults, by alert or time range.
-    confirmed: BTreeMap<String, ConfirmedFault>,
-    /// Faults that live series would detect at present.
-    self_test: SelfTest,
-    /// What that means for the stream.
-    sight: Option<Sight>,
-    /// The number of the series that is tested next.
-    next_tested: usize,
+    excluded: ExcludedTraffic,
+    confirmed: ConfirmedFaults,
+    self_test: SelfTestRound,
     /// Where events are put to be published.
     event_queue: EventQueue,
 }
@@ -74,36 +68,27 @@ impl RetrainEngine {
         registry: Arc<Registry>,
         store: Arc<dyn Store>,
     ) -> Result<Self, RetrainError> {
-        let runs = stored::runs(&*store, &stream)?;
-        let plan = stored::plan(&*store, &stream)?;
+        let notes = EngineNotes::new(store, stream.clone());
+        let runs = notes.runs()?;
+        let plan = notes.schedule()?;
         let buffer = Buffer::new(&stream.retrain, 1, runs);
         let admission = Arc::new(Admission::open());
         buffer.publish(&admission);
         buffer.runs().for_each(|run| admission.observe(run.until()));
-        TrainingBufferSize {
-            stream: &stream.name,
-            records: buffer.len(),
-            series: buffer.series(),
-        }
-        .emit();
-        let confirmed = feedback::confirmed(&*store, &stream.name)?;
-        let excluded = registry.excluded(&stream.name)?;
-        let (live, had_none, self_test, next_tested, event_queue) = Default::default();
+        show_size(&stream.name, &buffer);
         Ok(Self {
+            confirmed: ConfirmedFaults::stored(&notes, &stream.name)?,
+            excluded: ExcludedTraffic::read(&registry, &stream.name)?,
             stream,
             registry,
-            store,
+            notes,
             admission,
             buffer,
             plan,
-            live,
-            had_none,
-            excluded,
-            confirmed,
-            self_test,
-            sight: None,
-            next_tested,
-            event_queue,
+            live: None,
+            had_none: false,
+            self_test: SelfTestRound::default(),
+            event_queue: EventQueue::default(),
         })
     }
 
@@ -161,7 +146,8 @@ impl RetrainEngine {
                 if let Some(live) = &self.live {
                     live.show_sensitivity(&self.registry, &self.stream.name)?;
                 }
-                self.look_at_marks(&bundle.manifest);
+                self.excluded
+                    .report(&self.stream.name, &bundle.manifest, &self.event_queue);
             }
         }
         Ok(self.live.as_ref().map(|live| live.id.as_str()))
@@ -175,16 +161,7 @@ impl RetrainEngine {
         if runs.is_empty() {
             return Ok(());
         }
-        let excluded = &self.excluded;
-        let is_fit = |series: &str, time| !excluded.iter().any(|mark| mark.holds(series, time));
-        let fit = runs.into_iter().flat_map(|run| {
-            let series = run.series.clone();
-            if excluded.is_empty() {
-                vec![run]
-            } else {
-                run.split(|time| is_fit(&series, time))
-            }
-        });
+        let fit = runs.into_iter().flat_map(|run| self.excluded.without(run));
         let changes = self.buffer.add(fit);
         self.keep(changes, Vec::new())
     }
@@ -193,41 +170,11 @@ impl RetrainEngine {
     fn keep(
         &mut self,
         changes: Vec<BufferChange>,
-        others: Vec<(String, Option<Vec<u8>>)>,
+        others: Vec<NoteChange>,
     ) -> Result<(), RetrainError> {
         self.buffer.publish(&self.admission);
-        let records = self.buffer.len();
-        let series = self.buffer.series();
-        TrainingBufferSize {
-            stream: &self.stream.name,
-            records,
-            series,
-        }
-        .emit();
-        let note = |(partition, offset, run): BufferChange| {
-            let bytes = run.map(|run| codec::encode(&run)).transpose()?;
-            Ok((stored::run_key(partition, offset), bytes))
-        };
-        let notes: Result<Vec<_>, CodecError> = changes.into_iter().map(note).collect();
-        let notes = notes?.into_iter().chain(others).collect();
-        Ok(self.store.commit(
-            &self.stream.name,
-            &Commit {
-                notes,
-                ..Commit::default()
-            },
-        )?)
-    }
-
-    fn keep_plan(&self) -> Result<(), RetrainError> {
-        let notes = vec![(stored::PLAN.to_owned(), Some(codec::encode(&self.plan)?))];
-        Ok(self.store.commit(
-            &self.stream.name,
-            &Commit {
-                notes,
-                ..Commit::default()
-            },
-        )?)
+        show_size(&self.stream.name, &self.buffer);
+        self.notes.keep_runs(changes, others)
     }
 
     /// Whether a training is due at `now`, the newest event time, and why.
@@ -252,7 +199,7 @@ impl RetrainEngine {
             None
         };
         if before != self.plan {
-            self.keep_plan()?;
+            self.notes.keep_schedule(&self.plan)?;
         }
         Ok(by_period.or(by_drift))
     }
@@ -262,7 +209,10 @@ impl RetrainEngine {
     /// # Errors
     /// A bad stream name.
     pub fn is_asked(&self) -> Result<bool, RetrainError> {
-        Ok(self.registry.take_wanted(&self.stream.name)?)
+        Ok(self
+            .registry
+            .flags(&self.stream.name)?
+            .take_training_request())
     }
 
     /// Whether the buffer holds as many records as the first model was trained on, or half of its
@@ -290,41 +240,15 @@ impl RetrainEngine {
     ) -> Result<PromotionVerdict, RetrainError> {
         let name = self.stream.name.clone();
         self.plan.began(&self.stream.retrain, &name, now);
-        self.keep_plan()?;
-        let Some(champion) = self.registry.load_current(&name)? else {
-            return Err(RetrainError::NoChampion { stream: name });
+        self.notes.keep_schedule(&self.plan)?;
+        let challenge = Challenge {
+            stream: &self.stream,
+            registry: &self.registry,
+            buffer: &self.buffer,
+            confirmed: &self.confirmed.to_vec(),
+            has_enough: self.has_enough(),
         };
-        let (learned, held_out) = held_out::split(&self.buffer, self.stream.retrain.hold_out);
-        if held_out.len() < HELD_OUT_MIN || !self.has_enough() {
-            return Err(RetrainError::TooFew {
-                records: self.buffer.len(),
-                held_out: held_out.len(),
-            });
-        }
-        TrainingStarted {
-            stream: &name,
-            reason: reason.to_string(),
-            records: self.buffer.len(),
-        }
-        .emit();
-        let start =
-            Some(&champion).filter(|_| self.stream.retrain.initial_weights == WeightInit::Warm);
-        let challenger = learn(&self.stream, &learned, start, &mut |_| go_on())?;
-        challenger.save(self.registry.root())?;
-        let verdict = self.evaluate(
-            challenger,
-            champion,
-            (&learned, &held_out),
-            &reason.to_string(),
-            now,
-            go_on,
-        )?;
-        self.registry.attach(
-            &name,
-            &verdict.challenger,
-            VERDICT,
-            &serde_json::to_vec_pretty(&verdict)?,
-        )?;
+        let verdict = challenge.run(reason, now, go_on)?;
         let promoted = verdict.passed && self.may_promote(&verdict)?;
         ChallengerJudged {
             stream: &name,
@@ -344,40 +268,14 @@ impl RetrainEngine {
     /// Where the store cannot be written.
     pub fn put_off(&mut self, now: EventTime) -> Result<(), RetrainError> {
         self.plan.due = Some(now);
-        self.keep_plan()
-    }
-
-    fn evaluate(
-        &self,
-        challenger: Bundle,
-        champion: Bundle,
-        (learned, held_out): (&TrainingSet, &TrainingSet),
-        reason: &str,
-        at: EventTime,
-        go_on: &mut dyn FnMut() -> ControlFlow<()>,
-    ) -> Result<PromotionVerdict, RetrainError> {
-        let linear = self.stream.with_kind(ModelKind::Linear);
-        let baseline = match self.stream.model.kind {
-            ModelKind::Linear => None,
-            _ => Some(learn(&linear, learned, None, &mut |_| go_on())?),
-        };
-        let all = TrainingSet::of_runs(self.buffer.runs());
-        let confirmed: Vec<ConfirmedFault> = self.confirmed.values().cloned().collect();
-        let case = EvaluationInput {
-            stream: &self.stream,
-            all: &all,
-            held_out,
-            confirmed: &confirmed,
-            reason,
-            at,
-        };
-        case.evaluate(challenger, champion, baseline, go_on)
+        self.notes.keep_schedule(&self.plan)
     }
 
     fn may_promote(&self, verdict: &PromotionVerdict) -> Result<bool, RetrainError> {
         let was_rolled_back = self.plan.auto_rolled_back.contains(&verdict.challenger);
         let name = &self.stream.name;
-        Ok(self.stream.retrain.promote && !was_rolled_back && !self.registry.is_pinned(name)?)
+        let is_pinned = self.registry.flags(name)?.is_pinned();
+        Ok(self.stream.retrain.promote && !was_rolled_back && !is_pinned)
     }
 
     fn promote(&mut self, verdict: &PromotionVerdict, now: EventTime) -> Result<(), RetrainError> {
@@ -390,15 +288,10 @@ impl RetrainEngine {
             &format!("passed its promotion tests ({})", verdict.reason),
         )?;
         self.admission.take_counts();
-        self.plan.probation = (!self.stream.retrain.probation.is_zero()).then(|| Probation {
-            bundle: verdict.challenger.clone(),
-            previous: verdict.champion.clone(),
-            until: now.after(self.stream.retrain.probation),
-            predicted: (verdict.alerts / verdict.budgeted.max(f64::MIN_POSITIVE)).max(1.0),
-            alerts: 0,
-            budgeted: 0.0,
-        });
-        self.keep_plan()?;
+        let duration = self.stream.retrain.probation;
+        self.plan.probation =
+            (!duration.is_zero()).then(|| Probation::of(verdict, now.after(duration)));
+        self.notes.keep_schedule(&self.plan)?;
         self.follow()?;
         Ok(())
     }
@@ -411,40 +304,27 @@ impl RetrainEngine {
     pub fn probe(&mut self, now: EventTime) -> Result<bool, RetrainError> {
         let (alerts, budgeted) = self.admission.take_counts();
         let current = self.live.as_ref().map(|live| live.id.as_str());
-        let Some(probation) = self
-            .plan
-            .probation
-            .as_mut()
-            .filter(|p| Some(p.bundle.as_str()) == current)
-        else {
-            return Ok(false);
-        };
-        probation.alerts += alerts;
-        probation.budgeted += budgeted;
-        if !probation.has_failed() {
-            if now >= probation.until {
-                self.plan.probation = None;
+        match self.plan.observe_probation(current, alerts, budgeted, now) {
+            ProbationStatus::Unchanged => Ok(false),
+            ProbationStatus::Changed => {
+                self.notes.keep_schedule(&self.plan)?;
+                Ok(false)
             }
-            if alerts > 0 || self.plan.probation.is_none() {
-                self.keep_plan()?;
+            ProbationStatus::Failed(failed) => {
+                let is_pinned = self.registry.flags(&self.stream.name)?.is_pinned();
+                if !is_pinned {
+                    self.bring_back(&failed)?;
+                }
+                Ok(!is_pinned)
             }
-            return Ok(false);
         }
-        let Some(failed) = self.plan.probation.take() else {
-            return Ok(false);
-        };
-        if self.registry.is_pinned(&self.stream.name)? {
-            return Ok(false);
-        }
-        self.bring_back(&failed)?;
-        Ok(true)
     }
 
     /// Makes the bundle live again that was before one whose probation failed.
     fn bring_back(&mut self, failed: &Probation) -> Result<(), RetrainError> {
         let name = self.stream.name.clone();
         self.plan.note_auto_rollback(&failed.bundle);
-        self.keep_plan()?;
+        self.notes.keep_schedule(&self.plan)?;
         let predicted = failed.predicted * failed.budgeted;
         let why = format!(
             "{} alerts in its probation, {predicted:.2} were predicted",
@@ -466,7 +346,106 @@ impl RetrainEngine {
         self.follow()?;
         Ok(())
     }
+
+    /// Tests some live series if due; reports when the detector becomes degraded, or has recovered.
+    ///
+    /// # Errors
+    /// Where store or model folder cannot be read, or the bundle cannot score.
+    pub fn run_self_test(&mut self, now: EventTime) -> Result<(), RetrainError> {
+        let every = self.stream.retrain.self_test;
+        let is_due = self.plan.self_test.is_none_or(|at| now >= at);
+        let Some(live) = self.live.as_ref().filter(|_| is_due && !every.is_zero()) else {
+            return Ok(());
+        };
+        self.plan.self_test = Some(now.after(every));
+        self.notes.keep_schedule(&self.plan)?;
+        let input = SelfTestInput {
+            stream: &self.stream,
+            registry: &self.registry,
+            buffer: &self.buffer,
+            notes: &self.notes,
+        };
+        self.self_test.test_series(&input, &live.id, now)?;
+        let verdict = PromotionVerdict::read(&self.registry, &self.stream.name, &live.id)?;
+        if self.self_test.conclude(
+            &self.stream,
+            &live.id,
+            verdict.as_ref(),
+            &mut self.plan,
+            now,
+            &self.event_queue,
+        ) {
+            self.notes.keep_schedule(&self.plan)?;
+        }
+        Ok(())
+    }
+
+    /// Faults that live series would detect at present.
+    pub fn self_test(&self) -> &SelfTest {
+        self.self_test.detectable()
+    }
+
+    /// What the self-test last found; `None` until enough series have been tested since the start.
+    /// The lane that owns partition 0 publishes it.
+    pub fn sight(&self) -> Option<&Sight> {
+        self.self_test.sight()
+    }
+
+    /// Applies operator feedback; once, even if it is received several times.
+    ///
+    /// # Errors
+    /// Where store or model folder cannot be read or written.
+    pub fn learn_from(&mut self, labeled: &LabeledFeedback) -> Result<(), RetrainError> {
+        let feedback = &labeled.feedback;
+        let subject = feedback.subject();
+        let (changes, done, mut notes) = match feedback.label {
+            FeedbackLabel::FalseAlarm | FeedbackLabel::NewNormal => {
+                let runs = feedback::labeled_normal(labeled);
+                let rows: usize = runs.iter().map(|run| run.times.len()).sum();
+                let done = format!("{rows} records added to the training buffer");
+                (self.buffer.add(runs), done, Vec::new())
+            }
+            label => {
+                let changes = self
+                    .buffer
+                    .retain(|series, time| !feedback.is_about(series, time));
+                let (done, notes) = match label {
+                    FeedbackLabel::Confirmed => self.confirmed.confirm(&subject, labeled)?,
+                    FeedbackLabel::MarkRange => {
+                        let done = self.excluded.add(
+                            &self.registry,
+                            &self.stream.name,
+                            feedback,
+                            &self.event_queue,
+                        )?;
+                        (done, Vec::new())
+                    }
+                    _ => ("excluded from training", Vec::new()),
+                };
+                (changes, done.to_owned(), notes)
+            }
+        };
+        if feedback.label != FeedbackLabel::Confirmed {
+            // Later feedback on the same alert revokes that it was a fault.
+            notes.extend(self.confirmed.revoke(&subject));
+        }
+        notes.push(feedback::applied(feedback));
+        self.keep(changes, notes)?;
+        FeedbackApplied {
+            feedback,
+            done: &done,
+        }
+        .emit(&self.event_queue);
+        Ok(())
+    }
 }
 
-/// Minimum number of held-out records.
-const HELD_OUT_MIN: usize = 64;
+/// Shows how much normal traffic is kept.
+fn show_size(stream: &str, buffer: &Buffer) {
+    TrainingBufferSize {
+        stream,
+        records: buffer.len(),
+        series: buffer.series(),
+    }
+    .emit();
+}

@@ -12,7 +12,7 @@ use std::ops::{ControlFlow, Range};
 use jiff::Timestamp;
 
 use super::set::{TrainingSet, WindowStarts};
-use crate::config::settings::{ResidualScope, StreamSettings};
+use crate::config::settings::StreamSettings;
 use crate::failure::{Failure, FailureClass};
 use crate::gate;
 use crate::model::ResidualScope;

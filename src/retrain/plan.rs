@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use statrs::distribution::{DiscreteCDF, Poisson};
 
 use crate::config::settings::RetrainSettings;
+use crate::promotion::PromotionVerdict;
 use crate::record::EventTime;
 
 /// How many times in `retrain.every` drift is looked for.
@@ -84,7 +85,29 @@ pub struct Probation {
     pub budgeted: f64,
 }
 
+/// What a probation has come to.
+pub enum ProbationStatus {
+    /// There is none of the live bundle, or nothing happened.
+    Unchanged,
+    /// It counted alerts, or is over.
+    Changed,
+    /// It ended with more alerts than were predicted.
+    Failed(Probation),
+}
+
 impl Probation {
+    /// That of the challenger that a verdict let pass.
+    pub fn of(verdict: &PromotionVerdict, until: EventTime) -> Self {
+        Self {
+            bundle: verdict.challenger.clone(),
+            previous: verdict.champion.clone(),
+            until,
+            predicted: (verdict.alerts / verdict.budgeted.max(f64::MIN_POSITIVE)).max(1.0),
+            alerts: 0,
+            budgeted: 0.0,
+        }
+    }
+
     /// Whether so many alerts are not what was predicted: their probability is below 1 in 1,000.
     pub fn has_failed(&self) -> bool {
         let mean = (self.budgeted * self.predicted).max(1e-9);
@@ -119,6 +142,35 @@ impl RetrainSchedule {
         self.trainings += 1;
         self.due = Some(self.next(settings, name, now));
         self.drift_check = Some(now.after(span(settings) / REST));
+    }
+
+    /// Counts alerts for the probation of the bundle `current`, and those that the budget allows
+    /// for the same records.
+    pub fn observe_probation(
+        &mut self,
+        current: Option<&str>,
+        alerts: u64,
+        budgeted: f64,
+        now: EventTime,
+    ) -> ProbationStatus {
+        let is_current = |probation: &Probation| Some(probation.bundle.as_str()) == current;
+        let Some(mut probation) = self.probation.take_if(|probation| is_current(probation)) else {
+            return ProbationStatus::Unchanged;
+        };
+        probation.alerts += alerts;
+        probation.budgeted += budgeted;
+        if probation.has_failed() {
+            return ProbationStatus::Failed(probation);
+        }
+        let is_over = now >= probation.until;
+        if !is_over {
+            self.probation = Some(probation);
+        }
+        if alerts > 0 || is_over {
+            ProbationStatus::Changed
+        } else {
+            ProbationStatus::Unchanged
+        }
     }
 
     /// A bundle was rolled back automatically.
@@ -157,13 +209,13 @@ fn span(settings: &RetrainSettings) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::retrain::built_in as settings;
+    use crate::test_stream::three_fields;
 
     const DAY: i64 = 86_400_000_000;
 
     #[test]
     fn it_is_due_once_a_period_and_a_bit_later_each_time_by_another_bit() {
-        let settings = settings();
+        let settings = three_fields().retrain;
         let mut plan = RetrainSchedule::default();
         let mut due = Vec::new();
         for hour in 0..24 * 40 {
@@ -185,7 +237,7 @@ mod tests {
     fn without_a_period_nothing_is_due_by_time() {
         let settings = RetrainSettings {
             every: Duration::ZERO,
-            ..settings()
+            ..three_fields().retrain
         };
         let mut plan = RetrainSchedule::default();
         assert!((0..1_000).all(|day| !plan.period_over(&settings, "pumps", EventTime(day * DAY))));
@@ -193,7 +245,7 @@ mod tests {
 
     #[test]
     fn drift_is_looked_for_now_and_then_and_not_right_after_a_training() {
-        let settings = settings();
+        let settings = three_fields().retrain;
         let mut plan = RetrainSchedule::default();
         let minutes = |range: std::ops::Range<i64>, plan: &mut RetrainSchedule| {
             range

@@ -1,8 +1,9 @@
 //! Images become error maps, the tiles of each in one forward pass, and each map one score.
 
+use super::ScoreError;
 use super::error_map::{self, ErrorMap};
 use super::tiles::Tiling;
-use super::{ScoreError, Scorer};
+use crate::model::bundle::Bundle;
 use crate::model::scaler::Scaler;
 use crate::model::{Autoencoder, part_rows};
 use crate::record::format::{ErrorMeasure, ImageFormat};
@@ -14,6 +15,16 @@ pub struct Inspected {
     /// Its score.
     pub scored: Scored,
     map: ErrorMap,
+}
+
+impl Inspected {
+    /// How many standard deviations above normal each pixel is, row-major, by the bundle that
+    /// scored the image.
+    pub fn deviations(&self, bundle: &Bundle) -> Vec<f32> {
+        let tile = bundle.manifest.shape.tile;
+        let peaks = bundle.calibration.peaks.as_ref();
+        peaks.map_or(Vec::new(), |peaks| self.map.deviations(peaks, tile))
+    }
 }
 
 /// The error maps of images, in their order.
@@ -50,49 +61,36 @@ pub fn error_maps(
     images.iter().map(map).collect()
 }
 
-impl Scorer {
-    /// Scores images.
-    ///
-    /// # Errors
-    /// Where libtorch refuses the tensors, or the bundle is not one of images.
-    pub fn inspect(
-        &self,
-        images: &[&Image],
-        format: &ImageFormat,
-    ) -> Result<Vec<Inspected>, ScoreError> {
-        let bundle = self.bundle();
-        let calibration = &self.bundle().calibration;
-        let Some(peaks) = &calibration.peaks else {
-            return Err(ScoreError::NoPeaks);
-        };
-        let maps = error_maps(
-            &*bundle.model,
-            &calibration.scaler,
-            peaks.error,
-            format.overlap,
-            images,
-        )?;
-        let tile = bundle.manifest.shape.tile;
-        let inspected = maps.into_iter().map(|map| {
-            let score = error_map::score(peaks, &map.peaks(tile));
-            Inspected {
-                scored: Scored {
-                    score,
-                    raw_error: map.raw_error(),
-                },
-                map,
-            }
-        });
-        Ok(inspected.collect())
-    }
-
-    /// How many standard deviations above normal each pixel of an inspected image is, row-major.
-    pub fn deviations(&self, inspected: &Inspected) -> Vec<f32> {
-        let tile = self.bundle().manifest.shape.tile;
-        self.bundle()
-            .calibration
-            .peaks
-            .as_ref()
-            .map_or(Vec::new(), |peaks| inspected.map.deviations(peaks, tile))
-    }
+/// Scores images with a bundle that is calibrated for them.
+///
+/// # Errors
+/// Where libtorch refuses the tensors, or the bundle is not one of images.
+pub fn inspect(
+    bundle: &Bundle,
+    images: &[&Image],
+    format: &ImageFormat,
+) -> Result<Vec<Inspected>, ScoreError> {
+    let calibration = &bundle.calibration;
+    let Some(peaks) = &calibration.peaks else {
+        return Err(ScoreError::NoPeaks);
+    };
+    let maps = error_maps(
+        &*bundle.model,
+        &calibration.scaler,
+        peaks.error,
+        format.overlap,
+        images,
+    )?;
+    let tile = bundle.manifest.shape.tile;
+    let inspected = maps.into_iter().map(|map| {
+        let score = error_map::score(peaks, &map.peaks(tile));
+        Inspected {
+            scored: Scored {
+                score,
+                raw_error: map.raw_error(),
+            },
+            map,
+        }
+    });
+    Ok(inspected.collect())
 }

@@ -10,7 +10,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::Offset;
 
-use crate::config::settings::{KafkaSettings, StreamSettings};
+use crate::config::settings::StreamSettings;
 use crate::failure::{Failure, FailureClass};
 use crate::pipeline::series::SeriesTable;
 use crate::pipeline::{Pipeline, PipelineError};

@@ -59,6 +59,12 @@ pub enum OutgoingMessage {
     Part(String, Option<(ArchiveHeader, Vec<u8>)>),
 }
 
+impl OutgoingMessage {
+    fn control(message: ControlMessage) -> Self {
+        Self::Control(message.key(), Some(message))
+    }
+}
+
 /// What folder and topic last agreed on.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 struct LastSynced {
@@ -331,7 +337,7 @@ fn live(
         shared.last_synced.bundle = here;
         return Ok(());
     }
-    let last = registry.history(stream)?.pop();
+    let last = registry.history(stream)?.entries()?.pop();
     let changed = (
         here.is_some() && here != shared.last_synced.bundle,
         there.is_some() && there != shared.last_synced.bundle,
@@ -356,8 +362,7 @@ fn live(
         };
         shared.live = Some(live.clone());
         shared.last_synced.bundle = Some(bundle);
-        let control = ControlMessage::Live(live);
-        out.push(OutgoingMessage::Control(control.key(), Some(control)));
+        out.push(OutgoingMessage::control(ControlMessage::Live(live)));
         return Ok(());
     }
     let Some(live) = &shared.live else {
@@ -395,17 +400,17 @@ fn pin(
     shared: &mut SharedStream,
     out: &mut Vec<OutgoingMessage>,
 ) -> Result<(), SyncError> {
-    let here = registry.is_pinned(stream)?;
+    let flags = registry.flags(stream)?;
+    let here = flags.is_pinned();
     if here != shared.pinned {
         if here == shared.last_synced.pinned {
-            registry.pin(stream, shared.pinned)?;
+            flags.pin(shared.pinned)?;
         } else {
             shared.pinned = here;
-            let control = ControlMessage::Pin {
+            out.push(OutgoingMessage::control(ControlMessage::Pin {
                 stream: stream.to_owned(),
                 pinned: here,
-            };
-            out.push(OutgoingMessage::Control(control.key(), Some(control)));
+            }));
         }
     }
     shared.last_synced.pinned = shared.pinned;
@@ -423,13 +428,14 @@ fn challenge(
     let control = ControlMessage::Challenge {
         stream: stream.to_owned(),
     };
+    let flags = registry.flags(stream)?;
     if is_trainer && shared.challenge {
-        registry.want_training(stream)?;
+        flags.request_training()?;
         shared.challenge = false;
         out.push(OutgoingMessage::Control(control.key(), None));
-    } else if !is_trainer && registry.take_wanted(stream)? {
+    } else if !is_trainer && flags.take_training_request() {
         shared.challenge = true;
-        out.push(OutgoingMessage::Control(control.key(), Some(control)));
+        out.push(OutgoingMessage::control(control));
     }
     Ok(())
 }

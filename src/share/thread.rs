@@ -25,7 +25,7 @@ use super::error::{ShareError, TeachError};
 use super::feedback_log::FeedbackLog;
 use super::history::{self, HistoryError};
 use super::sync::{OutgoingMessage, RegistrySync};
-use crate::config::settings::{KafkaSettings, ShareSettings, StreamSettings};
+use crate::config::settings::{ShareSettings, StreamSettings};
 use crate::events::published::PublishedEvent;
 use crate::events::share::SharingFailed;
 use crate::record::feedback::{Feedback, FeedbackLabel, RecordRange};

@@ -115,14 +115,11 @@ pub enum FaultSize {
     Large,
 }
 
+impl_as_str!(FaultSize);
+
 impl FaultSize {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Small, Self::Medium, Self::Large];
-
-    /// Its name in reports.
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
 
     fn factor(self) -> f64 {
         match self {

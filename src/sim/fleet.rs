@@ -170,7 +170,7 @@ impl PumpReading<'_> {
         let mut opening = "{\"";
         for (sensor, value) in Sensor::ALL.into_iter().zip(self.values) {
             buffer.extend_from_slice(opening.as_bytes());
-            buffer.extend_from_slice(sensor.name().as_bytes());
+            buffer.extend_from_slice(sensor.as_str().as_bytes());
             buffer.extend_from_slice(b"\":{\"value\":");
             write_decimal(
                 (value * sensor.steps_per_unit()).round() as i64,

@@ -28,6 +28,8 @@ pub enum Sensor {
     WindingTemperature,
 }
 
+impl_as_str!(Sensor);
+
 impl Sensor {
     /// All of them, in the order of [`Values`].
     pub const ALL: [Self; SENSORS] = [
@@ -44,11 +46,6 @@ impl Sensor {
     /// Its place in [`Values`].
     pub fn index(self) -> usize {
         self as usize
-    }
-
-    /// Its name in the records.
-    pub fn name(self) -> &'static str {
-        self.into()
     }
 
     /// The unit that it is labelled with in the records.

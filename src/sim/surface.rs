@@ -27,14 +27,11 @@ pub enum Texture {
     Stone,
 }
 
+impl_as_str!(Texture);
+
 impl Texture {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Metal, Self::Fabric, Self::Stone];
-
-    /// Its name, also that of its folder.
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
 }
 
 /// What can be wrong with a surface.
@@ -49,14 +46,11 @@ pub enum DefectKind {
     Stain,
 }
 
+impl_as_str!(DefectKind);
+
 impl DefectKind {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Scratch, Self::Hole, Self::Stain];
-
-    /// Its name, also that of its folder.
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
 }
 
 /// A picture of a surface.

@@ -7,8 +7,9 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use crate::config::settings::{Delivery, KafkaSettings, ShareSettings, StreamSettings};
+use crate::config::settings::{ShareSettings, StreamSettings};
 use crate::failure::{Failure, FailureClass};
+use crate::source::{Delivery, KafkaSettings};
 
 /// Largest record that the output topics take, in bytes: a dead letter holds what came in.
 const MAX_MESSAGE_BYTES: &str = "16777216";

@@ -21,7 +21,7 @@ use rdkafka::topic_partition_list::Offset;
 use super::{Commit, StateChange, Store, StoreError};
 use crate::events::ChangelogEntrySkipped;
 use crate::failure::{Failure, FailureClass};
-use crate::source::{QuietClientContext, reader_config};
+use crate::source::{KafkaSettings, QuietClientContext, reader_config};
 
 /// How long one request to the brokers may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::{self, Visit};
-use syn::{Attribute, Item, ItemMod, ItemUse, UseTree};
+use syn::{Attribute, Item, ItemImpl, ItemMod, ItemUse, Type, UseTree};
 
 /// A name from the root of our crate (`gate::field::Plan`), or of a foreign crate
 /// (`rdkafka::consumer`).
@@ -25,6 +25,10 @@ pub struct Module {
     pub names: BTreeSet<Name>,
     /// Its modules, public or not.
     pub children: BTreeSet<String>,
+    /// The types that it declares.
+    pub types: BTreeSet<String>,
+    /// The types of which it has inherent methods, by the last part of their path.
+    pub inherent_impls: BTreeSet<String>,
 }
 
 impl Module {
@@ -92,12 +96,16 @@ pub fn read(text: &str, path: Vec<String>, of_tests: &mut BTreeSet<Vec<String>>)
             .collect(),
         names: BTreeSet::new(),
         declared: vec![declared(&file.items)],
+        types: BTreeSet::new(),
+        inherent_impls: BTreeSet::new(),
         of_tests,
     };
     reader.visit_file(&file);
     Module {
         names: reader.names,
         children: reader.declared.swap_remove(0),
+        types: reader.types,
+        inherent_impls: reader.inherent_impls,
         path,
     }
 }
@@ -109,6 +117,14 @@ fn declared(items: &[Item]) -> BTreeSet<String> {
         _ => None,
     });
     modules.collect()
+}
+
+/// The last part of the path of the type that an `impl` is of; none for `impl dyn A`.
+fn self_type(item: &ItemImpl) -> Option<String> {
+    match &*item.self_ty {
+        Type::Path(of) => of.path.segments.last().map(|last| last.ident.to_string()),
+        _ => None,
+    }
 }
 
 fn is_for_tests(attributes: &[Attribute]) -> bool {
@@ -127,6 +143,8 @@ struct Reader<'t> {
     names: BTreeSet<Name>,
     /// What is declared in the modules around, outermost first.
     declared: Vec<BTreeSet<String>>,
+    types: BTreeSet<String>,
+    inherent_impls: BTreeSet<String>,
     of_tests: &'t mut BTreeSet<Vec<String>>,
 }
 
@@ -237,11 +255,22 @@ impl<'ast> Visit<'ast> for Reader<'_> {
             Item::Use(item) => &item.attrs,
             Item::Const(item) => &item.attrs,
             Item::Struct(item) => &item.attrs,
+            Item::Enum(item) => &item.attrs,
             _ => &Vec::new(),
         };
-        if !is_for_tests(attributes) {
-            visit::visit_item(self, item);
+        if is_for_tests(attributes) {
+            return;
         }
+        match item {
+            Item::Struct(item) => drop(self.types.insert(item.ident.to_string())),
+            Item::Enum(item) => drop(self.types.insert(item.ident.to_string())),
+            Item::Impl(item) if item.trait_.is_none() => {
+                let name = self_type(item);
+                self.inherent_impls.extend(name);
+            }
+            _ => {}
+        }
+        visit::visit_item(self, item);
     }
 
     fn visit_item_mod(&mut self, module: &'ast ItemMod) {

@@ -7,7 +7,9 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::{Daemon, Read, broker, consume, create_topic, outlierd, unique, wait_for};
+use crate::support::{
+    Daemon, Read, broker, consume, create_topic, outlierd, unique, wait_for, write_config,
+};
 use crate::test_images::{LEARNED, QUICK, pictures};
 
 const CAMERA: &str = "camera-1";
@@ -23,21 +25,17 @@ impl Cameras {
     fn new(name: &str, more: &str) -> Self {
         let (broker, topic, folder) = (broker(), unique(name), tempfile::tempdir().unwrap());
         create_topic(&broker, &topic, 1);
-        let at = |name: &str| folder.path().join(name);
         let quick: String = QUICK
             .map(|setting| setting.replace("format=image", "format=\"image\"") + "\n")
             .concat();
         let text = format!(
-            "[service]\nstate_dir = {:?}\nmodel_dir = {:?}\nhttp_listen = \"\"\n[kafka]\nbrokers = {broker:?}\n\
+            "service.http_listen = \"\"\n\
              [share]\nbundles = \"{topic}.bundles\"\ncontrol = \"{topic}.control\"\nevents = \"{topic}.events\"\n\
              [streams.cameras]\ninput = {{ topic = {topic:?}, group = {topic:?}, commit_interval = \"200ms\" }}\n\
              output = {{ alerts = \"{topic}.alerts\", dead_letters = \"{topic}.dead\", states = \"{topic}.states\", \
              scores = \"{topic}.scores\", heat_maps = \"{topic}.maps\" }}\n{quick}training.epochs = 4\n{more}",
-            at("state"),
-            at("models"),
         );
-        let config = at("outlierd.toml");
-        fs::write(&config, text).unwrap();
+        let config = write_config(folder.path(), &broker, &text);
         Self {
             folder,
             topic,

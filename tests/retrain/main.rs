@@ -8,6 +8,8 @@
 
 mod proof;
 mod swap;
+#[path = "../test_stream/mod.rs"]
+mod test_stream;
 
 use std::borrow::Cow;
 use std::ops::ControlFlow;
@@ -15,7 +17,6 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use outlierd::config::settings::{StreamSettings, WeightInit};
-use outlierd::config::{ConfigSources, load};
 use outlierd::lane::sampler::Sampler;
 use outlierd::model::bundle::Bundle;
 use outlierd::model::network::Network;
@@ -46,23 +47,17 @@ const LEARNED: usize = 3_600;
 const KEPT: usize = 3_600;
 
 fn stream() -> StreamSettings {
-    let fields: Vec<&str> = Sensor::ALL.iter().map(|sensor| sensor.name()).collect();
-    let overrides = vec![
-        "streams.pumps.input.topic=plant".to_owned(),
-        format!("streams.pumps.record.fields={fields:?}"),
-        format!("streams.pumps.training.records={}", LEARNED * PUMPS / 2),
-        "streams.pumps.training.epochs=6".to_owned(),
-        "streams.pumps.training.folds=2".to_owned(),
-        "streams.pumps.retrain.guard=30s".to_owned(),
-        "streams.pumps.retrain.half_life=1d".to_owned(),
-        "streams.pumps.retrain.records=12000".to_owned(),
+    let fields: Vec<&str> = Sensor::ALL.iter().map(|sensor| sensor.as_str()).collect();
+    let own: [&str; 7] = [
+        &format!("record.fields={fields:?}"),
+        &format!("training.records={}", LEARNED * PUMPS / 2),
+        "training.epochs=6",
+        "training.folds=2",
+        "retrain.guard=30s",
+        "retrain.half_life=1d",
+        "retrain.records=12000",
     ];
-    let settings = load(&ConfigSources {
-        overrides,
-        ..ConfigSources::default()
-    })
-    .unwrap();
-    settings.streams.into_iter().next().unwrap()
+    test_stream::named("pumps", &own)
 }
 
 /// A plant whose records are fed to a pipeline.
@@ -205,6 +200,11 @@ fn champion() -> Bundle {
     .unwrap()
 }
 
+fn assert_champion_is_live(registry: &Registry) {
+    let live = registry.current("pumps").unwrap();
+    assert_eq!(live.as_ref(), Some(&fixture().champion));
+}
+
 fn challenge(engine: &mut RetrainEngine) -> Result<PromotionVerdict, RetrainError> {
     engine.challenge(RetrainReason::Command, fixture().now, &mut || {
         ControlFlow::Continue(())
@@ -337,13 +337,12 @@ fn a_bundle_that_raises_more_alerts_than_it_promised_goes_back() {
     );
     engine.admission().count(30, 0.5);
     assert!(engine.probe(fixture().now).unwrap());
-    assert_eq!(
-        registry.current("pumps").unwrap(),
-        Some(fixture().champion.clone())
-    );
+    assert_champion_is_live(&registry);
     assert!(
         registry
             .history("pumps")
+            .unwrap()
+            .entries()
             .unwrap()
             .last()
             .unwrap()
@@ -359,23 +358,17 @@ fn a_bundle_that_raises_more_alerts_than_it_promised_goes_back() {
         challenge(&mut engine).unwrap().challenger,
         verdict.challenger
     );
-    assert_eq!(
-        registry.current("pumps").unwrap(),
-        Some(fixture().champion.clone())
-    );
+    assert_champion_is_live(&registry);
 }
 
 #[test]
 fn a_pinned_bundle_stays() {
     let (stream, dir) = (Arc::new(stream()), tempfile::tempdir().unwrap());
     let (registry, mut engine) = engine(&stream, dir.path(), &Arc::new(MemoryStore::default()));
-    registry.pin("pumps", true).unwrap();
+    registry.flags("pumps").unwrap().pin(true).unwrap();
     engine.take(fixture().runs.clone()).unwrap();
     assert!(challenge(&mut engine).unwrap().passed);
-    assert_eq!(
-        registry.current("pumps").unwrap(),
-        Some(fixture().champion.clone())
-    );
+    assert_champion_is_live(&registry);
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! Small pictures of stone under a camera, with and without a hole, and a stream with a quick model
 //! for them.
 
+#[path = "../test_stream/mod.rs"]
+mod test_stream;
+
 use std::io::Cursor;
 use std::sync::Arc;
 
 use image::{GrayImage, ImageFormat};
 use outlierd::config::settings::StreamSettings;
-use outlierd::config::{ConfigSources, load};
 use outlierd::sim::surface::{SIDE, Texture, picture};
 
 /// Sides of a picture in pixels.
@@ -30,20 +32,7 @@ pub const QUICK: [&str; 7] = [
 
 /// The stream `s` of pictures, with `more` settings of its own.
 pub fn stream(more: &[&str]) -> Arc<StreamSettings> {
-    let own = QUICK
-        .iter()
-        .chain(&["input.topic=t", "training.epochs=4"])
-        .chain(more);
-    let overrides = own.map(|setting| format!("streams.s.{setting}")).collect();
-    Arc::new(
-        load(&ConfigSources {
-            overrides,
-            ..ConfigSources::default()
-        })
-        .unwrap()
-        .streams
-        .remove(0),
-    )
+    test_stream::stream(&[&QUICK, ["training.epochs=4"].as_slice(), more].concat())
 }
 
 /// The first `count` pictures, as PNG files; those for whose number `is_bad` have a hole.

@@ -1,38 +1,26 @@
 //! A small stream with a quick model, and the machine that it reads: two readings that follow one
 //! cause, once a second.
 
+#[path = "../test_stream/mod.rs"]
+mod test_stream;
+
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use outlierd::config::settings::StreamSettings;
-use outlierd::config::{ConfigSources, load};
 use outlierd::model::bundle::Bundle;
 use outlierd::record::EventTime;
 use outlierd::retrain::learn::learn;
 use outlierd::retrain::set::{TrainingRow, TrainingSet};
 
-/// The stream `s`, with `more` overrides.
+/// The stream `s`, with `more` settings.
 pub fn stream(more: &[&str]) -> Arc<StreamSettings> {
     let base = [
-        "streams.s.input.topic=t",
-        "streams.s.record.fields=[\"x\", \"y\"]",
-        "streams.s.model.kind=linear",
-        "streams.s.model.latent=1",
+        "record.fields=[\"x\", \"y\"]",
+        "model.kind=linear",
+        "model.latent=1",
     ];
-    let overrides = base
-        .iter()
-        .chain(more)
-        .map(|&pair| pair.to_owned())
-        .collect();
-    Arc::new(
-        load(&ConfigSources {
-            overrides,
-            ..ConfigSources::default()
-        })
-        .unwrap()
-        .streams
-        .remove(0),
-    )
+    test_stream::stream(&[&base, more].concat())
 }
 
 /// The readings of the series of that number, with a bit of noise of their own, and `shift` on the

@@ -200,6 +200,6 @@ fn describe(alert: &Alert) -> String {
 fn unit(name: &str) -> &'static str {
     Sensor::ALL
         .into_iter()
-        .find(|sensor| sensor.name() == name)
+        .find(|sensor| sensor.as_str() == name)
         .map_or("", Sensor::unit)
 }

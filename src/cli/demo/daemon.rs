@@ -117,7 +117,7 @@ fn places(brokers: &str, topics: &Topics, scratch: &Path) -> anyhow::Result<Vec<
 /// code, and the seed. Nothing is tuned to the faults.
 pub(super) fn overrides(plan: &DemoPlan) -> Vec<String> {
     let field = |sensor: Sensor| {
-        let (name, unit, (min, max)) = (sensor.name(), sensor.unit(), sensor.range());
+        let (name, unit, (min, max)) = (sensor.as_str(), sensor.unit(), sensor.range());
         format!(
             "{{ name = {name:?}, path = \"sensors.{name}.value\", unit = {unit:?}, min = {min:?}, max = {max:?} }}"
         )

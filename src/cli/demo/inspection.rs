@@ -197,7 +197,7 @@ fn counts(sent: &Sent, alerts: &[Alert]) -> BTreeMap<&'static str, Count> {
     let mut found: BTreeMap<&'static str, Count> = BTreeMap::new();
     for (defect, _) in sent.values() {
         found
-            .entry(defect.map_or("good", DefectKind::name))
+            .entry(defect.map_or("good", DefectKind::as_str))
             .or_default()
             .pictures += 1;
     }
@@ -209,7 +209,7 @@ fn counts(sent: &Sent, alerts: &[Alert]) -> BTreeMap<&'static str, Count> {
             continue;
         };
         let count = found
-            .entry(defect.map_or("good", DefectKind::name))
+            .entry(defect.map_or("good", DefectKind::as_str))
             .or_default();
         count.alerts += 1;
         count.located += usize::from(alert.regions.first().is_some_and(|region| {

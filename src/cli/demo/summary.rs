@@ -137,8 +137,8 @@ fn fault(line: &FaultResult) -> Value {
     json!({
         "pump": truth.pump,
         "kind": truth.kind.name(),
-        "sensor": truth.kind.sensor().map(|sensor| sensor.name()),
-        "size": truth.kind.has_sizes().then(|| truth.size.name()),
+        "sensor": truth.kind.sensor().map(|sensor| sensor.as_str()),
+        "size": truth.kind.has_sizes().then(|| truth.size.as_str()),
         "start": truth.start.to_string(),
         "end": truth.end.to_string(),
         "result": result,

@@ -19,7 +19,7 @@ pub(super) fn show(registry: &Registry, stream: &str, id: &str, json: bool) -> a
         return Ok(());
     }
     print!("{}", describe(&bundle));
-    for range in learned_from(&bundle.manifest, &registry.excluded(stream)?) {
+    for range in learned_from(&bundle.manifest, &registry.excluded_ranges(stream)?.read()?) {
         println!(
             "marked     {TRAINED_ON_EXCLUDED}: series {}, {} to {}",
             range.series, range.from, range.until

@@ -160,7 +160,7 @@ fn contend(
         stream: &own,
         ..*case
     };
-    let measured = case.measure(bundle, &mut || ControlFlow::Continue(()))?;
+    let measured = MeasuredSensitivity::of(&case, bundle, &mut || ControlFlow::Continue(()))?;
     Ok(Contender {
         kind,
         measured,

@@ -4,52 +4,16 @@
 use tch::Tensor;
 
 use super::Network;
-use crate::model::architecture::WeightValues;
-use crate::model::kernels::{Draws, Layer, Program};
+use crate::model::kernels::Program;
 use crate::model::shape::ModelShape;
 use crate::model::{Autoencoder, ModelError, by_tensor, whole_rows};
 
 /// See the module.
 #[derive(Debug)]
-struct TrainedNetwork {
-    network: Network,
+pub(super) struct TrainedNetwork {
+    pub(super) network: Network,
     /// `None` over tiles of images.
-    program: Option<Program>,
-}
-
-impl Network {
-    /// The model that reconstructs with the present weights.
-    ///
-    /// # Errors
-    /// A failure inside libtorch.
-    pub fn into_model(self) -> Result<Box<dyn Autoencoder>, ModelError> {
-        let program = self.program()?;
-        Ok(Box::new(TrainedNetwork {
-            network: self,
-            program,
-        }))
-    }
-
-    /// The forward pass over rows of readings; `None` over tiles of images.
-    fn program(&self) -> Result<Option<Program>, ModelError> {
-        let values = |tensor: &Tensor| Vec::<f32>::try_from(&tensor.f_detach()?.f_reshape([-1])?);
-        let weights: Vec<Vec<f32>> = self.weights.iter().map(values).collect::<Result<_, _>>()?;
-        let mut weights = WeightValues::new(weights);
-        let Some(mut program) = self.architecture.program(&mut weights) else {
-            return Ok(None);
-        };
-        program.inputs = self.shape.inputs();
-        match &self.draws {
-            None => program.encoder.push(Layer::Tanh),
-            Some(draws) => {
-                program.draws = Some(Draws {
-                    latent: self.shape.latent,
-                    values: values(draws)?,
-                });
-            }
-        }
-        Ok(Some(program))
-    }
+    pub(super) program: Option<Program>,
 }
 
 impl Autoencoder for TrainedNetwork {

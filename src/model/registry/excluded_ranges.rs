@@ -1,20 +1,35 @@
 //! Stretches of time whose readings are not those of a healthy machine, as operators have marked
 //! them.
 
-use super::{Registry, RegistryError};
+use std::path::{Path, PathBuf};
+
+use super::RegistryError;
 use crate::model::disk;
 use crate::model::manifest::{Manifest, Segment};
 
-/// The marked stretches of a stream.
+/// The file of the marked stretches.
 const EXCLUDED: &str = "excluded_ranges.json";
 
-impl Registry {
+/// The marked stretches of one stream, in a file.
+#[derive(Clone, Debug)]
+pub struct ExcludedRanges {
+    /// The stream's.
+    folder: PathBuf,
+}
+
+impl ExcludedRanges {
+    pub(super) fn in_folder(folder: &Path) -> Self {
+        Self {
+            folder: folder.to_owned(),
+        }
+    }
+
     /// What is marked; nothing where the file cannot be read.
     ///
     /// # Errors
-    /// A bad stream name, or the file system's.
-    pub fn excluded(&self, stream: &str) -> Result<Vec<Segment>, RegistryError> {
-        let bytes = disk::read_if_there(&self.folder(stream)?.join(EXCLUDED))?;
+    /// The file system's.
+    pub fn read(&self) -> Result<Vec<Segment>, RegistryError> {
+        let bytes = disk::read_if_there(&self.folder.join(EXCLUDED))?;
         Ok(bytes
             .and_then(|bytes| serde_json::from_slice(&bytes).ok())
             .unwrap_or_default())
@@ -23,17 +38,16 @@ impl Registry {
     /// Marks a stretch of time of a series. Returns whether it was not marked before.
     ///
     /// # Errors
-    /// As [`Self::excluded`].
-    pub fn mark(&self, stream: &str, range: &Segment) -> Result<bool, RegistryError> {
-        let mut excluded = self.excluded(stream)?;
+    /// As [`Self::read`].
+    pub fn add(&self, range: &Segment) -> Result<bool, RegistryError> {
+        let mut excluded = self.read()?;
         if excluded.contains(range) {
             return Ok(false);
         }
         excluded.push(range.clone());
-        let folder = self.folder(stream)?;
-        disk::create_folders(&folder)?;
+        disk::create_folders(&self.folder)?;
         disk::replace(
-            &folder,
+            &self.folder,
             EXCLUDED,
             &serde_json::to_vec_pretty(&excluded).unwrap_or_default(),
         )?;
@@ -66,15 +80,16 @@ mod tests {
         let (_dir, registry, [a, _]) = with_two();
         let manifest = registry.load("pumps", &a).unwrap().manifest;
         let learned = manifest.origin.learned_from.first().unwrap().clone();
-        assert!(registry.mark("pumps", &learned).unwrap());
-        assert!(!registry.mark("pumps", &learned).unwrap());
+        let marks = registry.excluded_ranges("pumps").unwrap();
+        assert!(marks.add(&learned).unwrap());
+        assert!(!marks.add(&learned).unwrap());
         let later = Segment {
             from: EventTime(i64::MAX - 1),
             until: EventTime(i64::MAX),
             ..learned.clone()
         };
-        registry.mark("pumps", &later).unwrap();
-        let excluded = registry.excluded("pumps").unwrap();
+        marks.add(&later).unwrap();
+        let excluded = marks.read().unwrap();
         assert_eq!(
             learned_from(&manifest, &excluded).collect::<Vec<_>>(),
             [&learned]

@@ -1,94 +1,71 @@
 //! Bundles as they leave for other machines and come from them.
 
 use std::fs;
+use std::path::Path;
 
-use super::{Registry, RegistryError, names};
+use super::{RegistryError, names};
 use crate::model::bundle::{Bundle, CALIBRATION, MANIFEST, WEIGHTS};
 use crate::model::disk::{self, failed};
 
 /// Files of one bundle, by name.
 pub type BundleFiles = Vec<(String, Vec<u8>)>;
 
-impl Registry {
-    /// The files of a bundle and those that are about it, in the order of their names.
-    ///
-    /// # Errors
-    /// An unknown bundle, or the file system's.
-    pub fn files(&self, stream: &str, id: &str) -> Result<BundleFiles, RegistryError> {
-        let folder = self.bundle_folder(stream, id)?;
-        let mut found: Vec<String> = names(&folder)?
-            .into_iter()
-            .filter(|name| is_plain(name))
-            .collect();
-        found.sort_unstable();
-        found
-            .into_iter()
-            .map(|name| Ok((name.clone(), disk::read(&folder.join(&name))?)))
-            .collect()
-    }
+/// The files in a bundle's folder, in the order of their names.
+///
+/// # Errors
+/// The file system's.
+pub(super) fn files_of(folder: &Path) -> Result<BundleFiles, RegistryError> {
+    let mut found: Vec<String> = names(folder)?
+        .into_iter()
+        .filter(|name| is_plain(name))
+        .collect();
+    found.sort_unstable();
+    found
+        .into_iter()
+        .map(|name| Ok((name.clone(), disk::read(&folder.join(&name))?)))
+        .collect()
+}
 
-    /// Whether [`Self::attach`] wrote such a file.
-    ///
-    /// # Errors
-    /// An unknown bundle.
-    pub fn has_attached(&self, stream: &str, id: &str, name: &str) -> Result<bool, RegistryError> {
-        Ok(self.bundle_folder(stream, id)?.join(name).exists())
-    }
+/// The files that are about a bundle, without those that make it up.
+pub(super) fn about_bundle(files: &BundleFiles) -> impl Iterator<Item = &(String, Vec<u8>)> {
+    let own = [MANIFEST, WEIGHTS, CALIBRATION];
+    files
+        .iter()
+        .filter(move |(name, _)| is_plain(name) && !own.contains(&name.as_str()))
+}
 
-    /// Takes in a bundle that came from elsewhere: written beside its final place, loaded as proof,
-    /// and renamed. Where it is there already, the files about it that are missing are added; one
-    /// that is damaged is replaced. Returns whether it was not there, or damaged.
-    ///
-    /// # Errors
-    /// Files that are no bundle of that id, or the file system's; nothing is left behind then.
-    pub fn import_bundle(
-        &self,
-        stream: &str,
-        id: &str,
-        files: &BundleFiles,
-    ) -> Result<bool, RegistryError> {
-        let folder = self.folder(stream)?;
-        let path = folder.join(id);
-        let is_whole = path.is_dir() && Bundle::load(&path).is_ok();
-        if is_whole {
-            let own = [MANIFEST, WEIGHTS, CALIBRATION];
-            for (name, bytes) in files
-                .iter()
-                .filter(|(name, _)| is_plain(name) && !own.contains(&name.as_str()))
-            {
-                if !path.join(name).exists() {
-                    self.attach(stream, id, name, bytes)?;
-                }
-            }
-            return Ok(false);
+/// Puts the bundle `id` into the `folder` of its stream: written beside its final place, loaded as
+/// proof, and renamed. A damaged one that is there is replaced.
+///
+/// # Errors
+/// Files that are no bundle of that id, or the file system's; nothing is left behind then.
+pub(super) fn install(folder: &Path, id: &str, files: &BundleFiles) -> Result<(), RegistryError> {
+    let path = folder.join(id);
+    disk::create_folders(folder)?;
+    let temp = disk::with_temp(folder, id, disk::create_folder)?;
+    let write = || -> Result<(), RegistryError> {
+        for (name, bytes) in files.iter().filter(|(name, _)| is_plain(name)) {
+            disk::write_synced(&temp.join(name), bytes)?;
         }
-        disk::create_folders(&folder)?;
-        let temp = disk::with_temp(&folder, id, disk::create_folder)?;
-        let write = || -> Result<(), RegistryError> {
-            for (name, bytes) in files.iter().filter(|(name, _)| is_plain(name)) {
-                disk::write_synced(&temp.join(name), bytes)?;
-            }
-            let found = Bundle::load(&temp)?;
-            if found.id() != id {
-                return Err(RegistryError::Misplaced {
-                    path: path.clone(),
-                    found: found.id().to_owned(),
-                });
-            }
-            if path.is_dir() {
-                fs::remove_dir_all(&path).map_err(failed("remove", &path))?;
-            }
-            Ok(fs::rename(&temp, &path).map_err(failed("rename a folder to", &path))?)
-        };
-        let written = write();
-        if written.is_err() {
-            // The first error is the one to report.
-            let _ = fs::remove_dir_all(&temp);
+        let found = Bundle::load(&temp)?;
+        if found.id() != id {
+            return Err(RegistryError::Misplaced {
+                path: path.clone(),
+                found: found.id().to_owned(),
+            });
         }
-        written?;
-        disk::sync_folder(&folder)?;
-        Ok(true)
+        if path.is_dir() {
+            fs::remove_dir_all(&path).map_err(failed("remove", &path))?;
+        }
+        Ok(fs::rename(&temp, &path).map_err(failed("rename a folder to", &path))?)
+    };
+    let written = write();
+    if written.is_err() {
+        // The first error is the one to report.
+        let _ = fs::remove_dir_all(&temp);
     }
+    written?;
+    Ok(disk::sync_folder(folder)?)
 }
 
 /// Whether a name is that of a file in a bundle's folder: none that is hidden or leads elsewhere.
@@ -99,6 +76,7 @@ fn is_plain(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Registry;
     use super::super::tests::with_two;
     use super::*;
 

@@ -1,16 +1,20 @@
 //! The self-test of the live series, and what it means for the stream.
 
-use super::RetrainEngine;
+use super::notes::EngineNotes;
+use crate::config::settings::StreamSettings;
+use crate::events::published::EventQueue;
 use crate::events::retrain::{DetectorHealthChanged, MinDetectableShift};
+use crate::model::registry::Registry;
 use crate::pipeline::series::SeriesState;
 use crate::promotion::PromotionVerdict;
 use crate::record::EventTime;
+use crate::retrain::buffer::Buffer;
 use crate::retrain::error::RetrainError;
+use crate::retrain::plan::RetrainSchedule;
 use crate::retrain::proof::spread;
 use crate::retrain::self_test::{SelfTest, TestedSeries};
 use crate::retrain::set::{RecordRun, TrainingSet};
 use crate::retrain::trial::Trial;
-use crate::state::codec;
 
 /// Series that are tested at a time.
 const SERIES: usize = 4;
@@ -33,63 +37,63 @@ pub struct Sight {
     pub bundle: String,
 }
 
-impl RetrainEngine {
-    /// Tests some live series if due; reports when the detector becomes degraded, or has recovered.
-    ///
-    /// # Errors
-    /// Where store or model folder cannot be read, or the bundle cannot score.
-    pub fn run_self_test(&mut self, now: EventTime) -> Result<(), RetrainError> {
-        let every = self.stream.retrain.self_test;
-        let is_due = self.plan.self_test.is_none_or(|at| now >= at);
-        let Some(live) = self
-            .live
-            .as_ref()
-            .map(|live| live.id.clone())
-            .filter(|_| is_due && !every.is_zero())
-        else {
-            return Ok(());
-        };
-        self.plan.self_test = Some(now.after(every));
-        self.keep_plan()?;
-        self.self_test.follow(&live);
-        self.test_series(&live, now)?;
-        let verdict = PromotionVerdict::read(&self.registry, &self.stream.name, &live)?;
-        self.announce(&live, verdict.as_ref(), now)
-    }
+/// What the self-test of a stream reads.
+pub(super) struct SelfTestInput<'e> {
+    pub(super) stream: &'e StreamSettings,
+    pub(super) registry: &'e Registry,
+    pub(super) buffer: &'e Buffer,
+    pub(super) notes: &'e EngineNotes,
+}
 
+/// Tests the live series in turn, and keeps what was found.
+#[derive(Default)]
+pub(super) struct SelfTestRound {
     /// Faults that live series would detect at present.
-    pub fn self_test(&self) -> &SelfTest {
-        &self.self_test
+    detectable: SelfTest,
+    /// What that means for the stream.
+    sight: Option<Sight>,
+    /// The number of the series that is tested next.
+    next: usize,
+}
+
+impl SelfTestRound {
+    pub(super) fn detectable(&self) -> &SelfTest {
+        &self.detectable
     }
 
-    /// What the self-test last found; `None` until enough series have been tested since the start.
-    /// The lane that owns partition 0 publishes it.
-    pub fn sight(&self) -> Option<&Sight> {
+    pub(super) fn sight(&self) -> Option<&Sight> {
         self.sight.as_ref()
     }
 
-    fn test_series(&mut self, live: &str, now: EventTime) -> Result<(), RetrainError> {
-        let fields = self.stream.record.fields.len();
-        let mut names: Vec<&str> = self.buffer.runs().map(|run| run.series.as_str()).collect();
+    /// Tests some series with the bundle `live`.
+    pub(super) fn test_series(
+        &mut self,
+        input: &SelfTestInput<'_>,
+        live: &str,
+        now: EventTime,
+    ) -> Result<(), RetrainError> {
+        self.detectable.follow(live);
+        let fields = input.stream.record.fields.len();
+        let mut names: Vec<&str> = input.buffer.runs().map(|run| run.series.as_str()).collect();
         names.sort_unstable();
         names.dedup();
         if names.is_empty() {
             return Ok(());
         }
-        let from = self.next_tested % names.len();
-        let chosen: Vec<String> = names[from..]
+        let from = self.next % names.len();
+        let chosen: Vec<&str> = names[from..]
             .iter()
             .chain(&names[..from])
             .take(SERIES)
-            .map(|&name| name.to_owned())
+            .copied()
             .collect();
-        self.next_tested = from + chosen.len();
-        let bundle = self.registry.load(&self.stream.name, live)?;
+        self.next = from + chosen.len();
+        let bundle = input.registry.load(&input.stream.name, live)?;
         let period = bundle.calibration.period_micros;
-        let unit = spread(&TrainingSet::of_runs(self.buffer.runs()), fields);
-        let mut trial = Trial::new(&self.stream, bundle)?;
+        let unit = spread(&TrainingSet::of_runs(input.buffer.runs()), fields);
+        let mut trial = Trial::new(input.stream, bundle)?;
         for series in chosen {
-            let Some((state, values)) = self.live_series(&series, fields, now)? else {
+            let Some((state, values)) = input.live_series(series, fields, now)? else {
                 continue;
             };
             let subject = TestedSeries {
@@ -99,12 +103,61 @@ impl RetrainEngine {
                 unit: &unit,
             };
             if let Some(smallest) = subject.test(&mut trial)? {
-                self.self_test.add(&series, smallest);
+                self.detectable.add(series, smallest);
             }
         }
         Ok(())
     }
 
+    /// Compares what was found with what the bundle has proved to catch, and publishes where the
+    /// detector becomes degraded or has recovered. Returns whether that changed the schedule.
+    pub(super) fn conclude(
+        &mut self,
+        stream: &StreamSettings,
+        live: &str,
+        verdict: Option<&PromotionVerdict>,
+        plan: &mut RetrainSchedule,
+        now: EventTime,
+        events: &EventQueue,
+    ) -> bool {
+        let fields = &stream.record.fields;
+        let names: Vec<&str> = fields.iter().map(|field| field.name.as_str()).collect();
+        for (index, field) in names.iter().enumerate() {
+            if let Some(size) = self.detectable.detectable(index) {
+                MinDetectableShift {
+                    stream: &stream.name,
+                    field,
+                    size,
+                }
+                .emit();
+            }
+        }
+        let was = plan.degraded_since;
+        let Some(is_degraded) = self.detectable.is_degraded(&names, verdict, was.is_some()) else {
+            return false;
+        };
+        let tested = self.detectable.tested();
+        self.sight = Some(Sight {
+            degraded: is_degraded,
+            since: was.filter(|_| is_degraded).unwrap_or(now),
+            tested,
+            bundle: live.to_owned(),
+        });
+        if is_degraded == was.is_some() {
+            return false;
+        }
+        DetectorHealthChanged {
+            stream: &stream.name,
+            degraded: is_degraded,
+            tested,
+        }
+        .emit(events);
+        plan.degraded_since = is_degraded.then_some(now);
+        true
+    }
+}
+
+impl SelfTestInput<'_> {
     /// The committed state of a series that sends now and has no alert, and its latest normal
     /// readings.
     fn live_series(
@@ -122,10 +175,9 @@ impl RetrainEngine {
         let Some(partition) = runs.last().map(|run| run.partition) else {
             return Ok(None);
         };
-        let Some(bytes) = self.store.state(&self.stream.name, partition, series)? else {
+        let Some(state) = self.notes.state(partition, series)? else {
             return Ok(None);
         };
-        let state: SeriesState = codec::decode(&bytes)?;
         // The state of one whose partition another instance owns by now does not change here.
         let stale = state
             .gate
@@ -139,48 +191,5 @@ impl RetrainEngine {
         values.drain(..excess);
         let tells = !stale && !state.alerting() && values.len() >= ROWS_MIN * fields;
         Ok(tells.then_some((state, values)))
-    }
-
-    fn announce(
-        &mut self,
-        live: &str,
-        verdict: Option<&PromotionVerdict>,
-        now: EventTime,
-    ) -> Result<(), RetrainError> {
-        let stream = &self.stream.name;
-        let fields = &self.stream.record.fields;
-        let names: Vec<&str> = fields.iter().map(|field| field.name.as_str()).collect();
-        for (index, field) in names.iter().enumerate() {
-            if let Some(size) = self.self_test.detectable(index) {
-                MinDetectableShift {
-                    stream,
-                    field,
-                    size,
-                }
-                .emit();
-            }
-        }
-        let was = self.plan.degraded_since;
-        let Some(is_degraded) = self.self_test.is_degraded(&names, verdict, was.is_some()) else {
-            return Ok(());
-        };
-        let tested = self.self_test.tested();
-        self.sight = Some(Sight {
-            degraded: is_degraded,
-            since: was.filter(|_| is_degraded).unwrap_or(now),
-            tested,
-            bundle: live.to_owned(),
-        });
-        if is_degraded == was.is_some() {
-            return Ok(());
-        }
-        DetectorHealthChanged {
-            stream,
-            degraded: is_degraded,
-            tested,
-        }
-        .emit(&self.event_queue);
-        self.plan.degraded_since = is_degraded.then_some(now);
-        self.keep_plan()
     }
 }

@@ -25,6 +25,31 @@ pub struct MeasuredSensitivity {
 }
 
 impl MeasuredSensitivity {
+    /// Measures one model by the same questions as [`EvaluationInput::evaluate`].
+    ///
+    /// # Errors
+    /// As [`EvaluationInput::evaluate`].
+    pub fn of(
+        input: &EvaluationInput<'_>,
+        bundle: Bundle,
+        go_on: &mut dyn FnMut() -> ControlFlow<()>,
+    ) -> Result<Self, RetrainError> {
+        let reached = EvaluationSuite::new(input).run(bundle, go_on)?;
+        let answers: Vec<bool> = reached
+            .injected
+            .iter()
+            .filter_map(|caught| *caught)
+            .collect();
+        Ok(Self {
+            error: reached.error,
+            alerts: reached.alerts(),
+            budgeted: reached.normal.budgeted,
+            asked: answers.len(),
+            caught: answers.iter().filter(|&&caught| caught).count(),
+            id: reached.id,
+        })
+    }
+
     /// Whether it raises no more alerts than the budget makes likely.
     pub fn keeps_budget(&self) -> bool {
         self.alerts <= likely(self.budgeted)
@@ -33,32 +58,5 @@ impl MeasuredSensitivity {
     /// Fraction of the injected faults that is detected.
     pub fn caught_part(&self) -> f64 {
         self.caught as f64 / self.asked.max(1) as f64
-    }
-}
-
-impl EvaluationInput<'_> {
-    /// Measures one model by the same questions as [`EvaluationInput::examine`].
-    ///
-    /// # Errors
-    /// As [`EvaluationInput::examine`].
-    pub fn measure(
-        &self,
-        bundle: Bundle,
-        go_on: &mut dyn FnMut() -> ControlFlow<()>,
-    ) -> Result<MeasuredSensitivity, RetrainError> {
-        let reached = EvaluationSuite::new(self).run(bundle, go_on)?;
-        let answers: Vec<bool> = reached
-            .injected
-            .iter()
-            .filter_map(|caught| *caught)
-            .collect();
-        Ok(MeasuredSensitivity {
-            error: reached.error,
-            alerts: reached.alerts(),
-            budgeted: reached.normal.budgeted,
-            asked: answers.len(),
-            caught: answers.iter().filter(|&&caught| caught).count(),
-            id: reached.id,
-        })
     }
 }

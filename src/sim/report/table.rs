@@ -58,7 +58,7 @@ fn faults(report: &FaultReport) -> Table {
     for line in &report.lines {
         let truth = &line.truth;
         let size = if truth.kind.has_sizes() {
-            truth.size.name()
+            truth.size.as_str()
         } else {
             ""
         };
@@ -80,7 +80,7 @@ fn faults(report: &FaultReport) -> Table {
             truth
                 .kind
                 .sensor()
-                .map_or("", |sensor| sensor.name())
+                .map_or("", |sensor| sensor.as_str())
                 .to_owned(),
             size.to_owned(),
             truth.start.to_string(),
@@ -108,23 +108,15 @@ fn kinds(report: &FaultReport) -> Table {
     }
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
-    table.set_header([
-        "fault",
-        "planted",
-        "detected",
-        "as anomaly",
-        "as sensor fault",
-        "median delay",
-    ]);
+    let as_kind = AlertKind::ALL
+        .iter()
+        .map(|kind| format!("as {}", kind.label()));
+    let mut header: Vec<String> = ["fault", "planted", "detected"].map(str::to_owned).into();
+    header.extend(as_kind.chain(["median delay".to_owned()]));
+    table.set_header(header);
     for (kind, lines) in by_kind {
         let catches: Vec<_> = lines.iter().filter_map(|line| line.catch()).collect();
-        let count = |kind| {
-            catches
-                .iter()
-                .filter(|catch| catch.kind == kind)
-                .count()
-                .to_string()
-        };
+        let count = |kind: &AlertKind| catches.iter().filter(|catch| catch.kind == *kind).count();
         let mut delays: Vec<Duration> = catches.iter().map(|catch| catch.delay).collect();
         delays.sort_unstable();
         // The lower of the two middle ones: always a delay that was seen.
@@ -133,14 +125,14 @@ fn kinds(report: &FaultReport) -> Table {
             .copied()
             .map(short)
             .unwrap_or_default();
-        table.add_row([
+        let mut row = vec![
             kind.to_owned(),
             lines.len().to_string(),
             catches.len().to_string(),
-            count(AlertKind::Anomaly),
-            count(AlertKind::SensorFault),
-            median,
-        ]);
+        ];
+        row.extend(AlertKind::ALL.iter().map(|kind| count(kind).to_string()));
+        row.push(median);
+        table.add_row(row);
     }
     table
 }

@@ -13,7 +13,7 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 
-pub use self::process::{Daemon, OUTLIERD, PATIENCE, wait_for};
+pub use self::process::{Daemon, OUTLIERD, PATIENCE, wait_for, write_config};
 
 /// `host:port` of the broker that scripts/test started.
 pub fn broker() -> String {

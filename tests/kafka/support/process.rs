@@ -30,6 +30,20 @@ pub fn wait_for<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// A configuration with the folders of state and models in `folder`; `text` has the rest, keys of
+/// `service` and `kafka` with dots.
+pub fn write_config(folder: &Path, brokers: &str, text: &str) -> PathBuf {
+    let at = |name: &str| folder.join(name);
+    let path = at("outlierd.toml");
+    let text = format!(
+        "service.state_dir = {:?}\nservice.model_dir = {:?}\nkafka.brokers = {brokers:?}\n{text}",
+        at("state"),
+        at("models")
+    );
+    fs::write(&path, text).unwrap();
+    path
+}
+
 /// The daemon as a process; killed when dropped.
 pub struct Daemon {
     child: Child,

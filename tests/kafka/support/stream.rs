@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::{Read, broker, consume, create_topic, outlierd, produce, unique, wait_for};
+use super::{
+    Read, broker, consume, create_topic, outlierd, produce, unique, wait_for, write_config,
+};
 
 const FIELDS: [&str; 8] = [
     "a1",
@@ -79,19 +81,13 @@ impl Stream {
         let topic = unique(name);
         create_topic(broker, &topic, 1);
         let folder = tempfile::tempdir().unwrap();
-        let config = folder.path().join("outlierd.toml");
         let fields: Vec<String> = FIELDS
             .iter()
             .map(|f| format!("{{ name = \"{f}\", path = \"sensors.{f}\" }}"))
             .collect();
         let text = format!(
             r#"
-[service]
-state_dir = "{dir}/state"
-model_dir = "{dir}/models"
-http_listen = "127.0.0.1:0"
-[kafka]
-brokers = "{broker}"
+service.http_listen = ""
 [share]
 bundles = "{topic}.bundles"
 control = "{topic}.control"
@@ -102,10 +98,9 @@ output = {{ alerts = "{topic}.alerts", dead_letters = "{topic}.dead", scores = "
 record = {{ key = "field:rig", time = "field:time", fields = [{fields}] }}
 training = {{ records = {TRAIN} }}
 "#,
-            dir = folder.path().display(),
             fields = fields.join(", "),
         );
-        fs::write(&config, text).unwrap();
+        let config = write_config(folder.path(), broker, &text);
         Self {
             folder,
             topic,
