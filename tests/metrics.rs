@@ -14,8 +14,6 @@ mod rig;
 mod test_stream;
 
 use std::collections::BTreeSet;
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 
 use outlierd::pipeline::Pipeline;
 use outlierd::pipeline::series::SeriesTable;

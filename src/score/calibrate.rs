@@ -156,6 +156,7 @@ fn moments(residuals: &[f32], k: usize) -> (Vec<f64>, Vec<f64>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ResidualScope;
     use rand::SeedableRng;
     use rand_distr::{Distribution, StandardNormal};
 

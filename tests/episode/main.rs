@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use outlierd::episode::{EpisodeOutput, EpisodePolicy, EpisodeState, RATIO_MAX};
-use outlierd::episode::{EpisodeSettings, MuteSettings};
+use outlierd::episode::{EpisodeSettings, MuteSettings, NOfM};
 use outlierd::record::alert::{Alert, AlertEvent, AlertKind, FieldShare, Severity};
 use outlierd::record::format::FieldSettings;
 use outlierd::record::row::{Judgement, RecordContext};

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use outlierd::episode::{EpisodeOutput, EpisodePolicy, EpisodeState};
-use outlierd::episode::{EpisodeSettings, MuteSettings};
+use outlierd::episode::{EpisodeSettings, MuteSettings, NOfM};
 use outlierd::record::alert::{Alert, AlertEvent, AlertKind};
 use outlierd::record::{EventTime, RecordVerdict};
 use proptest::prelude::*;

@@ -18,7 +18,7 @@ use crate::record::Headers;
 use crate::record::RejectReason::{
     BadFile, BadImage, ImageTooLarge, MissingKey, MissingTime, TooLarge,
 };
-use crate::record::format::{Channels, ErrorMeasure, TimeFormat};
+use crate::record::format::{Channels, ErrorMeasure};
 
 const AT: EventTime = EventTime(1_773_051_273_000_000);
 

@@ -6,7 +6,6 @@ use std::borrow::Cow;
 
 use super::*;
 use crate::decode::fixtures::{example, format};
-use crate::record::format::TimeFormat;
 
 const AT: EventTime = EventTime(1_773_051_273_000_000);
 

@@ -1,9 +1,10 @@
 use super::*;
+use crate::model::ResidualScope;
 use proptest::prelude::*;
 
-fn settings() -> settings::ScoreSettings {
-    settings::ScoreSettings {
-        scope: settings::ResidualScope::Record,
+fn settings() -> ScoreSettings {
+    ScoreSettings {
+        scope: ResidualScope::Record,
         ewma_weight: 0.1,
         baseline_weight: 0.004,
         baseline_alarm_factor: 0.0,
@@ -34,7 +35,7 @@ fn tanh_is_as_exact_as_it_says_and_never_falls() {
 #[test]
 fn the_score_is_the_mahalanobis_length_of_the_smoothed_residual() {
     // C = [[4, 1], [1, 2]]; C^-1 = [[2, -1], [-1, 4]] / 7.
-    let exact = settings::ScoreSettings {
+    let exact = ScoreSettings {
         ewma_weight: 1.0,
         baseline_weight: 0.0,
         clip_sigma: 1e9,
@@ -136,7 +137,7 @@ proptest! {
 
 #[test]
 fn going_over_missing_records_is_what_as_many_with_their_mean_do() {
-    let settings = settings::ScoreSettings {
+    let settings = ScoreSettings {
         ewma_weight: 0.05,
         baseline_alarm_factor: 0.05,
         shrinkage: 0.05,
