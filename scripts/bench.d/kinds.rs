@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use jiff::tz::TimeZone;
-use outlierd::config::settings::{ErrorMeasure, ModelKind, ModelSettings};
+use outlierd::model::{ModelKind, ModelSettings};
+use outlierd::record::format::ErrorMeasure;
 use outlierd::model::network::Network;
 use outlierd::model::scaler::Scaler;
 use outlierd::model::shape::ModelShape;
@@ -112,6 +113,7 @@ fn image(kind: ModelKind) -> anyhow::Result<Work> {
         context,
         time_zone,
         script: None,
+        sha256: String::new(),
     };
     let model = Network::initialised(
         &ModelShape::of_tiles(&sizes, TILE, 1),
