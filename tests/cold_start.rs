@@ -6,6 +6,7 @@
     reason = "a test says what it expects by unwrapping it, in its helpers too"
 )]
 
+mod test_stream;
 mod two_fields;
 
 use std::borrow::Cow;

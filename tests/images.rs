@@ -7,6 +7,7 @@
 )]
 
 mod test_images;
+mod test_stream;
 
 use std::collections::HashMap;
 use std::fs;

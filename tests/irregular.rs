@@ -6,6 +6,7 @@
     reason = "a test fails by panicking, its helpers included"
 )]
 
+mod test_stream;
 #[expect(dead_code, reason = "only its stream is needed here")]
 mod two_fields;
 

@@ -10,7 +10,6 @@
 mod process;
 #[path = "kafka/support/rig.rs"]
 mod rig;
-#[path = "test_stream/mod.rs"]
 mod test_stream;
 
 use std::collections::BTreeSet;

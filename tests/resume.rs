@@ -7,7 +7,6 @@
     reason = "a test says what it expects by unwrapping it, in its helpers too"
 )]
 
-#[path = "test_stream/mod.rs"]
 mod test_stream;
 
 use std::collections::HashMap;

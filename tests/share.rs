@@ -5,6 +5,7 @@
     reason = "a test says what it expects by unwrapping it, in its helpers too"
 )]
 
+mod test_stream;
 #[expect(dead_code, reason = "only its stream is needed here")]
 mod two_fields;
 

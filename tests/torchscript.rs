@@ -6,6 +6,7 @@
     reason = "a test fails by panicking, its helpers included"
 )]
 
+mod test_stream;
 mod two_fields;
 
 use std::fmt::Write as _;

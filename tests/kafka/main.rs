@@ -21,3 +21,5 @@ mod support;
 #[path = "../test_images/mod.rs"]
 #[expect(dead_code, reason = "the daemon's configuration is a file here")]
 mod test_images;
+#[path = "../test_stream/mod.rs"]
+mod test_stream;

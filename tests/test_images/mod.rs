@@ -1,15 +1,14 @@
 //! Small pictures of stone under a camera, with and without a hole, and a stream with a quick model
 //! for them.
 
-#[path = "../test_stream/mod.rs"]
-mod test_stream;
-
 use std::io::Cursor;
 use std::sync::Arc;
 
 use image::{GrayImage, ImageFormat};
 use outlierd::config::settings::StreamSettings;
 use outlierd::sim::surface::{SIDE, Texture, picture};
+
+use crate::test_stream;
 
 /// Sides of a picture in pixels.
 pub const WIDTH: usize = 96;

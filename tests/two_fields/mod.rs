@@ -1,9 +1,6 @@
 //! A small stream with a quick model, and the machine that it reads: two readings that follow one
 //! cause, once a second.
 
-#[path = "../test_stream/mod.rs"]
-mod test_stream;
-
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -12,6 +9,8 @@ use outlierd::model::bundle::Bundle;
 use outlierd::record::EventTime;
 use outlierd::retrain::learn::learn;
 use outlierd::retrain::set::{TrainingRow, TrainingSet};
+
+use crate::test_stream;
 
 /// The stream `s`, with `more` settings.
 pub fn stream(more: &[&str]) -> Arc<StreamSettings> {
