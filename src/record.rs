@@ -2,8 +2,7 @@
 //!
 //! Each step of [`crate::pipeline`] takes one of these types and hands on the next one: [`Message`]
 //! -> [`Batch`] of [`Record`]s -> [`row::GatedRow`] -> [`row::ScoredRow`] -> [`RecordOutcome`] and
-//! [`alert::Alert`]s. This module imports nothing else of the crate, so that every step may import
-//! it.
+//! [`alert::Alert`]s. This module imports only [`crate::options`], so that every step may import it.
 
 pub mod alert;
 pub mod feedback;

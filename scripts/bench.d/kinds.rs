@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use jiff::tz::TimeZone;
-use outlierd::model::{ModelKind, ModelSettings};
-use outlierd::record::format::ErrorMeasure;
 use outlierd::model::network::Network;
 use outlierd::model::scaler::Scaler;
 use outlierd::model::shape::ModelShape;
 use outlierd::model::use_one_thread;
+use outlierd::model::{ModelKind, ModelSettings};
 use outlierd::record::Image;
+use outlierd::record::format::ErrorMeasure;
 use outlierd::score::inspect::error_maps;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;

@@ -253,6 +253,8 @@ struct KindProperties {
     gradient: bool,
 }
 
+impl_as_str!(ModelKind);
+
 impl ModelKind {
     /// All of them, the cheap ones first.
     pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
@@ -345,10 +347,5 @@ impl ModelKind {
             _ if self.is_spatial() => layers,
             _ => 0,
         }
-    }
-
-    /// The name in manifests and configuration.
-    pub fn as_str(self) -> &'static str {
-        self.into()
     }
 }
