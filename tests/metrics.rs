@@ -46,13 +46,7 @@ fn each_metric_of_a_running_daemon_has_a_help_line() {
     let brokers = cluster.bootstrap_servers();
     rig::fill(&brokers, payloads());
     let folder = tempfile::tempdir().unwrap();
-    let config = rig::config(
-        folder.path(),
-        &brokers,
-        "127.0.0.1:0",
-        "at_least_once",
-        None,
-    );
+    let config = rig::config(folder.path(), &brokers, "at_least_once", None);
     let mut daemon = Daemon::start(&config, "daemon");
     let read = format!("outlierd_records_total{{stream=\"rig\"}} {RECORDS}");
     let page = wait_for("the records to be counted", || {

@@ -68,7 +68,7 @@ struct Run {
 impl Run {
     fn start(brokers: &str, delivery: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let config = rig::config(folder.path(), brokers, "", delivery, Some("in.scores"));
+        let config = rig::config(folder.path(), brokers, delivery, Some("in.scores"));
         let daemon = Daemon::start(&config, "daemon");
         let reader: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", brokers)

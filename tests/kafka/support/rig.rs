@@ -25,17 +25,11 @@ pub fn fill(brokers: &str, payloads: impl Iterator<Item = String>) {
 }
 
 /// The configuration of the daemon; `scores` is the topic of scores, where there is one.
-pub fn config(
-    folder: &Path,
-    brokers: &str,
-    http_listen: &str,
-    delivery: &str,
-    scores: Option<&str>,
-) -> PathBuf {
+pub fn config(folder: &Path, brokers: &str, delivery: &str, scores: Option<&str>) -> PathBuf {
     let scores = scores.map_or(String::new(), |topic| format!(", scores = \"{topic}\""));
     let text = format!(
         r#"
-service.http_listen = "{http_listen}"
+service.http_listen = "127.0.0.1:0"
 service.log_filter = "info"
 kafka.consumer = {{ "fetch.wait.max.ms" = 10 }}
 share = {{ bundles = "", control = "", events = "" }}

@@ -87,7 +87,7 @@ impl Stream {
             .collect();
         let text = format!(
             r#"
-service.http_listen = ""
+service.http_listen = "127.0.0.1:0"
 [share]
 bundles = "{topic}.bundles"
 control = "{topic}.control"
