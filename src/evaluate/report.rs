@@ -1,10 +1,9 @@
 //! The report: one HTML page with the figures, a plot of each sequence and the two distributions of
 //! the scores. It holds the plotting library too, so that it opens without a network.
 
-use std::fmt::Write as _;
-
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
 use plotly::common::{DashType, Line, LineShape, Marker, Mode, Title};
 use plotly::histogram::Bins;
 use plotly::layout::{Axis, AxisType, BarMode, Shape, ShapeLayer, ShapeLine, ShapeType};
@@ -26,65 +25,57 @@ const SCORE_MIN: f64 = 1e-2;
 const NORMAL: &str = "#4477aa";
 const ANOMALY: &str = "#cc3311";
 
+const STYLE: &str = "body{font-family:sans-serif;max-width:90em;margin:2em auto;padding:0 1em}table{border-collapse:collapse}\
+    td{white-space:nowrap}td,th{padding:.2em .6em;text-align:right;border-bottom:1px solid #ddd}td:first-child,th:first-child{text-align:left}\
+    .plot{height:22em}.pictures{display:flex;flex-wrap:wrap;gap:1em}figure{margin:0}figure img{width:16em;image-rendering:pixelated}";
+
 /// The page about `sequences`: their figures together and one by one.
 pub fn html(
     title: &str,
     all: &EvaluationFigures,
     sequences: &[(LabeledSequence, EvaluationFigures)],
 ) -> String {
-    let mut page = String::new();
-    let style = "body{font-family:sans-serif;max-width:90em;margin:2em auto;padding:0 1em}table{border-collapse:collapse}\
-                 td{white-space:nowrap}td,th{padding:.2em .6em;text-align:right;border-bottom:1px solid #ddd}td:first-child,th:first-child{text-align:left}\
-                 .plot{height:22em}.pictures{display:flex;flex-wrap:wrap;gap:1em}figure{margin:0}figure img{width:16em;image-rendering:pixelated}";
-    let title = escaped(title);
-    let _ = write!(
-        page,
-        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>"
-    );
-    let _ = write!(
-        page,
-        "<style>{style}</style>{}</head><body><h1>{title}</h1>",
-        Plot::offline_js_sources()
-    );
-    page.push_str(
-        "<p>No point adjustment: each record counts once. The fixed threshold was set before the evaluated part; \
-         the alerts are those of the running daemon, with adaptive thresholds.</p>",
-    );
-    page.push_str(&table(all, sequences));
-    let plots = [(
+    let scores = (
         "Scores, in units of the fixed threshold",
         histogram(sequences),
-    )]
-    .into_iter();
+    );
     let courses = sequences
         .iter()
         .take(PLOTS)
         .map(|(sequence, _)| (sequence.name.as_str(), course(sequence)));
-    for (number, (heading, plot)) in plots.chain(courses).enumerate() {
-        let plot = plot.to_inline_html(Some(&format!("plot-{number}")));
-        let _ = write!(
-            page,
-            "<h2>{}</h2><div class=\"plot\">{plot}</div>",
-            escaped(heading)
-        );
-    }
-    if sequences.len() > PLOTS {
-        let _ = write!(
-            page,
-            "<p>{} more are not drawn.</p>",
-            sequences.len() - PLOTS
-        );
-    }
-    page.push_str(&pictures(sequences));
-    page.push_str("</body></html>\n");
-    page
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
+    let undrawn = sequences.len().saturating_sub(PLOTS);
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                title { (title) }
+                style { (PreEscaped(STYLE)) }
+                (PreEscaped(Plot::offline_js_sources()))
+            }
+            body {
+                h1 { (title) }
+                p {
+                    "No point adjustment: each record counts once. The fixed threshold was set before the evaluated part; "
+                    "the alerts are those of the running daemon, with adaptive thresholds."
+                }
+                (table(all, sequences))
+                @for (number, (heading, plot)) in std::iter::once(scores).chain(courses).enumerate() {
+                    h2 { (heading) }
+                    div class="plot" {
+                        (PreEscaped(plot.to_inline_html(Some(&format!("plot-{number}")))))
+                    }
+                }
+                @if undrawn > 0 {
+                    p { (undrawn) " more are not drawn." }
+                }
+                @for (sequence, _) in sequences {
+                    (pictures(sequence))
+                }
+            }
+        }
+    };
+    page.into_string()
 }
 
 /// Names and texts of all figures, in the order of a table's columns.
@@ -134,60 +125,59 @@ pub fn columns(figures: &EvaluationFigures) -> Vec<(&'static str, String)> {
     columns
 }
 
-fn table(all: &EvaluationFigures, sequences: &[(LabeledSequence, EvaluationFigures)]) -> String {
-    let mut text = String::from("<table><tr><th></th>");
-    for (name, _) in columns(all) {
-        let _ = write!(text, "<th>{name}</th>");
-    }
+fn table(all: &EvaluationFigures, sequences: &[(LabeledSequence, EvaluationFigures)]) -> Markup {
     let each = sequences
         .iter()
         .map(|(sequence, figures)| (sequence.name.as_str(), figures));
-    for (name, figures) in std::iter::once(("all", all)).chain(each) {
-        let _ = write!(text, "</tr><tr><td>{}</td>", escaped(name));
-        for (_, value) in columns(figures) {
-            let _ = write!(text, "<td>{value}</td>");
+    html! {
+        table {
+            tr {
+                th {}
+                @for (name, _) in columns(all) {
+                    th { (name) }
+                }
+            }
+            @for (name, figures) in std::iter::once(("all", all)).chain(each) {
+                tr {
+                    td { (name) }
+                    @for (_, value) in columns(figures) {
+                        td { (value) }
+                    }
+                }
+            }
         }
     }
-    text + "</tr></table>"
 }
 
-/// Heat maps of images that raised an alert: of each sequence some defects and all false alarms, as
-/// far as there is room.
-fn pictures(sequences: &[(LabeledSequence, EvaluationFigures)]) -> String {
-    let mut text = String::new();
-    for (sequence, _) in sequences
-        .iter()
-        .filter(|(sequence, _)| !sequence.pictures.is_empty())
-    {
-        let _ = write!(
-            text,
-            "<h2>{}: error maps</h2><div class=\"pictures\">",
-            escaped(&sequence.name)
-        );
-        let of = |anomalous: bool| {
-            sequence
-                .pictures
-                .iter()
-                .filter(move |picture| picture.anomalous == anomalous)
-        };
-        let step = of(true).count().div_ceil(PICTURES).max(1);
-        for picture in of(false).take(PICTURES).chain(of(true).step_by(step)) {
-            let name = escaped(&picture.name);
-            let data = BASE64_STANDARD.encode(&picture.png);
-            let what = if picture.anomalous {
-                ""
-            } else {
-                " (false alarm)"
-            };
-            let _ = write!(
-                text,
-                "<figure><img alt=\"{name}\" src=\"data:image/png;base64,{data}\"><figcaption>{name}{what}: {:.1}</figcaption></figure>",
-                picture.score
-            );
+/// Heat maps of images that raised an alert: some defects and all false alarms, as far as there is
+/// room.
+fn pictures(sequence: &LabeledSequence) -> Markup {
+    let of = |anomalous: bool| {
+        sequence
+            .pictures
+            .iter()
+            .filter(move |picture| picture.anomalous == anomalous)
+    };
+    let step = of(true).count().div_ceil(PICTURES).max(1);
+    let shown = of(false).take(PICTURES).chain(of(true).step_by(step));
+    html! {
+        @if !sequence.pictures.is_empty() {
+            h2 { (sequence.name) ": error maps" }
+            div class="pictures" {
+                @for picture in shown {
+                    figure {
+                        img alt=(picture.name)
+                            src={ "data:image/png;base64," (BASE64_STANDARD.encode(&picture.png)) };
+                        figcaption {
+                            (picture.name)
+                            @if !picture.anomalous { " (false alarm)" }
+                            ": " (format!("{:.1}", picture.score))
+                        }
+                    }
+                }
+            }
         }
-        text.push_str("</div>");
     }
-    text
 }
 
 /// Scores of normal records and of anomalies.
