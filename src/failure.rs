@@ -21,12 +21,7 @@ pub enum Domain {
     Internal,
 }
 
-impl Domain {
-    /// Its name in log lines and in `/status`.
-    pub fn as_str(self) -> &'static str {
-        self.into()
-    }
-}
+impl_as_str!(Domain);
 
 /// What an error means: who has to act, and whether the same call may succeed later although nobody
 /// changes anything.

@@ -29,13 +29,18 @@ pub struct OptionFault {
     pub key: &'static str,
     /// The fault, in words that follow the key and its value ("must be ...").
     pub fault: String,
+    /// What to do next, where it is not just to correct the value.
+    pub fix: Option<&'static str>,
 }
 
 impl OptionFault {
     /// A fault where `is_broken`.
     pub fn when(is_broken: bool, key: &'static str, fault: impl Into<String>) -> Option<Self> {
-        let fault = fault.into();
-        is_broken.then_some(Self { key, fault })
+        is_broken.then(|| Self {
+            key,
+            fault: fault.into(),
+            fix: None,
+        })
     }
 }
 
@@ -206,4 +211,63 @@ pub fn path(keys: Vec<String>) -> Result<Vec<String>, String> {
 /// The allowed paths.
 pub fn dotted_path(text: &str) -> Result<Vec<String>, String> {
     path(text.split('.').map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_in_bytes() {
+        let keyword = json!({ "minimum": "1 B", "maximum": "1 TiB" });
+        let read = |text: &str| {
+            check_size(&keyword, &json!(text))?;
+            size(json!(text)).map_err(|error| error.to_string())
+        };
+        assert_eq!(read("8 MiB"), Ok(8 << 20));
+        assert_eq!(read("512KiB"), Ok(512 << 10));
+        // A unit of the SI, a fraction, and a plain number as text are read too.
+        assert_eq!(read("8 MB"), Ok(8_000_000));
+        assert_eq!(read("1.5 MiB"), Ok(3 << 19));
+        assert_eq!(read("8"), Ok(8));
+        for bad in [
+            "MiB",
+            "-1 B",
+            "0 B",
+            "99999999999999999999 B",
+            "18446744073709551615 GiB",
+        ] {
+            assert!(read(bad).is_err(), "{bad:?}");
+        }
+        let keyword = json!({ "minimum": "1 B", "maximum": "10 B" });
+        assert_eq!(
+            check_size(&keyword, &json!(1 << 20)),
+            Err("must be a size from 1 B to 10 B".into())
+        );
+        assert!(check_size(&keyword, &json!(-1)).is_err());
+    }
+
+    #[test]
+    fn the_ends_of_a_range_are_inside() {
+        let keyword = json!({ "minimum": "1ms", "maximum": "10s" });
+        let check = |text: &str| check_duration(&keyword, &json!(text));
+        assert_eq!(check("1ms"), Ok(()));
+        assert_eq!(check("10s"), Ok(()));
+        for bad in ["999us", "10s 1ns", "10", "", "-1s", "ten seconds"] {
+            assert!(check(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn words_stand_beside_a_duration() {
+        let keyword = json!({ "minimum": "1s", "maximum": "1h", "zero": "never", "or": "auto" });
+        let check = |text: &str| check_duration(&keyword, &json!(text));
+        assert_eq!(
+            [check("0s"), check("auto"), check("1s")],
+            [Ok(()), Ok(()), Ok(())]
+        );
+        assert!(check("10ms").is_err() && check("2h").is_err() && check("never").is_err());
+    }
 }

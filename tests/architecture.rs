@@ -10,6 +10,8 @@
 mod graph;
 #[path = "architecture/impls.rs"]
 mod impls;
+#[path = "architecture/imports.rs"]
+mod imports;
 #[path = "architecture/source.rs"]
 mod source;
 
@@ -20,6 +22,7 @@ use std::sync::OnceLock;
 
 use graph::{Graph, cycles, graph, graph_inside};
 use impls::impls;
+use imports::IMPORTS;
 use source::{Module, Name, read, rust_files};
 
 /// Longest file, in lines.
@@ -36,155 +39,6 @@ const STEPS: [&str; 9] = [
     "threshold",
     "episode",
     "sink",
-];
-
-/// Which top-level module imports which: all of them, in the order of lib.rs. A test holds this
-/// equal to the code.
-const IMPORTS: [(&str, &[&str]); 29] = [
-    ("options", &[]),
-    ("record", &["options"]),
-    ("inter_arrival", &["options"]),
-    ("decode", &["failure", "record"]),
-    ("episode", &["options", "record"]),
-    ("gate", &["options", "record"]),
-    ("resample", &["options", "record"]),
-    ("score", &["failure", "model", "options", "record"]),
-    ("sink", &["config", "events", "failure", "record", "source"]),
-    ("source", &["failure", "options", "record"]),
-    ("threshold", &["options"]),
-    ("window", &["record"]),
-    ("destination", &["config", "events", "failure", "source"]),
-    (
-        "lane",
-        &[
-            "config",
-            "episode",
-            "events",
-            "failure",
-            "inter_arrival",
-            "model",
-            "pipeline",
-            "record",
-            "retrain",
-            "share",
-            "sink",
-            "source",
-            "state",
-        ],
-    ),
-    (
-        "pipeline",
-        &[
-            "config",
-            "decode",
-            "episode",
-            "events",
-            "failure",
-            "gate",
-            "inter_arrival",
-            "model",
-            "record",
-            "resample",
-            "score",
-            "state",
-            "threshold",
-            "window",
-        ],
-    ),
-    ("model", &["failure", "options", "record"]),
-    (
-        "retrain",
-        &[
-            "config",
-            "decode",
-            "events",
-            "failure",
-            "gate",
-            "model",
-            "pipeline",
-            "promotion",
-            "record",
-            "score",
-            "state",
-        ],
-    ),
-    (
-        "share",
-        &[
-            "config", "events", "failure", "model", "pipeline", "record", "retrain", "sink",
-            "source", "state",
-        ],
-    ),
-    ("state", &["events", "failure", "record", "source"]),
-    (
-        "config",
-        &[
-            "episode",
-            "gate",
-            "inter_arrival",
-            "model",
-            "options",
-            "record",
-            "resample",
-            "score",
-            "source",
-            "threshold",
-        ],
-    ),
-    ("evaluate", &["record"]),
-    ("events", &["failure", "promotion", "record"]),
-    ("failure", &[]),
-    ("promotion", &["model", "record"]),
-    ("sim", &["failure", "record"]),
-    (
-        "web",
-        &[
-            "destination",
-            "events",
-            "failure",
-            "lane",
-            "pipeline",
-            "retrain",
-        ],
-    ),
-    (
-        "app",
-        &[
-            "config",
-            "destination",
-            "events",
-            "failure",
-            "lane",
-            "model",
-            "retrain",
-            "share",
-            "sink",
-            "source",
-            "state",
-            "web",
-        ],
-    ),
-    (
-        "cli",
-        &[
-            "app",
-            "config",
-            "decode",
-            "evaluate",
-            "events",
-            "failure",
-            "model",
-            "pipeline",
-            "promotion",
-            "record",
-            "retrain",
-            "share",
-            "sim",
-            "source",
-            "state",
-        ],
-    ),
-    ("main", &["cli"]),
 ];
 
 /// Crates that only some modules may name, by their paths below `src`.

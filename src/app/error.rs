@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::ConfigProblems;
 use crate::destination::DestinationError;
 use crate::failure::{Failure, FailureClass};
 use crate::model::registry::RegistryError;
@@ -110,12 +109,5 @@ impl Failure for AppError {
             // Most wait for brokers; the next start processes the records again.
             Self::Drain { .. } => FailureClass::EXTERNAL.retryable(),
         }
-    }
-}
-
-/// Here because `config` names no module but `record`.
-impl Failure for ConfigProblems {
-    fn class(&self) -> FailureClass {
-        FailureClass::USER
     }
 }

@@ -52,8 +52,8 @@ fn service(report: &mut Report<'_>, settings: &Settings) {
         let key = KeyPath::of("service.state_dir");
         report.add(key, fault, "give each its own folder");
     }
-    for OptionFault { key, fault } in settings.kafka.faults() {
-        report.fault(KeyPath::of("kafka").key(key), fault);
+    for fault in settings.kafka.faults() {
+        report.option(KeyPath::of("kafka").key(fault.key), fault);
     }
     for (table, key, fix) in settings.kafka.refused() {
         let key = KeyPath::of("kafka").key(table).key(key);
@@ -77,20 +77,13 @@ fn options(report: &mut Report<'_>, stream: &StreamSettings) {
         ("silence", stream.silence.faults().collect()),
         ("image", image.collect()),
         ("model", stream.model.faults().collect()),
+        ("threshold", stream.threshold.faults().collect()),
     ];
     for (table, faults) in tables {
-        for OptionFault { key, fault } in faults {
-            let place = report.place(name, &format!("{table}.{key}"));
-            report.fault(place, fault);
+        for fault in faults {
+            let place = report.place(name, &format!("{table}.{}", fault.key));
+            report.option(place, fault);
         }
-    }
-    for OptionFault { key, fault } in stream.threshold.faults() {
-        let place = report.place(name, &format!("threshold.{key}"));
-        report.add(
-            place,
-            fault,
-            "lower the budget, or correct threshold.period",
-        );
     }
 }
 
@@ -137,6 +130,12 @@ impl Report<'_> {
             Some(found) if !found.is_object() && !found.is_array() => problem.found(found),
             _ => problem,
         });
+    }
+
+    /// Adds the fault of an option.
+    fn option(&mut self, key: KeyPath, OptionFault { fault, fix, .. }: OptionFault) {
+        let fix = fix.map_or_else(|| usual_fix(&key), str::to_owned);
+        self.add(key, fault, fix);
     }
 
     /// Adds a problem with the usual fix.

@@ -56,32 +56,35 @@ impl MergedTree {
     /// Where a stream's value was written: in the stream, in `[image_defaults]`, or in
     /// `[defaults]`.
     pub fn place(&self, stream: &str, key: &str) -> KeyPath {
-        let table = KeyPath::of("streams").key(stream);
-        let own = table.join(key);
-        let of_images = is_of_images(table.find(&self.written), self.written.get("defaults"));
-        let inherited = ["image_defaults", "defaults"]
+        let own = KeyPath::of("streams").key(stream).join(key);
+        places(&self.written, &own)
             .into_iter()
-            .skip(usize::from(!of_images));
-        std::iter::once(own.clone())
-            .chain(inherited.map(|table| KeyPath::of(table).join(key)))
             .find(|place| place.find(&self.written).is_some())
             .unwrap_or(own)
     }
 
     /// The value at a key as it was written; of a stream, it may be inherited.
     pub fn value(&self, key: &KeyPath) -> Option<&Value> {
-        let own = key.find(&self.whole);
-        let [KeyStep::Key(streams), KeyStep::Key(name), rest @ ..] = key.0.as_slice() else {
-            return own;
-        };
-        let table = KeyPath::of(streams).key(name);
-        let of_images = is_of_images(table.find(&self.whole), self.whole.get("defaults"));
-        let inherited = ["image_defaults", "defaults"]
-            .into_iter()
-            .skip(usize::from(!of_images));
-        let inherited = inherited.map(|table| KeyPath([&KeyPath::of(table).0, rest].concat()));
-        own.or_else(|| inherited.into_iter().find_map(|key| key.find(&self.whole)))
+        places(&self.whole, key)
+            .iter()
+            .find_map(|place| place.find(&self.whole))
     }
+}
+
+/// The places where the value of a key may be, the nearest first: of a stream also in
+/// `[image_defaults]`, if its records are images, and in `[defaults]`.
+fn places(tree: &Value, key: &KeyPath) -> Vec<KeyPath> {
+    let mut places = vec![key.clone()];
+    if let [KeyStep::Key(streams), KeyStep::Key(name), rest @ ..] = key.0.as_slice()
+        && streams == "streams"
+    {
+        let stream = KeyPath::of(streams).key(name);
+        let of_images = is_of_images(stream.find(tree), tree.get("defaults"));
+        let tables = ["image_defaults", "defaults"].into_iter();
+        let tables = tables.skip(usize::from(!of_images));
+        places.extend(tables.map(|table| KeyPath([&KeyPath::of(table).0, rest].concat())));
+    }
+    places
 }
 
 /// Replaces `{stream}` in the names of topics, groups and files.

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+use crate::failure::{Failure, FailureClass};
+
 /// Longest part of a found value that is shown, in characters.
 const FOUND_CHARS_MAX: usize = 60;
 /// Tables whose values are never shown: they hold passwords.
@@ -180,6 +182,12 @@ impl fmt::Display for ConfigProblems {
 }
 
 impl std::error::Error for ConfigProblems {}
+
+impl Failure for ConfigProblems {
+    fn class(&self) -> FailureClass {
+        FailureClass::USER
+    }
+}
 
 /// A value as text, cut to a bearable length.
 pub fn shown(value: &Value) -> String {

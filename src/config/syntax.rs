@@ -112,11 +112,11 @@ where
 }
 
 /// The name of a Kafka topic.
-pub fn topic(name: &str) -> Result<String, String> {
+pub fn topic(name: &str) -> Result<(), String> {
     let is_good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     let is_length_good = (1..=TOPIC_CHARS_MAX).contains(&name.len());
     match is_length_good && name.chars().all(is_good) && name != "." && name != ".." {
-        true => Ok(name.to_owned()),
+        true => Ok(()),
         false => Err(format!(
             "must be the name of a Kafka topic: 1 to {TOPIC_CHARS_MAX} letters, digits, \".\", \"_\" or \"-\""
         )),
@@ -124,15 +124,48 @@ pub fn topic(name: &str) -> Result<String, String> {
 }
 
 /// The name of a stream: a part of the names of topics, folders and metrics.
-pub fn stream_name(name: &str) -> Result<String, String> {
+pub fn stream_name(name: &str) -> Result<(), String> {
     let is_good = topic(name).is_ok()
         && name.len() <= STREAM_CHARS_MAX
         && name.starts_with(|c: char| c.is_alphanumeric());
     match is_good {
-        true => Ok(name.to_owned()),
+        true => Ok(()),
         false => Err(format!(
             "cannot be the name of a stream; allowed are 1 to {STREAM_CHARS_MAX} letters, digits, \".\", \"_\" or \"-\", \
              the first a letter or digit"
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_stream_name_leaves_room_for_a_topic_name() {
+        let longest = "a".repeat(STREAM_CHARS_MAX);
+        assert!(stream_name(&longest).is_ok());
+        assert!(topic(&format!("outlierd.{longest}.dead-letters")).is_ok());
+        for bad in ["", ".", "-a", "a/b", "pümpe", "a b", &format!("{longest}a")] {
+            assert!(stream_name(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_a_reader_panic(text in ".{0,40}") {
+            let _ = (topic(&text), stream_name(&text));
+            for value in [json!(text), json!([text]), json!({ "name": text })] {
+                for (_, read) in SYNTAXES {
+                    let _ = read(&value);
+                }
+                let span = json!({ "minimum": "0s", "maximum": "366d", "zero": "off", "or": "auto" });
+                let _ = check_duration(&span, &value);
+                let _ = check_size(&json!({ "minimum": "0 B", "maximum": "1 GiB" }), &value);
+            }
+        }
     }
 }

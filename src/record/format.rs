@@ -389,3 +389,34 @@ pub enum ErrorMeasure {
     /// Structural dissimilarity: (1 - SSIM) / 2 of their surroundings.
     Ssim,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_and_times_are_words_or_paths() {
+        let text = |text: &str| KeyWords::Text(text.into());
+        let keys = |keys: &[&str]| KeyWords::Keys(keys.iter().map(|&key| key.into()).collect());
+        assert_eq!(KeyFrom::try_from(text("partition")), Ok(KeyFrom::Partition));
+        assert_eq!(
+            KeyFrom::try_from(text("field:pump.id")),
+            Ok(KeyFrom::Field(vec!["pump".into(), "id".into()]))
+        );
+        assert_eq!(
+            KeyFrom::try_from(keys(&["pump.id"])),
+            Ok(KeyFrom::Field(vec!["pump.id".into()]))
+        );
+        assert_eq!(TimeFrom::try_from(text("kafka")), Ok(TimeFrom::Kafka));
+        for bad in [
+            text("partition"),
+            text("ts"),
+            text("field:"),
+            text("field:a..b"),
+            keys(&[]),
+            keys(&[""]),
+        ] {
+            assert!(TimeFrom::try_from(bad.clone()).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -77,7 +77,7 @@ impl RetrainEngine {
         buffer.runs().for_each(|run| admission.observe(run.until()));
         show_size(&stream.name, &buffer);
         Ok(Self {
-            confirmed: ConfirmedFaults::stored(&notes, &stream.name)?,
+            confirmed: ConfirmedFaults::stored(&notes)?,
             excluded: ExcludedTraffic::read(&registry, &stream.name)?,
             stream,
             registry,

@@ -83,6 +83,7 @@ impl ThresholdSettings {
                 fault: format!(
                     "allows an alert at every record: a series has {most} records in that time"
                 ),
+                fix: Some("lower the budget, or correct threshold.period"),
             })
             .into_iter()
     }

@@ -26,7 +26,10 @@ fn names(report: &mut Report<'_>, stream: &StreamSettings) {
     let topics = stream.output.topics();
     let topics = topics.map(|(key, topic)| (format!("output.{key}"), syntax::topic(topic)));
     let mut read: Vec<_> = topics.collect();
-    read.push(("input.group".to_owned(), options::name(&stream.input.group)));
+    read.push((
+        "input.group".to_owned(),
+        options::name(&stream.input.group).map(drop),
+    ));
     let at_topic = report.place(name, "input.topic");
     if stream.input.topic.is_empty() {
         let fix =

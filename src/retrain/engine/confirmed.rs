@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::feedback::LabeledFeedback;
 use super::notes::{EngineNotes, NoteChange};
-use crate::events::store::{StoredEntry, StoredEntryIgnored};
+use crate::events::store::StoredEntry;
 use crate::retrain::proof::ConfirmedFault;
 use crate::retrain::trial::Sequence;
 use crate::state::StoreError;
@@ -24,21 +24,11 @@ pub(super) struct ConfirmedFaults {
 
 impl ConfirmedFaults {
     /// Those that are stored; an unreadable one is logged and ignored.
-    pub(super) fn stored(notes: &EngineNotes, stream: &str) -> Result<Self, StoreError> {
-        let mut faults = BTreeMap::new();
-        for (key, bytes) in notes.with_prefix(CONFIRMED)? {
-            match codec::decode(&bytes) {
-                Ok(fault) => drop(faults.insert(key[CONFIRMED.len()..].to_owned(), fault)),
-                Err(error) => StoredEntryIgnored {
-                    stream,
-                    entry: StoredEntry::ConfirmedFault,
-                    key: &key,
-                    error: &error,
-                }
-                .emit(),
-            }
-        }
-        Ok(Self { faults })
+    pub(super) fn stored(notes: &EngineNotes) -> Result<Self, StoreError> {
+        let stored = notes.decoded(CONFIRMED, StoredEntry::ConfirmedFault)?;
+        Ok(Self {
+            faults: stored.into_iter().collect(),
+        })
     }
 
     /// All of them.

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use serde::de::DeserializeOwned;
+
 use crate::config::settings::StreamSettings;
 use crate::events::store::{StoredEntry, StoredEntryIgnored};
 use crate::pipeline::series::SeriesState;
@@ -35,20 +37,8 @@ impl EngineNotes {
     /// The normal traffic that is kept; an unreadable run is logged and ignored, and so is one of
     /// other fields.
     pub(super) fn runs(&self) -> Result<Vec<RecordRun>, StoreError> {
-        let stream = &self.stream.name;
-        let mut runs: Vec<RecordRun> = Vec::new();
-        for (key, bytes) in self.store.notes(stream, RUN)? {
-            match codec::decode(&bytes) {
-                Ok(run) => runs.push(run),
-                Err(error) => StoredEntryIgnored {
-                    stream,
-                    entry: StoredEntry::NormalTraffic,
-                    key: &key,
-                    error: &error,
-                }
-                .emit(),
-            }
-        }
+        let stored = self.decoded(RUN, StoredEntry::NormalTraffic)?;
+        let mut runs: Vec<RecordRun> = stored.into_iter().map(|(_, run)| run).collect();
         let fields = self.stream.record.fields.len();
         runs.retain(|run| run.values.len() == run.times.len() * fields);
         Ok(runs)
@@ -67,9 +57,28 @@ impl EngineNotes {
         self.write(vec![(PLAN.to_owned(), Some(codec::encode(plan)?))])
     }
 
-    /// The notes whose keys begin with `prefix`.
-    pub(super) fn with_prefix(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-        self.store.notes(&self.stream.name, prefix)
+    /// The notes whose keys begin with `prefix`, by the rest of the key; an unreadable one is
+    /// logged as `entry` and ignored.
+    pub(super) fn decoded<T: DeserializeOwned>(
+        &self,
+        prefix: &str,
+        entry: StoredEntry,
+    ) -> Result<Vec<(String, T)>, StoreError> {
+        let stream = &self.stream.name;
+        let mut decoded = Vec::new();
+        for (key, bytes) in self.store.notes(stream, prefix)? {
+            match codec::decode(&bytes) {
+                Ok(value) => decoded.push((key[prefix.len()..].to_owned(), value)),
+                Err(error) => StoredEntryIgnored {
+                    stream,
+                    entry,
+                    key: &key,
+                    error: &error,
+                }
+                .emit(),
+            }
+        }
+        Ok(decoded)
     }
 
     /// Makes changes of the buffer durable, with those of other notes.
