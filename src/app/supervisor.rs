@@ -37,6 +37,10 @@ pub(super) struct Lanes {
 }
 
 impl Lanes {
+    /// Starts the lanes of all streams.
+    ///
+    /// # Errors
+    /// Where the system does not give a thread; lanes that run already end with the process.
     pub(super) fn start(
         settings: &Settings,
         learners: &[(Arc<Learner>, Retrainer)],
@@ -44,7 +48,7 @@ impl Lanes {
         sharing: &Sharing,
         halt: &Arc<AtomicBool>,
         failed: &mpsc::Sender<StoreError>,
-    ) -> Self {
+    ) -> std::io::Result<Self> {
         let mut lanes = Vec::new();
         for (stream, (learner, retrainer)) in settings.streams.iter().zip(learners) {
             let stream = Arc::new(stream.clone());
@@ -66,21 +70,16 @@ impl Lanes {
                 let failed = failed.clone();
                 let thread = thread::Builder::new()
                     .name(format!("{}-{number}", stream.name))
-                    .spawn(move || supervise(&lane, &halt, &orders, &failed));
-                match thread {
-                    Ok(thread) => lanes.push(RunningLane {
-                        stream: stream.name.clone(),
-                        thread,
-                        control,
-                        status,
-                    }),
-                    Err(error) => {
-                        tracing::error!(stream = stream.name, lane = number, error = %error, "cannot start the thread of the lane")
-                    }
-                }
+                    .spawn(move || supervise(&lane, &halt, &orders, &failed))?;
+                lanes.push(RunningLane {
+                    stream: stream.name.clone(),
+                    thread,
+                    control,
+                    status,
+                });
             }
         }
-        Self { lanes }
+        Ok(Self { lanes })
     }
 
     pub(super) fn len(&self) -> usize {

@@ -86,7 +86,7 @@ fn stream(old: &StreamSettings, new: &StreamSettings) -> Vec<String> {
         ("output", *output != new.output),
         ("record", *record != new.record),
         ("image", *image != new.image),
-        ("keep", *retention != new.retention),
+        ("retention", *retention != new.retention),
         ("resample", *resample != new.resample),
         ("gate", *gate != new.gate),
         ("silence", *silence != new.silence),
