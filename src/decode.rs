@@ -2,8 +2,8 @@
 //! [`RecordFormat`](crate::record::format::RecordFormat).
 //!
 //! A message is either exactly one record or exactly one [`Rejected`](crate::record::Rejected),
-//! never both and never neither; message order is kept; nothing here panics, reads a clock or
-//! touches a network. [`batch`] chooses the decoder of a stream. [`json`] reads Kafka messages and
+//! never both and never neither; message order is kept; nothing here panics or touches a network,
+//! and only the decoding of images has a time limit. [`batch`] chooses the decoder of a stream. [`json`] reads Kafka messages and
 //! [`lines`] of files, [`mod@image`] messages that are images, [`mod@csv`] reads CSV files for
 //! `replay` and `train`, [`mod@file`] distinguishes the two kinds of file, and [`schema`]
 //! describes an accepted JSON record as a JSON Schema.

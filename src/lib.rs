@@ -1,6 +1,6 @@
 //! outlierd: a streaming anomaly-detection daemon.
 //!
-//! The rooms, in the order in which a record passes them. `ARCHITECTURE.md` has the picture, the
+//! The modules, in the order in which a record passes them. `ARCHITECTURE.md` has the picture, the
 //! table below one line for each; `tests/architecture.rs` says who may import whom.
 //!
 //! | module | what it does |
@@ -12,7 +12,7 @@
 //! | [`gate`] | rejects bad event times, finds sensor faults |
 //! | [`resample`] | makes rows of a fixed period from irregular records |
 //! | [`window`] | keeps the last W records of each series |
-//! | [`score`] | one forward pass for a batch, then one score for each record: a record is scored here |
+//! | [`score`] | one forward pass for a batch of readings, then one score for each record: a record is scored here |
 //! | [`threshold`] | the adaptive limit of each series |
 //! | [`episode`] | N of M, cool-down, mutes: makes the alerts |
 //! | [`sink`] | publishes alerts, dead letters, scores |

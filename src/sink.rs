@@ -1,9 +1,10 @@
 //! The sink: a lane's Kafka producer of alerts, dead letters and scores.
 //!
-//! Delivery contract: what was handed to the sink is durable on the brokers when [`Sink::flush`]
-//! has returned `Ok`, and only then. librdkafka retries inside `delivery.timeout.ms`, in order and
-//! without duplicates (idempotent producer); what it gives up on fails the flush, and the lane
-//! rewinds to its last commit.
+//! Delivery contract: with transactions, what was handed to the sink is durable and visible when
+//! [`LaneProducer::commit`] has returned `Ok`, and only then; [`Sink::await_acknowledgements`] comes
+//! before it. Without them it is durable when [`Sink::flush`] has returned `Ok`. librdkafka retries
+//! inside `delivery.timeout.ms`, in order and without duplicates (idempotent producer); what it
+//! gives up on fails the call, and the lane rewinds to its last commit.
 
 pub mod cloudevents;
 pub mod producer;
@@ -293,7 +294,7 @@ impl Sink {
     ///
     /// # Errors
     /// [`SinkError::Flush`] and [`SinkError::Delivery`].
-    pub fn await_offsets(&self) -> Result<(), SinkError> {
+    pub fn await_acknowledgements(&self) -> Result<(), SinkError> {
         self.producer.begin()?;
         self.producer.wait(STEP_TIMEOUT)?;
         if let Some((source, message)) = self.producer.take_failed().into_iter().next() {

@@ -89,7 +89,7 @@ pub struct ThresholdParams {
 }
 
 impl ThresholdParams {
-    /// The plan for records that follow each other by `period` in a series.
+    /// The constants for records that follow each other by `period` in a series.
     ///
     /// The risk is `budget.alerts * period / budget.period`, kept within 1e-9 and 0.1. The moving
     /// average of `dspot` is exponential, with the mean age of a window of d = `memory` / 20
@@ -186,23 +186,23 @@ impl ThresholdState {
     /// `scores` are in time order, by which clusters are found; those that are negative or not
     /// finite are left out. Where no positive score is left, 3 is taken for the level: the scores
     /// of the chart are in standard deviations.
-    pub fn calibrated(plan: &ThresholdParams, scores: &[f64]) -> Self {
-        prior::calibrated(plan, scores)
+    pub fn calibrated(params: &ThresholdParams, scores: &[f64]) -> Self {
+        prior::calibrated(params, scores)
     }
 
     /// The present threshold, margin included: finite, > 0.
-    pub fn value(&self, plan: &ThresholdParams) -> f64 {
-        let level = self.estimator.level(plan, self.typical);
-        let relative = (plan.margin * level).max(FLOOR * self.typical);
-        let own = self.scale * relative.clamp(plan.margin / DRIFT_MAX, plan.margin * DRIFT_MAX);
+    pub fn value(&self, params: &ThresholdParams) -> f64 {
+        let level = self.estimator.level(params, self.typical);
+        let relative = (params.margin * level).max(FLOOR * self.typical);
+        let own = self.scale * relative.clamp(params.margin / DRIFT_MAX, params.margin * DRIFT_MAX);
         (own * f64::from(self.operator_factor)).clamp(SCALE.0, f64::MAX)
     }
 
     /// Raises the threshold above a score that an operator calls a false alarm; one that is lower,
     /// or not finite, changes nothing, and neither does saying it again. It stays raised until
     /// another bundle is live or a level shift is accepted.
-    pub fn lift_above(&mut self, plan: &ThresholdParams, score: f64) {
-        let by = OPERATOR_FACTOR_MARGIN * score / self.value(plan);
+    pub fn lift_above(&mut self, params: &ThresholdParams, score: f64) {
+        let by = OPERATOR_FACTOR_MARGIN * score / self.value(params);
         if by > 1.0 && score.is_finite() {
             self.operator_factor =
                 (by * f64::from(self.operator_factor)).min(OPERATOR_FACTOR_MAX) as f32;
@@ -210,10 +210,10 @@ impl ThresholdState {
     }
 
     /// Learns from a normal score. One that is not finite or negative is ignored.
-    pub fn learn(&mut self, plan: &ThresholdParams, score: f64) {
+    pub fn learn(&mut self, params: &ThresholdParams, score: f64) {
         if score.is_finite() && score >= 0.0 {
-            self.guard.normal(plan);
-            self.take(plan, self.relative(score));
+            self.guard.normal(params);
+            self.take(params, self.relative(score));
         }
     }
 
@@ -223,20 +223,20 @@ impl ThresholdState {
     /// would sink, and call more and more records outliers. So those that come no more than twice
     /// as often as expected and lie below twice the threshold are learned from as well. A score
     /// that is not finite or negative changes nothing.
-    pub fn step(&mut self, plan: &ThresholdParams, score: f64) -> ThresholdOutput {
-        let threshold = self.value(plan);
+    pub fn step(&mut self, params: &ThresholdParams, score: f64) -> ThresholdOutput {
+        let threshold = self.value(params);
         let above = score > threshold;
         let mut relearning = false;
         if !above {
-            self.learn(plan, score);
+            self.learn(params, score);
         } else if score.is_finite() {
             let relative = self.relative(score);
-            if self.guard.outlier(plan, relative, score / threshold) {
-                self.take(plan, relative);
+            if self.guard.outlier(params, relative, score / threshold) {
+                self.take(params, relative);
             } else {
                 self.estimator.skip_outlier();
             }
-            relearning = self.guard.shifted(plan);
+            relearning = self.guard.shifted(params);
             if relearning {
                 self.reanchor();
             }
@@ -249,13 +249,13 @@ impl ThresholdState {
     }
 
     /// Whether the threshold rests on the fleet's calibration more than on the series' own records.
-    pub fn provisional(&self, plan: &ThresholdParams) -> bool {
-        self.missing_records(plan) > 0
+    pub fn provisional(&self, params: &ThresholdParams) -> bool {
+        self.missing_records(params) > 0
     }
 
     /// Number of own records that the series needs until its threshold is no longer provisional.
-    pub fn missing_records(&self, plan: &ThresholdParams) -> u64 {
-        plan.min_records.saturating_sub(self.own_records())
+    pub fn missing_records(&self, params: &ThresholdParams) -> u64 {
+        params.min_records.saturating_sub(self.own_records())
     }
 
     /// Number of updates since the series started or a level shift was accepted.
@@ -263,22 +263,22 @@ impl ThresholdState {
         u64::from(self.own)
     }
 
-    /// Whether the state is of the plan's kind. One that is not still works as its own kind; the
+    /// Whether the state is of the params' kind. One that is not still works as its own kind; the
     /// caller replaces it by the calibrated one when the configuration has changed.
-    pub fn fits(&self, plan: &ThresholdParams) -> bool {
-        self.estimator.kind() == plan.kind
+    pub fn fits(&self, params: &ThresholdParams) -> bool {
+        self.estimator.kind() == params.kind
     }
 
     fn relative(&self, score: f64) -> f64 {
         (score / self.scale).min(RELATIVE_MAX)
     }
 
-    fn take(&mut self, plan: &ThresholdParams, relative: f64) {
-        let weight = plan.weight(self.own_records());
+    fn take(&mut self, params: &ThresholdParams, relative: f64) {
+        let weight = params.weight(self.own_records());
         self.own = self.own.saturating_add(1);
         let difference = relative - self.typical;
         self.typical += weight * difference;
-        self.estimator.learn(plan, weight, relative, difference);
+        self.estimator.learn(params, weight, relative, difference);
     }
 
     /// Takes the scores of the present run of outliers for normal: the same distribution, scaled to

@@ -22,7 +22,7 @@ use outlierd::record::alert::{AlertEvent, AlertKind};
 use outlierd::record::{Batch, EventTime, Record};
 use outlierd::retrain::engine::RetrainEngine;
 use outlierd::retrain::learn::learn;
-use outlierd::retrain::plan::RetrainReason;
+use outlierd::retrain::schedule::RetrainReason;
 use outlierd::retrain::set::{TrainingRow, TrainingSet};
 use outlierd::sim::fault::{Direction, FaultSize, PlantFault, PlantFaultKind};
 use outlierd::sim::fleet::{Fleet, FleetPlan};

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::layers::{built_in, overlay};
 use super::problems::{KeyPath, KeyStep, shown};
+use crate::model::ModelKind;
 
 /// Tables of a stream whose texts may hold `{stream}`.
 const TEMPLATE_TABLES: [&str; 2] = ["input", "output"];
@@ -48,9 +49,29 @@ impl MergedTree {
                     stream.remove("image");
                 }
                 insert_name(stream, name);
+                self.fit_code(name, stream);
             }
         }
         tree
+    }
+
+    /// The built-in code is narrower than the inputs of any stream. One input leaves no code: its
+    /// model is linear, unless the user has written another kind.
+    fn fit_code(&self, name: &str, stream: &mut Value) {
+        let is_written = |key| self.place(name, key).find(&self.written).is_some();
+        let Some(inputs) = inputs(stream).filter(|_| !is_written("model.latent")) else {
+            return;
+        };
+        let Some(model) = stream.get_mut("model").and_then(Value::as_object_mut) else {
+            return;
+        };
+        let most = inputs - 1;
+        if model.get("latent").and_then(Value::as_u64) > Some(most) {
+            model.insert("latent".into(), most.into());
+        }
+        if most == 0 && !is_written("model.kind") {
+            model.insert("kind".into(), ModelKind::Linear.as_str().into());
+        }
     }
 
     /// Where a stream's value was written: in the stream, in `[image_defaults]`, or in
@@ -85,6 +106,17 @@ fn places(tree: &Value, key: &KeyPath) -> Vec<KeyPath> {
         places.extend(tables.map(|table| KeyPath([&KeyPath::of(table).0, rest].concat())));
     }
     places
+}
+
+/// Inputs of the model of a stream of readings, at least 1; `None` where its tables do not tell.
+fn inputs(stream: &Value) -> Option<u64> {
+    let length = |at| Some(stream.pointer(at)?.as_array()?.len() as u64);
+    let record = match length("/record/fields")? {
+        0 => return None,
+        fields => fields + 2 * length("/model/context")?,
+    };
+    let window = stream.get("window")?.as_u64()?.max(1);
+    Some(window.saturating_mul(record))
 }
 
 /// Replaces `{stream}` in the names of topics, groups and files.
@@ -129,4 +161,47 @@ pub fn usual_fix(key: &KeyPath) -> String {
 
 fn is_empty(value: &Value) -> bool {
     value.as_str().is_some_and(str::is_empty) || value.as_array().is_some_and(Vec::is_empty)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::settings::Settings;
+    use crate::config::{ConfigProblems, ConfigSources, load};
+    use crate::model::ModelKind;
+
+    fn loaded(fields: &str, more: &[&str]) -> Result<Settings, ConfigProblems> {
+        let mut overrides = vec!["streams.a.input.topic=t".to_owned()];
+        overrides.push(format!("streams.a.record.fields={fields}"));
+        overrides.extend(more.iter().map(|&pair| pair.to_owned()));
+        load(&ConfigSources {
+            overrides,
+            ..ConfigSources::default()
+        })
+    }
+
+    fn model(fields: &str, more: &[&str]) -> (ModelKind, usize) {
+        let model = &loaded(fields, more).unwrap().streams[0].model;
+        (model.kind, model.latent)
+    }
+
+    #[test]
+    fn the_built_in_model_fits_any_number_of_fields() {
+        assert_eq!(model(r#"["x"]"#, &[]), (ModelKind::Linear, 0));
+        assert_eq!(model(r#"["x", "y"]"#, &[]), (ModelKind::Dense, 1));
+        assert_eq!(model(r#"["x", "y", "z"]"#, &[]), (ModelKind::Dense, 2));
+        let window = ["streams.a.window=8"];
+        assert_eq!(model(r#"["x"]"#, &window), (ModelKind::Dense, 2));
+    }
+
+    #[test]
+    fn what_is_written_is_kept() {
+        let linear = ["defaults.model.kind=linear"];
+        assert_eq!(model(r#"["x"]"#, &linear), (ModelKind::Linear, 0));
+        let latent = ["streams.a.model.latent=1"];
+        assert_eq!(model(r#"["x", "y", "z"]"#, &latent), (ModelKind::Dense, 1));
+        for written in ["streams.a.model.latent=2", "defaults.model.kind=vae"] {
+            let problems = loaded(r#"["x"]"#, &[written]).unwrap_err().to_string();
+            assert!(problems.contains("does not fit"), "{problems}");
+        }
+    }
 }

@@ -381,7 +381,7 @@ pub struct RetrainSettings {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String", example = "1d", extend("x-duration" = {"minimum": "0s", "maximum": "366d"}))]
     pub probation: Duration,
-    /// Event time between two self-tests, 1m to 366d; 0s: none.
+    /// Event time between two self-tests, 1m to 3660d; 0s: none.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String", example = "1h", extend("x-duration" = {"minimum": "1m", "maximum": "3660d", "zero": "never"}))]
     pub self_test: Duration,

@@ -129,7 +129,7 @@ impl DeliveryGuarantee for ExactlyOnce {
         for (partition, key, value) in changes.notes {
             sink.state(*partition, &note_key(key), value.as_deref())?;
         }
-        sink.await_offsets()?;
+        sink.await_acknowledgements()?;
         let changelog = sink.producer().take_changelog();
         let offsets = offsets(changes.topic, changes.positions, &changelog)?;
         let group = consumer.group_metadata().ok_or(LaneError::NoGroup)?;

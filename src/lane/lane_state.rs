@@ -74,7 +74,7 @@ pub struct LaneState {
 }
 
 impl LaneState {
-    /// A core that owns nothing yet.
+    /// The state of a lane that owns no partition yet.
     pub fn new(lane: &Lane, pipeline: Pipeline, sink: Sink, stop: Arc<AtomicBool>) -> Self {
         let stream = lane.stream.clone();
         let admission = lane.retrainer.admission().clone();

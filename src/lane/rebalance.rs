@@ -73,7 +73,7 @@ impl GroupMember for BaseConsumer<LaneContext> {
 }
 
 impl LaneContext {
-    /// Callbacks that act on a lane's core.
+    /// Callbacks that act on a lane's state.
     pub fn new(
         stream: String,
         lane: usize,

@@ -25,7 +25,8 @@ pub struct ModelSettings {
     #[schemars(length(max = 8), inner(range(min = 1, max = 4096)))]
     pub hidden: Vec<usize>,
     /// Width of the code: smaller than window x fields, and at least 1 for all but linear. unet has
-    /// none.
+    /// none. Without a value it is 2, or less where the input is narrower; of one field the model is
+    /// then linear.
     #[schemars(range(min = 0, max = 4095))]
     pub latent: usize,
     /// Kernel size in records (conv, conv_vae) or pixels (conv2d, unet, vae2d): odd, 1 to 63.

@@ -46,7 +46,7 @@ impl SeriesStatus {
         series: &str,
         state: &SeriesState,
     ) -> Self {
-        let plan = threshold_params(
+        let params = threshold_params(
             stream,
             bundle.map_or(0, |bundle| bundle.calibration.period_micros),
         );
@@ -63,10 +63,10 @@ impl SeriesStatus {
             silent: state.inter_arrival.silent != SilenceStatus::No,
             anomaly: state.episode.anomaly_open(),
             sensor_fault: state.episode.fault_open(),
-            threshold: scoring.map(|scoring| scoring.threshold.value(&plan)),
+            threshold: scoring.map(|scoring| scoring.threshold.value(&params)),
             own_records: scoring.map_or(0, |scoring| scoring.threshold.own_records()),
             missing_records: scoring.map_or(stream.threshold.min_records, |scoring| {
-                scoring.threshold.missing_records(&plan)
+                scoring.threshold.missing_records(&params)
             }),
         }
     }

@@ -27,7 +27,7 @@ use self::self_test::{SelfTestInput, SelfTestRound};
 use super::buffer::{Admission, Buffer, BufferChange};
 use super::collect::slot;
 use super::error::RetrainError;
-use super::plan::{Probation, ProbationStatus, RetrainReason, RetrainSchedule};
+use super::schedule::{Probation, ProbationStatus, RetrainReason, RetrainSchedule};
 use super::self_test::SelfTest;
 use super::set::RecordRun;
 use crate::config::settings::StreamSettings;
@@ -47,7 +47,7 @@ pub struct RetrainEngine {
     notes: EngineNotes,
     admission: Arc<Admission>,
     buffer: Buffer,
-    plan: RetrainSchedule,
+    schedule: RetrainSchedule,
     live: Option<LiveModel>,
     /// Whether the stream had no live bundle yet when it was first looked for.
     had_none: bool,
@@ -70,7 +70,7 @@ impl RetrainEngine {
     ) -> Result<Self, RetrainError> {
         let notes = EngineNotes::new(store, stream.clone());
         let runs = notes.runs()?;
-        let plan = notes.schedule()?;
+        let schedule = notes.schedule()?;
         let buffer = Buffer::new(&stream.retrain, 1, runs);
         let admission = Arc::new(Admission::open());
         buffer.publish(&admission);
@@ -84,7 +84,7 @@ impl RetrainEngine {
             notes,
             admission,
             buffer,
-            plan,
+            schedule,
             live: None,
             had_none: false,
             self_test: SelfTestRound::default(),
@@ -108,8 +108,8 @@ impl RetrainEngine {
     }
 
     /// What outlives a restart.
-    pub fn plan(&self) -> &RetrainSchedule {
-        &self.plan
+    pub fn schedule(&self) -> &RetrainSchedule {
+        &self.schedule
     }
 
     /// Takes note of which bundle is live, by whomever it was made so.
@@ -127,7 +127,7 @@ impl RetrainEngine {
                 self.buffer.set_slot(slot(self.stream.window, period));
                 if before.is_some() {
                     // Whoever made it live: the next training by time is a whole period away.
-                    self.plan.due = None;
+                    self.schedule.due = None;
                 }
                 // Of the bundle that a start finds there is nothing new to tell.
                 if before.is_some() || self.had_none {
@@ -187,19 +187,19 @@ impl RetrainEngine {
         let Some(live) = &self.live else {
             return Ok(None);
         };
-        let before = self.plan.clone();
+        let before = self.schedule.clone();
         let by_period = self
-            .plan
+            .schedule
             .period_over(settings, name, now)
             .then_some(RetrainReason::Period);
-        let looks = self.plan.look_for_drift(settings, now);
+        let looks = self.schedule.look_for_drift(settings, now);
         let by_drift = if looks && by_period.is_none() && self.has_enough() {
             live.drifted(&self.buffer, &self.stream)
         } else {
             None
         };
-        if before != self.plan {
-            self.notes.keep_schedule(&self.plan)?;
+        if before != self.schedule {
+            self.notes.keep_schedule(&self.schedule)?;
         }
         Ok(by_period.or(by_drift))
     }
@@ -239,8 +239,8 @@ impl RetrainEngine {
         go_on: &mut dyn FnMut() -> ControlFlow<()>,
     ) -> Result<PromotionVerdict, RetrainError> {
         let name = self.stream.name.clone();
-        self.plan.began(&self.stream.retrain, &name, now);
-        self.notes.keep_schedule(&self.plan)?;
+        self.schedule.began(&self.stream.retrain, &name, now);
+        self.notes.keep_schedule(&self.schedule)?;
         let challenge = Challenge {
             stream: &self.stream,
             registry: &self.registry,
@@ -267,12 +267,12 @@ impl RetrainEngine {
     /// # Errors
     /// Where the store cannot be written.
     pub fn put_off(&mut self, now: EventTime) -> Result<(), RetrainError> {
-        self.plan.due = Some(now);
-        self.notes.keep_schedule(&self.plan)
+        self.schedule.due = Some(now);
+        self.notes.keep_schedule(&self.schedule)
     }
 
     fn may_promote(&self, verdict: &PromotionVerdict) -> Result<bool, RetrainError> {
-        let was_rolled_back = self.plan.auto_rolled_back.contains(&verdict.challenger);
+        let was_rolled_back = self.schedule.auto_rolled_back.contains(&verdict.challenger);
         let name = &self.stream.name;
         let is_pinned = self.registry.flags(name)?.is_pinned();
         Ok(self.stream.retrain.promote && !was_rolled_back && !is_pinned)
@@ -289,9 +289,9 @@ impl RetrainEngine {
         )?;
         self.admission.take_counts();
         let duration = self.stream.retrain.probation;
-        self.plan.probation =
+        self.schedule.probation =
             (!duration.is_zero()).then(|| Probation::of(verdict, now.after(duration)));
-        self.notes.keep_schedule(&self.plan)?;
+        self.notes.keep_schedule(&self.schedule)?;
         self.follow()?;
         Ok(())
     }
@@ -304,10 +304,13 @@ impl RetrainEngine {
     pub fn probe(&mut self, now: EventTime) -> Result<bool, RetrainError> {
         let (alerts, budgeted) = self.admission.take_counts();
         let current = self.live.as_ref().map(|live| live.id.as_str());
-        match self.plan.observe_probation(current, alerts, budgeted, now) {
+        match self
+            .schedule
+            .observe_probation(current, alerts, budgeted, now)
+        {
             ProbationStatus::Unchanged => Ok(false),
             ProbationStatus::Changed => {
-                self.notes.keep_schedule(&self.plan)?;
+                self.notes.keep_schedule(&self.schedule)?;
                 Ok(false)
             }
             ProbationStatus::Failed(failed) => {
@@ -323,8 +326,8 @@ impl RetrainEngine {
     /// Makes the bundle live again that was before one whose probation failed.
     fn bring_back(&mut self, failed: &Probation) -> Result<(), RetrainError> {
         let name = self.stream.name.clone();
-        self.plan.note_auto_rollback(&failed.bundle);
-        self.notes.keep_schedule(&self.plan)?;
+        self.schedule.note_auto_rollback(&failed.bundle);
+        self.notes.keep_schedule(&self.schedule)?;
         let predicted = failed.predicted * failed.budgeted;
         let why = format!(
             "{} alerts in its probation, {predicted:.2} were predicted",
@@ -353,12 +356,12 @@ impl RetrainEngine {
     /// Where store or model folder cannot be read, or the bundle cannot score.
     pub fn run_self_test(&mut self, now: EventTime) -> Result<(), RetrainError> {
         let every = self.stream.retrain.self_test;
-        let is_due = self.plan.self_test.is_none_or(|at| now >= at);
+        let is_due = self.schedule.self_test.is_none_or(|at| now >= at);
         let Some(live) = self.live.as_ref().filter(|_| is_due && !every.is_zero()) else {
             return Ok(());
         };
-        self.plan.self_test = Some(now.after(every));
-        self.notes.keep_schedule(&self.plan)?;
+        self.schedule.self_test = Some(now.after(every));
+        self.notes.keep_schedule(&self.schedule)?;
         let input = SelfTestInput {
             stream: &self.stream,
             registry: &self.registry,
@@ -371,11 +374,11 @@ impl RetrainEngine {
             &self.stream,
             &live.id,
             verdict.as_ref(),
-            &mut self.plan,
+            &mut self.schedule,
             now,
             &self.event_queue,
         ) {
-            self.notes.keep_schedule(&self.plan)?;
+            self.notes.keep_schedule(&self.schedule)?;
         }
         Ok(())
     }

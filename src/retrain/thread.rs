@@ -18,7 +18,7 @@ use super::buffer::Admission;
 use super::engine::{LabeledFeedback, RetrainEngine, Sight};
 use super::error::RetrainError;
 use super::learner::Learner;
-use super::plan::RetrainReason;
+use super::schedule::RetrainReason;
 use super::set::RecordRun;
 use crate::config::settings::StreamSettings;
 use crate::events::published::EventQueue;

@@ -19,10 +19,10 @@ const DELIVERY_PACE: Duration = Duration::from_micros(300);
 /// How long a full send queue is waited for before the lane rewinds to its last commit.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Collects what the brokers refused since the last flush.
+/// Collects what the brokers refused since the lane last asked.
 #[derive(Default)]
 struct DeliveryReports {
-    /// Emptied by [`super::Sink::flush`]; bounded by what a lane sends between two flushes.
+    /// Emptied by [`LaneProducer::take_failed`]; bounded by what a lane sends between two commits.
     failed: Mutex<Vec<(KafkaError, OwnedMessage)>>,
     /// Topic of the states.
     states: String,
@@ -190,7 +190,7 @@ impl LaneProducer {
     }
 
     /// Commits everything sent, with the input's `offsets`, in one transaction.
-    /// [`super::Sink::await_offsets`] comes before it.
+    /// [`super::Sink::await_acknowledgements`] comes before it.
     ///
     /// # Errors
     /// Nothing of it is visible then, unless the answer to the very last step was lost: whether it

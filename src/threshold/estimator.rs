@@ -23,13 +23,13 @@ pub(super) enum Estimator {
 impl Estimator {
     /// The level before the margin, the typical score and the estimator, in the unit of `scores`.
     pub(super) fn of(
-        plan: &ThresholdParams,
+        params: &ThresholdParams,
         scores: &[f64],
         sorted: &[f64],
         median: f64,
     ) -> (f64, f64, Self) {
         let n = scores.len() as f64;
-        match plan.kind {
+        match params.kind {
             ThresholdKind::Sigma => {
                 let mean = scores.iter().sum::<f64>() / n;
                 let variance = scores
@@ -38,17 +38,17 @@ impl Estimator {
                     .sum::<f64>()
                     / n;
                 (
-                    mean + plan.deviations * variance.sqrt(),
+                    mean + params.deviations * variance.sqrt(),
                     mean,
                     Self::Sigma { variance },
                 )
             }
             ThresholdKind::Quantile => {
-                let level = Level::of(sorted, plan.above);
+                let level = Level::of(sorted, params.above);
                 (level.at(), median, Self::Quantile(level))
             }
             ThresholdKind::Spot => {
-                let tail = Tail::of(plan, scores, f64::MIN_POSITIVE);
+                let tail = Tail::of(params, scores, f64::MIN_POSITIVE);
                 (tail.extreme(), median, Self::Spot(tail))
             }
             ThresholdKind::Dspot => {
@@ -57,11 +57,11 @@ impl Estimator {
                     .iter()
                     .map(|score| {
                         let rise = score - average;
-                        average += plan.average_weight * rise;
+                        average += params.average_weight * rise;
                         rise
                     })
                     .collect();
-                let tail = Tail::of(plan, &rises, (RISE_MIN * median).max(f64::MIN_POSITIVE));
+                let tail = Tail::of(params, &rises, (RISE_MIN * median).max(f64::MIN_POSITIVE));
                 // The template has the median, not the last average: it stands for every series at
                 // any time.
                 (
@@ -86,9 +86,9 @@ impl Estimator {
     }
 
     /// The level before the margin.
-    pub(super) fn level(&self, plan: &ThresholdParams, typical: f64) -> f64 {
+    pub(super) fn level(&self, params: &ThresholdParams, typical: f64) -> f64 {
         match self {
-            Self::Sigma { variance } => typical + plan.deviations * variance.sqrt(),
+            Self::Sigma { variance } => typical + params.deviations * variance.sqrt(),
             Self::Quantile(level) => level.at(),
             Self::Spot(tail) => tail.extreme(),
             Self::Dspot { average, tail } => average + tail.extreme(),
@@ -99,7 +99,7 @@ impl Estimator {
     /// one; `weight` is that of the newest score in a moving average.
     pub(super) fn learn(
         &mut self,
-        plan: &ThresholdParams,
+        params: &ThresholdParams,
         weight: f64,
         relative: f64,
         difference: f64,
@@ -111,11 +111,11 @@ impl Estimator {
             Self::Sigma { variance } => {
                 *variance = (1.0 - weight) * (*variance + weight * difference * difference);
             }
-            Self::Quantile(level) => level.learn(plan.above, weight, relative),
-            Self::Spot(tail) => tail.learn(plan, weight, relative),
+            Self::Quantile(level) => level.learn(params.above, weight, relative),
+            Self::Spot(tail) => tail.learn(params, weight, relative),
             Self::Dspot { average, tail } => {
-                tail.learn(plan, weight, relative - *average);
-                *average += plan.average_weight * (relative - *average);
+                tail.learn(params, weight, relative - *average);
+                *average += params.average_weight * (relative - *average);
             }
         }
     }

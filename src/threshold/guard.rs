@@ -33,29 +33,29 @@ pub(super) struct Guard {
 
 impl Guard {
     /// Takes note of a normal record.
-    pub(super) fn normal(&mut self, plan: &ThresholdParams) {
+    pub(super) fn normal(&mut self, params: &ThresholdParams) {
         self.in_row = 0;
-        self.earn(plan);
+        self.earn(params);
     }
 
     /// Records an outlier and returns whether it updates the threshold. `ratio` is score /
     /// threshold.
-    pub(super) fn outlier(&mut self, plan: &ThresholdParams, relative: f64, ratio: f64) -> bool {
-        self.earn(plan);
+    pub(super) fn outlier(&mut self, params: &ThresholdParams, relative: f64, ratio: f64) -> bool {
+        self.earn(params);
         if self.in_row == 0 {
             self.granted = self.allowance >= 1.0 && ratio <= NEAR;
             self.allowance -= f32::from(u8::from(self.granted));
             self.run_mean = 0.0;
         }
         self.in_row = self.in_row.saturating_add(1);
-        let span = u64::from(self.in_row).min((plan.level_shift_after / 2).max(1));
+        let span = u64::from(self.in_row).min((params.level_shift_after / 2).max(1));
         self.run_mean += (relative as f32 - self.run_mean) / span as f32;
         self.granted && self.in_row <= RUN_MAX && ratio <= NEAR
     }
 
     /// Whether the present run is long enough to be the new normal.
-    pub(super) fn shifted(&self, plan: &ThresholdParams) -> bool {
-        plan.level_shift_after > 0 && u64::from(self.in_row) >= plan.level_shift_after
+    pub(super) fn shifted(&self, params: &ThresholdParams) -> bool {
+        params.level_shift_after > 0 && u64::from(self.in_row) >= params.level_shift_after
     }
 
     /// How many times larger the scores of the present run are than the typical score, 1 to
@@ -69,7 +69,8 @@ impl Guard {
         }
     }
 
-    fn earn(&mut self, plan: &ThresholdParams) {
-        self.allowance = (self.allowance + 2.0 * plan.expected_outliers as f32).min(ALLOWANCE_MAX);
+    fn earn(&mut self, params: &ThresholdParams) {
+        self.allowance =
+            (self.allowance + 2.0 * params.expected_outliers as f32).min(ALLOWANCE_MAX);
     }
 }

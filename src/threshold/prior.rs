@@ -9,7 +9,7 @@ use super::{SCALE, ThresholdParams, ThresholdState};
 const UNKNOWN_LEVEL: f64 = 3.0;
 
 /// See [`ThresholdState::calibrated`].
-pub(super) fn calibrated(plan: &ThresholdParams, scores: &[f64]) -> ThresholdState {
+pub(super) fn calibrated(params: &ThresholdParams, scores: &[f64]) -> ThresholdState {
     let usable = || {
         scores
             .iter()
@@ -18,7 +18,7 @@ pub(super) fn calibrated(plan: &ThresholdParams, scores: &[f64]) -> ThresholdSta
     };
     let largest = usable().fold(0.0, f64::max);
     if largest <= 0.0 {
-        return calibrated(plan, &[UNKNOWN_LEVEL]);
+        return calibrated(params, &[UNKNOWN_LEVEL]);
     }
     // Relative to the largest, sums and squares of any scores are finite.
     let scores: Vec<f64> = usable().map(|score| score / largest).collect();
@@ -26,7 +26,7 @@ pub(super) fn calibrated(plan: &ThresholdParams, scores: &[f64]) -> ThresholdSta
     sorted.sort_unstable_by(f64::total_cmp);
     let median = quantile(&sorted, 0.5);
 
-    let (level, typical, estimator) = Estimator::of(plan, &scores, &sorted, median);
+    let (level, typical, estimator) = Estimator::of(params, &scores, &sorted, median);
     // As good as only zeros at the level: the one thing known of the others is how large they get.
     let unit = if level > 1e-12 { level } else { 1.0 };
     let estimator = estimator.rescaled(unit);

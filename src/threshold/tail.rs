@@ -110,20 +110,20 @@ impl Cluster {
 impl Tail {
     /// The tail of the fleet's scores (in time order; for `dspot` less their average, so possibly
     /// negative), in their unit. `least` > 0 is the lowest level that makes sense of them.
-    pub(super) fn of(plan: &ThresholdParams, scores: &[f64], least: f64) -> Self {
+    pub(super) fn of(params: &ThresholdParams, scores: &[f64], least: f64) -> Self {
         let mut sorted: Vec<f64> = scores.iter().map(|&score| score.max(least)).collect();
         sorted.sort_unstable_by(f64::total_cmp);
-        let level = Level::of(&sorted, plan.above);
+        let level = Level::of(&sorted, params.above);
         let t = level.at();
         let mut cluster = Cluster::Outside;
         let mut peaks: Vec<f64> = scores
             .iter()
-            .filter_map(|score| cluster.step(plan.run, score / t - 1.0))
+            .filter_map(|score| cluster.step(params.run, score / t - 1.0))
             .map(f64::from)
             .collect();
         peaks.sort_unstable_by(f64::total_cmp);
         let (fleet_shape, rate) = if peaks.len() < SAMPLE_MIN {
-            (0.0, plan.above / f64::from(plan.run))
+            (0.0, params.above / f64::from(params.run))
         } else {
             let sample: Vec<f32> = peaks.iter().map(|&peak| peak as f32).collect();
             let n = peaks.len() as f64;
@@ -156,7 +156,7 @@ impl Tail {
             cluster: Cluster::Outside,
         };
         tail.fit();
-        tail.update_quantile(plan.risk);
+        tail.update_quantile(params.risk);
         tail
     }
 
@@ -174,9 +174,9 @@ impl Tail {
     }
 
     /// Learns from one normal score (for `dspot`, less the average).
-    pub(super) fn learn(&mut self, plan: &ThresholdParams, weight: f64, score: f64) {
-        let ended = self.cluster.step(plan.run, score / self.level.at() - 1.0);
-        self.level.learn(plan.above, weight, score);
+    pub(super) fn learn(&mut self, params: &ThresholdParams, weight: f64, score: f64) {
+        let ended = self.cluster.step(params.run, score / self.level.at() - 1.0);
+        self.level.learn(params.above, weight, score);
         self.rate -= weight * self.rate;
         let Some(peak) = ended else { return };
         self.rate += weight;
@@ -188,7 +188,7 @@ impl Tail {
         if self.unfitted >= REFIT_AFTER {
             self.fit();
         }
-        self.update_quantile(plan.risk);
+        self.update_quantile(params.risk);
     }
 
     /// Records an outlier that does not update the tail.

@@ -30,8 +30,8 @@ use outlierd::retrain::engine::RetrainEngine;
 use outlierd::retrain::error::RetrainError;
 use outlierd::retrain::inject::{InjectedFault, InjectedFaultKind, inject};
 use outlierd::retrain::learn::learn;
-use outlierd::retrain::plan::RetrainReason;
 use outlierd::retrain::proof::{ConfirmedFault, EvaluationInput};
+use outlierd::retrain::schedule::RetrainReason;
 use outlierd::retrain::set::{RecordRun, TrainingRow, TrainingSet};
 use outlierd::retrain::trial::Sequence;
 use outlierd::retrain::verdict::PromotionVerdict;
@@ -233,13 +233,13 @@ fn normal_traffic_of_all_series_is_kept_and_survives_a_restart() {
     );
     assert!(engine.due(fixture().now).unwrap().is_none());
     let (plan, runs) = (
-        engine.plan().clone(),
+        engine.schedule().clone(),
         engine.buffer().runs().cloned().collect::<Vec<_>>(),
     );
     let again = RetrainEngine::open(stream, registry, store).unwrap();
     assert_eq!(
         (
-            again.plan(),
+            again.schedule(),
             again.buffer().runs().cloned().collect::<Vec<_>>()
         ),
         (&plan, runs)

@@ -12,8 +12,8 @@ use crate::record::EventTime;
 use crate::retrain::buffer::Buffer;
 use crate::retrain::error::RetrainError;
 use crate::retrain::learn::learn;
-use crate::retrain::plan::RetrainReason;
 use crate::retrain::proof::{ConfirmedFault, EvaluationInput};
+use crate::retrain::schedule::RetrainReason;
 use crate::retrain::set::TrainingSet;
 
 /// Minimum number of held-out records.

@@ -7,7 +7,7 @@ use crate::pipeline::series::tag;
 use crate::promotion::PromotionVerdict;
 use crate::retrain::buffer::Buffer;
 use crate::retrain::drift::drift;
-use crate::retrain::plan::RetrainReason;
+use crate::retrain::schedule::RetrainReason;
 use crate::retrain::set::RecordRun;
 
 /// The live bundle.

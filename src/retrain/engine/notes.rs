@@ -10,7 +10,7 @@ use crate::events::store::{StoredEntry, StoredEntryIgnored};
 use crate::pipeline::series::SeriesState;
 use crate::retrain::buffer::BufferChange;
 use crate::retrain::error::RetrainError;
-use crate::retrain::plan::RetrainSchedule;
+use crate::retrain::schedule::RetrainSchedule;
 use crate::retrain::set::RecordRun;
 use crate::state::codec;
 use crate::state::{Commit, Store, StoreError};
@@ -18,7 +18,7 @@ use crate::state::{Commit, Store, StoreError};
 /// Notes of runs start so; partition and offset follow.
 const RUN: &str = "run/";
 /// The note of the schedule.
-const PLAN: &str = "plan";
+const SCHEDULE: &str = "plan";
 
 /// A change of a note, by key; `None` removes it.
 pub(super) type NoteChange = (String, Option<Vec<u8>>);
@@ -46,15 +46,15 @@ impl EngineNotes {
 
     /// The schedule; a new one if no readable one is stored.
     pub(super) fn schedule(&self) -> Result<RetrainSchedule, StoreError> {
-        let notes = self.store.notes(&self.stream.name, PLAN)?;
-        let plan = notes.into_iter().find(|(key, _)| key == PLAN);
-        Ok(plan
+        let notes = self.store.notes(&self.stream.name, SCHEDULE)?;
+        let schedule = notes.into_iter().find(|(key, _)| key == SCHEDULE);
+        Ok(schedule
             .and_then(|(_, bytes)| codec::decode(&bytes).ok())
             .unwrap_or_default())
     }
 
-    pub(super) fn keep_schedule(&self, plan: &RetrainSchedule) -> Result<(), RetrainError> {
-        self.write(vec![(PLAN.to_owned(), Some(codec::encode(plan)?))])
+    pub(super) fn keep_schedule(&self, schedule: &RetrainSchedule) -> Result<(), RetrainError> {
+        self.write(vec![(SCHEDULE.to_owned(), Some(codec::encode(schedule)?))])
     }
 
     /// The notes whose keys begin with `prefix`, by the rest of the key; an unreadable one is

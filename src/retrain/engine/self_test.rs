@@ -10,8 +10,8 @@ use crate::promotion::PromotionVerdict;
 use crate::record::EventTime;
 use crate::retrain::buffer::Buffer;
 use crate::retrain::error::RetrainError;
-use crate::retrain::plan::RetrainSchedule;
 use crate::retrain::proof::spread;
+use crate::retrain::schedule::RetrainSchedule;
 use crate::retrain::self_test::{SelfTest, TestedSeries};
 use crate::retrain::set::{RecordRun, TrainingSet};
 use crate::retrain::trial::Trial;
@@ -116,7 +116,7 @@ impl SelfTestRound {
         stream: &StreamSettings,
         live: &str,
         verdict: Option<&PromotionVerdict>,
-        plan: &mut RetrainSchedule,
+        schedule: &mut RetrainSchedule,
         now: EventTime,
         events: &EventQueue,
     ) -> bool {
@@ -132,7 +132,7 @@ impl SelfTestRound {
                 .emit();
             }
         }
-        let was = plan.degraded_since;
+        let was = schedule.degraded_since;
         let Some(is_degraded) = self.detectable.is_degraded(&names, verdict, was.is_some()) else {
             return false;
         };
@@ -152,7 +152,7 @@ impl SelfTestRound {
             tested,
         }
         .emit(events);
-        plan.degraded_since = is_degraded.then_some(now);
+        schedule.degraded_since = is_degraded.then_some(now);
         true
     }
 }

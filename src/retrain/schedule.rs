@@ -216,12 +216,12 @@ mod tests {
     #[test]
     fn it_is_due_once_a_period_and_a_bit_later_each_time_by_another_bit() {
         let settings = three_fields().retrain;
-        let mut plan = RetrainSchedule::default();
+        let mut schedule = RetrainSchedule::default();
         let mut due = Vec::new();
         for hour in 0..24 * 40 {
             let now = EventTime(hour * DAY / 24);
-            if plan.period_over(&settings, "pumps", now) {
-                plan.began(&settings, "pumps", now);
+            if schedule.period_over(&settings, "pumps", now) {
+                schedule.began(&settings, "pumps", now);
                 due.push(now.0);
             }
         }
@@ -239,22 +239,26 @@ mod tests {
             every: Duration::ZERO,
             ..three_fields().retrain
         };
-        let mut plan = RetrainSchedule::default();
-        assert!((0..1_000).all(|day| !plan.period_over(&settings, "pumps", EventTime(day * DAY))));
+        let mut schedule = RetrainSchedule::default();
+        assert!((0..1_000).all(|day| !schedule.period_over(
+            &settings,
+            "pumps",
+            EventTime(day * DAY)
+        )));
     }
 
     #[test]
     fn drift_is_looked_for_now_and_then_and_not_right_after_a_training() {
         let settings = three_fields().retrain;
-        let mut plan = RetrainSchedule::default();
-        let minutes = |range: std::ops::Range<i64>, plan: &mut RetrainSchedule| {
+        let mut schedule = RetrainSchedule::default();
+        let minutes = |range: std::ops::Range<i64>, schedule: &mut RetrainSchedule| {
             range
-                .filter(|minute| plan.look_for_drift(&settings, EventTime(minute * 60_000_000)))
+                .filter(|minute| schedule.look_for_drift(&settings, EventTime(minute * 60_000_000)))
                 .count()
         };
-        assert_eq!(minutes(0..7 * 1440, &mut plan), 15);
-        plan.began(&settings, "pumps", EventTime(7 * DAY));
-        assert_eq!(minutes(7 * 1440..7 * 1440 + 2_500, &mut plan), 0);
+        assert_eq!(minutes(0..7 * 1440, &mut schedule), 15);
+        schedule.began(&settings, "pumps", EventTime(7 * DAY));
+        assert_eq!(minutes(7 * 1440..7 * 1440 + 2_500, &mut schedule), 0);
     }
 
     #[test]
