@@ -95,8 +95,7 @@ where
     let (learners, mut others) =
         start_retraining(&settings, &registry, &store, &event_queue, &halt)?;
     let (failed, mut failures) = mpsc::channel(1);
-    let lanes = Lanes::start(&settings, &learners, &store, &sharing, &halt, &failed)
-        .map_err(AppError::Thread)?;
+    let lanes = Lanes::start(&settings, &learners, &store, &sharing, &halt, &failed)?;
     let target = |(stream, (_, retrainer)): (&StreamSettings, &Trainers)| FeedbackTargets {
         stream: Arc::new(stream.clone()),
         retrainer: retrainer.clone(),

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use super::error::AppError;
 use crate::config::settings::Settings;
 use crate::events::lane::LaneRewound;
 use crate::lane::{Lane, LaneCommand, LaneStatus};
@@ -48,7 +49,7 @@ impl Lanes {
         sharing: &Sharing,
         halt: &Arc<AtomicBool>,
         failed: &mpsc::Sender<StoreError>,
-    ) -> std::io::Result<Self> {
+    ) -> Result<Self, AppError> {
         let mut lanes = Vec::new();
         for (stream, (learner, retrainer)) in settings.streams.iter().zip(learners) {
             let stream = Arc::new(stream.clone());
@@ -70,7 +71,8 @@ impl Lanes {
                 let failed = failed.clone();
                 let thread = thread::Builder::new()
                     .name(format!("{}-{number}", stream.name))
-                    .spawn(move || supervise(&lane, &halt, &orders, &failed))?;
+                    .spawn(move || supervise(&lane, &halt, &orders, &failed))
+                    .map_err(AppError::Thread)?;
                 lanes.push(RunningLane {
                     stream: stream.name.clone(),
                     thread,
