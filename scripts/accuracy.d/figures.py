@@ -16,9 +16,19 @@ BUDGET = 2.0  # alerts a week, as it is built in
 
 @dataclasses.dataclass
 class Figure:
-    value: float
-    text: str
+    """The first of the numbers is what the goal is about; the interval is that of it."""
+    numbers: tuple
+    pattern: str
     interval: tuple | None = None
+
+    def text(self):
+        return self.pattern.format(*self.numbers)
+
+
+def mean(figures):
+    """Of the same figure for several seeds: the mean of each number, and the interval of the first seed."""
+    numbers = tuple(float(np.mean(values)) for values in zip(*(figure.numbers for figure in figures)))
+    return Figure(numbers, figures[0].pattern, figures[0].interval)
 
 
 def rising(flags):
@@ -48,8 +58,7 @@ def by_rows(cases, flags):
         f1 = 2 * hit / max(2 * hit + false + missed, 1)
         return f1, 100 * false / max(false + quiet, 1), 100 * missed / max(hit + missed, 1)
 
-    f1, far, mar = rates(np.arange(len(cases)))
-    return Figure(f1, f"{f1:.3f} / {far:.1f} / {mar:.1f}", interval(len(cases), lambda files: rates(files)[0]))
+    return Figure(rates(np.arange(len(cases))), "{:.3f} / {:.1f} % / {:.1f} %", interval(len(cases), lambda files: rates(files)[0]))
 
 
 def tennessee(cases, flags):
@@ -63,9 +72,8 @@ def tennessee(cases, flags):
         shares.append(100 * told.mean())
         delays.append(case.period / 60 * int(np.argmax(told)) if told.any() else math.inf)
     shares = np.array(shares)
-    delay = float(np.median(delays))
-    text = f"{shares.mean():.1f} % / {far:.1f} % / {delay:.0f} min"
-    return Figure(float(shares.mean()), text, interval(len(shares), lambda files: shares[files].mean()))
+    numbers = (shares.mean(), far, float(np.median(delays)))
+    return Figure(numbers, "{:.1f} % / {:.1f} % / {:.0f} min", interval(len(shares), lambda files: shares[files].mean()))
 
 
 def sigmoid(at):
@@ -100,10 +108,9 @@ def numenta(cases, flags):
         total, windows = parts[files, 0].sum(), parts[files, 1].sum()
         return 100 * (total + windows) / max(2 * windows, 1)
 
-    value = score(np.arange(len(cases)))
     _, windows, found, false = parts.sum(axis=0)
-    text = f"{value:.1f}, {found:.0f} of {windows:.0f} windows, {false:.0f} false"
-    return Figure(value, text, interval(len(cases), score))
+    pattern = f"{{:.1f}}, {{:.0f}} of {windows:.0f} windows, {{:.0f}} false"
+    return Figure((score(np.arange(len(cases))), found, false), pattern, interval(len(cases), score))
 
 
 def achieved(cases, flags):
@@ -117,6 +124,6 @@ def achieved(cases, flags):
         kinds[case.group].append(ratios[-1])
     ratios = np.array(ratios)
     worst = max(kinds, key=lambda kind: np.mean(kinds[kind]))
-    value = float(ratios.mean())
-    text = f"{value:.2f} x, {worst} {np.mean(kinds[worst]):.1f} x, in alert {np.mean(times):.1f} %"
-    return Figure(value, text, interval(len(cases), lambda files: ratios[files].mean()))
+    numbers = (ratios.mean(), np.mean(kinds[worst]), np.mean(times))
+    pattern = f"{{:.2f}} x, {worst} {{:.1f}} x, in alert {{:.1f}} %"
+    return Figure(numbers, pattern, interval(len(cases), lambda files: ratios[files].mean()))

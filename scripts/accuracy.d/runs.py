@@ -11,8 +11,7 @@ import numpy as np
 
 @dataclasses.dataclass
 class Outlierd:
-    """The program with settings of ours; `title` names its row of the table."""
-    title: str
+    """The program with settings that differ from the built-in ones."""
     binary: pathlib.Path
     settings: list
 
