@@ -4,7 +4,6 @@ use serde_json::Value;
 
 use super::layers::{built_in, overlay};
 use super::problems::{KeyPath, KeyStep, shown};
-use crate::model::ModelKind;
 
 /// Tables of a stream whose texts may hold `{stream}`.
 const TEMPLATE_TABLES: [&str; 2] = ["input", "output"];
@@ -49,29 +48,14 @@ impl MergedTree {
                     stream.remove("image");
                 }
                 insert_name(stream, name);
-                self.fit_code(name, stream);
             }
         }
         tree
     }
 
-    /// The built-in code is narrower than the inputs of any stream. One input leaves no code: its
-    /// model is linear, unless the user has written another kind.
-    fn fit_code(&self, name: &str, stream: &mut Value) {
-        let is_written = |key| self.place(name, key).find(&self.written).is_some();
-        let Some(inputs) = inputs(stream).filter(|_| !is_written("model.latent")) else {
-            return;
-        };
-        let Some(model) = stream.get_mut("model").and_then(Value::as_object_mut) else {
-            return;
-        };
-        let most = inputs - 1;
-        if model.get("latent").and_then(Value::as_u64) > Some(most) {
-            model.insert("latent".into(), most.into());
-        }
-        if most == 0 && !is_written("model.kind") {
-            model.insert("kind".into(), ModelKind::Linear.as_str().into());
-        }
+    /// Whether the user has written a stream's value, rather than inherited the built-in one.
+    pub fn is_written(&self, stream: &str, key: &str) -> bool {
+        self.place(stream, key).find(&self.written).is_some()
     }
 
     /// Where a stream's value was written: in the stream, in `[image_defaults]`, or in
@@ -106,17 +90,6 @@ fn places(tree: &Value, key: &KeyPath) -> Vec<KeyPath> {
         places.extend(tables.map(|table| KeyPath([&KeyPath::of(table).0, rest].concat())));
     }
     places
-}
-
-/// Inputs of the model of a stream of readings, at least 1; `None` where its tables do not tell.
-fn inputs(stream: &Value) -> Option<u64> {
-    let length = |at| Some(stream.pointer(at)?.as_array()?.len() as u64);
-    let record = match length("/record/fields")? {
-        0 => return None,
-        fields => fields + 2 * length("/model/context")?,
-    };
-    let window = stream.get("window")?.as_u64()?.max(1);
-    Some(window.saturating_mul(record))
 }
 
 /// Replaces `{stream}` in the names of topics, groups and files.

@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use crate::episode::{EpisodePolicy, EpisodeSettings, MuteSettings};
 use crate::gate::GateSettings;
 use crate::inter_arrival::SilenceSettings;
-use crate::model::{ModelKind, ModelSettings, TrainingSettings};
+use crate::model::{ModelKind, ModelSettings, TimeFeature, TrainingSettings};
 use crate::options::{none_if_empty, optional, without_nulls};
 use crate::record::format::{FieldSettings, ImageFormat, RecordFormat};
 use crate::resample::ResampleSettings;
@@ -220,6 +220,28 @@ impl StreamSettings {
         let topic = &self.input.topic;
         let fields = &self.record.fields;
         EpisodePolicy::new(&self.name, topic, fields, &self.episode, &self.mutes)
+    }
+
+    /// Inputs of the model of a stream of readings: the records of a window, with their time
+    /// features.
+    pub fn model_inputs(&self) -> usize {
+        let context = TimeFeature::inputs(&self.model.context);
+        self.window
+            .saturating_mul(self.record.fields.len() + context)
+    }
+
+    /// Makes the code narrower than the inputs of a stream of readings, unless the user has written
+    /// the code. One input leaves no code: its model is linear, unless the user has written another
+    /// kind.
+    pub fn fit_built_in_model(&mut self, kind_is_written: bool, latent_is_written: bool) {
+        if latent_is_written || self.image.is_some() || self.record.fields.is_empty() {
+            return;
+        }
+        let most = self.model_inputs().saturating_sub(1);
+        self.model.latent = self.model.latent.min(most);
+        if most == 0 && !kind_is_written {
+            self.model.kind = ModelKind::Linear;
+        }
     }
 
     /// The same stream with another kind of model, and a code that is narrower than the inputs:

@@ -30,7 +30,7 @@ fn shape(report: &mut Report<'_>, stream: &StreamSettings) {
         report.add_found(at, None, fault, fix);
         return;
     }
-    let inputs = window.saturating_mul(fields + context);
+    let inputs = stream.model_inputs();
     if inputs > INPUTS_MAX {
         let fault = format!(
             "makes {inputs} inputs of the model with {fields} fields; at most {INPUTS_MAX} are allowed"
