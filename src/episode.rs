@@ -186,6 +186,9 @@ impl EpisodePolicy {
                     }),
                 )
             }
+            Judgement::Scored { settled: true, .. } => {
+                (Some(EpisodeInput::Settled), Some(EpisodeInput::Quiet))
+            }
             Judgement::Scored {
                 score, threshold, ..
             } => {
@@ -242,6 +245,7 @@ impl EpisodePolicy {
             score,
             threshold,
             missing,
+            ..
         } = *judgement
         {
             alert.score = Some(score);

@@ -13,6 +13,7 @@ pub mod context;
 pub mod ensemble;
 pub mod linear;
 pub mod manifest;
+pub mod memory;
 pub mod network;
 pub mod registry;
 pub mod scaler;

@@ -141,9 +141,10 @@ impl Pipeline {
         let context = row.context(&slot.series, self.detector.bundle_id());
         let episode = &mut slot.state.episode;
         let scoring = slot.state.scoring.as_ref();
-        let shares = || self.detector.shares(scoring, &row, evidence);
+        let shares = || self.detector.shares(scoring, &row, &scored, evidence);
         let mut step = (self.episodes).step(episode, &context, &scored.judgement, shares);
-        let why = (self.detector).explain(&mut step, &slot.state, &row, evidence, &self.episodes);
+        let (detector, episodes) = (&self.detector, &self.episodes);
+        let why = detector.explain(&mut step, &slot.state, &row, &scored, evidence, episodes);
         output.push(&slot.series, &row, &scored, step, why);
     }
 }

@@ -341,8 +341,13 @@ impl_as_str!(FaultKind);
 /// What the score step makes of one window.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Scored {
-    /// The anomaly score, finite and >= 0; larger is more anomalous.
+    /// The anomaly score, finite and >= 0; larger is more anomalous. The largest ratio of a chart's
+    /// score to its threshold, times the threshold of the record.
     pub score: f64,
+    /// The score of the first chart, which no threshold moves: what drift is looked for in.
+    pub level: f64,
+    /// Number of the chart with the largest ratio.
+    pub chart: usize,
     /// Root mean square of the plain residual in scaled units, before whitening and smoothing.
     pub raw_error: f64,
 }

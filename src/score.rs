@@ -3,20 +3,23 @@
 
 pub mod calibrate;
 pub mod chart;
+pub mod charts;
 pub mod error_map;
 pub mod heat_map;
 pub mod inspect;
+mod matrix;
+mod regression;
 mod settings;
 pub mod tiles;
 
 pub use self::settings::ScoreSettings;
 
-use self::chart::{Chart, ChartState, NotPositiveDefinite};
+use self::charts::{ChartScores, Charts, ChartsState};
+use self::matrix::NotPositiveDefinite;
 use crate::failure::{Failure, FailureClass};
 use crate::model::ResidualScope;
 use crate::model::bundle::Bundle;
 use crate::model::{Autoencoder, ModelError, part_rows};
-use crate::record::Scored;
 
 /// Why a bundle cannot score.
 #[derive(Debug, thiserror::Error)]
@@ -43,16 +46,18 @@ impl Failure for ScoreError {
     }
 }
 
-/// A bundle that scores: its model and its chart.
+/// A bundle that scores: its model and its charts.
 pub struct Scorer {
     bundle: Bundle,
-    chart: Chart,
+    charts: Charts,
 }
 
 /// What one forward pass left over of each window: row-major, n x scored fields, in scaled units.
 pub struct Residuals {
     fields: usize,
-    /// What the chart looks at; see [`ResidualScope`].
+    /// The newest record.
+    readings: Vec<f32>,
+    /// What the charts of readings look at; see [`ResidualScope`].
     residual: Vec<f32>,
     /// What the model expected of the newest record.
     expected: Vec<f32>,
@@ -62,8 +67,10 @@ pub struct Residuals {
 /// The same of one window.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Residual<'r> {
-    /// Of each field: `z - AE(z) / 2` at the newest record, or the root mean square of `z - AE(z)`
-    /// over the window.
+    /// The newest record.
+    pub readings: &'r [f32],
+    /// What the charts of readings look at: the newest record, less `AE(z)` where the model has time
+    /// features, or the root mean square of `z - AE(z)` over the window.
     pub values: &'r [f32],
     /// `AE(z)` of each field at the newest record.
     pub expected: &'r [f32],
@@ -81,23 +88,17 @@ impl Residuals {
     /// What is left of one window.
     pub fn row(&self, window: usize) -> Residual<'_> {
         let row = window * self.fields..(window + 1) * self.fields;
+        let readings = &self.readings[row.clone()];
         let values = &self.residual[row.clone()];
         let expected = &self.expected[row];
         Residual {
+            readings,
             values,
             expected,
             raw_error: self.raw_errors[window],
         }
     }
 }
-
-/// The part of the reconstruction of a newest record that is taken off. The whole residual of a
-/// model with a narrow code has next to no variance along what the code holds, and a chart on it is
-/// blind there; half of it keeps every direction, so that one chart holds the squared prediction
-/// error and T-squared at once (Jackson and Mudholkar, Technometrics 21(3), 1979, keep two). A
-/// model with time features takes off all: what the clock explains is no part of what the chart
-/// keeps.
-const GAIN: f32 = 0.5;
 
 /// `vec![0.0; count]` asks the system for new pages of zeros each time; this writes them where
 /// the last batch's were.
@@ -120,15 +121,14 @@ pub fn residuals(
     let width = model.shape().fields;
     let fields = model.shape().scored();
     let judged = judged(scope, model);
-    let gain = if model.shape().context.is_empty() {
-        GAIN
-    } else {
-        1.0
-    };
+    // What the clock explains is no part of what the charts look at. What a linear model explains
+    // comes back when they are whitened, so that there the readings themselves are charted.
+    let gain = f32::from(u8::from(!model.shape().context.is_empty()));
     let found = model.reconstruct(scaled)?;
     let rows = found.len() / inputs;
     let mut residual = Vec::with_capacity(rows * fields);
     let mut expected = Vec::with_capacity(rows * fields);
+    let mut readings = Vec::with_capacity(rows * fields);
     let (mut raw_errors, mut squares) = (Vec::with_capacity(rows), vec![0.0; fields]);
     for (window, y) in scaled.chunks_exact(inputs).zip(found.chunks_exact(inputs)) {
         // Record by record the fields; the context behind them is not scored.
@@ -145,6 +145,7 @@ pub fn residuals(
         }
         let newest = judged - width;
         expected.extend_from_slice(&y[newest..newest + fields]);
+        readings.extend_from_slice(&window[inputs - width..inputs - width + fields]);
         raw_errors.push((squares.iter().sum::<f64>() / (fields * judged / width) as f64).sqrt());
         match scope {
             ResidualScope::Record => residual.extend(records.flatten().map(|(z, y)| z - gain * y)),
@@ -159,6 +160,7 @@ pub fn residuals(
     }
     Ok(Residuals {
         fields,
+        readings,
         residual,
         expected,
         raw_errors,
@@ -247,14 +249,8 @@ impl Scorer {
     /// # Errors
     /// Where its covariance is singular.
     pub fn new(bundle: Bundle, settings: &ScoreSettings) -> Result<Self, ScoreError> {
-        let c = &bundle.calibration;
-        let chart = Chart::new(
-            &chart::paced(settings, c.series_rows),
-            &c.residual_mean,
-            &c.residual_sd,
-            &c.covariance,
-        )?;
-        Ok(Self { bundle, chart })
+        let charts = Charts::new(settings, &bundle.calibration)?;
+        Ok(Self { bundle, charts })
     }
 
     /// The bundle that scores.
@@ -280,17 +276,20 @@ impl Scorer {
         residuals(&*self.bundle.model, self.bundle.calibration.scope, &windows)
     }
 
-    /// Takes the residual of a series' newest record; `alerting` slows the baseline down.
-    pub fn step(&self, state: &mut ChartState, residual: Residual<'_>, alerting: bool) -> Scored {
-        Scored {
-            score: self.chart.step(state, residual.values, alerting),
-            raw_error: residual.raw_error,
-        }
+    /// Takes a series' newest record; `alerting` slows the baselines down.
+    pub fn step(
+        &self,
+        state: &mut ChartsState,
+        residual: Residual<'_>,
+        alerting: bool,
+    ) -> ChartScores {
+        self.charts
+            .step(state, residual.readings, residual.values, alerting)
     }
 
-    /// Each field's share of the series' present score; they add up to 1.
-    pub fn shares(&self, state: &ChartState) -> Vec<f64> {
-        self.chart.shares(state)
+    /// The charts.
+    pub fn charts(&self) -> &Charts {
+        &self.charts
     }
 
     /// What the model expected of a field, in the field's unit, given the expectation in scaled
@@ -381,7 +380,8 @@ mod tests {
         let z = [0.5f32, -1.0, 2.0, 0.25];
         let y = model.reconstruct(&z).unwrap();
         let record = residuals(&*model, ResidualScope::Record, &z).unwrap();
-        assert_eq!(record.row(0).values, [z[2] - y[2] / 2.0, z[3] - y[3] / 2.0]);
+        assert_eq!(record.row(0).values, &z[2..]);
+        assert_eq!(record.row(0).readings, &z[2..]);
         assert_eq!(record.row(0).expected, &y[2..]);
         let window = residuals(&*model, ResidualScope::Window, &z).unwrap();
         let squares: Vec<f64> = z

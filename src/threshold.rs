@@ -29,9 +29,11 @@ mod gpd;
 mod guard;
 mod level;
 mod prior;
+mod series;
 mod settings;
 mod tail;
 
+pub use self::series::{SeriesOutput, SeriesThresholdParams, SeriesThresholds, Settled};
 pub use self::settings::{AlertBudget, ThresholdKind, ThresholdSettings};
 
 use std::time::Duration;
@@ -95,15 +97,25 @@ impl ThresholdParams {
     /// average of `dspot` is exponential, with the mean age of a window of d = `memory` / 20
     /// records (20 to 5,000): it needs two numbers' room where a window needs d, and d has to be
     /// well above the score's own smoothing or the average would follow every cluster.
-    pub fn new(settings: &ThresholdSettings, period: Duration) -> Self {
-        let ratio =
-            settings.budget.alerts * period.as_secs_f64() / settings.budget.period.as_secs_f64();
+    ///
+    /// The risk, or for a kind without one the part above `level`, is that of one of `charts` that
+    /// share it.
+    pub fn new(settings: &ThresholdSettings, period: Duration, charts: usize) -> Self {
+        let share = 1.0 / charts.max(1) as f64;
+        let ratio = settings.budget.alerts * period.as_secs_f64() * share
+            / settings.budget.period.as_secs_f64();
         let risk = if ratio.is_nan() {
             RISK.1
         } else {
             ratio.clamp(RISK.0, RISK.1)
         };
-        let above = (1.0 - settings.level).clamp(1e-6, 0.5);
+        // Peaks over the level are those of one chart; only without a budget the level is an alert's.
+        let share = if settings.kind.uses_budget() {
+            1.0
+        } else {
+            share
+        };
+        let above = ((1.0 - settings.level) * share).clamp(1e-6, 0.5);
         // A tail that is exponential from 0 on is exceeded at m times its level with the m-th power
         // of the level's probability.
         let base = if settings.kind.uses_budget() {
@@ -222,9 +234,10 @@ impl ThresholdState {
     /// Normal records exceed any threshold now and then: a threshold that never learned from one
     /// would sink, and call more and more records outliers. So those that come no more than twice
     /// as often as expected and lie below twice the threshold are learned from as well. A score
-    /// that is not finite or negative changes nothing.
-    pub fn step(&mut self, params: &ThresholdParams, score: f64) -> ThresholdOutput {
-        let threshold = self.value(params);
+    /// that is not finite or negative changes nothing. `factor` multiplies the threshold for this
+    /// score.
+    pub fn step(&mut self, params: &ThresholdParams, score: f64, factor: f64) -> ThresholdOutput {
+        let threshold = self.value(params) * factor;
         let above = score > threshold;
         let mut relearning = false;
         if !above {

@@ -24,7 +24,7 @@ use outlierd::record::{Batch, Record};
 use outlierd::retrain::engine::RetrainEngine;
 use outlierd::state::memory::MemoryStore;
 use outlierd::state::{Commit, Store, codec};
-use outlierd::threshold::{ThresholdParams, ThresholdState};
+use outlierd::threshold::SeriesThresholdParams;
 
 use self::two_fields::{time, values};
 
@@ -120,11 +120,18 @@ impl Plant {
 
     /// Puts every threshold where scores are `scores`.
     fn drive_thresholds(&self, score: f64) {
-        let plan = ThresholdParams::new(&stream().threshold, Duration::from_secs(1));
+        let scores = [score; 1_000];
+        let bundle = Registry::open(self.models.path())
+            .unwrap()
+            .load_current("s")
+            .unwrap();
+        let charts = bundle.unwrap().calibration.charts.len();
+        let each = vec![&scores[..]; charts];
+        let second = Duration::from_secs(1);
+        let plan = SeriesThresholdParams::new(&stream().threshold, second, each.into_iter());
         for series in SERIES {
             let mut state = self.state(series);
-            state.scoring.as_mut().unwrap().threshold =
-                ThresholdState::calibrated(&plan, &[score; 1_000]);
+            state.scoring.as_mut().unwrap().thresholds = plan.begin(None, false);
             self.put(series, &state);
         }
     }

@@ -39,6 +39,8 @@ pub enum EpisodeInput {
     Between,
     /// It counts towards closing.
     Quiet,
+    /// It closes an episode at once.
+    Settled,
 }
 
 /// An event to publish.
@@ -131,6 +133,7 @@ impl EpisodeMachine {
                 open.quiet = 0;
                 None
             }
+            (Some(_), EpisodeInput::Settled) => self.close(rules, at),
             (Some(open), EpisodeInput::Quiet) => {
                 open.quiet += 1;
                 if open.quiet < rules.close_after {

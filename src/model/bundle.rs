@@ -45,10 +45,21 @@ pub enum BundleError {
     Disk(#[from] DiskError),
     /// The bundle was written by a newer version.
     #[error(
-        "{} has bundle format {found}, but this version reads formats up to {FORMAT}: update outlierd, or promote an older bundle",
+        "{} has bundle format {found}, but this version reads format {FORMAT}: update outlierd, or promote an older bundle",
         .path.display()
     )]
     NewerFormat {
+        /// Its manifest.
+        path: PathBuf,
+        /// The format found.
+        found: u32,
+    },
+    /// The bundle was written by an older version.
+    #[error(
+        "{} has bundle format {found}, but this version reads format {FORMAT}: train a new bundle",
+        .path.display()
+    )]
+    OlderFormat {
         /// Its manifest.
         path: PathBuf,
         /// The format found.
@@ -219,6 +230,12 @@ impl Bundle {
         let AnyFormat { format } = serde_json::from_slice(&bytes).map_err(damaged(&path))?;
         if format > FORMAT {
             return Err(BundleError::NewerFormat {
+                path,
+                found: format,
+            });
+        }
+        if format < FORMAT {
+            return Err(BundleError::OlderFormat {
                 path,
                 found: format,
             });

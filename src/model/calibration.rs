@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::memory;
 use super::scaler::Scaler;
 use super::shape::ModelShape;
 use crate::model::ResidualScope;
@@ -15,6 +16,41 @@ use crate::record::format::ErrorMeasure;
 
 /// Most calibration scores that are kept; more are thinned evenly.
 pub const SCORES_MAX: usize = 4096;
+
+/// Charts of a bundle at most.
+pub const CHARTS_MAX: usize = 4;
+
+/// The kinds of chart; each looks at another side of a series.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChartKind {
+    /// Of the smoothed readings: levels and drifts.
+    Mewma,
+    /// Of the newest readings (Hotelling, "Multivariate Quality Control", 1947): jumps.
+    T2,
+    /// Of the smoothed regression-adjusted variables: what changes against the other fields.
+    Adjusted,
+    /// Of the smoothed squared length of the innovation (MacGregor, Harris, "The Exponentially
+    /// Weighted Moving Variance", Journal of Quality Technology 25(2), 1993): variance, frequency,
+    /// broken correlations.
+    Variance,
+}
+
+/// The constants of one chart, and the scores of normal data.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChartCalibration {
+    /// Which chart.
+    pub kind: ChartKind,
+    /// Mean of the charted vector (length k, scaled units).
+    pub mean: Vec<f64>,
+    /// Its standard deviation (length k, scaled units), > 0.
+    pub sd: Vec<f64>,
+    /// Shrunk covariance of the smoothed vector, row-major, k x k.
+    pub covariance: Vec<f64>,
+    /// Scores of normal data, in time order, thinned to at most [`SCORES_MAX`].
+    pub scores: Vec<f64>,
+}
 
 /// What normal data look like to a model.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -25,15 +61,18 @@ pub struct Calibration {
     pub scope: ResidualScope,
     /// Sensor units to the model's inputs.
     pub scaler: Scaler,
-    /// Mean of each component of the charted residual on normal data, in scaled units; its length k
-    /// is that of the charted vector.
-    pub residual_mean: Vec<f64>,
-    /// Standard deviation of each component on normal data, in scaled units, > 0; length k.
-    pub residual_sd: Vec<f64>,
-    /// Shrunk covariance of the charted vector on normal data, row-major, k x k.
-    pub covariance: Vec<f64>,
-    /// Scores of normal data, in time order, evenly thinned to at most [`SCORES_MAX`].
-    pub scores: Vec<f64>,
+    /// The charts, each with its own threshold; none for images.
+    pub charts: Vec<ChartCalibration>,
+    /// What the past of a series explains of its newest record; see [`crate::score::regression`].
+    /// Empty where nothing is charted of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub innovation: Vec<f32>,
+    /// What the other fields explain of a field. Empty where nothing is charted of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adjusted: Vec<f32>,
+    /// Mean squared difference of successive records of each field, in scaled units; none for
+    /// images.
+    pub differences: Vec<f64>,
     /// Median number of records that a series had in the calibration: how long a time it knows.
     pub series_rows: usize,
     /// How each field of a record behaves normally, in sensor units.
@@ -57,12 +96,23 @@ pub struct Peaks {
     pub mean: Vec<f64>,
     /// Standard deviation, > 0.
     pub sd: Vec<f64>,
+    /// Scores of normal images, at most [`SCORES_MAX`].
+    pub scores: Vec<f64>,
 }
 
-/// Scores evenly thinned to at most [`SCORES_MAX`].
+/// Scores that follow each other are kept in blocks of this many: high scores come in clusters, and
+/// a threshold counts them.
+const BLOCK: usize = 128;
+
+/// At most [`SCORES_MAX`] scores: whole blocks from evenly spaced places.
 pub fn thinned(scores: Vec<f64>) -> Vec<f64> {
-    let step = scores.len().div_ceil(SCORES_MAX).max(1);
-    scores.into_iter().step_by(step).collect()
+    let blocks = SCORES_MAX / BLOCK;
+    if scores.len() <= SCORES_MAX {
+        return scores;
+    }
+    let starts = (0..blocks).map(|block| block * (scores.len() - BLOCK) / (blocks - 1));
+    let kept = starts.flat_map(|start| &scores[start..start + BLOCK]);
+    kept.copied().collect()
 }
 
 /// Older calibrations do not say: what they would say is left out.
@@ -118,23 +168,13 @@ impl Calibration {
     /// # Errors
     /// The first list or number that cannot be used.
     pub fn validate(&self, shape: &ModelShape) -> Result<(), CalibrationError> {
-        let charted = self.residual_mean.len();
-        match &self.peaks {
-            Some(peaks) => {
-                exactly("residual_mean", charted, 0)?;
-                exactly("peaks.sd", peaks.sd.len(), peaks.mean.len())?;
-                every("peaks.mean", peaks.mean.iter(), "finite", |x| x.is_finite())?;
-                every("peaks.sd", peaks.sd.iter(), POSITIVE, positive)?;
-            }
-            None if !(1..=shape.inputs()).contains(&charted) => {
-                return Err(length(
-                    "residual_mean",
-                    charted,
-                    format!("1 to {}", shape.inputs()),
-                ));
-            }
-            None => {}
+        if let Some(peaks) = &self.peaks {
+            exactly("peaks.sd", peaks.sd.len(), peaks.mean.len())?;
+            every("peaks.mean", peaks.mean.iter(), "finite", |x| x.is_finite())?;
+            every("peaks.sd", peaks.sd.iter(), POSITIVE, positive)?;
+            scores("peaks.scores", &peaks.scores)?;
         }
+        self.validate_charts(shape)?;
         // Pixels share one scale for each channel, and one reading: how bright they are.
         let scales = if shape.tile > 0 {
             shape.channels()
@@ -148,37 +188,14 @@ impl Calibration {
                 "those of a model of images".to_owned(),
             ));
         }
-        if self.scores.len() > SCORES_MAX {
-            return Err(length(
-                "scores",
-                self.scores.len(),
-                format!("0 to {SCORES_MAX}"),
-            ));
-        }
         exactly("scaler.mean", self.scaler.mean.len(), scales)?;
         exactly("scaler.sd", self.scaler.sd.len(), scales)?;
-        exactly("residual_sd", self.residual_sd.len(), charted)?;
-        exactly("covariance", self.covariance.len(), charted * charted)?;
         exactly("fields", self.fields.len(), shape.readings())?;
 
         every("scaler.mean", self.scaler.mean.iter(), "finite", |x| {
             x.is_finite()
         })?;
         every("scaler.sd", self.scaler.sd.iter(), POSITIVE, positive)?;
-        every("residual_mean", self.residual_mean.iter(), "finite", |x| {
-            x.is_finite()
-        })?;
-        every("residual_sd", self.residual_sd.iter(), POSITIVE, positive)?;
-        every("covariance", self.covariance.iter(), "finite", |x| {
-            x.is_finite()
-        })?;
-        every(
-            "covariance diagonal",
-            self.covariance.iter().step_by(charted + 1),
-            POSITIVE,
-            positive,
-        )?;
-        every("scores", self.scores.iter(), NOT_NEGATIVE, not_negative)?;
         every(
             "fields.movement",
             self.fields.iter().map(|field| &field.movement),
@@ -204,6 +221,64 @@ impl Calibration {
             not_negative,
         )
     }
+
+    /// The charts and what they look at.
+    fn validate_charts(&self, shape: &ModelShape) -> Result<(), CalibrationError> {
+        let k = if shape.tile > 0 { 0 } else { shape.scored() };
+        if self.charts.is_empty() != (k == 0) || self.charts.len() > CHARTS_MAX {
+            let allowed = if k == 0 { "0" } else { "1 to 4" };
+            return Err(length("charts", self.charts.len(), allowed.to_owned()));
+        }
+        for chart in &self.charts {
+            exactly("charts.mean", chart.mean.len(), k)?;
+            exactly("charts.sd", chart.sd.len(), k)?;
+            exactly("charts.covariance", chart.covariance.len(), k * k)?;
+            every("charts.mean", chart.mean.iter(), "finite", |x| {
+                x.is_finite()
+            })?;
+            every("charts.sd", chart.sd.iter(), POSITIVE, positive)?;
+            every(
+                "charts.covariance",
+                chart.covariance.iter(),
+                "finite",
+                |x| x.is_finite(),
+            )?;
+            let diagonal = chart.covariance.iter().step_by(k + 1);
+            every("charts.covariance diagonal", diagonal, POSITIVE, positive)?;
+            scores("charts.scores", &chart.scores)?;
+        }
+        let has = |kind| self.charts.iter().any(|chart| chart.kind == kind);
+        let wanted = |kind, inputs: usize| if has(kind) { inputs * k * k } else { 0 };
+        let innovation = wanted(ChartKind::Variance, memory::PAST);
+        exactly("innovation", self.innovation.len(), innovation)?;
+        let adjusted = wanted(ChartKind::Adjusted, memory::NOW);
+        exactly("adjusted", self.adjusted.len(), adjusted)?;
+        let coefficients = self.innovation.iter().chain(&self.adjusted);
+        let coefficients: Vec<f64> = coefficients.map(|&b| f64::from(b)).collect();
+        every("coefficients", coefficients.iter(), "finite", |x| {
+            x.is_finite()
+        })?;
+        exactly("differences", self.differences.len(), k)?;
+        every(
+            "differences",
+            self.differences.iter(),
+            NOT_NEGATIVE,
+            not_negative,
+        )
+    }
+
+    /// The scores of normal data that each threshold begins with: of each chart, or of images.
+    pub fn scores(&self) -> impl Iterator<Item = &[f64]> {
+        let charts = self.charts.iter().map(|chart| &*chart.scores);
+        charts.chain(self.peaks.iter().map(|peaks| &*peaks.scores))
+    }
+}
+
+fn scores(list: &'static str, scores: &[f64]) -> Result<(), CalibrationError> {
+    if scores.len() > SCORES_MAX {
+        return Err(length(list, scores.len(), format!("0 to {SCORES_MAX}")));
+    }
+    every(list, scores.iter(), NOT_NEGATIVE, not_negative)
 }
 
 const POSITIVE: &str = "finite and > 0";
@@ -266,10 +341,16 @@ mod tests {
                 mean: vec![1.0, -2.0],
                 sd: vec![0.5, 1e-3],
             },
-            residual_mean: vec![0.0, 0.1],
-            residual_sd: vec![0.2, 0.3],
-            covariance: vec![1.0, -0.5, -0.5, 1.0],
-            scores: vec![0.0, 1.5, 2.0],
+            charts: vec![ChartCalibration {
+                kind: ChartKind::Mewma,
+                mean: vec![0.0, 0.1],
+                sd: vec![0.2, 0.3],
+                covariance: vec![1.0, -0.5, -0.5, 1.0],
+                scores: vec![0.0, 1.5, 2.0],
+            }],
+            innovation: Vec::new(),
+            adjusted: Vec::new(),
+            differences: vec![1.0, 0.5],
             series_rows: 3,
             fields: vec![
                 FieldNormal {
@@ -303,34 +384,42 @@ mod tests {
     #[test]
     fn each_fault_is_named() {
         type Break = fn(&mut Calibration);
-        let cases: [(Break, &str); 11] = [
+        let cases: [(Break, &str); 13] = [
+            (
+                |c| c.innovation = vec![0.5; 24],
+                "innovation has 24 entries, 0 are needed",
+            ),
+            (
+                |c| c.charts[0].kind = ChartKind::Adjusted,
+                "adjusted has 0 entries, 16 are needed",
+            ),
             (
                 |c| c.scaler.sd.truncate(1),
                 "scaler.sd has 1 entries, 2 are needed",
             ),
             (
-                |c| c.covariance.truncate(3),
-                "covariance has 3 entries, 4 are needed",
+                |c| c.charts[0].covariance.truncate(3),
+                "charts.covariance has 3 entries, 4 are needed",
             ),
             (
-                |c| c.residual_mean = vec![0.0; 7],
-                "residual_mean has 7 entries, 1 to 6 are needed",
+                |c| c.charts.clear(),
+                "charts has 0 entries, 1 to 4 are needed",
             ),
             (
-                |c| c.scores = vec![1.0; 4097],
-                "scores has 4097 entries, 0 to 4096 are needed",
+                |c| c.charts[0].scores = vec![1.0; 4097],
+                "charts.scores has 4097 entries, 0 to 4096 are needed",
             ),
             (
                 |c| c.scaler.sd[1] = 0.0,
                 "scaler.sd[1] is 0; it must be finite and > 0",
             ),
             (
-                |c| c.covariance[3] = -1.0,
-                "covariance diagonal[1] is -1; it must be finite and > 0",
+                |c| c.charts[0].covariance[3] = -1.0,
+                "charts.covariance diagonal[1] is -1; it must be finite and > 0",
             ),
             (
-                |c| c.scores[2] = f64::NAN,
-                "scores[2] is NaN; it must be finite and >= 0",
+                |c| c.charts[0].scores[2] = f64::NAN,
+                "charts.scores[2] is NaN; it must be finite and >= 0",
             ),
             (
                 |c| c.fields[1].movement = -0.1,

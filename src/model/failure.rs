@@ -130,7 +130,9 @@ impl Failure for BundleError {
         match self {
             Self::Disk(error) => error.class(),
             // The message names the file to replace, or what to update.
-            Self::NewerFormat { .. } | Self::Damaged { .. } => FailureClass::USER,
+            Self::NewerFormat { .. } | Self::OlderFormat { .. } | Self::Damaged { .. } => {
+                FailureClass::USER
+            }
             Self::Changed { .. } | Self::Json(_) => FailureClass::INTERNAL,
             Self::Manifest(error) => error.class(),
             Self::Calibration(error) => error.class(),

@@ -15,8 +15,8 @@ use super::shape::{ModelShape, ShapeError};
 use crate::model::TrainingSettings;
 use crate::record::EventTime;
 
-/// The format of bundles that this version writes, and the newest that it reads.
-pub const FORMAT: u32 = 1;
+/// The format of bundles that this version writes and reads. 2: several charts.
+pub const FORMAT: u32 = 2;
 /// Hexadecimal digits of a bundle's id: 128 of the 256 bits of its hash.
 pub const ID_DIGITS: usize = 32;
 

@@ -180,6 +180,11 @@ impl Detector {
         evidence: Option<RowOutput<'_>>,
     ) -> ScoredRow<'r> {
         state.begin(row);
+        let before = self.live().map_or(0, |live| live.missing_before(row));
+        let missing = before + u64::from(!row.faults.is_empty());
+        if missing > 0 {
+            state.interrupt(missing);
+        }
         let judgement = match (self.live(), evidence) {
             _ if !row.faults.is_empty() => Judgement::Faulty(&row.faults),
             (Some(live), Some(evidence)) => return live.score(state, evidence),
@@ -200,11 +205,12 @@ impl Detector {
         &self,
         scoring: Option<&ScoringState>,
         row: &GatedRow<'_>,
+        scored: &ScoredRow<'_>,
         evidence: Option<RowOutput<'_>>,
     ) -> Vec<FieldShare> {
         match (self, scoring, evidence) {
             (Self::Rows(rows), Some(scoring), Some(RowOutput::Row(residual))) => {
-                rows.shares(scoring, &row.values, residual.expected)
+                rows.shares(scoring, scored.chart(), &row.values, residual.expected)
             }
             _ => Vec::new(),
         }
@@ -216,6 +222,7 @@ impl Detector {
         step: &mut EpisodeOutput,
         state: &SeriesState,
         row: &GatedRow<'_>,
+        scored: &ScoredRow<'_>,
         evidence: Option<RowOutput<'_>>,
         episodes: &EpisodePolicy,
     ) -> Explanation {
@@ -227,7 +234,8 @@ impl Detector {
             (Self::Rows(rows), Some(RowOutput::Row(_)))
                 if step.verdict != RecordVerdict::Normal =>
             {
-                why.top_field = state.scoring.as_ref().and_then(|s| rows.top_field(s));
+                let scoring = state.scoring.as_ref();
+                why.top_field = scoring.and_then(|s| rows.top_field(s, scored.chart()));
             }
             (Self::Images(images), Some(RowOutput::Image(inspected, image))) => {
                 let most = episodes.top_fields();
@@ -247,9 +255,9 @@ impl Detector {
 }
 
 impl RowDetector {
-    /// The field with the largest share of the score; `None` where all are 0.
-    fn top_field(&self, scoring: &ScoringState) -> Option<usize> {
-        let shares = self.live.scorer.shares(&scoring.chart);
+    /// The field with the largest share of the score of a chart; `None` where all are 0.
+    fn top_field(&self, scoring: &ScoringState, chart: usize) -> Option<usize> {
+        let shares = self.live.scorer.charts().shares(&scoring.charts, chart);
         let largest = shares.iter().enumerate();
         let (index, share) = largest.max_by(|a, b| a.1.total_cmp(b.1))?;
         (*share > 0.0).then_some(index)
@@ -293,12 +301,18 @@ impl RowDetector {
         }
     }
 
-    fn shares(&self, scoring: &ScoringState, values: &[f64], expected: &[f32]) -> Vec<FieldShare> {
+    fn shares(
+        &self,
+        scoring: &ScoringState,
+        chart: usize,
+        values: &[f64],
+        expected: &[f32],
+    ) -> Vec<FieldShare> {
         let scorer = &self.live.scorer;
         let readings = values.iter().zip(expected);
         let fields = self.field_names.iter().zip(readings);
         fields
-            .zip(scorer.shares(&scoring.chart))
+            .zip(scorer.charts().shares(&scoring.charts, chart))
             .enumerate()
             .map(|(index, ((name, (&value, &expected)), share))| FieldShare {
                 name: name.clone(),

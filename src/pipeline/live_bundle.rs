@@ -5,24 +5,23 @@ use std::sync::Arc;
 use super::PipelineError;
 use super::forward::RowOutput;
 use super::series::{ScoringState, SeriesState, tag};
-use super::status::{gap_us, threshold_params};
+use super::status::{gap_us, score_period};
 use crate::config::settings::StreamSettings;
 use crate::gate::NormalRange;
 use crate::model::bundle::Bundle;
+use crate::record::Scored;
 use crate::record::feedback::{Feedback, FeedbackEffect, FeedbackLabel};
-use crate::record::row::{Judgement, ScoredRow};
+use crate::record::row::{GatedRow, Judgement, ScoredRow};
 use crate::score::Scorer;
-use crate::score::chart::ChartState;
-use crate::threshold::{ThresholdParams, ThresholdState};
+use crate::score::charts::{ChartScores, ChartsState};
+use crate::threshold::{SeriesThresholdParams, Settled};
 
 /// See the module.
 pub struct LiveBundle {
     id: Arc<str>,
     tag: u64,
     pub(super) scorer: Scorer,
-    pub(super) threshold: ThresholdParams,
-    /// The threshold of a series that has no records of its own.
-    template: ThresholdState,
+    pub(super) thresholds: SeriesThresholdParams,
     /// The tag of the bundle before, and what its scaled units are in this one's, field by field.
     before: Option<(u64, Vec<f64>)>,
     /// Microseconds after which records are missing between two; 0: never.
@@ -41,7 +40,9 @@ impl LiveBundle {
     ) -> Result<Self, PipelineError> {
         fits(stream, &bundle)?;
         let c = &bundle.calibration;
-        let threshold = threshold_params(stream, c.period_micros);
+        let period = score_period(stream, c.period_micros);
+        let scores: Vec<&[f64]> = c.scores().collect();
+        let thresholds = SeriesThresholdParams::new(&stream.threshold, period, scores.into_iter());
         let id: Arc<str> = bundle.id().into();
         let before = before.map(|before| {
             let old = &before.bundle().calibration.scaler.sd;
@@ -53,8 +54,7 @@ impl LiveBundle {
         Ok(Self {
             tag: tag(&id),
             id,
-            template: ThresholdState::calibrated(&threshold, &c.scores),
-            threshold,
+            thresholds,
             before,
             gap_us: gap_us(stream, c.period_micros),
             scorer: Scorer::new(bundle, &stream.score)?,
@@ -73,7 +73,7 @@ impl LiveBundle {
 
     /// The threshold of a series without records of its own.
     pub fn calibrated_threshold(&self) -> f64 {
-        self.template.value(&self.threshold)
+        self.thresholds.calibrated()
     }
 
     /// The normal behaviour of each field, for the gate.
@@ -93,6 +93,18 @@ impl LiveBundle {
             .collect()
     }
 
+    /// How many records are missing before a row.
+    pub(super) fn missing_before(&self, row: &GatedRow<'_>) -> u64 {
+        let period = self.bundle().calibration.period_micros.max(1);
+        match row
+            .previous
+            .map_or(0, |previous| row.time.micros_since(previous))
+        {
+            gap if self.gap_us > 0 && gap > self.gap_us => (gap / period).unsigned_abs(),
+            _ => 0,
+        }
+    }
+
     /// Chart and threshold of one record, given the output of the model.
     pub(super) fn score(
         &self,
@@ -101,41 +113,58 @@ impl LiveBundle {
     ) -> ScoredRow<'static> {
         let alerting = state.episode.anomaly_open();
         let scoring = match &mut state.scoring {
-            Some(mine) if mine.bundle == self.tag && mine.threshold.fits(&self.threshold) => mine,
+            Some(mine) if mine.bundle == self.tag && mine.thresholds.fits(&self.thresholds) => mine,
             other => {
                 let old = other.take();
                 other.insert(self.begin(old, alerting))
             }
         };
-        let scored = match evidence {
-            RowOutput::Row(residual) => self.scorer.step(&mut scoring.chart, residual, alerting),
+        let (scores, raw_error) = match evidence {
+            RowOutput::Row(residual) => {
+                let scores = self.scorer.step(&mut scoring.charts, residual, alerting);
+                (scores, residual.raw_error)
+            }
             // Each image is judged on its own: what is in front of a camera changes from one to the
             // next.
-            RowOutput::Image(inspected, _) => inspected.scored.clone(),
-        };
-        let missing = scoring.threshold.missing_records(&self.threshold);
-        let score = scored.score;
-        let mut threshold = scoring.threshold.value(&self.threshold);
-        // While an episode is open, a record below the threshold is neither an outlier nor known to
-        // be normal: the threshold does not learn from it.
-        if !alerting || score > threshold {
-            let step = scoring.threshold.step(&self.threshold, score);
-            threshold = step.threshold;
-            if step.relearning {
-                // A level shift that lasted this long is the new normal: it becomes the baseline,
-                // and scores start again.
-                scoring.chart.rebase();
-                scoring.threshold = self.template.clone();
+            RowOutput::Image(inspected, _) => {
+                let scored = &inspected.scored;
+                (ChartScores::single(scored.score), scored.raw_error)
             }
+        };
+        let thresholds = &mut scoring.thresholds;
+        let (all, anchored) = (scores.all(), scores.anchored());
+        let found = thresholds.step(&self.thresholds, all, anchored, scores.unrest, alerting);
+        if found.settled == Some(Settled::Returned) {
+            self.scorer.charts().return_to_anchor(&mut scoring.charts);
+        }
+        if let Some(chart) = found.relearning {
+            self.relearn(scoring, chart);
         }
         ScoredRow {
             judgement: Judgement::Scored {
-                score,
-                threshold,
-                missing,
+                score: found.score,
+                threshold: found.threshold,
+                missing: found.missing,
+                settled: found.settled.is_some(),
             },
-            scored: Some(scored),
-            budgeted: self.threshold.risk(),
+            scored: Some(Scored {
+                score: found.score,
+                level: scores.all().first().copied().unwrap_or_default(),
+                chart: found.chart,
+                raw_error,
+            }),
+            budgeted: self.thresholds.risk(),
+        }
+    }
+
+    /// A level shift that lasted long is the new normal: it becomes the baseline, and the scores of
+    /// the charts that have one start again.
+    fn relearn(&self, scoring: &mut ScoringState, chart: usize) {
+        let charts = self.scorer.charts();
+        if charts.has_level(chart) {
+            charts.rebase(&mut scoring.charts);
+            let with_level = |chart| charts.has_level(chart);
+            scoring.thresholds.relearn(&self.thresholds, with_level);
         }
     }
 
@@ -144,15 +173,16 @@ impl LiveBundle {
     /// Thresholds and baselines start again, so that no alert comes from the change of the bundle.
     /// A series that alerts keeps its deviation: a new baseline would take the fault for normal.
     fn begin(&self, old: Option<ScoringState>, alerting: bool) -> ScoringState {
-        let old = old.filter(|_| alerting).zip(self.before.as_ref());
-        let chart = match old {
-            Some((old, (tag, by))) if old.bundle == *tag => old.chart.rescaled(by),
-            _ => ChartState::default(),
+        let before = old.as_ref().map(|old| &old.thresholds);
+        let deviating = old.as_ref().filter(|_| alerting).zip(self.before.as_ref());
+        let charts = match deviating {
+            Some((old, (tag, by))) if old.bundle == *tag => old.charts.rescaled(by),
+            _ => ChartsState::default(),
         };
         ScoringState {
             bundle: self.tag,
-            chart,
-            threshold: self.template.clone(),
+            charts,
+            thresholds: self.thresholds.begin(before, alerting),
         }
     }
 
@@ -184,11 +214,10 @@ impl LiveBundle {
         match feedback.label {
             FeedbackLabel::FalseAlarm if of == Some(&*self.id) => {
                 let peak = feedback.peak_score.unwrap_or(0.0);
-                scoring.threshold.lift_above(&self.threshold, peak);
+                scoring.thresholds.lift_above(&self.thresholds.chart, peak);
             }
             FeedbackLabel::NewNormal => {
-                scoring.chart.rebase();
-                scoring.threshold = self.template.clone();
+                self.relearn(scoring, 0);
             }
             _ => return FeedbackEffect::Nothing,
         }

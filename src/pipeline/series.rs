@@ -14,10 +14,10 @@ use crate::inter_arrival::InterArrivalStats;
 use crate::record::EventTime;
 use crate::record::row::GatedRow;
 use crate::resample::ResampleState;
-use crate::score::chart::ChartState;
+use crate::score::charts::ChartsState;
 use crate::state::StoreError;
 use crate::state::codec::CodecError;
-use crate::threshold::ThresholdState;
+use crate::threshold::SeriesThresholds;
 use crate::window::WindowState;
 
 /// What the steps remember of one series. Its bytes in the store are versioned by
@@ -43,10 +43,10 @@ pub struct SeriesState {
 pub struct ScoringState {
     /// The bundle's [`tag`].
     pub bundle: u64,
-    /// Of the control chart.
-    pub chart: ChartState,
-    /// Of the threshold.
-    pub threshold: ThresholdState,
+    /// Of the control charts.
+    pub charts: ChartsState,
+    /// Of their thresholds.
+    pub thresholds: SeriesThresholds,
 }
 
 impl SeriesState {
@@ -76,6 +76,13 @@ impl SeriesState {
     /// forgotten.
     pub fn alerting(&self) -> bool {
         self.episode.anomaly_open() || self.episode.fault_open()
+    }
+
+    /// So many records are missing before the next one, or are not believed.
+    pub(super) fn interrupt(&mut self, missing: u64) {
+        if let Some(scoring) = &mut self.scoring {
+            scoring.charts.interrupt(missing);
+        }
     }
 
     /// Before a row is judged: where its series was forgotten, chart, threshold and episodes start

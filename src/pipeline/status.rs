@@ -46,9 +46,13 @@ impl SeriesStatus {
         series: &str,
         state: &SeriesState,
     ) -> Self {
-        let params = threshold_params(
-            stream,
-            bundle.map_or(0, |bundle| bundle.calibration.period_micros),
+        let params = threshold::ThresholdParams::new(
+            &stream.threshold,
+            score_period(
+                stream,
+                bundle.map_or(0, |bundle| bundle.calibration.period_micros),
+            ),
+            bundle.map_or(1, |bundle| bundle.calibration.scores().count()),
         );
         let live = bundle.map(|bundle| tag(bundle.id()));
         let scoring = state
@@ -63,23 +67,23 @@ impl SeriesStatus {
             silent: state.inter_arrival.silent != SilenceStatus::No,
             anomaly: state.episode.anomaly_open(),
             sensor_fault: state.episode.fault_open(),
-            threshold: scoring.map(|scoring| scoring.threshold.value(&params)),
-            own_records: scoring.map_or(0, |scoring| scoring.threshold.own_records()),
+            threshold: scoring.map(|scoring| scoring.thresholds.value(&params)),
+            own_records: scoring.map_or(0, |scoring| scoring.thresholds.own_records()),
             missing_records: scoring.map_or(stream.threshold.min_records, |scoring| {
-                scoring.threshold.missing_records(&params)
+                scoring.thresholds.missing_records(&params)
             }),
         }
     }
 }
 
-/// The threshold's constants: a score comes with each window, and records of a series follow each
+/// The time from score to score: one comes with each window, and records of a series follow each
 /// other by `period` microseconds in the training data.
-pub(super) fn threshold_params(stream: &StreamSettings, period: i64) -> threshold::ThresholdParams {
+pub(super) fn score_period(stream: &StreamSettings, period: i64) -> Duration {
     let period = stream
         .threshold
         .period
         .unwrap_or_else(|| Duration::from_micros(period.max(1).cast_unsigned()));
-    threshold::ThresholdParams::new(&stream.threshold, period * stream.stride as u32)
+    period * stream.stride as u32
 }
 
 /// The time after which records are missing between two, in microseconds; 0: never.

@@ -132,6 +132,8 @@ pub enum Judgement<'a> {
         /// Records that are missing until the threshold rests on the series' own more than on the
         /// fleet's calibration.
         missing: u64,
+        /// Whether the plant is steady again at another level, which closes an open alert.
+        settled: bool,
     },
     /// Its faulty sensors, at least one.
     Faulty(&'a [SensorFault]),
@@ -146,4 +148,11 @@ pub struct ScoredRow<'a> {
     pub scored: Option<Scored>,
     /// Alerts that the budget allows for it; 0 if it was not scored.
     pub budgeted: f64,
+}
+
+impl ScoredRow<'_> {
+    /// Number of the chart that the score is of.
+    pub fn chart(&self) -> usize {
+        self.scored.as_ref().map_or(0, |scored| scored.chart)
+    }
 }

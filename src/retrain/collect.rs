@@ -85,7 +85,7 @@ pub struct ScoredRecord<'a> {
 /// within the guard time or while its run is still open.
 fn score(outcome: &RecordOutcome) -> Option<f32> {
     match (&outcome.scored, outcome.verdict) {
-        (Some(scored), _) => Some(scored.score as f32),
+        (Some(scored), _) => Some(scored.level as f32),
         (None, RecordVerdict::Between) => Some(f32::NAN),
         _ => None,
     }
@@ -300,6 +300,8 @@ mod tests {
             verdict,
             scored: is_scored.then_some(Scored {
                 score: 1.0,
+                level: 1.0,
+                chart: 0,
                 raw_error: 1.0,
             }),
             threshold: None,

@@ -141,7 +141,12 @@ impl RetrainEngine {
                 }
                 self.live = Some(LiveModel {
                     id,
-                    scores: bundle.calibration.scores,
+                    scores: bundle
+                        .calibration
+                        .scores()
+                        .next()
+                        .unwrap_or_default()
+                        .to_vec(),
                 });
                 if let Some(live) = &self.live {
                     live.show_sensitivity(&self.registry, &self.stream.name)?;

@@ -17,7 +17,7 @@ use crate::failure::{Failure, FailureClass};
 use crate::gate;
 use crate::model::ResidualScope;
 use crate::model::bundle::{Bundle, BundleError};
-use crate::model::calibration::{Calibration, FieldNormal, thinned};
+use crate::model::calibration::{Calibration, ChartCalibration, FieldNormal, thinned};
 use crate::model::context::TimeContext;
 use crate::model::ensemble::Ensemble;
 use crate::model::manifest::{FieldInfo, Metrics, Origin};
@@ -28,7 +28,8 @@ use crate::model::train::{self, TrainError, Trained, TrainingWindows};
 use crate::model::{Autoencoder, ModelError};
 use crate::pipeline::status::gap_us;
 use crate::record::EventTime;
-use crate::score::calibrate::calibrate;
+use crate::score::calibrate::series_rows;
+use crate::score::charts::NormalRows;
 use crate::score::{ScoreError, by_part, residuals};
 use crate::state::StoreError;
 
@@ -160,6 +161,16 @@ impl Folds {
     /// Where in `scaled` a window begins.
     fn at(&self, window: usize) -> usize {
         self.windows.starts[window] * self.fields
+    }
+
+    /// The newest record of each window, without its context, row-major, n x `fields`.
+    fn newest(&self, window: usize, fields: usize) -> Vec<f32> {
+        let starts = self.windows.starts.iter();
+        let newest = starts.map(|start| (start + window - 1) * self.fields);
+        newest
+            .flat_map(|at| &self.scaled[at..at + fields])
+            .copied()
+            .collect()
     }
 
     /// Where all windows begin.
@@ -351,23 +362,29 @@ fn calibration(
     folds: &Folds,
 ) -> Result<Calibration, LearnError> {
     let fields = stream.record.fields.len();
-    let charted = calibrate(
-        &stream.score,
+    let readings = folds.newest(stream.window, fields);
+    let rows = NormalRows {
+        readings: &readings,
         residuals,
-        fields,
-        &folds.windows.segments,
-        &folds.windows.gaps,
-    )
-    .map_err(ScoreError::from)?;
+        k: fields,
+        segments: &folds.windows.segments,
+        gaps: &folds.windows.gaps,
+        folds: &folds.of,
+    };
+    let found = rows.calibrate(&stream.score).map_err(ScoreError::from)?;
+    let thin = |chart: ChartCalibration| ChartCalibration {
+        scores: thinned(chart.scores),
+        ..chart
+    };
     let normals = gate::normals(&set.rows, fields, &set.runs);
     Ok(Calibration {
         scope: stream.score.scope,
         scaler,
-        residual_mean: charted.mean,
-        residual_sd: charted.sd,
-        covariance: charted.covariance,
-        series_rows: charted.series_rows,
-        scores: thinned(charted.scores),
+        charts: found.charts.into_iter().map(thin).collect(),
+        innovation: found.innovation,
+        adjusted: found.adjusted,
+        differences: found.differences,
+        series_rows: series_rows(&folds.windows.segments),
         fields: normals.into_iter().map(field_normal).collect(),
         period_micros: set.period_micros(),
         peaks: None,

@@ -6,23 +6,10 @@
 
 use std::ops::Range;
 
-use super::chart::{Chart, ChartState, NotPositiveDefinite, paced, shrink};
+use super::chart::{Chart, ChartState, energy_max, energy_weight, ewma_weight, paced, shrink};
+use super::matrix::{NotPositiveDefinite, add_outer};
+use crate::model::calibration::{ChartCalibration, ChartKind};
 use crate::score::ScoreSettings;
-
-/// The chart's constants and the scores of normal data.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Calibrated {
-    /// Mean residual (length k, scaled units).
-    pub mean: Vec<f64>,
-    /// Standard deviation of the residual (length k, scaled units).
-    pub sd: Vec<f64>,
-    /// Shrunk covariance of the smoothed residual (k x k, row-major).
-    pub covariance: Vec<f64>,
-    /// Score of each row, in the order of the rows.
-    pub scores: Vec<f64>,
-    /// Median number of rows of a series.
-    pub series_rows: usize,
-}
 
 /// Records of a series that are not in the calibration: a sample of weeks holds a part of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,95 +27,196 @@ pub fn series_rows(segments: &[Range<usize>]) -> usize {
     lengths.get(lengths.len() / 2).copied().unwrap_or(0)
 }
 
-/// Fits the chart to residuals of normal data (row-major, n x k, scaled units); each segment is one
+/// Fits a chart to vectors of normal data (row-major, n x k, scaled units); each segment is one
 /// series in time order and starts with a fresh state, as a new series will. Over `gaps`, in the
 /// order of the rows, the baseline continues towards where the series was before, as it does live:
 /// see [`Chart::skip`].
 ///
-/// The scores are those that new records of the same distribution are expected to have: a
-/// covariance of few vectors makes those it was fitted to look nearer than any others. See
-/// [`inflation`].
+/// Vectors are first clipped at [`WILD`] robust standard deviations. The scores are those that new
+/// records of the same distribution are expected to have: a covariance of few vectors makes those it
+/// was fitted to look nearer than any others. See [`inflation`].
 ///
 /// # Errors
-/// [`NotPositiveDefinite`], which the shrinkage makes impossible for finite residuals.
+/// [`NotPositiveDefinite`], which the shrinkage makes impossible for finite vectors.
 pub fn calibrate(
+    kind: ChartKind,
     settings: &ScoreSettings,
-    residuals: &[f32],
+    vectors: &[f32],
     k: usize,
     segments: &[Range<usize>],
     gaps: &[CalibrationGap],
-) -> Result<Calibrated, NotPositiveDefinite> {
-    let series_rows = series_rows(segments);
-    let settings = &paced(settings, series_rows);
-    let (mean, sd) = moments(residuals, k);
+) -> Result<ChartCalibration, NotPositiveDefinite> {
+    let settings = &paced(settings, series_rows(segments));
+    let clipped = without_wild(vectors, k);
+    let (mean, sd) = moments(&clipped, k);
     let identity: Vec<f64> = (0..k * k)
         .map(|i| if i % (k + 1) == 0 { 1.0 } else { 0.0 })
         .collect();
-    let smoother = Chart::new(settings, &mean, &sd, &identity)?;
-    let mut smoothed = Vec::with_capacity(residuals.len());
+    let smoother = Chart::new(kind, settings, &mean, &sd, &identity)?;
+    let smoothed = smoothed(&smoother, &clipped, k, segments, gaps);
+    let mut covariance = covariance(&smoothed, k);
+    shrink(
+        &mut covariance,
+        k,
+        settings.shrinkage,
+        ewma_weight(kind, settings),
+    );
+    let chart = Chart::new(kind, settings, &mean, &sd, &covariance)?;
+    let inflation = inflation(&smoothed, k, segments);
+    let mut scores: Vec<f64> = smoothed
+        .chunks_exact(k)
+        .map(|e| inflation * chart.length(e))
+        .collect();
+    if let Some(weight) = energy_weight(kind) {
+        smooth_energy(&mut scores, weight, k, segments);
+    }
+    Ok(ChartCalibration {
+        kind,
+        mean,
+        sd,
+        covariance,
+        scores,
+    })
+}
+
+/// The smoothed deviation of each row.
+fn smoothed(
+    smoother: &Chart,
+    vectors: &[f32],
+    k: usize,
+    segments: &[Range<usize>],
+    gaps: &[CalibrationGap],
+) -> Vec<f32> {
+    let mut smoothed = Vec::with_capacity(vectors.len());
     let mut gaps = gaps.iter().peekable();
     for segment in segments {
         let mut state = ChartState::default();
         let mut run = segment.start;
         for row in segment.clone() {
             if let Some(gap) = gaps.next_if(|gap| gap.row == row) {
-                smoother.skip(&mut state, &residuals[run * k..row * k], gap.missing);
+                smoother.skip(&mut state, &vectors[run * k..row * k], gap.missing);
                 run = row;
             }
             smoothed.extend_from_slice(smoother.smooth(
                 &mut state,
-                &residuals[row * k..(row + 1) * k],
+                &vectors[row * k..(row + 1) * k],
                 false,
             ));
         }
     }
+    smoothed
+}
 
-    let covariance = covariance(&smoothed, k, settings);
-    let chart = Chart::new(settings, &mean, &sd, &covariance)?;
-    let inflation = inflation(settings, smoothed.len() / k.max(1), k);
-    let scores = smoothed
-        .chunks_exact(k)
-        .map(|e| inflation * chart.length(e))
-        .collect();
-    Ok(Calibrated {
-        mean,
-        sd,
-        covariance,
-        scores,
-        series_rows,
-    })
+/// Lengths become roots of smoothed squared lengths, as in [`Chart::step`]; each series begins at
+/// the mean of all.
+fn smooth_energy(lengths: &mut [f64], weight: f64, k: usize, segments: &[Range<usize>]) {
+    let squared = |length: f64| (length * length).min(energy_max(k));
+    let mean =
+        lengths.iter().map(|&length| squared(length)).sum::<f64>() / lengths.len().max(1) as f64;
+    for segment in segments {
+        let mut energy = mean;
+        for length in &mut lengths[segment.clone()] {
+            energy += weight * (squared(*length) - energy);
+            *length = energy.sqrt();
+        }
+    }
+}
+
+/// Robust standard deviations beyond which a vector of training rows is wild.
+const WILD: f64 = 5.0;
+
+/// The vectors with each field clipped at [`WILD`] robust standard deviations about its median: a
+/// sentinel among the training rows would widen the covariance until it hides faults. Of a single
+/// field the tail is all that there is to learn, and stays.
+fn without_wild(vectors: &[f32], k: usize) -> Vec<f32> {
+    let mut clipped = vectors.to_vec();
+    for field in (0..k).filter(|_| k > 1) {
+        let mut column: Vec<f32> = vectors.iter().skip(field).step_by(k).copied().collect();
+        let median = quantile(&mut column, 0.5);
+        let range = quantile(&mut column, 0.95) - quantile(&mut column, 0.05);
+        let mut off: Vec<f32> = column.iter().map(|x| (x - median).abs()).collect();
+        // Of a normal distribution both are its standard deviation.
+        let sd = (quantile(&mut off, 0.5) * 1.4826).max(range / 3.29);
+        // A field that hardly ever moves has no scale of its own.
+        if sd > 0.0 {
+            let limit = WILD as f32 * sd;
+            let column = clipped.iter_mut().skip(field).step_by(k);
+            column.for_each(|x| *x = x.clamp(median - limit, median + limit));
+        }
+    }
+    clipped
+}
+
+/// A quantile of unordered values; 0 where there is none.
+fn quantile(values: &mut [f32], probability: f64) -> f32 {
+    let place = (probability * values.len().saturating_sub(1) as f64) as usize;
+    if values.is_empty() {
+        return 0.0;
+    }
+    *values.select_nth_unstable_by(place, f32::total_cmp).1
 }
 
 /// How many times longer the vectors of new records are than those that the covariance was fitted
 /// to: `sqrt(1 + c k / m)` with m independent vectors of length k.
 ///
-/// Of n smoothed vectors `m = n ewma_weight / (2 - ewma_weight)` are independent. For T-squared of
-/// independent normal vectors the ratio of the prediction limit to the fitted values is `(m + 1) /
-/// (m - k)`, `1 + k / m` to first order (Hotelling, "Multivariate Quality Control", 1947; Tracy,
-/// Young, Mason, Journal of Quality Technology 24(2), 1992). Out-of-fold residuals of a machine
-/// that drifts exceed it; c was chosen on SKAB's valve files and the simulated fleet, where m is 10
-/// and 740.
-fn inflation(settings: &ScoreSettings, n: usize, k: usize) -> f64 {
-    let independent = n as f64 * settings.ewma_weight / (2.0 - settings.ewma_weight);
-    (1.0 + INFLATION * k as f64 / independent.max(1.0)).sqrt()
+/// For T-squared of independent normal vectors the ratio of the prediction limit to the fitted
+/// values is `(m + 1) / (m - k)`, `1 + k / m` to first order (Hotelling, "Multivariate Quality
+/// Control", 1947; Tracy, Young, Mason, Journal of Quality Technology 24(2), 1992). Out-of-fold
+/// vectors of a machine that drifts exceed it.
+fn inflation(smoothed: &[f32], k: usize, segments: &[Range<usize>]) -> f64 {
+    (1.0 + INFLATION * k as f64 / independent(smoothed, k, segments)).sqrt()
 }
 
-/// c of [`inflation`].
-const INFLATION: f64 = 3.6;
+/// c of [`inflation`]; see docs/decisions/0020.
+const INFLATION: f64 = 5.0;
 
-/// Shrunk covariance (k x k, row-major) of smoothed deviations (row-major, n x k).
-fn covariance(smoothed: &[f32], k: usize, settings: &ScoreSettings) -> Vec<f64> {
+/// Autocorrelation below which vectors count as independent.
+const RHO_MIN: f64 = 0.05;
+/// Rows of a series that the autocorrelation is taken from at most, evenly thinned.
+const THINNED: usize = 8_192;
+
+/// How many of the vectors are independent: `n / (1 + 2 sum rho)` over the lags before the
+/// autocorrelation first falls below [`RHO_MIN`], at most a quarter of the longest series (Geyer,
+/// "Practical Markov Chain Monte Carlo", Statistical Science 7(4), 1992); mean over the fields, at
+/// least 2.
+fn independent(vectors: &[f32], k: usize, segments: &[Range<usize>]) -> f64 {
+    let longest = segments.iter().map(ExactSizeIterator::len).max();
+    let stride = longest.unwrap_or(0).div_ceil(THINNED).max(1);
+    let of_field = |field: usize| {
+        let columns: Vec<Vec<f64>> = segments
+            .iter()
+            .map(|segment| {
+                let rows = segment.clone().step_by(stride);
+                rows.map(|row| f64::from(vectors[row * k + field]))
+                    .collect()
+            })
+            .collect();
+        let n = columns.iter().map(Vec::len).sum::<usize>() as f64;
+        let mean = columns.iter().flatten().sum::<f64>() / n.max(1.0);
+        let at_lag = |lag: usize| -> f64 {
+            let pairs = columns
+                .iter()
+                .flat_map(|column| column.iter().zip(column.iter().skip(lag)));
+            pairs.map(|(a, b)| (a - mean) * (b - mean)).sum()
+        };
+        let variance = at_lag(0);
+        let longest = columns.iter().map(Vec::len).max().unwrap_or(0);
+        let correlations = (1..(longest / 4).max(2)).map(|lag| at_lag(lag) / variance);
+        let sum: f64 = correlations.take_while(|rho| *rho >= RHO_MIN).sum();
+        (n / (1.0 + 2.0 * sum)).max(2.0)
+    };
+    (0..k).map(of_field).sum::<f64>() / k.max(1) as f64
+}
+
+/// Covariance (k x k, row-major) of smoothed deviations (row-major, n x k).
+fn covariance(smoothed: &[f32], k: usize) -> Vec<f64> {
     let mut covariance = vec![0.0; k * k];
     for e in smoothed.chunks_exact(k) {
-        for (row, &a) in e.iter().enumerate() {
-            for (column, &b) in e.iter().enumerate() {
-                covariance[row * k + column] += f64::from(a) * f64::from(b);
-            }
-        }
+        let e: Vec<f64> = e.iter().map(|&e| f64::from(e)).collect();
+        add_outer(&mut covariance, &e);
     }
     let n = (smoothed.len() / k.max(1)).max(1) as f64;
     covariance.iter_mut().for_each(|c| *c /= n);
-    shrink(&mut covariance, k, settings);
     covariance
 }
 
@@ -165,9 +253,9 @@ mod tests {
             scope: ResidualScope::Record,
             ewma_weight: 0.05,
             baseline_weight: 0.004,
-            baseline_alarm_factor: 0.05,
-            clip_sigma: 5.0,
-            shrinkage: 0.05,
+            baseline_alarm_factor: 0.0,
+            clip_sigma: 15.0,
+            shrinkage: 0.03,
         }
     }
 
@@ -178,7 +266,7 @@ mod tests {
             ewma_weight: 0.1,
             baseline_weight: 0.004,
             baseline_alarm_factor: 0.1,
-            clip_sigma: 5.0,
+            clip_sigma: 15.0,
             shrinkage: 1e-9,
         };
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
@@ -192,7 +280,15 @@ mod tests {
                 })
             })
             .collect();
-        let c = calibrate(&settings, &rows, 3, &[0..10_000, 10_000..20_000], &[]).unwrap();
+        let c = calibrate(
+            ChartKind::Mewma,
+            &settings,
+            &rows,
+            3,
+            &[0..10_000, 10_000..20_000],
+            &[],
+        )
+        .unwrap();
         let mean_square = c.scores.iter().map(|s| s * s).sum::<f64>() / c.scores.len() as f64;
         // E[e' C^-1 e] = k with the plain covariance; the floor of the variances takes a little
         // off.
@@ -218,6 +314,7 @@ mod tests {
         };
         for (rows, at_most) in [(400, 2.2), (4_000, 1.35), (40_000, 1.15)] {
             let c = calibrate(
+                ChartKind::Mewma,
                 &settings,
                 &noise(rows, 7),
                 8,
@@ -225,7 +322,14 @@ mod tests {
                 &[],
             )
             .unwrap();
-            let chart = Chart::new(&paced(&settings, rows), &c.mean, &c.sd, &c.covariance).unwrap();
+            let chart = Chart::new(
+                ChartKind::Mewma,
+                &paced(&settings, rows),
+                &c.mean,
+                &c.sd,
+                &c.covariance,
+            )
+            .unwrap();
             let mut state = ChartState::default();
             let live = noise(40_000, 8)
                 .chunks_exact(8)
@@ -262,8 +366,15 @@ mod tests {
             let (kept, gaps) = sampled(change);
             let rows = kept.len() / 8;
             let gaps = if with_gaps { gaps } else { Vec::new() };
-            let c =
-                calibrate(&settings, &kept, 8, std::slice::from_ref(&(0..rows)), &gaps).unwrap();
+            let c = calibrate(
+                ChartKind::Mewma,
+                &settings,
+                &kept,
+                8,
+                std::slice::from_ref(&(0..rows)),
+                &gaps,
+            )
+            .unwrap();
             (0..8).map(|i| c.covariance[9 * i]).fold(0.0, f64::max)
         };
         let same = widest(0.0, true);

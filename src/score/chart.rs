@@ -15,61 +15,113 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::matrix::{NotPositiveDefinite, cholesky, invert_lower};
+use crate::model::calibration::ChartKind;
 use crate::score::ScoreSettings;
 
-/// What the chart remembers of a series: two vectors of the length of the residual.
+/// What the chart remembers of a series: three vectors of the length of the residual.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct ChartState {
     /// Slow baseline `b`: what this series' residual is when nothing happens. Behind it the
-    /// smoothed deviation `e` from the baseline, of the same length, whose length in whitened space
-    /// is the score.
+    /// smoothed deviation `e` from the baseline, whose length in whitened space is the score, and
+    /// the anchor: a baseline that is [`ANCHOR`] times as slow.
     vectors: Box<[f32]>,
-    /// Records that the baseline has seen, at most 1 / beta: until then it is their plain mean, so
-    /// that what sets a series apart from its fleet is soon part of it.
+    /// Records that the anchor has seen, at most [`ANCHOR`] / beta: until then it is their plain
+    /// mean, and the baseline is until 1 / beta, so that what sets a series apart from its fleet is
+    /// soon part of it.
     seen: u32,
+    /// Smoothed squared length of the vector, where it is that which the chart smooths.
+    energy: f32,
 }
 
 impl ChartState {
     /// Takes the present deviation for the new baseline: after a level shift that was accepted as
     /// normal.
     pub fn rebase(&mut self) {
-        let (baseline, smoothed) = self.split_mut();
-        for (b, e) in baseline.iter_mut().zip(smoothed) {
+        let [baseline, smoothed, anchor] = self.split_mut();
+        for ((b, e), a) in baseline.iter_mut().zip(smoothed).zip(anchor) {
             *b += *e;
             *e = 0.0;
+            *a = *b;
+        }
+    }
+
+    /// Takes the anchor for the baseline: the series is where it was long before.
+    pub fn return_to_anchor(&mut self) {
+        let [baseline, smoothed, anchor] = self.split_mut();
+        for ((b, e), a) in baseline.iter_mut().zip(smoothed).zip(anchor) {
+            *e += *b - *a;
+            *b = *a;
         }
     }
 
     /// The same deviations in other units, each field `by` its factor: for a model with another
     /// scaler. Void where the factors are those of another number of fields.
     pub fn rescaled(&self, by: &[f64]) -> Self {
-        if self.vectors.len() != 2 * by.len() {
+        if self.vectors.len() != VECTORS * by.len() {
             return Self::default();
         }
-        let vectors = self
-            .vectors
-            .iter()
-            .zip(by.iter().chain(by))
-            .map(|(&x, factor)| (f64::from(x) * factor) as f32);
+        let factors = by.iter().cycle();
+        let vectors = self.vectors.iter().zip(factors);
         Self {
-            vectors: vectors.collect(),
-            seen: self.seen,
+            vectors: vectors.map(|(&x, by)| (f64::from(x) * by) as f32).collect(),
+            ..self.clone()
         }
     }
 
-    fn split_mut(&mut self) -> (&mut [f32], &mut [f32]) {
-        self.vectors.split_at_mut(self.vectors.len() / 2)
+    fn split_mut(&mut self) -> [&mut [f32]; VECTORS] {
+        let k = self.vectors.len() / VECTORS;
+        let (baseline, rest) = self.vectors.split_at_mut(k);
+        let (smoothed, anchor) = rest.split_at_mut(k);
+        [baseline, smoothed, anchor]
     }
 
     fn smoothed(&self) -> &[f32] {
-        &self.vectors[self.vectors.len() / 2..]
+        let k = self.vectors.len() / VECTORS;
+        &self.vectors[k..2 * k]
     }
+
+    /// The smoothed deviation from the anchor.
+    fn from_anchor(&self) -> Vec<f32> {
+        let k = self.vectors.len() / VECTORS;
+        let (baseline, rest) = self.vectors.split_at(k);
+        let (smoothed, anchor) = rest.split_at(k);
+        let deviations = baseline.iter().zip(smoothed).zip(anchor);
+        deviations.map(|((b, e), a)| e + b - a).collect()
+    }
+}
+
+/// Vectors of a state.
+const VECTORS: usize = 3;
+/// How many times as slow as the baseline the anchor is.
+const ANCHOR: f64 = 10.0;
+
+/// Weight of the newest vector.
+pub fn ewma_weight(kind: ChartKind, settings: &ScoreSettings) -> f64 {
+    match kind {
+        ChartKind::Mewma | ChartKind::Adjusted => settings.ewma_weight,
+        ChartKind::T2 | ChartKind::Variance => 1.0,
+    }
+}
+
+/// Weight of the newest squared length, where that is smoothed.
+pub(super) fn energy_weight(kind: ChartKind) -> Option<f64> {
+    (kind == ChartKind::Variance).then_some(ENERGY_WEIGHT)
+}
+
+/// Weight of the newest squared length of the innovation; see docs/decisions/0020.
+const ENERGY_WEIGHT: f64 = 0.1;
+
+/// Squared lengths are cut here: one wild record of k fields is an outlier, not a lasting one.
+pub(super) fn energy_max(k: usize) -> f64 {
+    9.0 * k as f64 + 40.0
 }
 
 /// The chart of a bundle: constants shared by all series.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Chart {
     ewma_weight: f64,
+    energy_weight: Option<f64>,
     baseline_weight: f64,
     baseline_alarm_factor: f64,
     mean: Vec<f64>,
@@ -79,16 +131,6 @@ pub struct Chart {
     whitening: Vec<f64>,
 }
 
-/// The covariance is no covariance.
-#[derive(Debug, PartialEq, thiserror::Error)]
-#[error(
-    "the residual covariance of the calibration is not positive definite at field {row}: train a new bundle"
-)]
-pub struct NotPositiveDefinite {
-    /// Where the factorisation failed.
-    pub row: usize,
-}
-
 impl Chart {
     /// A chart from calibration values: the residual's mean and standard deviation (length k) and
     /// the shrunk covariance of the smoothed deviation (k x k, row-major).
@@ -96,6 +138,7 @@ impl Chart {
     /// # Errors
     /// [`NotPositiveDefinite`] where `covariance` is singular.
     pub fn new(
+        kind: ChartKind,
         settings: &ScoreSettings,
         mean: &[f64],
         sd: &[f64],
@@ -106,11 +149,11 @@ impl Chart {
             .iter()
             .map(|s| settings.clip_sigma * s.max(SD_MIN))
             .collect();
-        let ewma_weight = settings.ewma_weight;
         let baseline_weight = settings.baseline_weight;
         let baseline_alarm_factor = settings.baseline_alarm_factor;
         Ok(Self {
-            ewma_weight,
+            ewma_weight: ewma_weight(kind, settings),
+            energy_weight: energy_weight(kind),
             baseline_weight,
             baseline_alarm_factor,
             mean: mean.to_vec(),
@@ -129,8 +172,14 @@ impl Chart {
     /// While `alerting` the baseline moves `baseline_alarm_factor` times as fast: a fault is not
     /// learned as normal, and a true level shift still is in the end.
     pub fn step(&self, state: &mut ChartState, residual: &[f32], alerting: bool) -> f64 {
-        let e = self.smooth(state, residual, alerting);
-        self.length(e)
+        let length = self.length(self.smooth(state, residual, alerting));
+        let Some(weight) = self.energy_weight else {
+            return length;
+        };
+        let energy = f64::from(state.energy);
+        let squared = (length * length).min(energy_max(self.rows()));
+        state.energy = (energy + weight * (squared - energy)) as f32;
+        f64::from(state.energy).sqrt()
     }
 
     /// The score of a smoothed deviation (length k): its length in whitened space.
@@ -148,24 +197,14 @@ impl Chart {
         residual: &[f32],
         alerting: bool,
     ) -> &'s [f32] {
-        if state.vectors.len() != 2 * self.rows() {
-            state.vectors = vec![0.0; 2 * self.rows()].into();
+        if state.vectors.len() != VECTORS * self.rows() {
+            state.vectors = vec![0.0; VECTORS * self.rows()].into();
         }
-        let warming =
-            f64::from(state.seen + 1) * self.baseline_weight < 1.0 && self.baseline_weight > 0.0;
-        state.seen += u32::from(warming);
-        let baseline_weight = match (alerting, warming) {
-            (true, _) => self.baseline_alarm_factor * self.baseline_weight,
-            (false, true) => 1.0 / f64::from(state.seen),
-            (false, false) => self.baseline_weight,
-        };
+        let (baseline_weight, anchor_weight) = self.weights(&mut state.seen, alerting);
         let constants = self.mean.iter().zip(&self.limit);
-        let (baseline, smoothed) = state.split_mut();
-        for ((&r, (&mean, &limit)), (b, e)) in residual
-            .iter()
-            .zip(constants)
-            .zip(baseline.iter_mut().zip(smoothed))
-        {
+        let [baseline, smoothed, anchor] = state.split_mut();
+        let vectors = baseline.iter_mut().zip(smoothed).zip(anchor);
+        for ((&r, (&mean, &limit)), ((b, e), a)) in residual.iter().zip(constants).zip(vectors) {
             let deviation = f64::from(r) - mean;
             // A residual that is no number would stay in the averages for ever: it counts as far
             // off instead.
@@ -175,9 +214,30 @@ impl Chart {
                 limit
             };
             *b += (baseline_weight * (d - f64::from(*b))) as f32;
+            *a += (anchor_weight * (d - f64::from(*a))) as f32;
             *e += (self.ewma_weight * (d - f64::from(*b) - f64::from(*e))) as f32;
         }
         state.smoothed()
+    }
+
+    /// The weights of a record in baseline and anchor; 1 / n until they are as slow as they get.
+    fn weights(&self, seen: &mut u32, alerting: bool) -> (f64, f64) {
+        let slow = self.baseline_weight;
+        if alerting {
+            return (self.baseline_alarm_factor * slow, 0.0);
+        }
+        if slow <= 0.0 {
+            return (0.0, 0.0);
+        }
+        *seen = seen.saturating_add(1).min((ANCHOR / slow) as u32);
+        let mean = 1.0 / f64::from(*seen).max(1.0);
+        (slow.max(mean), (slow / ANCHOR).max(mean))
+    }
+
+    /// The score if the anchor were the baseline; that of an energy has no level.
+    pub fn anchored(&self, state: &ChartState) -> Option<f64> {
+        let has_level = self.energy_weight.is_none();
+        has_level.then(|| self.length(&state.from_anchor()))
     }
 
     /// Goes over `missing` records that nobody has: the baseline moves as far towards the mean of
@@ -185,28 +245,36 @@ impl Chart {
     /// it, and takes the smoothed deviation along.
     pub fn skip(&self, state: &mut ChartState, before: &[f32], missing: u64) {
         let rows = before.len() / self.rows().max(1);
-        if rows == 0 || state.vectors.len() != 2 * self.rows() {
+        if rows == 0 || state.vectors.len() != VECTORS * self.rows() {
             return;
         }
-        // Its plain mean at first, as in `smooth`.
         let seen = f64::from(state.seen);
-        let warming = ((1.0 / self.baseline_weight.max(f64::MIN_POSITIVE)).ceil() - 1.0 - seen)
-            .clamp(0.0, missing as f64);
-        let kept = seen / (seen + warming).max(1.0)
-            * libm::pow(1.0 - self.baseline_weight, missing as f64 - warming);
+        // Its plain mean at first, as in `smooth`.
+        let kept = |weight: f64| {
+            let warming = ((1.0 / weight.max(f64::MIN_POSITIVE)).ceil() - 1.0 - seen)
+                .clamp(0.0, missing as f64);
+            seen / (seen + warming).max(1.0) * libm::pow(1.0 - weight, missing as f64 - warming)
+        };
+        let baseline_kept = kept(self.baseline_weight);
+        let anchor_kept = kept(self.baseline_weight / ANCHOR);
         let constants = self.mean.iter().zip(&self.limit).enumerate();
-        let (baseline, smoothed) = state.split_mut();
-        for ((field, (&mean, &limit)), (b, e)) in constants.zip(baseline.iter_mut().zip(smoothed)) {
+        let [baseline, smoothed, anchor] = state.split_mut();
+        let vectors = baseline.iter_mut().zip(smoothed).zip(anchor);
+        for ((field, (&mean, &limit)), ((b, e), a)) in constants.zip(vectors) {
             let squashed = |row: &[f32]| match (f64::from(row[field]) - mean) / limit {
                 deviations if deviations.is_finite() => limit * tanh(deviations),
                 _ => limit,
             };
             let level = before.chunks_exact(self.rows()).map(squashed).sum::<f64>() / rows as f64;
-            let moved = ((1.0 - kept) * (level - f64::from(*b))) as f32;
+            let moved = ((1.0 - baseline_kept) * (level - f64::from(*b))) as f32;
             *b += moved;
             *e -= moved;
+            *a += ((1.0 - anchor_kept) * (level - f64::from(*a))) as f32;
         }
-        state.seen += warming as u32;
+        if self.baseline_weight > 0.0 {
+            let seen = (u64::from(state.seen) + missing) as f64;
+            state.seen = seen.min(ANCHOR / self.baseline_weight) as u32;
+        }
     }
 
     /// One component of `L^-1 e`, with `C = L L'`.
@@ -227,7 +295,7 @@ impl Chart {
     /// for any fault of a single sensor, and are never negative.
     pub fn shares(&self, state: &ChartState) -> Vec<f64> {
         let n = self.rows();
-        if state.vectors.len() != 2 * n {
+        if state.vectors.len() != VECTORS * n {
             return vec![0.0; n];
         }
         let y: Vec<f64> = (0..n)
@@ -283,9 +351,8 @@ pub const SD_MIN: f64 = 0.1;
 
 /// `C' = (1 - s) C + s diag(C) + floor I`, with the shrinkage `s` and the variance of a smoothed
 /// residual of standard deviation [`SD_MIN`] as the floor: never singular. `C` is k x k, row-major.
-pub fn shrink(covariance: &mut [f64], k: usize, settings: &ScoreSettings) {
-    let shrinkage = settings.shrinkage;
-    let floor = (SD_MIN * SD_MIN * settings.ewma_weight / (2.0 - settings.ewma_weight)).max(1e-6);
+pub fn shrink(covariance: &mut [f64], k: usize, shrinkage: f64, ewma_weight: f64) {
+    let floor = (SD_MIN * SD_MIN * ewma_weight / (2.0 - ewma_weight)).max(1e-6);
     for row in 0..k {
         for column in 0..k {
             if row != column {
@@ -294,43 +361,6 @@ pub fn shrink(covariance: &mut [f64], k: usize, settings: &ScoreSettings) {
         }
         covariance[row * k + row] += floor;
     }
-}
-
-/// The lower Cholesky factor of a symmetric matrix (n x n, row-major).
-fn cholesky(a: &[f64], n: usize) -> Result<Vec<f64>, NotPositiveDefinite> {
-    let mut l = vec![0.0; n * n];
-    for row in 0..n {
-        for column in 0..=row {
-            let dot: f64 = (0..column)
-                .map(|k| l[row * n + k] * l[column * n + k])
-                .sum();
-            let rest = a.get(row * n + column).copied().unwrap_or(f64::NAN) - dot;
-            if row == column {
-                if rest.is_nan() || rest <= 0.0 {
-                    return Err(NotPositiveDefinite { row });
-                }
-                l[row * n + row] = rest.sqrt();
-            } else {
-                l[row * n + column] = rest / l[column * n + column];
-            }
-        }
-    }
-    Ok(l)
-}
-
-/// The inverse of a lower triangular matrix (n x n, row-major), by forward substitution.
-fn invert_lower(l: &[f64], n: usize) -> Vec<f64> {
-    let mut inverse = vec![0.0; n * n];
-    for column in 0..n {
-        inverse[column * n + column] = 1.0 / l[column * n + column];
-        for row in column + 1..n {
-            let dot: f64 = (column..row)
-                .map(|k| l[row * n + k] * inverse[k * n + column])
-                .sum();
-            inverse[row * n + column] = -dot / l[row * n + row];
-        }
-    }
-    inverse
 }
 
 #[cfg(test)]

@@ -200,9 +200,12 @@ fn logarithm(error: f64) -> f64 {
 
 /// What the peaks of normal images are like; `None` where there are fewer than two.
 pub fn normal_peaks(peaks: &[Vec<f64>], error: ErrorMeasure) -> Option<Peaks> {
-    Moments::of(peaks)
-        .without(None)
-        .map(|(mean, sd)| Peaks { error, mean, sd })
+    Moments::of(peaks).without(None).map(|(mean, sd)| Peaks {
+        error,
+        mean,
+        sd,
+        scores: Vec::new(),
+    })
 }
 
 /// The score of each normal image, held against the others only: against what it is a part of
@@ -210,8 +213,15 @@ pub fn normal_peaks(peaks: &[Vec<f64>], error: ErrorMeasure) -> Option<Peaks> {
 pub fn left_out_scores(peaks: &[Vec<f64>], error: ErrorMeasure) -> Vec<f64> {
     let all = Moments::of(peaks);
     let of = |own: &Vec<f64>| {
-        all.without(Some(own))
-            .map(|(mean, sd)| score(&Peaks { error, mean, sd }, own))
+        all.without(Some(own)).map(|(mean, sd)| {
+            let others = Peaks {
+                error,
+                mean,
+                sd,
+                scores: Vec::new(),
+            };
+            score(&others, own)
+        })
     };
     peaks.iter().filter_map(of).collect()
 }

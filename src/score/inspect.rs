@@ -87,6 +87,8 @@ pub fn inspect(
         Inspected {
             scored: Scored {
                 score,
+                level: score,
+                chart: 0,
                 raw_error: map.raw_error(),
             },
             map,

@@ -151,6 +151,7 @@ fn feed(
         score,
         threshold: THRESHOLD,
         missing: 12,
+        settled: false,
     };
     let judgement = match letter {
         '.' => scored(0.5),
@@ -362,6 +363,7 @@ fn shares_are_asked_for_only_where_an_anomaly_is_published() {
             score: 3.0,
             threshold: THRESHOLD,
             missing: 0,
+            settled: false,
         };
         let record = RecordContext {
             series: "a",
@@ -395,6 +397,7 @@ fn ids_differ_in_every_part_and_do_not_run_together() {
             score: 3.0,
             threshold: THRESHOLD,
             missing: 0,
+            settled: false,
         };
         let judgement = if faulty {
             Judgement::Faulty(&faults)
@@ -452,6 +455,7 @@ fn a_threshold_of_zero_publishes_finite_ratios_and_closes() {
             score,
             threshold: 0.0,
             missing: 0,
+            settled: false,
         };
         plan.step(&mut state, &record, &judgement, Vec::new)
             .alerts

@@ -122,7 +122,11 @@ fn a_challenger_that_misses_a_confirmed_fault_is_refused() {
     // The same model, deaf: whatever it meets is near what it calls normal.
     let good = champion();
     let mut deaf = good.calibration.clone();
-    deaf.covariance.iter_mut().for_each(|c| *c *= 1e4);
+    let covariances = deaf
+        .charts
+        .iter_mut()
+        .flat_map(|chart| &mut chart.covariance);
+    covariances.for_each(|c| *c *= 1e4);
     let deaf = Bundle::new(
         good.manifest.origin,
         deaf,

@@ -35,7 +35,7 @@ fn settings(kind: ThresholdKind, risk: f64, margin: f64) -> ThresholdSettings {
 }
 
 fn plan(kind: ThresholdKind, risk: f64, margin: f64) -> ThresholdParams {
-    ThresholdParams::new(&settings(kind, risk, margin), Duration::from_secs(1))
+    ThresholdParams::new(&settings(kind, risk, margin), Duration::from_secs(1), 1)
 }
 
 /// Records above the threshold, and runs of them that are ten records apart: what an operator sees
@@ -47,7 +47,7 @@ fn alerts(
 ) -> (u64, u64) {
     let (mut records, mut runs, mut quiet) = (0, 0, 10);
     for score in scores {
-        if state.step(plan, score).above {
+        if state.step(plan, score, 1.0).above {
             records += 1;
             runs += u64::from(quiet >= 10);
             quiet = 0;
@@ -175,7 +175,7 @@ fn a_series_unlike_its_fleet_gets_its_own_threshold_in_the_end() {
             let mut state = fleet.clone();
             let mut chart = Chart::seeded(4);
             for _ in 0..400_000 {
-                state.step(&plan, chart.score() * factor);
+                state.step(&plan, chart.score() * factor, 1.0);
             }
             let ratio = state.value(&plan) / fleet.value(&plan) / factor;
             assert!(ratio > 0.8 && ratio < 1.25, "{kind:?} {factor}: {ratio}");
@@ -238,14 +238,14 @@ fn constants_do_not_alert_at_their_first_tick() {
             let plan = plan(kind, 1e-6, 1.0);
             let mut state = ThresholdState::calibrated(&plan, &[constant; 500]);
             for _ in 0..50_000 {
-                assert!(!state.step(&plan, constant).above);
+                assert!(!state.step(&plan, constant, 1.0).above);
             }
             assert!(
-                !state.step(&plan, constant * 1.05).above,
+                !state.step(&plan, constant * 1.05, 1.0).above,
                 "{kind:?} {constant}: a tick"
             );
             assert!(
-                state.step(&plan, constant * 6.0).above,
+                state.step(&plan, constant * 6.0, 1.0).above,
                 "{kind:?} {constant}: a fault"
             );
         }
@@ -260,8 +260,8 @@ fn few_records_do_not_move_a_threshold_absurdly() {
         let before = fleet.value(&plan);
         let (mut silent, mut loud) = (fleet.clone(), fleet.clone());
         for _ in 0..200 {
-            silent.step(&plan, 0.0);
-            loud.step(&plan, before * 0.6);
+            silent.step(&plan, 0.0, 1.0);
+            loud.step(&plan, before * 0.6, 1.0);
         }
         assert!(
             silent.value(&plan) > 0.5 * before,
@@ -300,10 +300,11 @@ fn contamination_does_not_lift_the_threshold() {
             let mut missed = 0;
             for _ in 0..100_000 {
                 let score = chart.score();
-                clean.step(&plan, score);
-                dirty.step(&plan, score);
+                clean.step(&plan, score, 1.0);
+                dirty.step(&plan, score, 1.0);
                 if draw.uniform() < 0.01 {
-                    missed += u32::from(!dirty.step(&plan, 15.0 * (1.0 + draw.uniform())).above);
+                    missed +=
+                        u32::from(!dirty.step(&plan, 15.0 * (1.0 + draw.uniform()), 1.0).above);
                 }
             }
             let ratio = dirty.value(&plan) / clean.value(&plan);
@@ -320,18 +321,18 @@ fn a_level_shift_is_accepted_after_its_bound_and_not_before() {
         let mut state = ThresholdState::calibrated(&plan, &Chart::seeded(13).scores(5_000));
         let mut chart = Chart::seeded(14);
         for _ in 0..2_000 {
-            state.step(&plan, chart.score());
+            state.step(&plan, chart.score(), 1.0);
         }
         let before = state.value(&plan);
         for i in 1..3_600 {
-            let step = state.step(&plan, 30.0 + chart.score());
+            let step = state.step(&plan, 30.0 + chart.score(), 1.0);
             assert!(step.above && !step.relearning, "{kind:?} {i}");
         }
         assert!(
             state.value(&plan) < 1.1 * before,
             "{kind:?}: the shift was not learned before"
         );
-        let step = state.step(&plan, 30.0 + chart.score());
+        let step = state.step(&plan, 30.0 + chart.score(), 1.0);
         assert!(
             step.above && step.relearning && state.provisional(&plan),
             "{kind:?}"
@@ -339,13 +340,13 @@ fn a_level_shift_is_accepted_after_its_bound_and_not_before() {
         let bound = before * 40.0;
         for _ in 0..20_000 {
             assert!(
-                !state.step(&plan, 30.0 + chart.score()).above,
+                !state.step(&plan, 30.0 + chart.score(), 1.0).above,
                 "{kind:?}: the new normal"
             );
             assert!(state.value(&plan) < bound);
         }
         assert!(
-            state.step(&plan, 33.0 * DRIFT_MAX * 1.5 * 4.0).above,
+            state.step(&plan, 33.0 * DRIFT_MAX * 1.5 * 4.0, 1.0).above,
             "{kind:?}: still a threshold"
         );
     }
@@ -357,10 +358,10 @@ fn no_level_shift_is_accepted_where_it_is_turned_off() {
         level_shift_after: 0,
         ..settings(ThresholdKind::Quantile, 1e-5, 2.0)
     };
-    let plan = ThresholdParams::new(&never, Duration::from_secs(1));
+    let plan = ThresholdParams::new(&never, Duration::from_secs(1), 1);
     let mut state = ThresholdState::calibrated(&plan, &Chart::seeded(15).scores(5_000));
     for _ in 0..20_000 {
-        let step = state.step(&plan, 100.0);
+        let step = state.step(&plan, 100.0, 1.0);
         assert!(step.above && !step.relearning);
     }
 }
@@ -372,10 +373,10 @@ fn scores_that_are_none_change_nothing() {
         let mut state = ThresholdState::calibrated(&plan, &Chart::seeded(16).scores(1_000));
         let before = state.clone();
         for score in [f64::NAN, f64::NEG_INFINITY, -1.0] {
-            assert!(!state.step(&plan, score).above);
+            assert!(!state.step(&plan, score, 1.0).above);
             state.learn(&plan, score);
         }
-        assert!(state.step(&plan, f64::INFINITY).above);
+        assert!(state.step(&plan, f64::INFINITY, 1.0).above);
         assert_eq!(state, before, "{kind:?}");
     }
 }
@@ -387,7 +388,7 @@ fn a_state_is_small() {
         let mut state = ThresholdState::calibrated(&plan, &Chart::seeded(17).scores(20_000));
         let mut chart = Chart::seeded(18);
         for _ in 0..50_000 {
-            state.step(&plan, chart.score());
+            state.step(&plan, chart.score(), 1.0);
         }
         let bytes = postcard::to_stdvec(&state)
             .expect("a state and its own bytes")
@@ -419,6 +420,7 @@ fn the_risk_is_the_budget_per_record_within_its_range() {
                 ..settings(ThresholdKind::Spot, 1.0, 1.0)
             },
             period,
+            1,
         )
         .risk()
     };
@@ -454,7 +456,7 @@ fn what_an_operator_calls_a_false_alarm_lifts_the_threshold_above_it_once() {
         );
         // It stays while normal scores go on.
         for _ in 0..20_000 {
-            state.step(&plan, draw.normal().abs());
+            state.step(&plan, draw.normal().abs(), 1.0);
         }
         assert!(
             state.value(&plan) > 1.6 * before,

@@ -33,12 +33,12 @@ proptest! {
         calibration in any_scores(), scores in any_scores(),
     ) {
         let settings = ThresholdSettings { level, memory, level_shift_after: shift, ..settings(kind, 1e-5, margin) };
-        let plan = ThresholdParams::new(&settings, Duration::from_secs(1));
+        let plan = ThresholdParams::new(&settings, Duration::from_secs(1), 1);
         let mut state = ThresholdState::calibrated(&plan, &calibration);
         let mut anchor = state.value(&plan);
         prop_assert!(anchor.is_finite() && anchor > 0.0);
         for score in scores {
-            let step = state.step(&plan, score);
+            let step = state.step(&plan, score, 1.0);
             let value = state.value(&plan);
             prop_assert!(value.is_finite() && value > 0.0, "{value} after {score}");
             if step.relearning {
@@ -60,8 +60,8 @@ proptest! {
         let mut scaled_state = ThresholdState::calibrated(&plan, &scaled);
         for _ in 0..2_000 {
             let score = chart.score() * if draw.uniform() < 0.01 { 3.0 } else { 1.0 };
-            let plain = plain_state.step(&plan, score);
-            let scaled = scaled_state.step(&plan, score * factor);
+            let plain = plain_state.step(&plan, score, 1.0);
+            let scaled = scaled_state.step(&plan, score * factor, 1.0);
             // A power of two changes no digit: the two are equal, not only near.
             prop_assert_eq!(plain.threshold * factor, scaled.threshold);
             prop_assert_eq!(plain.above, scaled.above);
@@ -82,7 +82,7 @@ proptest! {
                 resumed = postcard::from_bytes(&bytes).expect("its own bytes");
             }
             let score = chart.score();
-            prop_assert_eq!(straight.step(&plan, score), resumed.step(&plan, score));
+            prop_assert_eq!(straight.step(&plan, score, 1.0), resumed.step(&plan, score, 1.0));
         }
         prop_assert_eq!(straight, resumed);
     }

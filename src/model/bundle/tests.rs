@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use super::*;
-use crate::model::calibration::FieldNormal;
+use crate::model::calibration::{ChartCalibration, ChartKind, FieldNormal};
 use crate::model::manifest::{FieldInfo, Metrics, Segment};
 use crate::model::scaler::Scaler;
 use crate::model::shape::ModelShape;
@@ -74,10 +74,16 @@ pub(in crate::model) fn example(kind: ModelKind, seed: u64, created: i64) -> Bun
             mean: vec![0.1, 1.0 / 3.0, -2e9],
             sd: vec![1e-3, std::f64::consts::PI, 2e6],
         },
-        residual_mean: vec![0.1 + 0.2, -0.0, 1e-17],
-        residual_sd: vec![f64::MIN_POSITIVE, 1.0, 123_456.789_012_345_67],
-        covariance: vec![1.0, 0.1, 0.0, 0.1, 2.0 / 7.0, 0.0, 0.0, 0.0, 3.3e-300],
-        scores: (1..200).map(|i| f64::from(i).sqrt().ln_1p()).collect(),
+        charts: vec![ChartCalibration {
+            kind: ChartKind::Variance,
+            mean: vec![0.1 + 0.2, -0.0, 1e-17],
+            sd: vec![f64::MIN_POSITIVE, 1.0, 123_456.789_012_345_67],
+            covariance: vec![1.0, 0.1, 0.0, 0.1, 2.0 / 7.0, 0.0, 0.0, 0.0, 3.3e-300],
+            scores: (1..200).map(|i| f64::from(i).sqrt().ln_1p()).collect(),
+        }],
+        innovation: (0..54).map(|i| (i as f32 / 7.0).sin()).collect(),
+        adjusted: Vec::new(),
+        differences: vec![0.1, 1.0, 2.0 / 3.0],
         series_rows: 199,
         fields: vec![
             FieldNormal {
@@ -149,7 +155,7 @@ fn the_id_is_that_of_the_content() {
     );
     assert_ne!(example(ModelKind::Dense, 2, 1).id(), id);
     let mut changed = example(ModelKind::Dense, 1, 1);
-    changed.calibration.scores[7] += 1e-9;
+    changed.calibration.charts[0].scores[7] += 1e-9;
     let dir = tempfile::tempdir().unwrap();
     assert!(matches!(
         changed.save(dir.path()),
@@ -200,17 +206,26 @@ fn a_newer_format_is_refused_whatever_else_it_holds() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(
         dir.path().join(MANIFEST),
-        r#"{"format": 2, "new": {"layout": true}}"#,
+        r#"{"format": 3, "new": {"layout": true}}"#,
     )
     .unwrap();
     let error = refusal(dir.path());
-    assert!(matches!(error, BundleError::NewerFormat { found: 2, .. }));
+    assert!(matches!(error, BundleError::NewerFormat { found: 3, .. }));
     assert!(
         error
             .to_string()
-            .contains("format 2, but this version reads formats up to 1: update outlierd"),
+            .contains("format 3, but this version reads format 2: update outlierd"),
         "{error}"
     );
+}
+
+#[test]
+fn an_older_format_is_refused_and_says_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join(MANIFEST), r#"{"format": 1}"#).unwrap();
+    let error = refusal(dir.path());
+    assert!(matches!(error, BundleError::OlderFormat { found: 1, .. }));
+    assert!(error.to_string().contains("train a new bundle"), "{error}");
 }
 
 #[test]
@@ -237,9 +252,9 @@ fn parts_that_do_not_fit_are_refused() {
     assert!(stream.contains("stream name \"../pumps\""), "{stream}");
     let loss = refuse(|origin, _| origin.metrics.train_loss = f64::NAN);
     assert!(loss.contains("train_loss is NaN"), "{loss}");
-    let short = refuse(|_, calibration| calibration.residual_sd.truncate(1));
+    let short = refuse(|_, calibration| calibration.charts[0].sd.truncate(1));
     assert!(
-        short.contains("residual_sd has 1 entries, 3 are needed"),
+        short.contains("charts.sd has 1 entries, 3 are needed"),
         "{short}"
     );
 }

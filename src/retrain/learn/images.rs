@@ -16,7 +16,7 @@ use crate::config::settings::StreamSettings;
 use crate::decode::image::decode_file;
 use crate::gate;
 use crate::model::bundle::Bundle;
-use crate::model::calibration::{Calibration, thinned};
+use crate::model::calibration::{Calibration, Peaks, thinned};
 use crate::model::scaler::{Scaler, of_pixels};
 use crate::model::shape::ModelShape;
 use crate::model::train::{self, TrainingWindows};
@@ -134,17 +134,20 @@ fn calibration(
     Ok(Calibration {
         scope: stream.score.scope,
         scaler,
-        residual_mean: Vec::new(),
-        residual_sd: Vec::new(),
-        covariance: Vec::new(),
-        scores: thinned(scores),
+        charts: Vec::new(),
+        innovation: Vec::new(),
+        adjusted: Vec::new(),
+        differences: Vec::new(),
         series_rows: series_rows(&set.segments),
         fields: gate::normals(&set.rows, 1, &set.runs)
             .into_iter()
             .map(field_normal)
             .collect(),
         period_micros: set.period_micros(),
-        peaks: Some(normal),
+        peaks: Some(Peaks {
+            scores: thinned(scores),
+            ..normal
+        }),
     })
 }
 

@@ -41,7 +41,14 @@ fn the_score_is_the_mahalanobis_length_of_the_smoothed_residual() {
         clip_sigma: 1e9,
         ..settings()
     };
-    let chart = Chart::new(&exact, &[1.0, 0.0], &[1.0, 1.0], &[4.0, 1.0, 1.0, 2.0]).unwrap();
+    let chart = Chart::new(
+        ChartKind::Mewma,
+        &exact,
+        &[1.0, 0.0],
+        &[1.0, 1.0],
+        &[4.0, 1.0, 1.0, 2.0],
+    )
+    .unwrap();
     let mut state = ChartState::default();
     let score = chart.step(&mut state, &[3.0, 1.0], false);
     let expected = ((2.0 * 4.0 - 2.0 * 2.0 + 4.0) / 7.0f64).sqrt();
@@ -56,7 +63,7 @@ fn the_score_is_the_mahalanobis_length_of_the_smoothed_residual() {
 
 #[test]
 fn a_frozen_baseline_does_not_learn_a_fault() {
-    let chart = Chart::new(&settings(), &[0.0], &[1.0], &[0.05]).unwrap();
+    let chart = Chart::new(ChartKind::Mewma, &settings(), &[0.0], &[1.0], &[0.05]).unwrap();
     let mut free = ChartState::default();
     let mut frozen = ChartState::default();
     let score = |state: &mut ChartState, hold| {
@@ -82,7 +89,7 @@ fn a_frozen_baseline_does_not_learn_a_fault() {
 
 #[test]
 fn what_sets_a_series_apart_is_its_baseline_from_the_first_record_on() {
-    let chart = Chart::new(&settings(), &[0.0], &[1.0], &[0.05]).unwrap();
+    let chart = Chart::new(ChartKind::Mewma, &settings(), &[0.0], &[1.0], &[0.05]).unwrap();
     let mut state = ChartState::default();
     let apart = (0..100)
         .map(|i| chart.step(&mut state, &[if i % 2 == 0 { 3.1 } else { 2.9 }], false))
@@ -105,7 +112,14 @@ fn a_long_calibration_makes_a_slow_baseline() {
 #[test]
 fn a_singular_covariance_is_refused() {
     assert_eq!(
-        Chart::new(&settings(), &[0.0; 2], &[1.0; 2], &[1.0, 1.0, 1.0, 1.0]).unwrap_err(),
+        Chart::new(
+            ChartKind::Mewma,
+            &settings(),
+            &[0.0; 2],
+            &[1.0; 2],
+            &[1.0, 1.0, 1.0, 1.0]
+        )
+        .unwrap_err(),
         NotPositiveDefinite { row: 1 }
     );
 }
@@ -113,17 +127,31 @@ fn a_singular_covariance_is_refused() {
 #[test]
 fn shrinking_makes_any_covariance_positive_definite() {
     let mut covariance = vec![1.0; 9];
-    shrink(&mut covariance, 3, &settings());
-    assert!(Chart::new(&settings(), &[0.0; 3], &[1.0; 3], &covariance).is_ok());
+    shrink(
+        &mut covariance,
+        3,
+        settings().shrinkage,
+        settings().ewma_weight,
+    );
+    assert!(
+        Chart::new(
+            ChartKind::Mewma,
+            &settings(),
+            &[0.0; 3],
+            &[1.0; 3],
+            &covariance
+        )
+        .is_ok()
+    );
     let mut zero = vec![0.0; 9];
-    shrink(&mut zero, 3, &settings());
-    assert!(Chart::new(&settings(), &[0.0; 3], &[1.0; 3], &zero).is_ok());
+    shrink(&mut zero, 3, settings().shrinkage, settings().ewma_weight);
+    assert!(Chart::new(ChartKind::Mewma, &settings(), &[0.0; 3], &[1.0; 3], &zero).is_ok());
 }
 
 proptest! {
     #[test]
     fn scores_are_finite_and_shares_add_up(residuals in prop::collection::vec(prop::num::f32::ANY, 3..90)) {
-        let chart = Chart::new(&settings(), &[0.1, 0.0, -0.2], &[1.0, 0.5, 0.0], &[0.1, 0.02, 0.0, 0.02, 0.1, 0.0, 0.0, 0.0, 1e-6]).unwrap();
+        let chart = Chart::new(ChartKind::Mewma, &settings(), &[0.1, 0.0, -0.2], &[1.0, 0.5, 0.0], &[0.1, 0.02, 0.0, 0.02, 0.1, 0.0, 0.0, 0.0, 1e-6]).unwrap();
         let mut state = ChartState::default();
         for residual in residuals.chunks_exact(3) {
             let score = chart.step(&mut state, residual, false);
@@ -143,7 +171,14 @@ fn going_over_missing_records_is_what_as_many_with_their_mean_do() {
         shrinkage: 0.05,
         ..settings()
     };
-    let chart = Chart::new(&settings, &[0.5, 0.0], &[1.0, 1.0], &[1.0, 0.0, 0.0, 1.0]).unwrap();
+    let chart = Chart::new(
+        ChartKind::Mewma,
+        &settings,
+        &[0.5, 0.0],
+        &[1.0, 1.0],
+        &[1.0, 0.0, 0.0, 1.0],
+    )
+    .unwrap();
     let first = [[1.0f32, -0.5], [2.0, 0.5]];
     for (begin, missing) in [(100, 10), (100, 5_000), (5_000, 700), (0, 9)] {
         let mut state = ChartState::default();
@@ -158,12 +193,14 @@ fn going_over_missing_records_is_what_as_many_with_their_mean_do() {
         let mean = [(squashed(0.5) + squashed(1.5)) / 2.0, 0.0]
             .map(|d: f64| (5.0 * (d / 5.0).atanh()) as f32);
         (0..missing).for_each(|_| walk(&mut walked, &[mean[0] + 0.5, mean[1]]));
-        let a = skipped.split_mut().0.to_vec();
-        let b = walked.split_mut().0.to_vec();
-        assert!(
-            a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 2e-3),
-            "{begin} {missing}: {a:?} {b:?}"
-        );
+        for vector in [0, 2] {
+            let a = skipped.split_mut()[vector].to_vec();
+            let b = walked.split_mut()[vector].to_vec();
+            assert!(
+                a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 2e-3),
+                "{begin} {missing} {vector}: {a:?} {b:?}"
+            );
+        }
         assert_eq!(skipped.seen, walked.seen);
     }
 }

@@ -1,0 +1,294 @@
+//! The charts of a bundle: each looks at another side of the same records, and each has its own
+//! threshold and its share of the alert budget.
+//!
+//! | chart | of | finds |
+//! |---|---|---|
+//! | `mewma` | the readings, smoothed | levels, drifts |
+//! | `t2` | the readings | jumps |
+//! | `adjusted` | what the other fields do not explain, smoothed; only where they explain most | slow faults that the load hides |
+//! | `variance` | what the past does not explain, its smoothed squared length | variance, frequency, broken correlations |
+//!
+//! For models with time features, and for whole windows, what the model leaves takes the place of
+//! the readings.
+
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+use super::ScoreSettings;
+use super::calibrate::{CalibrationGap, calibrate};
+use super::chart::{Chart, ChartState, paced};
+use super::matrix::NotPositiveDefinite;
+use super::regression::{Coefficients, FIELDS_MAX, Regressions, adjusted, fit, innovation};
+use crate::model::ResidualScope;
+use crate::model::calibration::{CHARTS_MAX, Calibration, ChartCalibration, ChartKind};
+use crate::model::memory::Memory;
+
+/// What the charts remember of a series.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct ChartsState {
+    memory: Memory,
+    charts: Vec<ChartState>,
+    /// Smoothed squared difference of successive records, each field in units of its normal one;
+    /// while the series alerts.
+    unrest: Option<Box<[f32]>>,
+}
+
+/// The charts of a bundle.
+pub struct Charts {
+    innovation: Coefficients,
+    adjusted: Option<Coefficients>,
+    charts: Vec<(ChartKind, Chart)>,
+    /// Mean squared difference of successive records of each field.
+    differences: Vec<f64>,
+}
+
+/// What the charts make of a record.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct ChartScores {
+    scores: [f64; CHARTS_MAX],
+    anchored: [f64; CHARTS_MAX],
+    count: usize,
+    /// While the series alerts, how many times its normal squared movement from record to record the
+    /// most restless field has; 0 otherwise.
+    pub unrest: f64,
+}
+
+impl ChartScores {
+    /// The one score of a record that has no charts.
+    pub fn single(score: f64) -> Self {
+        let mut scores = Self::default();
+        scores.push(score, score);
+        // Without memory nothing says that a plant is steady.
+        scores.unrest = f64::INFINITY;
+        scores
+    }
+
+    /// The score of each chart.
+    pub fn all(&self) -> &[f64] {
+        &self.scores[..self.count]
+    }
+
+    /// While the series alerts, the score that each chart would have if its anchor were its
+    /// baseline.
+    pub fn anchored(&self) -> &[f64] {
+        &self.anchored[..self.count]
+    }
+
+    fn push(&mut self, score: f64, anchored: f64) {
+        if self.count < CHARTS_MAX {
+            self.scores[self.count] = score;
+            self.anchored[self.count] = anchored;
+            self.count += 1;
+        }
+    }
+}
+
+/// Weight of the newest squared difference.
+const UNREST_WEIGHT: f64 = 0.05;
+/// Squared differences are cut here, in squared scaled units.
+const DIFFERENCE_MAX: f64 = 25.0;
+
+impl Charts {
+    /// The charts of a calibration.
+    ///
+    /// # Errors
+    /// Where a covariance is singular.
+    pub fn new(settings: &ScoreSettings, c: &Calibration) -> Result<Self, NotPositiveDefinite> {
+        let settings = paced(settings, c.series_rows);
+        let chart = |of: &ChartCalibration| {
+            let chart = Chart::new(of.kind, &settings, &of.mean, &of.sd, &of.covariance)?;
+            Ok((of.kind, chart))
+        };
+        Ok(Self {
+            innovation: Coefficients(c.innovation.clone()),
+            adjusted: (!c.adjusted.is_empty()).then(|| Coefficients(c.adjusted.clone())),
+            charts: c.charts.iter().map(chart).collect::<Result<_, _>>()?,
+            differences: c.differences.clone(),
+        })
+    }
+
+    /// Takes the newest record of a series: `z` are its readings, `residual` what the charts of
+    /// readings look at; both of length k, in scaled units. `alerting` slows the baselines down.
+    pub fn step(
+        &self,
+        state: &mut ChartsState,
+        z: &[f32],
+        residual: &[f32],
+        alerting: bool,
+    ) -> ChartScores {
+        state
+            .charts
+            .resize_with(self.charts.len(), ChartState::default);
+        let mut found = ChartScores {
+            unrest: self.unrest(state, z, alerting),
+            ..ChartScores::default()
+        };
+        let innovation = match self.innovation.0.is_empty() {
+            true => Vec::new(),
+            false => innovation(&self.innovation, &state.memory, z),
+        };
+        state.memory.take(z);
+        let adjusted = self
+            .adjusted
+            .as_ref()
+            .map(|by| adjusted(by, &state.memory, z));
+        for ((kind, chart), state) in self.charts.iter().zip(&mut state.charts) {
+            let vector = match kind {
+                ChartKind::Mewma | ChartKind::T2 => residual,
+                ChartKind::Variance => &innovation,
+                ChartKind::Adjusted => adjusted.as_deref().unwrap_or_default(),
+            };
+            let score = chart.step(state, vector, alerting);
+            let anchored = alerting.then(|| chart.anchored(state)).flatten();
+            found.push(score, anchored.unwrap_or(score));
+        }
+        found
+    }
+
+    /// See [`ChartScores::unrest`]; before the record enters the memory.
+    fn unrest(&self, state: &mut ChartsState, z: &[f32], alerting: bool) -> f64 {
+        let Some(newest) = state.memory.newest().filter(|_| alerting) else {
+            state.unrest = None;
+            return 0.0;
+        };
+        let calm = || vec![1.0; z.len()].into();
+        let unrest = state.unrest.get_or_insert_with(calm);
+        let mut largest = 0.0f64;
+        let fields = z.iter().zip(newest).zip(&self.differences);
+        for (unrest, ((&z, &before), &normal)) in unrest.iter_mut().zip(fields) {
+            let squared = f64::from(z - before).powi(2).min(DIFFERENCE_MAX);
+            let ratio = squared / normal.max(1e-6);
+            *unrest += (UNREST_WEIGHT * (ratio - f64::from(*unrest))) as f32;
+            largest = largest.max(f64::from(*unrest));
+        }
+        largest
+    }
+
+    /// Each field's share of the present score of a chart; they add up to 1.
+    pub fn shares(&self, state: &ChartsState, chart: usize) -> Vec<f64> {
+        let both = self.charts.get(chart).zip(state.charts.get(chart));
+        both.map_or(Vec::new(), |((_, chart), state)| chart.shares(state))
+    }
+
+    /// Whether a chart measures from a baseline that a level shift moves.
+    pub fn has_level(&self, chart: usize) -> bool {
+        let kind = self.charts.get(chart).map(|(kind, _)| *kind);
+        kind.is_some_and(|kind| kind != ChartKind::Variance)
+    }
+
+    /// Takes the anchors for the baselines: the series is where it was long before.
+    pub fn return_to_anchor(&self, state: &mut ChartsState) {
+        for ((kind, _), state) in self.charts.iter().zip(&mut state.charts) {
+            if *kind != ChartKind::Variance {
+                state.return_to_anchor();
+            }
+        }
+    }
+
+    /// Takes the present smoothed deviations for the new baselines.
+    pub fn rebase(&self, state: &mut ChartsState) {
+        let mut level: Option<ChartState> = None;
+        for ((kind, _), state) in self.charts.iter().zip(&mut state.charts) {
+            match (kind, &level) {
+                (ChartKind::Variance, _) => {}
+                // One record is no level: it is where the smoothed records are.
+                (ChartKind::T2, Some(level)) => state.clone_from(level),
+                _ => state.rebase(),
+            }
+            level.get_or_insert_with(|| state.clone());
+        }
+    }
+}
+
+impl ChartsState {
+    /// So many records are missing before the next one.
+    pub fn interrupt(&mut self, missing: u64) {
+        self.memory.interrupt(missing);
+    }
+
+    /// The same deviations for a bundle with another scaler, each field `by` its factor; what is
+    /// remembered of past records begins again.
+    pub fn rescaled(&self, by: &[f64]) -> Self {
+        Self {
+            charts: self.charts.iter().map(|chart| chart.rescaled(by)).collect(),
+            ..Self::default()
+        }
+    }
+}
+
+/// What is charted of normal data: vectors of each kind, and how they are cut.
+pub struct NormalRows<'a> {
+    /// The readings of each record, row-major, n x k, scaled.
+    pub readings: &'a [f32],
+    /// What the charts of readings look at, of the same shape.
+    pub residuals: &'a [f32],
+    /// Fields.
+    pub k: usize,
+    /// The records of each series.
+    pub segments: &'a [Range<usize>],
+    /// Records that are missing between them.
+    pub gaps: &'a [CalibrationGap],
+    /// The parts of each series that a regression is fitted without.
+    pub folds: &'a [Vec<Range<usize>>],
+}
+
+/// The charts of normal data.
+pub struct Calibrated {
+    /// Each chart.
+    pub charts: Vec<ChartCalibration>,
+    /// Coefficients of the innovation; empty where there is none.
+    pub innovation: Vec<f32>,
+    /// Coefficients of the regression-adjusted variables; empty where there are none.
+    pub adjusted: Vec<f32>,
+    /// Mean squared difference of successive records of each field.
+    pub differences: Vec<f64>,
+}
+
+impl NormalRows<'_> {
+    /// Fits the charts.
+    ///
+    /// # Errors
+    /// [`NotPositiveDefinite`], which shrinkage and penalty make impossible for finite records.
+    pub fn calibrate(&self, settings: &ScoreSettings) -> Result<Calibrated, NotPositiveDefinite> {
+        let of = |kind, vectors: &[f32]| {
+            calibrate(kind, settings, vectors, self.k, self.segments, self.gaps)
+        };
+        let mut charts = vec![of(ChartKind::Mewma, self.residuals)?];
+        let mut found = Regressions::default();
+        // A window of errors has no past that would say anything of it.
+        if settings.scope == ResidualScope::Record {
+            charts.push(of(ChartKind::T2, self.residuals)?);
+            if self.k <= FIELDS_MAX {
+                found = fit(self.readings, self.k, self.segments, self.gaps, self.folds)?;
+                if found.adjusted.is_some() {
+                    charts.push(of(ChartKind::Adjusted, &found.adjusteds)?);
+                }
+                charts.push(of(ChartKind::Variance, &found.innovations)?);
+            }
+        }
+        Ok(Calibrated {
+            charts,
+            innovation: found.innovation.0,
+            adjusted: found.adjusted.unwrap_or_default().0,
+            differences: self.differences(),
+        })
+    }
+
+    fn differences(&self) -> Vec<f64> {
+        let k = self.k;
+        let pairs = || {
+            let rows = self.segments.iter();
+            rows.flat_map(|segment| segment.start + 1..segment.end.max(segment.start + 1))
+        };
+        let count = pairs().count().max(1) as f64;
+        let mut mean = vec![0.0; k];
+        for row in pairs() {
+            let (before, z) = self.readings[(row - 1) * k..(row + 1) * k].split_at(k);
+            for (mean, (z, before)) in mean.iter_mut().zip(z.iter().zip(before)) {
+                *mean += f64::from(z - before).powi(2).min(DIFFERENCE_MAX) / count;
+            }
+        }
+        mean
+    }
+}

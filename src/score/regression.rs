@@ -1,0 +1,356 @@
+//! Regressions: what a reading should be, by the past of its series and by the other fields.
+//!
+//! - The *innovation* is what the past does not explain: `z - B' [z(t-1..t-3), M10, M50, M200]`, the
+//!   one-step prediction error of a vector autoregression with long memory (Box, Jenkins, "Time
+//!   Series Analysis", 1970; Corsi, "A Simple Approximate Long-Memory Model", Journal of Financial
+//!   Econometrics 7(2), 2009, for the running means M).
+//! - The *regression-adjusted variable* is what the other fields do not explain: `z_j - b_j' [z_i,
+//!   M10_i, M50_i, M200_i]` over all i but j (Hawkins, "Multivariate Quality Control Based on
+//!   Regression-Adjusted Variables", Technometrics 33(1), 1991). The field's own past is left out:
+//!   it would explain a slow fault away.
+//!
+//! Both are ridge regressions (Hoerl, Kennard, Technometrics 12(1), 1970), fitted over all series
+//! together, each less its own level; folds that were held out choose the penalty.
+
+use std::ops::Range;
+
+use super::calibrate::CalibrationGap;
+use super::matrix::{NotPositiveDefinite, add_outer, dot, inverse, times};
+use crate::model::memory::{CLIP, Memory, NOW, PAST, SPANS};
+
+/// Penalties, for inputs of variance 1.
+const PENALTIES: [f64; 5] = [1e-4, 1e-3, 1e-2, 1e-1, 1.0];
+/// Fields from which on nothing is regressed: the matrices grow with their square.
+pub const FIELDS_MAX: usize = 128;
+/// The other fields explain a field where the mean R^2 of held-out records is at least this: below,
+/// what they leave is the reading once more, and its chart would only share the budget.
+const R2_MIN: f64 = 0.6;
+
+/// The fitted coefficients, input by input: inputs x k.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Coefficients(pub Vec<f32>);
+
+impl Coefficients {
+    /// Takes off `left` (length k) what the inputs explain by the coefficients from input `from` on.
+    fn take_off(&self, left: &mut [f32], inputs: &[f32], from: usize) {
+        let k = left.len().max(1);
+        let rows = self.0.chunks_exact(k).skip(from);
+        for (&input, row) in inputs.iter().zip(rows) {
+            for (left, coefficient) in left.iter_mut().zip(row) {
+                *left -= input * coefficient;
+            }
+        }
+    }
+}
+
+/// What is left of a record by its series' past; 0 while there is too little of it.
+pub fn innovation(by: &Coefficients, memory: &Memory, z: &[f32]) -> Vec<f32> {
+    let Some(past) = memory.past() else {
+        return vec![0.0; z.len()];
+    };
+    let mut left = z.to_vec();
+    by.take_off(&mut left, past, 0);
+    left
+}
+
+/// What is left of the newest record of `memory` by its other fields; 0 while there are too few
+/// records.
+pub fn adjusted(by: &Coefficients, memory: &Memory, z: &[f32]) -> Vec<f32> {
+    let (Some(_), Some(newest)) = (memory.past(), memory.newest()) else {
+        return vec![0.0; z.len()];
+    };
+    let mut left = z.to_vec();
+    by.take_off(&mut left, memory.means(), 0);
+    by.take_off(&mut left, newest, SPANS.len() * z.len());
+    left
+}
+
+/// Both regressions of a training set, and what each leaves of its records.
+#[derive(Default)]
+pub struct Regressions {
+    /// Of the past: `PAST` k x k.
+    pub innovation: Coefficients,
+    /// Of the other fields, 4 k x k, their means first; `None` where they explain too little.
+    pub adjusted: Option<Coefficients>,
+    /// What the past leaves of each record that the coefficients were not fitted to, row-major, n x
+    /// k.
+    pub innovations: Vec<f32>,
+    /// The same of the other fields; empty where they explain too little.
+    pub adjusteds: Vec<f32>,
+}
+
+/// Rows whose regression is fitted, and where they are cut.
+struct Rows<'a> {
+    /// Scaled, each series less its mean, row-major.
+    centred: Vec<f32>,
+    k: usize,
+    segments: &'a [Range<usize>],
+    gaps: &'a [CalibrationGap],
+    /// The fold of each row.
+    fold: Vec<usize>,
+    folds: usize,
+}
+
+/// Fits both regressions to scaled records (row-major, n x k); each segment is a series in time
+/// order, and `folds` cut all of them.
+///
+/// # Errors
+/// [`NotPositiveDefinite`], which the penalty makes impossible for finite records.
+pub fn fit(
+    z: &[f32],
+    k: usize,
+    segments: &[Range<usize>],
+    gaps: &[CalibrationGap],
+    folds: &[Vec<Range<usize>>],
+) -> Result<Regressions, NotPositiveDefinite> {
+    let rows = Rows::new(z, k, segments, gaps, folds);
+    let past = rows.grams(PAST * k, |before, _, z| Some([before.past()?, z].concat()));
+    let (innovation, _) = past.choose(|gram, n| ridge(gram, PAST * k, k, n))?;
+    let now = rows.grams(NOW * k - k, |_, after, z| {
+        after.past()?;
+        Some([after.means(), z].concat())
+    });
+    let (adjusted, r2) = now.choose(|gram, n| leave_own_out(gram, k, n))?;
+    let mut found = Regressions {
+        innovations: rows
+            .left(|fold, before, _, z| self::innovation(&innovation.of[fold], before, z)),
+        innovation: innovation.all,
+        ..Regressions::default()
+    };
+    if k > 1 && r2 >= R2_MIN {
+        found.adjusteds =
+            rows.left(|fold, _, after, z| self::adjusted(&adjusted.of[fold], after, z));
+        found.adjusted = Some(adjusted.all);
+    }
+    Ok(found)
+}
+
+impl<'a> Rows<'a> {
+    fn new(
+        z: &[f32],
+        k: usize,
+        segments: &'a [Range<usize>],
+        gaps: &'a [CalibrationGap],
+        folds: &[Vec<Range<usize>>],
+    ) -> Self {
+        let mut centred = z.to_vec();
+        for segment in segments {
+            let rows = &mut centred[segment.start * k..segment.end * k];
+            for field in 0..k {
+                let level = rows.iter().skip(field).step_by(k.max(1));
+                let level = level.map(|&z| f64::from(z)).sum::<f64>() / segment.len().max(1) as f64;
+                let own = rows.iter_mut().skip(field).step_by(k.max(1));
+                own.for_each(|z| *z -= level as f32);
+            }
+        }
+        let mut fold = vec![0; z.len() / k.max(1)];
+        for (number, ranges) in folds.iter().enumerate() {
+            let rows = ranges.iter().flat_map(Clone::clone);
+            rows.for_each(|row| fold[row] = number);
+        }
+        Self {
+            centred,
+            k,
+            segments,
+            gaps,
+            fold,
+            folds: folds.len(),
+        }
+    }
+
+    /// Calls `each` with every row, its number, and the memory before and after it.
+    fn walk(&self, mut each: impl FnMut(usize, &Memory, &Memory, &[f32])) {
+        let mut gaps = self.gaps.iter().peekable();
+        for segment in self.segments {
+            let mut before = Memory::default();
+            let mut after = Memory::default();
+            for row in segment.clone() {
+                let z = &self.centred[row * self.k..(row + 1) * self.k];
+                if let Some(gap) = gaps.next_if(|gap| gap.row == row) {
+                    before.interrupt(gap.missing);
+                    after.interrupt(gap.missing);
+                }
+                after.take(z);
+                each(row, &before, &after, z);
+                before.take(z);
+            }
+        }
+    }
+
+    /// What `of` leaves of each row by the coefficients of its fold.
+    fn left(&self, of: impl Fn(usize, &Memory, &Memory, &[f32]) -> Vec<f32>) -> Vec<f32> {
+        let mut left = Vec::with_capacity(self.centred.len());
+        self.walk(|row, before, after, z| left.extend(of(self.fold[row], before, after, z)));
+        left
+    }
+
+    /// The Gram matrices of each fold's rows: `inputs` values and the k of the record, cut.
+    fn grams(
+        &self,
+        inputs: usize,
+        of: impl Fn(&Memory, &Memory, &[f32]) -> Option<Vec<f32>>,
+    ) -> Grams {
+        let width = inputs + self.k;
+        let mut grams = Grams {
+            of: vec![vec![0.0; width * width]; self.folds],
+            rows: vec![0; self.folds],
+            inputs,
+            k: self.k,
+        };
+        self.walk(|row, before, after, z| {
+            if let Some(values) = of(before, after, z) {
+                let values: Vec<f64> = values
+                    .iter()
+                    .map(|x| f64::from(x.clamp(-CLIP, CLIP)))
+                    .collect();
+                grams.rows[self.fold[row]] += 1;
+                add_outer(&mut grams.of[self.fold[row]], &values);
+            }
+        });
+        grams
+    }
+}
+
+/// Sums of products of inputs and outputs, fold by fold.
+struct Grams {
+    /// (inputs + k) x (inputs + k), row-major.
+    of: Vec<Vec<f64>>,
+    rows: Vec<usize>,
+    inputs: usize,
+    k: usize,
+}
+
+/// Coefficients of all rows, and of all but each fold.
+struct Chosen {
+    all: Coefficients,
+    of: Vec<Coefficients>,
+}
+
+impl Grams {
+    /// The coefficients whose penalty has the least error on held-out folds, and the R^2 there.
+    /// `solve` makes the coefficients for each penalty (inputs x k, row-major) from a Gram matrix of
+    /// so many rows.
+    fn choose(
+        &self,
+        solve: impl Fn(&[f64], usize) -> Result<Vec<Vec<f64>>, NotPositiveDefinite>,
+    ) -> Result<(Chosen, f64), NotPositiveDefinite> {
+        let sum = |left_out: Option<usize>| {
+            let mut total = vec![0.0; self.of[0].len()];
+            let mut rows = 0;
+            for (fold, gram) in self.of.iter().enumerate() {
+                if Some(fold) != left_out {
+                    total.iter_mut().zip(gram).for_each(|(t, g)| *t += g);
+                    rows += self.rows[fold];
+                }
+            }
+            solve(&total, rows)
+        };
+        let folds: Vec<Vec<Vec<f64>>> = (0..self.of.len())
+            .map(|fold| sum(Some(fold)))
+            .collect::<Result<_, _>>()?;
+        let error = |penalty: usize| -> f64 {
+            let errors = folds.iter().zip(&self.of);
+            errors
+                .map(|(by, gram)| self.error(&by[penalty], gram))
+                .sum()
+        };
+        let errors: Vec<f64> = (0..PENALTIES.len()).map(error).collect();
+        let best = (0..PENALTIES.len())
+            .min_by(|&a, &b| errors[a].total_cmp(&errors[b]))
+            .unwrap_or(0);
+        let width = self.inputs + self.k;
+        let outputs = (self.inputs..width).map(|at| at * (width + 1));
+        let variance: f64 = outputs
+            .map(|at| self.of.iter().map(|gram| gram[at]).sum::<f64>())
+            .sum();
+        let narrow = |by: &Vec<f64>| Coefficients(by.iter().map(|&b| b as f32).collect());
+        let chosen = Chosen {
+            all: narrow(&sum(None)?[best]),
+            of: folds.iter().map(|by| narrow(&by[best])).collect(),
+        };
+        Ok((chosen, 1.0 - errors[best] / variance.max(f64::MIN_POSITIVE)))
+    }
+
+    /// Sum of squared errors of the rows of a Gram matrix: `zz - 2 b' uz + b' uu b` for each output.
+    fn error(&self, by: &[f64], gram: &[f64]) -> f64 {
+        let (width, inputs) = (self.inputs + self.k, by.len() / self.k.max(1));
+        let mut sum = 0.0;
+        for output in 0..self.k {
+            let column = self.inputs + output;
+            let b: Vec<f64> = (0..inputs)
+                .map(|input| by[input * self.k + output])
+                .collect();
+            sum += gram[column * width + column];
+            for (input, &b_i) in b.iter().enumerate().filter(|(_, b)| **b != 0.0) {
+                let row = &gram[input * width..][..width];
+                sum += b_i * (dot(&row[..inputs], &b) - 2.0 * row[column]);
+            }
+        }
+        sum
+    }
+}
+
+/// `(uu + penalty n I)^-1 uz` for each penalty, inputs x k, row-major.
+fn ridge(
+    gram: &[f64],
+    inputs: usize,
+    k: usize,
+    rows: usize,
+) -> Result<Vec<Vec<f64>>, NotPositiveDefinite> {
+    let width = inputs + k;
+    let part = |row: usize, columns: Range<usize>| &gram[row * width..][columns];
+    let solve = |penalty: &f64| {
+        let mut uu: Vec<f64> = (0..inputs)
+            .flat_map(|row| part(row, 0..inputs).to_vec())
+            .collect();
+        let penalty = penalty * rows.max(1) as f64;
+        (0..inputs).for_each(|at| uu[at * (inputs + 1)] += penalty);
+        let inverse = inverse(&uu, inputs)?;
+        let mut by = vec![0.0; inputs * k];
+        for (row, by) in inverse.chunks_exact(inputs).zip(by.chunks_exact_mut(k)) {
+            for (input, &p) in row.iter().enumerate() {
+                let uz = part(input, inputs..width);
+                by.iter_mut().zip(uz).for_each(|(b, uz)| *b += p * uz);
+            }
+        }
+        Ok(by)
+    };
+    PENALTIES.iter().map(solve).collect()
+}
+
+/// The ridge regression of each field on all inputs but its own ones, for each penalty; 4 k x k,
+/// row-major, the means first. The outputs are among the inputs: the last k.
+///
+/// One inverse serves all fields: that of a part of a matrix follows from the whole one's by the
+/// Schur complement.
+fn leave_own_out(
+    gram: &[f64],
+    k: usize,
+    rows: usize,
+) -> Result<Vec<Vec<f64>>, NotPositiveDefinite> {
+    let inputs = NOW * k;
+    let solve = |penalty: &f64| {
+        let mut a = gram.to_vec();
+        let penalty = penalty * rows.max(1) as f64;
+        (0..inputs).for_each(|at| a[at * (inputs + 1)] += penalty);
+        let p = inverse(&a, inputs)?;
+        let mut by = vec![0.0; inputs * k];
+        for field in 0..k {
+            let own: Vec<usize> = (0..NOW).map(|block| block * k + field).collect();
+            let mut target = gram[(inputs - k + field) * inputs..][..inputs].to_vec();
+            own.iter().for_each(|&at| target[at] = 0.0);
+            let y = times(&p, &target);
+            let pick =
+                |row: usize| -> Vec<f64> { own.iter().map(|&at| p[row * inputs + at]).collect() };
+            let p_own: Vec<f64> = own.iter().flat_map(|&row| pick(row)).collect();
+            let y_own: Vec<f64> = own.iter().map(|&at| y[at]).collect();
+            let own_part = times(&inverse(&p_own, NOW)?, &y_own);
+            for input in (0..inputs).filter(|input| !own.contains(input)) {
+                let correction: f64 = dot(&pick(input), &own_part);
+                by[input * k + field] = y[input] - correction;
+            }
+        }
+        Ok(by)
+    };
+    PENALTIES.iter().map(solve).collect()
+}

@@ -1,0 +1,350 @@
+//! The thresholds of a series: one for each of its charts, and what they share.
+//!
+//! The alert budget is split evenly over the charts. What the series achieves against it moves all
+//! of its thresholds: an alert costs one token or, where none is left, raises them by a step;
+//! tokens come in at the budgeted rate, and only when they are full the thresholds fall again, by
+//! one step for each budgeted alert. This is the feedback of a leaky bucket (Turner, "New Directions
+//! in Communications", IEEE Communications Magazine 24(10), 1986): the achieved rate settles at the
+//! budget however wrong the calibration was.
+//!
+//! An open alert is also closed where the plant is steady again at another level: the largest ratio
+//! falls well below the plateau that the alert reached, and no field moves more than normal from
+//! record to record. The thresholds then lie above the new level for a while, until the baseline
+//! has followed. A lasting fault stays on its plateau. And it is closed where the series is back
+//! where it was long before: the baseline had followed a slow fault before the alert opened.
+
+use serde::{Deserialize, Serialize};
+
+use super::{ThresholdParams, ThresholdSettings, ThresholdState};
+use std::time::Duration;
+
+/// Alerts that a series may raise before its thresholds rise. See docs/decisions/0020 for how the
+/// constants here were chosen.
+const TOKENS_MAX: f32 = 2.0;
+/// One step of the thresholds, as a logarithm.
+const STEP: f32 = 0.1;
+/// All steps together: at most 2.46 times.
+const LIFT_MAX: f32 = 0.9;
+/// Weight of the newest ratio in the plateau, and where ratios are cut.
+const PLATEAU: (f32, f32) = (0.05, 50.0);
+/// Plateau below which an alert has none.
+const PLATEAU_MIN: f32 = 1.2;
+/// Part of the plateau below which the plant has come back.
+const BACK: f64 = 0.5;
+/// Squared movement from record to record, in units of its normal one, below which the plant is
+/// steady.
+const STEADY: f64 = 3.0;
+/// Ratio below which a series is where it was long before.
+const NEAR: f64 = 0.8;
+/// Such records in a row that close an alert.
+const SETTLED_AFTER: u8 = 10;
+/// How far above these records the thresholds are held, and what is left of it a record later.
+const HOLD: (f64, f64) = (1.2, 0.999);
+
+/// The constants of a stream's thresholds, and those that a series begins with.
+#[derive(Clone, PartialEq, Debug)]
+pub struct SeriesThresholdParams {
+    /// Of each chart; its risk is the chart's share.
+    pub chart: ThresholdParams,
+    templates: Vec<ThresholdState>,
+}
+
+/// What is remembered of the thresholds of one series.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct SeriesThresholds {
+    charts: Vec<ThresholdState>,
+    /// Logarithm of what the achieved rate of alerts raises the thresholds by.
+    lift: f32,
+    /// Alerts that are paid for.
+    tokens: f32,
+    /// What the thresholds are held above a new level by, >= 1.
+    hold: f32,
+    /// Of the open alert.
+    plateaus: Option<Box<Plateaus>>,
+}
+
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+struct Plateaus {
+    /// Of each chart: the smoothed ratio, and the highest that it has been.
+    charts: Vec<(f32, f32)>,
+    /// What the alert has cost.
+    paid: Cost,
+    /// Records in a row at which the plant was back and steady, and their largest ratio.
+    settled: u8,
+    largest: f32,
+    /// Records in a row that are where the series was long before.
+    returned: u8,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
+enum Cost {
+    #[default]
+    Nothing,
+    Token,
+    Step,
+}
+
+/// What the thresholds make of a record.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct SeriesOutput {
+    /// The chart with the largest ratio of score to threshold.
+    pub chart: usize,
+    /// That ratio times `threshold`: the score of the record.
+    pub score: f64,
+    /// The threshold of the first chart; finite, > 0.
+    pub threshold: f64,
+    /// Whether the open alert closes, and why.
+    pub settled: Option<Settled>,
+    /// The chart whose present scores became the new normal.
+    pub relearning: Option<usize>,
+    /// Records of its own that the series needs until its thresholds are no longer provisional.
+    pub missing: u64,
+}
+
+/// Why an alert closes although its scores are not low.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Settled {
+    /// The series is where it was long before: its baseline had followed a fault.
+    Returned,
+    /// The plant is steady again at another level.
+    LevelShift,
+}
+
+impl SeriesThresholdParams {
+    /// The constants for records that follow each other by `period` in a series, and the thresholds
+    /// of a series without own records, from the calibration scores of each chart.
+    pub fn new<'s>(
+        settings: &ThresholdSettings,
+        period: Duration,
+        scores: impl ExactSizeIterator<Item = &'s [f64]>,
+    ) -> Self {
+        let chart = ThresholdParams::new(settings, period, scores.len());
+        let templates = scores.map(|scores| ThresholdState::calibrated(&chart, scores));
+        Self {
+            templates: templates.collect(),
+            chart,
+        }
+    }
+
+    /// Alerts that the budget allows for one record.
+    pub fn risk(&self) -> f64 {
+        self.chart.risk() * self.templates.len() as f64
+    }
+
+    /// The thresholds of a series without records of its own; `before` are those that it had for
+    /// another bundle: what is paid for stays so, and an alert that is open is not paid for again.
+    pub fn begin(&self, before: Option<&SeriesThresholds>, alerting: bool) -> SeriesThresholds {
+        SeriesThresholds {
+            charts: self.templates.clone(),
+            lift: 0.0,
+            tokens: before.map_or(TOKENS_MAX, |before| before.tokens),
+            hold: 1.0,
+            plateaus: alerting.then(|| self.plateaus()),
+        }
+    }
+
+    /// The first threshold of a series without records of its own.
+    pub fn calibrated(&self) -> f64 {
+        let first = self.templates.first();
+        first.map_or(f64::MAX, |first| first.value(&self.chart))
+    }
+
+    fn plateaus(&self) -> Box<Plateaus> {
+        Box::new(Plateaus {
+            charts: vec![(0.0, 0.0); self.templates.len()],
+            ..Plateaus::default()
+        })
+    }
+}
+
+impl SeriesThresholds {
+    /// Whether they are of these charts and this kind.
+    pub fn fits(&self, params: &SeriesThresholdParams) -> bool {
+        self.charts.len() == params.templates.len()
+            && self.charts.iter().all(|chart| chart.fits(&params.chart))
+    }
+
+    /// The threshold of the first chart.
+    pub fn value(&self, params: &ThresholdParams) -> f64 {
+        let first = self.charts.first();
+        first.map_or(f64::MAX, |first| first.value(params) * self.factor())
+    }
+
+    /// Records that they have learned from.
+    pub fn own_records(&self) -> u64 {
+        self.charts.first().map_or(0, ThresholdState::own_records)
+    }
+
+    /// Number of own records that the series needs until its thresholds are no longer provisional.
+    pub fn missing_records(&self, params: &ThresholdParams) -> u64 {
+        self.charts
+            .first()
+            .map_or(0, |first| first.missing_records(params))
+    }
+
+    /// Compares the scores of a record with the thresholds, then learns from those that are no
+    /// outliers. `alerting` tells whether an alert of the series is open before this record, and
+    /// `unrest` how many times its normal squared movement the most restless field has.
+    ///
+    /// While an alert is open, a score below its threshold is neither an outlier nor known to be
+    /// normal: the threshold does not learn from it.
+    pub fn step(
+        &mut self,
+        params: &SeriesThresholdParams,
+        scores: &[f64],
+        anchored: &[f64],
+        unrest: f64,
+        alerting: bool,
+    ) -> SeriesOutput {
+        self.pay(params, alerting);
+        let factor = self.factor();
+        let missing = self.missing_records(&params.chart);
+        let mut found = SeriesOutput {
+            chart: 0,
+            score: 0.0,
+            threshold: self.value(&params.chart),
+            settled: None,
+            relearning: None,
+            missing,
+        };
+        let (mut largest, mut from_anchor) = (0.0, 0.0f64);
+        let scores = scores.iter().zip(anchored);
+        for (number, (state, (&score, anchored))) in self.charts.iter_mut().zip(scores).enumerate()
+        {
+            let threshold = state.value(&params.chart) * factor;
+            let ratio = score / threshold;
+            from_anchor = from_anchor.max(anchored / threshold);
+            if ratio > largest {
+                (largest, found.chart) = (ratio, number);
+            }
+            if let Some(plateaus) = &mut self.plateaus {
+                plateaus.take(number, ratio as f32);
+            }
+            if (!alerting || ratio > 1.0) && state.step(&params.chart, score, factor).relearning {
+                found.relearning = Some(number);
+            }
+        }
+        found.score = largest * found.threshold;
+        if largest > libm::exp(f64::from(LIFT_MAX)) {
+            self.refund();
+        }
+        found.settled = match self.returned(from_anchor) {
+            true => Some(Settled::Returned),
+            false => self.settled(largest, unrest).then_some(Settled::LevelShift),
+        };
+        self.hold = 1.0 + (self.hold - 1.0) * HOLD.1 as f32;
+        found
+    }
+
+    /// Takes the thresholds that a series begins with, for the charts of `these`; the next scores
+    /// are those of another level.
+    pub fn relearn(&mut self, params: &SeriesThresholdParams, these: impl Fn(usize) -> bool) {
+        let all = self.charts.iter_mut().zip(&params.templates).enumerate();
+        for (number, (chart, template)) in all {
+            if these(number) {
+                chart.clone_from(template);
+            }
+        }
+        self.hold = 1.0;
+    }
+
+    /// Raises the thresholds so that a score that an operator calls a false alarm lies below them.
+    pub fn lift_above(&mut self, params: &ThresholdParams, score: f64) {
+        // Without what only holds for a while.
+        let first = self
+            .charts
+            .first()
+            .map_or(f64::MAX, |first| first.value(params));
+        let ratio = score / first;
+        for chart in &mut self.charts {
+            chart.lift_above(params, ratio * chart.value(params));
+        }
+    }
+
+    /// What the achieved rate and a new level multiply the thresholds by.
+    fn factor(&self) -> f64 {
+        libm::exp(f64::from(self.lift)) * f64::from(self.hold)
+    }
+
+    /// One record goes by, before which an alert may have opened.
+    fn pay(&mut self, params: &SeriesThresholdParams, alerting: bool) {
+        let risk = params.risk() as f32;
+        if self.tokens >= TOKENS_MAX {
+            self.lift = (self.lift - STEP * risk).max(0.0);
+        }
+        self.tokens = (self.tokens + risk).min(TOKENS_MAX);
+        match (alerting, &self.plateaus) {
+            (true, None) => {
+                let mut plateaus = params.plateaus();
+                if self.tokens >= 1.0 {
+                    self.tokens -= 1.0;
+                    plateaus.paid = Cost::Token;
+                } else if self.lift + STEP <= LIFT_MAX {
+                    self.lift += STEP;
+                    plateaus.paid = Cost::Step;
+                }
+                self.plateaus = Some(plateaus);
+            }
+            (false, Some(_)) => self.plateaus = None,
+            _ => {}
+        }
+    }
+
+    /// No step of the thresholds would have avoided the open alert: it is no error of theirs.
+    fn refund(&mut self) {
+        let Some(plateaus) = &mut self.plateaus else {
+            return;
+        };
+        match std::mem::take(&mut plateaus.paid) {
+            Cost::Nothing => {}
+            Cost::Token => self.tokens = (self.tokens + 1.0).min(TOKENS_MAX),
+            Cost::Step => self.lift = (self.lift - STEP).max(0.0),
+        }
+    }
+
+    /// Whether the series has been where it was long before for long enough.
+    fn returned(&mut self, from_anchor: f64) -> bool {
+        let Some(plateaus) = &mut self.plateaus else {
+            return false;
+        };
+        let is_near = from_anchor <= NEAR;
+        plateaus.returned = if is_near { plateaus.returned + 1 } else { 0 };
+        plateaus.returned >= SETTLED_AFTER
+    }
+
+    /// Whether the plant has been steady at another level for long enough; the thresholds are then
+    /// held above it.
+    fn settled(&mut self, ratio: f64, unrest: f64) -> bool {
+        let Some(plateaus) = &mut self.plateaus else {
+            return false;
+        };
+        if !(plateaus.is_below(ratio) && unrest < STEADY) {
+            (plateaus.settled, plateaus.largest) = (0, 0.0);
+            return false;
+        }
+        plateaus.settled += 1;
+        plateaus.largest = plateaus.largest.max(ratio as f32);
+        let settled = plateaus.settled >= SETTLED_AFTER;
+        if settled {
+            self.hold *= (HOLD.0 as f32 * plateaus.largest).max(1.0);
+            plateaus.settled = 0;
+        }
+        settled
+    }
+}
+
+impl Plateaus {
+    fn take(&mut self, chart: usize, ratio: f32) {
+        if let Some((smoothed, highest)) = self.charts.get_mut(chart) {
+            *smoothed += PLATEAU.0 * (ratio.min(PLATEAU.1) - *smoothed);
+            *highest = highest.max(*smoothed);
+        }
+    }
+
+    /// Whether a ratio lies well below the plateau of a chart.
+    fn is_below(&self, ratio: f64) -> bool {
+        let highest = self.charts.iter().map(|(_, highest)| *highest);
+        let reached = highest.filter(|highest| *highest > PLATEAU_MIN);
+        reached.fold(0.0, f32::max) * BACK as f32 > ratio as f32
+    }
+}
