@@ -34,7 +34,7 @@ pub use settings::{EpisodeSettings, MuteSettings, NOfM, series, time};
 use machine::{EpisodeEvent, EpisodeInput, EpisodeMachine, EpisodeRules};
 use serde::{Deserialize, Serialize};
 
-use crate::record::alert::{Alert, AlertKind, FieldShare, Severity};
+use crate::record::alert::{Alert, AlertEvent, AlertKind, CloseReason, FieldShare, Severity};
 use crate::record::format::FieldSettings;
 use crate::record::row::{Judgement, RecordContext};
 use crate::record::{EventTime, FaultKind, RecordVerdict};
@@ -186,9 +186,9 @@ impl EpisodePolicy {
                     }),
                 )
             }
-            Judgement::Scored { settled: true, .. } => {
-                (Some(EpisodeInput::Settled), Some(EpisodeInput::Quiet))
-            }
+            Judgement::Scored {
+                settled: Some(_), ..
+            } => (Some(EpisodeInput::Settled), Some(EpisodeInput::Quiet)),
             Judgement::Scored {
                 score, threshold, ..
             } => {
@@ -245,12 +245,17 @@ impl EpisodePolicy {
             score,
             threshold,
             missing,
-            ..
+            settled,
+            chart,
         } = *judgement
         {
             alert.score = Some(score);
             alert.threshold = Some(threshold);
             alert.ratio = Some(ratio(score, threshold));
+            alert.chart = chart;
+            if published.event == AlertEvent::Close {
+                alert.close_reason = Some(settled.unwrap_or(CloseReason::Recovered));
+            }
             (alert.provisional, alert.missing_records) = (missing > 0, missing);
         }
         alert.peak_ratio = Some(published.peak_ratio);

@@ -11,6 +11,7 @@ mod matrix;
 mod regression;
 mod settings;
 pub mod tiles;
+mod wild;
 
 pub use self::settings::ScoreSettings;
 

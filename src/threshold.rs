@@ -33,7 +33,7 @@ mod series;
 mod settings;
 mod tail;
 
-pub use self::series::{SeriesOutput, SeriesThresholdParams, SeriesThresholds, Settled};
+pub use self::series::{SeriesOutput, SeriesThresholdParams, SeriesThresholds};
 pub use self::settings::{AlertBudget, ThresholdKind, ThresholdSettings};
 
 use std::time::Duration;

@@ -111,6 +111,8 @@ impl AlertFactory {
             threshold: None,
             ratio: None,
             peak_ratio: None,
+            chart: None,
+            close_reason: None,
             fields: Vec::new(),
             regions: Vec::new(),
             faults: Vec::new(),

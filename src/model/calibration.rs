@@ -12,6 +12,7 @@ use super::memory;
 use super::scaler::Scaler;
 use super::shape::ModelShape;
 use crate::model::ResidualScope;
+use crate::record::alert::ChartKind;
 use crate::record::format::ErrorMeasure;
 
 /// Most calibration scores that are kept; more are thinned evenly.
@@ -19,22 +20,6 @@ pub const SCORES_MAX: usize = 4096;
 
 /// Charts of a bundle at most.
 pub const CHARTS_MAX: usize = 4;
-
-/// The kinds of chart; each looks at another side of a series.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ChartKind {
-    /// Of the smoothed readings: levels and drifts.
-    Mewma,
-    /// Of the newest readings (Hotelling, "Multivariate Quality Control", 1947): jumps.
-    T2,
-    /// Of the smoothed regression-adjusted variables: what changes against the other fields.
-    Adjusted,
-    /// Of the smoothed squared length of the innovation (MacGregor, Harris, "The Exponentially
-    /// Weighted Moving Variance", Journal of Quality Technology 25(2), 1993): variance, frequency,
-    /// broken correlations.
-    Variance,
-}
 
 /// The constants of one chart, and the scores of normal data.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

@@ -10,11 +10,12 @@ use crate::config::settings::StreamSettings;
 use crate::gate::NormalRange;
 use crate::model::bundle::Bundle;
 use crate::record::Scored;
+use crate::record::alert::CloseReason;
 use crate::record::feedback::{Feedback, FeedbackEffect, FeedbackLabel};
 use crate::record::row::{GatedRow, Judgement, ScoredRow};
 use crate::score::Scorer;
 use crate::score::charts::{ChartScores, ChartsState};
-use crate::threshold::{SeriesThresholdParams, Settled};
+use crate::threshold::SeriesThresholdParams;
 
 /// See the module.
 pub struct LiveBundle {
@@ -134,7 +135,7 @@ impl LiveBundle {
         let thresholds = &mut scoring.thresholds;
         let (all, anchored) = (scores.all(), scores.anchored());
         let found = thresholds.step(&self.thresholds, all, anchored, scores.unrest, alerting);
-        if found.settled == Some(Settled::Returned) {
+        if found.settled == Some(CloseReason::Returned) {
             self.scorer.charts().return_to_anchor(&mut scoring.charts);
         }
         if let Some(chart) = found.relearning {
@@ -145,7 +146,8 @@ impl LiveBundle {
                 score: found.score,
                 threshold: found.threshold,
                 missing: found.missing,
-                settled: found.settled.is_some(),
+                settled: found.settled,
+                chart: self.scorer.charts().kind(found.chart),
             },
             scored: Some(Scored {
                 score: found.score,

@@ -48,6 +48,12 @@ pub struct Alert {
     /// Score / threshold; none for sensor faults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ratio: Option<f64>,
+    /// The chart that the score is of; none for images and sensor faults.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chart: Option<ChartKind>,
+    /// Why an anomaly closed; only in its close event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub close_reason: Option<CloseReason>,
     /// Largest ratio of the episode so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak_ratio: Option<f64>,
@@ -95,6 +101,42 @@ pub enum AlertEvent {
 }
 
 impl_as_str!(AlertEvent);
+
+/// Why an anomaly's episode closed.
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema, strum::IntoStaticStr,
+)]
+#[strum(serialize_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+pub enum CloseReason {
+    /// The scores fell below the threshold.
+    Recovered,
+    /// The series is where it was long before: its baseline had followed a slow fault.
+    Returned,
+    /// The plant is steady again, at another level.
+    LevelShift,
+}
+
+/// The kinds of chart; each looks at another side of a series.
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema, strum::IntoStaticStr,
+)]
+#[strum(serialize_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+pub enum ChartKind {
+    /// Of the smoothed readings: levels and drifts.
+    Mewma,
+    /// Of the newest readings (Hotelling, "Multivariate Quality Control", 1947): jumps.
+    T2,
+    /// Of the smoothed regression-adjusted variables: what changes against the other fields.
+    Adjusted,
+    /// Of the smoothed squared length of the innovation (MacGregor, Harris, "The Exponentially
+    /// Weighted Moving Variance", Journal of Quality Technology 25(2), 1993): variance, frequency,
+    /// broken correlations.
+    Variance,
+}
+
+impl_as_str!(ChartKind);
 
 /// The kinds of alert.
 #[derive(

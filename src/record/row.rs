@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::alert::Alert;
+use super::alert::{Alert, ChartKind, CloseReason};
 use super::{EventTime, Image, Record, Scored, SensorFault};
 
 /// A decoded record with its readings, and its image where it is one.
@@ -132,8 +132,10 @@ pub enum Judgement<'a> {
         /// Records that are missing until the threshold rests on the series' own more than on the
         /// fleet's calibration.
         missing: u64,
-        /// Whether the plant is steady again at another level, which closes an open alert.
-        settled: bool,
+        /// Why an open alert closes although the score is not low.
+        settled: Option<CloseReason>,
+        /// The chart that the score is of; `None` for images.
+        chart: Option<ChartKind>,
     },
     /// Its faulty sensors, at least one.
     Faulty(&'a [SensorFault]),

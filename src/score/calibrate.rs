@@ -8,7 +8,8 @@ use std::ops::Range;
 
 use super::chart::{Chart, ChartState, energy_max, energy_weight, ewma_weight, paced, shrink};
 use super::matrix::{NotPositiveDefinite, add_outer};
-use crate::model::calibration::{ChartCalibration, ChartKind};
+use crate::model::calibration::ChartCalibration;
+use crate::record::alert::ChartKind;
 use crate::score::ScoreSettings;
 
 /// Records of a series that are not in the calibration: a sample of weeks holds a part of them.
@@ -32,8 +33,7 @@ pub fn series_rows(segments: &[Range<usize>]) -> usize {
 /// order of the rows, the baseline continues towards where the series was before, as it does live:
 /// see [`Chart::skip`].
 ///
-/// Vectors are first clipped at [`WILD`] robust standard deviations. The scores are those that new
-/// records of the same distribution are expected to have: a covariance of few vectors makes those it
+/// The scores are those that new records of the same distribution are expected to have: a covariance of few vectors makes those it
 /// was fitted to look nearer than any others. See [`inflation`].
 ///
 /// # Errors
@@ -47,13 +47,12 @@ pub fn calibrate(
     gaps: &[CalibrationGap],
 ) -> Result<ChartCalibration, NotPositiveDefinite> {
     let settings = &paced(settings, series_rows(segments));
-    let clipped = without_wild(vectors, k);
-    let (mean, sd) = moments(&clipped, k);
+    let (mean, sd) = moments(vectors, k);
     let identity: Vec<f64> = (0..k * k)
         .map(|i| if i % (k + 1) == 0 { 1.0 } else { 0.0 })
         .collect();
     let smoother = Chart::new(kind, settings, &mean, &sd, &identity)?;
-    let smoothed = smoothed(&smoother, &clipped, k, segments, gaps);
+    let smoothed = smoothed(&smoother, vectors, k, segments, gaps);
     let mut covariance = covariance(&smoothed, k);
     shrink(
         &mut covariance,
@@ -120,40 +119,6 @@ fn smooth_energy(lengths: &mut [f64], weight: f64, k: usize, segments: &[Range<u
             *length = energy.sqrt();
         }
     }
-}
-
-/// Robust standard deviations beyond which a vector of training rows is wild.
-const WILD: f64 = 5.0;
-
-/// The vectors with each field clipped at [`WILD`] robust standard deviations about its median: a
-/// sentinel among the training rows would widen the covariance until it hides faults. Of a single
-/// field the tail is all that there is to learn, and stays.
-fn without_wild(vectors: &[f32], k: usize) -> Vec<f32> {
-    let mut clipped = vectors.to_vec();
-    for field in (0..k).filter(|_| k > 1) {
-        let mut column: Vec<f32> = vectors.iter().skip(field).step_by(k).copied().collect();
-        let median = quantile(&mut column, 0.5);
-        let range = quantile(&mut column, 0.95) - quantile(&mut column, 0.05);
-        let mut off: Vec<f32> = column.iter().map(|x| (x - median).abs()).collect();
-        // Of a normal distribution both are its standard deviation.
-        let sd = (quantile(&mut off, 0.5) * 1.4826).max(range / 3.29);
-        // A field that hardly ever moves has no scale of its own.
-        if sd > 0.0 {
-            let limit = WILD as f32 * sd;
-            let column = clipped.iter_mut().skip(field).step_by(k);
-            column.for_each(|x| *x = x.clamp(median - limit, median + limit));
-        }
-    }
-    clipped
-}
-
-/// A quantile of unordered values; 0 where there is none.
-fn quantile(values: &mut [f32], probability: f64) -> f32 {
-    let place = (probability * values.len().saturating_sub(1) as f64) as usize;
-    if values.is_empty() {
-        return 0.0;
-    }
-    *values.select_nth_unstable_by(place, f32::total_cmp).1
 }
 
 /// How many times longer the vectors of new records are than those that the covariance was fitted

@@ -16,7 +16,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::matrix::{NotPositiveDefinite, cholesky, invert_lower};
-use crate::model::calibration::ChartKind;
+use crate::record::alert::ChartKind;
 use crate::score::ScoreSettings;
 
 /// What the chart remembers of a series: three vectors of the length of the residual.

@@ -20,9 +20,11 @@ use super::calibrate::{CalibrationGap, calibrate};
 use super::chart::{Chart, ChartState, paced};
 use super::matrix::NotPositiveDefinite;
 use super::regression::{Coefficients, FIELDS_MAX, Regressions, adjusted, fit, innovation};
+use super::wild::Tame;
 use crate::model::ResidualScope;
-use crate::model::calibration::{CHARTS_MAX, Calibration, ChartCalibration, ChartKind};
+use crate::model::calibration::{CHARTS_MAX, Calibration, ChartCalibration};
 use crate::model::memory::Memory;
+use crate::record::alert::ChartKind;
 
 /// What the charts remember of a series.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -129,15 +131,19 @@ impl Charts {
             false => innovation(&self.innovation, &state.memory, z),
         };
         state.memory.take(z);
-        let adjusted = self
-            .adjusted
-            .as_ref()
-            .map(|by| adjusted(by, &state.memory, z));
+        let by = self.adjusted.as_ref();
+        let adjusted = by.and_then(|by| adjusted(by, &state.memory, z));
         for ((kind, chart), state) in self.charts.iter().zip(&mut state.charts) {
             let vector = match kind {
                 ChartKind::Mewma | ChartKind::T2 => residual,
                 ChartKind::Variance => &innovation,
-                ChartKind::Adjusted => adjusted.as_deref().unwrap_or_default(),
+                ChartKind::Adjusted => match &adjusted {
+                    Some(adjusted) => adjusted,
+                    None => {
+                        found.push(0.0, 0.0);
+                        continue;
+                    }
+                },
             };
             let score = chart.step(state, vector, alerting);
             let anchored = alerting.then(|| chart.anchored(state)).flatten();
@@ -171,10 +177,15 @@ impl Charts {
         both.map_or(Vec::new(), |((_, chart), state)| chart.shares(state))
     }
 
+    /// The kind of a chart.
+    pub fn kind(&self, chart: usize) -> Option<ChartKind> {
+        self.charts.get(chart).map(|(kind, _)| *kind)
+    }
+
     /// Whether a chart measures from a baseline that a level shift moves.
     pub fn has_level(&self, chart: usize) -> bool {
-        let kind = self.charts.get(chart).map(|(kind, _)| *kind);
-        kind.is_some_and(|kind| kind != ChartKind::Variance)
+        self.kind(chart)
+            .is_some_and(|kind| kind != ChartKind::Variance)
     }
 
     /// Takes the anchors for the baselines: the series is where it was long before.
@@ -246,23 +257,38 @@ pub struct Calibrated {
 }
 
 impl NormalRows<'_> {
-    /// Fits the charts.
+    /// Fits the charts to the records that are not wild.
     ///
     /// # Errors
     /// [`NotPositiveDefinite`], which shrinkage and penalty make impossible for finite records.
     pub fn calibrate(&self, settings: &ScoreSettings) -> Result<Calibrated, NotPositiveDefinite> {
-        let of = |kind, vectors: &[f32]| {
-            calibrate(kind, settings, vectors, self.k, self.segments, self.gaps)
-        };
+        let k = self.k;
+        let tame = Tame::of(self.readings, k, self.segments, self.gaps, self.folds);
+        NormalRows {
+            readings: &tame.take(self.readings, k),
+            residuals: &tame.take(self.residuals, k),
+            k,
+            segments: &tame.segments,
+            gaps: &tame.gaps,
+            folds: &tame.folds,
+        }
+        .calibrate_tame(settings)
+    }
+
+    fn calibrate_tame(&self, settings: &ScoreSettings) -> Result<Calibrated, NotPositiveDefinite> {
+        let (k, segments, gaps) = (self.k, self.segments, self.gaps);
+        let of = |kind, vectors: &[f32]| calibrate(kind, settings, vectors, k, segments, gaps);
         let mut charts = vec![of(ChartKind::Mewma, self.residuals)?];
         let mut found = Regressions::default();
         // A window of errors has no past that would say anything of it.
         if settings.scope == ResidualScope::Record {
             charts.push(of(ChartKind::T2, self.residuals)?);
-            if self.k <= FIELDS_MAX {
-                found = fit(self.readings, self.k, self.segments, self.gaps, self.folds)?;
+            if k <= FIELDS_MAX {
+                found = fit(self.readings, k, segments, gaps, self.folds)?;
                 if found.adjusted.is_some() {
-                    charts.push(of(ChartKind::Adjusted, &found.adjusteds)?);
+                    let (rows, segments) = (&found.adjusteds, &found.adjusted_segments);
+                    let adjusted = ChartKind::Adjusted;
+                    charts.push(calibrate(adjusted, settings, rows, k, segments, &[])?);
                 }
                 charts.push(of(ChartKind::Variance, &found.innovations)?);
             }

@@ -25,6 +25,8 @@ pub const FIELDS_MAX: usize = 128;
 /// The other fields explain a field where the mean R^2 of held-out records is at least this: below,
 /// what they leave is the reading once more, and its chart would only share the budget.
 const R2_MIN: f64 = 0.6;
+/// Records for each field below which R^2 says nothing.
+const ROWS_MIN: usize = 10;
 
 /// The fitted coefficients, input by input: inputs x k.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -53,16 +55,13 @@ pub fn innovation(by: &Coefficients, memory: &Memory, z: &[f32]) -> Vec<f32> {
     left
 }
 
-/// What is left of the newest record of `memory` by its other fields; 0 while there are too few
-/// records.
-pub fn adjusted(by: &Coefficients, memory: &Memory, z: &[f32]) -> Vec<f32> {
-    let (Some(_), Some(newest)) = (memory.past(), memory.newest()) else {
-        return vec![0.0; z.len()];
-    };
+/// What is left of the newest record of `memory` by its other fields; `None` while there are too few
+/// records for their means.
+pub fn adjusted(by: &Coefficients, memory: &Memory, z: &[f32]) -> Option<Vec<f32>> {
     let mut left = z.to_vec();
-    by.take_off(&mut left, memory.means(), 0);
-    by.take_off(&mut left, newest, SPANS.len() * z.len());
-    left
+    by.take_off(&mut left, memory.means()?, 0);
+    by.take_off(&mut left, memory.newest()?, SPANS.len() * z.len());
+    Some(left)
 }
 
 /// Both regressions of a training set, and what each leaves of its records.
@@ -75,8 +74,11 @@ pub struct Regressions {
     /// What the past leaves of each record that the coefficients were not fitted to, row-major, n x
     /// k.
     pub innovations: Vec<f32>,
-    /// The same of the other fields; empty where they explain too little.
+    /// The same of the other fields, of the records that have whole means; empty where they explain
+    /// too little.
     pub adjusteds: Vec<f32>,
+    /// The rows of `adjusteds` of each series.
+    pub adjusted_segments: Vec<Range<usize>>,
 }
 
 /// Rows whose regression is fitted, and where they are cut.
@@ -107,19 +109,22 @@ pub fn fit(
     let past = rows.grams(PAST * k, |before, _, z| Some([before.past()?, z].concat()));
     let (innovation, _) = past.choose(|gram, n| ridge(gram, PAST * k, k, n))?;
     let now = rows.grams(NOW * k - k, |_, after, z| {
-        after.past()?;
-        Some([after.means(), z].concat())
+        Some([after.means()?, z].concat())
     });
     let (adjusted, r2) = now.choose(|gram, n| leave_own_out(gram, k, n))?;
+    let innovations = |fold: usize, before: &Memory, _: &Memory, z: &[f32]| {
+        Some(self::innovation(&innovation.of[fold], before, z))
+    };
     let mut found = Regressions {
-        innovations: rows
-            .left(|fold, before, _, z| self::innovation(&innovation.of[fold], before, z)),
+        innovations: rows.left(innovations).0,
         innovation: innovation.all,
         ..Regressions::default()
     };
-    if k > 1 && r2 >= R2_MIN {
-        found.adjusteds =
-            rows.left(|fold, _, after, z| self::adjusted(&adjusted.of[fold], after, z));
+    if k > 1 && r2 >= R2_MIN && now.rows.iter().sum::<usize>() >= ROWS_MIN * k {
+        let left = |fold: usize, _: &Memory, after: &Memory, z: &[f32]| {
+            self::adjusted(&adjusted.of[fold], after, z)
+        };
+        (found.adjusteds, found.adjusted_segments) = rows.left(left);
         found.adjusted = Some(adjusted.all);
     }
     Ok(found)
@@ -177,11 +182,30 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// What `of` leaves of each row by the coefficients of its fold.
-    fn left(&self, of: impl Fn(usize, &Memory, &Memory, &[f32]) -> Vec<f32>) -> Vec<f32> {
+    /// What `of` leaves of each row by the coefficients of its fold, where it leaves something, and
+    /// the rows of each series among these.
+    fn left(
+        &self,
+        of: impl Fn(usize, &Memory, &Memory, &[f32]) -> Option<Vec<f32>>,
+    ) -> (Vec<f32>, Vec<Range<usize>>) {
         let mut left = Vec::with_capacity(self.centred.len());
-        self.walk(|row, before, after, z| left.extend(of(self.fold[row], before, after, z)));
-        left
+        let mut ends = vec![0; self.segments.len()];
+        let mut segment = 0;
+        self.walk(|row, before, after, z| {
+            left.extend(of(self.fold[row], before, after, z).into_iter().flatten());
+            while self.segments.get(segment).is_some_and(|of| row >= of.end) {
+                segment += 1;
+            }
+            ends[segment] = left.len() / self.k;
+        });
+        let mut start = 0;
+        let ranges = ends.into_iter().map(|end| {
+            let range = start..end.max(start);
+            start = range.end;
+            range
+        });
+        let ranges = ranges.collect();
+        (left, ranges)
     }
 
     /// The Gram matrices of each fold's rows: `inputs` values and the k of the record, cut.

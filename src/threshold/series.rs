@@ -13,10 +13,12 @@
 //! has followed. A lasting fault stays on its plateau. And it is closed where the series is back
 //! where it was long before: the baseline had followed a slow fault before the alert opened.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::{ThresholdParams, ThresholdSettings, ThresholdState};
-use std::time::Duration;
+use crate::record::alert::CloseReason;
 
 /// Alerts that a series may raise before its thresholds rise. See docs/decisions/0020 for how the
 /// constants here were chosen.
@@ -94,20 +96,11 @@ pub struct SeriesOutput {
     /// The threshold of the first chart; finite, > 0.
     pub threshold: f64,
     /// Whether the open alert closes, and why.
-    pub settled: Option<Settled>,
+    pub settled: Option<CloseReason>,
     /// The chart whose present scores became the new normal.
     pub relearning: Option<usize>,
     /// Records of its own that the series needs until its thresholds are no longer provisional.
     pub missing: u64,
-}
-
-/// Why an alert closes although its scores are not low.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Settled {
-    /// The series is where it was long before: its baseline had followed a fault.
-    Returned,
-    /// The plant is steady again at another level.
-    LevelShift,
 }
 
 impl SeriesThresholdParams {
@@ -228,9 +221,11 @@ impl SeriesThresholds {
         if largest > libm::exp(f64::from(LIFT_MAX)) {
             self.refund();
         }
-        found.settled = match self.returned(from_anchor) {
-            true => Some(Settled::Returned),
-            false => self.settled(largest, unrest).then_some(Settled::LevelShift),
+        found.settled = match self.returned(from_anchor, largest) {
+            true => Some(CloseReason::Returned),
+            false => self
+                .settled(largest, unrest)
+                .then_some(CloseReason::LevelShift),
         };
         self.hold = 1.0 + (self.hold - 1.0) * HOLD.1 as f32;
         found
@@ -303,13 +298,17 @@ impl SeriesThresholds {
     }
 
     /// Whether the series has been where it was long before for long enough.
-    fn returned(&mut self, from_anchor: f64) -> bool {
+    fn returned(&mut self, from_anchor: f64, ratio: f64) -> bool {
         let Some(plateaus) = &mut self.plateaus else {
             return false;
         };
         let is_near = from_anchor <= NEAR;
-        plateaus.returned = if is_near { plateaus.returned + 1 } else { 0 };
-        plateaus.returned >= SETTLED_AFTER
+        plateaus.returned = if is_near {
+            (plateaus.returned + 1).min(SETTLED_AFTER)
+        } else {
+            0
+        };
+        plateaus.returned == SETTLED_AFTER && ratio > NEAR
     }
 
     /// Whether the plant has been steady at another level for long enough; the thresholds are then

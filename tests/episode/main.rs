@@ -151,7 +151,8 @@ fn feed(
         score,
         threshold: THRESHOLD,
         missing: 12,
-        settled: false,
+        settled: None,
+        chart: None,
     };
     let judgement = match letter {
         '.' => scored(0.5),
@@ -363,7 +364,8 @@ fn shares_are_asked_for_only_where_an_anomaly_is_published() {
             score: 3.0,
             threshold: THRESHOLD,
             missing: 0,
-            settled: false,
+            settled: None,
+            chart: None,
         };
         let record = RecordContext {
             series: "a",
@@ -397,7 +399,8 @@ fn ids_differ_in_every_part_and_do_not_run_together() {
             score: 3.0,
             threshold: THRESHOLD,
             missing: 0,
-            settled: false,
+            settled: None,
+            chart: None,
         };
         let judgement = if faulty {
             Judgement::Faulty(&faults)
@@ -455,7 +458,8 @@ fn a_threshold_of_zero_publishes_finite_ratios_and_closes() {
             score,
             threshold: 0.0,
             missing: 0,
-            settled: false,
+            settled: None,
+            chart: None,
         };
         plan.step(&mut state, &record, &judgement, Vec::new)
             .alerts

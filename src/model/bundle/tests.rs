@@ -3,13 +3,14 @@
 use std::ops::ControlFlow;
 
 use super::*;
-use crate::model::calibration::{ChartCalibration, ChartKind, FieldNormal};
+use crate::model::calibration::{ChartCalibration, FieldNormal};
 use crate::model::manifest::{FieldInfo, Metrics, Segment};
 use crate::model::scaler::Scaler;
 use crate::model::shape::ModelShape;
 use crate::model::train;
 use crate::model::{ModelKind, ResidualScope, TrainingSettings};
 use crate::record::EventTime;
+use crate::record::alert::ChartKind;
 
 fn rows() -> Vec<f32> {
     (0..300).map(|i| (i as f32 * 0.37).sin()).collect()

@@ -48,6 +48,8 @@ fn opening(id: &str, pump: usize, began: i64, opened: i64) -> Alert {
         threshold: None,
         ratio: None,
         peak_ratio: None,
+        chart: None,
+        close_reason: None,
         fields: Vec::new(),
         regions: Vec::new(),
         faults: Vec::new(),
