@@ -7,6 +7,7 @@
 
 pub mod buffer;
 pub mod collect;
+pub mod coverage;
 pub mod drift;
 pub mod engine;
 pub mod error;

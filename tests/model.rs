@@ -22,6 +22,9 @@ const FIELDS: usize = 8;
 
 fn settings() -> TrainingSettings {
     TrainingSettings {
+        effective_records: 5,
+        records_max: 40_000,
+        span_max: std::time::Duration::from_secs(86_400),
         records: 0,
         seed: 7,
         epochs: 40,

@@ -11,6 +11,7 @@ use crate::config::settings::StreamSettings;
 use crate::model::bundle::Bundle;
 use crate::pipeline::Pipeline;
 use crate::pipeline::series::SeriesTable;
+use crate::retrain::coverage::lacking;
 use crate::retrain::set::{TrainingRow, TrainingSet};
 
 /// See the module.
@@ -19,8 +20,10 @@ pub(super) struct FileRun {
     pub(super) pipeline: Pipeline,
     records: Records,
     table: SeriesTable,
-    /// Training rows, if there is no bundle.
-    train_rows: usize,
+    /// Training rows, if there is no bundle; `None`: as many as a daemon would take.
+    train_rows: Option<usize>,
+    /// Rows that are wanted before the first training.
+    wanted: usize,
     learned: Vec<TrainingRow>,
     /// Rows so far.
     pub(super) rows: usize,
@@ -42,12 +45,14 @@ impl FileRun {
         let stream = Arc::new(stream_of_files(stream));
         let pipeline = Pipeline::new(stream.clone(), bundle)?;
         let table = SeriesTable::new(stream.record.max_series);
+        let wanted = train_rows.unwrap_or(stream.training.records);
         Ok(Self {
             stream,
             pipeline,
             records,
             table,
-            train_rows: train_rows.unwrap_or(0),
+            train_rows,
+            wanted,
             learned: Vec::new(),
             rows: 0,
         })
@@ -59,7 +64,14 @@ impl FileRun {
         let batch = self.stream.input.batch_records;
         let mut most = batch;
         if self.pipeline.detector.bundle().is_none() {
-            match self.train_rows.saturating_sub(self.rows) {
+            // Of a number of rows each counts, of a daemon's rule those that it learns from.
+            let rows = self.train_rows.map_or(self.learned.len(), |_| self.rows);
+            if rows >= self.wanted && self.train_rows.is_none() {
+                let set = TrainingSet::new(self.learned.iter().cloned());
+                let lacking = lacking(&self.stream, &set);
+                self.wanted = lacking.map_or(self.wanted, |lacking| lacking.wanted);
+            }
+            match self.wanted.saturating_sub(rows) {
                 0 => {
                     let set = TrainingSet::new(std::mem::take(&mut self.learned));
                     self.pipeline

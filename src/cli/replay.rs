@@ -31,13 +31,9 @@ pub(super) struct Args {
     /// Output: a file for a file, a folder for a folder
     #[arg(long, value_name = "PATH")]
     out: PathBuf,
-    /// Number of training rows at the start of each file
-    #[arg(
-        long,
-        value_name = "N",
-        conflicts_with = "bundle",
-        required_unless_present = "bundle"
-    )]
+    /// Number of training rows at the start of each file [default: as many as the daemon takes; see
+    /// training.effective_records]
+    #[arg(long, value_name = "N", conflicts_with = "bundle")]
     train_rows: Option<usize>,
     /// Score with the bundle in this folder instead of training
     #[arg(long, value_name = "FOLDER")]
@@ -218,10 +214,15 @@ impl Run {
                 }
             }
         }
-        if let (true, Some(wanted)) = (self.0.pipeline.detector.bundle().is_none(), args.train_rows)
-        {
+        if self.0.pipeline.detector.bundle().is_none() {
+            let wanted = match args.train_rows {
+                Some(wanted) => format!("--train-rows {wanted}"),
+                None => "a first training needs (training.records, training.effective_records); \
+                         --train-rows sets their number"
+                    .to_owned(),
+            };
             bail!(
-                "{} rows are fewer than --train-rows {wanted}: nothing was scored",
+                "{} rows are fewer than {wanted}: nothing was scored",
                 totals.rows
             );
         }

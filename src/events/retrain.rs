@@ -1,5 +1,7 @@
 //! Events of retraining.
 
+use std::time::Duration;
+
 use tracing::{error, info, warn};
 
 use super::metric;
@@ -23,6 +25,42 @@ impl TrainingBufferSize<'_> {
         let labels = [("stream", self.stream)];
         metric::NORMAL_RECORDS.set(labels, self.records as f64);
         metric::NORMAL_SERIES.set(labels, self.series as f64);
+    }
+}
+
+/// There are as many records as were wanted for a first training, and they do not cover what is
+/// normal.
+pub struct LearningExtended<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// Records so far.
+    pub records: usize,
+    /// Series.
+    pub series: usize,
+    /// Event time of the median series.
+    pub span: Duration,
+    /// Its effective records.
+    pub effective: f64,
+    /// Event time after which its readings no longer depend on each other.
+    pub memory: Duration,
+    /// Records wanted now.
+    pub wanted: usize,
+}
+
+impl LearningExtended<'_> {
+    /// Logs.
+    pub fn emit(&self) {
+        let whole = |duration: Duration| Duration::from_secs(duration.as_secs().max(1));
+        info!(
+            stream = self.stream,
+            records = self.records,
+            wanted = self.wanted,
+            "learning on: {} of each of {} series, whose readings take {} to change, are {:.1} effective records",
+            humantime::format_duration(whole(self.span)),
+            self.series,
+            humantime::format_duration(whole(self.memory)),
+            self.effective,
+        );
     }
 }
 

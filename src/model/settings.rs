@@ -1,6 +1,7 @@
 //! The options of models and their training: `[streams.NAME.model]` and `training`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use schemars::JsonSchema;
@@ -117,9 +118,20 @@ pub struct ScriptSettings {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(transform = optional, extend("additionalProperties" = false))]
 pub struct TrainingSettings {
-    /// Number of training records of a stream's first model, 64 to 1000000.
+    /// Least number of training records of a stream's first model, 64 to 1000000.
     #[schemars(range(min = 64, max = 1_000_000))]
     pub records: usize,
+    /// Effective records that the median series needs as well, 0 to 1000: its records, less what
+    /// its autocorrelation and the charts' smoothing make of them; 0: none.
+    #[schemars(range(min = 0, max = 1000))]
+    pub effective_records: u32,
+    /// Number of records after which the first model is trained in any case, 64 to 1000000.
+    #[schemars(range(min = 64, max = 1_000_000))]
+    pub records_max: usize,
+    /// Event time of the median series after which the same holds, 1m to 366d.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String", example = "1d", extend("x-duration" = {"minimum": "1m", "maximum": "366d"}))]
+    pub span_max: Duration,
     /// Seed of weights, noise and shuffles.
     #[schemars(range(min = 0))]
     pub seed: u64,

@@ -12,10 +12,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::coverage::lacking;
 use super::learn::{self, LearnError};
 use super::set::{TrainingRow, TrainingSet};
 use crate::config::settings::StreamSettings;
-use crate::events::retrain::TrainingFailed;
+use crate::events::retrain::{LearningExtended, TrainingFailed};
 use crate::events::store::{StoreAccess, StoreAccessFailed, StoredEntry, StoredEntryIgnored};
 use crate::events::{BundleLive, LearningProgress};
 use crate::model::bundle::Bundle;
@@ -60,6 +61,8 @@ struct LearnerInner {
     /// By partition and offset, so that a record read twice counts once. Emptied when training
     /// starts.
     rows: BTreeMap<(i32, i64), TrainingRow>,
+    /// Records at which it is looked whether they are enough.
+    wanted: usize,
     state: LearnerState,
     /// The last training's.
     thread: Option<JoinHandle<()>>,
@@ -106,6 +109,7 @@ impl Learner {
         let state = live.map_or(LearnerState::Collecting, |id| LearnerState::Live(id.into()));
         let inner = Mutex::new(LearnerInner {
             rows,
+            wanted: stream.training.records,
             state,
             thread: None,
         });
@@ -116,7 +120,31 @@ impl Learner {
             inner,
             cancelled: AtomicBool::new(false),
         });
+        {
+            let mut inner = learner.lock();
+            if inner.rows.len() >= inner.wanted {
+                learner.look(&mut inner);
+            }
+        }
         Ok(learner)
+    }
+
+    /// Looks whether the records are enough to train on; where they are not, more are wanted.
+    fn look(&self, inner: &mut LearnerInner) {
+        let set = TrainingSet::new(inner.rows.values().cloned());
+        if let Some(lacking) = lacking(&self.stream, &set) {
+            inner.wanted = lacking.wanted;
+            LearningExtended {
+                stream: &self.stream.name,
+                records: set.len(),
+                series: lacking.series,
+                span: lacking.span,
+                effective: lacking.effective,
+                memory: lacking.memory,
+                wanted: lacking.wanted,
+            }
+            .emit();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, LearnerInner> {
@@ -128,12 +156,10 @@ impl Learner {
         let inner = self.lock();
         match &inner.state {
             // The record after the last one that is wanted is to be the first one that is scored.
-            LearnerState::Collecting if inner.rows.len() >= self.stream.training.records => {
-                LearnerPhase::Training
-            }
+            LearnerState::Collecting if inner.rows.len() >= inner.wanted => LearnerPhase::Training,
             LearnerState::Collecting => LearnerPhase::Collecting {
                 done: inner.rows.len(),
-                wanted: self.stream.training.records,
+                wanted: inner.wanted,
             },
             LearnerState::Waiting(_) | LearnerState::Training => LearnerPhase::Training,
             LearnerState::Live(id) => LearnerPhase::Live(id.clone()),
@@ -181,8 +207,7 @@ impl Learner {
     /// Whether enough records are there to train.
     pub fn ready(&self) -> bool {
         let inner = self.lock();
-        matches!(inner.state, LearnerState::Collecting)
-            && inner.rows.len() >= self.stream.training.records
+        matches!(inner.state, LearnerState::Collecting) && inner.rows.len() >= inner.wanted
     }
 
     /// The live bundle, loaded again: each lane has its own copy.
@@ -222,14 +247,16 @@ impl Learner {
 
     /// Takes one record; records that come while a model is trained or live are not needed.
     pub fn add(&self, partition: i32, offset: i64, row: TrainingRow) {
-        let wanted = self.stream.training.records;
-        let done = {
+        let (done, wanted) = {
             let mut inner = self.lock();
             if !matches!(inner.state, LearnerState::Collecting) {
                 return;
             }
             inner.rows.insert((partition, offset), row);
-            inner.rows.len()
+            if inner.rows.len() >= inner.wanted {
+                self.look(&mut inner);
+            }
+            (inner.rows.len(), inner.wanted)
         };
         if done % (wanted / PROGRESS_LINES).max(1) == 0 || done == wanted {
             LearningProgress {
@@ -247,9 +274,7 @@ impl Learner {
         let rows = {
             let mut inner = self.lock();
             let waited = match inner.state {
-                LearnerState::Collecting if inner.rows.len() >= self.stream.training.records => {
-                    Duration::ZERO
-                }
+                LearnerState::Collecting if inner.rows.len() >= inner.wanted => Duration::ZERO,
                 LearnerState::Waiting(since) => since.elapsed(),
                 _ => return,
             };

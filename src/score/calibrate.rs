@@ -144,7 +144,7 @@ const THINNED: usize = 8_192;
 /// autocorrelation first falls below [`RHO_MIN`], at most a quarter of the longest series (Geyer,
 /// "Practical Markov Chain Monte Carlo", Statistical Science 7(4), 1992); mean over the fields, at
 /// least 2.
-fn independent(vectors: &[f32], k: usize, segments: &[Range<usize>]) -> f64 {
+pub fn independent(vectors: &[f32], k: usize, segments: &[Range<usize>]) -> f64 {
     let longest = segments.iter().map(ExactSizeIterator::len).max();
     let stride = longest.unwrap_or(0).div_ceil(THINNED).max(1);
     let of_field = |field: usize| {

@@ -25,6 +25,9 @@ pub(in crate::model) fn example(kind: ModelKind, seed: u64, created: i64) -> Bun
     };
     let shape = ModelShape::new(kind, 1, 3, &hidden, 1);
     let training = TrainingSettings {
+        effective_records: 5,
+        records_max: 40_000,
+        span_max: std::time::Duration::from_secs(86_400),
         records: 100,
         seed,
         epochs: 2,
