@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use outlierd::events::published::PublishedEvent;
 use outlierd::record::alert::{
-    Alert, AlertEvent, AlertKind, DeadLetter, FieldFault, FieldShare, InputPosition, Severity,
+    Alert, AlertEvent, AlertKind, ChartKind, DeadLetter, FieldFault, FieldShare, InputPosition,
+    Severity,
 };
 use outlierd::record::image::Region;
 use outlierd::record::{FaultKind, RejectReason};
@@ -63,6 +64,8 @@ fn alert() -> Alert {
         threshold: Some(2.0),
         ratio: Some(0.75),
         peak_ratio: Some(3.0),
+        chart: Some(ChartKind::T2),
+        close_reason: None,
         fields: vec![FieldShare {
             name: "temp".into(),
             value: 90.0,
@@ -147,6 +150,8 @@ fn alerts_are_valid_and_what_is_none_is_not() {
         threshold: None,
         ratio: None,
         peak_ratio: None,
+        chart: None,
+        close_reason: None,
         ..alert()
     };
     let fault = serde_json::to_value(fault).expect("an alert is JSON");

@@ -51,8 +51,23 @@ impl Memory {
         is_whole.then(|| &self.values[self.values.len() / PAST * LAGS..])
     }
 
-    /// Takes a record (length k). One that is no number counts as 0, the mean of all.
-    pub fn take(&mut self, record: &[f32]) {
+    /// The same records for a model with another scaler: each field times its factor, plus its
+    /// shift. Void where these are those of another number of fields.
+    pub fn rescaled(&self, by: &[(f64, f64)]) -> Self {
+        if self.values.len() != PAST * by.len() {
+            return Self::default();
+        }
+        let fields = self.values.iter().zip(by.iter().cycle());
+        let values = fields.map(|(&z, (factor, shift))| (f64::from(z) * factor + shift) as f32);
+        Self {
+            values: values.map(|z| z.clamp(-CLIP, CLIP)).collect(),
+            ..self.clone()
+        }
+    }
+
+    /// Takes a record (length k), and with `means` into the longer running means too. A reading that is no
+    /// number counts as 0, the mean of all.
+    pub fn take(&mut self, record: &[f32], means: bool) {
         let k = record.len();
         if self.values.len() != PAST * k {
             *self = Self {
@@ -65,7 +80,6 @@ impl Memory {
         }
         self.missing = 0;
         self.whole = (self.whole + 1).min(LAGS as u8);
-        self.seen = (self.seen + 1).min(SPANS[SPANS.len() - 1] as u16);
         self.values.copy_within(0..(LAGS - 1) * k, k);
         for (kept, &z) in self.values.iter_mut().zip(record) {
             *kept = if z.is_finite() {
@@ -74,8 +88,12 @@ impl Memory {
                 0.0
             };
         }
-        let (lags, means) = self.values.split_at_mut(LAGS * k);
-        for (mean, span) in means.chunks_exact_mut(k.max(1)).zip(SPANS) {
+        self.seen = (self.seen + u16::from(means)).min(SPANS[SPANS.len() - 1] as u16);
+        let (lags, kept) = self.values.split_at_mut(LAGS * k);
+        for (mean, span) in kept.chunks_exact_mut(k.max(1)).zip(SPANS) {
+            if !means && span > SPANS[0] {
+                continue;
+            }
             let weight = (1.0 / span).max(1.0 / f32::from(self.seen));
             for (mean, &z) in mean.iter_mut().zip(&*lags) {
                 *mean += weight * (z - *mean);
@@ -93,21 +111,21 @@ mod tests {
         let mut memory = Memory::default();
         assert_eq!((memory.newest(), memory.past()), (None, None));
         for i in 1..=4u8 {
-            memory.take(&[f32::from(i), 100.0]);
+            memory.take(&[f32::from(i), 100.0], true);
         }
         let expected = [4.0, 6.0, 3.0, 6.0, 2.0, 6.0];
         assert_eq!(memory.past().unwrap()[..6], expected);
         assert_eq!(memory.past().unwrap()[6..], [2.5, 6.0, 2.5, 6.0, 2.5, 6.0]);
         assert_eq!(memory.means(), None);
         memory.interrupt(1);
-        memory.take(&[0.0, 0.0]);
+        memory.take(&[0.0, 0.0], true);
         assert_eq!(
             (memory.newest(), memory.past()),
             (Some(&[0.0, 0.0][..]), None)
         );
         memory.interrupt(100);
-        memory.take(&[3.0, 0.0]);
-        (0..10_000).for_each(|_| memory.take(&[0.0, f32::NAN]));
+        memory.take(&[3.0, 0.0], true);
+        (0..10_000).for_each(|_| memory.take(&[0.0, f32::NAN], true));
         let means = memory.means().unwrap();
         assert!(means.iter().all(|mean| mean.abs() < 1e-6), "{means:?}");
     }

@@ -24,7 +24,7 @@ pub struct LiveBundle {
     pub(super) scorer: Scorer,
     pub(super) thresholds: SeriesThresholdParams,
     /// The tag of the bundle before, and what its scaled units are in this one's, field by field.
-    before: Option<(u64, Vec<f64>)>,
+    before: Option<(u64, Vec<(f64, f64)>)>,
     /// Microseconds after which records are missing between two; 0: never.
     pub(super) gap_us: i64,
 }
@@ -46,10 +46,14 @@ impl LiveBundle {
         let thresholds = SeriesThresholdParams::new(&stream.threshold, period, scores.into_iter());
         let id: Arc<str> = bundle.id().into();
         let before = before.map(|before| {
-            let old = &before.bundle().calibration.scaler.sd;
-            let sds = old.iter().zip(&c.scaler.sd);
+            let (old, new) = (&before.bundle().calibration.scaler, &c.scaler);
+            let by = |field: usize| {
+                let shift = (old.mean[field] - new.mean[field]) / new.sd[field];
+                (old.sd[field] / new.sd[field], shift)
+            };
             let fields = stream.record.fields.len();
-            let by = sds.take(fields).map(|(old, new)| old / new).collect();
+            let fields = fields.min(old.fields()).min(new.fields());
+            let by = (0..fields).map(by).collect();
             (before.tag, by)
         });
         Ok(Self {
@@ -133,10 +137,10 @@ impl LiveBundle {
             }
         };
         let thresholds = &mut scoring.thresholds;
-        let (all, anchored) = (scores.all(), scores.anchored());
-        let found = thresholds.step(&self.thresholds, all, anchored, scores.unrest, alerting);
+        let (all, before) = (scores.all(), scores.before());
+        let found = thresholds.step(&self.thresholds, all, before, scores.unrest, alerting);
         if found.settled == Some(CloseReason::Returned) {
-            self.scorer.charts().return_to_anchor(&mut scoring.charts);
+            scoring.charts.resume();
         }
         if let Some(chart) = found.relearning {
             self.relearn(scoring, chart);
@@ -176,9 +180,8 @@ impl LiveBundle {
     /// A series that alerts keeps its deviation: a new baseline would take the fault for normal.
     fn begin(&self, old: Option<ScoringState>, alerting: bool) -> ScoringState {
         let before = old.as_ref().map(|old| &old.thresholds);
-        let deviating = old.as_ref().filter(|_| alerting).zip(self.before.as_ref());
-        let charts = match deviating {
-            Some((old, (tag, by))) if old.bundle == *tag => old.charts.rescaled(by),
+        let charts = match (&old, &self.before) {
+            (Some(old), Some((tag, by))) if old.bundle == *tag => old.charts.rescaled(by, alerting),
             _ => ChartsState::default(),
         };
         ScoringState {
@@ -216,7 +219,7 @@ impl LiveBundle {
         match feedback.label {
             FeedbackLabel::FalseAlarm if of == Some(&*self.id) => {
                 let peak = feedback.peak_score.unwrap_or(0.0);
-                scoring.thresholds.lift_above(&self.thresholds.chart, peak);
+                scoring.thresholds.lift_above(&self.thresholds, peak);
             }
             FeedbackLabel::NewNormal => {
                 self.relearn(scoring, 0);

@@ -80,15 +80,6 @@ impl ChartState {
         let k = self.vectors.len() / VECTORS;
         &self.vectors[k..2 * k]
     }
-
-    /// The smoothed deviation from the anchor.
-    fn from_anchor(&self) -> Vec<f32> {
-        let k = self.vectors.len() / VECTORS;
-        let (baseline, rest) = self.vectors.split_at(k);
-        let (smoothed, anchor) = rest.split_at(k);
-        let deviations = baseline.iter().zip(smoothed).zip(anchor);
-        deviations.map(|((b, e), a)| e + b - a).collect()
-    }
 }
 
 /// Vectors of a state.
@@ -232,12 +223,6 @@ impl Chart {
         *seen = seen.saturating_add(1).min((ANCHOR / slow) as u32);
         let mean = 1.0 / f64::from(*seen).max(1.0);
         (slow.max(mean), (slow / ANCHOR).max(mean))
-    }
-
-    /// The score if the anchor were the baseline; that of an energy has no level.
-    pub fn anchored(&self, state: &ChartState) -> Option<f64> {
-        let has_level = self.energy_weight.is_none();
-        has_level.then(|| self.length(&state.from_anchor()))
     }
 
     /// Goes over `missing` records that nobody has: the baseline moves as far towards the mean of

@@ -29,11 +29,19 @@ use crate::record::alert::ChartKind;
 /// What the charts remember of a series.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct ChartsState {
+    now: View,
+    /// While the series alerts, what would be remembered if the alert had never been: baselines at
+    /// their anchors, and longer means that take no record.
+    before: Option<Box<View>>,
+    /// While the series alerts, the smoothed squared difference of successive records, each field in
+    /// units of its normal one.
+    unrest: Option<Box<[f32]>>,
+}
+
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+struct View {
     memory: Memory,
     charts: Vec<ChartState>,
-    /// Smoothed squared difference of successive records, each field in units of its normal one;
-    /// while the series alerts.
-    unrest: Option<Box<[f32]>>,
 }
 
 /// The charts of a bundle.
@@ -49,7 +57,7 @@ pub struct Charts {
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub struct ChartScores {
     scores: [f64; CHARTS_MAX],
-    anchored: [f64; CHARTS_MAX],
+    before: [f64; CHARTS_MAX],
     count: usize,
     /// While the series alerts, how many times its normal squared movement from record to record the
     /// most restless field has; 0 otherwise.
@@ -60,7 +68,7 @@ impl ChartScores {
     /// The one score of a record that has no charts.
     pub fn single(score: f64) -> Self {
         let mut scores = Self::default();
-        scores.push(score, score);
+        (scores.scores[0], scores.before[0], scores.count) = (score, score, 1);
         // Without memory nothing says that a plant is steady.
         scores.unrest = f64::INFINITY;
         scores
@@ -71,18 +79,9 @@ impl ChartScores {
         &self.scores[..self.count]
     }
 
-    /// While the series alerts, the score that each chart would have if its anchor were its
-    /// baseline.
-    pub fn anchored(&self) -> &[f64] {
-        &self.anchored[..self.count]
-    }
-
-    fn push(&mut self, score: f64, anchored: f64) {
-        if self.count < CHARTS_MAX {
-            self.scores[self.count] = score;
-            self.anchored[self.count] = anchored;
-            self.count += 1;
-        }
+    /// While the series alerts, the score that each chart would have if the alert had never been.
+    pub fn before(&self) -> &[f64] {
+        &self.before[..self.count]
     }
 }
 
@@ -119,42 +118,69 @@ impl Charts {
         residual: &[f32],
         alerting: bool,
     ) -> ChartScores {
-        state
-            .charts
-            .resize_with(self.charts.len(), ChartState::default);
-        let mut found = ChartScores {
-            unrest: self.unrest(state, z, alerting),
-            ..ChartScores::default()
-        };
+        let unrest = self.unrest(state, z, alerting);
+        match (alerting, &state.before) {
+            (true, None) => state.before = Some(Box::new(self.at_anchor(&state.now))),
+            (false, Some(_)) => state.before = None,
+            _ => {}
+        }
+        let scores = self.step_view(&mut state.now, z, residual, alerting, true);
+        let before = state.before.as_deref_mut();
+        let before = before.map(|view| self.step_view(view, z, residual, alerting, false));
+        ChartScores {
+            scores,
+            before: before.unwrap_or(scores),
+            count: self.charts.len(),
+            unrest,
+        }
+    }
+
+    fn step_view(
+        &self,
+        view: &mut View,
+        z: &[f32],
+        residual: &[f32],
+        alerting: bool,
+        means: bool,
+    ) -> [f64; CHARTS_MAX] {
+        let count = self.charts.len();
+        view.charts.resize_with(count, ChartState::default);
         let innovation = match self.innovation.0.is_empty() {
             true => Vec::new(),
-            false => innovation(&self.innovation, &state.memory, z),
+            false => innovation(&self.innovation, &view.memory, z),
         };
-        state.memory.take(z);
+        view.memory.take(z, means);
         let by = self.adjusted.as_ref();
-        let adjusted = by.and_then(|by| adjusted(by, &state.memory, z));
-        for ((kind, chart), state) in self.charts.iter().zip(&mut state.charts) {
-            let vector = match kind {
-                ChartKind::Mewma | ChartKind::T2 => residual,
-                ChartKind::Variance => &innovation,
-                ChartKind::Adjusted => match &adjusted {
-                    Some(adjusted) => adjusted,
-                    None => {
-                        found.push(0.0, 0.0);
-                        continue;
-                    }
-                },
+        let adjusted = by.and_then(|by| adjusted(by, &view.memory, z));
+        let mut scores = [0.0; CHARTS_MAX];
+        let charts = self.charts.iter().zip(&mut view.charts);
+        for (score, ((kind, chart), state)) in scores.iter_mut().zip(charts) {
+            let vector = match (kind, &adjusted) {
+                (ChartKind::Mewma | ChartKind::T2, _) => residual,
+                (ChartKind::Variance, _) => &innovation,
+                (ChartKind::Adjusted, Some(adjusted)) => adjusted,
+                // Too few records since the start or a gap.
+                (ChartKind::Adjusted, None) => continue,
             };
-            let score = chart.step(state, vector, alerting);
-            let anchored = alerting.then(|| chart.anchored(state)).flatten();
-            found.push(score, anchored.unwrap_or(score));
+            *score = chart.step(state, vector, alerting);
         }
-        found
+        scores
+    }
+
+    /// The same view, with its anchors for baselines.
+    fn at_anchor(&self, view: &View) -> View {
+        let mut view = view.clone();
+        for ((kind, _), state) in self.charts.iter().zip(&mut view.charts) {
+            if *kind != ChartKind::Variance {
+                state.return_to_anchor();
+            }
+        }
+        view
     }
 
     /// See [`ChartScores::unrest`]; before the record enters the memory.
     fn unrest(&self, state: &mut ChartsState, z: &[f32], alerting: bool) -> f64 {
-        let Some(newest) = state.memory.newest().filter(|_| alerting) else {
+        let Some(newest) = state.now.memory.newest().filter(|_| alerting) else {
             state.unrest = None;
             return 0.0;
         };
@@ -173,7 +199,7 @@ impl Charts {
 
     /// Each field's share of the present score of a chart; they add up to 1.
     pub fn shares(&self, state: &ChartsState, chart: usize) -> Vec<f64> {
-        let both = self.charts.get(chart).zip(state.charts.get(chart));
+        let both = self.charts.get(chart).zip(state.now.charts.get(chart));
         both.map_or(Vec::new(), |((_, chart), state)| chart.shares(state))
     }
 
@@ -188,19 +214,10 @@ impl Charts {
             .is_some_and(|kind| kind != ChartKind::Variance)
     }
 
-    /// Takes the anchors for the baselines: the series is where it was long before.
-    pub fn return_to_anchor(&self, state: &mut ChartsState) {
-        for ((kind, _), state) in self.charts.iter().zip(&mut state.charts) {
-            if *kind != ChartKind::Variance {
-                state.return_to_anchor();
-            }
-        }
-    }
-
     /// Takes the present smoothed deviations for the new baselines.
     pub fn rebase(&self, state: &mut ChartsState) {
         let mut level: Option<ChartState> = None;
-        for ((kind, _), state) in self.charts.iter().zip(&mut state.charts) {
+        for ((kind, _), state) in self.charts.iter().zip(&mut state.now.charts) {
             match (kind, &level) {
                 (ChartKind::Variance, _) => {}
                 // One record is no level: it is where the smoothed records are.
@@ -215,15 +232,38 @@ impl Charts {
 impl ChartsState {
     /// So many records are missing before the next one.
     pub fn interrupt(&mut self, missing: u64) {
-        self.memory.interrupt(missing);
+        self.now.memory.interrupt(missing);
+        if let Some(before) = &mut self.before {
+            before.memory.interrupt(missing);
+        }
     }
 
-    /// The same deviations for a bundle with another scaler, each field `by` its factor; what is
-    /// remembered of past records begins again.
-    pub fn rescaled(&self, by: &[f64]) -> Self {
+    /// Forgets the alert: the series is where it was long before.
+    pub fn resume(&mut self) {
+        if let Some(before) = self.before.take() {
+            self.now = *before;
+        }
+    }
+
+    /// What is remembered for a bundle with another scaler, each field by its factor and shift. Only
+    /// with `deviations` those from the baselines stay.
+    pub fn rescaled(&self, by: &[(f64, f64)], deviations: bool) -> Self {
+        let factors: Vec<f64> = by.iter().map(|(factor, _)| *factor).collect();
+        let view = |view: &View| View {
+            memory: view.memory.rescaled(by),
+            charts: match deviations {
+                true => view.charts.iter().map(|c| c.rescaled(&factors)).collect(),
+                false => Vec::new(),
+            },
+        };
         Self {
-            charts: self.charts.iter().map(|chart| chart.rescaled(by)).collect(),
-            ..Self::default()
+            now: view(&self.now),
+            before: self
+                .before
+                .as_ref()
+                .filter(|_| deviations)
+                .map(|b| Box::new(view(b))),
+            unrest: None,
         }
     }
 }

@@ -175,9 +175,9 @@ impl<'a> Rows<'a> {
                     before.interrupt(gap.missing);
                     after.interrupt(gap.missing);
                 }
-                after.take(z);
+                after.take(z, true);
                 each(row, &before, &after, z);
-                before.take(z);
+                before.take(z, true);
             }
         }
     }

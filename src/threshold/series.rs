@@ -49,6 +49,8 @@ pub struct SeriesThresholdParams {
     /// Of each chart; its risk is the chart's share.
     pub chart: ThresholdParams,
     templates: Vec<ThresholdState>,
+    /// The thresholds of a series without own records.
+    calibrated: Vec<f64>,
 }
 
 /// What is remembered of the thresholds of one series.
@@ -91,9 +93,9 @@ enum Cost {
 pub struct SeriesOutput {
     /// The chart with the largest ratio of score to threshold.
     pub chart: usize,
-    /// That ratio times `threshold`: the score of the record.
+    /// Its score, in the unit of the first chart: calibrated thresholds are equal there.
     pub score: f64,
-    /// The threshold of the first chart; finite, > 0.
+    /// Its threshold in the same unit; finite, > 0.
     pub threshold: f64,
     /// Whether the open alert closes, and why.
     pub settled: Option<CloseReason>,
@@ -113,8 +115,10 @@ impl SeriesThresholdParams {
     ) -> Self {
         let chart = ThresholdParams::new(settings, period, scores.len());
         let templates = scores.map(|scores| ThresholdState::calibrated(&chart, scores));
+        let templates: Vec<ThresholdState> = templates.collect();
         Self {
-            templates: templates.collect(),
+            calibrated: templates.iter().map(|state| state.value(&chart)).collect(),
+            templates,
             chart,
         }
     }
@@ -138,8 +142,14 @@ impl SeriesThresholdParams {
 
     /// The first threshold of a series without records of its own.
     pub fn calibrated(&self) -> f64 {
-        let first = self.templates.first();
-        first.map_or(f64::MAX, |first| first.value(&self.chart))
+        self.calibrated.first().copied().unwrap_or(f64::MAX)
+    }
+
+    /// What the unit of the first chart's scores is in that of a chart: their calibrated thresholds
+    /// are equally rare.
+    fn unit(&self, chart: usize) -> f64 {
+        let calibrated = self.calibrated.get(chart);
+        calibrated.map_or(1.0, |calibrated| calibrated / self.calibrated())
     }
 
     fn plateaus(&self) -> Box<Plateaus> {
@@ -176,7 +186,8 @@ impl SeriesThresholds {
     }
 
     /// Compares the scores of a record with the thresholds, then learns from those that are no
-    /// outliers. `alerting` tells whether an alert of the series is open before this record, and
+    /// outliers. `before` are the scores that there would be if the open alert had never been,
+    /// `alerting` tells whether an alert of the series is open before this record, and
     /// `unrest` how many times its normal squared movement the most restless field has.
     ///
     /// While an alert is open, a score below its threshold is neither an outlier nor known to be
@@ -185,7 +196,7 @@ impl SeriesThresholds {
         &mut self,
         params: &SeriesThresholdParams,
         scores: &[f64],
-        anchored: &[f64],
+        before: &[f64],
         unrest: f64,
         alerting: bool,
     ) -> SeriesOutput {
@@ -200,15 +211,16 @@ impl SeriesThresholds {
             relearning: None,
             missing,
         };
-        let (mut largest, mut from_anchor) = (0.0, 0.0f64);
-        let scores = scores.iter().zip(anchored);
-        for (number, (state, (&score, anchored))) in self.charts.iter_mut().zip(scores).enumerate()
-        {
+        let (mut largest, mut from_before) = (0.0, 0.0f64);
+        let scores = scores.iter().zip(before);
+        for (number, (state, (&score, before))) in self.charts.iter_mut().zip(scores).enumerate() {
             let threshold = state.value(&params.chart) * factor;
             let ratio = score / threshold;
-            from_anchor = from_anchor.max(anchored / threshold);
+            from_before = from_before.max(before / threshold);
             if ratio > largest {
+                let unit = params.unit(number);
                 (largest, found.chart) = (ratio, number);
+                (found.score, found.threshold) = (score / unit, threshold / unit);
             }
             if let Some(plateaus) = &mut self.plateaus {
                 plateaus.take(number, ratio as f32);
@@ -217,11 +229,10 @@ impl SeriesThresholds {
                 found.relearning = Some(number);
             }
         }
-        found.score = largest * found.threshold;
         if largest > libm::exp(f64::from(LIFT_MAX)) {
             self.refund();
         }
-        found.settled = match self.returned(from_anchor, largest) {
+        found.settled = match self.returned(from_before, largest) {
             true => Some(CloseReason::Returned),
             false => self
                 .settled(largest, unrest)
@@ -244,15 +255,9 @@ impl SeriesThresholds {
     }
 
     /// Raises the thresholds so that a score that an operator calls a false alarm lies below them.
-    pub fn lift_above(&mut self, params: &ThresholdParams, score: f64) {
-        // Without what only holds for a while.
-        let first = self
-            .charts
-            .first()
-            .map_or(f64::MAX, |first| first.value(params));
-        let ratio = score / first;
-        for chart in &mut self.charts {
-            chart.lift_above(params, ratio * chart.value(params));
+    pub fn lift_above(&mut self, params: &SeriesThresholdParams, score: f64) {
+        for (number, chart) in self.charts.iter_mut().enumerate() {
+            chart.lift_above(&params.chart, score * params.unit(number));
         }
     }
 
@@ -298,11 +303,11 @@ impl SeriesThresholds {
     }
 
     /// Whether the series has been where it was long before for long enough.
-    fn returned(&mut self, from_anchor: f64, ratio: f64) -> bool {
+    fn returned(&mut self, from_before: f64, ratio: f64) -> bool {
         let Some(plateaus) = &mut self.plateaus else {
             return false;
         };
-        let is_near = from_anchor <= NEAR;
+        let is_near = from_before <= NEAR;
         plateaus.returned = if is_near {
             (plateaus.returned + 1).min(SETTLED_AFTER)
         } else {

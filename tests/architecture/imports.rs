@@ -13,7 +13,7 @@ pub const IMPORTS: [(&str, &[&str]); 29] = [
     ("score", &["failure", "model", "options", "record"]),
     ("sink", &["config", "events", "failure", "record", "source"]),
     ("source", &["failure", "options", "record"]),
-    ("threshold", &["options"]),
+    ("threshold", &["options", "record"]),
     ("window", &["record"]),
     ("destination", &["config", "events", "failure", "source"]),
     (

@@ -96,7 +96,7 @@ events = "{topic}.events"
 input = {{ topic = "{topic}", group = "{topic}", commit_interval = "100ms", delivery = "{delivery}" }}
 output = {{ alerts = "{topic}.alerts", dead_letters = "{topic}.dead", scores = "{topic}.scores", states = "{topic}.states" }}
 record = {{ key = "field:rig", time = "field:time", fields = [{fields}] }}
-training = {{ records = {TRAIN} }}
+training = {{ records = {TRAIN}, effective_records = 0 }}
 "#,
             fields = fields.join(", "),
         );
