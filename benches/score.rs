@@ -8,7 +8,7 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use outlierd::score::Scorer;
-use outlierd::score::chart::ChartState;
+use outlierd::score::charts::ChartsState;
 
 use fleet::FIELDS;
 
@@ -19,7 +19,7 @@ fn score(c: &mut Criterion) {
     let stream = fleet::stream();
     let scorer = Scorer::new(fleet::bundle(&stream), &stream.score).expect("a bundle that scores");
     let scaler = &scorer.bundle().calibration.scaler;
-    let mut states = vec![ChartState::default(); SERIES];
+    let mut states = vec![ChartsState::default(); SERIES];
     let mut group = c.benchmark_group("score_8_fields");
     for batch in BATCHES {
         let windows = scaler.scaled(&fleet::readings(batch, 1));
@@ -38,7 +38,9 @@ fn score(c: &mut Criterion) {
                 next = (next + 1) % SERIES;
                 scorer
                     .step(&mut states[next], residuals.row(window), false)
-                    .score
+                    .all()
+                    .iter()
+                    .sum::<f64>()
             };
             (0..batch).map(step).sum()
         };

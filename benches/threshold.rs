@@ -36,7 +36,7 @@ fn plan(kind: ThresholdKind) -> ThresholdParams {
         memory: 10_000,
         level_shift_after: 3_600,
     };
-    ThresholdParams::new(&settings, Duration::from_secs(1))
+    ThresholdParams::new(&settings, Duration::from_secs(1), 1)
 }
 
 /// Scores of a smoothed chart; every 5,000th begins a fault of 50 records.
@@ -75,7 +75,7 @@ fn one_step(c: &mut Criterion) {
             b.iter(|| {
                 scores
                     .iter()
-                    .filter(|&&score| state.step(&plan, black_box(score)).above)
+                    .filter(|&&score| state.step(&plan, black_box(score), 1.0).above)
                     .count()
             })
         });
@@ -97,7 +97,7 @@ fn many_series(_: &mut Criterion) {
                 // record.
                 above += u64::from(
                     state
-                        .step(&plan, score * (1.0 + i as f64 / SERIES as f64))
+                        .step(&plan, score * (1.0 + i as f64 / SERIES as f64), 1.0)
                         .above,
                 );
             }

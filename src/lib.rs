@@ -64,10 +64,6 @@ pub mod destination;
 pub mod lane;
 pub mod pipeline;
 
-#[expect(
-    clippy::too_many_lines,
-    reason = "`Calibration::validate`, one check after the other"
-)]
 pub mod model;
 pub mod retrain;
 pub mod share;

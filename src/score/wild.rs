@@ -154,7 +154,7 @@ mod tests {
         let kept = tame.take(&readings, 2);
         assert_eq!(kept.len(), 198);
         assert!(!kept.contains(&-999.0) && kept.contains(&100.0));
-        let single = Tame::of(&readings[..100], 1, &[0..100], &[], &[vec![0..100]]);
+        let single = Tame::of(&readings[..100], 1, &segments, &[], &folds);
         assert_eq!(single.rows.len(), 100);
     }
 }

@@ -16,15 +16,9 @@ fn rows() -> Vec<f32> {
     (0..300).map(|i| (i as f32 * 0.37).sin()).collect()
 }
 
-/// A small trained bundle of stream `pumps`; another seed gives another id.
-pub(in crate::model) fn example(kind: ModelKind, seed: u64, created: i64) -> Bundle {
-    let hidden = if kind == ModelKind::Dense {
-        vec![4]
-    } else {
-        vec![]
-    };
-    let shape = ModelShape::new(kind, 1, 3, &hidden, 1);
-    let training = TrainingSettings {
+/// How the examples are trained.
+fn training(seed: u64) -> TrainingSettings {
+    TrainingSettings {
         effective_records: 5,
         records_max: 40_000,
         span_max: std::time::Duration::from_secs(86_400),
@@ -40,7 +34,51 @@ pub(in crate::model) fn example(kind: ModelKind, seed: u64, created: i64) -> Bun
         tiles: 256,
         masks: 0,
         folds: 4,
+    }
+}
+
+/// Numbers that a careless codec would change.
+fn calibration() -> Calibration {
+    Calibration {
+        scope: ResidualScope::Record,
+        scaler: Scaler {
+            mean: vec![0.1, 1.0 / 3.0, -2e9],
+            sd: vec![1e-3, std::f64::consts::PI, 2e6],
+        },
+        charts: vec![ChartCalibration {
+            kind: ChartKind::Variance,
+            mean: vec![0.1 + 0.2, -0.0, 1e-17],
+            sd: vec![f64::MIN_POSITIVE, 1.0, 123_456.789_012_345_67],
+            covariance: vec![1.0, 0.1, 0.0, 0.1, 2.0 / 7.0, 0.0, 0.0, 0.0, 3.3e-300],
+            scores: (1..200).map(|i| f64::from(i).sqrt().ln_1p()).collect(),
+        }],
+        innovation: (0..54).map(|i| (i as f32 / 7.0).sin()).collect(),
+        adjusted: Vec::new(),
+        differences: vec![0.1, 1.0, 2.0 / 3.0],
+        series_rows: 199,
+        fields: vec![
+            FieldNormal {
+                movement: 0.7,
+                longest_run: 3,
+                range: [-1.0, 2.5],
+                step: Some(4.0)
+            };
+            3
+        ],
+        period_micros: 1_000_000,
+        peaks: None,
+    }
+}
+
+/// A small trained bundle of stream `pumps`; another seed gives another id.
+pub(in crate::model) fn example(kind: ModelKind, seed: u64, created: i64) -> Bundle {
+    let hidden = if kind == ModelKind::Dense {
+        vec![4]
+    } else {
+        vec![]
     };
+    let shape = ModelShape::new(kind, 1, 3, &hidden, 1);
+    let training = training(seed);
     let (values, starts) = (rows(), (0..300).step_by(3).collect::<Vec<_>>());
     let rows = train::TrainingWindows {
         values: &values,
@@ -72,38 +110,9 @@ pub(in crate::model) fn example(kind: ModelKind, seed: u64, created: i64) -> Bun
             holdout_loss: trained.holdout_loss,
         },
     };
-    let calibration = Calibration {
-        scope: ResidualScope::Record,
-        scaler: Scaler {
-            mean: vec![0.1, 1.0 / 3.0, -2e9],
-            sd: vec![1e-3, std::f64::consts::PI, 2e6],
-        },
-        charts: vec![ChartCalibration {
-            kind: ChartKind::Variance,
-            mean: vec![0.1 + 0.2, -0.0, 1e-17],
-            sd: vec![f64::MIN_POSITIVE, 1.0, 123_456.789_012_345_67],
-            covariance: vec![1.0, 0.1, 0.0, 0.1, 2.0 / 7.0, 0.0, 0.0, 0.0, 3.3e-300],
-            scores: (1..200).map(|i| f64::from(i).sqrt().ln_1p()).collect(),
-        }],
-        innovation: (0..54).map(|i| (i as f32 / 7.0).sin()).collect(),
-        adjusted: Vec::new(),
-        differences: vec![0.1, 1.0, 2.0 / 3.0],
-        series_rows: 199,
-        fields: vec![
-            FieldNormal {
-                movement: 0.7,
-                longest_run: 3,
-                range: [-1.0, 2.5],
-                step: Some(4.0)
-            };
-            3
-        ],
-        period_micros: 1_000_000,
-        peaks: None,
-    };
     Bundle::new(
         origin,
-        calibration,
+        calibration(),
         trained.model,
         Timestamp::from_second(created).unwrap(),
     )
