@@ -341,8 +341,8 @@ impl_as_str!(FaultKind);
 /// What the score step makes of one window.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Scored {
-    /// The anomaly score, finite and >= 0; larger is more anomalous: that of the chart with the
-    /// largest ratio to its threshold, in the unit of the first chart.
+    /// The anomaly score, finite and >= 0; larger is more anomalous: the largest ratio of a chart's
+    /// score to its threshold, times the threshold of the record.
     pub score: f64,
     /// The score of the first chart, which no threshold moves: what drift is looked for in.
     pub level: f64,

@@ -5,6 +5,7 @@
 //! challenger is trained on it ([`learn`]) and is tested against the live bundle ([`proof`], with
 //! the faults of [`inject`]). [`engine`] joins these, [`thread`] runs it.
 
+pub mod budget;
 pub mod buffer;
 pub mod collect;
 pub mod coverage;

@@ -210,6 +210,19 @@ impl ThresholdState {
         (own * f64::from(self.operator_factor)).clamp(SCALE.0, f64::MAX)
     }
 
+    /// The ratio of a score to a threshold that is `factor` times the present one. Below the
+    /// threshold it is drawn out where typical scores lie above half of it, so that a typical score
+    /// has 0.5 at most: how near a score is to the threshold means the same for a score that hardly
+    /// varies.
+    pub fn ratio(&self, params: &ThresholdParams, score: f64, factor: f64) -> f64 {
+        let threshold = self.value(params) * factor;
+        if score >= threshold {
+            return score / threshold;
+        }
+        let from = (2.0 * self.scale * self.typical - threshold).max(0.0);
+        ((score - from) / (threshold - from)).max(0.0)
+    }
+
     /// Raises the threshold above a score that an operator calls a false alarm; one that is lower,
     /// or not finite, changes nothing, and neither does saying it again. It stays raised until
     /// another bundle is live or a level shift is accepted.

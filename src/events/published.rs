@@ -73,6 +73,15 @@ pub enum Event {
         /// Series that were tested.
         series_tested: usize,
     },
+    /// More alerts opened than the budget explains, or a whole count was within it again.
+    BudgetChanged {
+        /// Whether it is exceeded.
+        over: bool,
+        /// Alerts that were counted.
+        alerts: u64,
+        /// Alerts that the budget allows for the same time.
+        budgeted: f64,
+    },
     /// The live bundle was trained on a time range that is now excluded.
     TrainedOnExcludedRange {
         /// The bundle.
@@ -92,6 +101,7 @@ impl Event {
             Self::AutoRolledBack { .. } => "auto_rolled_back",
             Self::FeedbackApplied { .. } => "feedback_applied",
             Self::DetectorHealthChanged { .. } => "detector_health_changed",
+            Self::BudgetChanged { .. } => "budget_changed",
             Self::TrainedOnExcludedRange { .. } => "trained_on_excluded_range",
         }
     }

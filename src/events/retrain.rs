@@ -248,6 +248,45 @@ impl DetectorHealthChanged<'_> {
     }
 }
 
+/// More alerts opened than the budget explains, or a whole count was within it again.
+pub struct BudgetChanged<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// Alerts that were counted.
+    pub alerts: u64,
+    /// Alerts that the budget allows for the same time.
+    pub budgeted: f64,
+    /// Whether the budget is exceeded.
+    pub over: bool,
+}
+
+impl BudgetChanged<'_> {
+    /// Logs, sets the gauge and publishes.
+    pub fn emit(&self, queue: &EventQueue) {
+        if self.over {
+            warn!(
+                stream = self.stream,
+                alerts = self.alerts,
+                "over budget: {} alerts opened where the budget allows {:.2}. The thresholds of these series rise, and \
+                 another bundle is trained; confirm true alerts with outlierd feedback",
+                self.alerts,
+                self.budgeted,
+            );
+        } else {
+            info!(stream = self.stream, "within the alert budget again");
+        }
+        metric::OVER_BUDGET.set_flag([("stream", self.stream)], self.over);
+        queue.put(
+            self.stream,
+            Event::BudgetChanged {
+                over: self.over,
+                alerts: self.alerts,
+                budgeted: self.budgeted,
+            },
+        );
+    }
+}
+
 /// Whether the live bundle has learned from what is marked as faulty.
 pub struct TrainedOnExcludedRange<'a> {
     /// The stream.

@@ -79,7 +79,7 @@ impl SeriesState {
     }
 
     /// So many records are missing before the next one, or are not believed.
-    pub(super) fn interrupt(&mut self, missing: u64) {
+    pub fn interrupt(&mut self, missing: u64) {
         if let Some(scoring) = &mut self.scoring {
             scoring.charts.interrupt(missing);
         }

@@ -24,6 +24,7 @@ use self::live::LiveModel;
 use self::notes::{EngineNotes, NoteChange};
 pub use self::self_test::Sight;
 use self::self_test::{SelfTestInput, SelfTestRound};
+use super::budget::{BudgetStatus, BudgetWatch};
 use super::buffer::{Admission, Buffer, BufferChange};
 use super::collect::slot;
 use super::error::RetrainError;
@@ -32,7 +33,9 @@ use super::self_test::SelfTest;
 use super::set::RecordRun;
 use crate::config::settings::StreamSettings;
 use crate::events::published::{Event, EventQueue};
-use crate::events::retrain::{BundleRolledBack, ChallengerJudged, TrainingBufferSize};
+use crate::events::retrain::{
+    BudgetChanged, BundleRolledBack, ChallengerJudged, TrainingBufferSize,
+};
 use crate::events::share::FeedbackApplied;
 use crate::model::registry::Registry;
 use crate::promotion::PromotionVerdict;
@@ -54,6 +57,9 @@ pub struct RetrainEngine {
     excluded: ExcludedTraffic,
     confirmed: ConfirmedFaults,
     self_test: SelfTestRound,
+    budget: BudgetWatch,
+    /// Whether a training is asked for since the budget is exceeded.
+    over_budget: bool,
     /// Where events are put to be published.
     event_queue: EventQueue,
 }
@@ -88,6 +94,8 @@ impl RetrainEngine {
             live: None,
             had_none: false,
             self_test: SelfTestRound::default(),
+            budget: BudgetWatch::default(),
+            over_budget: false,
             event_queue: EventQueue::default(),
         })
     }
@@ -206,7 +214,11 @@ impl RetrainEngine {
         if before != self.schedule {
             self.notes.keep_schedule(&self.schedule)?;
         }
-        Ok(by_period.or(by_drift))
+        let has_enough = self.has_enough();
+        // Asked once for each time that the budget is exceeded.
+        let by_budget = (has_enough && std::mem::take(&mut self.over_budget))
+            .then_some(RetrainReason::OverBudget);
+        Ok(by_period.or(by_drift).or(by_budget))
     }
 
     /// Whether an operator requested a training since the last call.
@@ -308,6 +320,7 @@ impl RetrainEngine {
     /// Where the last bundle cannot be made live, or the store not be written.
     pub fn probe(&mut self, now: EventTime) -> Result<bool, RetrainError> {
         let (alerts, budgeted) = self.admission.take_counts();
+        self.watch_budget(alerts, budgeted);
         let current = self.live.as_ref().map(|live| live.id.as_str());
         match self
             .schedule
@@ -326,6 +339,25 @@ impl RetrainEngine {
                 Ok(!is_pinned)
             }
         }
+    }
+
+    /// Reports when more alerts open than the budget explains, and asks for a training then.
+    fn watch_budget(&mut self, alerts: u64, budgeted: f64) {
+        let Some(status) = self.budget.count(alerts, budgeted) else {
+            return;
+        };
+        let (over, alerts, budgeted) = match status {
+            BudgetStatus::Over { alerts, budgeted } => (true, alerts, budgeted),
+            BudgetStatus::Within => (false, 0, 0.0),
+        };
+        self.over_budget = over;
+        BudgetChanged {
+            stream: &self.stream.name,
+            alerts,
+            budgeted,
+            over,
+        }
+        .emit(&self.event_queue);
     }
 
     /// Makes the bundle live again that was before one whose probation failed.

@@ -35,6 +35,8 @@ pub enum RetrainReason {
         /// How far: the Kolmogorov-Smirnov distance.
         distance: f64,
     },
+    /// More alerts opened than the budget explains.
+    OverBudget,
     /// An operator requested it.
     Command,
 }
@@ -44,6 +46,7 @@ impl std::fmt::Display for RetrainReason {
         match self {
             Self::Period => f.write_str("period"),
             Self::Drift { distance } => write!(f, "drift (distance {distance:.2})"),
+            Self::OverBudget => f.write_str("over budget"),
             Self::Command => f.write_str("command"),
         }
     }

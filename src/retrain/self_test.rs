@@ -70,8 +70,11 @@ impl TestedSeries<'_> {
             times,
             values: self.values.to_vec(),
         };
+        // The readings are no continuation of those that the state remembers.
+        let mut state = self.state.clone();
+        state.interrupt(u64::MAX);
         if !trial
-            .run(std::slice::from_ref(&clean), Some(self.state))?
+            .run(std::slice::from_ref(&clean), Some(&state))?
             .opened[0]
             .is_empty()
         {
@@ -97,7 +100,7 @@ impl TestedSeries<'_> {
                 sequence
             };
             let sequences: Vec<Sequence> = sizes.iter().map(with).collect();
-            let opened = trial.run(&sequences, Some(self.state))?.opened;
+            let opened = trial.run(&sequences, Some(&state))?.opened;
             let caught = |index: usize| opened[index].iter().any(|&row| row >= start);
             smallest.push(
                 (0..sizes.len())

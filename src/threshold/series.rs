@@ -41,7 +41,10 @@ const NEAR: f64 = 0.8;
 /// Such records in a row that close an alert.
 const SETTLED_AFTER: u8 = 10;
 /// How far above these records the thresholds are held, and what is left of it a record later.
-const HOLD: (f64, f64) = (1.2, 0.999);
+const HOLD: (f32, f32) = (1.2, 0.999);
+/// Thresholds are never held above more than this many times their own height: what is further off
+/// is no level to get used to.
+const HOLD_MAX: f32 = 2.0;
 
 /// The constants of a stream's thresholds, and those that a series begins with.
 #[derive(Clone, PartialEq, Debug)]
@@ -49,8 +52,6 @@ pub struct SeriesThresholdParams {
     /// Of each chart; its risk is the chart's share.
     pub chart: ThresholdParams,
     templates: Vec<ThresholdState>,
-    /// The thresholds of a series without own records.
-    calibrated: Vec<f64>,
 }
 
 /// What is remembered of the thresholds of one series.
@@ -93,9 +94,9 @@ enum Cost {
 pub struct SeriesOutput {
     /// The chart with the largest ratio of score to threshold.
     pub chart: usize,
-    /// Its score, in the unit of the first chart: calibrated thresholds are equal there.
+    /// That ratio times `threshold`: the score of the record.
     pub score: f64,
-    /// Its threshold in the same unit; finite, > 0.
+    /// The threshold of the first chart, as it follows from its scores alone; finite, > 0.
     pub threshold: f64,
     /// Whether the open alert closes, and why.
     pub settled: Option<CloseReason>,
@@ -115,10 +116,8 @@ impl SeriesThresholdParams {
     ) -> Self {
         let chart = ThresholdParams::new(settings, period, scores.len());
         let templates = scores.map(|scores| ThresholdState::calibrated(&chart, scores));
-        let templates: Vec<ThresholdState> = templates.collect();
         Self {
-            calibrated: templates.iter().map(|state| state.value(&chart)).collect(),
-            templates,
+            templates: templates.collect(),
             chart,
         }
     }
@@ -142,14 +141,8 @@ impl SeriesThresholdParams {
 
     /// The first threshold of a series without records of its own.
     pub fn calibrated(&self) -> f64 {
-        self.calibrated.first().copied().unwrap_or(f64::MAX)
-    }
-
-    /// What the unit of the first chart's scores is in that of a chart: their calibrated thresholds
-    /// are equally rare.
-    fn unit(&self, chart: usize) -> f64 {
-        let calibrated = self.calibrated.get(chart);
-        calibrated.map_or(1.0, |calibrated| calibrated / self.calibrated())
+        let first = self.templates.first();
+        first.map_or(f64::MAX, |first| first.value(&self.chart))
     }
 
     fn plateaus(&self) -> Box<Plateaus> {
@@ -167,10 +160,10 @@ impl SeriesThresholds {
             && self.charts.iter().all(|chart| chart.fits(&params.chart))
     }
 
-    /// The threshold of the first chart.
+    /// The threshold of the first chart, as it follows from its scores alone.
     pub fn value(&self, params: &ThresholdParams) -> f64 {
         let first = self.charts.first();
-        first.map_or(f64::MAX, |first| first.value(params) * self.factor())
+        first.map_or(f64::MAX, |first| first.value(params))
     }
 
     /// Records that they have learned from.
@@ -214,13 +207,10 @@ impl SeriesThresholds {
         let (mut largest, mut from_before) = (0.0, 0.0f64);
         let scores = scores.iter().zip(before);
         for (number, (state, (&score, before))) in self.charts.iter_mut().zip(scores).enumerate() {
-            let threshold = state.value(&params.chart) * factor;
-            let ratio = score / threshold;
-            from_before = from_before.max(before / threshold);
+            let ratio = state.ratio(&params.chart, score, factor);
+            from_before = from_before.max(state.ratio(&params.chart, *before, factor));
             if ratio > largest {
-                let unit = params.unit(number);
                 (largest, found.chart) = (ratio, number);
-                (found.score, found.threshold) = (score / unit, threshold / unit);
             }
             if let Some(plateaus) = &mut self.plateaus {
                 plateaus.take(number, ratio as f32);
@@ -229,16 +219,15 @@ impl SeriesThresholds {
                 found.relearning = Some(number);
             }
         }
+        found.score = largest * found.threshold;
         if largest > libm::exp(f64::from(LIFT_MAX)) {
             self.refund();
         }
         found.settled = match self.returned(from_before, largest) {
             true => Some(CloseReason::Returned),
-            false => self
-                .settled(largest, unrest)
-                .then_some(CloseReason::LevelShift),
+            false => (self.settled(largest, unrest)).then_some(CloseReason::LevelShift),
         };
-        self.hold = 1.0 + (self.hold - 1.0) * HOLD.1 as f32;
+        self.hold = 1.0 + (self.hold - 1.0) * HOLD.1;
         found
     }
 
@@ -256,8 +245,9 @@ impl SeriesThresholds {
 
     /// Raises the thresholds so that a score that an operator calls a false alarm lies below them.
     pub fn lift_above(&mut self, params: &SeriesThresholdParams, score: f64) {
-        for (number, chart) in self.charts.iter_mut().enumerate() {
-            chart.lift_above(&params.chart, score * params.unit(number));
+        let ratio = score / self.value(&params.chart);
+        for chart in &mut self.charts {
+            chart.lift_above(&params.chart, ratio * chart.value(&params.chart));
         }
     }
 
@@ -322,7 +312,8 @@ impl SeriesThresholds {
         let Some(plateaus) = &mut self.plateaus else {
             return false;
         };
-        if !(plateaus.is_below(ratio) && unrest < STEADY) {
+        let hold = self.hold * (HOLD.0 * ratio as f32).max(1.0);
+        if !(plateaus.is_below(ratio) && unrest < STEADY && hold <= HOLD_MAX) {
             (plateaus.settled, plateaus.largest) = (0, 0.0);
             return false;
         }
@@ -330,7 +321,7 @@ impl SeriesThresholds {
         plateaus.largest = plateaus.largest.max(ratio as f32);
         let settled = plateaus.settled >= SETTLED_AFTER;
         if settled {
-            self.hold *= (HOLD.0 as f32 * plateaus.largest).max(1.0);
+            self.hold *= (HOLD.0 * plateaus.largest).max(1.0);
             plateaus.settled = 0;
         }
         settled

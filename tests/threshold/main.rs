@@ -467,3 +467,20 @@ fn what_an_operator_calls_a_false_alarm_lifts_the_threshold_above_it_once() {
         assert!(state.value(&plan) < 5.0 * before, "{kind:?}: bounded");
     }
 }
+
+#[test]
+fn a_score_that_hardly_varies_is_not_near_its_threshold() {
+    let plan = plan(ThresholdKind::Spot, 1e-4, 1.0);
+    let steady: Vec<f64> = (0..4_000).map(|i| 2.0 + 0.01 * f64::from(i % 7)).collect();
+    let state = ThresholdState::calibrated(&plan, &steady);
+    let threshold = state.value(&plan);
+    assert!(threshold < 2.5, "{threshold}");
+    let ratio = |score: f64| state.ratio(&plan, score, 1.0);
+    assert!((ratio(2.03) - 0.5).abs() < 0.05, "{}", ratio(2.03));
+    assert!(ratio(1.0) < 1e-12 && (ratio(threshold) - 1.0).abs() < 1e-9);
+    assert!((ratio(3.0 * threshold) - 3.0).abs() < 1e-9);
+    // One that varies is compared as it is.
+    let varied = ThresholdState::calibrated(&plan, &Chart::seeded(3).scores(20_000));
+    let threshold = varied.value(&plan);
+    assert!((varied.ratio(&plan, 0.8 * threshold, 1.0) - 0.8).abs() < 1e-9);
+}
