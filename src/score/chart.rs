@@ -84,6 +84,8 @@ impl ChartState {
 
 /// Vectors of a state.
 const VECTORS: usize = 3;
+/// Records from which a baseline is learned even while the series alerts: it has none yet.
+const FRESH: u32 = 20;
 /// How many times as slow as the baseline the anchor is.
 const ANCHOR: f64 = 10.0;
 
@@ -214,7 +216,7 @@ impl Chart {
     /// The weights of a record in baseline and anchor; 1 / n until they are as slow as they get.
     fn weights(&self, seen: &mut u32, alerting: bool) -> (f64, f64) {
         let slow = self.baseline_weight;
-        if alerting {
+        if alerting && *seen >= FRESH {
             return (self.baseline_alarm_factor * slow, 0.0);
         }
         if slow <= 0.0 {

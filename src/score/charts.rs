@@ -145,24 +145,22 @@ impl Charts {
     ) -> [f64; CHARTS_MAX] {
         let count = self.charts.len();
         view.charts.resize_with(count, ChartState::default);
-        let innovation = match self.innovation.0.is_empty() {
-            true => Vec::new(),
-            false => innovation(&self.innovation, &view.memory, z),
-        };
+        let innovation = innovation(&self.innovation, &view.memory, z);
         view.memory.take(z, means);
         let by = self.adjusted.as_ref();
         let adjusted = by.and_then(|by| adjusted(by, &view.memory, z));
         let mut scores = [0.0; CHARTS_MAX];
         let charts = self.charts.iter().zip(&mut view.charts);
         for (score, ((kind, chart), state)) in scores.iter_mut().zip(charts) {
-            let vector = match (kind, &adjusted) {
-                (ChartKind::Mewma | ChartKind::T2, _) => residual,
-                (ChartKind::Variance, _) => &innovation,
-                (ChartKind::Adjusted, Some(adjusted)) => adjusted,
-                // Too few records since the start or a gap.
-                (ChartKind::Adjusted, None) => continue,
+            let vector = match kind {
+                ChartKind::Mewma | ChartKind::T2 => Some(residual),
+                ChartKind::Variance => innovation.as_deref(),
+                ChartKind::Adjusted => adjusted.as_deref(),
             };
-            *score = chart.step(state, vector, alerting);
+            // There may be too few records since the start or a gap.
+            if let Some(vector) = vector {
+                *score = chart.step(state, vector, alerting);
+            }
         }
         scores
     }
@@ -214,12 +212,16 @@ impl Charts {
             .is_some_and(|kind| kind != ChartKind::Variance)
     }
 
-    /// Takes the present smoothed deviations for the new baselines.
+    /// Takes the present smoothed deviations for the new baselines. What came before says nothing of
+    /// the next records.
     pub fn rebase(&self, state: &mut ChartsState) {
+        state.interrupt(u64::MAX);
+        state.before = None;
         let mut level: Option<ChartState> = None;
         for ((kind, _), state) in self.charts.iter().zip(&mut state.now.charts) {
             match (kind, &level) {
-                (ChartKind::Variance, _) => {}
+                // Its baseline is what is left at the new level.
+                (ChartKind::Variance, _) => *state = ChartState::default(),
                 // One record is no level: it is where the smoothed records are.
                 (ChartKind::T2, Some(level)) => state.clone_from(level),
                 _ => state.rebase(),

@@ -45,14 +45,11 @@ impl Coefficients {
     }
 }
 
-/// What is left of a record by its series' past; 0 while there is too little of it.
-pub fn innovation(by: &Coefficients, memory: &Memory, z: &[f32]) -> Vec<f32> {
-    let Some(past) = memory.past() else {
-        return vec![0.0; z.len()];
-    };
+/// What is left of a record by its series' past; `None` while there is too little of it.
+pub fn innovation(by: &Coefficients, memory: &Memory, z: &[f32]) -> Option<Vec<f32>> {
     let mut left = z.to_vec();
-    by.take_off(&mut left, past, 0);
-    left
+    by.take_off(&mut left, memory.past()?, 0);
+    Some(left)
 }
 
 /// What is left of the newest record of `memory` by its other fields; `None` while there are too few
@@ -113,7 +110,9 @@ pub fn fit(
     });
     let (adjusted, r2) = now.choose(|gram, n| leave_own_out(gram, k, n))?;
     let innovations = |fold: usize, before: &Memory, _: &Memory, z: &[f32]| {
-        Some(self::innovation(&innovation.of[fold], before, z))
+        let left = self::innovation(&innovation.of[fold], before, z);
+        // A row of its own for every record, also for the first ones, of which nothing is known.
+        Some(left.unwrap_or_else(|| vec![0.0; z.len()]))
     };
     let mut found = Regressions {
         innovations: rows.left(innovations).0,

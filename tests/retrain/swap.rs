@@ -58,7 +58,7 @@ fn an_open_alert_outlasts_a_swap_and_ends_with_its_fault() {
         [],
         "the fault goes on, and so does its alert"
     );
-    let (_, alerts, _) = plant.run(&mut pipeline, 300, |_, _| {});
+    let (_, alerts, _) = plant.run(&mut pipeline, 900, |_, _| {});
     assert_eq!(
         anomalies(alerts),
         [("pump-01".to_owned(), AlertEvent::Close)]

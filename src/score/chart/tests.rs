@@ -66,6 +66,8 @@ fn a_frozen_baseline_does_not_learn_a_fault() {
     let chart = Chart::new(ChartKind::Mewma, &settings(), &[0.0], &[1.0], &[0.05]).unwrap();
     let mut free = ChartState::default();
     let mut frozen = ChartState::default();
+    // A series of its own: what was never normal is no baseline.
+    (0..FRESH).for_each(|_| _ = chart.step(&mut frozen, &[0.0], false));
     let score = |state: &mut ChartState, hold| {
         (0..5_000)
             .map(|_| chart.step(state, &[3.0], hold))
