@@ -59,7 +59,7 @@ const PRIOR_MIN: u64 = 100;
 const RELATIVE_MAX: f64 = 1e12;
 /// What operators say of false alarms raises a threshold by this at most, until another bundle is
 /// live.
-pub const OPERATOR_FACTOR_MAX: f64 = 10.0;
+pub const OPERATOR_FACTOR_MAX: f64 = 4.0;
 /// How far above a false alarm's highest score the threshold is raised.
 const OPERATOR_FACTOR_MARGIN: f64 = 1.1;
 /// Range of a state's scale in score units: far inside what an f64 holds, so that products with it
