@@ -215,9 +215,9 @@ fn what_operators_say_of_alerts_is_taken_to_heart() {
     }
     stream.await_scores(end);
     assert_eq!(opened(&stream).len(), before, "{:#?}", opened(&stream));
-    stream.send(&at(end, 3.0, 40));
-    stream.send(&at(end + 40, 0.0, 100));
-    end += 140;
+    stream.send(&at(end, 9.0, 80));
+    stream.send(&at(end + 80, 0.0, 100));
+    end += 180;
     stream.await_scores(end);
     assert_eq!(opened(&stream).len(), before + 1);
 
