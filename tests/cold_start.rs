@@ -180,7 +180,8 @@ fn ready(folder: &std::path::Path) -> (Arc<Registry>, Arc<Learner>) {
     // Readings that swing slowly: as many records as are wanted at least do not cover them.
     let mut s = 0;
     while let LearnerPhase::Collecting { done, .. } = learner.phase() {
-        assert!((done as i64, done < 10_000) == (s, true));
+        assert_eq!(done as i64, s);
+        assert!(done < 10_000);
         learner.add(
             0,
             s,

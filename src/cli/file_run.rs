@@ -66,18 +66,11 @@ impl FileRun {
         if self.pipeline.detector.bundle().is_none() {
             // Of a number of rows each counts, of a daemon's rule those that it learns from.
             let rows = self.train_rows.map_or(self.learned.len(), |_| self.rows);
-            if rows >= self.wanted && self.train_rows.is_none() {
-                let set = TrainingSet::new(self.learned.iter().cloned());
-                let lacking = lacking(&self.stream, &set);
-                self.wanted = lacking.map_or(self.wanted, |lacking| lacking.wanted);
+            if rows >= self.wanted {
+                self.train()?;
             }
-            match self.wanted.saturating_sub(rows) {
-                0 => {
-                    let set = TrainingSet::new(std::mem::take(&mut self.learned));
-                    self.pipeline
-                        .swap(Some(learn_with_bar(&self.stream, &set, "training")?))?;
-                }
-                left => most = left.min(batch),
+            if let Some(left) = self.wanted.checked_sub(rows).filter(|left| *left > 0) {
+                most = left.min(batch);
             }
         }
         let Some(chunk) = self
@@ -90,5 +83,19 @@ impl FileRun {
             .extend(chunk.done.training_rows().map(|(_, row)| row));
         self.rows += chunk.rows;
         Ok(Some(chunk))
+    }
+
+    /// Trains on the rows so far; where a daemon would learn on, so many more are wanted.
+    fn train(&mut self) -> anyhow::Result<()> {
+        let set = TrainingSet::new(self.learned.iter().cloned());
+        if self.train_rows.is_none()
+            && let Some(lacking) = lacking(&self.stream, &set)
+        {
+            self.wanted = lacking.wanted;
+            return Ok(());
+        }
+        self.learned.clear();
+        let bundle = learn_with_bar(&self.stream, &set, "training")?;
+        Ok(self.pipeline.swap(Some(bundle))?)
     }
 }

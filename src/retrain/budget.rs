@@ -37,7 +37,8 @@ impl BudgetWatch {
         self.alerts += alerts;
         self.budgeted += budgeted;
         let (alerts, budgeted) = (self.alerts, self.budgeted);
-        let exceeded = alerts >= ALERTS_MIN && alerts > bound(budgeted);
+        let exceeded = alerts >= ALERTS_MIN
+            && most_by_chance(budgeted, CHANCE).is_some_and(|most| alerts > most);
         if !exceeded && budgeted < SPAN {
             return None;
         }
@@ -50,9 +51,11 @@ impl BudgetWatch {
     }
 }
 
-/// The number of alerts that is exceeded once in a thousand counts where `budgeted` are expected.
-fn bound(budgeted: f64) -> u64 {
-    Poisson::new(budgeted.max(1e-9)).map_or(u64::MAX, |poisson| poisson.inverse_cdf(CHANCE))
+/// The number of alerts that is not exceeded with the probability `chance` where `budgeted` are
+/// expected; `None` where that is no number.
+pub(super) fn most_by_chance(budgeted: f64, chance: f64) -> Option<u64> {
+    let poisson = Poisson::new(budgeted.max(1e-9)).ok()?;
+    Some(poisson.inverse_cdf(chance))
 }
 
 #[cfg(test)]

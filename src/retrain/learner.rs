@@ -68,6 +68,13 @@ struct LearnerInner {
     thread: Option<JoinHandle<()>>,
 }
 
+impl LearnerInner {
+    /// Whether there are as many records as are wanted.
+    fn has_wanted(&self) -> bool {
+        self.rows.len() >= self.wanted
+    }
+}
+
 enum LearnerState {
     Collecting,
     /// There are enough records, since then, and another machine trains.
@@ -120,17 +127,16 @@ impl Learner {
             inner,
             cancelled: AtomicBool::new(false),
         });
-        {
-            let mut inner = learner.lock();
-            if inner.rows.len() >= inner.wanted {
-                learner.look(&mut inner);
-            }
-        }
+        learner.look(&mut learner.lock());
         Ok(learner)
     }
 
-    /// Looks whether the records are enough to train on; where they are not, more are wanted.
+    /// Looks whether as many records as are wanted are enough to train on; where they are not, more
+    /// are wanted.
     fn look(&self, inner: &mut LearnerInner) {
+        if !inner.has_wanted() {
+            return;
+        }
         let set = TrainingSet::new(inner.rows.values().cloned());
         if let Some(lacking) = lacking(&self.stream, &set) {
             inner.wanted = lacking.wanted;
@@ -156,7 +162,7 @@ impl Learner {
         let inner = self.lock();
         match &inner.state {
             // The record after the last one that is wanted is to be the first one that is scored.
-            LearnerState::Collecting if inner.rows.len() >= inner.wanted => LearnerPhase::Training,
+            LearnerState::Collecting if inner.has_wanted() => LearnerPhase::Training,
             LearnerState::Collecting => LearnerPhase::Collecting {
                 done: inner.rows.len(),
                 wanted: inner.wanted,
@@ -207,7 +213,7 @@ impl Learner {
     /// Whether enough records are there to train.
     pub fn ready(&self) -> bool {
         let inner = self.lock();
-        matches!(inner.state, LearnerState::Collecting) && inner.rows.len() >= inner.wanted
+        matches!(inner.state, LearnerState::Collecting) && inner.has_wanted()
     }
 
     /// The live bundle, loaded again: each lane has its own copy.
@@ -253,9 +259,7 @@ impl Learner {
                 return;
             }
             inner.rows.insert((partition, offset), row);
-            if inner.rows.len() >= inner.wanted {
-                self.look(&mut inner);
-            }
+            self.look(&mut inner);
             (inner.rows.len(), inner.wanted)
         };
         if done % (wanted / PROGRESS_LINES).max(1) == 0 || done == wanted {
@@ -274,7 +278,7 @@ impl Learner {
         let rows = {
             let mut inner = self.lock();
             let waited = match inner.state {
-                LearnerState::Collecting if inner.rows.len() >= inner.wanted => Duration::ZERO,
+                LearnerState::Collecting if inner.has_wanted() => Duration::ZERO,
                 LearnerState::Waiting(since) => since.elapsed(),
                 _ => return,
             };

@@ -16,8 +16,8 @@ mod measured;
 use std::ops::{ControlFlow, Range};
 
 use serde::{Deserialize, Serialize};
-use statrs::distribution::{DiscreteCDF, Poisson};
 
+use super::budget::most_by_chance;
 use super::error::RetrainError;
 use super::inject::{InjectedFault, InjectedFaultKind, inject};
 use super::set::TrainingSet;
@@ -362,7 +362,7 @@ fn alert_budget(challenger: &EvaluationResult, champion: &EvaluationResult) -> P
 
 /// How many alerts are likely where `budgeted` are expected.
 pub fn likely(budgeted: f64) -> f64 {
-    Poisson::new(budgeted.max(1e-9)).map_or(0.0, |poisson| poisson.inverse_cdf(LIKELY) as f64)
+    most_by_chance(budgeted, LIKELY).map_or(0.0, |most| most as f64)
 }
 
 fn injected_faults(challenger: &EvaluationResult, champion: &EvaluationResult) -> PromotionTest {

@@ -33,8 +33,8 @@ pub fn series_rows(segments: &[Range<usize>]) -> usize {
 /// order of the rows, the baseline continues towards where the series was before, as it does live:
 /// see [`Chart::skip`].
 ///
-/// The scores are those that new records of the same distribution are expected to have: a covariance of few vectors makes those it
-/// was fitted to look nearer than any others. See [`inflation`].
+/// The scores are those that new records of the same distribution are expected to have: a covariance
+/// of few vectors makes those it was fitted to look nearer than any others. See [`inflation`].
 ///
 /// # Errors
 /// [`NotPositiveDefinite`], which the shrinkage makes impossible for finite vectors.

@@ -2,8 +2,8 @@
 //!
 //! A multivariate exponentially weighted moving average (Lowry, Woodall, Champ, Rigdon: "A
 //! Multivariate Exponentially Weighted Moving Average Control Chart", Technometrics 34(1), 1992) on
-//! the autoencoder's residual, less a slow baseline of the series that nearly stands still while
-//! the series alerts. Vectors are smoothed, never scores: a small shift that all records share
+//! readings, or on what a model leaves of them, less a slow baseline of the series that hardly moves
+//! while the series alerts. Vectors are smoothed, never scores: a small shift that all records share
 //! survives the smoothing, noise does not.
 //!
 //! ```text

@@ -46,7 +46,9 @@ struct View {
 
 /// The charts of a bundle.
 pub struct Charts {
-    innovation: Coefficients,
+    /// `None` where nothing is charted of it.
+    innovation: Option<Coefficients>,
+    /// The same.
     adjusted: Option<Coefficients>,
     charts: Vec<(ChartKind, Chart)>,
     /// Mean squared difference of successive records of each field.
@@ -102,8 +104,8 @@ impl Charts {
             Ok((of.kind, chart))
         };
         Ok(Self {
-            innovation: Coefficients(c.innovation.clone()),
-            adjusted: (!c.adjusted.is_empty()).then(|| Coefficients(c.adjusted.clone())),
+            innovation: Coefficients::stored(&c.innovation),
+            adjusted: Coefficients::stored(&c.adjusted),
             charts: c.charts.iter().map(chart).collect::<Result<_, _>>()?,
             differences: c.differences.clone(),
         })
@@ -145,10 +147,10 @@ impl Charts {
     ) -> [f64; CHARTS_MAX] {
         let count = self.charts.len();
         view.charts.resize_with(count, ChartState::default);
-        let innovation = innovation(&self.innovation, &view.memory, z);
+        let (past, others) = (self.innovation.as_ref(), self.adjusted.as_ref());
+        let innovation = past.and_then(|by| innovation(by, &view.memory, z));
         view.memory.take(z, means);
-        let by = self.adjusted.as_ref();
-        let adjusted = by.and_then(|by| adjusted(by, &view.memory, z));
+        let adjusted = others.and_then(|by| adjusted(by, &view.memory, z));
         let mut scores = [0.0; CHARTS_MAX];
         let charts = self.charts.iter().zip(&mut view.charts);
         for (score, ((kind, chart), state)) in scores.iter_mut().zip(charts) {
@@ -169,7 +171,7 @@ impl Charts {
     fn at_anchor(&self, view: &View) -> View {
         let mut view = view.clone();
         for ((kind, _), state) in self.charts.iter().zip(&mut view.charts) {
-            if *kind != ChartKind::Variance {
+            if measures_level(*kind) {
                 state.return_to_anchor();
             }
         }
@@ -208,8 +210,7 @@ impl Charts {
 
     /// Whether a chart measures from a baseline that a level shift moves.
     pub fn has_level(&self, chart: usize) -> bool {
-        self.kind(chart)
-            .is_some_and(|kind| kind != ChartKind::Variance)
+        self.kind(chart).is_some_and(measures_level)
     }
 
     /// Takes the present smoothed deviations for the new baselines. What came before says nothing of
@@ -229,6 +230,11 @@ impl Charts {
             level.get_or_insert_with(|| state.clone());
         }
     }
+}
+
+/// Whether a kind measures from a baseline that a level shift moves.
+fn measures_level(kind: ChartKind) -> bool {
+    kind != ChartKind::Variance
 }
 
 impl ChartsState {

@@ -33,6 +33,11 @@ const ROWS_MIN: usize = 10;
 pub struct Coefficients(pub Vec<f32>);
 
 impl Coefficients {
+    /// Those of a calibration; `None` where it has none.
+    pub fn stored(coefficients: &[f32]) -> Option<Self> {
+        (!coefficients.is_empty()).then(|| Self(coefficients.to_vec()))
+    }
+
     /// Takes off `left` (length k) what the inputs explain by the coefficients from input `from` on.
     fn take_off(&self, left: &mut [f32], inputs: &[f32], from: usize) {
         let k = left.len().max(1);
@@ -103,30 +108,40 @@ pub fn fit(
     folds: &[Vec<Range<usize>>],
 ) -> Result<Regressions, NotPositiveDefinite> {
     let rows = Rows::new(z, k, segments, gaps, folds);
-    let past = rows.grams(PAST * k, |before, _, z| Some([before.past()?, z].concat()));
-    let (innovation, _) = past.choose(|gram, n| ridge(gram, PAST * k, k, n))?;
-    let now = rows.grams(NOW * k - k, |_, after, z| {
-        Some([after.means()?, z].concat())
-    });
-    let (adjusted, r2) = now.choose(|gram, n| leave_own_out(gram, k, n))?;
-    let innovations = |fold: usize, before: &Memory, _: &Memory, z: &[f32]| {
-        let left = self::innovation(&innovation.of[fold], before, z);
+    let past = rows.grams(Memories::Before, PAST * k, Memory::past);
+    let (by_past, _) = past.choose(|gram, n, penalty| ridge(gram, PAST * k, k, n, penalty))?;
+    let innovations = rows.left(Memories::Before, |fold, memory, z| {
+        let left = innovation(&by_past.of[fold], memory, z);
         // A row of its own for every record, also for the first ones, of which nothing is known.
         Some(left.unwrap_or_else(|| vec![0.0; z.len()]))
-    };
+    });
     let mut found = Regressions {
-        innovations: rows.left(innovations).0,
-        innovation: innovation.all,
+        innovations: innovations.0,
+        innovation: by_past.all,
         ..Regressions::default()
     };
-    if k > 1 && r2 >= R2_MIN && now.rows.iter().sum::<usize>() >= ROWS_MIN * k {
-        let left = |fold: usize, _: &Memory, after: &Memory, z: &[f32]| {
-            self::adjusted(&adjusted.of[fold], after, z)
-        };
-        (found.adjusteds, found.adjusted_segments) = rows.left(left);
-        found.adjusted = Some(adjusted.all);
+    let now = rows.grams(Memories::After, NOW * k - k, Memory::means);
+    if k == 1 || now.rows.iter().sum::<usize>() < ROWS_MIN * k {
+        return Ok(found);
+    }
+    let (by_others, r2) = now.choose(|gram, n, penalty| leave_own_out(gram, k, n, penalty))?;
+    if r2 >= R2_MIN {
+        (found.adjusteds, found.adjusted_segments) = rows
+            .left(Memories::After, |fold, memory, z| {
+                adjusted(&by_others.of[fold], memory, z)
+            });
+        found.adjusted = Some(by_others.all);
     }
     Ok(found)
+}
+
+/// Which memory a regression of a record looks at.
+#[derive(Clone, Copy, PartialEq)]
+enum Memories {
+    /// Of the records before it.
+    Before,
+    /// Of these and the record.
+    After,
 }
 
 impl<'a> Rows<'a> {
@@ -162,21 +177,23 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// Calls `each` with every row, its number, and the memory before and after it.
-    fn walk(&self, mut each: impl FnMut(usize, &Memory, &Memory, &[f32])) {
+    /// Calls `each` with every row, the number of its segment and its own, and its memory.
+    fn walk(&self, memories: Memories, mut each: impl FnMut(usize, usize, &Memory, &[f32])) {
         let mut gaps = self.gaps.iter().peekable();
-        for segment in self.segments {
-            let mut before = Memory::default();
-            let mut after = Memory::default();
+        for (number, segment) in self.segments.iter().enumerate() {
+            let mut memory = Memory::default();
             for row in segment.clone() {
                 let z = &self.centred[row * self.k..(row + 1) * self.k];
                 if let Some(gap) = gaps.next_if(|gap| gap.row == row) {
-                    before.interrupt(gap.missing);
-                    after.interrupt(gap.missing);
+                    memory.interrupt(gap.missing);
                 }
-                after.take(z, true);
-                each(row, &before, &after, z);
-                before.take(z, true);
+                if memories == Memories::Before {
+                    each(number, row, &memory, z);
+                }
+                memory.take(z, true);
+                if memories == Memories::After {
+                    each(number, row, &memory, z);
+                }
             }
         }
     }
@@ -185,33 +202,33 @@ impl<'a> Rows<'a> {
     /// the rows of each series among these.
     fn left(
         &self,
-        of: impl Fn(usize, &Memory, &Memory, &[f32]) -> Option<Vec<f32>>,
+        memories: Memories,
+        of: impl Fn(usize, &Memory, &[f32]) -> Option<Vec<f32>>,
     ) -> (Vec<f32>, Vec<Range<usize>>) {
         let mut left = Vec::with_capacity(self.centred.len());
-        let mut ends = vec![0; self.segments.len()];
-        let mut segment = 0;
-        self.walk(|row, before, after, z| {
-            left.extend(of(self.fold[row], before, after, z).into_iter().flatten());
-            while self.segments.get(segment).is_some_and(|of| row >= of.end) {
-                segment += 1;
+        let mut counts = vec![0; self.segments.len()];
+        self.walk(memories, |segment, row, memory, z| {
+            if let Some(row) = of(self.fold[row], memory, z) {
+                left.extend(row);
+                counts[segment] += 1;
             }
-            ends[segment] = left.len() / self.k;
         });
         let mut start = 0;
-        let ranges = ends.into_iter().map(|end| {
-            let range = start..end.max(start);
-            start = range.end;
-            range
-        });
-        let ranges = ranges.collect();
+        let range = |count: usize| {
+            start += count;
+            start - count..start
+        };
+        let ranges = counts.into_iter().map(range).collect();
         (left, ranges)
     }
 
-    /// The Gram matrices of each fold's rows: `inputs` values and the k of the record, cut.
+    /// The Gram matrices of each fold's rows: the `inputs` values that `of` finds in the memory of a
+    /// record and its k readings, cut.
     fn grams(
         &self,
+        memories: Memories,
         inputs: usize,
-        of: impl Fn(&Memory, &Memory, &[f32]) -> Option<Vec<f32>>,
+        of: impl Fn(&Memory) -> Option<&[f32]>,
     ) -> Grams {
         let width = inputs + self.k;
         let mut grams = Grams {
@@ -220,12 +237,10 @@ impl<'a> Rows<'a> {
             inputs,
             k: self.k,
         };
-        self.walk(|row, before, after, z| {
-            if let Some(values) = of(before, after, z) {
-                let values: Vec<f64> = values
-                    .iter()
-                    .map(|x| f64::from(x.clamp(-CLIP, CLIP)))
-                    .collect();
+        self.walk(memories, |_, row, memory, z| {
+            if let Some(found) = of(memory) {
+                let values = found.iter().chain(z);
+                let values: Vec<f64> = values.map(|x| f64::from(x.clamp(-CLIP, CLIP))).collect();
                 grams.rows[self.fold[row]] += 1;
                 add_outer(&mut grams.of[self.fold[row]], &values);
             }
@@ -251,47 +266,53 @@ struct Chosen {
 
 impl Grams {
     /// The coefficients whose penalty has the least error on held-out folds, and the R^2 there.
-    /// `solve` makes the coefficients for each penalty (inputs x k, row-major) from a Gram matrix of
-    /// so many rows.
+    /// `solve` makes the coefficients (inputs x k, row-major) from a Gram matrix of so many rows and
+    /// a penalty.
     fn choose(
         &self,
-        solve: impl Fn(&[f64], usize) -> Result<Vec<Vec<f64>>, NotPositiveDefinite>,
+        solve: impl Fn(&[f64], usize, f64) -> Result<Vec<f64>, NotPositiveDefinite>,
     ) -> Result<(Chosen, f64), NotPositiveDefinite> {
-        let sum = |left_out: Option<usize>| {
-            let mut total = vec![0.0; self.of[0].len()];
-            let mut rows = 0;
-            for (fold, gram) in self.of.iter().enumerate() {
-                if Some(fold) != left_out {
-                    total.iter_mut().zip(gram).for_each(|(t, g)| *t += g);
-                    rows += self.rows[fold];
-                }
+        let trainings: Vec<(Vec<f64>, usize)> = (0..self.of.len())
+            .map(|fold| self.sum(Some(fold)))
+            .collect();
+        let mut best: Option<(f64, f64, Vec<Vec<f64>>)> = None;
+        for penalty in PENALTIES {
+            let solved = trainings
+                .iter()
+                .map(|(gram, rows)| solve(gram, *rows, penalty));
+            let by: Vec<Vec<f64>> = solved.collect::<Result<_, _>>()?;
+            let errors = by.iter().zip(&self.of);
+            let error: f64 = errors.map(|(by, gram)| self.error(by, gram)).sum();
+            if best
+                .as_ref()
+                .is_none_or(|(least, ..)| error.total_cmp(least).is_lt())
+            {
+                best = Some((error, penalty, by));
             }
-            solve(&total, rows)
-        };
-        let folds: Vec<Vec<Vec<f64>>> = (0..self.of.len())
-            .map(|fold| sum(Some(fold)))
-            .collect::<Result<_, _>>()?;
-        let error = |penalty: usize| -> f64 {
-            let errors = folds.iter().zip(&self.of);
-            errors
-                .map(|(by, gram)| self.error(&by[penalty], gram))
-                .sum()
-        };
-        let errors: Vec<f64> = (0..PENALTIES.len()).map(error).collect();
-        let best = (0..PENALTIES.len())
-            .min_by(|&a, &b| errors[a].total_cmp(&errors[b]))
-            .unwrap_or(0);
+        }
+        let (error, penalty, by) = best.unwrap_or_default();
+        let (all, rows) = self.sum(None);
         let width = self.inputs + self.k;
-        let outputs = (self.inputs..width).map(|at| at * (width + 1));
-        let variance: f64 = outputs
-            .map(|at| self.of.iter().map(|gram| gram[at]).sum::<f64>())
-            .sum();
-        let narrow = |by: &Vec<f64>| Coefficients(by.iter().map(|&b| b as f32).collect());
+        let variance: f64 = (self.inputs..width).map(|at| all[at * (width + 1)]).sum();
+        let narrow = |by: &[f64]| Coefficients(by.iter().map(|&b| b as f32).collect());
         let chosen = Chosen {
-            all: narrow(&sum(None)?[best]),
-            of: folds.iter().map(|by| narrow(&by[best])).collect(),
+            all: narrow(&solve(&all, rows, penalty)?),
+            of: by.iter().map(|by| narrow(by)).collect(),
         };
-        Ok((chosen, 1.0 - errors[best] / variance.max(f64::MIN_POSITIVE)))
+        Ok((chosen, 1.0 - error / variance.max(f64::MIN_POSITIVE)))
+    }
+
+    /// The Gram matrix of all folds but one, and its rows.
+    fn sum(&self, left_out: Option<usize>) -> (Vec<f64>, usize) {
+        let mut total = vec![0.0; (self.inputs + self.k).pow(2)];
+        let mut rows = 0;
+        for (fold, gram) in self.of.iter().enumerate() {
+            if Some(fold) != left_out {
+                total.iter_mut().zip(gram).for_each(|(t, g)| *t += g);
+                rows += self.rows[fold];
+            }
+        }
+        (total, rows)
     }
 
     /// Sum of squared errors of the rows of a Gram matrix: `zz - 2 b' uz + b' uu b` for each output.
@@ -313,36 +334,36 @@ impl Grams {
     }
 }
 
-/// `(uu + penalty n I)^-1 uz` for each penalty, inputs x k, row-major.
+/// `(uu + penalty n I)^-1 uz`, inputs x k, row-major.
 fn ridge(
     gram: &[f64],
     inputs: usize,
     k: usize,
     rows: usize,
-) -> Result<Vec<Vec<f64>>, NotPositiveDefinite> {
+    penalty: f64,
+) -> Result<Vec<f64>, NotPositiveDefinite> {
     let width = inputs + k;
-    let part = |row: usize, columns: Range<usize>| &gram[row * width..][columns];
-    let solve = |penalty: &f64| {
-        let mut uu: Vec<f64> = (0..inputs)
-            .flat_map(|row| part(row, 0..inputs).to_vec())
-            .collect();
-        let penalty = penalty * rows.max(1) as f64;
-        (0..inputs).for_each(|at| uu[at * (inputs + 1)] += penalty);
-        let inverse = inverse(&uu, inputs)?;
-        let mut by = vec![0.0; inputs * k];
-        for (row, by) in inverse.chunks_exact(inputs).zip(by.chunks_exact_mut(k)) {
-            for (input, &p) in row.iter().enumerate() {
-                let uz = part(input, inputs..width);
-                by.iter_mut().zip(uz).for_each(|(b, uz)| *b += p * uz);
-            }
+    let mut uu: Vec<f64> = gram
+        .chunks_exact(width)
+        .take(inputs)
+        .flat_map(|row| &row[..inputs])
+        .copied()
+        .collect();
+    (0..inputs).for_each(|at| uu[at * (inputs + 1)] += penalty * rows.max(1) as f64);
+    let inverse = inverse(&uu, inputs)?;
+    let mut by = vec![0.0; inputs * k];
+    for (row, by) in inverse.chunks_exact(inputs).zip(by.chunks_exact_mut(k)) {
+        for (&p, gram) in row.iter().zip(gram.chunks_exact(width)) {
+            by.iter_mut()
+                .zip(&gram[inputs..])
+                .for_each(|(b, uz)| *b += p * uz);
         }
-        Ok(by)
-    };
-    PENALTIES.iter().map(solve).collect()
+    }
+    Ok(by)
 }
 
-/// The ridge regression of each field on all inputs but its own ones, for each penalty; 4 k x k,
-/// row-major, the means first. The outputs are among the inputs: the last k.
+/// The ridge regression of each field on all inputs but its own ones; 4 k x k, row-major, the means
+/// first. The outputs are among the inputs: the last k.
 ///
 /// One inverse serves all fields: that of a part of a matrix follows from the whole one's by the
 /// Schur complement.
@@ -350,30 +371,26 @@ fn leave_own_out(
     gram: &[f64],
     k: usize,
     rows: usize,
-) -> Result<Vec<Vec<f64>>, NotPositiveDefinite> {
+    penalty: f64,
+) -> Result<Vec<f64>, NotPositiveDefinite> {
     let inputs = NOW * k;
-    let solve = |penalty: &f64| {
-        let mut a = gram.to_vec();
-        let penalty = penalty * rows.max(1) as f64;
-        (0..inputs).for_each(|at| a[at * (inputs + 1)] += penalty);
-        let p = inverse(&a, inputs)?;
-        let mut by = vec![0.0; inputs * k];
-        for field in 0..k {
-            let own: Vec<usize> = (0..NOW).map(|block| block * k + field).collect();
-            let mut target = gram[(inputs - k + field) * inputs..][..inputs].to_vec();
-            own.iter().for_each(|&at| target[at] = 0.0);
-            let y = times(&p, &target);
-            let pick =
-                |row: usize| -> Vec<f64> { own.iter().map(|&at| p[row * inputs + at]).collect() };
-            let p_own: Vec<f64> = own.iter().flat_map(|&row| pick(row)).collect();
-            let y_own: Vec<f64> = own.iter().map(|&at| y[at]).collect();
-            let own_part = times(&inverse(&p_own, NOW)?, &y_own);
-            for input in (0..inputs).filter(|input| !own.contains(input)) {
-                let correction: f64 = dot(&pick(input), &own_part);
-                by[input * k + field] = y[input] - correction;
-            }
+    let mut a = gram.to_vec();
+    (0..inputs).for_each(|at| a[at * (inputs + 1)] += penalty * rows.max(1) as f64);
+    let p = inverse(&a, inputs)?;
+    let mut by = vec![0.0; inputs * k];
+    for field in 0..k {
+        let own: Vec<usize> = (0..NOW).map(|block| block * k + field).collect();
+        let mut target = gram[(inputs - k + field) * inputs..][..inputs].to_vec();
+        own.iter().for_each(|&at| target[at] = 0.0);
+        let y = times(&p, &target);
+        let pick =
+            |row: usize| -> Vec<f64> { own.iter().map(|&at| p[row * inputs + at]).collect() };
+        let p_own: Vec<f64> = own.iter().flat_map(|&row| pick(row)).collect();
+        let y_own: Vec<f64> = own.iter().map(|&at| y[at]).collect();
+        let own_part = times(&inverse(&p_own, NOW)?, &y_own);
+        for input in (0..inputs).filter(|input| !own.contains(input)) {
+            by[input * k + field] = y[input] - dot(&pick(input), &own_part);
         }
-        Ok(by)
-    };
-    PENALTIES.iter().map(solve).collect()
+    }
+    Ok(by)
 }

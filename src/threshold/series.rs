@@ -208,12 +208,12 @@ impl SeriesThresholds {
         let scores = scores.iter().zip(before);
         for (number, (state, (&score, before))) in self.charts.iter_mut().zip(scores).enumerate() {
             let ratio = state.ratio(&params.chart, score, factor);
-            from_before = from_before.max(state.ratio(&params.chart, *before, factor));
             if ratio > largest {
                 (largest, found.chart) = (ratio, number);
             }
             if let Some(plateaus) = &mut self.plateaus {
                 plateaus.take(number, ratio as f32);
+                from_before = from_before.max(state.ratio(&params.chart, *before, factor));
             }
             if (!alerting || ratio > 1.0) && state.step(&params.chart, score, factor).relearning {
                 found.relearning = Some(number);
