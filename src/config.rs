@@ -84,9 +84,7 @@ fn read(tree: &MergedTree, problems: &mut Vec<ConfigProblem>) -> Option<Settings
     match Settings::deserialize(tree.resolved()) {
         Ok(mut settings) => {
             for stream in &mut settings.streams {
-                let is_written = |key| tree.is_written(&stream.name, key);
-                let (kind, latent) = (is_written("model.kind"), is_written("model.latent"));
-                stream.fit_built_in_model(kind, latent);
+                stream.fit_built_in_model(tree.is_written(&stream.name, "model.latent"));
             }
             let between = check::problems(&settings, tree, problems);
             problems.extend(between);

@@ -10,6 +10,7 @@
 pub mod bundle;
 pub mod calibration;
 pub mod context;
+pub mod denoiser;
 pub mod ensemble;
 pub mod linear;
 pub mod manifest;

@@ -12,6 +12,7 @@ pub mod coverage;
 pub mod drift;
 pub mod engine;
 pub mod error;
+pub mod first;
 pub mod inject;
 pub mod learn;
 pub mod learner;

@@ -4,14 +4,18 @@
 pub mod calibrate;
 pub mod chart;
 pub mod charts;
+mod denoise;
 pub mod error_map;
 pub mod heat_map;
 pub mod inspect;
 mod matrix;
 mod regression;
+mod rows;
 mod settings;
 pub mod tiles;
 mod wild;
+
+use tch::TchError;
 
 pub use self::settings::ScoreSettings;
 
@@ -31,6 +35,9 @@ pub enum ScoreError {
     /// The calibration is unusable.
     #[error(transparent)]
     Covariance(#[from] NotPositiveDefinite),
+    /// The denoiser could not be fitted.
+    #[error("libtorch failed: {0}")]
+    Torch(#[from] TchError),
     /// A bundle that was trained on readings.
     #[error("the bundle is not calibrated for images: train a new one")]
     NoPeaks,
@@ -41,7 +48,7 @@ impl Failure for ScoreError {
         match self {
             Self::Model(error) => error.class(),
             // The shrinkage of the calibration rules it out.
-            Self::Covariance(_) => FailureClass::INTERNAL,
+            Self::Covariance(_) | Self::Torch(_) => FailureClass::INTERNAL,
             Self::NoPeaks => FailureClass::USER,
         }
     }
@@ -250,7 +257,7 @@ impl Scorer {
     /// # Errors
     /// Where its covariance is singular.
     pub fn new(bundle: Bundle, settings: &ScoreSettings) -> Result<Self, ScoreError> {
-        let charts = Charts::new(settings, &bundle.calibration)?;
+        let charts = Charts::new(settings, &bundle.calibration, bundle.denoiser.as_ref())?;
         Ok(Self { bundle, charts })
     }
 

@@ -33,7 +33,7 @@ mod series;
 mod settings;
 mod tail;
 
-pub use self::series::{SeriesOutput, SeriesThresholdParams, SeriesThresholds};
+pub use self::series::{SeriesOutput, SeriesThresholdParams, SeriesThresholds, lift_of};
 pub use self::settings::{AlertBudget, ThresholdKind, ThresholdSettings};
 
 use std::time::Duration;

@@ -22,6 +22,7 @@ use outlierd::model::script;
 use outlierd::pipeline::series::SeriesTable;
 use outlierd::pipeline::{BatchOutput, Pipeline};
 use outlierd::record::alert::AlertEvent;
+use outlierd::record::feedback::{Feedback, FeedbackEffect, FeedbackLabel};
 use outlierd::record::image::Region;
 use outlierd::record::{EventTime, Message, RecordVerdict, RejectReason};
 use outlierd::retrain::learn::learn;
@@ -82,6 +83,54 @@ fn overlaps(region: &Region) -> bool {
         && x < region.x + region.width
         && region.y < y + height
         && y < region.y + region.height
+}
+
+#[test]
+fn a_new_normal_takes_back_what_a_false_alarm_raised() {
+    let stream = stream(&["model.kind=linear", "model.latent=8"]);
+    let bundle = trained(&stream);
+    let mut pipeline = Pipeline::new(stream.clone(), Some(bundle)).unwrap();
+    let mut table = SeriesTable::new(9);
+    let mut load = |_: i32, _: &str| Ok(None);
+    let files = pictures(LEARNED + 6, |_| false);
+    let files = messages(&files);
+    let mut next = files[LEARNED..].chunks_exact(1);
+    let mut threshold_after = |label: Option<FeedbackLabel>| {
+        let mut run = |table: &mut SeriesTable| {
+            let done = pipeline.run(next.next().unwrap(), table, &mut load);
+            done.unwrap().outcomes[0].threshold.unwrap()
+        };
+        let before = run(&mut table);
+        if let Some(label) = label {
+            let slot = table.known_slot(0, "camera", &mut |_, _| Ok(None));
+            let slot = slot.unwrap().unwrap();
+            let state = &mut table.get_mut(slot).unwrap().state;
+            let said = Feedback {
+                stream: "s".into(),
+                label,
+                series: "camera".into(),
+                alert: None,
+                from: jiff::Timestamp::UNIX_EPOCH,
+                until: jiff::Timestamp::UNIX_EPOCH,
+                records: None,
+                peak_score: Some(2.0 * before),
+                bundle: pipeline.detector.bundle_id().map(ToString::to_string),
+                at: jiff::Timestamp::UNIX_EPOCH,
+                note: None,
+            };
+            let done = pipeline.detector.apply_feedback(state, &said);
+            assert_eq!(done, FeedbackEffect::Applied);
+        }
+        let after = pipeline.run(next.next().unwrap(), &mut table, &mut load);
+        after.unwrap().outcomes[0].threshold.unwrap()
+    };
+    let calibrated = threshold_after(None);
+    assert!(threshold_after(Some(FeedbackLabel::FalseAlarm)) > 2.0 * calibrated);
+    let again = threshold_after(Some(FeedbackLabel::NewNormal));
+    assert!(
+        (again / calibrated - 1.0).abs() < 0.05,
+        "{again} {calibrated}"
+    );
 }
 
 #[test]

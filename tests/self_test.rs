@@ -128,7 +128,7 @@ impl Plant {
         let charts = bundle.unwrap().calibration.charts.len();
         let each = vec![&scores[..]; charts];
         let second = Duration::from_secs(1);
-        let plan = SeriesThresholdParams::new(&stream().threshold, second, each.into_iter());
+        let plan = SeriesThresholdParams::new(&stream().threshold, second, each.into_iter(), 0.0);
         for series in SERIES {
             let mut state = self.state(series);
             state.scoring.as_mut().unwrap().thresholds = plan.begin(None, false);

@@ -127,3 +127,20 @@ def achieved(cases, flags):
     numbers = (ratios.mean(), np.mean(kinds[worst]), np.mean(times))
     pattern = f"{{:.2f}} x, {worst} {{:.1f}} x, in alert {{:.1f}} %"
     return Figure(numbers, pattern, interval(len(cases), lambda files: ratios[files].mean()))
+
+
+def by_kind(cases, flags):
+    """Faults with an alert that opens in them, the kinds with some missed, and alerts that open outside them a week of a series."""
+    found, false, weeks, missed = [], [], [], collections.Counter()
+    for case, flag in zip(cases, flags):
+        opens = np.flatnonzero(rising(flag))
+        opens = opens[opens >= case.train]
+        found.append(bool(case.labels[opens].any()))
+        missed[case.group] += not found[-1]
+        false.append(int((~case.labels[opens]).sum()))
+        weeks.append((~case.labels[case.train:]).sum() * case.period / WEEK)
+    found = np.array(found, float)
+    kinds = ", ".join(f"{count} of {kind}" for kind, count in missed.items() if count) or "none"
+    numbers = (found.sum(), sum(false) / sum(weeks))
+    pattern = f"{{:.0f}} of {len(cases)} faults (missed: {kinds}), {{:.2f}} false alarms a week"
+    return Figure(numbers, pattern, interval(len(cases), lambda files: found[files].mean() * len(cases)))

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use super::image_files::stream_of_files;
 use super::input_args::{Chunk, InputArgs, Records};
-use super::train::learn_with_bar;
+use super::train::{first_with_bar, learn_with_bar};
 use crate::config::settings::StreamSettings;
 use crate::model::bundle::Bundle;
 use crate::pipeline::Pipeline;
 use crate::pipeline::series::SeriesTable;
 use crate::retrain::coverage::lacking;
+use crate::retrain::first::FirstModel;
 use crate::retrain::set::{TrainingRow, TrainingSet};
 
 /// See the module.
@@ -94,8 +95,17 @@ impl FileRun {
             self.wanted = lacking.wanted;
             return Ok(());
         }
+        let bundle = match self.train_rows {
+            Some(_) => learn_with_bar(&self.stream, &set, "training")?,
+            None => match first_with_bar(&self.stream, &self.learned)? {
+                FirstModel::Live(bundle) => *bundle,
+                FirstModel::Unproved(unproved) => {
+                    self.wanted = unproved.wanted;
+                    return Ok(());
+                }
+            },
+        };
         self.learned.clear();
-        let bundle = learn_with_bar(&self.stream, &set, "training")?;
         Ok(self.pipeline.swap(Some(bundle))?)
     }
 }

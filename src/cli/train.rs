@@ -19,7 +19,8 @@ use crate::model::bundle::Bundle;
 use crate::model::registry::Registry;
 use crate::pipeline::Pipeline;
 use crate::pipeline::series::SeriesTable;
-use crate::retrain::learn::{self, LearnError};
+use crate::retrain::first::{FirstModel, learn_first};
+use crate::retrain::learn::{self, LearnError, Progress};
 use crate::retrain::set::{TrainingRow, TrainingSet};
 
 /// Train a bundle from files (CSV, JSON lines, images) or from the stream's topic, and make it the
@@ -176,15 +177,34 @@ pub(super) fn learn_with_bar(
     set: &TrainingSet,
     what: &'static str,
 ) -> Result<Bundle, LearnError> {
+    with_bar(what, |on_progress| {
+        learn::learn(stream, set, None, on_progress)
+    })
+}
+
+/// Trains a stream's first model and proves it, with the same bar.
+pub(super) fn first_with_bar(
+    stream: &StreamSettings,
+    rows: &[TrainingRow],
+) -> Result<FirstModel, LearnError> {
+    with_bar("training", |on_progress| {
+        learn_first(stream, rows, on_progress)
+    })
+}
+
+fn with_bar<T>(
+    what: &'static str,
+    learn: impl FnOnce(&mut dyn FnMut(&Progress) -> ControlFlow<()>) -> Result<T, LearnError>,
+) -> Result<T, LearnError> {
     let bar = ProgressBar::new(1).with_message(what);
     if let Ok(style) = ProgressStyle::with_template("{msg} [{wide_bar}] epoch {pos}/{len} {eta}") {
         bar.set_style(style);
     }
-    let bundle = learn::learn(stream, set, None, &mut |progress| {
+    let learned = learn(&mut |progress| {
         bar.set_length(progress.of as u64);
         bar.set_position(progress.epochs as u64);
         ControlFlow::Continue(())
     })?;
     bar.finish_and_clear();
-    Ok(bundle)
+    Ok(learned)
 }

@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn the_built_in_model_fits_any_number_of_fields() {
-        assert_eq!(model(r#"["x"]"#, &[]), (ModelKind::Linear, 0));
+        assert_eq!(model(r#"["x"]"#, &[]), (ModelKind::Dense, 0));
         assert_eq!(model(r#"["x", "y"]"#, &[]), (ModelKind::Dense, 1));
         assert_eq!(model(r#"["x", "y", "z"]"#, &[]), (ModelKind::Dense, 2));
         let window = ["streams.a.window=8"];

@@ -236,17 +236,13 @@ impl StreamSettings {
     }
 
     /// Makes the code narrower than the inputs of a stream of readings, unless the user has written
-    /// the code. One input leaves no code: its model is linear, unless the user has written another
-    /// kind.
-    pub fn fit_built_in_model(&mut self, kind_is_written: bool, latent_is_written: bool) {
+    /// the code.
+    pub fn fit_built_in_model(&mut self, latent_is_written: bool) {
         if latent_is_written || self.image.is_some() || self.record.fields.is_empty() {
             return;
         }
         let most = self.model_inputs().saturating_sub(1);
         self.model.latent = self.model.latent.min(most);
-        if most == 0 && !kind_is_written {
-            self.model.kind = ModelKind::Linear;
-        }
     }
 
     /// The same stream with another kind of model, and a code that is narrower than the inputs:

@@ -64,6 +64,34 @@ impl LearningExtended<'_> {
     }
 }
 
+/// The first model of a stream did not prove itself on the newest records.
+pub struct ProofFailed<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// Records so far.
+    pub records: usize,
+    /// Alerts that a model of the older ones raised on the newest quarter.
+    pub alerts: u64,
+    /// Those that the budget allows.
+    pub budgeted: f64,
+    /// Records wanted now.
+    pub wanted: usize,
+}
+
+impl ProofFailed<'_> {
+    /// Logs.
+    pub fn emit(&self) {
+        info!(
+            stream = self.stream,
+            records = self.records,
+            wanted = self.wanted,
+            "learning on: a model of the older records raises {} alerts on the newest quarter, where the budget allows {:.2}",
+            self.alerts,
+            self.budgeted,
+        );
+    }
+}
+
 /// A challenger is trained.
 pub struct TrainingStarted<'a> {
     /// The stream.

@@ -15,10 +15,12 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use super::calibration::{Calibration, CalibrationError};
+use super::denoiser::Denoiser;
 use super::disk::{self, DiskError};
 use super::manifest::{FORMAT, Manifest, ManifestError, Origin};
 use super::weights::{self, WeightsError};
 use super::{Autoencoder, from_weights, use_one_thread};
+use crate::record::alert::ChartKind;
 
 /// The manifest's file name.
 pub const MANIFEST: &str = "manifest.json";
@@ -35,6 +37,8 @@ pub struct Bundle {
     pub calibration: Calibration,
     /// The trained model.
     pub model: Box<dyn Autoencoder>,
+    /// The autoencoder with memory whose residual has a chart; `None` where it is not worth one.
+    pub denoiser: Option<Denoiser>,
 }
 
 /// Why a bundle could not be made, saved or loaded.
@@ -108,10 +112,12 @@ impl Bundle {
         origin: Origin,
         calibration: Calibration,
         model: Box<dyn Autoencoder>,
+        denoiser: Option<Denoiser>,
         created: Timestamp,
     ) -> Result<Self, BundleError> {
         let shape = model.shape().clone();
         calibration.validate(&shape)?;
+        charted(&calibration, denoiser.as_ref())?;
         let mut manifest = Manifest {
             format: FORMAT,
             id: String::new(),
@@ -122,12 +128,13 @@ impl Bundle {
             files: BTreeMap::new(),
         };
         manifest.validate()?;
-        manifest.files = hashes(&contents(&calibration, model.as_ref())?);
+        manifest.files = hashes(&contents(&calibration, model.as_ref(), denoiser.as_ref())?);
         manifest.id = manifest.content_id()?;
         Ok(Self {
             manifest,
             calibration,
             model,
+            denoiser,
         })
     }
 
@@ -143,7 +150,11 @@ impl Bundle {
     /// The file system's, a damaged bundle already under this id, or parts that were changed since
     /// [`Bundle::new`].
     pub fn save(&self, dir: &Path) -> Result<PathBuf, BundleError> {
-        let files = contents(&self.calibration, self.model.as_ref())?;
+        let files = contents(
+            &self.calibration,
+            self.model.as_ref(),
+            self.denoiser.as_ref(),
+        )?;
         if hashes(&files) != self.manifest.files || self.manifest.content_id()? != self.manifest.id
         {
             return Err(BundleError::Changed {
@@ -205,13 +216,17 @@ impl Bundle {
             .validate(&manifest.shape)
             .map_err(damaged(&calibration_path))?;
         let weights_path = path.join(WEIGHTS);
-        let weights = weights::decode(&read_hashed(&weights_path, WEIGHTS, &manifest)?)
+        let mut weights = weights::decode(&read_hashed(&weights_path, WEIGHTS, &manifest)?)
             .map_err(damaged(&weights_path))?;
+        let denoiser = Denoiser::take(&mut weights, manifest.shape.scored())
+            .map_err(damaged(&weights_path))?;
+        charted(&calibration, denoiser.as_ref()).map_err(damaged(&calibration_path))?;
         let model = from_weights(&manifest.shape, weights).map_err(damaged(&weights_path))?;
         Ok(Self {
             manifest,
             calibration,
             model,
+            denoiser,
         })
     }
 
@@ -253,13 +268,26 @@ impl Bundle {
     }
 }
 
+/// There is a chart of the denoiser's residual exactly where there is a denoiser.
+fn charted(calibration: &Calibration, denoiser: Option<&Denoiser>) -> Result<(), CalibrationError> {
+    let mut charts = calibration.charts.iter();
+    let is_charted = charts.any(|chart| chart.kind == ChartKind::Autoencoder);
+    match is_charted == denoiser.is_some() {
+        true => Ok(()),
+        false => Err(CalibrationError::Denoiser { is_charted }),
+    }
+}
+
 /// The files of a bundle besides its manifest.
 fn contents(
     calibration: &Calibration,
     model: &dyn Autoencoder,
+    denoiser: Option<&Denoiser>,
 ) -> Result<[(&'static str, Vec<u8>); 2], BundleError> {
+    let mut weights = model.weights();
+    weights.extend(denoiser.into_iter().flat_map(Denoiser::weights));
     Ok([
-        (WEIGHTS, weights::encode(&model.weights())?),
+        (WEIGHTS, weights::encode(&weights)?),
         (CALIBRATION, serde_json::to_vec(calibration)?),
     ])
 }

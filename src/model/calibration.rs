@@ -19,7 +19,7 @@ use crate::record::format::ErrorMeasure;
 pub const SCORES_MAX: usize = 4096;
 
 /// Charts of a bundle at most.
-pub const CHARTS_MAX: usize = 4;
+pub const CHARTS_MAX: usize = 5;
 
 /// The constants of one chart, and the scores of normal data.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -58,6 +58,9 @@ pub struct Calibration {
     /// Mean squared difference of successive records of each field, in scaled units; none for
     /// images.
     pub differences: Vec<f64>,
+    /// Logarithm of what the thresholds begin raised by: those of a model that did not prove itself.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub lift: f64,
     /// Median number of records that a series had in the calibration: how long a time it knows.
     pub series_rows: usize,
     /// How each field of a record behaves normally, in sensor units.
@@ -101,8 +104,8 @@ pub fn thinned(scores: Vec<f64>) -> Vec<f64> {
 }
 
 /// Older calibrations do not say: what they would say is left out.
-fn is_default(scope: &ResidualScope) -> bool {
-    *scope == ResidualScope::default()
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// How one field behaves in normal operation.
@@ -123,6 +126,12 @@ pub struct FieldNormal {
 /// A calibration that cannot be used.
 #[derive(Clone, PartialEq, Debug, Error)]
 pub enum CalibrationError {
+    /// A chart without the model that it is of, or the reverse.
+    #[error("the autoencoder {}", if *.is_charted { "has a chart, but no weights" } else { "has weights, but no chart" })]
+    Denoiser {
+        /// Which of the two there is.
+        is_charted: bool,
+    },
     /// A list that is too short or too long.
     #[error("{list} has {found} entries, {expected} are needed")]
     Length {
@@ -199,6 +208,7 @@ impl Calibration {
             NOT_NEGATIVE,
             not_negative,
         )?;
+        every("lift", [self.lift].iter(), NOT_NEGATIVE, not_negative)?;
         every(
             "period_micros",
             [self.period_micros as f64].iter(),
@@ -211,7 +221,7 @@ impl Calibration {
     fn validate_charts(&self, shape: &ModelShape) -> Result<(), CalibrationError> {
         let k = if shape.tile > 0 { 0 } else { shape.scored() };
         if self.charts.is_empty() != (k == 0) || self.charts.len() > CHARTS_MAX {
-            let allowed = if k == 0 { "0" } else { "1 to 4" };
+            let allowed = if k == 0 { "0" } else { "1 to 5" };
             return Err(length("charts", self.charts.len(), allowed.to_owned()));
         }
         for chart in &self.charts {
@@ -336,6 +346,7 @@ mod tests {
             innovation: Vec::new(),
             adjusted: Vec::new(),
             differences: vec![1.0, 0.5],
+            lift: 0.0,
             series_rows: 3,
             fields: vec![
                 FieldNormal {
@@ -388,7 +399,7 @@ mod tests {
             ),
             (
                 |c| c.charts.clear(),
-                "charts has 0 entries, 1 to 4 are needed",
+                "charts has 0 entries, 1 to 5 are needed",
             ),
             (
                 |c| c.charts[0].scores = vec![1.0; 4097],

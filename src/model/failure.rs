@@ -52,7 +52,9 @@ impl Failure for ScalerError {
 impl Failure for CalibrationError {
     fn class(&self) -> FailureClass {
         match self {
-            Self::Length { .. } | Self::Value { .. } => FailureClass::INTERNAL,
+            Self::Denoiser { .. } | Self::Length { .. } | Self::Value { .. } => {
+                FailureClass::INTERNAL
+            }
         }
     }
 }

@@ -139,7 +139,7 @@ fn four_sums(bias: [f32; 4], weight: &[f32], x: &[SimdLanes]) -> [SimdLanes; 4] 
 /// error up to 9.01, where the tangent rounds to 1 (Lawson's weights on a linearised rational fit:
 /// Lawson 1961; Sanathanan and Koerner, IEEE Transactions on Automatic Control 8(1), 1963).
 #[inline(always)]
-fn tanh(x: f32) -> f32 {
+pub(super) fn tanh(x: f32) -> f32 {
     const ROUNDS_TO_1: f32 = 9.01;
     const P: [f32; 5] = [
         1.0,

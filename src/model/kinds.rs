@@ -26,7 +26,8 @@ impl Recipe {
     /// The recipe of a kind.
     pub(super) fn of(kind: ModelKind) -> Self {
         match kind {
-            ModelKind::Linear => Self::Linear,
+            // Without components: the mean of the rows.
+            ModelKind::None | ModelKind::Linear => Self::Linear,
             ModelKind::Torchscript => Self::Script,
             ModelKind::Dense | ModelKind::Vae => Self::Network(|shape| Arc::new(Dense::new(shape))),
             ModelKind::Conv | ModelKind::ConvVae => {

@@ -107,6 +107,14 @@ pub struct Metrics {
     pub train_loss: f64,
     /// Loss of the held-out rows; `None` where none were held out.
     pub holdout_loss: Option<f64>,
+    /// Error of the denoiser on noisy held-out records, as a part of that of its linear part; `None`
+    /// where there was none to fit, or too few records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denoising_ratio: Option<f64>,
+    /// Held-out loss of the network, as a part of that of its linear twin; `None` where there was no
+    /// network to compare.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub linear_ratio: Option<f64>,
 }
 
 /// A manifest that no bundle can have.

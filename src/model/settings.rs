@@ -20,14 +20,16 @@ pub const INPUTS_MAX: usize = 4096;
 pub struct ModelSettings {
     /// Its kind.
     pub kind: ModelKind,
+    /// Whether a linear model takes the place of the network where the network's error on held-out
+    /// records is not at least 5 % lower; over readings.
+    pub linear_unless_better: bool,
     /// Widths of the encoder's hidden layers, mirrored in the decoder: at most 8, each 1 to 4096.
     /// Units (dense, vae, lstm) or channels of convolutions; of unet the first one is that of the
     /// full resolution.
     #[schemars(length(max = 8), inner(range(min = 1, max = 4096)))]
     pub hidden: Vec<usize>,
     /// Width of the code: smaller than window x fields, and at least 1 for all but linear. unet has
-    /// none. Without a value it is 2, or less where the input is narrower; of one field the model is
-    /// then linear.
+    /// none. Without a value it is 2, or less where the input is narrower.
     #[schemars(range(min = 0, max = 4095))]
     pub latent: usize,
     /// Kernel size in records (conv, conv_vae) or pixels (conv2d, unet, vae2d): odd, 1 to 63.
@@ -216,6 +218,8 @@ impl TimeFeature {
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum ModelKind {
+    /// No model: the charts of the readings alone.
+    None,
     /// Principal components, in closed form.
     Linear,
     /// Fully connected layers with tanh, on the flattened window.
@@ -278,6 +282,7 @@ impl ModelKind {
         use KindInput::{Any, Row, Tile, Window};
         let (input, layers, kernel, variational, code, gradient) = match self {
             //                  input   layers   kernel variational code     gradient
+            Self::None        => (Row,    None,    false, false,      None,    false),
             Self::Linear      => (Any,    None,    false, false,      Some(0), false),
             Self::Dense       => (Row,    Some(0), false, false,      Some(1), true),
             Self::Vae         => (Row,    Some(1), false, true,       Some(1), true),
@@ -316,6 +321,15 @@ impl ModelKind {
     /// code is known.
     pub fn code_min(self) -> Option<usize> {
         self.properties().code
+    }
+
+    /// The same for so many inputs: of one input no narrower code is left, and a dense model without a
+    /// code gives the mean.
+    pub fn code_min_of(self, inputs: usize) -> Option<usize> {
+        match (self, inputs) {
+            (Self::Dense, 1) => Some(0),
+            _ => self.code_min(),
+        }
     }
 
     /// Whether all of what it knows of its input goes through a code.

@@ -188,6 +188,7 @@ impl ModelShape {
         let (hidden, context, time_zone) = (hidden.to_vec(), Vec::new(), TimeZone::UTC);
         let sizes = ModelSettings {
             kind,
+            linear_unless_better: false,
             hidden,
             latent,
             kernel: 5,
@@ -312,7 +313,7 @@ impl ModelShape {
             });
         }
         self.validate_kind()?;
-        let least = self.kind.code_min().unwrap_or(0);
+        let least = self.kind.code_min_of(inputs).unwrap_or(0);
         if !(least..inputs).contains(&self.latent) {
             return Err(ShapeError::Latent {
                 kind: self.kind,

@@ -43,7 +43,12 @@ impl LiveBundle {
         let c = &bundle.calibration;
         let period = score_period(stream, c.period_micros);
         let scores: Vec<&[f64]> = c.scores().collect();
-        let thresholds = SeriesThresholdParams::new(&stream.threshold, period, scores.into_iter());
+        let thresholds = SeriesThresholdParams::new(
+            &stream.threshold,
+            period,
+            scores.into_iter(),
+            bundle.calibration.lift,
+        );
         let id: Arc<str> = bundle.id().into();
         let before = before.map(|before| {
             let (old, new) = (&before.bundle().calibration.scaler, &c.scaler);

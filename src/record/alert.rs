@@ -134,6 +134,9 @@ pub enum ChartKind {
     /// Weighted Moving Variance", Journal of Quality Technology 25(2), 1993): variance, frequency,
     /// broken correlations.
     Variance,
+    /// Of what the autoencoder leaves of the readings, smoothed; only where normal operation bends or
+    /// has several modes.
+    Autoencoder,
 }
 
 impl_as_str!(ChartKind);

@@ -37,8 +37,7 @@ impl BudgetWatch {
         self.alerts += alerts;
         self.budgeted += budgeted;
         let (alerts, budgeted) = (self.alerts, self.budgeted);
-        let exceeded = alerts >= ALERTS_MIN
-            && most_by_chance(budgeted, CHANCE).is_some_and(|most| alerts > most);
+        let exceeded = exceeds(alerts, budgeted);
         if !exceeded && budgeted < SPAN {
             return None;
         }
@@ -49,6 +48,11 @@ impl BudgetWatch {
             _ => None,
         }
     }
+}
+
+/// Whether a budget of so many alerts does not explain those that came.
+pub(super) fn exceeds(alerts: u64, budgeted: f64) -> bool {
+    alerts >= ALERTS_MIN && most_by_chance(budgeted, CHANCE).is_some_and(|most| alerts > most)
 }
 
 /// The number of alerts that is not exceeded with the probability `chance` where `budgeted` are

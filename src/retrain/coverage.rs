@@ -32,7 +32,7 @@ pub struct Lacking {
 pub fn lacking(stream: &StreamSettings, set: &TrainingSet) -> Option<Lacking> {
     let training = &stream.training;
     let needed = training.effective_records;
-    if needed == 0 || stream.image.is_some() || set.len() >= training.records_max {
+    if needed == 0 || stream.image.is_some() || at_bounds(stream, set) {
         return None;
     }
     let fields = stream.record.fields.len();
@@ -47,12 +47,10 @@ pub fn lacking(stream: &StreamSettings, set: &TrainingSet) -> Option<Lacking> {
     let mut all: Vec<_> = set.segments.iter().map(of_series).collect();
     all.sort_by(|a, b| a.0.total_cmp(&b.0));
     let (effective, apart, segment) = all.get(all.len() / 2)?.clone();
-    let times = &set.times[segment];
-    let span = times.iter().max()?.micros_since(*times.iter().min()?);
-    let span = Duration::from_micros(span.unsigned_abs());
-    if effective >= needed as f64 || span >= training.span_max {
+    if effective >= needed as f64 {
         return None;
     }
+    let span = span(set, &segment);
     let period = Duration::from_micros(set.period_micros().unsigned_abs());
     // A quarter more, or what the present measure asks for, whichever is less.
     let more = (needed as f64 / effective.max(0.1)).clamp(1.05, 1.25);
@@ -64,6 +62,22 @@ pub fn lacking(stream: &StreamSettings, set: &TrainingSet) -> Option<Lacking> {
         memory: period.mul_f64(apart),
         wanted: wanted.min(training.records_max),
     })
+}
+
+/// Whether a set of records is as much as is collected for a first training at all.
+pub fn at_bounds(stream: &StreamSettings, set: &TrainingSet) -> bool {
+    let mut spans: Vec<Duration> = set.segments.iter().map(|rows| span(set, rows)).collect();
+    spans.sort_unstable();
+    let median = spans.get(spans.len() / 2).copied().unwrap_or_default();
+    set.len() >= stream.training.records_max || median >= stream.training.span_max
+}
+
+/// Event time that the rows of a series cover.
+fn span(set: &TrainingSet, rows: &std::ops::Range<usize>) -> Duration {
+    let times = &set.times[rows.clone()];
+    let ends = times.iter().max().zip(times.iter().min());
+    let micros = ends.map_or(0, |(last, first)| last.micros_since(*first));
+    Duration::from_micros(micros.unsigned_abs())
 }
 
 #[cfg(test)]

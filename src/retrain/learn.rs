@@ -19,13 +19,15 @@ use crate::model::ResidualScope;
 use crate::model::bundle::{Bundle, BundleError};
 use crate::model::calibration::{Calibration, ChartCalibration, FieldNormal, thinned};
 use crate::model::context::TimeContext;
+use crate::model::denoiser::Denoiser;
 use crate::model::ensemble::Ensemble;
 use crate::model::manifest::{FieldInfo, Metrics, Origin};
 use crate::model::registry::RegistryError;
 use crate::model::scaler::{Scaler, ScalerError};
 use crate::model::shape::{ModelShape, ShapeError};
 use crate::model::train::{self, TrainError, Trained, TrainingWindows};
-use crate::model::{Autoencoder, ModelError};
+use crate::model::{Autoencoder, ModelError, ModelKind};
+use crate::pipeline::PipelineError;
 use crate::pipeline::status::gap_us;
 use crate::record::EventTime;
 use crate::score::calibrate::series_rows;
@@ -71,6 +73,9 @@ pub enum LearnError {
     /// The model could not be run or joined.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// The proof.
+    #[error(transparent)]
+    Trial(#[from] PipelineError),
     /// The calibration.
     #[error(transparent)]
     Score(#[from] ScoreError),
@@ -95,6 +100,7 @@ impl Failure for LearnError {
             Self::Shape(error) => error.class(),
             Self::Train(error) => error.class(),
             Self::Model(error) => error.class(),
+            Self::Trial(error) => error.class(),
             Self::Score(error) => error.class(),
             Self::Bundle(error) => error.class(),
             Self::Registry(error) => error.class(),
@@ -111,6 +117,10 @@ impl From<TrainError> for LearnError {
         }
     }
 }
+
+/// A network takes the place of its linear twin where its error on held-out windows is at most this
+/// part of the twin's: two trainings of one network differ by less.
+const WORTH_IT: f64 = 0.95;
 
 /// How far a learning has come.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -224,7 +234,7 @@ pub fn learn(
         return images::learn(stream, format, set, start, on_progress);
     }
     let fields = stream.record.fields.len();
-    let shape = ModelShape::of(&stream.model, stream.window, fields);
+    let mut shape = ModelShape::of(&stream.model, stream.window, fields);
     shape.validate()?;
     let start = start.filter(|bundle| {
         ModelShape {
@@ -247,23 +257,24 @@ pub fn learn(
         fields: shape.fields,
         count: stream.training.folds,
     };
-    let overlap = (stream.window - 1) / stream.stride;
-
-    let models = folds.count + usize::from(!shape.kind.is_network());
-    let mut trained = Vec::new();
-    for k in 0..folds.count {
-        let train = folds.outside(k, overlap);
-        let held_out = folds.inside(k);
-        let rows = TrainingWindows {
-            values: &folds.scaled,
-            train: &train,
-            held_out: &held_out,
-        };
-        let start = start.and_then(|bundle| bundle.model.member(k));
-        trained.push(fit(rows, &shape, start, stream, k, models, on_progress)?);
+    let mut trained = by_folds(stream, &shape, &folds, start, on_progress)?;
+    let mut metrics = metrics(&trained);
+    if stream.model.linear_unless_better && shape.kind.is_network() {
+        let linear = ModelShape::of(
+            &stream.with_kind(ModelKind::Linear).model,
+            stream.window,
+            fields,
+        );
+        let twins = by_folds(stream, &linear, &folds, None, on_progress)?;
+        let of_linear = self::metrics(&twins);
+        let ratio = metrics.holdout_loss.zip(of_linear.holdout_loss);
+        let ratio = ratio.map(|(network, linear)| network / linear.max(f64::MIN_POSITIVE));
+        if ratio.is_some_and(|ratio| ratio > WORTH_IT) {
+            (shape, trained, metrics) = (linear, twins, of_linear);
+        }
+        metrics.linear_ratio = ratio;
     }
     let residuals = out_of_fold(&folds, fields, stream.score.scope, &trained)?;
-    let metrics = metrics(&trained);
     let model: Box<dyn Autoencoder> = match shape.kind.is_network() {
         false => {
             let all = folds.all();
@@ -272,15 +283,54 @@ pub fn learn(
                 train: &all,
                 held_out: &[],
             };
-            fit(rows, &shape, None, stream, folds.count, models, on_progress)?.model
+            fit(
+                rows,
+                &shape,
+                None,
+                stream,
+                (folds.count, folds.count + 1),
+                on_progress,
+            )?
+            .model
         }
         true => Box::new(Ensemble::new(
             trained.into_iter().map(|t| t.model).collect(),
         )?),
     };
-    let calibration = calibration(stream, set, scaler, &residuals, &folds)?;
+    let (calibration, denoiser, ratio) = calibration(stream, set, scaler, &residuals, &folds)?;
+    metrics.denoising_ratio = ratio;
     let origin = origin(stream, set, folds.windows.starts.len(), metrics);
-    Ok(Bundle::new(origin, calibration, model, Timestamp::now())?)
+    Ok(Bundle::new(
+        origin,
+        calibration,
+        model,
+        denoiser,
+        Timestamp::now(),
+    )?)
+}
+
+/// A model for each fold, which does not see its windows.
+fn by_folds(
+    stream: &StreamSettings,
+    shape: &ModelShape,
+    folds: &Folds,
+    start: Option<&Bundle>,
+    on_progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
+) -> Result<Vec<Trained>, LearnError> {
+    let overlap = (stream.window - 1) / stream.stride;
+    // A closed form is fitted once more, to all windows.
+    let models = folds.count + usize::from(!shape.kind.is_network());
+    let each = (0..folds.count).map(|k| {
+        let (train, held_out) = (folds.outside(k, overlap), folds.inside(k));
+        let rows = TrainingWindows {
+            values: &folds.scaled,
+            train: &train,
+            held_out: &held_out,
+        };
+        let start = start.and_then(|bundle| bundle.model.member(k));
+        fit(rows, shape, start, stream, (k, models), on_progress)
+    });
+    each.collect()
 }
 
 fn windows(stream: &StreamSettings, set: &TrainingSet) -> Result<WindowStarts, LearnError> {
@@ -303,8 +353,7 @@ fn fit(
     shape: &ModelShape,
     start: Option<&dyn Autoencoder>,
     stream: &StreamSettings,
-    number: usize,
-    models: usize,
+    (number, models): (usize, usize),
     on_progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
 ) -> Result<Trained, LearnError> {
     let mut settings = stream.training.clone();
@@ -360,7 +409,7 @@ fn calibration(
     scaler: Scaler,
     residuals: &[f32],
     folds: &Folds,
-) -> Result<Calibration, LearnError> {
+) -> Result<(Calibration, Option<Denoiser>, Option<f64>), LearnError> {
     let fields = stream.record.fields.len();
     let readings = folds.newest(stream.window, fields);
     let rows = NormalRows {
@@ -370,25 +419,32 @@ fn calibration(
         segments: &folds.windows.segments,
         gaps: &folds.windows.gaps,
         folds: &folds.of,
+        denoiser: stream
+            .model
+            .kind
+            .is_network()
+            .then_some(stream.training.seed),
     };
-    let found = rows.calibrate(&stream.score).map_err(ScoreError::from)?;
+    let found = rows.calibrate(&stream.score)?;
     let thin = |chart: ChartCalibration| ChartCalibration {
         scores: thinned(chart.scores),
         ..chart
     };
     let normals = gate::normals(&set.rows, fields, &set.runs);
-    Ok(Calibration {
+    let calibration = Calibration {
         scope: stream.score.scope,
         scaler,
         charts: found.charts.into_iter().map(thin).collect(),
         innovation: found.innovation,
         adjusted: found.adjusted,
         differences: found.differences,
+        lift: 0.0,
         series_rows: series_rows(&folds.windows.segments),
         fields: normals.into_iter().map(field_normal).collect(),
         period_micros: set.period_micros(),
         peaks: None,
-    })
+    };
+    Ok((calibration, found.denoiser, found.denoising_ratio))
 }
 
 fn field_normal(n: gate::NormalRange) -> FieldNormal {
@@ -408,6 +464,8 @@ fn metrics(trained: &[Trained]) -> Metrics {
         epochs: trained.iter().map(|t| t.epochs).max().unwrap_or(0),
         train_loss: trained.iter().map(|t| t.train_loss).sum::<f64>() / n,
         holdout_loss: held_out.map(|losses| losses.iter().sum::<f64>() / n),
+        denoising_ratio: None,
+        linear_ratio: None,
     }
 }
 

@@ -13,10 +13,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::coverage::lacking;
-use super::learn::{self, LearnError};
+use super::first::{FirstModel, learn_first};
+use super::learn::LearnError;
 use super::set::{TrainingRow, TrainingSet};
 use crate::config::settings::StreamSettings;
-use crate::events::retrain::{LearningExtended, TrainingFailed};
+use crate::events::retrain::{LearningExtended, ProofFailed, TrainingFailed};
 use crate::events::store::{StoreAccess, StoreAccessFailed, StoredEntry, StoredEntryIgnored};
 use crate::events::{BundleLive, LearningProgress};
 use crate::model::bundle::Bundle;
@@ -334,8 +335,22 @@ impl Learner {
 
     fn train(&self, rows: BTreeMap<(i32, i64), TrainingRow>) {
         tracing::info!(stream = self.stream.name, records = rows.len(), "training");
-        match self.try_train(rows) {
-            Ok(bundle) => {
+        match self.try_train(&rows) {
+            Ok(FirstModel::Unproved(unproved)) => {
+                ProofFailed {
+                    stream: &self.stream.name,
+                    records: unproved.records,
+                    alerts: unproved.alerts,
+                    budgeted: unproved.budgeted,
+                    wanted: unproved.wanted,
+                }
+                .emit();
+                let mut inner = self.lock();
+                inner.rows = rows;
+                inner.wanted = unproved.wanted;
+                inner.state = LearnerState::Collecting;
+            }
+            Ok(FirstModel::Live(bundle)) => {
                 let stream = self.stream.name.as_str();
                 let kind = self.stream.model.kind.as_str();
                 BundleLive {
@@ -362,20 +377,26 @@ impl Learner {
         }
     }
 
-    fn try_train(&self, rows: BTreeMap<(i32, i64), TrainingRow>) -> Result<Bundle, LearnError> {
-        let set = TrainingSet::new(rows.into_values());
-        let bundle = learn::learn(&self.stream, &set, None, &mut |_| {
+    fn try_train(
+        &self,
+        rows: &BTreeMap<(i32, i64), TrainingRow>,
+    ) -> Result<FirstModel, LearnError> {
+        let rows: Vec<TrainingRow> = rows.values().cloned().collect();
+        let first = learn_first(&self.stream, &rows, &mut |_| {
             if self.cancelled.load(Ordering::Acquire) {
                 ControlFlow::Break(())
             } else {
                 ControlFlow::Continue(())
             }
         })?;
+        let FirstModel::Live(bundle) = &first else {
+            return Ok(first);
+        };
         bundle.save(self.registry.root())?;
         self.registry
             .promote(&self.stream.name, bundle.id(), "the first one")?;
         self.forget_rows()?;
-        Ok(bundle)
+        Ok(first)
     }
 
     fn forget_rows(&self) -> Result<(), StoreError> {

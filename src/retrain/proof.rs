@@ -223,10 +223,10 @@ impl<'a> EvaluationSuite<'a> {
             .iter()
             .map(|fault| fault.sequence.clone())
             .collect();
-        let opened = trial.run(&sequences, None)?.opened;
-        let confirmed = self.case.confirmed.iter().zip(opened);
+        let tried = trial.run(&sequences, None)?;
+        let confirmed = self.case.confirmed.iter().enumerate();
         let confirmed = confirmed
-            .map(|(fault, opened)| opened.iter().any(|&row| row >= fault.begins))
+            .map(|(number, fault)| tried.is_alerting_from(number, fault.begins))
             .collect();
         Ok(EvaluationResult {
             id,

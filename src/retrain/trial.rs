@@ -31,8 +31,19 @@ pub struct Sequence {
 pub struct TrialResult {
     /// For each sequence the rows that opened an alert, of either kind.
     pub opened: Vec<Vec<usize>>,
+    /// For each sequence the rows that closed one.
+    pub closed: Vec<Vec<usize>>,
     /// Alerts that the budget allows for the scored records.
     pub budgeted: f64,
+}
+
+impl TrialResult {
+    /// Whether an alert of a sequence is open at a row, or opens behind it.
+    pub fn is_alerting_from(&self, sequence: usize, row: usize) -> bool {
+        let before = |rows: &[Vec<usize>]| rows[sequence].iter().filter(|at| **at < row).count();
+        before(&self.opened) > before(&self.closed)
+            || self.opened[sequence].iter().any(|at| *at >= row)
+    }
 }
 
 /// A bundle on trial.
@@ -72,6 +83,7 @@ impl Trial {
     ) -> Result<TrialResult, PipelineError> {
         let mut tried = TrialResult {
             opened: vec![Vec::new(); sequences.len()],
+            closed: vec![Vec::new(); sequences.len()],
             budgeted: 0.0,
         };
         let mut table = SeriesTable::new(usize::MAX);
@@ -115,13 +127,14 @@ impl Trial {
             .pipeline
             .run_decoded(batch, table, &mut |_, _| Ok(start.cloned()))?;
         tried.budgeted += done.counts.budgeted;
-        for alert in done
-            .alerts
-            .iter()
-            .filter(|alert| alert.event == AlertEvent::Open)
-        {
-            if let Some(opened) = tried.opened.get_mut(alert.position.partition as usize) {
-                opened.push(alert.position.offset as usize);
+        for alert in &done.alerts {
+            let rows = match alert.event {
+                AlertEvent::Open => &mut tried.opened,
+                AlertEvent::Close => &mut tried.closed,
+                AlertEvent::Update => continue,
+            };
+            if let Some(rows) = rows.get_mut(alert.position.partition as usize) {
+                rows.push(alert.position.offset as usize);
             }
         }
         // Slots of earlier sequences are not needed any more, but a table only evicts what was

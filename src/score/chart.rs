@@ -92,7 +92,7 @@ const ANCHOR: f64 = 10.0;
 /// Weight of the newest vector.
 pub fn ewma_weight(kind: ChartKind, settings: &ScoreSettings) -> f64 {
     match kind {
-        ChartKind::Mewma | ChartKind::Adjusted => settings.ewma_weight,
+        ChartKind::Mewma | ChartKind::Adjusted | ChartKind::Autoencoder => settings.ewma_weight,
         ChartKind::T2 | ChartKind::Variance => 1.0,
     }
 }

@@ -7,6 +7,7 @@
 //! | `t2` | the readings | jumps |
 //! | `adjusted` | what the other fields do not explain, smoothed; only where they explain most | slow faults that the load hides |
 //! | `variance` | what the past does not explain, its smoothed squared length | variance, frequency, broken correlations |
+//! | `autoencoder` | what the denoiser leaves, smoothed; only where it is far ahead of a linear one | states that no mode of normal operation has |
 //!
 //! For models with time features, and for whole windows, what the model leaves takes the place of
 //! the readings.
@@ -15,14 +16,17 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::ScoreSettings;
 use super::calibrate::{CalibrationGap, calibrate};
 use super::chart::{Chart, ChartState, paced};
+use super::denoise::denoise;
 use super::matrix::NotPositiveDefinite;
 use super::regression::{Coefficients, FIELDS_MAX, Regressions, adjusted, fit, innovation};
+use super::rows::Rows;
 use super::wild::Tame;
+use super::{ScoreError, ScoreSettings};
 use crate::model::ResidualScope;
 use crate::model::calibration::{CHARTS_MAX, Calibration, ChartCalibration};
+use crate::model::denoiser::Denoiser;
 use crate::model::memory::Memory;
 use crate::record::alert::ChartKind;
 
@@ -50,6 +54,8 @@ pub struct Charts {
     innovation: Option<Coefficients>,
     /// The same.
     adjusted: Option<Coefficients>,
+    /// The same.
+    denoiser: Option<Denoiser>,
     charts: Vec<(ChartKind, Chart)>,
     /// Mean squared difference of successive records of each field.
     differences: Vec<f64>,
@@ -97,7 +103,11 @@ impl Charts {
     ///
     /// # Errors
     /// Where a covariance is singular.
-    pub fn new(settings: &ScoreSettings, c: &Calibration) -> Result<Self, NotPositiveDefinite> {
+    pub fn new(
+        settings: &ScoreSettings,
+        c: &Calibration,
+        denoiser: Option<&Denoiser>,
+    ) -> Result<Self, NotPositiveDefinite> {
         let settings = paced(settings, c.series_rows);
         let chart = |of: &ChartCalibration| {
             let chart = Chart::new(of.kind, &settings, &of.mean, &of.sd, &of.covariance)?;
@@ -106,6 +116,7 @@ impl Charts {
         Ok(Self {
             innovation: Coefficients::stored(&c.innovation),
             adjusted: Coefficients::stored(&c.adjusted),
+            denoiser: denoiser.cloned(),
             charts: c.charts.iter().map(chart).collect::<Result<_, _>>()?,
             differences: c.differences.clone(),
         })
@@ -149,6 +160,8 @@ impl Charts {
         view.charts.resize_with(count, ChartState::default);
         let (past, others) = (self.innovation.as_ref(), self.adjusted.as_ref());
         let innovation = past.and_then(|by| innovation(by, &view.memory, z));
+        let denoiser = self.denoiser.as_ref().zip(view.memory.past());
+        let denoised = denoiser.map(|(by, past)| by.residual(z, past));
         view.memory.take(z, means);
         let adjusted = others.and_then(|by| adjusted(by, &view.memory, z));
         let mut scores = [0.0; CHARTS_MAX];
@@ -158,6 +171,7 @@ impl Charts {
                 ChartKind::Mewma | ChartKind::T2 => Some(residual),
                 ChartKind::Variance => innovation.as_deref(),
                 ChartKind::Adjusted => adjusted.as_deref(),
+                ChartKind::Autoencoder => denoised.as_deref(),
             };
             // There may be too few records since the start or a gap.
             if let Some(vector) = vector {
@@ -208,9 +222,10 @@ impl Charts {
         self.charts.get(chart).map(|(kind, _)| *kind)
     }
 
-    /// Whether a chart measures from a baseline that a level shift moves.
+    /// Whether a chart measures a level, which a new normal moves; the one score of an image is no
+    /// chart's, and does.
     pub fn has_level(&self, chart: usize) -> bool {
-        self.kind(chart).is_some_and(measures_level)
+        self.kind(chart).is_none_or(measures_level)
     }
 
     /// Takes the present smoothed deviations for the new baselines. What came before says nothing of
@@ -290,6 +305,8 @@ pub struct NormalRows<'a> {
     pub gaps: &'a [CalibrationGap],
     /// The parts of each series that a regression is fitted without.
     pub folds: &'a [Vec<Range<usize>>],
+    /// Seed of a denoiser; `None`: none is tried.
+    pub denoiser: Option<u64>,
 }
 
 /// The charts of normal data.
@@ -300,6 +317,10 @@ pub struct Calibrated {
     pub innovation: Vec<f32>,
     /// Coefficients of the regression-adjusted variables; empty where there are none.
     pub adjusted: Vec<f32>,
+    /// The denoiser that is charted.
+    pub denoiser: Option<Denoiser>,
+    /// How far it is ahead of a linear one; see [`denoise`].
+    pub denoising_ratio: Option<f64>,
     /// Mean squared difference of successive records of each field.
     pub differences: Vec<f64>,
 }
@@ -308,8 +329,9 @@ impl NormalRows<'_> {
     /// Fits the charts to the records that are not wild.
     ///
     /// # Errors
-    /// [`NotPositiveDefinite`], which shrinkage and penalty make impossible for finite records.
-    pub fn calibrate(&self, settings: &ScoreSettings) -> Result<Calibrated, NotPositiveDefinite> {
+    /// A covariance that is singular, which shrinkage and penalty make impossible for finite records,
+    /// or a failure inside libtorch.
+    pub fn calibrate(&self, settings: &ScoreSettings) -> Result<Calibrated, ScoreError> {
         let k = self.k;
         let tame = Tame::of(self.readings, k, self.segments, self.gaps, self.folds);
         NormalRows {
@@ -319,15 +341,17 @@ impl NormalRows<'_> {
             segments: &tame.segments,
             gaps: &tame.gaps,
             folds: &tame.folds,
+            denoiser: self.denoiser,
         }
         .calibrate_tame(settings)
     }
 
-    fn calibrate_tame(&self, settings: &ScoreSettings) -> Result<Calibrated, NotPositiveDefinite> {
+    fn calibrate_tame(&self, settings: &ScoreSettings) -> Result<Calibrated, ScoreError> {
         let (k, segments, gaps) = (self.k, self.segments, self.gaps);
         let of = |kind, vectors: &[f32]| calibrate(kind, settings, vectors, k, segments, gaps);
         let mut charts = vec![of(ChartKind::Mewma, self.residuals)?];
         let mut found = Regressions::default();
+        let (mut denoised, mut denoising_ratio) = (None, None);
         // A window of errors has no past that would say anything of it.
         if settings.scope == ResidualScope::Record {
             charts.push(of(ChartKind::T2, self.residuals)?);
@@ -339,12 +363,22 @@ impl NormalRows<'_> {
                     charts.push(calibrate(adjusted, settings, rows, k, segments, &[])?);
                 }
                 charts.push(of(ChartKind::Variance, &found.innovations)?);
+                if let Some(seed) = self.denoiser {
+                    let rows = Rows::new(self.readings, k, segments, gaps, self.folds);
+                    (denoised, denoising_ratio) = denoise(&rows, seed)?;
+                }
+                if let Some(of) = &denoised {
+                    let (kind, rows) = (ChartKind::Autoencoder, &of.residuals);
+                    charts.push(calibrate(kind, settings, rows, k, &of.segments, &[])?);
+                }
             }
         }
         Ok(Calibrated {
             charts,
             innovation: found.innovation.0,
             adjusted: found.adjusted.unwrap_or_default().0,
+            denoiser: denoised.map(|of| of.denoiser),
+            denoising_ratio,
             differences: self.differences(),
         })
     }

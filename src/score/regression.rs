@@ -16,6 +16,7 @@ use std::ops::Range;
 
 use super::calibrate::CalibrationGap;
 use super::matrix::{NotPositiveDefinite, add_outer, dot, inverse, times};
+use super::rows::{Memories, Rows};
 use crate::model::memory::{CLIP, Memory, NOW, PAST, SPANS};
 
 /// Penalties, for inputs of variance 1.
@@ -83,18 +84,6 @@ pub struct Regressions {
     pub adjusted_segments: Vec<Range<usize>>,
 }
 
-/// Rows whose regression is fitted, and where they are cut.
-struct Rows<'a> {
-    /// Scaled, each series less its mean, row-major.
-    centred: Vec<f32>,
-    k: usize,
-    segments: &'a [Range<usize>],
-    gaps: &'a [CalibrationGap],
-    /// The fold of each row.
-    fold: Vec<usize>,
-    folds: usize,
-}
-
 /// Fits both regressions to scaled records (row-major, n x k); each segment is a series in time
 /// order, and `folds` cut all of them.
 ///
@@ -107,7 +96,7 @@ pub fn fit(
     gaps: &[CalibrationGap],
     folds: &[Vec<Range<usize>>],
 ) -> Result<Regressions, NotPositiveDefinite> {
-    let rows = Rows::new(z, k, segments, gaps, folds);
+    let rows = Rows::new(z, k, segments, gaps, folds).centred();
     let past = rows.grams(Memories::Before, PAST * k, Memory::past);
     let (by_past, _) = past.choose(|gram, n, penalty| ridge(gram, PAST * k, k, n, penalty))?;
     let innovations = rows.left(Memories::Before, |fold, memory, z| {
@@ -135,93 +124,7 @@ pub fn fit(
     Ok(found)
 }
 
-/// Which memory a regression of a record looks at.
-#[derive(Clone, Copy, PartialEq)]
-enum Memories {
-    /// Of the records before it.
-    Before,
-    /// Of these and the record.
-    After,
-}
-
-impl<'a> Rows<'a> {
-    fn new(
-        z: &[f32],
-        k: usize,
-        segments: &'a [Range<usize>],
-        gaps: &'a [CalibrationGap],
-        folds: &[Vec<Range<usize>>],
-    ) -> Self {
-        let mut centred = z.to_vec();
-        for segment in segments {
-            let rows = &mut centred[segment.start * k..segment.end * k];
-            for field in 0..k {
-                let level = rows.iter().skip(field).step_by(k.max(1));
-                let level = level.map(|&z| f64::from(z)).sum::<f64>() / segment.len().max(1) as f64;
-                let own = rows.iter_mut().skip(field).step_by(k.max(1));
-                own.for_each(|z| *z -= level as f32);
-            }
-        }
-        let mut fold = vec![0; z.len() / k.max(1)];
-        for (number, ranges) in folds.iter().enumerate() {
-            let rows = ranges.iter().flat_map(Clone::clone);
-            rows.for_each(|row| fold[row] = number);
-        }
-        Self {
-            centred,
-            k,
-            segments,
-            gaps,
-            fold,
-            folds: folds.len(),
-        }
-    }
-
-    /// Calls `each` with every row, the number of its segment and its own, and its memory.
-    fn walk(&self, memories: Memories, mut each: impl FnMut(usize, usize, &Memory, &[f32])) {
-        let mut gaps = self.gaps.iter().peekable();
-        for (number, segment) in self.segments.iter().enumerate() {
-            let mut memory = Memory::default();
-            for row in segment.clone() {
-                let z = &self.centred[row * self.k..(row + 1) * self.k];
-                if let Some(gap) = gaps.next_if(|gap| gap.row == row) {
-                    memory.interrupt(gap.missing);
-                }
-                if memories == Memories::Before {
-                    each(number, row, &memory, z);
-                }
-                memory.take(z, true);
-                if memories == Memories::After {
-                    each(number, row, &memory, z);
-                }
-            }
-        }
-    }
-
-    /// What `of` leaves of each row by the coefficients of its fold, where it leaves something, and
-    /// the rows of each series among these.
-    fn left(
-        &self,
-        memories: Memories,
-        of: impl Fn(usize, &Memory, &[f32]) -> Option<Vec<f32>>,
-    ) -> (Vec<f32>, Vec<Range<usize>>) {
-        let mut left = Vec::with_capacity(self.centred.len());
-        let mut counts = vec![0; self.segments.len()];
-        self.walk(memories, |segment, row, memory, z| {
-            if let Some(row) = of(self.fold[row], memory, z) {
-                left.extend(row);
-                counts[segment] += 1;
-            }
-        });
-        let mut start = 0;
-        let range = |count: usize| {
-            start += count;
-            start - count..start
-        };
-        let ranges = counts.into_iter().map(range).collect();
-        (left, ranges)
-    }
-
+impl Rows<'_> {
     /// The Gram matrices of each fold's rows: the `inputs` values that `of` finds in the memory of a
     /// record and its k readings, cut.
     fn grams(

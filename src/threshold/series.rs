@@ -46,12 +46,19 @@ const HOLD: (f32, f32) = (1.2, 0.999);
 /// is no level to get used to.
 const HOLD_MAX: f32 = 2.0;
 
+/// Logarithm of what so many alerts that no token pays for raise the thresholds of a series by.
+pub fn lift_of(alerts: f64) -> f64 {
+    (f64::from(STEP) * alerts).min(f64::from(LIFT_MAX))
+}
+
 /// The constants of a stream's thresholds, and those that a series begins with.
 #[derive(Clone, PartialEq, Debug)]
 pub struct SeriesThresholdParams {
     /// Of each chart; its risk is the chart's share.
     pub chart: ThresholdParams,
     templates: Vec<ThresholdState>,
+    /// See [`SeriesThresholds`].
+    lift: f32,
 }
 
 /// What is remembered of the thresholds of one series.
@@ -108,17 +115,20 @@ pub struct SeriesOutput {
 
 impl SeriesThresholdParams {
     /// The constants for records that follow each other by `period` in a series, and the thresholds
-    /// of a series without own records, from the calibration scores of each chart.
+    /// of a series without own records, from the calibration scores of each chart; `lift` is the
+    /// logarithm of what they begin raised by.
     pub fn new<'s>(
         settings: &ThresholdSettings,
         period: Duration,
         scores: impl ExactSizeIterator<Item = &'s [f64]>,
+        lift: f64,
     ) -> Self {
         let chart = ThresholdParams::new(settings, period, scores.len());
         let templates = scores.map(|scores| ThresholdState::calibrated(&chart, scores));
         Self {
             templates: templates.collect(),
             chart,
+            lift: lift as f32,
         }
     }
 
@@ -132,7 +142,7 @@ impl SeriesThresholdParams {
     pub fn begin(&self, before: Option<&SeriesThresholds>, alerting: bool) -> SeriesThresholds {
         SeriesThresholds {
             charts: self.templates.clone(),
-            lift: 0.0,
+            lift: self.lift,
             tokens: before.map_or(TOKENS_MAX, |before| before.tokens),
             hold: 1.0,
             plateaus: alerting.then(|| self.plateaus()),

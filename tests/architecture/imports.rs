@@ -68,6 +68,7 @@ pub const IMPORTS: [(&str, &[&str]); 29] = [
             "record",
             "score",
             "state",
+            "threshold",
         ],
     ),
     (

@@ -82,6 +82,7 @@ fn a_challenger_with_broken_weights_is_refused() {
         good.manifest.origin,
         good.calibration,
         random.into_model().unwrap(),
+        None,
         created,
     )
     .unwrap();
@@ -131,6 +132,7 @@ fn a_challenger_that_misses_a_confirmed_fault_is_refused() {
         good.manifest.origin,
         deaf,
         good.model,
+        good.denoiser,
         good.manifest.created,
     )
     .unwrap();

@@ -61,9 +61,20 @@ fn describe(bundle: &Bundle) -> String {
             "images",
         ),
     };
+    let ratio = |of: Option<f64>| of.map_or("-".into(), |of| format!("{of:.2}"));
+    let (linear, denoiser) = (
+        m.origin.metrics.linear_ratio,
+        m.origin.metrics.denoising_ratio,
+    );
+    let charted = match (&bundle.denoiser, denoiser) {
+        (Some(_), _) => "the autoencoder with memory has a chart",
+        (None, Some(_)) => "no chart: too little for its part of the alert budget",
+        (None, None) => "not tried",
+    };
     format!(
         "bundle     {}\nkind       {}, {input}, code of {}, seed {}\nlearned    {} {units} of {} series{span}\n\
-         error      {loss} held out, {:.4} learned\ncreated    {} by outlierd {}\n",
+         error      {loss} held out, {:.4} learned\nnetwork    {} times the held-out error of a linear model\n\
+         memory     {} times the denoising error of a linear model: {charted}\ncreated    {} by outlierd {}\n",
         m.id,
         m.shape.kind.as_str(),
         m.shape.latent,
@@ -71,6 +82,8 @@ fn describe(bundle: &Bundle) -> String {
         m.origin.rows,
         series.len(),
         m.origin.metrics.train_loss,
+        ratio(linear),
+        ratio(denoiser),
         m.created,
         m.software
     )

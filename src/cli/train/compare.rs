@@ -1,6 +1,7 @@
 //! `outlierd train --compare`: the kinds that fit a stream, trained on the same records and asked
 //! the same questions.
 
+mod charts;
 mod images;
 
 use std::ops::ControlFlow;
@@ -30,8 +31,9 @@ const MARGIN: f64 = 0.05;
 /// A cost is measured for at least this long.
 const TIMED_S: f64 = 0.3;
 
-/// One kind, and what it reached.
+/// One kind or setting, and what it reached.
 struct Contender {
+    name: String,
     kind: ModelKind,
     measured: MeasuredSensitivity,
     /// Microseconds per record from decoded to scored, on this machine.
@@ -68,7 +70,7 @@ pub(super) fn choose(
                 .with_context(|| kind.as_str().to_owned())?,
         );
     }
-    show(&contenders, held_out.len());
+    show("kind", &contenders, held_out.len());
     let chosen = best(&contenders).context("no kind of model was trained")?;
     println!(
         "{} is the cheapest kind that {} and detects at most {:.0} percentage points less than the best",
@@ -83,6 +85,24 @@ pub(super) fn choose(
         },
         100.0 * MARGIN
     );
+    if stream.image.is_none() {
+        let chosen = contenders.iter().find(|one| one.kind == chosen);
+        let chosen = chosen.context("no kind of model was trained")?;
+        let tried = charts::tried(stream, chosen, &learned, &held_out, &case)?;
+        show("setting", &tried, held_out.len());
+        match charts::better(chosen, &tried) {
+            Some(one) => println!(
+                "streams.{}.{} detects {} faults more: set it in the configuration, then train again",
+                stream.name,
+                one.name,
+                one.measured.caught - chosen.measured.caught
+            ),
+            None => println!(
+                "no setting of the charts detects at least {:.0} percentage points more",
+                100.0 * MARGIN
+            ),
+        }
+    }
     Ok(chosen)
 }
 
@@ -155,6 +175,7 @@ fn contend(
         manifest: bundle.manifest.clone(),
         calibration: bundle.calibration.clone(),
         model: from_weights(&bundle.manifest.shape, weights)?,
+        denoiser: bundle.denoiser.clone(),
     };
     let case = EvaluationInput {
         stream: &own,
@@ -162,6 +183,7 @@ fn contend(
     };
     let measured = MeasuredSensitivity::of(&case, bundle, &mut || ControlFlow::Continue(()))?;
     Ok(Contender {
+        name: kind.as_str().to_owned(),
         kind,
         measured,
         cost_us: cost_us(&own, timed, held_out)?,
@@ -181,22 +203,23 @@ fn cost_us(stream: &StreamSettings, bundle: Bundle, held_out: &TrainingSet) -> a
     Ok(began.elapsed().as_secs_f64() * 1e6 / records.max(1) as f64)
 }
 
-fn show(contenders: &[Contender], held_out: usize) {
+fn show(what: &str, contenders: &[Contender], held_out: usize) {
     let mut table = table([
-        "kind",
+        what,
         "held-out error",
         "injected faults detected",
         "false alarms (budget)",
         "cost per record",
     ]);
     for Contender {
-        kind,
+        name,
         measured,
         cost_us,
+        ..
     } in contenders
     {
         table.add_row([
-            kind.as_str().to_owned(),
+            name.clone(),
             format!("{:.4}", measured.error),
             format!(
                 "{} of {} ({:.0} %)",
@@ -248,6 +271,7 @@ mod tests {
             caught,
         };
         Contender {
+            name: kind.as_str().to_owned(),
             kind,
             measured,
             cost_us,

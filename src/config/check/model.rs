@@ -68,15 +68,18 @@ fn code(report: &mut Report<'_>, stream: &StreamSettings, inputs: usize) {
         let fault = format!("is empty: a {kind} model needs hidden layers");
         report.add_found(at, None, fault, "give it one or two, such as [16]");
     }
-    let Some(least) = model.kind.code_min() else {
+    let Some(least) = model.kind.code_min_of(inputs) else {
         return;
     };
+    if (least..inputs).contains(&model.latent) {
+        return;
+    }
     let at = report.place(&stream.name, "model.latent");
-    if inputs <= least {
+    if inputs == 1 {
         let fault = "does not fit: a code has to be smaller than the model's input, which is one field of one record";
-        let fix = "set window to 8 or more, or model.kind to \"linear\" and model.latent to 0";
+        let fix = "set window to 8 or more, or model.kind to \"dense\" and model.latent to 0";
         report.add(at, fault, fix);
-    } else if !(least..inputs).contains(&model.latent) {
+    } else {
         let most = inputs - 1;
         let fault = format!(
             "must be from {least} to {most} for a {kind} model: below its {inputs} inputs (window {window} x {fields} fields)"

@@ -55,6 +55,7 @@ fn calibration() -> Calibration {
         innovation: (0..54).map(|i| (i as f32 / 7.0).sin()).collect(),
         adjusted: Vec::new(),
         differences: vec![0.1, 1.0, 2.0 / 3.0],
+        lift: 0.0,
         series_rows: 199,
         fields: vec![
             FieldNormal {
@@ -108,12 +109,15 @@ pub(in crate::model) fn example(kind: ModelKind, seed: u64, created: i64) -> Bun
             epochs: 2,
             train_loss: trained.train_loss,
             holdout_loss: trained.holdout_loss,
+            denoising_ratio: None,
+            linear_ratio: None,
         },
     };
     Bundle::new(
         origin,
         calibration(),
         trained.model,
+        None,
         Timestamp::from_second(created).unwrap(),
     )
     .unwrap()
@@ -248,10 +252,11 @@ fn parts_that_do_not_fit_are_refused() {
             manifest,
             mut calibration,
             model,
+            ..
         } = example(ModelKind::Linear, 1, 1);
         let mut origin = manifest.origin;
         change(&mut origin, &mut calibration);
-        Bundle::new(origin, calibration, model, Timestamp::UNIX_EPOCH)
+        Bundle::new(origin, calibration, model, None, Timestamp::UNIX_EPOCH)
             .err()
             .map(|error| error.to_string())
             .unwrap()

@@ -74,8 +74,7 @@ pub(super) fn learn(
         &shape,
         start.map(|bundle| &*bundle.model),
         stream,
-        0,
-        1,
+        (0, 1),
         &mut noted,
     )?;
     drop(tiles);
@@ -89,6 +88,7 @@ pub(super) fn learn(
         origin(stream, set, set.len(), metrics),
         calibration,
         trained.model,
+        None,
         Timestamp::now(),
     )?)
 }
@@ -138,6 +138,7 @@ fn calibration(
         innovation: Vec::new(),
         adjusted: Vec::new(),
         differences: Vec::new(),
+        lift: 0.0,
         series_rows: series_rows(&set.segments),
         fields: gate::normals(&set.rows, 1, &set.runs)
             .into_iter()

@@ -74,6 +74,7 @@ pub(super) fn contend(
         caught,
     };
     Ok(Contender {
+        name: kind.as_str().to_owned(),
         kind,
         measured,
         cost_us: 1e6 * seconds / count as f64,

@@ -1,0 +1,163 @@
+//! A stream's first model: how many records it takes, and its proof.
+//!
+//! The records have to cover what is normal ([`super::coverage`]), and a model of their older part
+//! has to keep the alert budget on the newest part, which it did not see. Where it does not, more
+//! records are collected; at the bounds of collecting, the model goes live with raised thresholds.
+
+use std::ops::ControlFlow;
+
+use super::budget::exceeds;
+use super::coverage::at_bounds;
+use super::learn::{LearnError, Progress, learn};
+use super::proof::sequences;
+use super::set::{TrainingRow, TrainingSet};
+use super::trial::Trial;
+use crate::config::settings::StreamSettings;
+use crate::model::bundle::Bundle;
+use crate::model::calibration::Calibration;
+use crate::record::EventTime;
+use crate::threshold::lift_of;
+
+/// Part of the records, the newest, that the model is proved on.
+const HOLD_OUT: f64 = 0.25;
+/// How many times as many records are collected where the proof failed.
+const MORE: f64 = 1.25;
+
+/// What came of a first training.
+pub enum FirstModel {
+    /// It may go live.
+    Live(Box<Bundle>),
+    /// More records are needed.
+    Unproved(Unproved),
+}
+
+/// A proof that failed.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Unproved {
+    /// Records.
+    pub records: usize,
+    /// Alerts that a model of the older ones raised on the newest ones.
+    pub alerts: u64,
+    /// Those that the budget allows.
+    pub budgeted: f64,
+    /// Records after which it is tried again.
+    pub wanted: usize,
+}
+
+/// Trains a stream's first model and proves it.
+///
+/// # Errors
+/// Those of [`learn`].
+pub fn learn_first(
+    stream: &StreamSettings,
+    rows: &[TrainingRow],
+    on_progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
+) -> Result<FirstModel, LearnError> {
+    let all = TrainingSet::new(rows.iter().cloned());
+    let unproved = match stream.training.effective_records > 0 && stream.image.is_none() {
+        true => unproved(stream, rows, &all, on_progress)?,
+        false => None,
+    };
+    if let Some(unproved) = unproved.filter(|_| !at_bounds(stream, &all)) {
+        return Ok(FirstModel::Unproved(unproved));
+    }
+    let mut bundle = learn(stream, &all, None, on_progress)?;
+    if let Some(unproved) = unproved {
+        let series = all.segments.len().max(1) as f64;
+        bundle = raised(bundle, unproved.alerts as f64 / series)?;
+    }
+    Ok(FirstModel::Live(Box::new(bundle)))
+}
+
+/// The bundle with thresholds as so many alerts a series would have raised them.
+fn raised(bundle: Bundle, alerts: f64) -> Result<Bundle, LearnError> {
+    let calibration = Calibration {
+        lift: lift_of(alerts),
+        ..bundle.calibration
+    };
+    let (origin, created) = (bundle.manifest.origin, bundle.manifest.created);
+    let (model, denoiser) = (bundle.model, bundle.denoiser);
+    Ok(Bundle::new(origin, calibration, model, denoiser, created)?)
+}
+
+/// What the newest records say against a model of the older ones; `None` where they say nothing.
+fn unproved(
+    stream: &StreamSettings,
+    rows: &[TrainingRow],
+    all: &TrainingSet,
+    on_progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
+) -> Result<Option<Unproved>, LearnError> {
+    let mut times: Vec<EventTime> = all.times.clone();
+    times.sort_unstable();
+    let cut = times[(times.len() as f64 * (1.0 - HOLD_OUT)) as usize];
+    let older = rows.iter().filter(|row| row.time < cut).cloned();
+    let bundle = match learn(stream, &TrainingSet::new(older), None, on_progress) {
+        Err(LearnError::TooFew { .. }) => return Ok(None),
+        learned => learned?,
+    };
+    let sequences = sequences(all, stream.record.fields.len());
+    let mut trial = Trial::new(stream, bundle)?;
+    let tried = trial.run(&sequences, None)?;
+    let newer = tried.opened.iter().zip(&sequences);
+    let newer = newer.flat_map(|(opened, of)| opened.iter().filter(|row| of.times[**row] >= cut));
+    let alerts = newer.count() as u64;
+    let budgeted = tried.budgeted * HOLD_OUT;
+    let more = (all.len() as f64 * MORE) as usize + 1;
+    Ok(exceeds(alerts, budgeted).then(|| Unproved {
+        records: all.len(),
+        alerts,
+        budgeted,
+        wanted: more.min(stream.training.records_max),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{Rng as _, SeedableRng as _};
+
+    use super::*;
+    use crate::test_stream::three_fields;
+
+    /// Noise of one series a second; the newest fifth has `spikes` of them far outside.
+    fn rows(count: i64, spikes: i64) -> Vec<TrainingRow> {
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(4);
+        let row = |second| {
+            let is_spike = second >= count * 4 / 5 && second % 40 < spikes;
+            let shift = if is_spike { 30.0 } else { 0.0 };
+            TrainingRow {
+                series: "a".to_owned(),
+                time: EventTime(second * 1_000_000),
+                values: (0..3).map(|_| rng.random_range(0.0..1.0) + shift).collect(),
+                image: None,
+            }
+        };
+        (0..count).map(row).collect()
+    }
+
+    fn first(stream: &StreamSettings, rows: &[TrainingRow]) -> FirstModel {
+        learn_first(stream, rows, &mut |_| ControlFlow::Continue(())).unwrap()
+    }
+
+    #[test]
+    fn a_model_that_alerts_on_the_newest_records_is_not_live_before_the_bounds() {
+        let mut stream = three_fields();
+        let FirstModel::Live(quiet) = first(&stream, &rows(1_200, 0)) else {
+            panic!("quiet records are enough");
+        };
+        assert_eq!(quiet.calibration.lift, 0.0);
+        let restless = rows(1_200, 2);
+        let FirstModel::Unproved(unproved) = first(&stream, &restless) else {
+            panic!("six alerts");
+        };
+        assert!(
+            unproved.alerts >= 3 && unproved.budgeted < 0.1,
+            "{unproved:?}"
+        );
+        assert_eq!((unproved.records, unproved.wanted), (1_200, 1_501));
+        stream.training.records_max = 1_200;
+        let FirstModel::Live(raised) = first(&stream, &restless) else {
+            panic!("no more is collected");
+        };
+        assert!(raised.calibration.lift > 0.2, "{}", raised.calibration.lift);
+    }
+}
