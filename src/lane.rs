@@ -362,7 +362,7 @@ impl Lane {
     fn bounds(&self, phase: &LearnerPhase, paused: bool) -> BatchBounds {
         let input = &self.stream.input;
         let records = match phase {
-            LearnerPhase::Collecting { done, wanted } => {
+            LearnerPhase::Collecting { done, wanted, .. } => {
                 input.batch_records.min(wanted.saturating_sub(*done).max(1))
             }
             _ => input.batch_records,

@@ -40,6 +40,9 @@ pub struct PromotionVerdict {
     pub sensitivity: Vec<Sensitivity>,
     /// Comparison with principal components trained on the same records.
     pub linear: Option<Margin>,
+    /// Comparison with the charts alone, without a model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub none: Option<Margin>,
 }
 
 /// One test.

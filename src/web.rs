@@ -180,8 +180,12 @@ fn with_failure(mut object: Value, failure: Option<FailureReport>) -> Value {
 
 fn of_stream(stream: &StreamStatus) -> Value {
     let phase = match stream.learner.phase() {
-        LearnerPhase::Collecting { done, wanted } => {
-            json!({ "phase": "learning", "records": done, "wanted": wanted })
+        LearnerPhase::Collecting {
+            done,
+            wanted,
+            missing,
+        } => {
+            json!({ "phase": "learning", "records": done, "wanted": wanted, "missing": missing })
         }
         LearnerPhase::Training => json!({ "phase": "training" }),
         LearnerPhase::Live(id) => json!({ "phase": "live", "bundle": &*id }),

@@ -104,20 +104,22 @@ fn kinds_over_images_are_compared_too() {
 #[test]
 fn the_kinds_that_fit_are_compared_and_the_chosen_one_goes_live() {
     for (window, kinds) in [
-        (1, ["linear", "dense", "vae"].as_slice()),
+        (1, ["none", "linear", "dense", "vae"].as_slice()),
         (
             6,
-            ["linear", "dense", "vae", "conv", "conv_vae", "lstm"].as_slice(),
+            ["none", "linear", "dense", "vae", "conv", "conv_vae", "lstm"].as_slice(),
         ),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let text = compare(folder.path(), window);
         let rows: Vec<&str> = text
             .lines()
+            .take_while(|line| !line.contains(" is the cheapest"))
             .filter(|line| line.contains(" us "))
             .filter_map(|line| line.trim_matches(['│', ' ', '|']).split_whitespace().next())
             .collect();
         assert_eq!(rows, kinds, "{text}");
+        assert_eq!(text.matches("score.shrinkage").count(), 2, "{text}");
         let chosen = text
             .lines()
             .find_map(|line| Some(line.split_once(" is the cheapest")?.0))

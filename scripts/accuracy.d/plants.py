@@ -70,8 +70,8 @@ def example(program, work, root, seeds):
 
 
 def demo(program, work, seeds):
-    """The plant of the demo: faults found, cooling losses among them, and false alarms."""
-    found = []
+    """The plant of the demo: faults found, cooling losses among them, false alarms, and for each kind of fault the median delay."""
+    found, kinds = [], {}
     for seed in range(1, seeds + 1):
         summary = work / f"demo/{seed}.json"
         summary.parent.mkdir(parents=True, exist_ok=True)
@@ -79,6 +79,18 @@ def demo(program, work, seeds):
         told = json.loads(summary.read_text())
         cooling = [fault["result"] == "detected" for fault in told["faults"] if fault["kind"] == "cooling loss"]
         detected = sum(fault["result"] == "detected" for fault in told["faults"])
+        for fault in told["faults"]:
+            kinds.setdefault(fault["kind"], []).append(fault["delay_seconds"] if fault["result"] == "detected" else None)
         found.append((detected, len(told["faults"]), sum(cooling), len(cooling), told["false_alarms"]))
     total = np.sum(found, axis=0)
-    return figures.Figure(tuple(map(float, total)), "{:.0f} of {:.0f} faults, {:.0f} of {:.0f} cooling losses, {:.0f} false alarms")
+    return figures.Figure(tuple(map(float, total)), "{:.0f} of {:.0f} faults, {:.0f} of {:.0f} cooling losses, {:.0f} false alarms" + delays(kinds))
+
+
+def delays(kinds):
+    """A line for each kind of fault: how many are found, and after how long in the median."""
+    lines = []
+    for kind, all_of in sorted(kinds.items()):
+        known = [delay for delay in all_of if delay is not None]
+        after = f"after {statistics.median(known) / 60:.1f} min" if known else "-"
+        lines.append(f"\n    {kind:24} {len(known)} of {len(all_of)} {after}")
+    return "".join(lines)

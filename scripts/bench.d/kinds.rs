@@ -106,6 +106,7 @@ fn image(kind: ModelKind) -> anyhow::Result<Work> {
         (CHANNELS.to_vec(), TILE_LATENT, Vec::new(), TimeZone::UTC);
     let sizes = ModelSettings {
         kind,
+        linear_unless_better: false,
         hidden,
         latent,
         kernel: KERNEL,

@@ -113,7 +113,9 @@ fn chosen(
             kind.as_str()
         );
     }
-    Ok(Arc::new(stream.with_kind(kind)))
+    let mut chosen = stream.with_kind(kind);
+    chosen.model.linear_unless_better = false;
+    Ok(Arc::new(chosen))
 }
 
 fn from_files(args: &Args, stream: &Arc<StreamSettings>) -> anyhow::Result<Vec<TrainingRow>> {

@@ -1,7 +1,5 @@
 //! Events of retraining.
 
-use std::time::Duration;
-
 use tracing::{error, info, warn};
 
 use super::metric;
@@ -28,66 +26,27 @@ impl TrainingBufferSize<'_> {
     }
 }
 
-/// There are as many records as were wanted for a first training, and they do not cover what is
-/// normal.
+/// There are as many records as were wanted for a first training, and they are not enough.
 pub struct LearningExtended<'a> {
     /// The stream.
     pub stream: &'a str,
     /// Records so far.
     pub records: usize,
-    /// Series.
-    pub series: usize,
-    /// Event time of the median series.
-    pub span: Duration,
-    /// Its effective records.
-    pub effective: f64,
-    /// Event time after which its readings no longer depend on each other.
-    pub memory: Duration,
     /// Records wanted now.
     pub wanted: usize,
+    /// What is missing.
+    pub missing: &'a str,
 }
 
 impl LearningExtended<'_> {
     /// Logs.
     pub fn emit(&self) {
-        let whole = |duration: Duration| Duration::from_secs(duration.as_secs().max(1));
         info!(
             stream = self.stream,
             records = self.records,
             wanted = self.wanted,
-            "learning on: {} of each of {} series, whose readings take {} to change, are {:.1} effective records",
-            humantime::format_duration(whole(self.span)),
-            self.series,
-            humantime::format_duration(whole(self.memory)),
-            self.effective,
-        );
-    }
-}
-
-/// The first model of a stream did not prove itself on the newest records.
-pub struct ProofFailed<'a> {
-    /// The stream.
-    pub stream: &'a str,
-    /// Records so far.
-    pub records: usize,
-    /// Alerts that a model of the older ones raised on the newest quarter.
-    pub alerts: u64,
-    /// Those that the budget allows.
-    pub budgeted: f64,
-    /// Records wanted now.
-    pub wanted: usize,
-}
-
-impl ProofFailed<'_> {
-    /// Logs.
-    pub fn emit(&self) {
-        info!(
-            stream = self.stream,
-            records = self.records,
-            wanted = self.wanted,
-            "learning on: a model of the older records raises {} alerts on the newest quarter, where the budget allows {:.2}",
-            self.alerts,
-            self.budgeted,
+            "learning on: {}",
+            self.missing
         );
     }
 }

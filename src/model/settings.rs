@@ -20,8 +20,8 @@ pub const INPUTS_MAX: usize = 4096;
 pub struct ModelSettings {
     /// Its kind.
     pub kind: ModelKind,
-    /// Whether a linear model takes the place of the network where the network's error on held-out
-    /// records is not at least 5 % lower; over readings.
+    /// Whether a linear model replaces the network where the network's error on held-out records is
+    /// not at least 5 % lower; over readings.
     pub linear_unless_better: bool,
     /// Widths of the encoder's hidden layers, mirrored in the decoder: at most 8, each 1 to 4096.
     /// Units (dense, vae, lstm) or channels of convolutions; of unet the first one is that of the

@@ -5,6 +5,7 @@
 //! through its normal behaviour: its effective records, by its autocorrelation and by how long the
 //! smoothest chart remembers.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::set::TrainingSet;
@@ -25,6 +26,22 @@ pub struct Lacking {
     pub memory: Duration,
     /// Records after which it is worth looking again.
     pub wanted: usize,
+}
+
+impl fmt::Display for Lacking {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let whole = |duration: Duration| {
+            humantime::format_duration(Duration::from_secs(duration.as_secs().max(1)))
+        };
+        write!(
+            f,
+            "{} of each of {} series, whose readings take {} to change, are {:.1} effective records",
+            whole(self.span),
+            self.series,
+            whole(self.memory),
+            self.effective
+        )
+    }
 }
 
 /// What a set of records of a stream lacks for a first training; `None` where it is enough, or as

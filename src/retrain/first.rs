@@ -4,6 +4,7 @@
 //! has to keep the alert budget on the newest part, which it did not see. Where it does not, more
 //! records are collected; at the bounds of collecting, the model goes live with raised thresholds.
 
+use std::fmt;
 use std::ops::ControlFlow;
 
 use super::budget::exceeds;
@@ -42,6 +43,16 @@ pub struct Unproved {
     pub budgeted: f64,
     /// Records after which it is tried again.
     pub wanted: usize,
+}
+
+impl fmt::Display for Unproved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (alerts, budgeted) = (self.alerts, self.budgeted);
+        write!(
+            f,
+            "a model of the older records raises {alerts} alerts on the newest quarter, where the budget allows {budgeted:.2}"
+        )
+    }
 }
 
 /// Trains a stream's first model and proves it.
@@ -116,6 +127,7 @@ mod tests {
     use rand::{Rng as _, SeedableRng as _};
 
     use super::*;
+    use crate::model::ModelKind;
     use crate::test_stream::three_fields;
 
     /// Noise of one series a second; the newest fifth has `spikes` of them far outside.
@@ -145,6 +157,16 @@ mod tests {
             panic!("quiet records are enough");
         };
         assert_eq!(quiet.calibration.lift, 0.0);
+        // Noise holds nothing that a network could learn.
+        let origin = &quiet.manifest.origin;
+        assert_eq!(quiet.manifest.shape.kind, ModelKind::Linear);
+        assert!(
+            origin
+                .metrics
+                .linear_ratio
+                .is_some_and(|ratio| ratio > 0.95)
+        );
+        assert!(quiet.denoiser.is_none() && origin.metrics.denoising_ratio.is_some());
         let restless = rows(1_200, 2);
         let FirstModel::Unproved(unproved) = first(&stream, &restless) else {
             panic!("six alerts");

@@ -5,12 +5,14 @@
 //! scores with the mean of the fold models, a `linear` one with one model of all rows (its closed
 //! form hardly depends on a fold).
 
+mod folds;
 mod images;
 
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 
 use jiff::Timestamp;
 
+use self::folds::{Folds, parts};
 use super::set::{TrainingSet, WindowStarts};
 use crate::config::settings::StreamSettings;
 use crate::failure::{Failure, FailureClass};
@@ -133,90 +135,6 @@ pub struct Progress {
     pub loss: f64,
 }
 
-/// The windows of a training set, and where each fold of them is.
-struct Folds {
-    /// Row-major, n x fields, scaled, with their context: what the windows are parts of.
-    scaled: Vec<f32>,
-    windows: WindowStarts,
-    /// Values of a row.
-    fields: usize,
-    count: usize,
-    /// The windows of each fold, in their order.
-    of: Vec<Vec<Range<usize>>>,
-}
-
-/// The windows of each fold: the k-th part of each series. Of series with fewer windows than folds,
-/// each as a whole belongs to one fold: the k-th part of these series.
-fn parts(segments: &[Range<usize>], count: usize) -> Vec<Vec<Range<usize>>> {
-    let is_short = |segment: &&Range<usize>| segment.len() < count;
-    let short = segments.iter().filter(is_short).count();
-    let mut before = 0;
-    let mut of = vec![Vec::with_capacity(segments.len()); count];
-    for segment in segments {
-        let own = before * count / short.max(1);
-        before += usize::from(is_short(&segment));
-        for (k, ranges) in of.iter_mut().enumerate() {
-            let cut = |i: usize| segment.start + segment.len() * i / count;
-            ranges.push(match is_short(&segment) {
-                false => cut(k)..cut(k + 1),
-                true if k == own => segment.clone(),
-                true => segment.end..segment.end,
-            });
-        }
-    }
-    of
-}
-
-impl Folds {
-    /// Where in `scaled` a window begins.
-    fn at(&self, window: usize) -> usize {
-        self.windows.starts[window] * self.fields
-    }
-
-    /// The newest record of each window, without its context, row-major, n x `fields`.
-    fn newest(&self, window: usize, fields: usize) -> Vec<f32> {
-        let starts = self.windows.starts.iter();
-        let newest = starts.map(|start| (start + window - 1) * self.fields);
-        newest
-            .flat_map(|at| &self.scaled[at..at + fields])
-            .copied()
-            .collect()
-    }
-
-    /// Where all windows begin.
-    fn all(&self) -> Vec<usize> {
-        (0..self.windows.starts.len())
-            .map(|window| self.at(window))
-            .collect()
-    }
-
-    /// Where the windows of fold `k` begin.
-    fn inside(&self, k: usize) -> Vec<usize> {
-        self.of[k]
-            .iter()
-            .flat_map(Clone::clone)
-            .map(|window| self.at(window))
-            .collect()
-    }
-
-    /// Where the windows outside fold `k` begin, without those that share a record with it:
-    /// `overlap` on both sides.
-    fn outside(&self, k: usize, overlap: usize) -> Vec<usize> {
-        let mut starts = Vec::with_capacity(self.windows.starts.len());
-        for (segment, fold) in self.windows.segments.iter().zip(&self.of[k]) {
-            let (before, after) = match fold.is_empty() {
-                true => (segment.clone(), segment.end..segment.end),
-                false => (
-                    segment.start..fold.start.saturating_sub(overlap).max(segment.start),
-                    (fold.end + overlap).min(segment.end)..segment.end,
-                ),
-            };
-            starts.extend(before.chain(after).map(|window| self.at(window)));
-        }
-        starts
-    }
-}
-
 /// Learns a bundle from records of normal operation. The same records, settings and seed give the
 /// same bundle id.
 ///
@@ -234,7 +152,7 @@ pub fn learn(
         return images::learn(stream, format, set, start, on_progress);
     }
     let fields = stream.record.fields.len();
-    let mut shape = ModelShape::of(&stream.model, stream.window, fields);
+    let shape = ModelShape::of(&stream.model, stream.window, fields);
     shape.validate()?;
     let start = start.filter(|bundle| {
         ModelShape {
@@ -257,46 +175,10 @@ pub fn learn(
         fields: shape.fields,
         count: stream.training.folds,
     };
-    let mut trained = by_folds(stream, &shape, &folds, start, on_progress)?;
-    let mut metrics = metrics(&trained);
-    if stream.model.linear_unless_better && shape.kind.is_network() {
-        let linear = ModelShape::of(
-            &stream.with_kind(ModelKind::Linear).model,
-            stream.window,
-            fields,
-        );
-        let twins = by_folds(stream, &linear, &folds, None, on_progress)?;
-        let of_linear = self::metrics(&twins);
-        let ratio = metrics.holdout_loss.zip(of_linear.holdout_loss);
-        let ratio = ratio.map(|(network, linear)| network / linear.max(f64::MIN_POSITIVE));
-        if ratio.is_some_and(|ratio| ratio > WORTH_IT) {
-            (shape, trained, metrics) = (linear, twins, of_linear);
-        }
-        metrics.linear_ratio = ratio;
-    }
+    let (shape, trained, mut metrics) =
+        by_folds_or_linear(stream, shape, &folds, start, on_progress)?;
     let residuals = out_of_fold(&folds, fields, stream.score.scope, &trained)?;
-    let model: Box<dyn Autoencoder> = match shape.kind.is_network() {
-        false => {
-            let all = folds.all();
-            let rows = TrainingWindows {
-                values: &folds.scaled,
-                train: &all,
-                held_out: &[],
-            };
-            fit(
-                rows,
-                &shape,
-                None,
-                stream,
-                (folds.count, folds.count + 1),
-                on_progress,
-            )?
-            .model
-        }
-        true => Box::new(Ensemble::new(
-            trained.into_iter().map(|t| t.model).collect(),
-        )?),
-    };
+    let model = joined(stream, &shape, &folds, trained, on_progress)?;
     let (calibration, denoiser, ratio) = calibration(stream, set, scaler, &residuals, &folds)?;
     metrics.denoising_ratio = ratio;
     let origin = origin(stream, set, folds.windows.starts.len(), metrics);
@@ -307,6 +189,56 @@ pub fn learn(
         denoiser,
         Timestamp::now(),
     )?)
+}
+
+/// A network for each fold, or its linear twin where that is as good on the windows that it did not
+/// see.
+fn by_folds_or_linear(
+    stream: &StreamSettings,
+    shape: ModelShape,
+    folds: &Folds,
+    start: Option<&Bundle>,
+    on_progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
+) -> Result<(ModelShape, Vec<Trained>, Metrics), LearnError> {
+    let trained = by_folds(stream, &shape, folds, start, on_progress)?;
+    let mut metrics = metrics(&trained);
+    if !stream.model.linear_unless_better || !shape.kind.is_network() {
+        return Ok((shape, trained, metrics));
+    }
+    let settings = stream.with_kind(ModelKind::Linear).model;
+    let linear = ModelShape::of(&settings, stream.window, stream.record.fields.len());
+    let twins = by_folds(stream, &linear, folds, None, on_progress)?;
+    let mut of_linear = self::metrics(&twins);
+    let losses = metrics.holdout_loss.zip(of_linear.holdout_loss);
+    let ratio = losses.map(|(network, linear)| network / linear.max(f64::MIN_POSITIVE));
+    (metrics.linear_ratio, of_linear.linear_ratio) = (ratio, ratio);
+    Ok(match ratio.is_some_and(|ratio| ratio > WORTH_IT) {
+        true => (linear, twins, of_linear),
+        false => (shape, trained, metrics),
+    })
+}
+
+/// One model of those of the folds: their mean, or for a closed form one that is fitted to all
+/// windows.
+fn joined(
+    stream: &StreamSettings,
+    shape: &ModelShape,
+    folds: &Folds,
+    trained: Vec<Trained>,
+    on_progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
+) -> Result<Box<dyn Autoencoder>, LearnError> {
+    if shape.kind.is_network() {
+        let members = trained.into_iter().map(|trained| trained.model);
+        return Ok(Box::new(Ensemble::new(members.collect())?));
+    }
+    let all = folds.all();
+    let rows = TrainingWindows {
+        values: &folds.scaled,
+        train: &all,
+        held_out: &[],
+    };
+    let last = (folds.count, folds.count + 1);
+    Ok(fit(rows, shape, None, stream, last, on_progress)?.model)
 }
 
 /// A model for each fold, which does not see its windows.

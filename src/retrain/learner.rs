@@ -17,7 +17,7 @@ use super::first::{FirstModel, learn_first};
 use super::learn::LearnError;
 use super::set::{TrainingRow, TrainingSet};
 use crate::config::settings::StreamSettings;
-use crate::events::retrain::{LearningExtended, ProofFailed, TrainingFailed};
+use crate::events::retrain::{LearningExtended, TrainingFailed};
 use crate::events::store::{StoreAccess, StoreAccessFailed, StoredEntry, StoredEntryIgnored};
 use crate::events::{BundleLive, LearningProgress};
 use crate::model::bundle::Bundle;
@@ -41,6 +41,8 @@ pub enum LearnerPhase {
         done: usize,
         /// Records wanted.
         wanted: usize,
+        /// Why more are wanted than at first.
+        missing: Option<String>,
     },
     /// The first model is trained, here or on another machine; nothing is read meanwhile.
     Training,
@@ -64,6 +66,8 @@ struct LearnerInner {
     rows: BTreeMap<(i32, i64), TrainingRow>,
     /// Records at which it is looked whether they are enough.
     wanted: usize,
+    /// See [`LearnerPhase::Collecting`].
+    missing: Option<String>,
     state: LearnerState,
     /// The last training's.
     thread: Option<JoinHandle<()>>,
@@ -118,6 +122,7 @@ impl Learner {
         let inner = Mutex::new(LearnerInner {
             rows,
             wanted: stream.training.records,
+            missing: None,
             state,
             thread: None,
         });
@@ -140,18 +145,21 @@ impl Learner {
         }
         let set = TrainingSet::new(inner.rows.values().cloned());
         if let Some(lacking) = lacking(&self.stream, &set) {
-            inner.wanted = lacking.wanted;
-            LearningExtended {
-                stream: &self.stream.name,
-                records: set.len(),
-                series: lacking.series,
-                span: lacking.span,
-                effective: lacking.effective,
-                memory: lacking.memory,
-                wanted: lacking.wanted,
-            }
-            .emit();
+            self.extend(inner, set.len(), lacking.wanted, lacking.to_string());
         }
+    }
+
+    /// So many records are wanted, for what is missing.
+    fn extend(&self, inner: &mut LearnerInner, records: usize, wanted: usize, missing: String) {
+        inner.wanted = wanted;
+        LearningExtended {
+            stream: &self.stream.name,
+            records,
+            wanted,
+            missing: &missing,
+        }
+        .emit();
+        inner.missing = Some(missing);
     }
 
     fn lock(&self) -> MutexGuard<'_, LearnerInner> {
@@ -167,6 +175,7 @@ impl Learner {
             LearnerState::Collecting => LearnerPhase::Collecting {
                 done: inner.rows.len(),
                 wanted: inner.wanted,
+                missing: inner.missing.clone(),
             },
             LearnerState::Waiting(_) | LearnerState::Training => LearnerPhase::Training,
             LearnerState::Live(id) => LearnerPhase::Live(id.clone()),
@@ -337,17 +346,10 @@ impl Learner {
         tracing::info!(stream = self.stream.name, records = rows.len(), "training");
         match self.try_train(&rows) {
             Ok(FirstModel::Unproved(unproved)) => {
-                ProofFailed {
-                    stream: &self.stream.name,
-                    records: unproved.records,
-                    alerts: unproved.alerts,
-                    budgeted: unproved.budgeted,
-                    wanted: unproved.wanted,
-                }
-                .emit();
                 let mut inner = self.lock();
                 inner.rows = rows;
-                inner.wanted = unproved.wanted;
+                let missing = unproved.to_string();
+                self.extend(&mut inner, unproved.records, unproved.wanted, missing);
                 inner.state = LearnerState::Collecting;
             }
             Ok(FirstModel::Live(bundle)) => {

@@ -77,6 +77,15 @@ pub struct EvaluationInput<'a> {
     pub at: EventTime,
 }
 
+/// Simpler models of the same records, where they are others than the challenger.
+#[derive(Default)]
+pub struct Twins {
+    /// Principal components.
+    pub linear: Option<Bundle>,
+    /// The charts alone.
+    pub none: Option<Bundle>,
+}
+
 /// What one contender reached.
 struct EvaluationResult {
     id: String,
@@ -95,7 +104,7 @@ struct InjectedCase {
 }
 
 impl EvaluationInput<'_> {
-    /// Examines a challenger. The baseline, of principal components, is only reported.
+    /// Examines a challenger. The comparisons with its simpler twins are only reported.
     ///
     /// `go_on` is asked now and then, and ends the examination by `Break`.
     ///
@@ -105,15 +114,20 @@ impl EvaluationInput<'_> {
         &self,
         challenger: Bundle,
         champion: Bundle,
-        baseline: Option<Bundle>,
+        twins: Twins,
         go_on: &mut dyn FnMut() -> ControlFlow<()>,
     ) -> Result<PromotionVerdict, RetrainError> {
         let suite = EvaluationSuite::new(self);
         let challenger = suite.run(challenger, go_on)?;
         let champion = suite.run(champion, go_on)?;
-        let baseline = baseline
-            .map(|bundle| suite.run(bundle, go_on))
-            .transpose()?;
+        let mut margin = |twin: Option<Bundle>| -> Result<Option<Margin>, RetrainError> {
+            let twin = twin.map(|bundle| suite.run(bundle, go_on)).transpose()?;
+            Ok(twin.map(|twin| Margin {
+                error_ratio: challenger.error / twin.error.max(f64::MIN_POSITIVE),
+                caught_more: challenger.caught_part() - twin.caught_part(),
+            }))
+        };
+        let (linear, none) = (margin(twins.linear)?, margin(twins.none)?);
         let tests = vec![
             reconstruction(&challenger, &champion),
             alert_budget(&challenger, &champion),
@@ -135,10 +149,8 @@ impl EvaluationInput<'_> {
             alerts: challenger.alerts(),
             budgeted: challenger.normal.budgeted,
             sensitivity: suite.sensitivity(&challenger),
-            linear: baseline.map(|baseline| Margin {
-                error_ratio: challenger.error / baseline.error.max(f64::MIN_POSITIVE),
-                caught_more: challenger.caught_part() - baseline.caught_part(),
-            }),
+            linear,
+            none,
             challenger: challenger.id,
             champion: champion.id,
         })

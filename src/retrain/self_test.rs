@@ -70,10 +70,9 @@ impl TestedSeries<'_> {
             times,
             values: self.values.to_vec(),
         };
-        // The readings are no continuation of those that the state remembers: its means would call
-        // the other phase of a cycle a fault.
+        // The readings are no continuation of those that the state remembers.
         let mut state = self.state.clone();
-        state.interrupt(u64::MAX);
+        state.interrupt(1);
         if !trial
             .run(std::slice::from_ref(&clean), Some(&state))?
             .opened[0]

@@ -97,7 +97,7 @@ pub fn fit(
     folds: &[Vec<Range<usize>>],
 ) -> Result<Regressions, NotPositiveDefinite> {
     let rows = Rows::new(z, k, segments, gaps, folds).centred();
-    let past = rows.grams(Memories::Before, PAST * k, Memory::past);
+    let past = grams(&rows, Memories::Before, PAST * k, Memory::past);
     let (by_past, _) = past.choose(|gram, n, penalty| ridge(gram, PAST * k, k, n, penalty))?;
     let innovations = rows.left(Memories::Before, |fold, memory, z| {
         let left = innovation(&by_past.of[fold], memory, z);
@@ -109,7 +109,7 @@ pub fn fit(
         innovation: by_past.all,
         ..Regressions::default()
     };
-    let now = rows.grams(Memories::After, NOW * k - k, Memory::means);
+    let now = grams(&rows, Memories::After, NOW * k - k, Memory::means);
     if k == 1 || now.rows.iter().sum::<usize>() < ROWS_MIN * k {
         return Ok(found);
     }
@@ -124,32 +124,30 @@ pub fn fit(
     Ok(found)
 }
 
-impl Rows<'_> {
-    /// The Gram matrices of each fold's rows: the `inputs` values that `of` finds in the memory of a
-    /// record and its k readings, cut.
-    fn grams(
-        &self,
-        memories: Memories,
-        inputs: usize,
-        of: impl Fn(&Memory) -> Option<&[f32]>,
-    ) -> Grams {
-        let width = inputs + self.k;
-        let mut grams = Grams {
-            of: vec![vec![0.0; width * width]; self.folds],
-            rows: vec![0; self.folds],
-            inputs,
-            k: self.k,
-        };
-        self.walk(memories, |_, row, memory, z| {
-            if let Some(found) = of(memory) {
-                let values = found.iter().chain(z);
-                let values: Vec<f64> = values.map(|x| f64::from(x.clamp(-CLIP, CLIP))).collect();
-                grams.rows[self.fold[row]] += 1;
-                add_outer(&mut grams.of[self.fold[row]], &values);
-            }
-        });
-        grams
-    }
+/// The Gram matrices of each fold's rows: the `inputs` values that `of` finds in the memory of a
+/// record and its k readings, cut.
+fn grams(
+    rows: &Rows<'_>,
+    memories: Memories,
+    inputs: usize,
+    of: impl Fn(&Memory) -> Option<&[f32]>,
+) -> Grams {
+    let width = inputs + rows.k;
+    let mut grams = Grams {
+        of: vec![vec![0.0; width * width]; rows.folds],
+        rows: vec![0; rows.folds],
+        inputs,
+        k: rows.k,
+    };
+    rows.walk(memories, |_, row, memory, z| {
+        if let Some(found) = of(memory) {
+            let values = found.iter().chain(z);
+            let values: Vec<f64> = values.map(|x| f64::from(x.clamp(-CLIP, CLIP))).collect();
+            grams.rows[rows.fold[row]] += 1;
+            add_outer(&mut grams.of[rows.fold[row]], &values);
+        }
+    });
+    grams
 }
 
 /// Sums of products of inputs and outputs, fold by fold.

@@ -27,12 +27,12 @@ fn degraded(stream: &Stream) -> Vec<(Value, Value)> {
 }
 
 #[test]
-fn a_blind_detector_is_announced_once_and_closed_once_whatever_is_killed() {
+fn a_blind_detector_is_announced_once_whatever_is_killed() {
     let stream = Stream::delivered("detector_degraded", "exactly_once");
     let sighted = fs::read_to_string(&stream.config).unwrap()
         + "retrain = { guard = \"20s\", records = 2000, on_drift = false, every = \"0s\", self_test = \"1m\" }\n";
     let no_alert_ever = "threshold = { kind = \"quantile\", margin = 1000 }\n";
-    fs::write(&stream.config, sighted.clone() + no_alert_ever).unwrap();
+    fs::write(&stream.config, sighted + no_alert_ever).unwrap();
     let mut sent = TRAIN / RIGS.len() + 600;
     stream.send(&records(0..sent));
     let mut daemon = Daemon::start(&stream.config, "detector_degraded");
@@ -64,18 +64,4 @@ fn a_blind_detector_is_announced_once_and_closed_once_whatever_is_killed() {
     );
     daemon.signal("KILL");
     daemon.wait();
-
-    fs::write(&stream.config, sighted).unwrap();
-    let mut daemon = Daemon::start(&stream.config, "sees");
-    let close = wait_for("its end", || {
-        next(&daemon);
-        degraded(&stream).into_iter().nth(1)
-    });
-    assert_eq!((close.0, &close.1), ("close".into(), &open.1));
-    daemon.signal("KILL");
-    daemon.wait();
-    let daemon = Daemon::start(&stream.config, "sees-again");
-    next(&daemon);
-    next(&daemon);
-    assert_eq!(degraded(&stream).len(), 2);
 }

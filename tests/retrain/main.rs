@@ -30,7 +30,7 @@ use outlierd::retrain::engine::RetrainEngine;
 use outlierd::retrain::error::RetrainError;
 use outlierd::retrain::inject::{InjectedFault, InjectedFaultKind, inject};
 use outlierd::retrain::learn::learn;
-use outlierd::retrain::proof::{ConfirmedFault, EvaluationInput};
+use outlierd::retrain::proof::{ConfirmedFault, EvaluationInput, Twins};
 use outlierd::retrain::schedule::RetrainReason;
 use outlierd::retrain::set::{RecordRun, TrainingRow, TrainingSet};
 use outlierd::retrain::trial::Sequence;
@@ -48,10 +48,11 @@ const KEPT: usize = 3_600;
 
 fn stream() -> StreamSettings {
     let fields: Vec<&str> = Sensor::ALL.iter().map(|sensor| sensor.as_str()).collect();
-    let own: [&str; 7] = [
+    let own: [&str; 8] = [
         &format!("record.fields={fields:?}"),
         &format!("training.records={}", LEARNED * PUMPS / 2),
         "training.epochs=6",
+        "model.linear_unless_better=false",
         "training.folds=2",
         "retrain.guard=30s",
         "retrain.half_life=1d",

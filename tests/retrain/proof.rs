@@ -62,7 +62,7 @@ fn examine(challenger: Bundle, confirmed: &[ConfirmedFault]) -> PromotionVerdict
         reason,
         at,
     };
-    case.evaluate(challenger, champion(), None, &mut || {
+    case.evaluate(challenger, champion(), Twins::default(), &mut || {
         ControlFlow::Continue(())
     })
     .unwrap()

@@ -99,9 +99,14 @@ fn print_verdict(verdict: &PromotionVerdict) {
         let mark = if test.passed { "passed" } else { "FAILED" };
         println!("  {mark}   {:17} {}", test.name.as_str(), test.detail);
     }
-    if let Some(margin) = verdict.linear {
+    let twins = [
+        ("linear", verdict.linear, "principal components"),
+        ("none", verdict.none, "the charts alone"),
+    ];
+    for (name, margin, what) in twins {
+        let Some(margin) = margin else { continue };
         println!(
-            "linear     {:.2} times the error of principal components, detects {:+.1} percentage points more of the injected faults",
+            "{name:10} {:.2} times the error of {what}, detects {:+.1} percentage points more of the injected faults",
             margin.error_ratio,
             100.0 * margin.caught_more
         );

@@ -191,7 +191,7 @@ impl Network {
             let target = clean.f_narrow(1, 0, linear.size()[1])?;
             let loss = y.f_sub(&target)?.f_square()?.f_mean(None::<Kind>)?;
             let turn = std::f64::consts::PI * step as f64 / STEPS as f64;
-            optimiser.set_lr(LEARNING_RATE * 0.5 * (1.0 + turn.cos()));
+            optimiser.set_lr(LEARNING_RATE * 0.5 * (1.0 + libm::cos(turn)));
             optimiser.zero_grad();
             loss.f_backward()?;
             optimiser.step();
@@ -213,7 +213,7 @@ impl Network {
             let bound = if at == HIDDEN.len() {
                 0.0
             } else {
-                (from as f32).powf(-0.5)
+                (from as f32).sqrt().recip()
             };
             let mut values = |count: i64| -> Result<Tensor, TchError> {
                 let values = (0..count).map(|_| rng.random_range(-bound..=bound));

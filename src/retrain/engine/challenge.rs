@@ -6,13 +6,14 @@ use super::held_out;
 use crate::config::settings::{StreamSettings, WeightInit};
 use crate::events::retrain::TrainingStarted;
 use crate::model::ModelKind;
+use crate::model::bundle::Bundle;
 use crate::model::registry::Registry;
 use crate::promotion::{PromotionVerdict, VERDICT};
 use crate::record::EventTime;
 use crate::retrain::buffer::Buffer;
 use crate::retrain::error::RetrainError;
 use crate::retrain::learn::learn;
-use crate::retrain::proof::{ConfirmedFault, EvaluationInput};
+use crate::retrain::proof::{ConfirmedFault, EvaluationInput, Twins};
 use crate::retrain::schedule::RetrainReason;
 use crate::retrain::set::TrainingSet;
 
@@ -63,10 +64,16 @@ impl Challenge<'_> {
             Some(&champion).filter(|_| self.stream.retrain.initial_weights == WeightInit::Warm);
         let challenger = learn(self.stream, &learned, start, &mut |_| go_on())?;
         challenger.save(self.registry.root())?;
-        let linear = self.stream.with_kind(ModelKind::Linear);
-        let baseline = match self.stream.model.kind {
-            ModelKind::Linear => None,
-            _ => Some(learn(&linear, &learned, None, &mut |_| go_on())?),
+        let mut twin = |kind: ModelKind| -> Result<Option<Bundle>, RetrainError> {
+            if kind == self.stream.model.kind {
+                return Ok(None);
+            }
+            let stream = self.stream.with_kind(kind);
+            Ok(Some(learn(&stream, &learned, None, &mut |_| go_on())?))
+        };
+        let twins = Twins {
+            linear: twin(ModelKind::Linear)?,
+            none: twin(ModelKind::None)?,
         };
         let input = EvaluationInput {
             stream: self.stream,
@@ -76,7 +83,7 @@ impl Challenge<'_> {
             reason: &reason.to_string(),
             at: now,
         };
-        let verdict = input.evaluate(challenger, champion, baseline, go_on)?;
+        let verdict = input.evaluate(challenger, champion, twins, go_on)?;
         self.registry.attach(
             name,
             &verdict.challenger,
