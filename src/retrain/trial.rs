@@ -144,3 +144,75 @@ impl Trial {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ops::ControlFlow;
+
+    use rand::{Rng as _, SeedableRng as _};
+
+    use super::*;
+    use crate::model::ModelKind;
+    use crate::record::TrainingRow;
+    use crate::retrain::learn::learn;
+    use crate::retrain::set::TrainingSet;
+    use crate::test_stream::three_fields;
+
+    /// Three readings a minute of a heater that is on or off; from minute `fault` on it gives a tenth
+    /// less when on.
+    fn heater(count: usize, fault: usize) -> Vec<TrainingRow> {
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(5);
+        let (mut on, mut left) = (false, 0);
+        let row = |minute: usize| {
+            if left == 0 {
+                (on, left) = (!on, rng.random_range(30..150));
+            }
+            left -= 1;
+            let level = match (on, minute >= fault) {
+                (true, false) => 80.0,
+                (true, true) => 72.0,
+                (false, _) => 20.0,
+            };
+            let noise = if on { 3.0 } else { 0.8 };
+            TrainingRow {
+                series: "a".to_owned(),
+                time: EventTime(minute as i64 * 60_000_000),
+                values: (0..3)
+                    .map(|_| level + rng.random_range(-noise..noise))
+                    .collect(),
+                image: None,
+            }
+        };
+        (0..count).map(row).collect()
+    }
+
+    #[test]
+    fn an_autoencoder_with_memory_finds_a_state_between_the_modes_of_a_machine() {
+        const LEARNED: usize = 2_000;
+        const FAULT: usize = 3_000;
+        let rows = heater(FAULT + 400, FAULT);
+        let set = TrainingSet::new(rows[..LEARNED].iter().cloned());
+        let sequence = Sequence {
+            times: rows[LEARNED..].iter().map(|row| row.time).collect(),
+            values: rows[LEARNED..]
+                .iter()
+                .flat_map(|row| row.values.clone())
+                .collect(),
+        };
+        let opened = |kind| {
+            let stream = three_fields().with_kind(kind);
+            let bundle = learn(&stream, &set, None, &mut |_| ControlFlow::Continue(())).unwrap();
+            assert_eq!(bundle.denoiser.is_some(), kind == ModelKind::Dense);
+            let mut trial = Trial::new(&stream, bundle).unwrap();
+            let tried = trial.run(std::slice::from_ref(&sequence), None).unwrap();
+            let fault = FAULT - LEARNED;
+            let (before, after): (Vec<usize>, Vec<usize>) =
+                tried.opened[0].iter().partition(|row| **row < fault);
+            (before.len(), after.len())
+        };
+        let (before, after) = opened(ModelKind::Dense);
+        assert!(before <= 1 && after >= 1, "{before} {after}");
+        let (_, after) = opened(ModelKind::None);
+        assert_eq!(after, 0, "without the autoencoder");
+    }
+}
