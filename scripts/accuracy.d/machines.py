@@ -20,7 +20,7 @@ def runs_of(rng, shortest, longest, states):
     while at < ROWS:
         length = int(rng.integers(shortest, longest))
         found[at:at + length] = state
-        at, state = at + length, (state + int(rng.integers(1, states))) % states if states > 1 else 0
+        at, state = at + length, (state + int(rng.integers(1, states))) % states
     return found
 
 

@@ -89,21 +89,19 @@ impl FileRun {
     /// Trains on the rows so far; where a daemon would learn on, so many more are wanted.
     fn train(&mut self) -> anyhow::Result<()> {
         let set = TrainingSet::new(self.learned.iter().cloned());
-        if self.train_rows.is_none()
-            && let Some(lacking) = lacking(&self.stream, &set)
-        {
+        let bundle = if self.train_rows.is_some() {
+            learn_with_bar(&self.stream, &set, "training")?
+        } else if let Some(lacking) = lacking(&self.stream, &set) {
             self.wanted = lacking.wanted;
             return Ok(());
-        }
-        let bundle = match self.train_rows {
-            Some(_) => learn_with_bar(&self.stream, &set, "training")?,
-            None => match first_with_bar(&self.stream, &self.learned)? {
+        } else {
+            match first_with_bar(&self.stream, &self.learned)? {
                 FirstModel::Live(bundle) => *bundle,
                 FirstModel::Unproved(unproved) => {
                     self.wanted = unproved.wanted;
                     return Ok(());
                 }
-            },
+            }
         };
         self.learned.clear();
         Ok(self.pipeline.swap(Some(bundle))?)

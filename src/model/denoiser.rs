@@ -35,18 +35,18 @@ pub struct Denoiser {
     /// The linear part, inputs x k, row-major.
     linear: Vec<f32>,
     /// The networks whose mean is added: one for each fold.
-    networks: Vec<[Affine; 3]>,
+    networks: Vec<[DenoiserLayer; 3]>,
 }
 
-/// An affine map.
+/// An affine map of one record.
 #[derive(Clone, PartialEq, Debug, Default)]
-struct Affine {
+struct DenoiserLayer {
     /// Inputs x outputs, row-major.
     weight: Vec<f32>,
     bias: Vec<f32>,
 }
 
-impl Affine {
+impl DenoiserLayer {
     /// Adds the map of `x` to `y`, from the first input to the last.
     #[inline(always)]
     fn add(&self, x: &[f32], y: &mut [f32]) {
@@ -70,11 +70,6 @@ fn input(z: &[f32], past: &[f32]) -> Vec<f32> {
 }
 
 impl Denoiser {
-    /// Fields of a record.
-    pub fn fields(&self) -> usize {
-        self.k
-    }
-
     /// What the denoiser leaves of a record `z` (length k, scaled), given what is kept of those
     /// before it.
     pub fn residual(&self, z: &[f32], past: &[f32]) -> Vec<f32> {
@@ -84,7 +79,8 @@ impl Denoiser {
             #[inline(always)]
             || self.reconstruct(&input, &mut y),
         );
-        z.iter().zip(y).map(|(z, y)| z - y).collect()
+        y.iter_mut().zip(z).for_each(|(y, z)| *y = z - *y);
+        y
     }
 
     #[inline(always)]
@@ -138,10 +134,10 @@ impl Denoiser {
             )?)
         };
         let linear = take("denoiser.linear", &[INPUTS * k, k])?;
-        let mut network = |number: usize| -> Result<[Affine; 3], ModelError> {
-            let mut layer = |layer: usize| -> Result<Affine, ModelError> {
+        let mut network = |number: usize| -> Result<[DenoiserLayer; 3], ModelError> {
+            let mut layer = |layer: usize| -> Result<DenoiserLayer, ModelError> {
                 let name = |part: &str| format!("denoiser.{number}.{layer}.{part}");
-                Ok(Affine {
+                Ok(DenoiserLayer {
                     weight: take(&name("weight"), &widths[layer..layer + 2])?,
                     bias: take(&name("bias"), &widths[layer + 1..layer + 2])?,
                 })

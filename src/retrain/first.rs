@@ -11,12 +11,11 @@ use super::budget::exceeds;
 use super::coverage::at_bounds;
 use super::learn::{LearnError, Progress, learn};
 use super::proof::sequences;
-use super::set::{TrainingRow, TrainingSet};
+use super::set::{TrainingRow, TrainingSet, newest_from};
 use super::trial::Trial;
 use crate::config::settings::StreamSettings;
 use crate::model::bundle::Bundle;
 use crate::model::calibration::Calibration;
-use crate::record::EventTime;
 use crate::threshold::lift_of;
 
 /// Part of the records, the newest, that the model is proved on.
@@ -98,9 +97,7 @@ fn unproved(
     all: &TrainingSet,
     on_progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
 ) -> Result<Option<Unproved>, LearnError> {
-    let mut times: Vec<EventTime> = all.times.clone();
-    times.sort_unstable();
-    let cut = times[(times.len() as f64 * (1.0 - HOLD_OUT)) as usize];
+    let cut = newest_from(rows, HOLD_OUT);
     let older = rows.iter().filter(|row| row.time < cut).cloned();
     let bundle = match learn(stream, &TrainingSet::new(older), None, on_progress) {
         Err(LearnError::TooFew { .. }) => return Ok(None),
@@ -128,6 +125,7 @@ mod tests {
 
     use super::*;
     use crate::model::ModelKind;
+    use crate::record::EventTime;
     use crate::test_stream::three_fields;
 
     /// Noise of one series a second; the newest fifth has `spikes` of them far outside.

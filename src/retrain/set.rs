@@ -80,6 +80,14 @@ impl RecordRun {
     }
 }
 
+/// Event time from which on the rows are the newest `part` of all.
+pub fn newest_from(rows: &[TrainingRow], part: f64) -> EventTime {
+    let mut times: Vec<EventTime> = rows.iter().map(|row| row.time).collect();
+    times.sort_unstable();
+    let cut = (times.len() as f64 * (1.0 - part)) as usize;
+    times.get(cut).copied().unwrap_or_default()
+}
+
 /// Rows grouped by series.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct TrainingSet {

@@ -18,7 +18,7 @@ use crate::model::bundle::Bundle;
 use crate::model::from_weights;
 use crate::model::shape::ModelShape;
 use crate::retrain::proof::{EvaluationInput, MeasuredSensitivity, sequences};
-use crate::retrain::set::{TrainingRow, TrainingSet};
+use crate::retrain::set::{TrainingRow, TrainingSet, newest_from};
 use crate::retrain::trial::Trial;
 
 /// Fraction of the records, the newest, that is held out from training.
@@ -74,7 +74,7 @@ pub(super) fn choose(
     let chosen = best(&contenders).context("no kind of model was trained")?;
     println!(
         "{} is the cheapest kind that {} and detects at most {:.0} percentage points less than the best",
-        chosen.as_str(),
+        chosen.kind.as_str(),
         if contenders
             .iter()
             .any(|contender| contender.measured.keeps_budget())
@@ -86,8 +86,6 @@ pub(super) fn choose(
         100.0 * MARGIN
     );
     if stream.image.is_none() {
-        let chosen = contenders.iter().find(|one| one.kind == chosen);
-        let chosen = chosen.context("no kind of model was trained")?;
         let tried = charts::tried(stream, chosen, &learned, &held_out, &case)?;
         show("setting", &tried, held_out.len());
         match charts::better(chosen, &tried) {
@@ -103,17 +101,12 @@ pub(super) fn choose(
             ),
         }
     }
-    Ok(chosen)
+    Ok(chosen.kind)
 }
 
 /// All rows, the older ones, and the newest.
 fn split(rows: &[TrainingRow]) -> (TrainingSet, TrainingSet, TrainingSet) {
-    let mut times: Vec<_> = rows.iter().map(|row| row.time).collect();
-    times.sort_unstable();
-    let cut = times
-        .get((times.len() as f64 * (1.0 - HOLD_OUT)) as usize)
-        .copied()
-        .unwrap_or_default();
+    let cut = newest_from(rows, HOLD_OUT);
     let of = |newest: bool| {
         TrainingSet::new(
             rows.iter()
@@ -240,7 +233,7 @@ fn show(what: &str, contenders: &[Contender], held_out: usize) {
 }
 
 /// Of the kinds that keep the budget (of all, where none does) the cheapest that is not beaten.
-fn best(contenders: &[Contender]) -> Option<ModelKind> {
+fn best(contenders: &[Contender]) -> Option<&Contender> {
     let keeps = |contender: &&Contender| contender.measured.keeps_budget();
     let some_keep = contenders.iter().any(|contender| keeps(&contender));
     let fit: Vec<&Contender> = contenders
@@ -255,8 +248,7 @@ fn best(contenders: &[Contender]) -> Option<ModelKind> {
         .into_iter()
         .filter(|contender| contender.measured.caught_part() >= most - MARGIN);
     // By the order of the kinds: a measured cost differs from run to run.
-    let first = |kind: &&ModelKind| unbeaten.clone().any(|one| one.kind == **kind);
-    ModelKind::ALL.iter().find(first).copied()
+    unbeaten.min_by_key(|one| ModelKind::ALL.iter().position(|kind| *kind == one.kind))
 }
 
 #[cfg(test)]
@@ -282,6 +274,7 @@ mod tests {
 
     #[test]
     fn the_cheapest_that_is_not_beaten_is_taken() {
+        let best = |all: &[Contender]| super::best(all).map(|one| one.kind);
         let linear = |caught, alerts| contender(ModelKind::Linear, alerts, caught, 1.0);
         let dense = |caught, alerts| contender(ModelKind::Dense, alerts, caught, 2.0);
         let lstm = |caught, alerts| contender(ModelKind::Lstm, alerts, caught, 50.0);

@@ -6,7 +6,8 @@ use rand_distr::{Distribution as _, StandardNormal};
 use tch::nn::{self, OptimizerConfig as _};
 use tch::{Device, Kind, TchError, Tensor, no_grad};
 
-use super::{Affine, Denoiser, HIDDEN, INPUTS, input};
+use super::{Denoiser, DenoiserLayer, HIDDEN, INPUTS, input};
+use crate::model::architecture::Parameter;
 use crate::model::memory::LAGS;
 
 /// Standard deviation of the noise on readings, in scaled units.
@@ -98,7 +99,7 @@ pub fn fit(rows: &DenoiserRows, folds: usize, seed: u64) -> Result<Option<Fitted
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(fold as u64);
         let linear = linear(&outside, k, &noise)?;
-        let network = Network::fit(&outside, &linear, &noise, &mut rng)?;
+        let network = DenoiserTraining::fit(&outside, &linear, &noise, &mut rng)?;
         let noisy = noisy(&inside, &noise, &mut rng)?;
         let target = inside.f_narrow(1, 0, k)?;
         let by_linear = noisy.f_matmul(&linear)?;
@@ -165,9 +166,9 @@ fn noisy(rows: &Tensor, noise: &Tensor, rng: &mut ChaCha8Rng) -> Result<Tensor, 
 }
 
 /// The network in training: weights `[inputs, outputs]` and biases, layer by layer.
-struct Network(Vec<[Tensor; 2]>);
+struct DenoiserTraining(Vec<[Tensor; 2]>);
 
-impl Network {
+impl DenoiserTraining {
     fn fit(
         rows: &Tensor,
         linear: &Tensor,
@@ -175,7 +176,12 @@ impl Network {
         rng: &mut ChaCha8Rng,
     ) -> Result<Self, TchError> {
         let variables = nn::VarStore::new(Device::Cpu);
-        let network = Self::initialised(&variables, rows.size()[1], linear.size()[1], rng)?;
+        let network = Self::initialised(
+            &variables,
+            rows.size()[1] as usize,
+            linear.size()[1] as usize,
+            rng,
+        )?;
         let adamw = nn::AdamW {
             wd: DECAY,
             ..nn::AdamW::default()
@@ -202,11 +208,11 @@ impl Network {
     /// Uniform on +-1 / sqrt(inputs), and zero in the last layer: the network begins as nothing.
     fn initialised(
         variables: &nn::VarStore,
-        inputs: i64,
-        outputs: i64,
+        inputs: usize,
+        outputs: usize,
         rng: &mut ChaCha8Rng,
     ) -> Result<Self, TchError> {
-        let widths = [inputs, HIDDEN[0] as i64, HIDDEN[1] as i64, outputs];
+        let widths = [inputs, HIDDEN[0], HIDDEN[1], outputs];
         let root = variables.root();
         let mut layer = |at: usize| -> Result<[Tensor; 2], TchError> {
             let (from, to) = (widths[at], widths[at + 1]);
@@ -215,16 +221,11 @@ impl Network {
             } else {
                 (from as f32).sqrt().recip()
             };
-            let mut values = |count: i64| -> Result<Tensor, TchError> {
-                let values = (0..count).map(|_| rng.random_range(-bound..=bound));
-                Tensor::f_from_slice(&values.collect::<Vec<f32>>())
+            let mut variable = |part: &str, size: &[usize]| {
+                let start = Parameter::uniform(format!("{part}{at}"), size, bound);
+                root.f_var_copy(&start.name, &start.initialised(rng)?)
             };
-            let weight = values(from * to)?.f_view([from, to])?;
-            let bias = values(to)?;
-            Ok([
-                root.f_var_copy(&format!("weight{at}"), &weight)?,
-                root.f_var_copy(&format!("bias{at}"), &bias)?,
-            ])
+            Ok([variable("weight", &[from, to])?, variable("bias", &[to])?])
         };
         let layers = (0..=HIDDEN.len()).map(&mut layer);
         Ok(Self(layers.collect::<Result<_, _>>()?))
@@ -242,9 +243,9 @@ impl Network {
     }
 
     /// Its trained maps.
-    fn maps(&self) -> Result<[Affine; 3], TchError> {
+    fn maps(&self) -> Result<[DenoiserLayer; 3], TchError> {
         let values = |of: &Tensor| Vec::try_from(&of.f_detach()?.f_reshape([-1])?);
-        let mut maps: [Affine; 3] = Default::default();
+        let mut maps: [DenoiserLayer; 3] = Default::default();
         for (map, [weight, bias]) in maps.iter_mut().zip(&self.0) {
             map.weight = values(weight)?;
             map.bias = values(bias)?;

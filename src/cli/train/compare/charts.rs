@@ -27,11 +27,7 @@ pub(super) fn tried(
     for (key, value, set) in SETTINGS {
         let mut other = stream.clone();
         set(&mut other, value);
-        let case = EvaluationInput {
-            stream: &other,
-            ..*case
-        };
-        let contender = contend(&other, chosen.kind, learned, held_out, &case)?;
+        let contender = contend(&other, chosen.kind, learned, held_out, case)?;
         found.push(Contender {
             name: format!("{key} = {value}"),
             ..contender
