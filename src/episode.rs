@@ -245,6 +245,7 @@ impl EpisodePolicy {
             score,
             threshold,
             missing,
+            over_budget,
             settled,
             chart,
         } = *judgement
@@ -256,7 +257,7 @@ impl EpisodePolicy {
             if published.event == AlertEvent::Close {
                 alert.close_reason = Some(settled.unwrap_or(CloseReason::Recovered));
             }
-            (alert.provisional, alert.missing_records) = (missing > 0, missing);
+            (alert.provisional, alert.missing_records) = (missing > 0 || over_budget, missing);
         }
         alert.peak_ratio = Some(published.peak_ratio);
         alert.fields = shares;

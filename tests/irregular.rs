@@ -14,6 +14,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use outlierd::config::settings::StreamSettings;
+use outlierd::events::published::EventQueue;
 use outlierd::lane::sampler::Sampler;
 use outlierd::model::bundle::Bundle;
 use outlierd::pipeline::series::SeriesTable;
@@ -108,7 +109,7 @@ fn records_of_any_rate_become_rows_of_one_period_and_are_judged_by_them() {
     }
     let mut pipeline = Pipeline::new(stream.clone(), Some(bundle)).unwrap();
     let admission = Arc::new(Admission::open());
-    let mut sampler = Sampler::new(stream.clone(), admission);
+    let mut sampler = Sampler::new(stream.clone(), admission, EventQueue::default());
     let done = run(&mut pipeline, &mut SeriesTable::new(10), &records[from..]);
     sampler.take(&pipeline, &done);
     let kept = sampler.take_runs();

@@ -61,7 +61,7 @@ impl Plant {
             Pipeline::new(stream.clone(), Some(bundle)).unwrap(),
             SeriesTable::new(10),
         );
-        let mut sampler = Sampler::new(stream, engine.admission().clone());
+        let mut sampler = Sampler::new(stream, engine.admission().clone(), EventQueue::default());
         let all =
             (1_000..NOW).flat_map(|second| (0..SERIES.len()).map(move |series| (series, second)));
         for (number, (series, second)) in all.enumerate() {

@@ -1,11 +1,14 @@
 //! Events of a lane's dealings with the brokers that went wrong.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::metric;
+use super::published::{Event, EventQueue};
 use crate::failure::Failure;
+use crate::record::row::ThresholdCorrection;
 
 /// A lane rewinds to its last commit.
 pub struct LaneRewound<'a> {
@@ -37,6 +40,41 @@ impl LaneRewound<'_> {
             "false"
         };
         metric::LANE_RESTARTS.add([("stream", self.stream), ("left_group", left_group)], 1);
+    }
+}
+
+/// A batch corrected the thresholds of series.
+pub struct ThresholdsCorrected<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// Each series and its correction.
+    pub corrections: &'a [(Arc<str>, ThresholdCorrection)],
+}
+
+impl ThresholdsCorrected<'_> {
+    /// Logs, counts and publishes.
+    pub fn emit(&self, queue: &EventQueue) {
+        for (series, found) in self.corrections {
+            info!(
+                stream = self.stream,
+                series = &**series,
+                from = found.from,
+                to = found.to,
+                reason = found.reason.as_str(),
+                "thresholds corrected"
+            );
+            let labels = [("stream", self.stream), ("reason", found.reason.as_str())];
+            metric::THRESHOLDS_CORRECTED.add(labels, 1);
+            queue.put(
+                self.stream,
+                Event::ThresholdsCorrected {
+                    series: series.to_string(),
+                    from: found.from,
+                    to: found.to,
+                    reason: found.reason,
+                },
+            );
+        }
     }
 }
 

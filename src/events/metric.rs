@@ -105,6 +105,7 @@ table! {
     DRIFT_DISTANCE: Gauge = "outlierd_drift_distance", "Kolmogorov-Smirnov distance of recent scores from the scores of the calibration";
     SENSITIVITY: Gauge = "outlierd_min_detectable_fault_sigma", "Smallest injected fault that the live bundle detects, in standard deviations of the field; +Inf where it detects none";
     DETECTABLE_DEVIATION: Gauge = "outlierd_min_detectable_shift_sigma", "Smallest level shift that live series would detect now, in standard deviations of the field; +Inf where they detect none";
+    THRESHOLDS_CORRECTED: Counter = "outlierd_thresholds_corrected_total", "Corrections of a series' thresholds by the achieved rate of its alerts, by reason";
     OVER_BUDGET: Gauge = "outlierd_over_budget", "1 while more alerts open than the alert budget explains by chance (99.9 %)";
     BLIND: Gauge = "outlierd_detector_degraded", "1 while the self-test finds that the stream misses faults which its bundle has proved to detect";
     BUNDLE_MARKED: Gauge = "outlierd_bundle_marked", "1 while the live bundle was trained on a time range that is marked as faulty";

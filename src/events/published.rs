@@ -9,6 +9,7 @@ use super::metric;
 use crate::promotion::PromotionVerdict;
 use crate::record::EventTime;
 use crate::record::feedback::Feedback;
+use crate::record::row::CorrectionReason;
 
 /// Maximum number of events that wait for the brokers; further ones are only logged.
 const WAITING_MAX: usize = 1_000;
@@ -82,6 +83,18 @@ pub enum Event {
         /// Alerts that the budget allows for the same time.
         budgeted: f64,
     },
+    /// The alerts of a series came more or less often than its budget allows, and its thresholds
+    /// changed for it.
+    ThresholdsCorrected {
+        /// The series.
+        series: String,
+        /// What they were multiplied by before.
+        from: f64,
+        /// What they are multiplied by now; 1 is their own height.
+        to: f64,
+        /// Why.
+        reason: CorrectionReason,
+    },
     /// The live bundle was trained on a time range that is now excluded.
     TrainedOnExcludedRange {
         /// The bundle.
@@ -102,6 +115,7 @@ impl Event {
             Self::FeedbackApplied { .. } => "feedback_applied",
             Self::DetectorHealthChanged { .. } => "detector_health_changed",
             Self::BudgetChanged { .. } => "budget_changed",
+            Self::ThresholdsCorrected { .. } => "thresholds_corrected",
             Self::TrainedOnExcludedRange { .. } => "trained_on_excluded_range",
         }
     }

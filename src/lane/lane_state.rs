@@ -78,9 +78,9 @@ impl LaneState {
     pub fn new(lane: &Lane, pipeline: Pipeline, sink: Sink, stop: Arc<AtomicBool>) -> Self {
         let stream = lane.stream.clone();
         let admission = lane.retrainer.admission().clone();
+        let events = lane.retrainer.event_queue().clone();
         let mut table = SeriesTable::new(stream.record.max_series);
-        let looks_for_silence = stream.silence.after > 0.0;
-        if looks_for_silence {
+        if stream.silence.after > 0.0 {
             table.keep_stored();
         }
         Self {
@@ -88,7 +88,7 @@ impl LaneState {
             table,
             expiry: Expiry::new(&stream.retention),
             topic: TopicSilenceMonitor::new(&stream.silence, Instant::now()),
-            sampler: Sampler::new(stream.clone(), admission),
+            sampler: Sampler::new(stream.clone(), admission, events),
             states: StoredStates::new(lane.store.clone(), &stream.name),
             stream,
             pipeline,

@@ -1,9 +1,11 @@
-//! What a lane takes from the output of its pipeline for the retraining: normal traffic, and what a
-//! bundle on probation is measured by.
+//! What a lane takes from the output of its pipeline for the retraining: normal traffic, what a
+//! bundle on probation is measured by, and how thresholds follow the alert budget.
 
 use std::sync::Arc;
 
 use crate::config::settings::StreamSettings;
+use crate::events::lane::ThresholdsCorrected;
+use crate::events::published::EventQueue;
 use crate::pipeline::series::tag;
 use crate::pipeline::{BatchOutput, Pipeline};
 use crate::record::alert::{Alert, AlertEvent, AlertKind};
@@ -15,22 +17,34 @@ use crate::retrain::set::RecordRun;
 pub struct Sampler {
     stream: Arc<StreamSettings>,
     admission: Arc<Admission>,
+    event_queue: EventQueue,
     /// The collector of the live bundle's records, and the tag of that bundle.
     collector: Option<(u64, Collector)>,
 }
 
 impl Sampler {
-    /// Samples the records of a stream as far as the `admission` lets them in.
-    pub fn new(stream: Arc<StreamSettings>, admission: Arc<Admission>) -> Self {
+    /// Samples the records of a stream as far as the `admission` lets them in; events
+    /// go to the queue.
+    pub fn new(
+        stream: Arc<StreamSettings>,
+        admission: Arc<Admission>,
+        event_queue: EventQueue,
+    ) -> Self {
         Self {
             stream,
             admission,
+            event_queue,
             collector: None,
         }
     }
 
     /// Samples the output of a batch; `pipeline` is the one that ran it.
     pub fn take(&mut self, pipeline: &Pipeline, done: &BatchOutput) {
+        ThresholdsCorrected {
+            stream: &self.stream.name,
+            corrections: &done.corrections,
+        }
+        .emit(&self.event_queue);
         let Some(bundle) = pipeline
             .detector
             .bundle()

@@ -197,6 +197,7 @@ impl Detector {
             judgement,
             scored: None,
             budgeted: 0.0,
+            correction: None,
         }
     }
 

@@ -155,6 +155,7 @@ impl LiveBundle {
                 score: found.score,
                 threshold: found.threshold,
                 missing: found.missing,
+                over_budget: found.over_budget,
                 settled: found.settled,
                 chart: self.scorer.charts().kind(found.chart),
             },
@@ -165,6 +166,7 @@ impl LiveBundle {
                 raw_error,
             }),
             budgeted: self.thresholds.risk(),
+            correction: found.correction,
         }
     }
 
@@ -196,7 +198,8 @@ impl LiveBundle {
         }
     }
 
-    /// Applies feedback on an alert: a false alarm raises the threshold of its series
+    /// Applies feedback on an alert: a confirmed one no longer counts against the budget of its
+    /// series, which lowers thresholds that it raised; a false alarm raises the threshold of its series
     /// above the alert's highest score, a new normal makes the present readings the baseline. Both
     /// end with the bundle; the next one learns from the records.
     pub(super) fn apply_feedback(
@@ -206,7 +209,7 @@ impl LiveBundle {
     ) -> FeedbackEffect {
         if !matches!(
             feedback.label,
-            FeedbackLabel::FalseAlarm | FeedbackLabel::NewNormal
+            FeedbackLabel::Confirmed | FeedbackLabel::FalseAlarm | FeedbackLabel::NewNormal
         ) {
             return FeedbackEffect::Nothing;
         }
@@ -222,6 +225,9 @@ impl LiveBundle {
             };
         }
         match feedback.label {
+            FeedbackLabel::Confirmed if of == Some(&*self.id) => {
+                scoring.thresholds.refund_confirmed();
+            }
             FeedbackLabel::FalseAlarm if of == Some(&*self.id) => {
                 let peak = feedback.peak_score.unwrap_or(0.0);
                 scoring.thresholds.lift_above(&self.thresholds, peak);

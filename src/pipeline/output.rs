@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::episode::EpisodeOutput;
 use crate::events::BatchMetrics;
 use crate::record::alert::Alert;
-use crate::record::row::{GatedRow, Judgement, ScoredRow, WindowStatus};
+use crate::record::row::{GatedRow, Judgement, ScoredRow, ThresholdCorrection, WindowStatus};
 use crate::record::{Batch, Record, RecordOutcome, RecordVerdict, Rejected, TrainingRow};
 
 use super::detector::Explanation;
@@ -27,6 +27,8 @@ pub struct BatchOutput {
     /// Heat maps of alerts, each with its alert's id and as a PNG file; only where the stream
     /// publishes them.
     pub heat_maps: Vec<(String, Vec<u8>)>,
+    /// Series whose thresholds were corrected, for the events.
+    pub corrections: Vec<(Arc<str>, ThresholdCorrection)>,
     /// Whether the stream had no bundle: its records are training rows.
     pub untrained: bool,
     /// For the metrics.
@@ -107,6 +109,8 @@ impl BatchOutput {
         self.counts.muted += episode.muted;
         self.alerts.extend(episode.alerts);
         self.heat_maps.extend(why.heat_maps);
+        let correction = scored.correction.map(|found| (series.clone(), found));
+        self.corrections.extend(correction);
         self.values.extend_from_slice(&row.values);
         let threshold = match scored.judgement {
             Judgement::Scored { threshold, .. } => Some(threshold),
@@ -150,6 +154,7 @@ impl BatchOutput {
         self.alerts.append(&mut next.alerts);
         self.rejected.append(&mut next.rejected);
         self.heat_maps.append(&mut next.heat_maps);
+        self.corrections.append(&mut next.corrections);
         self.untrained = next.untrained;
         self.counts.append(next.counts);
     }

@@ -68,9 +68,10 @@ pub struct Alert {
     /// Id of the bundle that computed the score.
     pub bundle: String,
     /// Whether the threshold still depends on the fleet's calibration more than on the series' own
-    /// records.
+    /// records, or the series opens more alerts than its budget allows.
     pub provisional: bool,
-    /// Number of further records until the series' alerts are no longer provisional; omitted if 0.
+    /// Number of further records until the threshold depends on the series' own records; omitted if
+    /// 0.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub missing_records: u64,
     /// Whether the window of this event spans a gap (`gate.gap_after`); omitted if not.

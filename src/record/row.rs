@@ -3,6 +3,9 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use super::alert::{Alert, ChartKind, CloseReason};
 use super::{EventTime, Image, Record, Scored, SensorFault};
 
@@ -132,6 +135,8 @@ pub enum Judgement<'a> {
         /// Records that are missing until the threshold rests on the series' own more than on the
         /// fleet's calibration.
         missing: u64,
+        /// Whether the series has opened more alerts than its budget allows.
+        over_budget: bool,
         /// Why an open alert closes although the score is not low.
         settled: Option<CloseReason>,
         /// The chart that the score is of; `None` for images.
@@ -150,7 +155,37 @@ pub struct ScoredRow<'a> {
     pub scored: Option<Scored>,
     /// Alerts that the budget allows for it; 0 if it was not scored.
     pub budgeted: f64,
+    /// How it changed the thresholds of its series.
+    pub correction: Option<ThresholdCorrection>,
 }
+
+/// A change of a series' thresholds by the achieved rate of its alerts.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct ThresholdCorrection {
+    /// What the thresholds were multiplied by before, >= 1.
+    pub from: f64,
+    /// What they are multiplied by now, >= 1.
+    pub to: f64,
+    /// Why.
+    pub reason: CorrectionReason,
+}
+
+/// Why the thresholds of a series were corrected.
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema, strum::IntoStaticStr,
+)]
+#[strum(serialize_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+pub enum CorrectionReason {
+    /// Raised: the series opened an alert beyond its budget.
+    OverBudget,
+    /// Lowered: the alert lies so far above the thresholds that they are not the cause.
+    Reverted,
+    /// Lowered: the series kept its budget until nothing was left of the correction.
+    WithinBudget,
+}
+
+impl_as_str!(CorrectionReason);
 
 impl ScoredRow<'_> {
     /// Number of the chart that the score is of.

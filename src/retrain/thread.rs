@@ -45,6 +45,7 @@ enum RetrainCommand {
 pub struct Retrainer {
     handed: SyncSender<RetrainCommand>,
     admission: Arc<Admission>,
+    event_queue: EventQueue,
     /// A bit for each lane that owns partition 0 of the input.
     is_trainer: Arc<AtomicU64>,
     /// What the last self-test found.
@@ -70,6 +71,7 @@ impl Retrainer {
         let retrainer = Self {
             handed,
             admission: engine.admission().clone(),
+            event_queue: event_queue.clone(),
             is_trainer: Arc::default(),
             sight: Arc::default(),
         };
@@ -94,6 +96,11 @@ impl Retrainer {
     /// What the lanes' collectors look at.
     pub fn admission(&self) -> &Arc<Admission> {
         &self.admission
+    }
+
+    /// Where the stream's events are published.
+    pub fn event_queue(&self) -> &EventQueue {
+        &self.event_queue
     }
 
     /// Hands over normal traffic; never waits.

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ThresholdParams, ThresholdSettings, ThresholdState};
 use crate::record::alert::CloseReason;
+use crate::record::row::{CorrectionReason, ThresholdCorrection};
 
 /// Alerts that a series may raise before its thresholds rise. See docs/decisions/0020 for how the
 /// constants here were chosen.
@@ -111,6 +112,11 @@ pub struct SeriesOutput {
     pub relearning: Option<usize>,
     /// Records of its own that the series needs until its thresholds are no longer provisional.
     pub missing: u64,
+    /// Whether the series has opened more alerts than its budget allows, so that its thresholds are
+    /// raised or rise with the next one.
+    pub over_budget: bool,
+    /// How this record changed what the thresholds are multiplied by.
+    pub correction: Option<ThresholdCorrection>,
 }
 
 impl SeriesThresholdParams {
@@ -203,6 +209,7 @@ impl SeriesThresholds {
         unrest: f64,
         alerting: bool,
     ) -> SeriesOutput {
+        let lift = self.lift;
         self.pay(params, alerting);
         let factor = self.factor();
         let missing = self.missing_records(&params.chart);
@@ -213,6 +220,8 @@ impl SeriesThresholds {
             settled: None,
             relearning: None,
             missing,
+            over_budget: self.is_over_budget(),
+            correction: None,
         };
         let (mut largest, mut from_before) = (0.0, 0.0f64);
         let scores = scores.iter().zip(before);
@@ -230,15 +239,47 @@ impl SeriesThresholds {
             }
         }
         found.score = largest * found.threshold;
-        if largest > libm::exp(f64::from(LIFT_MAX)) {
-            self.refund();
-        }
+        let is_reverted = largest > libm::exp(f64::from(LIFT_MAX)) && self.refund();
         found.settled = match self.returned(from_before, largest) {
             true => Some(CloseReason::Returned),
             false => (self.settled(largest, unrest)).then_some(CloseReason::LevelShift),
         };
         self.hold = 1.0 + (self.hold - 1.0) * HOLD.1;
+        found.correction = self.correction_from(lift, is_reverted);
         found
+    }
+
+    /// A confirmed alert costs nothing: what it has cost is given back.
+    pub fn refund_confirmed(&mut self) {
+        if self.lift > 0.0 {
+            self.lift = (self.lift - STEP).max(0.0);
+        } else {
+            self.tokens = (self.tokens + 1.0).min(TOKENS_MAX);
+        }
+    }
+
+    /// Whether the thresholds are raised, or the next alert is one that no token pays for.
+    fn is_over_budget(&self) -> bool {
+        self.lift > 0.0 || (self.plateaus.is_none() && self.tokens < 1.0)
+    }
+
+    /// What changed since the lift was `before`; of the slow way back only its end counts.
+    fn correction_from(&self, before: f32, is_reverted: bool) -> Option<ThresholdCorrection> {
+        let reason = if self.lift > before {
+            CorrectionReason::OverBudget
+        } else if is_reverted {
+            CorrectionReason::Reverted
+        } else if before > 0.0 && self.lift == 0.0 {
+            CorrectionReason::WithinBudget
+        } else {
+            return None;
+        };
+        let factor = |lift: f32| libm::exp(f64::from(lift));
+        Some(ThresholdCorrection {
+            from: factor(before),
+            to: factor(self.lift),
+            reason,
+        })
     }
 
     /// Takes the thresholds that a series begins with, for the charts of `these`; the next scores
@@ -291,15 +332,18 @@ impl SeriesThresholds {
     }
 
     /// No step of the thresholds would have avoided the open alert: it is no error of theirs.
-    fn refund(&mut self) {
+    /// Returns whether that lowers them.
+    fn refund(&mut self) -> bool {
         let Some(plateaus) = &mut self.plateaus else {
-            return;
+            return false;
         };
-        match std::mem::take(&mut plateaus.paid) {
+        let paid = std::mem::take(&mut plateaus.paid);
+        match paid {
             Cost::Nothing => {}
             Cost::Token => self.tokens = (self.tokens + 1.0).min(TOKENS_MAX),
             Cost::Step => self.lift = (self.lift - STEP).max(0.0),
         }
+        paid == Cost::Step
     }
 
     /// Whether the series has been where it was long before for long enough.

@@ -151,6 +151,7 @@ fn feed(
         score,
         threshold: THRESHOLD,
         missing: 12,
+        over_budget: false,
         settled: None,
         chart: None,
     };
@@ -364,6 +365,7 @@ fn shares_are_asked_for_only_where_an_anomaly_is_published() {
             score: 3.0,
             threshold: THRESHOLD,
             missing: 0,
+            over_budget: false,
             settled: None,
             chart: None,
         };
@@ -399,6 +401,7 @@ fn ids_differ_in_every_part_and_do_not_run_together() {
             score: 3.0,
             threshold: THRESHOLD,
             missing: 0,
+            over_budget: false,
             settled: None,
             chart: None,
         };
@@ -458,6 +461,7 @@ fn a_threshold_of_zero_publishes_finite_ratios_and_closes() {
             score,
             threshold: 0.0,
             missing: 0,
+            over_budget: false,
             settled: None,
             chart: None,
         };

@@ -150,7 +150,7 @@ fn fixture() -> &'static Fixture {
         let (mut plant, mut pipeline) =
             (Plant::new(), Pipeline::new(stream.clone(), None).unwrap());
         let admission = engine.admission().clone();
-        plant.sampler = Some(Sampler::new(stream.clone(), admission));
+        plant.sampler = Some(Sampler::new(stream.clone(), admission, EventQueue::default()));
         let (learned, ..) = plant.run(&mut pipeline, LEARNED, |_, _| {});
         let bundle = learn(&stream, &TrainingSet::new(learned), None, &mut |_| {
             ControlFlow::Continue(())
