@@ -34,7 +34,7 @@ fn plan(kind: ThresholdKind) -> ThresholdParams {
         level: 0.99,
         min_records: 400,
         memory: 10_000,
-        level_shift_after: 3_600,
+        level_shift_after: Duration::from_secs(3_600),
     };
     ThresholdParams::new(&settings, Duration::from_secs(1), 1)
 }

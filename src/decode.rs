@@ -15,9 +15,10 @@
 //! | a number | the nearest 64-bit float; integers above 2^53 are rounded |
 //! | absent, `null`, text without any character but spaces | [`MISSING`](crate::record::MISSING) |
 //! | `"12.5"`, also with spaces around it | 12.5, counted in `coerced` (JSON only) |
-//! | `"NaN"`, `"inf"`, `"Infinity"`, in any case, with or without a sign | [`NON_FINITE`](crate::record::NON_FINITE) |
+//! | `NaN`, `Infinity`, in quotes or not, `"inf"`, in any case, with or without a sign | [`NON_FINITE`](crate::record::NON_FINITE) |
+//! | any other text, where the record has a reading besides | the same |
 //! | `true`, `false` (JSON only) | 1, 0 |
-//! | a number beyond the range of a 64-bit float, any other text, an object, an array | rejected, `wrong_type` |
+//! | a number beyond the range of a 64-bit float, an object, an array, text where the record has no reading besides | rejected, `wrong_type` |
 //!
 //! Event times are described in [`time`], series keys in [`text`].
 
@@ -32,6 +33,7 @@ pub mod schema;
 pub mod text;
 pub mod time;
 
+mod bare;
 #[cfg(test)]
 mod fixtures;
 mod meta;

@@ -13,11 +13,11 @@
 //! | opens at | `open`, N of the last M scored records | 3 of the last 5 records, or a spike |
 //! | counts towards closing | score at or below `close_ratio` x threshold | no faulty sensor |
 //! | closes at | `close_after` of them in a row | the same |
-//! | severity | warning; critical from `critical_ratio` x threshold | info |
+//! | severity | warning; critical from `critical_ratio` x threshold | warning; info for a spike |
 //!
-//! A record with a faulty sensor is not scored, so it moves the anomaly's episode neither way: an
-//! anomaly that turns into a sensor fault stays open until scored records close it, and silence
-//! closes nothing. Without a bundle it stands still as well.
+//! A record with faulty sensors is scored on the others, and may move both episodes. One of which
+//! fewer than half of the fields are left is not scored and moves the anomaly's episode neither way;
+//! silence closes nothing. Without a bundle it stands still as well.
 //!
 //! An episode starts with the record that opens it; the outliers that led up to it are not counted.
 //! Opening and update events are made only by records that are outliers (or faulty) themselves, so
@@ -37,7 +37,7 @@ use serde::{Deserialize, Serialize};
 use crate::record::alert::{Alert, AlertEvent, AlertKind, CloseReason, FieldShare, Severity};
 use crate::record::format::FieldSettings;
 use crate::record::row::{Judgement, RecordContext};
-use crate::record::{EventTime, FaultKind, RecordVerdict};
+use crate::record::{EventTime, FaultKind, RecordVerdict, SensorFault};
 
 /// Bound on a published ratio of score to threshold: JSON has no infinity.
 pub const RATIO_MAX: f64 = 1e9;
@@ -166,51 +166,35 @@ impl EpisodePolicy {
 
     /// What the record means to the anomaly's machine and to the sensor fault's.
     fn inputs(&self, judgement: &Judgement<'_>) -> (Option<EpisodeInput>, Option<EpisodeInput>) {
-        match *judgement {
-            Judgement::Learning | Judgement::Between => (None, Some(EpisodeInput::Quiet)),
-            // A jump is no fault yet.
-            Judgement::Faulty(faults)
-                if faults.iter().all(|fault| fault.kind == FaultKind::Jump) =>
-            {
-                (None, Some(EpisodeInput::Between))
-            }
-            Judgement::Faulty(faults) => {
-                // A spike is over before it has come three times.
-                let alone = faults.iter().any(|fault| fault.kind == FaultKind::Spike);
-                (
-                    None,
-                    Some(EpisodeInput::Hit {
-                        ratio: 0.0,
-                        severity: Severity::Info,
-                        alone,
-                    }),
-                )
-            }
+        let anomaly = match *judgement {
+            Judgement::Learning | Judgement::Between | Judgement::Faulty(_) => None,
             Judgement::Scored {
                 settled: Some(_), ..
-            } => (Some(EpisodeInput::Settled), Some(EpisodeInput::Quiet)),
+            } => Some(EpisodeInput::Settled),
             Judgement::Scored {
                 score, threshold, ..
-            } => {
-                let anomaly = if score > threshold {
-                    let critical = score >= self.episode.critical_ratio * threshold;
-                    let severity = if critical {
-                        Severity::Critical
-                    } else {
-                        Severity::Warning
-                    };
-                    EpisodeInput::Hit {
-                        ratio: ratio(score, threshold),
-                        severity,
-                        alone: false,
-                    }
-                } else if score <= self.episode.close_ratio * threshold {
-                    EpisodeInput::Quiet
-                } else {
-                    EpisodeInput::Between
-                };
-                (Some(anomaly), Some(EpisodeInput::Quiet))
+            } => Some(self.anomaly_input(score, threshold)),
+        };
+        (anomaly, Some(fault_input(judgement.faults())))
+    }
+
+    fn anomaly_input(&self, score: f64, threshold: f64) -> EpisodeInput {
+        if score > threshold {
+            let critical = score >= self.episode.critical_ratio * threshold;
+            let severity = if critical {
+                Severity::Critical
+            } else {
+                Severity::Warning
+            };
+            EpisodeInput::Hit {
+                ratio: ratio(score, threshold),
+                severity,
+                alone: false,
             }
+        } else if score <= self.episode.close_ratio * threshold {
+            EpisodeInput::Quiet
+        } else {
+            EpisodeInput::Between
         }
     }
 
@@ -222,6 +206,7 @@ impl EpisodePolicy {
             Judgement::Scored {
                 score, threshold, ..
             } if score > threshold => RecordVerdict::Outlier,
+            Judgement::Scored { faults, .. } if !faults.is_empty() => RecordVerdict::SensorFault,
             Judgement::Scored {
                 score, threshold, ..
             } if score >= self.episode.suspect_ratio * threshold => RecordVerdict::Suspect,
@@ -248,6 +233,7 @@ impl EpisodePolicy {
             over_budget,
             settled,
             chart,
+            faults: _,
         } = *judgement
         {
             alert.score = Some(score);
@@ -273,18 +259,38 @@ impl EpisodePolicy {
         let mut alert = self
             .alerts
             .of_episode(record, AlertKind::SensorFault, published);
-        if let Judgement::Faulty(faults) = judgement {
-            alert.faults = faults
-                .iter()
-                .map(|fault| self.alerts.field_fault(fault))
-                .collect();
-        }
+        let faults = judgement.faults().iter();
+        alert.faults = faults.map(|fault| self.alerts.field_fault(fault)).collect();
+        alert.not_scored = matches!(judgement, Judgement::Faulty(_));
         alert
     }
 
     /// Whether alerts of a series are muted at a time.
     pub fn is_muted(&self, series: &str, time: EventTime) -> bool {
         self.mutes.iter().any(|mute| mute.covers(series, time))
+    }
+}
+
+/// What the faults of a record mean to the machine of sensor faults.
+fn fault_input(faults: &[SensorFault]) -> EpisodeInput {
+    let is = |kind| move |fault: &SensorFault| fault.kind == kind;
+    if faults.is_empty() {
+        return EpisodeInput::Quiet;
+    }
+    // A jump is no fault yet.
+    if faults.iter().all(is(FaultKind::Jump)) {
+        return EpisodeInput::Between;
+    }
+    // A spike is over before it has come three times.
+    let is_over = faults.iter().all(is(FaultKind::Spike));
+    EpisodeInput::Hit {
+        ratio: 0.0,
+        severity: if is_over {
+            Severity::Info
+        } else {
+            Severity::Warning
+        },
+        alone: faults.iter().any(is(FaultKind::Spike)),
     }
 }
 

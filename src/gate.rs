@@ -5,15 +5,16 @@
 //! time is an argument, and the same records in the same order give the same verdicts, whether or
 //! not the state was stored and loaded in between.
 //!
-//! The rules lean towards silence. A record that is called faulty is not scored, so a false fault
+//! The rules lean towards silence. A reading that is called faulty is not scored, so a false fault
 //! hides a true anomaly; a fault that is missed still reaches the model, which scores it as an
-//! anomaly.
+//! anomaly. Sensors that jump together are the machine's doing, and no faults.
 //!
 //! | rule | needs a bundle | where |
 //! |---|---|---|
 //! | future, duplicate, late | no | `clock` |
 //! | missing, non-finite, out of range | no | `field` |
-//! | stuck | no; a bundle makes it exact | `field` |
+//! | sentinel | no; a bundle makes it exact | `sentinel` |
+//! | stuck, standstill | no; a bundle makes it exact | `field` |
 //! | flat | yes | `field` |
 //! | scale jump | yes | `scale` |
 //! | spike | yes | `spike` |
@@ -22,6 +23,7 @@ mod clock;
 mod field;
 mod normal;
 mod scale;
+mod sentinel;
 mod settings;
 mod spike;
 
@@ -32,7 +34,7 @@ pub use normal::{NormalRange, normals};
 pub use settings::GateSettings;
 
 use crate::record::format::FieldSettings;
-use crate::record::{EventTime, GateVerdict, MISSING, RejectReason, SensorFault};
+use crate::record::{EventTime, FaultKind, GateVerdict, MISSING, RejectReason, SensorFault};
 
 /// The rules of one stream under one bundle.
 #[derive(Clone, PartialEq, Debug)]
@@ -176,6 +178,21 @@ impl GateRules {
             if let Some((kind, value)) = limits.check(memory, x) {
                 faults.push(SensorFault { field, kind, value });
             }
+        }
+        // A machine that jumps takes more than one of its sensors along.
+        let jumps = |fault: &SensorFault| matches!(fault.kind, FaultKind::Jump | FaultKind::Spike);
+        if faults.iter().filter(|fault| jumps(fault)).count() > 1 {
+            faults.retain(|fault| !jumps(fault));
+        }
+        // A machine that stands still takes most of them along, some of them at rest.
+        let still = self.fields.iter().zip(&state.fields);
+        let still = still
+            .filter(|(rules, memory)| rules.stands_still(memory))
+            .count();
+        let is_stuck = |fault: &&mut SensorFault| fault.kind == FaultKind::Stuck;
+        if still > 1 && 2 * still > self.fields.len() {
+            let stuck = faults.iter_mut().filter(is_stuck);
+            stuck.for_each(|fault| fault.kind = FaultKind::Standstill);
         }
         if faults.is_empty() {
             GateVerdict::Pass

@@ -325,6 +325,10 @@ pub enum FaultKind {
     OutOfRange,
     /// Equal readings in a row, for far longer than in normal operation.
     Stuck,
+    /// The same of most fields at once: the machine stands still, or what sends its readings does.
+    Standstill,
+    /// A number that stands for a missing reading, such as -9999, far outside the normal range.
+    Sentinel,
     /// The reading changes, but by a small fraction of its normal movement.
     Flat,
     /// The reading fits only in another unit or at another scale.

@@ -9,7 +9,9 @@ pub mod error_map;
 pub mod heat_map;
 pub mod inspect;
 mod matrix;
+mod missing;
 mod regression;
+mod resolution;
 mod rows;
 mod settings;
 pub mod tiles;
@@ -108,6 +110,9 @@ impl Residuals {
     }
 }
 
+/// Passes that fill missing values in: each brings them nearer to the model's own estimate.
+const PASSES: usize = 3;
+
 /// `vec![0.0; count]` asks the system for new pages of zeros each time; this writes them where
 /// the last batch's were.
 fn zeros<T: Copy + Default>(count: usize) -> Vec<T> {
@@ -173,6 +178,37 @@ pub fn residuals(
         expected,
         raw_errors,
     })
+}
+
+/// Sets the missing values of windows (NaN) to the model's reconstruction of them: it begins with their
+/// mean, and what comes out goes in again, [`PASSES`] times in all.
+fn complete_windows(model: &dyn Autoencoder, windows: &mut [f32]) -> Result<(), ScoreError> {
+    let inputs = model.shape().inputs().max(1);
+    let is_incomplete = |window: &&mut [f32]| window.iter().any(|value| value.is_nan());
+    let mut incomplete: Vec<&mut [f32]> = windows
+        .chunks_exact_mut(inputs)
+        .filter(is_incomplete)
+        .collect();
+    if incomplete.is_empty() {
+        return Ok(());
+    }
+    let mut filled = incomplete
+        .iter()
+        .map(|window| &**window)
+        .collect::<Vec<_>>()
+        .concat();
+    let missing: Vec<usize> = (0..filled.len())
+        .filter(|&at| filled[at].is_nan())
+        .collect();
+    missing.iter().for_each(|&at| filled[at] = 0.0);
+    for _ in 0..PASSES {
+        let found = model.reconstruct(&filled)?;
+        missing.iter().for_each(|&at| filled[at] = found[at]);
+    }
+    for (window, filled) in incomplete.iter_mut().zip(filled.chunks_exact(inputs)) {
+        window.copy_from_slice(filled);
+    }
+    Ok(())
 }
 
 /// Values of a window that are judged, the last ones.
@@ -276,23 +312,27 @@ impl Scorer {
             .scale_into(readings, &mut windows[start..]);
     }
 
-    /// One forward pass over all windows of a batch (row-major, n x inputs, scaled).
+    /// One forward pass over all windows of a batch (row-major, n x inputs, scaled). Values that are
+    /// missing (NaN) are what the model makes of the others.
     ///
     /// # Errors
     /// Where libtorch refuses the tensors.
-    pub fn forward(&self, windows: Vec<f32>) -> Result<Residuals, ScoreError> {
+    pub fn forward(&self, mut windows: Vec<f32>) -> Result<Residuals, ScoreError> {
+        complete_windows(&*self.bundle.model, &mut windows)?;
         residuals(&*self.bundle.model, self.bundle.calibration.scope, &windows)
     }
 
-    /// Takes a series' newest record; `alerting` slows the baselines down.
+    /// Takes a series' newest record, without its `missing` fields (ascending); `alerting` slows the
+    /// baselines down.
     pub fn step(
         &self,
         state: &mut ChartsState,
         residual: Residual<'_>,
+        missing: &[usize],
         alerting: bool,
     ) -> ChartScores {
-        self.charts
-            .step(state, residual.readings, residual.values, alerting)
+        let (z, vector) = (residual.readings, residual.values);
+        self.charts.step(state, z, vector, missing, alerting)
     }
 
     /// The charts.

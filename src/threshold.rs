@@ -21,7 +21,7 @@
 //!   scores do not alert at their first tick of change;
 //! - contamination guard: the state is not updated with outliers, except for the expected share of
 //!   normal records above the threshold;
-//! - level shift: after `level_shift_after` consecutive outliers the state is rescaled to them and
+//! - level shift: after outliers alone for `level_shift_after` the state is rescaled to them and
 //!   learns from the start.
 
 mod estimator;
@@ -81,6 +81,7 @@ pub struct ThresholdParams {
     /// Records that the prior counts as.
     prior: u64,
     memory: u64,
+    /// Outliers in a row; 0: never.
     level_shift_after: u64,
     /// Part of the normal records that is expected above the threshold, margin included.
     expected_outliers: f64,
@@ -137,7 +138,7 @@ impl ThresholdParams {
             min_records: settings.min_records,
             prior: settings.min_records.clamp(PRIOR_MIN, memory),
             memory,
-            level_shift_after: settings.level_shift_after,
+            level_shift_after: records_in(settings.level_shift_after, period),
             expected_outliers,
             // As long as the score's memory at the usual smoothing, but so short that independent
             // peaks are seldom merged.
@@ -159,6 +160,15 @@ impl ThresholdParams {
     }
 }
 
+/// How many records follow each other by `period` in a time, 1 at least; 0 where there is no time.
+fn records_in(time: Duration, period: Duration) -> u64 {
+    if time.is_zero() {
+        return 0;
+    }
+    let records = time.as_secs_f64() / period.as_secs_f64();
+    (records.ceil() as u64).max(1)
+}
+
 /// The result of a threshold for one score.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct ThresholdOutput {
@@ -167,7 +177,7 @@ pub struct ThresholdOutput {
     /// Whether the score lies above it: an outlier.
     pub above: bool,
     /// Whether this outlier made the state take the present scores for the new normal; at most once
-    /// in `level_shift_after` records.
+    /// in the records of `level_shift_after`.
     pub relearning: bool,
 }
 

@@ -10,6 +10,7 @@ mod test_stream;
 mod two_fields;
 
 use std::borrow::Cow;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
@@ -18,12 +19,25 @@ use outlierd::lane::sampler::Sampler;
 use outlierd::pipeline::Pipeline;
 use outlierd::pipeline::series::SeriesTable;
 use outlierd::record::alert::{Alert, AlertEvent};
-use outlierd::record::feedback::{Feedback, FeedbackLabel};
+use outlierd::record::feedback::{Feedback, FeedbackEffect, FeedbackLabel};
 use outlierd::record::row::CorrectionReason;
 use outlierd::record::{Batch, Record};
 use outlierd::retrain::buffer::Admission;
+use outlierd::retrain::learn::learn;
+use outlierd::retrain::set::{TrainingRow, TrainingSet};
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
 
-use self::two_fields::{time, values};
+use self::two_fields::time;
+
+/// Two readings that follow one cause, with a shift of the second; as random as real noise, since the
+/// charts would learn any other.
+fn values(series: usize, second: i64, shift: f64) -> [f64; 2] {
+    let mut rng = ChaCha8Rng::seed_from_u64(second as u64 * 6 + series as u64);
+    let mut noise = || rng.random_range(-0.2..0.2) + rng.random_range(-0.2..0.2);
+    let cause = (second as f64 / 40.0 + series as f64).sin() + noise();
+    [cause + noise(), 2.0 * cause + noise() + shift]
+}
 
 const SERIES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
@@ -39,7 +53,15 @@ struct Plant {
 impl Plant {
     fn new() -> Self {
         let stream = two_fields::stream(&["threshold.min_records=500"]);
-        let bundle = two_fields::bundle(&stream, &SERIES);
+        let row = |(second, (number, name)): (i64, (usize, &&str))| TrainingRow {
+            series: (*name).into(),
+            time: time(second),
+            values: values(number, second, 0.0).into(),
+            image: None,
+        };
+        let series = |second| SERIES.iter().enumerate().map(move |of| (second, of));
+        let rows = TrainingSet::new((0..1_000).flat_map(series).map(row));
+        let bundle = learn(&stream, &rows, None, &mut |_| ControlFlow::Continue(())).unwrap();
         let (events, published) = EventQueue::new();
         let mut plant = Self {
             pipeline: Pipeline::new(stream.clone(), Some(bundle)).unwrap(),
@@ -80,6 +102,31 @@ impl Plant {
         alerts
     }
 
+    /// Feedback on an alert of the first series.
+    fn feedback(&mut self, alert: &Alert, label: FeedbackLabel) {
+        let at = alert.time.parse().unwrap();
+        let feedback = Feedback {
+            stream: alert.stream.clone(),
+            label,
+            series: alert.series.clone(),
+            alert: Some(alert.id.clone()),
+            from: at,
+            until: at,
+            records: None,
+            peak_score: alert.score,
+            bundle: Some(alert.bundle.clone()),
+            at,
+            note: None,
+        };
+        let slot = self.table.known_slot(0, "a", &mut |_, _| Ok(None)).unwrap();
+        let slot = self.table.get_mut(slot.unwrap()).unwrap();
+        let applied = self
+            .pipeline
+            .detector
+            .apply_feedback(&mut slot.state, &feedback);
+        assert_eq!(applied, FeedbackEffect::Applied);
+    }
+
     /// The corrections since the last call.
     fn corrections(&self) -> Vec<(String, f64, f64, CorrectionReason)> {
         let corrected = |published: PublishedEvent| match published.event {
@@ -100,25 +147,36 @@ fn of(alerts: &[Alert], event: AlertEvent) -> Vec<&Alert> {
 }
 
 /// A shift of the first series alone whose alert lies above the threshold, but not far.
-const SMALL: [f64; 6] = [0.5, 0.0, 0.0, 0.0, 0.0, 0.0];
+const SMALL: [f64; 6] = [0.4, 0.0, 0.0, 0.0, 0.0, 0.0];
 
 #[test]
 fn alerts_beyond_the_budget_are_provisional_and_raise_the_thresholds() {
     let mut plant = Plant::new();
     let mut opened = Vec::new();
     for _ in 0..4 {
-        let alerts = plant.run(100, &SMALL);
+        let mut alerts = plant.run(100, &SMALL);
+        alerts.extend(plant.run(900, &[0.0; 6]));
         let open = of(&alerts, AlertEvent::Open);
         assert_eq!(open.len(), 1, "{alerts:?}");
-        let peak = alerts.iter().filter_map(|alert| alert.peak_ratio).fold(0.0, f64::max);
-        assert!(peak < 2.4, "the alert is one that a correction may avoid: {peak}");
+        let peaks = alerts.iter().filter_map(|alert| alert.peak_ratio);
+        let peak = peaks.fold(0.0, f64::max);
+        assert!(
+            peak < 2.4,
+            "the alert is one that a correction may avoid: {peak}"
+        );
         opened.push(open[0].provisional);
-        plant.run(900, &[0.0; 6]);
     }
     assert_eq!(opened, [false, false, true, true]);
     let corrections = plant.corrections();
-    let reasons: Vec<_> = corrections.iter().map(|(_, _, _, reason)| *reason).collect();
-    assert_eq!(reasons, [CorrectionReason::OverBudget; 2], "{corrections:?}");
+    let reasons: Vec<_> = corrections
+        .iter()
+        .map(|(_, _, _, reason)| *reason)
+        .collect();
+    assert_eq!(
+        reasons,
+        [CorrectionReason::OverBudget; 2],
+        "{corrections:?}"
+    );
     let (series, from, to, _) = &corrections[0];
     assert_eq!((&**series, *from), ("a", 1.0));
     assert!((to - 0.1f64.exp()).abs() < 1e-6, "{corrections:?}");
@@ -137,9 +195,13 @@ fn spend(plant: &mut Plant) {
 fn a_correction_that_avoids_nothing_is_taken_back_at_once() {
     let mut plant = Plant::new();
     spend(&mut plant);
-    plant.run(100, &[5.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+    plant.run(30, &SMALL);
+    plant.run(70, &[5.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
     let corrections = plant.corrections();
-    let reasons: Vec<_> = corrections.iter().map(|(_, _, _, reason)| *reason).collect();
+    let reasons: Vec<_> = corrections
+        .iter()
+        .map(|(_, _, _, reason)| *reason)
+        .collect();
     let both = [CorrectionReason::OverBudget, CorrectionReason::Reverted];
     assert_eq!(reasons, both, "{corrections:?}");
     assert_eq!(corrections[1].2, 1.0, "{corrections:?}");
@@ -157,7 +219,11 @@ fn a_confirmed_alert_costs_nothing() {
     let again = plant.run(100, &SMALL);
     assert!(again[0].provisional, "{again:?}");
     let corrections = plant.corrections();
-    assert_eq!((corrections.len(), corrections[0].1), (1, 1.0), "{corrections:?}");
+    assert_eq!(
+        (corrections.len(), corrections[0].1),
+        (1, 1.0),
+        "{corrections:?}"
+    );
 }
 
 #[test]
@@ -165,15 +231,24 @@ fn a_fault_of_the_whole_fleet_is_not_silenced() {
     let mut plant = Plant::new();
     for fault in 0..5 {
         let alerts = plant.run(600, &[0.6; 6]);
-        let mut open: Vec<&str> = of(&alerts, AlertEvent::Open).iter().map(|a| &*a.series).collect();
+        let mut open: Vec<&str> = of(&alerts, AlertEvent::Open)
+            .iter()
+            .map(|a| &*a.series)
+            .collect();
         open.sort_unstable();
         assert_eq!(open, SERIES, "fault {fault}");
         let closed = of(&alerts, AlertEvent::Close);
         assert!(closed.is_empty(), "fault {fault}: {closed:?}");
         let closed = plant.run(900, &[0.0; 6]);
-        assert_eq!(of(&closed, AlertEvent::Close).len(), SERIES.len(), "fault {fault}");
+        assert_eq!(
+            of(&closed, AlertEvent::Close).len(),
+            SERIES.len(),
+            "fault {fault}"
+        );
     }
     let raised = plant.corrections();
-    let raised = raised.iter().filter(|(_, _, _, reason)| *reason == CorrectionReason::OverBudget);
+    let raised = raised
+        .iter()
+        .filter(|(_, _, _, reason)| *reason == CorrectionReason::OverBudget);
     assert!(raised.count() > 0, "the faults went beyond the budget");
 }

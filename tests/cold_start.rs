@@ -87,7 +87,8 @@ fn sampled(
 fn what_happened_before_the_first_start_is_learned_from_and_not_published() {
     let warm = |until: Option<i64>| {
         let mut pipeline = Pipeline::new(stream(), Some(bundle())).unwrap();
-        let mut sampler = Sampler::new(stream(), Arc::new(Admission::open()), EventQueue::default());
+        let mut sampler =
+            Sampler::new(stream(), Arc::new(Admission::open()), EventQueue::default());
         until
             .into_iter()
             .for_each(|second| pipeline.intake.warm_up(EventTime(second * 1_000_000)));

@@ -85,6 +85,7 @@ fn alert() -> Alert {
             value: None,
         }],
         bundle: "b1".into(),
+        not_scored: false,
         provisional: false,
         missing_records: 0,
         spans_gap: false,

@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use outlierd::config::settings::StreamSettings;
 use outlierd::config::{ConfigSources, load};
+use outlierd::events::published::EventQueue;
 use outlierd::lane::sampler::Sampler;
 use outlierd::model::registry::Registry;
 use outlierd::pipeline::Pipeline;
@@ -149,7 +150,7 @@ impl Plant {
         )?;
         let pipeline = Pipeline::new(stream.clone(), None)?;
         let admission = engine.admission().clone();
-        let sampler = Sampler::new(stream.clone(), admission);
+        let sampler = Sampler::new(stream.clone(), admission, EventQueue::default());
         let (table, fleet) = (SeriesTable::new(PUMPS), Fleet::new(plan.clone(), &all));
         let (opened, trainings) = Default::default();
         Ok(Self {

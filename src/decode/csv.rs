@@ -195,18 +195,21 @@ impl<R: Read> CsvTable<R> {
                 self.ragged(due),
             ));
         }
+        let (start, mut unreadable) = (values.len(), None);
         for (name, &column) in self.header.fields.iter().zip(&self.header.field_columns) {
             values.push(match text::reading(self.cell(name, column)?) {
                 Ok(TextReading::Number(number)) => number,
                 Ok(TextReading::Blank) => MISSING,
                 Ok(TextReading::NonFinite) => NON_FINITE,
                 Err(wrong) => {
-                    return Err(DecodeProblem::new(
-                        RejectReason::WrongType,
-                        format!(", column `{name}`: {wrong}"),
-                    ));
+                    unreadable.get_or_insert_with(|| format!(", column `{name}`: {wrong}"));
+                    NON_FINITE
                 }
             });
+        }
+        let has_reading = values[start..].iter().any(|value| value.is_finite());
+        if let Some(detail) = unreadable.filter(|_| !has_reading) {
+            return Err(DecodeProblem::new(RejectReason::WrongType, detail));
         }
         Ok((self.series_of_row()?, self.time_of_row()?))
     }

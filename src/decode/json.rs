@@ -10,6 +10,9 @@
 //! - a path through something that is neither object nor array is rejected, through `null` or
 //!   nothing it is missing; a place that is both a reading and the parent of others may hold
 //!   either;
+//! - bare `NaN` and `Infinity`, which Python and JavaScript write, are readings that are not numbers;
+//! - a reading that is text, but not of a number, counts like NaN where the record has another
+//!   reading; without any the record is rejected;
 //! - skipped parts have to be well-formed JSON, of any depth: they are skipped without recursion.
 //!   Inside configured places depth is bounded by the longest path;
 //! - the payload's length, then its UTF-8, then its syntax and values from front to back, then the
@@ -22,6 +25,7 @@ use serde::de::DeserializeSeed;
 use serde_json::Deserializer;
 
 use super::DecodeProblem;
+use super::bare;
 use super::meta;
 use super::text::quoted;
 use super::tree::Node;
@@ -31,6 +35,8 @@ use crate::record::{Batch, EventTime, MISSING, Message, Record, RejectReason, Re
 
 /// Bytes on either side of a syntax error that a detail quotes.
 const QUOTED_BYTES: usize = 12;
+/// Added to the stamp of a document that is read a second time.
+const SECOND_PASS: u32 = 1 << 31;
 
 /// Reads the messages of one stream. It is built once and never changes, so that lanes may share
 /// it.
@@ -89,11 +95,12 @@ impl Decoder {
             let row = Row {
                 values: batch.values.get_mut(start..).unwrap_or_default(),
                 seen: &mut seen,
-                // 0 is what `seen` starts with; no micro-batch comes near 2^32 messages.
+                // 0 is what `seen` starts with; no micro-batch comes near 2^31 messages.
                 stamp: index as u32 + 1,
                 key: None,
                 time: None,
                 coerced: 0,
+                unreadable: None,
                 problem: None,
                 entered: None,
             };
@@ -123,14 +130,20 @@ impl Decoder {
         mut row: Row<'r, 'a>,
     ) -> Result<DecodedRecord<'a>, DecodeProblem> {
         let text = self.payload_text(message)?;
-        let mut reader = Deserializer::from_str(text);
-        let walked = RecordVisitor {
-            node: &self.tree,
-            row: &mut row,
+        if let Err(error) = self.walk(Deserializer::from_str(text), &mut row) {
+            let is_bare =
+                row.problem.is_none() && names_bare_number(text, byte_offset(text, &error));
+            let Some(text) = is_bare.then(|| bare::quoted(text)).flatten() else {
+                return Err(syntax_problem(text, &error, row));
+            };
+            row.restart(row.stamp | SECOND_PASS);
+            let reader = Deserializer::from_reader(text.as_bytes());
+            if let Err(error) = self.walk(reader, &mut row) {
+                return Err(syntax_problem(&text, &error, row));
+            }
         }
-        .deserialize(&mut reader);
-        if let Err(error) = walked.and_then(|()| reader.end()) {
-            return Err(syntax_problem(text, &error, row));
+        if let Some(problem) = row.unreadable() {
+            return Err(problem);
         }
         let series = meta::series(&self.key, message, row.key)?;
         let time = meta::time(&self.time, self.time_format, message, row.time)?;
@@ -139,6 +152,17 @@ impl Decoder {
             time,
             coerced: row.coerced,
         })
+    }
+
+    /// One pass over a document.
+    fn walk<'r, 'a, R: serde_json::de::Read<'a>>(
+        &'r self,
+        mut reader: Deserializer<R>,
+        row: &mut Row<'r, 'a>,
+    ) -> Result<(), serde_json::Error> {
+        let node = &self.tree;
+        RecordVisitor { node, row }.deserialize(&mut reader)?;
+        reader.end()
     }
 
     fn payload_text<'a>(&self, message: &Message<'a>) -> Result<&'a str, DecodeProblem> {
@@ -181,8 +205,6 @@ fn syntax_problem(text: &str, error: &serde_json::Error, row: Row<'_, '_>) -> De
     };
     let hint = if message.starts_with("trailing characters") {
         "; one JSON object for each message is allowed"
-    } else if names_bare_number(text, at) {
-        "; bare NaN and Infinity are not JSON: write null, or \"NaN\" in quotes"
     } else {
         ""
     };

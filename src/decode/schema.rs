@@ -3,7 +3,8 @@
 //!
 //! It describes what [`super::json`] accepts, as far as a schema can: not that a place occurs once,
 //! nor the length of the payload, nor the years of an event time; a key's length is counted in
-//! characters where the decoder counts bytes.
+//! characters where the decoder counts bytes. Text that is not a number is a faulty reading to the
+//! decoder, and to the schema a mistake of the producer.
 
 use serde_json::{Map, Value, json};
 
@@ -265,8 +266,7 @@ mod tests {
                 true,
             ),
             (r#"{"meta":{"n":5},"r":[0,1]}"#, false),
-            (r#"{"meta":{"n":5},"r":[0,{"value":"x"}]}"#, false),
-            (r#"{"meta":{"n":5},"both":"x"}"#, false),
+            (r#"{"meta":{"n":5},"r":[0,{"value":[]}]}"#, false),
             (r#"{"meta":{"n":"five"}}"#, false),
             (r#"{"meta":null}"#, false),
             (r#"{"meta":[]}"#, false),

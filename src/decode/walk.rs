@@ -31,6 +31,8 @@ pub(super) struct Row<'r, 'a> {
     pub(super) time: Option<EventTime>,
     /// Numbers that came as text.
     pub(super) coerced: u64,
+    /// The first reading that came as text that is not a number, and what is wrong with it.
+    pub(super) unreadable: Option<String>,
     /// Why the pass was ended by us rather than by the JSON reader.
     pub(super) problem: Option<DecodeProblem>,
     /// The place entered last: a number that the JSON reader cannot hold stands there.
@@ -38,6 +40,22 @@ pub(super) struct Row<'r, 'a> {
 }
 
 impl<'r, 'a> Row<'r, 'a> {
+    /// Forgets what the document held, to read it once more.
+    pub(super) fn restart(&mut self, stamp: u32) {
+        self.values.fill(MISSING);
+        (self.stamp, self.coerced) = (stamp, 0);
+        (self.key, self.time, self.entered) = (None, None, None);
+        (self.unreadable, self.problem) = (None, None);
+    }
+
+    /// A record without a single reading, because of text that is not a number: its sensors are not
+    /// faulty, the stream is configured for another form.
+    pub(super) fn unreadable(&mut self) -> Option<DecodeProblem> {
+        let detail = self.unreadable.take()?;
+        let has_reading = self.values.iter().any(|value| value.is_finite());
+        (!has_reading).then(|| DecodeProblem::new(RejectReason::WrongType, detail))
+    }
+
     /// Ends the pass. The reader's own error carries only text, so the problem travels beside it.
     #[cold]
     fn stop<E: Error>(&mut self, reason: RejectReason, detail: String) -> E {
@@ -72,7 +90,7 @@ impl<'r, 'a> Row<'r, 'a> {
         }
         for &target in &node.targets {
             match target {
-                Target::Reading(index) => self.take_reading(node, index, &scalar)?,
+                Target::Reading(index) => self.take_reading(node, index, &scalar),
                 Target::Key => self.take_key(node, &scalar)?,
                 Target::Time(format) => self.take_time(node, format, &scalar)?,
             }
@@ -81,12 +99,7 @@ impl<'r, 'a> Row<'r, 'a> {
     }
 
     #[inline]
-    fn take_reading<E: Error>(
-        &mut self,
-        node: &Node,
-        index: usize,
-        scalar: &Scalar<'a, '_>,
-    ) -> Result<(), E> {
+    fn take_reading(&mut self, node: &Node, index: usize, scalar: &Scalar<'a, '_>) {
         let value = match scalar {
             Scalar::Float(number) => *number,
             Scalar::Signed(number) => *number as f64,
@@ -101,15 +114,16 @@ impl<'r, 'a> Row<'r, 'a> {
                 Ok(TextReading::Blank) => MISSING,
                 Ok(TextReading::NonFinite) => NON_FINITE,
                 Err(wrong) => {
-                    let detail = format!("{}: {wrong}; allowed is {READING_ALLOWED}", node.label);
-                    return Err(self.stop(RejectReason::WrongType, detail));
+                    let detail =
+                        || format!("{}: {wrong}; allowed is {READING_ALLOWED}", node.label);
+                    self.unreadable.get_or_insert_with(detail);
+                    NON_FINITE
                 }
             },
         };
         if let Some(slot) = self.values.get_mut(index) {
             *slot = value;
         }
-        Ok(())
     }
 
     fn take_key<E: Error>(&mut self, node: &Node, scalar: &Scalar<'a, '_>) -> Result<(), E> {

@@ -116,6 +116,7 @@ impl AlertFactory {
             fields: Vec::new(),
             regions: Vec::new(),
             faults: Vec::new(),
+            not_scored: false,
             bundle: record.bundle.to_owned(),
             provisional: false,
             missing_records: 0,

@@ -4,6 +4,10 @@
 //! ```text
 //! closed --(hit, n of the last m are hits, no cool-down)--> open --(close_after quiet records in a row)--> closed
 //! ```
+//!
+//! An episode that opens again and again soon after it closed is one that comes and goes: from the
+//! [`FLAPS_FREE`]-th time on it takes four times as many quiet records each time to close it, so that
+//! it becomes one alert instead of many.
 
 use std::time::Duration;
 
@@ -13,6 +17,13 @@ use crate::episode::{EpisodeSettings, NOfM};
 use crate::record::EventTime;
 use crate::record::alert::{AlertEvent, Severity};
 use crate::record::row::RecordContext;
+
+/// An episode that opens within so many records of the last one's end has come back.
+const FLAP_WITHIN: u32 = 1_000;
+/// How often in a row it comes back before it is held open.
+const FLAPS_FREE: u8 = 3;
+/// The quiet records that close an episode grow so many times at most.
+const FLAPS_MAX: u8 = 5;
 
 /// When episodes of one kind open and close.
 #[derive(Clone, PartialEq, Debug)]
@@ -65,6 +76,9 @@ pub struct EpisodeMachine {
     hits: u64,
     /// When the last episode closed; forgotten when the cool-down is over.
     closed_at: Option<EventTime>,
+    /// Records since the last episode closed (saturating), and how often in a row one has come back.
+    closed_for: u32,
+    flaps: u8,
     /// The open episode; boxed, since of 100,000 series few have one.
     open: Option<Box<OpenEpisode>>,
 }
@@ -136,7 +150,7 @@ impl EpisodeMachine {
             (Some(_), EpisodeInput::Settled) => self.close(rules, at),
             (Some(open), EpisodeInput::Quiet) => {
                 open.quiet += 1;
-                if open.quiet < rules.close_after {
+                if open.quiet < rules.close_after.saturating_mul(held(self.flaps)) {
                     None
                 } else {
                     self.close(rules, at)
@@ -157,6 +171,7 @@ impl EpisodeMachine {
         if !cooling {
             self.closed_at = None;
         }
+        self.closed_for = self.closed_for.saturating_add(1);
         // Hits of the cool-down count, so that what outlasts it opens at its end.
         let hit = matches!(input, EpisodeInput::Hit { .. });
         self.hits = (self.hits << 1 | u64::from(hit)) & rules.window;
@@ -172,6 +187,10 @@ impl EpisodeMachine {
             return None;
         }
         self.hits = 0;
+        self.flaps = match self.closed_for <= FLAP_WITHIN.saturating_mul(held(self.flaps)) {
+            true => self.flaps.saturating_add(1),
+            false => 0,
+        };
         let open = self.open.insert(Box::new(OpenEpisode {
             quiet: 0,
             partition: at.partition,
@@ -188,6 +207,7 @@ impl EpisodeMachine {
     /// An episode that nobody heard of closes unheard.
     fn close(&mut self, rules: &EpisodeRules, at: &RecordContext<'_>) -> Option<EpisodeEvent> {
         self.closed_at = (!rules.cool_down.is_zero()).then_some(at.time);
+        self.closed_for = 0;
         let open = self.open.take()?;
         let sequence = open.announced.as_ref()?.sequence.saturating_add(1);
         Some(open.publish(AlertEvent::Close, sequence))
@@ -231,6 +251,11 @@ impl OpenEpisode {
             peak_ratio: self.peak_ratio,
         }
     }
+}
+
+/// How many times longer than usual an episode is held open that has come back so often.
+fn held(flaps: u8) -> u32 {
+    4u32.pow(u32::from(flaps.saturating_sub(FLAPS_FREE).min(FLAPS_MAX)))
 }
 
 /// Time between two records, whichever is the earlier one: after a clock was set back, a cool-down

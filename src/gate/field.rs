@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::normal::NormalRange;
 use super::scale::Scale;
+use super::sentinel::Sentinels;
 use super::spike::{Excursion, Spike};
 use crate::gate::GateSettings;
 use crate::record::FaultKind;
@@ -13,6 +14,10 @@ use crate::record::format::FieldSettings;
 /// is stuck. The longest run of a few hundred training rows is a poor estimate of the longest run
 /// of a year.
 const RUN_MARGIN: u32 = 10;
+
+/// The same for the mean run. A coarse sensor changes by chance: one that does so once in n records
+/// keeps its reading for 30 n with a probability of 1e-13.
+const MEAN_RUN_MARGIN: f64 = 30.0;
 
 /// Changes that a field must have shown before it can be stuck while there is no bundle. A set
 /// point that changes once a shift looks stuck and is not; were it a fault, no record of it could
@@ -34,6 +39,12 @@ pub struct FieldRules {
     max: f64,
     /// Equal readings in a row that make it stuck; 0: never.
     stuck_after: u32,
+    /// The same of readings at which the machine rests.
+    rest_after: u32,
+    /// Such a reading, beside 0.
+    rest: Option<f64>,
+    /// Whether readings of the field are known to move, so that far ones that repeat are not its own.
+    sentinels: Sentinels,
     /// Changes that it must have shown before it can be stuck.
     stuck_changes: u8,
     flat: Option<Flat>,
@@ -69,6 +80,8 @@ pub struct FieldState {
     excursion: Excursion,
     /// What the record before held, which a duplicate repeats.
     before: ReadingKind,
+    /// Whether that was a sentinel.
+    sentinel: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -100,6 +113,7 @@ impl Default for FieldState {
             changes: 0,
             excursion: Excursion::default(),
             before: ReadingKind::Missing,
+            sentinel: false,
         }
     }
 }
@@ -118,18 +132,24 @@ impl FieldRules {
         // to miss: equal readings are its normal state, so it is never stuck and never flat. Should
         // it move, the model will say so.
         let moves = normal.is_none_or(|normal| normal.movement > 0.0);
-        let longest_run = normal.map_or(0, |normal| normal.longest_run);
-        let persistence = gate.stuck_after.max(longest_run.saturating_mul(RUN_MARGIN));
+        let beyond = |run: u32| gate.stuck_after.max(run.saturating_mul(RUN_MARGIN));
+        let persistence = beyond(normal.map_or(0, |normal| normal.longest_run));
+        let moving = beyond(normal.map_or(0, |normal| normal.moving_run));
+        let coarse = normal.map_or(0.0, |normal| MEAN_RUN_MARGIN * normal.mean_run) as u32;
+        let is_on = moves && gate.stuck_after > 0;
         let flat =
             normal.filter(|normal| moves && normal.movement.is_finite() && gate.flat_ratio > 0.0);
         Self {
             min: field.min,
             max: field.max,
-            stuck_after: if moves && gate.stuck_after > 0 {
-                persistence
+            stuck_after: if is_on { moving.max(coarse) } else { 0 },
+            rest_after: if is_on && normal.is_some() {
+                persistence.max(coarse)
             } else {
                 0
             },
+            rest: normal.map(|normal| normal.rest),
+            sentinels: Sentinels::new(normal),
             stuck_changes: if normal.is_none() {
                 LEARNING_CHANGES
             } else {
@@ -157,6 +177,11 @@ impl FieldRules {
             ReadingKind::Missing => return Some((FaultKind::Missing, None)),
             ReadingKind::NonFinite => return Some((FaultKind::NonFinite, None)),
             ReadingKind::Finite => self.follow(memory, x),
+        }
+        memory.sentinel = (self.sentinels).is_one(x, last, memory.run, memory.sentinel);
+        if memory.sentinel {
+            memory.excursion = Excursion::default();
+            return Some((FaultKind::Sentinel, Some(x)));
         }
         let excursion = self
             .spike
@@ -190,10 +215,21 @@ impl FieldRules {
         Some((kind, Some(x)))
     }
 
+    /// A machine rests at 0 from the first night on; while nothing is known of it, or where training
+    /// had no such rest, it may stay there for ever. `rest` is a reading like any other there.
     fn is_stuck(&self, memory: &FieldState) -> bool {
-        self.stuck_after > 0
-            && memory.run >= self.stuck_after
-            && memory.changes >= self.stuck_changes
+        let at = f64::from_le_bytes(memory.last);
+        let after = match self.rest {
+            Some(rest) if at == rest => self.rest_after,
+            _ if at == 0.0 => 0,
+            _ => self.stuck_after,
+        };
+        after > 0 && memory.run >= after && memory.changes >= self.stuck_changes
+    }
+
+    /// Whether the reading has stood still for as long as a stuck one, at rest or not.
+    pub fn stands_still(&self, memory: &FieldState) -> bool {
+        self.stuck_after > 0 && memory.run >= self.stuck_after
     }
 
     /// Moves the memory on by a finite reading. Missing readings in between are skipped: a stuck

@@ -25,6 +25,12 @@ pub struct NormalRange {
     pub movement: f64,
     /// Longest run of equal readings, in records.
     pub longest_run: u32,
+    /// The reading of that run: where the machine rests.
+    pub rest: f64,
+    /// Longest run of another reading.
+    pub moving_run: u32,
+    /// Mean length of runs.
+    pub mean_run: f64,
     /// Least and largest reading.
     pub range: [f64; 2],
     /// |difference| of consecutive readings that normal operation does not reach; `None` if it cannot be determined.
@@ -45,7 +51,7 @@ pub fn normals(rows: &[f64], fields: usize, segments: &[Range<usize>]) -> Vec<No
 fn fit(rows: &[f64], fields: usize, field: usize, segments: &[Range<usize>]) -> NormalRange {
     let mut readings = Vec::new();
     let mut movement = Movement::default();
-    let mut longest_run = 0;
+    let mut runs = Vec::new();
     for segment in segments {
         let from = readings.len();
         let row_values = rows
@@ -59,21 +65,31 @@ fn fit(rows: &[f64], fields: usize, field: usize, segments: &[Range<usize>]) -> 
         );
         let stretch = readings.get(from..).unwrap_or_default();
         movement.add(stretch);
-        longest_run = stretch
-            .chunk_by(|a, b| a == b)
-            .map(<[f64]>::len)
-            .fold(longest_run, usize::max);
+        let equal = stretch.chunk_by(|a, b| a == b);
+        runs.extend(equal.map(|run| (run.len(), run[0])));
     }
+    let (longest_run, rest) = longest(runs.iter().copied());
+    let (moving_run, _) = longest(runs.iter().copied().filter(|(_, of)| *of != rest));
+    let mean_run = readings.len() as f64 / runs.len().max(1) as f64;
     let range = range(&readings);
     let (mean, sd) = moments(readings);
     NormalRange {
         mean,
         sd,
         movement: movement.normal(),
-        longest_run: u32::try_from(longest_run).unwrap_or(u32::MAX),
+        longest_run,
+        rest,
+        moving_run,
+        mean_run,
         range,
         step: movement.step(),
     }
+}
+
+/// The longest run, and its reading; none where there is no run.
+fn longest(runs: impl Iterator<Item = (usize, f64)>) -> (u32, f64) {
+    let (length, reading) = runs.max_by_key(|(length, _)| *length).unwrap_or_default();
+    (u32::try_from(length).unwrap_or(u32::MAX), reading)
 }
 
 #[derive(Default)]

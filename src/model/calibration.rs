@@ -116,6 +116,15 @@ pub struct FieldNormal {
     pub movement: f64,
     /// Longest run of equal readings of a series.
     pub longest_run: u32,
+    /// The reading of that run: where the machine rests.
+    #[serde(default)]
+    pub rest: f64,
+    /// Longest run of another reading.
+    #[serde(default)]
+    pub moving_run: u32,
+    /// Mean length of runs.
+    #[serde(default)]
+    pub mean_run: f64,
     /// Least and largest reading.
     pub range: [f64; 2],
     /// Absolute difference of consecutive readings that no normal record reaches; `None` where none
@@ -352,12 +361,18 @@ mod tests {
                 FieldNormal {
                     movement: 0.0,
                     longest_run: 9,
+                    rest: 0.0,
+                    moving_run: 4,
+                    mean_run: 2.5,
                     range: [2.0, 2.0],
                     step: None,
                 },
                 FieldNormal {
                     movement: 0.3,
                     longest_run: 1,
+                    rest: 0.0,
+                    moving_run: 1,
+                    mean_run: 1.0,
                     range: [-1.0, 1.0],
                     step: Some(2.0),
                 },

@@ -4,6 +4,7 @@
 //! [`Detector::gather`] takes row after row, [`Detector::forward`] runs the model once for all of
 //! them, [`Detector::score`] takes the rows again, one by one.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::PipelineError;
@@ -135,7 +136,7 @@ impl Detector {
         let Some(Slot { state, .. }) = table.get_mut(row.slot) else {
             return row.window;
         };
-        if !row.faults.is_empty() {
+        if !row.is_scorable() {
             if let Some(window) = &mut state.window {
                 window.clear();
             }
@@ -181,13 +182,13 @@ impl Detector {
     ) -> ScoredRow<'r> {
         state.begin(row);
         let before = self.live().map_or(0, |live| live.missing_before(row));
-        let missing = before + u64::from(!row.faults.is_empty());
+        let missing = before + u64::from(!row.is_scorable());
         if missing > 0 {
             state.interrupt(missing);
         }
         let judgement = match (self.live(), evidence) {
+            (Some(live), Some(evidence)) => return live.score(state, row, evidence),
             _ if !row.faults.is_empty() => Judgement::Faulty(&row.faults),
-            (Some(live), Some(evidence)) => return live.score(state, evidence),
             _ => match row.window {
                 WindowStatus::Between | WindowStatus::Resampling => Judgement::Between,
                 _ => Judgement::Learning,
@@ -211,7 +212,7 @@ impl Detector {
     ) -> Vec<FieldShare> {
         match (self, scoring, evidence) {
             (Self::Rows(rows), Some(scoring), Some(RowOutput::Row(residual))) => {
-                rows.shares(scoring, scored.chart(), &row.values, residual.expected)
+                rows.shares(scoring, scored.chart(), row, residual.expected)
             }
             _ => Vec::new(),
         }
@@ -233,7 +234,10 @@ impl Detector {
         };
         match (self, evidence) {
             (Self::Rows(rows), Some(RowOutput::Row(_)))
-                if step.verdict != RecordVerdict::Normal =>
+                if !matches!(
+                    step.verdict,
+                    RecordVerdict::Normal | RecordVerdict::SensorFault
+                ) =>
             {
                 let scoring = state.scoring.as_ref();
                 why.top_field = scoring.and_then(|s| rows.top_field(s, scored.chart()));
@@ -273,11 +277,13 @@ impl RowDetector {
     ) -> WindowStatus {
         let window = self.window;
         let stride = self.stride;
-        let extended = self
-            .context
-            .as_ref()
-            .map(|context| context.extended(&row.values, &[row.time], row.values.len()));
-        let values = extended.as_deref().unwrap_or(&row.values);
+        let mut readings = Cow::Borrowed(&*row.values);
+        for field in row.unusable() {
+            readings.to_mut()[field] = f64::NAN;
+        }
+        let context = self.context.as_ref();
+        let extended = context.map(|by| by.extended(&readings, &[row.time], readings.len()));
+        let values = extended.as_deref().unwrap_or(&readings);
         let scorer = &self.live.scorer;
         if window <= 1 {
             scorer.scale_onto(values, windows);
@@ -306,15 +312,17 @@ impl RowDetector {
         &self,
         scoring: &ScoringState,
         chart: usize,
-        values: &[f64],
+        row: &GatedRow<'_>,
         expected: &[f32],
     ) -> Vec<FieldShare> {
         let scorer = &self.live.scorer;
-        let readings = values.iter().zip(expected);
+        let unusable = row.unusable();
+        let readings = row.values.iter().zip(expected);
         let fields = self.field_names.iter().zip(readings);
         fields
             .zip(scorer.charts().shares(&scoring.charts, chart))
             .enumerate()
+            .filter(|(index, _)| !unusable.contains(index))
             .map(|(index, ((name, (&value, &expected)), share))| FieldShare {
                 name: name.clone(),
                 value,

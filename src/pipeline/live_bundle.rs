@@ -97,6 +97,9 @@ impl LiveBundle {
                 sd,
                 movement: field.movement,
                 longest_run: field.longest_run,
+                rest: field.rest,
+                moving_run: field.moving_run,
+                mean_run: field.mean_run,
                 range: field.range,
                 step: field.step,
             })
@@ -116,11 +119,12 @@ impl LiveBundle {
     }
 
     /// Chart and threshold of one record, given the output of the model.
-    pub(super) fn score(
+    pub(super) fn score<'r>(
         &self,
         state: &mut SeriesState,
+        row: &'r GatedRow<'_>,
         evidence: RowOutput<'_>,
-    ) -> ScoredRow<'static> {
+    ) -> ScoredRow<'r> {
         let alerting = state.episode.anomaly_open();
         let scoring = match &mut state.scoring {
             Some(mine) if mine.bundle == self.tag && mine.thresholds.fits(&self.thresholds) => mine,
@@ -131,7 +135,8 @@ impl LiveBundle {
         };
         let (scores, raw_error) = match evidence {
             RowOutput::Row(residual) => {
-                let scores = self.scorer.step(&mut scoring.charts, residual, alerting);
+                let scores =
+                    (self.scorer).step(&mut scoring.charts, residual, &row.unusable(), alerting);
                 (scores, residual.raw_error)
             }
             // Each image is judged on its own: what is in front of a camera changes from one to the
@@ -158,6 +163,7 @@ impl LiveBundle {
                 over_budget: found.over_budget,
                 settled: found.settled,
                 chart: self.scorer.charts().kind(found.chart),
+                faults: &row.faults,
             },
             scored: Some(Scored {
                 score: found.score,

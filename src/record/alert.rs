@@ -65,6 +65,10 @@ pub struct Alert {
     pub regions: Vec<Region>,
     /// The faulty sensors; empty for anomalies.
     pub faults: Vec<FieldFault>,
+    /// Whether records are not scored while the sensors are faulty, since fewer than half of the
+    /// fields are usable; omitted if not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub not_scored: bool,
     /// Id of the bundle that computed the score.
     pub bundle: String,
     /// Whether the threshold still depends on the fleet's calibration more than on the series' own
@@ -116,6 +120,8 @@ pub enum CloseReason {
     Returned,
     /// The plant is steady again, at another level.
     LevelShift,
+    /// The fault lasted for `threshold.level_shift_after`: its level is normal from now on.
+    AcceptedAsNormal,
 }
 
 /// The kinds of chart; each looks at another side of a series.

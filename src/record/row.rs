@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::alert::{Alert, ChartKind, CloseReason};
-use super::{EventTime, Image, Record, Scored, SensorFault};
+use super::{EventTime, FaultKind, Image, Record, Scored, SensorFault};
 
 /// A decoded record with its readings, and its image where it is one.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +52,21 @@ pub struct GatedRow<'a> {
 }
 
 impl GatedRow<'_> {
+    /// The fields whose readings are not scored, ascending. A spike is over: the present reading
+    /// counts.
+    pub fn unusable(&self) -> Vec<usize> {
+        let faults = self.faults.iter();
+        let unusable = faults.filter(|fault| fault.kind != FaultKind::Spike);
+        unusable.map(|fault| fault.field).collect()
+    }
+
+    /// Whether at least half of its fields are left to be scored.
+    pub fn is_scorable(&self) -> bool {
+        let fields = self.values.len();
+        let unusable = self.unusable().len();
+        unusable == 0 || (unusable < fields && 2 * unusable <= fields)
+    }
+
     /// Its context in the series called `series`, scored by `bundle`.
     pub fn context<'c>(&self, series: &'c str, bundle: Option<&'c Arc<str>>) -> RecordContext<'c> {
         RecordContext {
@@ -141,9 +156,21 @@ pub enum Judgement<'a> {
         settled: Option<CloseReason>,
         /// The chart that the score is of; `None` for images.
         chart: Option<ChartKind>,
+        /// Its faulty sensors; the score is of the others.
+        faults: &'a [SensorFault],
     },
-    /// Its faulty sensors, at least one.
+    /// Its faulty sensors, at least one; it is not scored.
     Faulty(&'a [SensorFault]),
+}
+
+impl<'a> Judgement<'a> {
+    /// The faulty sensors of the record.
+    pub fn faults(&self) -> &'a [SensorFault] {
+        match self {
+            Self::Scored { faults, .. } | Self::Faulty(faults) => faults,
+            Self::Learning | Self::Between => &[],
+        }
+    }
 }
 
 /// A record with its score and its threshold.

@@ -383,6 +383,9 @@ fn field_normal(n: gate::NormalRange) -> FieldNormal {
     FieldNormal {
         movement: n.movement,
         longest_run: n.longest_run,
+        rest: n.rest,
+        moving_run: n.moving_run,
+        mean_run: n.mean_run,
         range: n.range,
         step: n.step,
     }

@@ -33,6 +33,9 @@ pub fn series_rows(segments: &[Range<usize>]) -> usize {
 /// order of the rows, the baseline continues towards where the series was before, as it does live:
 /// see [`Chart::skip`].
 ///
+/// `least` are the least standard deviations of the fields, none for 0: they are added to the
+/// covariance.
+///
 /// The scores are those that new records of the same distribution are expected to have: a covariance
 /// of few vectors makes those it was fitted to look nearer than any others. See [`inflation`].
 ///
@@ -45,9 +48,13 @@ pub fn calibrate(
     k: usize,
     segments: &[Range<usize>],
     gaps: &[CalibrationGap],
+    least: &[f64],
 ) -> Result<ChartCalibration, NotPositiveDefinite> {
     let settings = &paced(settings, series_rows(segments));
-    let (mean, sd) = moments(vectors, k);
+    let (mean, mut sd) = moments(vectors, k);
+    sd.iter_mut()
+        .zip(least)
+        .for_each(|(sd, least)| *sd = sd.max(*least));
     let identity: Vec<f64> = (0..k * k)
         .map(|i| if i % (k + 1) == 0 { 1.0 } else { 0.0 })
         .collect();
@@ -60,6 +67,9 @@ pub fn calibrate(
         settings.shrinkage,
         ewma_weight(kind, settings),
     );
+    for (field, least) in least.iter().enumerate() {
+        covariance[field * (k + 1)] += least * least;
+    }
     let chart = Chart::new(kind, settings, &mean, &sd, &covariance)?;
     let inflation = inflation(&smoothed, k, segments);
     let mut scores: Vec<f64> = smoothed
@@ -99,6 +109,7 @@ fn smoothed(
             smoothed.extend_from_slice(smoother.smooth(
                 &mut state,
                 &vectors[row * k..(row + 1) * k],
+                &[],
                 false,
             ));
         }
@@ -252,6 +263,7 @@ mod tests {
             3,
             &[0..10_000, 10_000..20_000],
             &[],
+            &[],
         )
         .unwrap();
         let mean_square = c.scores.iter().map(|s| s * s).sum::<f64>() / c.scores.len() as f64;
@@ -285,6 +297,7 @@ mod tests {
                 8,
                 std::slice::from_ref(&(0..rows)),
                 &[],
+                &[],
             )
             .unwrap();
             let chart = Chart::new(
@@ -298,7 +311,7 @@ mod tests {
             let mut state = ChartState::default();
             let live = noise(40_000, 8)
                 .chunks_exact(8)
-                .map(|r| chart.step(&mut state, r, false))
+                .map(|r| chart.step(&mut state, r, &[], false))
                 .collect();
             let ratio = q99(c.scores) / q99(live);
             assert!((0.9..at_most).contains(&ratio), "{rows} rows: {ratio}");
@@ -338,6 +351,7 @@ mod tests {
                 8,
                 std::slice::from_ref(&(0..rows)),
                 &gaps,
+                &[],
             )
             .unwrap();
             (0..8).map(|i| c.covariance[9 * i]).fold(0.0, f64::max)

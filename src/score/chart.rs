@@ -16,6 +16,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::matrix::{NotPositiveDefinite, cholesky, invert_lower};
+use super::missing::{complete, length_ratio};
 use crate::record::alert::ChartKind;
 use crate::score::ScoreSettings;
 
@@ -67,6 +68,13 @@ impl ChartState {
             vectors: vectors.map(|(&x, by)| (f64::from(x) * by) as f32).collect(),
             ..self.clone()
         }
+    }
+
+    /// A record that the chart says nothing of: what was smoothed before a gap is no part of what comes
+    /// after it.
+    pub fn pause(&mut self) {
+        let [_, smoothed, _] = self.split_mut();
+        smoothed.fill(0.0);
     }
 
     fn split_mut(&mut self) -> [&mut [f32]; VECTORS] {
@@ -164,8 +172,17 @@ impl Chart {
     ///
     /// While `alerting` the baseline moves `baseline_alarm_factor` times as fast: a fault is not
     /// learned as normal, and a true level shift still is in the end.
-    pub fn step(&self, state: &mut ChartState, residual: &[f32], alerting: bool) -> f64 {
-        let length = self.length(self.smooth(state, residual, alerting));
+    pub fn step(
+        &self,
+        state: &mut ChartState,
+        residual: &[f32],
+        missing: &[usize],
+        alerting: bool,
+    ) -> f64 {
+        let mut length = self.length(self.smooth(state, residual, missing, alerting));
+        if !missing.is_empty() {
+            length *= self.length_ratio(missing.len());
+        }
         let Some(weight) = self.energy_weight else {
             return length;
         };
@@ -188,6 +205,7 @@ impl Chart {
         &self,
         state: &'s mut ChartState,
         residual: &[f32],
+        missing: &[usize],
         alerting: bool,
     ) -> &'s [f32] {
         if state.vectors.len() != VECTORS * self.rows() {
@@ -195,22 +213,51 @@ impl Chart {
         }
         let (baseline_weight, anchor_weight) = self.weights(&mut state.seen, alerting);
         let constants = self.mean.iter().zip(&self.limit);
+        let mut unknown = missing.iter().copied().peekable();
         let [baseline, smoothed, anchor] = state.split_mut();
-        let vectors = baseline.iter_mut().zip(smoothed).zip(anchor);
-        for ((&r, (&mean, &limit)), ((b, e), a)) in residual.iter().zip(constants).zip(vectors) {
-            let deviation = f64::from(r) - mean;
-            // A residual that is no number would stay in the averages for ever: it counts as far
-            // off instead.
-            let d = if deviation.is_finite() {
-                limit * tanh(deviation / limit)
-            } else {
-                limit
-            };
+        let vectors = baseline.iter_mut().zip(&mut *smoothed).zip(anchor);
+        let fields = residual.iter().zip(constants).zip(vectors).enumerate();
+        for (field, ((&r, (&mean, &limit)), ((b, e), a))) in fields {
+            if unknown.next_if_eq(&field).is_some() {
+                continue;
+            }
+            let d = squashed(f64::from(r) - mean, limit);
             *b += (baseline_weight * (d - f64::from(*b))) as f32;
             *a += (anchor_weight * (d - f64::from(*a))) as f32;
             *e += (self.ewma_weight * (d - f64::from(*b) - f64::from(*e))) as f32;
         }
+        complete(&self.whitening, smoothed, missing);
         state.smoothed()
+    }
+
+    /// A vector whose `missing` entries (ascending) are what the others and the baseline of the series
+    /// let expect; 0 deviation before its first record.
+    pub fn estimated(&self, state: &ChartState, vector: &[f32], missing: &[usize]) -> Vec<f32> {
+        let baseline = |field: usize| state.vectors.get(field).copied().unwrap_or(0.0);
+        let constants = self.mean.iter().zip(&self.limit);
+        let fields = vector.iter().zip(constants).enumerate();
+        let deviation = |(field, (&r, (&mean, &limit))): (usize, (&f32, (&f64, &f64)))| {
+            (squashed(f64::from(r) - mean, limit) - f64::from(baseline(field))) as f32
+        };
+        let mut deviations: Vec<f32> = fields.map(deviation).collect();
+        complete(&self.whitening, &mut deviations, missing);
+        let mut estimated = vector.to_vec();
+        for &field in missing {
+            let level = self.mean[field] as f32 + baseline(field);
+            estimated[field] = level + deviations[field];
+        }
+        estimated
+    }
+
+    /// How many times longer the deviation of a record is than what is left of it without so many
+    /// fields. That of the energy holds its mean.
+    fn length_ratio(&self, missing: usize) -> f64 {
+        let k = self.rows();
+        let left = k.saturating_sub(missing).max(1);
+        match self.energy_weight {
+            Some(_) => (k as f64 / left as f64).sqrt(),
+            None => length_ratio(k, left),
+        }
     }
 
     /// The weights of a record in baseline and anchor; 1 / n until they are as slow as they get.
@@ -301,6 +348,16 @@ impl Chart {
             shares.iter_mut().for_each(|share| *share /= total);
         }
         shares
+    }
+}
+
+/// A deviation, cut smoothly at a limit. One that is not a number would stay in the averages for ever: it
+/// counts as far off instead.
+fn squashed(deviation: f64, limit: f64) -> f64 {
+    if deviation.is_finite() {
+        limit * tanh(deviation / limit)
+    } else {
+        limit
     }
 }
 

@@ -21,6 +21,7 @@ use super::chart::{Chart, ChartState, paced};
 use super::denoise::denoise;
 use super::matrix::NotPositiveDefinite;
 use super::regression::{Coefficients, FIELDS_MAX, Regressions, adjusted, fit, innovation};
+use super::resolution::least_deviations;
 use super::rows::Rows;
 use super::wild::Tame;
 use super::{ScoreError, ScoreSettings};
@@ -59,6 +60,14 @@ pub struct Charts {
     charts: Vec<(ChartKind, Chart)>,
     /// Mean squared difference of successive records of each field.
     differences: Vec<f64>,
+}
+
+/// A record of a series as the charts see it.
+#[derive(Clone, Copy)]
+struct ChartedRecord<'r> {
+    z: &'r [f32],
+    residual: &'r [f32],
+    missing: &'r [usize],
 }
 
 /// What the charts make of a record.
@@ -123,23 +132,32 @@ impl Charts {
     }
 
     /// Takes the newest record of a series: `z` are its readings, `residual` what the charts of
-    /// readings look at; both of length k, in scaled units. `alerting` slows the baselines down.
+    /// readings look at; both of length k, in scaled units. Those of the `missing` fields (ascending)
+    /// are a model's guess. `alerting` slows the baselines down.
     pub fn step(
         &self,
         state: &mut ChartsState,
         z: &[f32],
         residual: &[f32],
+        missing: &[usize],
         alerting: bool,
     ) -> ChartScores {
+        let estimated = self.estimated(&state.now, z, residual, missing);
+        let (z, residual) = estimated.as_ref().map_or((z, residual), |(z, r)| (z, r));
         let unrest = self.unrest(state, z, alerting);
         match (alerting, &state.before) {
             (true, None) => state.before = Some(Box::new(self.at_anchor(&state.now))),
             (false, Some(_)) => state.before = None,
             _ => {}
         }
-        let scores = self.step_view(&mut state.now, z, residual, alerting, true);
+        let record = ChartedRecord {
+            z,
+            residual,
+            missing,
+        };
+        let scores = self.step_view(&mut state.now, record, alerting, true);
         let before = state.before.as_deref_mut();
-        let before = before.map(|view| self.step_view(view, z, residual, alerting, false));
+        let before = before.map(|view| self.step_view(view, record, alerting, false));
         ChartScores {
             scores,
             before: before.unwrap_or(scores),
@@ -148,14 +166,42 @@ impl Charts {
         }
     }
 
+    /// The record with what its series and its other fields let expect of the missing ones: the chart
+    /// of the newest readings knows best. `None` where nothing is missing.
+    fn estimated(
+        &self,
+        view: &View,
+        z: &[f32],
+        residual: &[f32],
+        missing: &[usize],
+    ) -> Option<(Vec<f32>, Vec<f32>)> {
+        let number = self
+            .charts
+            .iter()
+            .position(|(kind, _)| *kind == ChartKind::T2);
+        let number = number.unwrap_or(0);
+        let (_, chart) = self.charts.get(number).filter(|_| !missing.is_empty())?;
+        let state = view.charts.get(number).cloned().unwrap_or_default();
+        let estimated = chart.estimated(&state, residual, missing);
+        let mut z = z.to_vec();
+        for &field in missing {
+            z[field] += estimated[field] - residual[field];
+        }
+        Some((z, estimated))
+    }
+
     fn step_view(
         &self,
         view: &mut View,
-        z: &[f32],
-        residual: &[f32],
+        record: ChartedRecord<'_>,
         alerting: bool,
         means: bool,
     ) -> [f64; CHARTS_MAX] {
+        let ChartedRecord {
+            z,
+            residual,
+            missing,
+        } = record;
         let count = self.charts.len();
         view.charts.resize_with(count, ChartState::default);
         let (past, others) = (self.innovation.as_ref(), self.adjusted.as_ref());
@@ -174,8 +220,9 @@ impl Charts {
                 ChartKind::Autoencoder => denoised.as_deref(),
             };
             // There may be too few records since the start or a gap.
-            if let Some(vector) = vector {
-                *score = chart.step(state, vector, alerting);
+            match vector {
+                Some(vector) => *score = chart.step(state, vector, missing, alerting),
+                None => state.pause(),
             }
         }
         scores
@@ -348,7 +395,13 @@ impl NormalRows<'_> {
 
     fn calibrate_tame(&self, settings: &ScoreSettings) -> Result<Calibrated, ScoreError> {
         let (k, segments, gaps) = (self.k, self.segments, self.gaps);
-        let of = |kind, vectors: &[f32]| calibrate(kind, settings, vectors, k, segments, gaps);
+        // An error over a window has no steps.
+        let least = match settings.scope {
+            ResidualScope::Record => least_deviations(self.readings, k),
+            ResidualScope::Window => Vec::new(),
+        };
+        let of =
+            |kind, vectors: &[f32]| calibrate(kind, settings, vectors, k, segments, gaps, &least);
         let mut charts = vec![of(ChartKind::Mewma, self.residuals)?];
         let mut found = Regressions::default();
         let (mut denoised, mut denoising_ratio) = (None, None);
@@ -360,7 +413,15 @@ impl NormalRows<'_> {
                 if found.adjusted.is_some() {
                     let (rows, segments) = (&found.adjusteds, &found.adjusted_segments);
                     let adjusted = ChartKind::Adjusted;
-                    charts.push(calibrate(adjusted, settings, rows, k, segments, &[])?);
+                    charts.push(calibrate(
+                        adjusted,
+                        settings,
+                        rows,
+                        k,
+                        segments,
+                        &[],
+                        &least,
+                    )?);
                 }
                 charts.push(of(ChartKind::Variance, &found.innovations)?);
                 if let Some(seed) = self.denoiser {
@@ -369,7 +430,15 @@ impl NormalRows<'_> {
                 }
                 if let Some(of) = &denoised {
                     let (kind, rows) = (ChartKind::Autoencoder, &of.residuals);
-                    charts.push(calibrate(kind, settings, rows, k, &of.segments, &[])?);
+                    charts.push(calibrate(
+                        kind,
+                        settings,
+                        rows,
+                        k,
+                        &of.segments,
+                        &[],
+                        &least,
+                    )?);
                 }
             }
         }

@@ -1,8 +1,9 @@
 //! Wild records among those learned from: sentinels and spikes that no gate knew yet.
 //!
 //! They would widen the covariances until these hide faults. A record is wild where a field is far
-//! from its median in robust units, and its neighbours are not: a state that the machine stays in is
-//! no wild record, however rare it is.
+//! from its median in robust units, and further from all usual readings than these are apart, and
+//! its neighbours are not: a state that the machine stays in is no wild record, however rare it is,
+//! and neither is the peak of a start.
 
 use std::ops::Range;
 
@@ -10,6 +11,9 @@ use super::calibrate::CalibrationGap;
 
 /// Robust standard deviations from the median beyond which a record is wild.
 const WILD: f32 = 5.0;
+/// Times the width of the usual readings, from their 5th to their 95th percentile, that a wild one lies
+/// beyond them.
+const BEYOND: f32 = 2.0;
 /// Wild records in a row that are a state of the machine.
 const RUN: usize = 3;
 
@@ -96,14 +100,19 @@ fn mark(wild: &mut [bool], readings: &[f32], k: usize, field: usize) {
     let column = || readings.iter().skip(field).step_by(k).copied();
     let mut sorted: Vec<f32> = column().collect();
     let median = quantile(&mut sorted, 0.5);
-    let range = quantile(&mut sorted, 0.95) - quantile(&mut sorted, 0.05);
+    let [low, high] = [0.05, 0.95].map(|p| quantile(&mut sorted, p));
+    let range = high - low;
     let mut off: Vec<f32> = sorted.iter().map(|x| (x - median).abs()).collect();
     // Of a normal distribution both are its standard deviation.
     let sd = (quantile(&mut off, 0.5) * 1.4826).max(range / 3.29);
     // A field that hardly ever moves has no scale.
     if sd > 0.0 {
+        let is_wild = |x: f32| {
+            let beyond = (x - high).max(low - x);
+            (x - median).abs() > WILD * sd && beyond > BEYOND * range
+        };
         let marked = wild.iter_mut().zip(column());
-        marked.for_each(|(wild, x)| *wild |= (x - median).abs() > WILD * sd);
+        marked.for_each(|(wild, x)| *wild |= is_wild(x));
     }
 }
 

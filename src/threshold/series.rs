@@ -240,9 +240,12 @@ impl SeriesThresholds {
         }
         found.score = largest * found.threshold;
         let is_reverted = largest > libm::exp(f64::from(LIFT_MAX)) && self.refund();
-        found.settled = match self.returned(from_before, largest) {
-            true => Some(CloseReason::Returned),
-            false => (self.settled(largest, unrest)).then_some(CloseReason::LevelShift),
+        found.settled = if alerting && found.relearning.is_some() {
+            Some(CloseReason::AcceptedAsNormal)
+        } else if self.returned(from_before, largest) {
+            Some(CloseReason::Returned)
+        } else {
+            (self.settled(largest, unrest)).then_some(CloseReason::LevelShift)
         };
         self.hold = 1.0 + (self.hold - 1.0) * HOLD.1;
         found.correction = self.correction_from(lift, is_reverted);
@@ -265,7 +268,9 @@ impl SeriesThresholds {
 
     /// What changed since the lift was `before`; of the slow way back only its end counts.
     fn correction_from(&self, before: f32, is_reverted: bool) -> Option<ThresholdCorrection> {
-        let reason = if self.lift > before {
+        let reason = if self.lift == before {
+            return None;
+        } else if self.lift > before {
             CorrectionReason::OverBudget
         } else if is_reverted {
             CorrectionReason::Reverted

@@ -56,10 +56,11 @@ pub struct ThresholdSettings {
     /// Memory of the threshold in records, 10 to 1000000000.
     #[schemars(range(min = 10, max = 1_000_000_000))]
     pub memory: u64,
-    /// Number of consecutive outliers after which the level becomes the new normal, up to
-    /// 1000000000; 0: never.
-    #[schemars(range(min = 0, max = 1_000_000_000))]
-    pub level_shift_after: u64,
+    /// Time for which records have to be outliers, without a break, before their level is accepted as
+    /// normal, 0s to 3660d; 0s: never.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String", example = "14d", extend("x-duration" = {"minimum": "0s", "maximum": "3660d"}))]
+    pub level_shift_after: Duration,
 }
 
 impl ThresholdSettings {

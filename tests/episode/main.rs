@@ -154,6 +154,7 @@ fn feed(
         over_budget: false,
         settled: None,
         chart: None,
+        faults: &[],
     };
     let judgement = match letter {
         '.' => scored(0.5),
@@ -368,6 +369,7 @@ fn shares_are_asked_for_only_where_an_anomaly_is_published() {
             over_budget: false,
             settled: None,
             chart: None,
+            faults: &[],
         };
         let record = RecordContext {
             series: "a",
@@ -404,6 +406,7 @@ fn ids_differ_in_every_part_and_do_not_run_together() {
             over_budget: false,
             settled: None,
             chart: None,
+            faults: &[],
         };
         let judgement = if faulty {
             Judgement::Faulty(&faults)
@@ -464,6 +467,7 @@ fn a_threshold_of_zero_publishes_finite_ratios_and_closes() {
             over_budget: false,
             settled: None,
             chart: None,
+            faults: &[],
         };
         plan.step(&mut state, &record, &judgement, Vec::new)
             .alerts

@@ -17,6 +17,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use outlierd::config::settings::{StreamSettings, WeightInit};
+use outlierd::events::published::EventQueue;
 use outlierd::lane::sampler::Sampler;
 use outlierd::model::bundle::Bundle;
 use outlierd::model::network::Network;
@@ -150,7 +151,11 @@ fn fixture() -> &'static Fixture {
         let (mut plant, mut pipeline) =
             (Plant::new(), Pipeline::new(stream.clone(), None).unwrap());
         let admission = engine.admission().clone();
-        plant.sampler = Some(Sampler::new(stream.clone(), admission, EventQueue::default()));
+        plant.sampler = Some(Sampler::new(
+            stream.clone(),
+            admission,
+            EventQueue::default(),
+        ));
         let (learned, ..) = plant.run(&mut pipeline, LEARNED, |_, _| {});
         let bundle = learn(&stream, &TrainingSet::new(learned), None, &mut |_| {
             ControlFlow::Continue(())

@@ -30,7 +30,7 @@ fn settings(kind: ThresholdKind, risk: f64, margin: f64) -> ThresholdSettings {
         level: 0.99,
         min_records: 400,
         memory: 10_000,
-        level_shift_after: 3_600,
+        level_shift_after: Duration::from_secs(3_600),
     }
 }
 
@@ -355,7 +355,7 @@ fn a_level_shift_is_accepted_after_its_bound_and_not_before() {
 #[test]
 fn no_level_shift_is_accepted_where_it_is_turned_off() {
     let never = ThresholdSettings {
-        level_shift_after: 0,
+        level_shift_after: Duration::ZERO,
         ..settings(ThresholdKind::Quantile, 1e-5, 2.0)
     };
     let plan = ThresholdParams::new(&never, Duration::from_secs(1), 1);

@@ -32,7 +32,7 @@ proptest! {
         kind in any_kind(), margin in 0.5..4.0f64, level in 0.51..0.9999f64, memory in 0..100_000u64, shift in 0..50u64,
         calibration in any_scores(), scores in any_scores(),
     ) {
-        let settings = ThresholdSettings { level, memory, level_shift_after: shift, ..settings(kind, 1e-5, margin) };
+        let settings = ThresholdSettings { level, memory, level_shift_after: Duration::from_secs(shift), ..settings(kind, 1e-5, margin) };
         let plan = ThresholdParams::new(&settings, Duration::from_secs(1), 1);
         let mut state = ThresholdState::calibrated(&plan, &calibration);
         let mut anchor = state.value(&plan);

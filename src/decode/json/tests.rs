@@ -6,6 +6,7 @@ use std::borrow::Cow;
 
 use super::*;
 use crate::decode::fixtures::{example, format};
+use crate::record::NON_FINITE;
 
 const AT: EventTime = EventTime(1_773_051_273_000_000);
 
@@ -175,18 +176,44 @@ fn what_is_no_reading_is_rejected_by_name_and_value() {
 }
 
 #[test]
-fn bare_nan_is_not_json_and_the_detail_says_so() {
-    for text in ["NaN", "nan", "-NaN", "Infinity", "-Infinity", "inf"] {
+fn bare_nan_is_a_reading_that_is_not_a_number() {
+    for text in ["NaN", "nan", "Infinity", "-Infinity", "inf", "-inf"] {
         let payload = format!("{{\"y\":1,\n \"x\":{text}}}");
+        assert_eq!(readings(&x(), payload.as_bytes()).0, [NON_FINITE], "{text}");
+    }
+    let two = Decoder::new(&format(&[("x", "x"), ("y", "y")]));
+    let payload = br#"{"x":1,"note":"NaN, \"NaN","y":NaN,"z":[NaN,{"x":NaN}]}"#;
+    assert_eq!(readings(&two, payload).0, [1.0, NON_FINITE]);
+    assert_eq!(readings(&two, br#"{"x":NaN,"y":2}"#).0, [NON_FINITE, 2.0]);
+    for text in ["-NaN", "nul", "nano", "NaN1"] {
+        let payload = format!("{{\"x\":{text}}}");
         assert_rejected(
             &x(),
             payload.as_bytes(),
             RejectReason::NotJson,
-            &["are not JSON", "null", text],
+            &["not JSON"],
         );
     }
-    let (_, detail) = rejection(&x(), message(br#"{"name":1,"x":nul}"#));
-    assert!(!detail.contains("NaN"), "{detail}");
+}
+
+#[test]
+fn text_that_is_not_a_number_makes_its_field_faulty_where_the_record_has_another_reading() {
+    let two = Decoder::new(&format(&[("x", "x"), ("y", "y")]));
+    for text in ["Bad", "---", "1,5", "1e999"] {
+        let payload = format!("{{\"x\":\"{text}\",\"y\":2}}");
+        assert_eq!(
+            readings(&two, payload.as_bytes()).0,
+            [NON_FINITE, 2.0],
+            "{text}"
+        );
+    }
+    let none = br#"{"x":"Bad","y":null}"#;
+    assert_rejected(
+        &two,
+        none,
+        RejectReason::WrongType,
+        &["`x`", "\"Bad\"", "not a number"],
+    );
 }
 
 #[test]

@@ -61,6 +61,9 @@ fn calibration() -> Calibration {
             FieldNormal {
                 movement: 0.7,
                 longest_run: 3,
+                rest: 0.0,
+                moving_run: 2,
+                mean_run: 1.5,
                 range: [-1.0, 2.5],
                 step: Some(4.0)
             };

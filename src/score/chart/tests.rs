@@ -50,7 +50,7 @@ fn the_score_is_the_mahalanobis_length_of_the_smoothed_residual() {
     )
     .unwrap();
     let mut state = ChartState::default();
-    let score = chart.step(&mut state, &[3.0, 1.0], false);
+    let score = chart.step(&mut state, &[3.0, 1.0], &[], false);
     let expected = ((2.0 * 4.0 - 2.0 * 2.0 + 4.0) / 7.0f64).sqrt();
     assert!((score - expected).abs() < 1e-6, "{score} {expected}");
     let shares = chart.shares(&state);
@@ -67,10 +67,10 @@ fn a_frozen_baseline_does_not_learn_a_fault() {
     let mut free = ChartState::default();
     let mut frozen = ChartState::default();
     // A series of its own: what was never normal is no baseline.
-    (0..FRESH).for_each(|_| _ = chart.step(&mut frozen, &[0.0], false));
+    (0..FRESH).for_each(|_| _ = chart.step(&mut frozen, &[0.0], &[], false));
     let score = |state: &mut ChartState, hold| {
         (0..5_000)
-            .map(|_| chart.step(state, &[3.0], hold))
+            .map(|_| chart.step(state, &[3.0], &[], hold))
             .last()
             .unwrap()
     };
@@ -84,7 +84,7 @@ fn a_frozen_baseline_does_not_learn_a_fault() {
     );
     frozen.rebase();
     assert!(
-        chart.step(&mut frozen, &[3.0], true) < 0.1,
+        chart.step(&mut frozen, &[3.0], &[], true) < 0.1,
         "until the shift is accepted"
     );
 }
@@ -94,11 +94,18 @@ fn what_sets_a_series_apart_is_its_baseline_from_the_first_record_on() {
     let chart = Chart::new(ChartKind::Mewma, &settings(), &[0.0], &[1.0], &[0.05]).unwrap();
     let mut state = ChartState::default();
     let apart = (0..100)
-        .map(|i| chart.step(&mut state, &[if i % 2 == 0 { 3.1 } else { 2.9 }], false))
+        .map(|i| {
+            chart.step(
+                &mut state,
+                &[if i % 2 == 0 { 3.1 } else { 2.9 }],
+                &[],
+                false,
+            )
+        })
         .fold(0.0, f64::max);
     assert!(apart < 0.1, "a series that always reads 3: {apart}");
     let shift = (0..50)
-        .map(|_| chart.step(&mut state, &[4.0], false))
+        .map(|_| chart.step(&mut state, &[4.0], &[], false))
         .last()
         .unwrap();
     assert!(shift > 2.0, "a change of it: {shift}");
@@ -156,7 +163,7 @@ proptest! {
         let chart = Chart::new(ChartKind::Mewma, &settings(), &[0.1, 0.0, -0.2], &[1.0, 0.5, 0.0], &[0.1, 0.02, 0.0, 0.02, 0.1, 0.0, 0.0, 0.0, 1e-6]).unwrap();
         let mut state = ChartState::default();
         for residual in residuals.chunks_exact(3) {
-            let score = chart.step(&mut state, residual, false);
+            let score = chart.step(&mut state, residual, &[], false);
             prop_assert!(score.is_finite() && score >= 0.0);
             let shares = chart.shares(&state);
             let total: f64 = shares.iter().sum();
@@ -184,7 +191,7 @@ fn going_over_missing_records_is_what_as_many_with_their_mean_do() {
     let first = [[1.0f32, -0.5], [2.0, 0.5]];
     for (begin, missing) in [(100, 10), (100, 5_000), (5_000, 700), (0, 9)] {
         let mut state = ChartState::default();
-        let walk = |state: &mut ChartState, row: &[f32]| _ = chart.smooth(state, row, false);
+        let walk = |state: &mut ChartState, row: &[f32]| _ = chart.smooth(state, row, &[], false);
         (0..begin).for_each(|_| walk(&mut state, &[0.0, 0.0]));
         first.iter().for_each(|row| walk(&mut state, row));
         let mut skipped = state.clone();
