@@ -4,8 +4,8 @@
 //! [`EpisodePolicy::step`] is pure: the same records, scores and thresholds in the same order give
 //! the same alerts with the same ids, live, replayed or resumed.
 //!
-//! A series holds two episodes of one machine, an anomaly's and a sensor fault's; at most one of
-//! each is open.
+//! A series holds three episodes of one machine, an anomaly's, a sensor fault's, and that of readings
+//! outside the trained range ([`EpisodePolicy::step_outside`]); at most one of each is open.
 //!
 //! | | anomaly | sensor fault |
 //! |---|---|---|
@@ -36,7 +36,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::record::alert::{Alert, AlertEvent, AlertKind, CloseReason, FieldShare, Severity};
 use crate::record::format::FieldSettings;
-use crate::record::row::{Judgement, RecordContext};
+use crate::record::row::{Judgement, OutsideReading, RecordContext};
 use crate::record::{EventTime, FaultKind, RecordVerdict, SensorFault};
 
 /// Bound on a published ratio of score to threshold: JSON has no infinity.
@@ -46,12 +46,17 @@ pub const RATIO_MAX: f64 = 1e9;
 /// data should not call anybody, and a sensor that fails every other record should.
 const FAULT_OPEN: NOfM = NOfM { n: 3, m: 5 };
 
+/// Records in a row with a reading outside the trained range that open an episode: a spike is no new
+/// range.
+const OUTSIDE_OPEN: NOfM = NOfM { n: 20, m: 20 };
+
 /// The rules of one stream.
 #[derive(Clone, PartialEq, Debug)]
 pub struct EpisodePolicy {
     alerts: AlertFactory,
     anomaly: EpisodeRules,
     fault: EpisodeRules,
+    outside: EpisodeRules,
     episode: EpisodeSettings,
     mutes: Vec<mute::Mute>,
 }
@@ -61,6 +66,7 @@ pub struct EpisodePolicy {
 pub struct EpisodeState {
     anomaly: EpisodeMachine,
     fault: EpisodeMachine,
+    outside: EpisodeMachine,
 }
 
 impl EpisodeState {
@@ -72,6 +78,11 @@ impl EpisodeState {
     /// Whether a sensor fault's episode is open, published or not.
     pub fn fault_open(&self) -> bool {
         self.fault.is_open()
+    }
+
+    /// Whether an episode is open, of either kind.
+    pub fn is_open(&self) -> bool {
+        self.open_episodes() > 0
     }
 
     fn open_episodes(&self) -> u64 {
@@ -106,6 +117,7 @@ impl EpisodePolicy {
             alerts: AlertFactory::new(stream, topic, fields),
             anomaly: EpisodeRules::new(episode, episode.open),
             fault: EpisodeRules::new(episode, FAULT_OPEN),
+            outside: EpisodeRules::new(episode, OUTSIDE_OPEN),
             episode: episode.clone(),
             mutes: mutes.iter().map(mute::Mute::new).collect(),
         }
@@ -162,6 +174,53 @@ impl EpisodePolicy {
                 0
             },
         }
+    }
+
+    /// Moves the episode of readings outside the trained range on by one record; returns what is to be
+    /// published.
+    pub fn step_outside(
+        &self,
+        state: &mut EpisodeState,
+        record: &RecordContext<'_>,
+        outside: &[OutsideReading],
+    ) -> Option<Alert> {
+        let at = RecordContext {
+            muted: record.muted || self.is_muted(record.series, record.time),
+            ..*record
+        };
+        let hit = EpisodeInput::Hit {
+            ratio: 0.0,
+            severity: Severity::Info,
+            alone: false,
+        };
+        let input = match outside.is_empty() {
+            true => EpisodeInput::Quiet,
+            false => hit,
+        };
+        let published = state.outside.step(&self.outside, &at, input)?;
+        let kind = AlertKind::OutOfTrainingRange;
+        let mut alert = self.alerts.of_episode(record, kind, &published);
+        let fields = outside.iter().map(|found| self.alerts.field_outside(found));
+        alert.outside = fields.collect();
+        Some(alert)
+    }
+
+    /// Closes what is open of a series that is forgotten.
+    pub fn forget(&self, state: &mut EpisodeState, at: &RecordContext<'_>) -> Vec<Alert> {
+        let outside = AlertKind::OutOfTrainingRange;
+        let machines = [
+            (outside, &mut state.outside, &self.outside),
+            (AlertKind::SensorFault, &mut state.fault, &self.fault),
+            (AlertKind::Anomaly, &mut state.anomaly, &self.anomaly),
+        ];
+        let closed = machines.into_iter().filter_map(|(kind, machine, rules)| {
+            let published = machine.close(rules, at)?;
+            let mut alert = self.alerts.of_episode(at, kind, &published);
+            alert.peak_ratio = (kind == AlertKind::Anomaly).then_some(published.peak_ratio);
+            alert.close_reason = Some(CloseReason::Forgotten);
+            Some(alert)
+        });
+        closed.collect()
     }
 
     /// What the record means to the anomaly's machine and to the sensor fault's.

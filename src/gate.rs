@@ -34,6 +34,7 @@ pub use normal::{NormalRange, normals};
 pub use settings::GateSettings;
 
 use crate::record::format::FieldSettings;
+use crate::record::row::OutsideReading;
 use crate::record::{EventTime, FaultKind, GateVerdict, MISSING, RejectReason, SensorFault};
 
 /// The rules of one stream under one bundle.
@@ -166,6 +167,20 @@ impl GateRules {
 
     fn readings(&self, values: &[f64]) -> impl Iterator<Item = f64> {
         (0..self.fields.len()).map(|index| values.get(index).copied().unwrap_or(MISSING))
+    }
+
+    /// The readings that lie outside the range which their fields were trained on, by more than its
+    /// width; none while there is no bundle.
+    pub fn outside(&self, values: &[f64]) -> Vec<OutsideReading> {
+        let fields = self.fields.iter().zip(values).enumerate();
+        let outside = fields.filter_map(|(field, (rules, &value))| {
+            Some(OutsideReading {
+                field,
+                value,
+                trained: rules.trained_range(value)?,
+            })
+        });
+        outside.collect()
     }
 
     /// The second half: the readings, which may be those of a row of several records.

@@ -34,6 +34,20 @@ pub struct SilenceSettings {
     #[serde(deserialize_with = "none_if_empty")]
     #[schemars(with = "String", example = "/", length(max = 16))]
     pub gateway: Option<String>,
+    /// What the end of a series means: "learned" (series that others replace have ended, as batches
+    /// and orders do) or "silence" (every series sends for ever).
+    pub series_end: SeriesEnd,
+}
+
+/// What the end of a series means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SeriesEnd {
+    /// Where others replace it, it has ended.
+    #[default]
+    Learned,
+    /// It is a silence.
+    Silence,
 }
 
 impl SilenceSettings {
@@ -170,6 +184,7 @@ mod tests {
             after: 10.0,
             at_least: Duration::from_secs(30),
             gateway: None,
+            series_end: SeriesEnd::Learned,
         })
         .unwrap()
     }
@@ -194,7 +209,8 @@ mod tests {
             SilencePolicy::new(&SilenceSettings {
                 after: 0.0,
                 at_least: Duration::ZERO,
-                gateway: None
+                gateway: None,
+                series_end: SeriesEnd::Learned
             }),
             None
         );

@@ -140,6 +140,8 @@ impl Pipeline {
         let scored = self.detector.score(&mut slot.state, &row, evidence);
         let context = row.context(&slot.series, self.detector.bundle_id());
         let episode = &mut slot.state.episode;
+        let outside = (self.episodes).step_outside(episode, &context, &row.outside);
+        output.alerts.extend(outside);
         let scoring = slot.state.scoring.as_ref();
         let shares = || self.detector.shares(scoring, &row, &scored, evidence);
         let mut step = (self.episodes).step(episode, &context, &scored.judgement, shares);

@@ -11,7 +11,7 @@ pub mod inspect;
 mod matrix;
 mod missing;
 mod regression;
-mod resolution;
+pub mod resolution;
 mod rows;
 mod settings;
 pub mod tiles;

@@ -85,6 +85,7 @@ fn alert() -> Alert {
             value: None,
         }],
         bundle: "b1".into(),
+        outside: Vec::new(),
         not_scored: false,
         provisional: false,
         missing_records: 0,

@@ -59,7 +59,9 @@ fn word_length(text: &str) -> Option<usize> {
     let length = text.find(|c: char| !is_word(c)).unwrap_or(text.len());
     let word = &text[..length];
     let is_bare = WORDS.iter().any(|bare| word.eq_ignore_ascii_case(bare));
-    is_bare.then_some(length)
+    // A key is none.
+    let is_value = !text[length..].trim_start().starts_with(':');
+    (is_bare && is_value).then_some(length)
 }
 
 #[cfg(test)]
@@ -73,6 +75,7 @@ mod tests {
         assert_eq!(quoted(text).as_deref(), Some(expected));
         for text in [
             r#"{"NaN": "NaN", "x": 1}"#,
+            r#"{NaN : 1}"#,
             r#"{"x": nano}"#,
             "",
             "{\"x",

@@ -2,9 +2,11 @@
 //! records: missing data, and a degraded detector.
 
 use super::machine::EpisodeEvent;
-use crate::record::alert::{Alert, AlertEvent, AlertKind, FieldFault, InputPosition, Severity};
+use crate::record::alert::{
+    Alert, AlertEvent, AlertKind, FieldFault, FieldOutside, InputPosition, Severity,
+};
 use crate::record::format::FieldSettings;
-use crate::record::row::RecordContext;
+use crate::record::row::{OutsideReading, RecordContext};
 use crate::record::{EventTime, SensorFault};
 
 /// What an alert without an episode is about: who is silent, or whose detector is degraded.
@@ -76,16 +78,24 @@ impl AlertFactory {
     }
 
     pub(super) fn field_fault(&self, fault: &SensorFault) -> FieldFault {
-        let name = self
-            .field_names
-            .get(fault.field)
-            .cloned()
-            .unwrap_or_else(|| format!("field {}", fault.field));
         FieldFault {
-            name,
+            name: self.field_name(fault.field),
             kind: fault.kind,
             value: fault.value,
         }
+    }
+
+    pub(super) fn field_outside(&self, found: &OutsideReading) -> FieldOutside {
+        FieldOutside {
+            name: self.field_name(found.field),
+            value: found.value,
+            trained: found.trained,
+        }
+    }
+
+    fn field_name(&self, field: usize) -> String {
+        let name = self.field_names.get(field).cloned();
+        name.unwrap_or_else(|| format!("field {field}"))
     }
 
     /// What the events of all kinds have in common.
@@ -116,6 +126,7 @@ impl AlertFactory {
             fields: Vec::new(),
             regions: Vec::new(),
             faults: Vec::new(),
+            outside: Vec::new(),
             not_scored: false,
             bundle: record.bundle.to_owned(),
             provisional: false,

@@ -74,19 +74,27 @@ pub struct EpisodeEvent {
 pub struct EpisodeMachine {
     /// Whether each of the last records was a hit, the newest in bit 0; only while closed.
     hits: u64,
-    /// When the last episode closed; forgotten when the cool-down is over.
-    closed_at: Option<EventTime>,
-    /// Records since the last episode closed (saturating), and how often in a row one has come back.
-    closed_for: u32,
-    flaps: u8,
+    /// The last episode, until it can neither hold the next one back nor have come back with it.
+    closed: Option<Box<ClosedEpisode>>,
     /// The open episode; boxed, since of 100,000 series few have one.
     open: Option<Box<OpenEpisode>>,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+struct ClosedEpisode {
+    at: EventTime,
+    /// Records since then.
+    records: u32,
+    /// How often in a row an episode had come back.
+    flaps: u8,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 struct OpenEpisode {
     /// Quiet records in a row.
     quiet: u32,
+    /// How often in a row an episode has come back.
+    flaps: u8,
     partition: i32,
     offset: i64,
     opened_at: EventTime,
@@ -150,7 +158,7 @@ impl EpisodeMachine {
             (Some(_), EpisodeInput::Settled) => self.close(rules, at),
             (Some(open), EpisodeInput::Quiet) => {
                 open.quiet += 1;
-                if open.quiet < rules.close_after.saturating_mul(held(self.flaps)) {
+                if open.quiet < rules.close_after.saturating_mul(held(open.flaps)) {
                     None
                 } else {
                     self.close(rules, at)
@@ -165,13 +173,7 @@ impl EpisodeMachine {
         at: &RecordContext<'_>,
         input: EpisodeInput,
     ) -> Option<EpisodeEvent> {
-        let cooling = self
-            .closed_at
-            .is_some_and(|closed_at| apart(closed_at, at.time) < rules.cool_down);
-        if !cooling {
-            self.closed_at = None;
-        }
-        self.closed_for = self.closed_for.saturating_add(1);
+        let cooling = self.cools_down(rules, at.time);
         // Hits of the cool-down count, so that what outlasts it opens at its end.
         let hit = matches!(input, EpisodeInput::Hit { .. });
         self.hits = (self.hits << 1 | u64::from(hit)) & rules.window;
@@ -187,12 +189,13 @@ impl EpisodeMachine {
             return None;
         }
         self.hits = 0;
-        self.flaps = match self.closed_for <= FLAP_WITHIN.saturating_mul(held(self.flaps)) {
-            true => self.flaps.saturating_add(1),
-            false => 0,
-        };
+        let flaps = self
+            .closed
+            .take()
+            .map_or(0, |last| last.flaps.saturating_add(1));
         let open = self.open.insert(Box::new(OpenEpisode {
             quiet: 0,
+            flaps,
             partition: at.partition,
             offset: at.offset,
             opened_at: at.time,
@@ -204,11 +207,27 @@ impl EpisodeMachine {
         open.announce(rules, at)
     }
 
+    /// One more record while closed: whether the last episode holds the next one back.
+    fn cools_down(&mut self, rules: &EpisodeRules, now: EventTime) -> bool {
+        let Some(last) = &mut self.closed else {
+            return false;
+        };
+        last.records = last.records.saturating_add(1);
+        let cools_down = apart(last.at, now) < rules.cool_down;
+        if !cools_down && last.records > FLAP_WITHIN.saturating_mul(held(last.flaps)) {
+            self.closed = None;
+        }
+        cools_down
+    }
+
     /// An episode that nobody heard of closes unheard.
-    fn close(&mut self, rules: &EpisodeRules, at: &RecordContext<'_>) -> Option<EpisodeEvent> {
-        self.closed_at = (!rules.cool_down.is_zero()).then_some(at.time);
-        self.closed_for = 0;
+    pub fn close(&mut self, rules: &EpisodeRules, at: &RecordContext<'_>) -> Option<EpisodeEvent> {
         let open = self.open.take()?;
+        self.closed = Some(Box::new(ClosedEpisode {
+            at: at.time,
+            records: 0,
+            flaps: open.flaps,
+        }));
         let sequence = open.announced.as_ref()?.sequence.saturating_add(1);
         Some(open.publish(AlertEvent::Close, sequence))
     }

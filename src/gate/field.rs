@@ -15,7 +15,7 @@ use crate::record::format::FieldSettings;
 /// of a year.
 const RUN_MARGIN: u32 = 10;
 
-/// The same for the mean run. A coarse sensor changes by chance: one that does so once in n records
+/// The same for the mean run, where there were few. A coarse sensor changes by chance: one that does so once in n records
 /// keeps its reading for 30 n with a probability of 1e-13.
 const MEAN_RUN_MARGIN: f64 = 30.0;
 
@@ -47,6 +47,8 @@ pub struct FieldRules {
     sentinels: Sentinels,
     /// Changes that it must have shown before it can be stuck.
     stuck_changes: u8,
+    /// The range of the training readings.
+    trained: Option<[f64; 2]>,
     flat: Option<Flat>,
     scale: Option<Scale>,
     spike: Option<Spike>,
@@ -155,6 +157,7 @@ impl FieldRules {
             } else {
                 0
             },
+            trained: normal.filter(|_| moves).map(|normal| normal.range),
             flat: flat.map(|normal| Flat {
                 movement: normal.movement,
                 ratio: gate.flat_ratio,
@@ -165,6 +168,13 @@ impl FieldRules {
                 .and_then(|normal| Scale::new(normal.mean, normal.sd)),
             spike: normal.filter(|_| gate.spike).and_then(Spike::new),
         }
+    }
+
+    /// The range of the training readings, where a reading lies outside of it by more than its width.
+    pub fn trained_range(&self, x: f64) -> Option<[f64; 2]> {
+        let [low, high] = self.trained?;
+        let width = high - low;
+        (width > 0.0 && (x < low - width || x > high + width)).then_some([low, high])
     }
 
     /// The first rule that the reading breaks, the most certain rules first, and the reading that
@@ -206,7 +216,7 @@ impl FieldRules {
         } else if self
             .flat
             .as_ref()
-            .is_some_and(|flat| memory.quiet >= flat.after)
+            .is_some_and(|flat| memory.quiet >= flat.after && !self.rests(memory))
         {
             FaultKind::Flat
         } else {
@@ -227,6 +237,12 @@ impl FieldRules {
         after > 0 && memory.run >= after && memory.changes >= self.stuck_changes
     }
 
+    /// Whether the machine rests: the reading stands still where it is known to.
+    fn rests(&self, memory: &FieldState) -> bool {
+        let at = f64::from_le_bytes(memory.last);
+        memory.run > 1 && (at == 0.0 || self.rest == Some(at))
+    }
+
     /// Whether the reading has stood still for as long as a stuck one, at rest or not.
     pub fn stands_still(&self, memory: &FieldState) -> bool {
         self.stuck_after > 0 && memory.run >= self.stuck_after
@@ -240,7 +256,10 @@ impl FieldRules {
             memory.run = 1;
         } else if x == last {
             memory.run = memory.run.saturating_add(1);
-            self.follow_movement(memory, 0.0);
+            // A machine that rests says nothing of its sensors.
+            if !self.rests(memory) {
+                self.follow_movement(memory, 0.0);
+            }
         } else {
             if self.is_stuck(memory) {
                 // It moves again: the silence of the fault must not count as flatness now.

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 /// taken, so that a few spikes in the training data do not widen what is normal.
 const WINSOR: f64 = 0.005;
 
+/// Runs from which on the longest one tells how long they become.
+const RUNS_MIN: usize = 20;
+
 /// Differences in one stretch of which the quietest sets the normal movement.
 const STRETCH: usize = 256;
 
@@ -29,7 +32,7 @@ pub struct NormalRange {
     pub rest: f64,
     /// Longest run of another reading.
     pub moving_run: u32,
-    /// Mean length of runs.
+    /// Mean length of runs, where there are too few for the longest one to tell; 0 otherwise.
     pub mean_run: f64,
     /// Least and largest reading.
     pub range: [f64; 2],
@@ -70,7 +73,10 @@ fn fit(rows: &[f64], fields: usize, field: usize, segments: &[Range<usize>]) -> 
     }
     let (longest_run, rest) = longest(runs.iter().copied());
     let (moving_run, _) = longest(runs.iter().copied().filter(|(_, of)| *of != rest));
-    let mean_run = readings.len() as f64 / runs.len().max(1) as f64;
+    let mean_run = match runs.len() < RUNS_MIN {
+        true => readings.len() as f64 / runs.len().max(1) as f64,
+        false => 0.0,
+    };
     let range = range(&readings);
     let (mean, sd) = moments(readings);
     NormalRange {

@@ -59,8 +59,8 @@ impl Sentinels {
         }
         let is_usual = USUAL.contains(&x) || x.abs() >= FILL;
         let Some([low, high]) = self.range else {
-            let last = last.unwrap_or(0.0);
-            return is_usual && (x - last).abs() > LEAP.0 * last.abs() + LEAP.1;
+            let leaps = |last: f64| (x - last).abs() > LEAP.0 * last.abs() + LEAP.1;
+            return is_usual && last.is_some_and(leaps);
         };
         let outside = (low - x).max(x - high);
         let width = high - low;

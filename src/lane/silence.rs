@@ -15,8 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::error::LaneError;
 use super::notes::PartitionNotes;
 use crate::episode::{AlertFactory, SilenceEvent};
-use crate::inter_arrival::SilenceSettings;
-use crate::inter_arrival::{InterArrivalStats, SilencePolicy, SilenceStatus};
+use crate::inter_arrival::{InterArrivalStats, SilencePolicy, SilenceSettings, SilenceStatus};
 use crate::record::EventTime;
 use crate::record::alert::{Alert, AlertEvent, AlertKind};
 use crate::record::row::RecordContext;
@@ -218,6 +217,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::inter_arrival::SeriesEnd;
     use crate::record::alert::Severity;
     use crate::state::changelog::partition_note;
     use crate::state::memory::MemoryStore;
@@ -237,6 +237,7 @@ mod tests {
             after: 10.0,
             at_least: Duration::from_secs(60),
             gateway: None,
+            series_end: SeriesEnd::Learned,
         }
     }
 

@@ -122,7 +122,7 @@ pub struct FieldNormal {
     /// Longest run of another reading.
     #[serde(default)]
     pub moving_run: u32,
-    /// Mean length of runs.
+    /// Mean length of runs, where there are too few for the longest one to tell; 0 otherwise.
     #[serde(default)]
     pub mean_run: f64,
     /// Least and largest reading.

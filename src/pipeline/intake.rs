@@ -95,6 +95,7 @@ impl Intake {
             slot,
             previous: None,
             faults: Vec::new(),
+            outside: Vec::new(),
             window: WindowStatus::Filling,
             silence: Vec::new(),
             forgotten: false,
@@ -142,6 +143,11 @@ impl Intake {
             GateVerdict::Reject(reason, detail) => return Err(Refusal::Reject(reason, detail)),
             GateVerdict::Fault(faults) => row.faults = faults,
             GateVerdict::Pass => {}
+        }
+        if row.window != WindowStatus::Resampling {
+            row.outside = self.gate.outside(&row.values);
+            row.outside
+                .retain(|found| row.faults.iter().all(|fault| fault.field != found.field));
         }
         if let Some(fresh) = fresh {
             // Chart, threshold and episodes wait until the records before it in the batch have been

@@ -10,7 +10,7 @@ pub use self::table::{SeriesTable, Slot, SlotError};
 use crate::episode::EpisodeState;
 use crate::failure::{Failure, FailureClass};
 use crate::gate::GateState;
-use crate::inter_arrival::InterArrivalStats;
+use crate::inter_arrival::{InterArrivalStats, SilenceStatus};
 use crate::record::EventTime;
 use crate::record::row::GatedRow;
 use crate::resample::ResampleState;
@@ -75,7 +75,8 @@ impl SeriesState {
     /// Whether an alert of the series is open: it has to be closed before the series can be
     /// forgotten.
     pub fn alerting(&self) -> bool {
-        self.episode.anomaly_open() || self.episode.fault_open()
+        let is_silent = self.inter_arrival.silent == SilenceStatus::Alone;
+        self.episode.anomaly_open() || self.episode.fault_open() || is_silent
     }
 
     /// So many records are missing before the next one, or are not believed.
@@ -90,7 +91,7 @@ impl SeriesState {
     pub(super) fn begin(&mut self, row: &GatedRow<'_>) {
         if row.forgotten {
             self.scoring = None;
-            if !self.alerting() {
+            if !self.episode.is_open() {
                 self.episode = EpisodeState::default();
             }
         }
@@ -105,6 +106,8 @@ pub struct StoredSeries {
     pub newest: Option<EventTime>,
     /// How often it sends, and whether its silence was announced.
     pub inter_arrival: InterArrivalStats,
+    /// Whether an alert of it is open.
+    pub alerting: bool,
 }
 
 impl From<&SeriesState> for StoredSeries {
@@ -112,6 +115,7 @@ impl From<&SeriesState> for StoredSeries {
         Self {
             newest: state.gate.newest(),
             inter_arrival: state.inter_arrival.clone(),
+            alerting: state.alerting(),
         }
     }
 }

@@ -8,6 +8,10 @@
 //! monitor scans all series of the partition, whether they are in memory or only stored. The clock
 //! is part of what a lane commits: a run that was stopped and resumed scans at the same times as
 //! one that was not.
+//!
+//! A series that another one replaces has ended and is not silent: a new series begins within the time
+//! after which the old one is overdue. Where it begins later, the alert of the silence is closed, and
+//! the next one waits for as long. What is open of a series that is forgotten is closed.
 
 mod clock;
 
@@ -22,9 +26,9 @@ use super::series::{LoadError, SeriesAccess, SlotError, StoredSeries};
 use crate::config::settings::StreamSettings;
 use crate::episode::{EpisodePolicy, SilenceEvent};
 use crate::gate::GateState;
-use crate::inter_arrival::{SilencePolicy, SilenceStatus};
+use crate::inter_arrival::{SeriesEnd, SilencePolicy, SilenceStatus};
 use crate::record::EventTime;
-use crate::record::alert::{Alert, AlertKind};
+use crate::record::alert::{Alert, AlertKind, CloseReason};
 use crate::record::row::{GatedRow, RecordContext};
 
 /// Bounds of the time between two scans, in microseconds of event time.
@@ -38,6 +42,7 @@ const GATEWAY_MIN: usize = 2;
 pub struct SilenceMonitor {
     policy: SilencePolicy,
     gateway: Option<String>,
+    series_end: SeriesEnd,
     /// Fields of a record.
     fields: usize,
     /// Microseconds after which a series is forgotten; 0: never.
@@ -64,6 +69,15 @@ struct OverdueSeries {
     since: EventTime,
 }
 
+/// A series with an open alert.
+#[derive(Clone)]
+struct SilentSeries {
+    series: Arc<str>,
+    last: EventTime,
+    /// Microseconds of silence after which it was overdue.
+    limit: i64,
+}
+
 /// What is known of the series of one gateway.
 #[derive(Default)]
 struct GatewayStatus {
@@ -76,6 +90,10 @@ struct GatewayStatus {
 /// What a scan of all series of a partition finds.
 struct ScanResult {
     overdue: Vec<OverdueSeries>,
+    /// Series with an open alert that are to be forgotten.
+    expired: Vec<SilentSeries>,
+    /// Series of which the silence is announced.
+    announced: Vec<SilentSeries>,
     gateways: BTreeMap<String, GatewayStatus>,
     shortest: i64,
 }
@@ -87,6 +105,7 @@ impl SilenceMonitor {
         Some(Self {
             policy: SilencePolicy::new(&stream.silence)?,
             gateway: stream.silence.gateway.clone(),
+            series_end: stream.silence.series_end,
             fields: stream.record.fields.len(),
             forget_after: i64::try_from(forget_after).unwrap_or(i64::MAX),
             clocks: HashMap::new(),
@@ -128,6 +147,7 @@ impl SilenceMonitor {
         let inter_arrival = &mut found.state.inter_arrival;
         let limit = self.policy.overdue_after(inter_arrival).unwrap_or(0);
         let time = row.record.time;
+        let is_new = row.previous.is_none();
         let announced = row.previous.map(|last| {
             self.policy.record(inter_arrival, time.micros_since(last));
             (last, std::mem::take(&mut inter_arrival.silent))
@@ -143,7 +163,7 @@ impl SilenceMonitor {
         };
         match announced {
             None | Some((_, SilenceStatus::No)) => {}
-            Some((last, SilenceStatus::Alone)) => seen.announce_return(&name, last, limit),
+            Some((last, SilenceStatus::Alone)) => seen.announce_end(&name, last, limit, None),
             Some((_, SilenceStatus::WithGateway)) => self.gateway_is_back(&name, &mut seen)?,
         }
         let at_least = self.policy.at_least();
@@ -151,6 +171,9 @@ impl SilenceMonitor {
             .clocks
             .entry(seen.record.partition)
             .or_insert_with(|| SilenceClock::new(&name, time, at_least));
+        if is_new {
+            clock.begin(time);
+        }
         if let Some(now) = clock.advance(&name, time) {
             self.scan(now, &mut seen)?;
         }
@@ -172,7 +195,7 @@ impl SilenceMonitor {
         let announced = std::mem::take(&mut found.state.inter_arrival.silent);
         let last = found.state.gate.newest();
         if let Some(last) = last.filter(|_| announced == SilenceStatus::Alone) {
-            seen.announce_return(&name, last, 0);
+            seen.announce_end(&name, last, 0, None);
         }
         Ok(())
     }
@@ -190,11 +213,21 @@ impl SilenceMonitor {
         let Some(clock) = self.clocks.get(&seen.record.partition) else {
             return Ok(());
         };
-        let mut scanned = self.find(now, clock.since, seen);
+        let mut scanned = self.find(now, clock.since, clock.pause(), seen);
         if let Some(clock) = self.clocks.get_mut(&seen.record.partition) {
             clock.shortest = scanned.shortest;
             let wait = (scanned.shortest / SCANS).clamp(SCAN_EVERY.0, SCAN_EVERY.1);
             clock.next = EventTime(now.0.saturating_add(wait));
+            if self.series_end == SeriesEnd::Learned {
+                for found in clock.replaced(&mut scanned) {
+                    seen.set_announced(&found.series, SilenceStatus::No)?;
+                    let why = Some(CloseReason::Ended);
+                    seen.announce_end(&found.series, found.last, found.limit, why);
+                }
+            }
+        }
+        for found in &scanned.expired {
+            seen.forget(found)?;
         }
         scanned
             .gateways
@@ -222,10 +255,13 @@ impl SilenceMonitor {
         &self,
         now: EventTime,
         began: EventTime,
+        pause: i64,
         seen: &mut Observation<'_, '_, '_>,
     ) -> ScanResult {
         let mut scanned = ScanResult {
             overdue: Vec::new(),
+            expired: Vec::new(),
+            announced: Vec::new(),
             gateways: BTreeMap::new(),
             shortest: i64::MAX,
         };
@@ -233,11 +269,23 @@ impl SilenceMonitor {
         let warms_up = seen.record.muted;
         let episodes = seen.episodes;
         let mut take = |series: &Arc<str>, found: &StoredSeries| {
+            if let Some(newest) = found.newest.filter(|_| found.alerting) {
+                let silent = SilentSeries {
+                    series: series.clone(),
+                    last: newest,
+                    limit: self.policy.overdue_after(&found.inter_arrival).unwrap_or(0),
+                };
+                if self.expires(newest, now) {
+                    scanned.expired.push(silent);
+                } else if found.inter_arrival.silent == SilenceStatus::Alone {
+                    scanned.announced.push(silent);
+                }
+            }
             let limit = self.add(&mut scanned, series, found, now, began);
             let Some((limit, last)) = limit.zip(found.newest) else {
                 return;
             };
-            let is_new = now.micros_since(last.max(began)) > limit
+            let is_new = now.micros_since(last.max(began)) > limit.max(pause)
                 && found.inter_arrival.silent != SilenceStatus::Alone
                 && !warms_up;
             if is_new && !episodes.is_muted(series, now) {
@@ -261,6 +309,11 @@ impl SilenceMonitor {
         scanned
     }
 
+    /// Whether a series that sent last at `newest` is forgotten.
+    fn expires(&self, newest: EventTime, now: EventTime) -> bool {
+        self.forget_after > 0 && now.micros_since(newest) > self.forget_after
+    }
+
     /// Adds a series to what a scan knows of its gateway, and returns the time after which the
     /// series is overdue, where that is known.
     fn add(
@@ -272,8 +325,7 @@ impl SilenceMonitor {
         began: EventTime,
     ) -> Option<i64> {
         // Whether an expired series has been forgotten already must not matter.
-        let age = found.newest.map_or(0, |newest| now.micros_since(newest));
-        if self.forget_after > 0 && age > self.forget_after {
+        if found.newest.is_some_and(|newest| self.expires(newest, now)) {
             return None;
         }
         let limit = self.policy.overdue_after(&found.inter_arrival);
@@ -332,8 +384,15 @@ impl Observation<'_, '_, '_> {
         self.publish(&event, None);
     }
 
-    /// Adds the close of the alert of a series that was overdue `limit` microseconds after `last`.
-    fn announce_return(&mut self, series: &str, last: EventTime, limit: i64) {
+    /// Adds the close of the alert of a series that was overdue `limit` microseconds after `last`; it
+    /// is back where there is no other reason.
+    fn announce_end(
+        &mut self,
+        series: &str,
+        last: EventTime,
+        limit: i64,
+        why: Option<CloseReason>,
+    ) {
         let event = SilenceEvent {
             series,
             last,
@@ -341,6 +400,9 @@ impl Observation<'_, '_, '_> {
             of: 0,
         };
         self.publish(&event, Some(self.record.time));
+        if let Some(alert) = self.alerts.last_mut() {
+            alert.close_reason = why;
+        }
     }
 
     fn publish(&mut self, event: &SilenceEvent<'_>, back: Option<EventTime>) {
@@ -351,6 +413,25 @@ impl Observation<'_, '_, '_> {
             .alerts()
             .without_episode(kind, event, record, back);
         self.alerts.push(alert);
+    }
+
+    /// Closes what is open of a series that is to be forgotten.
+    fn forget(&mut self, gone: &SilentSeries) -> Result<(), LoadError> {
+        let partition = self.record.partition;
+        let Some(found) = self.series.known(partition, &gone.series)? else {
+            return Ok(());
+        };
+        let at = RecordContext {
+            series: &gone.series,
+            ..self.record
+        };
+        let closed = self.episodes.forget(&mut found.state.episode, &at);
+        self.alerts.extend(closed);
+        if std::mem::take(&mut found.state.inter_arrival.silent) == SilenceStatus::Alone {
+            let why = Some(CloseReason::Forgotten);
+            self.announce_end(&gone.series, gone.last, gone.limit, why);
+        }
+        Ok(())
     }
 
     /// Notes in the state of a series what is announced of it.

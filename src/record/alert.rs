@@ -65,6 +65,9 @@ pub struct Alert {
     pub regions: Vec<Region>,
     /// The faulty sensors; empty for anomalies.
     pub faults: Vec<FieldFault>,
+    /// The fields outside the range that they were trained on; omitted for the other kinds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outside: Vec<FieldOutside>,
     /// Whether records are not scored while the sensors are faulty, since fewer than half of the
     /// fields are usable; omitted if not.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -107,7 +110,7 @@ pub enum AlertEvent {
 
 impl_as_str!(AlertEvent);
 
-/// Why an anomaly's episode closed.
+/// Why an alert closed.
 #[derive(
     Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema, strum::IntoStaticStr,
 )]
@@ -122,6 +125,10 @@ pub enum CloseReason {
     LevelShift,
     /// The fault lasted for `threshold.level_shift_after`: its level is normal from now on.
     AcceptedAsNormal,
+    /// The series was not heard of for `retention.forget_after`, and is forgotten.
+    Forgotten,
+    /// The series has ended: another one has begun in its place.
+    Ended,
 }
 
 /// The kinds of chart; each looks at another side of a series.
@@ -174,6 +181,9 @@ pub enum AlertKind {
     /// The self-test found that the detector would miss faults that its bundle detected in its
     /// promotion tests.
     DetectorDegraded,
+    /// Readings lie far outside the range that the model was trained on: what it makes of them means
+    /// little until another bundle has learned them.
+    OutOfTrainingRange,
 }
 
 impl_as_str!(AlertKind);
@@ -227,6 +237,18 @@ pub struct FieldFault {
     /// The reading, if it was a finite number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<f64>,
+}
+
+/// A field whose readings lie outside the range that it was trained on.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FieldOutside {
+    /// Name of the field.
+    pub name: String,
+    /// The reading.
+    pub value: f64,
+    /// The least and the largest training reading.
+    pub trained: [f64; 2],
 }
 
 /// Position of an input record in Kafka.

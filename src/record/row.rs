@@ -37,6 +37,8 @@ pub struct GatedRow<'a> {
     pub previous: Option<EventTime>,
     /// Its faulty sensors.
     pub faults: Vec<SensorFault>,
+    /// Its readings far outside the range that they were trained on.
+    pub outside: Vec<OutsideReading>,
     /// What it adds to.
     pub window: WindowStatus,
     /// Alerts of missing data that the record shows; they come before its own.
@@ -79,6 +81,17 @@ impl GatedRow<'_> {
             spans_gap: self.window.spans_gap(),
         }
     }
+}
+
+/// A reading far outside the range that its field was trained on.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct OutsideReading {
+    /// Which field.
+    pub field: usize,
+    /// The reading.
+    pub value: f64,
+    /// The least and the largest training reading.
+    pub trained: [f64; 2],
 }
 
 /// What a record adds to.

@@ -34,6 +34,7 @@ use crate::pipeline::status::gap_us;
 use crate::record::EventTime;
 use crate::score::calibrate::series_rows;
 use crate::score::charts::NormalRows;
+use crate::score::resolution::{least_deviations, steps};
 use crate::score::{ScoreError, by_part, residuals};
 use crate::state::StoreError;
 
@@ -344,6 +345,7 @@ fn calibration(
 ) -> Result<(Calibration, Option<Denoiser>, Option<f64>), LearnError> {
     let fields = stream.record.fields.len();
     let readings = folds.newest(stream.window, fields);
+    let least = least_deviations(&steps(&set.rows, fields), &scaler.sd);
     let rows = NormalRows {
         readings: &readings,
         residuals,
@@ -351,6 +353,7 @@ fn calibration(
         segments: &folds.windows.segments,
         gaps: &folds.windows.gaps,
         folds: &folds.of,
+        least: &least,
         denoiser: stream
             .model
             .kind

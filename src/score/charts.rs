@@ -21,7 +21,6 @@ use super::chart::{Chart, ChartState, paced};
 use super::denoise::denoise;
 use super::matrix::NotPositiveDefinite;
 use super::regression::{Coefficients, FIELDS_MAX, Regressions, adjusted, fit, innovation};
-use super::resolution::least_deviations;
 use super::rows::Rows;
 use super::wild::Tame;
 use super::{ScoreError, ScoreSettings};
@@ -352,6 +351,8 @@ pub struct NormalRows<'a> {
     pub gaps: &'a [CalibrationGap],
     /// The parts of each series that a regression is fitted without.
     pub folds: &'a [Vec<Range<usize>>],
+    /// The least standard deviation of each field; see [`super::resolution`].
+    pub least: &'a [f64],
     /// Seed of a denoiser; `None`: none is tried.
     pub denoiser: Option<u64>,
 }
@@ -388,6 +389,7 @@ impl NormalRows<'_> {
             segments: &tame.segments,
             gaps: &tame.gaps,
             folds: &tame.folds,
+            least: self.least,
             denoiser: self.denoiser,
         }
         .calibrate_tame(settings)
@@ -397,7 +399,7 @@ impl NormalRows<'_> {
         let (k, segments, gaps) = (self.k, self.segments, self.gaps);
         // An error over a window has no steps.
         let least = match settings.scope {
-            ResidualScope::Record => least_deviations(self.readings, k),
+            ResidualScope::Record => self.least.to_vec(),
             ResidualScope::Window => Vec::new(),
         };
         let of =

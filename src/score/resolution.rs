@@ -6,27 +6,52 @@
 
 /// Part of a step that a standard deviation has at least.
 const PART: f64 = 0.5;
-/// Readings nearer to each other than this, in scaled units, are equal up to rounding.
-const ROUNDING: f32 = 1e-4;
-/// Distinct readings from which on they are steps, not states of a machine.
+/// Distinct readings from which on the least distance of two is a step.
 const DISTINCT_MIN: usize = 3;
+/// Decimals that a converter writes at most, and the largest part of the readings that its step is:
+/// of two readings that are further apart each is a state of the machine.
+const DECIMALS: (i32, f64) = (3, 0.05);
 
-/// The least standard deviation of each field of scaled records (row-major, n x k); 0 where a field has
-/// states instead of steps.
-pub fn least_deviations(readings: &[f32], k: usize) -> Vec<f64> {
-    (0..k)
-        .map(|field| {
-            let mut sorted: Vec<f32> = readings.iter().skip(field).step_by(k).copied().collect();
-            sorted.sort_unstable_by(f32::total_cmp);
-            let steps = sorted.windows(2).map(|pair| pair[1] - pair[0]);
-            let steps: Vec<f32> = steps.filter(|step| *step > ROUNDING).collect();
-            let smallest = steps.iter().copied().fold(f32::INFINITY, f32::min);
-            match steps.len() + 1 >= DISTINCT_MIN {
-                true => PART * f64::from(smallest),
-                false => 0.0,
-            }
-        })
+/// The step of each field of records (row-major, n x k, in the fields' units); 0 where it is not known.
+pub fn steps(rows: &[f64], k: usize) -> Vec<f64> {
+    let column = |field: usize| rows.iter().skip(field).step_by(k).copied();
+    (0..k).map(|field| step(column(field).collect())).collect()
+}
+
+/// The least standard deviations that steps give scaled records, where `sd` scaled them.
+pub fn least_deviations(steps: &[f64], sd: &[f64]) -> Vec<f64> {
+    let fields = steps.iter().zip(sd);
+    fields
+        .map(|(step, sd)| PART * step / sd.max(f64::MIN_POSITIVE))
         .collect()
+}
+
+fn step(mut readings: Vec<f64>) -> f64 {
+    readings.retain(|x| x.is_finite());
+    readings.sort_unstable_by(f64::total_cmp);
+    readings.dedup();
+    let largest = readings
+        .iter()
+        .fold(0.0f64, |largest, x| largest.max(x.abs()));
+    if readings.len() >= DISTINCT_MIN {
+        let gaps = readings.windows(2).map(|pair| pair[1] - pair[0]);
+        // Two texts of one number differ by a rounding.
+        let gaps = gaps.filter(|gap| *gap > 1e-9 * largest);
+        return gaps.min_by(f64::total_cmp).unwrap_or(0.0);
+    }
+    let is_written = |digits: &i32| {
+        let unit = 10f64.powi(*digits);
+        readings
+            .iter()
+            .all(|x| (x * unit - (x * unit).round()).abs() < 1e-6)
+    };
+    let digits = (0..=DECIMALS.0).find(is_written);
+    let step = digits.map_or(0.0, |digits| 10f64.powi(-digits));
+    if step <= DECIMALS.1 * largest {
+        step
+    } else {
+        0.0
+    }
 }
 
 #[cfg(test)]
@@ -34,16 +59,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn half_of_the_smallest_step_counts_and_states_have_none() {
-        let coarse = [0.0f32, 0.5, 0.5, 0.0, 2.0, 0.500_01];
-        let state = [0.0f32, 1.0, 0.0, 0.0, 1.0, 0.0];
-        let fine: Vec<f32> = (0..6u8).map(|i| f32::from(i * i) * 0.013).collect();
-        let rows: Vec<f32> = (0..6)
-            .flat_map(|i| [coarse[i], state[i], fine[i], 7.0])
+    fn the_least_distance_is_the_step_and_states_have_none() {
+        let coarse = [21.0, 21.5, 21.5, 21.0, 23.0, 21.0];
+        let state = [0.0, 1.0, 0.0, 0.0, 1.0, 0.0];
+        let quiet = [44.1, 44.1, 44.1, 44.1, 44.2, 44.1];
+        let speeds = [1000.0, 1500.0, 1500.0, 1000.0, 1000.0, 1500.0];
+        let rows: Vec<f64> = (0..6)
+            .flat_map(|i| [coarse[i], state[i], quiet[i], 45.0, speeds[i]])
             .collect();
-        let found = least_deviations(&rows, 4);
-        assert!((found[0] - 0.25).abs() < 1e-4, "{found:?}");
-        assert_eq!((found[1], found[3]), (0.0, 0.0));
-        assert!((found[2] - 0.0065).abs() < 1e-6, "{found:?}");
+        let found = steps(&rows, 5);
+        assert_eq!(found[..2], [0.5, 0.0]);
+        assert!((found[2] - 0.1).abs() < 1e-9, "{found:?}");
+        assert_eq!(found[3..], [1.0, 1.0]);
+        assert_eq!(least_deviations(&[0.5, 0.0], &[2.0, 1.0]), [0.125, 0.0]);
     }
 }

@@ -34,7 +34,7 @@ fn a_cool_down_holds_openings_back_and_then_lets_them_through() {
     assert_eq!(series.events("OO........OO"), "-----------O");
     assert_eq!(series.events("...."), "--C-");
     assert_ne!(series.state, EpisodeState::default());
-    series.events("......");
+    series.events(&".".repeat(1_100));
     assert_eq!(
         series.state,
         EpisodeState::default(),

@@ -54,6 +54,9 @@ const NORMAL: NormalRange = NormalRange {
     sd: 1.0,
     movement: 0.5,
     longest_run: 1,
+    rest: 100.0,
+    moving_run: 1,
+    mean_run: 0.0,
     range: [97.0, 103.0],
     step: Some(4.0),
 };
@@ -174,6 +177,7 @@ fn a_stuck_sensor_is_told_by_ten_times_its_longest_run_and_recovers() {
     for (longest_run, expected) in [(1, 60), (6, 60), (7, 70), (30, 300)] {
         let mut series = Series::of(Some(NormalRange {
             longest_run,
+            moving_run: longest_run,
             ..NORMAL
         }));
         let stuck = series.first_fault(std::iter::repeat_n(100.25, 1_000));
@@ -200,6 +204,8 @@ fn a_field_that_was_constant_in_training_is_never_stuck_or_flat() {
         NormalRange {
             mean: 50.0,
             longest_run: 500,
+            rest: 50.0,
+            mean_run: 500.0,
             range: [50.0; 2],
             ..NormalRange::default()
         }
@@ -282,9 +288,9 @@ fn a_coarsely_quantised_signal_is_neither_stuck_nor_flat() {
 #[test]
 fn a_signal_that_seldom_steps_is_not_flat_and_can_be_stuck() {
     let steps = |step: i32| std::iter::repeat_n(f64::from(step % 2), 300);
-    let training: Vec<f64> = (0..10).flat_map(steps).collect();
+    let training: Vec<f64> = (0..30).flat_map(steps).collect();
     let normal = fit(&training);
-    assert_eq!((normal.movement, normal.longest_run), (9.0 / 2_999.0, 300));
+    assert_eq!((normal.movement, normal.longest_run), (29.0 / 8_999.0, 300));
     let mut series = Series::of(Some(normal));
     assert_eq!(series.first_fault((0..200).flat_map(steps)), None);
     assert_eq!(

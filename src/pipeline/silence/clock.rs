@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::{ScanResult, SilentSeries};
 use crate::record::EventTime;
 
 /// From how many series on one of them does not make the clock.
@@ -14,6 +15,12 @@ const ALONE: i64 = 2;
 const ALONE_MEMORY: i64 = 86_400_000_000;
 /// A step of the clock that is this many times the usual one is a rest of all series.
 const REST: i64 = 3;
+/// Series that began and may replace others, of which the times are kept.
+const BEGUN_MAX: usize = 16;
+/// Series that others have replaced from which on another one is waited for.
+const ENDS: u8 = 2;
+/// Times the silence that is announced within which another series still replaces a silent one.
+const LATE: i64 = 10;
 /// Part of the newest step in the usual one.
 const STEP_PART: i64 = 8;
 
@@ -39,6 +46,11 @@ pub struct SilenceClock {
     now: Option<EventTime>,
     /// How far a record usually takes the clock.
     step: i64,
+    /// When the newest series began that have replaced no other, [`BEGUN_MAX`] at most.
+    begun: Vec<EventTime>,
+    /// How many series have been replaced, and the longest time until then.
+    ends: u8,
+    pause: i64,
 }
 
 impl SilenceClock {
@@ -54,6 +66,9 @@ impl SilenceClock {
             shortest,
             now: None,
             step: 0,
+            begun: Vec::new(),
+            ends: 0,
+            pause: 0,
         }
     }
 
@@ -97,10 +112,46 @@ impl SilenceClock {
         self.alone = 0;
     }
 
-    /// Nothing more comes of the partition, for so many microseconds.
-    pub(super) fn idle(&mut self, elapsed: i64) -> Option<EventTime> {
-        let now = EventTime(self.now?.0.saturating_add(elapsed));
-        (now >= self.next).then_some(now)
+    /// A series began.
+    pub(super) fn begin(&mut self, time: EventTime) {
+        self.begun.push(time);
+        if self.begun.len() > BEGUN_MAX {
+            self.begun.remove(0);
+        }
+    }
+
+    /// Takes the series out that others have replaced; returns those of which a silence is announced.
+    /// One that began replaces one that ended.
+    pub(super) fn replaced(&mut self, scanned: &mut ScanResult) -> Vec<SilentSeries> {
+        scanned.overdue.retain(|found| {
+            let limit = found.since.micros_since(found.last);
+            !self.is_replaced(found.last, limit)
+        });
+        let mut announced = std::mem::take(&mut scanned.announced);
+        announced.sort_by(|a, b| (a.last, &a.series).cmp(&(b.last, &b.series)));
+        announced.retain(|found| self.is_replaced(found.last, found.limit.saturating_mul(LATE)));
+        announced
+    }
+
+    /// How long series may be silent that another one is due to replace.
+    pub(super) fn pause(&self) -> i64 {
+        match self.ends >= ENDS {
+            true => self.pause.saturating_mul(2),
+            false => 0,
+        }
+    }
+
+    /// Whether a series began within `limit` after another one sent last.
+    fn is_replaced(&mut self, last: EventTime, limit: i64) -> bool {
+        let pauses = self.begun.iter().map(|begun| begun.micros_since(last));
+        let mut pauses = pauses.enumerate();
+        let Some((at, pause)) = pauses.find(|(_, pause)| (0..=limit).contains(pause)) else {
+            return false;
+        };
+        self.begun.remove(at);
+        self.ends = self.ends.saturating_add(1);
+        self.pause = self.pause.max(pause);
+        true
     }
 
     fn move_to(&mut self, now: EventTime) -> Option<EventTime> {

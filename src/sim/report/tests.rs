@@ -53,6 +53,7 @@ fn opening(id: &str, pump: usize, began: i64, opened: i64) -> Alert {
         fields: Vec::new(),
         regions: Vec::new(),
         faults: Vec::new(),
+        outside: Vec::new(),
         not_scored: false,
         bundle: String::new(),
         provisional: false,
