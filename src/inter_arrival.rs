@@ -35,7 +35,7 @@ pub struct SilenceSettings {
     #[schemars(with = "String", example = "/", length(max = 16))]
     pub gateway: Option<String>,
     /// What the end of a series means: "learned" (series that others replace have ended, as batches
-    /// and orders do) or "silence" (every series sends for ever).
+    /// and orders do) or "silence" (no series ends).
     pub series_end: SeriesEnd,
 }
 
@@ -99,6 +99,8 @@ pub enum SilenceStatus {
     Alone,
     /// That of its gateway, which it is a part of.
     WithGateway,
+    /// Nothing: another series has replaced it.
+    Ended,
 }
 
 impl SilencePolicy {
@@ -134,9 +136,7 @@ impl SilencePolicy {
         }
         let gap = gap_us as f64 / 1e6;
         let usual = match (inter_arrival.silent, self.overdue_after(inter_arrival)) {
-            (SilenceStatus::Alone | SilenceStatus::WithGateway, Some(limit)) => {
-                gap.min(limit as f64 / 1e6)
-            }
+            (status, Some(limit)) if status != SilenceStatus::No => gap.min(limit as f64 / 1e6),
             _ => gap,
         };
         inter_arrival.gaps = inter_arrival.gaps.saturating_add(1);

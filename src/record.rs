@@ -325,9 +325,9 @@ pub enum FaultKind {
     OutOfRange,
     /// Equal readings in a row, for far longer than in normal operation.
     Stuck,
-    /// The same of most fields at once: the machine stands still, or what sends its readings does.
+    /// The same of most fields at once: the machine is at a standstill, or repeats its last readings.
     Standstill,
-    /// A number that stands for a missing reading, such as -9999, far outside the normal range.
+    /// A number in place of a missing reading, such as -9999, far outside the normal range.
     Sentinel,
     /// The reading changes, but by a small fraction of its normal movement.
     Flat,

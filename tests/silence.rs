@@ -14,7 +14,7 @@ use std::sync::Arc;
 use outlierd::config::settings::StreamSettings;
 use outlierd::pipeline::Pipeline;
 use outlierd::pipeline::series::{SeriesState, SeriesTable, Slot, StoredSeries};
-use outlierd::record::alert::{Alert, AlertEvent, AlertKind, Severity};
+use outlierd::record::alert::{Alert, AlertEvent, AlertKind, CloseReason, Severity};
 use outlierd::record::{Batch, EventTime, Record};
 use outlierd::state::codec;
 
@@ -247,4 +247,91 @@ fn what_is_muted_or_turned_off_is_not_announced() {
         "{:?}",
         alerts[0]
     );
+}
+
+#[test]
+fn where_one_pump_goes_on_alone_all_others_are_silent() {
+    for goes_on in [0, 4] {
+        let sent = records(4_000, |pump, second| {
+            second < 1_000 || pump == goes_on || second > 3_500
+        });
+        let alerts = run(&stream(&[]), &sent, 97, false);
+        let opened = alerts
+            .iter()
+            .filter(|alert| alert.event == AlertEvent::Open);
+        let mut opened: Vec<&str> = opened.map(|alert| &*alert.series).collect();
+        opened.sort_unstable();
+        let others = (0..PUMPS).filter(|&pump| pump != goes_on).map(name);
+        assert_eq!(opened, others.collect::<Vec<_>>());
+        assert_eq!(
+            alerts.len(),
+            2 * (PUMPS - 1),
+            "each is closed when it is back"
+        );
+        let late = |alert: &&Alert| &*alert.time > "1970-01-01T00:20:00Z";
+        let opened = alerts
+            .iter()
+            .filter(|alert| alert.event == AlertEvent::Open);
+        assert_eq!(opened.filter(late).count(), 0, "within minutes: {alerts:?}");
+        for batch in [1, 50] {
+            assert_eq!(run(&stream(&[]), &sent, batch, true), alerts, "resumed");
+        }
+    }
+}
+
+#[test]
+fn a_source_whose_clock_leaps_ahead_makes_nobody_silent() {
+    let mut sent = records(3_000, |_, _| true);
+    let ahead = |(series, second): &mut Sent| {
+        if *series == name(2) && *second > 1_000 {
+            *second += 3_000;
+        }
+    };
+    sent.iter_mut().for_each(ahead);
+    assert_eq!(told(&run(&stream(&[]), &sent, 97, false)), []);
+}
+
+/// Batches of so many seconds, one after the other with a pause, each a series.
+fn batches(count: i64, lasts: i64, pause: i64) -> Vec<Sent> {
+    let of = |batch: i64| {
+        let begins = batch * (lasts + pause);
+        (begins..begins + lasts).map(move |second| (format!("B{batch}"), second))
+    };
+    (0..count).flat_map(of).collect()
+}
+
+#[test]
+fn a_batch_that_the_next_one_follows_has_ended() {
+    assert_eq!(
+        told(&run(&stream(&[]), &batches(12, 400, 5), 97, false)),
+        []
+    );
+    let silence = stream(&["silence.series_end=silence"]);
+    let alerts = run(&silence, &batches(12, 400, 5), 97, false);
+    // Of later ones nobody knows: sources that take turns look the same.
+    assert_eq!(told(&alerts), [("B0", AlertEvent::Open)]);
+}
+
+#[test]
+fn a_batch_that_the_next_one_follows_late_is_closed_then_and_later_ones_are_waited_for() {
+    let sent = batches(12, 400, 200);
+    let alerts = run(&stream(&[]), &sent, 97, false);
+    assert!((2..=8).contains(&alerts.len()), "{:?}", told(&alerts));
+    let ended = |alert: &&Alert| alert.close_reason == Some(CloseReason::Ended);
+    assert_eq!(alerts.iter().filter(ended).count() * 2, alerts.len());
+    assert_eq!(run(&stream(&[]), &sent, 7, true), alerts, "resumed");
+}
+
+#[test]
+fn the_alert_of_a_series_that_is_forgotten_is_closed() {
+    let sent = records(9_000, |pump, second| pump != 3 || second < 1_000);
+    let hour = stream(&["retention.forget_after=1h"]);
+    let alerts = run(&hour, &sent, 97, false);
+    let [open, close] = &alerts[..] else {
+        panic!("{:?}", told(&alerts))
+    };
+    assert_eq!(open.id, close.id);
+    assert_eq!(close.close_reason, Some(CloseReason::Forgotten));
+    assert!(*close.time > *"1970-01-01T01:16:39Z" && *close.time < *"1970-01-01T01:20:00Z");
+    assert_eq!(run(&hour, &sent, 50, true), alerts, "resumed");
 }

@@ -162,7 +162,7 @@ impl SilenceMonitor {
             alerts: Vec::new(),
         };
         match announced {
-            None | Some((_, SilenceStatus::No)) => {}
+            None | Some((_, SilenceStatus::No | SilenceStatus::Ended)) => {}
             Some((last, SilenceStatus::Alone)) => seen.announce_end(&name, last, limit, None),
             Some((_, SilenceStatus::WithGateway)) => self.gateway_is_back(&name, &mut seen)?,
         }
@@ -214,13 +214,19 @@ impl SilenceMonitor {
             return Ok(());
         };
         let mut scanned = self.find(now, clock.since, clock.pause(), seen);
+        scanned
+            .overdue
+            .sort_by(|a, b| (a.since, &a.series).cmp(&(b.since, &b.series)));
         if let Some(clock) = self.clocks.get_mut(&seen.record.partition) {
             clock.shortest = scanned.shortest;
             let wait = (scanned.shortest / SCANS).clamp(SCAN_EVERY.0, SCAN_EVERY.1);
             clock.next = EventTime(now.0.saturating_add(wait));
             if self.series_end == SeriesEnd::Learned {
-                for found in clock.replaced(&mut scanned) {
-                    seen.set_announced(&found.series, SilenceStatus::No)?;
+                for found in clock.take_replaced(&mut scanned.overdue) {
+                    seen.set_announced(&found.series, SilenceStatus::Ended)?;
+                }
+                for found in clock.replaced(scanned.announced) {
+                    seen.set_announced(&found.series, SilenceStatus::Ended)?;
                     let why = Some(CloseReason::Ended);
                     seen.announce_end(&found.series, found.last, found.limit, why);
                 }
@@ -232,9 +238,6 @@ impl SilenceMonitor {
         scanned
             .gateways
             .retain(|_, gateway| !gateway.sends && gateway.series >= GATEWAY_MIN);
-        scanned
-            .overdue
-            .sort_by(|a, b| (a.since, &a.series).cmp(&(b.since, &b.series)));
         for found in &scanned.overdue {
             let gateway = self
                 .gateway_of(&found.series)
@@ -286,7 +289,10 @@ impl SilenceMonitor {
                 return;
             };
             let is_new = now.micros_since(last.max(began)) > limit.max(pause)
-                && found.inter_arrival.silent != SilenceStatus::Alone
+                && !matches!(
+                    found.inter_arrival.silent,
+                    SilenceStatus::Alone | SilenceStatus::Ended
+                )
                 && !warms_up;
             if is_new && !episodes.is_muted(series, now) {
                 scanned.overdue.push(OverdueSeries {

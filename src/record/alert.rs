@@ -192,6 +192,11 @@ impl AlertKind {
     /// All of them: what counts or lists alerts by kind iterates these.
     pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
+    /// Whether alerts of the kind say that something is wrong; the others say what is not known.
+    pub fn is_alarm(self) -> bool {
+        self != Self::OutOfTrainingRange
+    }
+
     /// The name for people.
     pub fn label(self) -> String {
         self.as_str().replace('_', " ")

@@ -127,7 +127,7 @@ impl Trial {
             .pipeline
             .run_decoded(batch, table, &mut |_, _| Ok(start.cloned()))?;
         tried.budgeted += done.counts.budgeted;
-        for alert in &done.alerts {
+        for alert in done.alerts.iter().filter(|alert| alert.kind.is_alarm()) {
             let rows = match alert.event {
                 AlertEvent::Open => &mut tried.opened,
                 AlertEvent::Close => &mut tried.closed,

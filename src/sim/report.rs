@@ -266,7 +266,8 @@ fn openings(alerts: &[Alert]) -> Result<Vec<Opening<'_>>, ReportError> {
     let mut seen = HashSet::new();
     let opening = alerts
         .iter()
-        .filter(|alert| alert.event == AlertEvent::Open && seen.insert(&alert.id));
+        .filter(|alert| alert.kind.is_alarm() && alert.event == AlertEvent::Open)
+        .filter(|alert| seen.insert(&alert.id));
     let mut openings = opening
         .map(|alert| {
             let began = read_time(alert, "opened_at", &alert.opened_at)?;

@@ -240,7 +240,7 @@ impl SeriesThresholds {
         }
         found.score = largest * found.threshold;
         let is_reverted = largest > libm::exp(f64::from(LIFT_MAX)) && self.refund();
-        found.settled = if alerting && found.relearning.is_some() {
+        found.settled = if alerting && found.relearning == Some(found.chart) {
             Some(CloseReason::AcceptedAsNormal)
         } else if self.returned(from_before, largest) {
             Some(CloseReason::Returned)

@@ -340,6 +340,7 @@ fn a_sensor_fault_tells_its_story() {
           "value": 7.0
         }
       ],
+      "not_scored": true,
       "bundle": "b1",
       "provisional": false,
       "position": {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ScanResult, SilentSeries};
+use super::{OverdueSeries, SilentSeries};
 use crate::record::EventTime;
 
 /// From how many series on one of them does not make the clock.
@@ -120,14 +120,17 @@ impl SilenceClock {
         }
     }
 
-    /// Takes the series out that others have replaced; returns those of which a silence is announced.
-    /// One that began replaces one that ended.
-    pub(super) fn replaced(&mut self, scanned: &mut ScanResult) -> Vec<SilentSeries> {
-        scanned.overdue.retain(|found| {
+    /// Takes the overdue series that others have replaced. One that began replaces one that ended.
+    pub(super) fn take_replaced(&mut self, overdue: &mut Vec<OverdueSeries>) -> Vec<OverdueSeries> {
+        let replaced = |found: &mut OverdueSeries| {
             let limit = found.since.micros_since(found.last);
-            !self.is_replaced(found.last, limit)
-        });
-        let mut announced = std::mem::take(&mut scanned.announced);
+            self.is_replaced(found.last, limit)
+        };
+        overdue.extract_if(.., replaced).collect()
+    }
+
+    /// Those of the series whose silence is announced that others have replaced since.
+    pub(super) fn replaced(&mut self, mut announced: Vec<SilentSeries>) -> Vec<SilentSeries> {
         announced.sort_by(|a, b| (a.last, &a.series).cmp(&(b.last, &b.series)));
         announced.retain(|found| self.is_replaced(found.last, found.limit.saturating_mul(LATE)));
         announced

@@ -108,9 +108,8 @@ fn kinds(report: &FaultReport) -> Table {
     }
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
-    let as_kind = AlertKind::ALL
-        .iter()
-        .map(|kind| format!("as {}", kind.label()));
+    let alarms = || AlertKind::ALL.iter().filter(|kind| kind.is_alarm());
+    let as_kind = alarms().map(|kind| format!("as {}", kind.label()));
     let mut header: Vec<String> = ["fault", "planted", "detected"].map(str::to_owned).into();
     header.extend(as_kind.chain(["median delay".to_owned()]));
     table.set_header(header);
@@ -130,7 +129,7 @@ fn kinds(report: &FaultReport) -> Table {
             lines.len().to_string(),
             catches.len().to_string(),
         ];
-        row.extend(AlertKind::ALL.iter().map(|kind| count(kind).to_string()));
+        row.extend(alarms().map(|kind| count(kind).to_string()));
         row.push(median);
         table.add_row(row);
     }
