@@ -157,12 +157,18 @@ impl EpisodePolicy {
         let (anomaly, fault) = self.inputs(judgement);
         let mut alerts = Vec::new();
         if let Some(published) = fault.and_then(|input| state.fault.step(&self.fault, &at, input)) {
-            alerts.push(self.fault_alert(record, &published, judgement));
+            let mut alert = self.fault_alert(record, &published, judgement);
+            let leading = alert.faults.first().map(|fault| fault.name.clone());
+            self.name_incident(&mut alert, &mut state.fault, leading, &published);
+            alerts.push(alert);
         }
         if let Some(published) =
             anomaly.and_then(|input| state.anomaly.step(&self.anomaly, &at, input))
         {
-            alerts.push(self.anomaly_alert(record, &published, judgement, shares()));
+            let mut alert = self.anomaly_alert(record, &published, judgement, shares());
+            let leading = alert.fields.first().map(|field| field.name.clone());
+            self.name_incident(&mut alert, &mut state.anomaly, leading, &published);
+            alerts.push(alert);
         }
         EpisodeOutput {
             verdict: self.verdict(judgement),
@@ -173,6 +179,25 @@ impl EpisodePolicy {
             } else {
                 0
             },
+        }
+    }
+
+    /// The opening event tells which incident an episode is of, and the later ones repeat it.
+    fn name_incident(
+        &self,
+        alert: &mut Alert,
+        machine: &mut EpisodeMachine,
+        leading: Option<String>,
+        published: &EpisodeEvent,
+    ) {
+        if published.event == AlertEvent::Open {
+            let of = |field: String| {
+                self.alerts
+                    .incident(alert.kind, &field, published.opened_at)
+            };
+            let incident = leading.map(of);
+            machine.set_incident(incident);
+            alert.incident = incident.map(incident_text);
         }
     }
 
@@ -209,12 +234,12 @@ impl EpisodePolicy {
     pub fn forget(&self, state: &mut EpisodeState, at: &RecordContext<'_>) -> Vec<Alert> {
         let outside = AlertKind::OutOfTrainingRange;
         let machines = [
-            (outside, &mut state.outside, &self.outside),
-            (AlertKind::SensorFault, &mut state.fault, &self.fault),
-            (AlertKind::Anomaly, &mut state.anomaly, &self.anomaly),
+            (outside, &mut state.outside),
+            (AlertKind::SensorFault, &mut state.fault),
+            (AlertKind::Anomaly, &mut state.anomaly),
         ];
-        let closed = machines.into_iter().filter_map(|(kind, machine, rules)| {
-            let published = machine.close(rules, at)?;
+        let closed = machines.into_iter().filter_map(|(kind, machine)| {
+            let published = machine.close(at)?;
             let mut alert = self.alerts.of_episode(at, kind, &published);
             alert.peak_ratio = (kind == AlertKind::Anomaly).then_some(published.peak_ratio);
             alert.close_reason = Some(CloseReason::Forgotten);
@@ -328,6 +353,11 @@ impl EpisodePolicy {
     pub fn is_muted(&self, series: &str, time: EventTime) -> bool {
         self.mutes.iter().any(|mute| mute.covers(series, time))
     }
+}
+
+/// As in alerts.
+fn incident_text(incident: u64) -> String {
+    format!("{incident:016x}")
 }
 
 /// What the faults of a record mean to the machine of sensor faults.

@@ -87,6 +87,7 @@ fn alert() -> Alert {
         bundle: "b1".into(),
         outside: Vec::new(),
         not_scored: false,
+        incident: None,
         provisional: false,
         missing_records: 0,
         spans_gap: false,

@@ -383,3 +383,21 @@ fn a_pump_that_starts_now_and_then_raises_no_alert() {
     let found = run(&stream(&["current", "pressure", "flow"], &[]), &rows, 4_320);
     assert!(found.alerts.is_empty(), "{:?}", found.alerts);
 }
+
+#[test]
+fn alerts_of_one_hour_with_the_same_leading_field_are_one_incident() {
+    let incident = |seed, from: usize, field: usize| {
+        let mut rows = mill(2_200, seed);
+        rows[from..from + 100].iter_mut().for_each(|row| row[field] *= 1.5);
+        let found = run(&stream(&FIELDS, &[]), &rows, 1_000);
+        let opened = found.opened(AlertKind::Anomaly);
+        assert_eq!(opened[0].fields[0].name, FIELDS[field]);
+        let closed = found.closed(AlertKind::Anomaly);
+        assert_eq!(closed[0].incident, opened[0].incident, "until its end");
+        opened[0].incident.clone().unwrap()
+    };
+    let one = incident(1, 1_500, 2);
+    assert_eq!(incident(2, 1_510, 2), one, "of another machine");
+    assert_ne!(incident(1, 1_500, 3), one, "of another sensor");
+    assert_ne!(incident(1, 1_900, 2), one, "an hour later");
+}

@@ -1,6 +1,7 @@
 //! The alerts of a stream: what all of them carry, their ids, and those without an episode of
 //! records: missing data, and a degraded detector.
 
+use super::incident_text;
 use super::machine::EpisodeEvent;
 use crate::record::alert::{
     Alert, AlertEvent, AlertKind, FieldFault, FieldOutside, InputPosition, Severity,
@@ -21,6 +22,9 @@ pub struct SilenceEvent<'a> {
     /// How many series, or partitions, it is about; 0 for one series.
     pub of: usize,
 }
+
+/// Microseconds of an hour.
+const HOUR: i64 = 3_600_000_000;
 
 /// Makes the alerts of one stream from what they are about.
 #[derive(Clone, PartialEq, Debug)]
@@ -68,6 +72,7 @@ impl AlertFactory {
             opened_at: event.since,
             records: event.of as u64,
             peak_ratio: 0.0,
+            incident: Some(self.incident(kind, "", event.since)),
         };
         let record = RecordContext {
             series: event.series,
@@ -128,6 +133,7 @@ impl AlertFactory {
             faults: Vec::new(),
             outside: Vec::new(),
             not_scored: false,
+            incident: published.incident.map(incident_text),
             bundle: record.bundle.to_owned(),
             provisional: false,
             missing_records: 0,
@@ -138,6 +144,21 @@ impl AlertFactory {
                 offset: record.offset,
             },
         }
+    }
+
+    /// The incident of an episode that opened at a time with that leading field: a hash of the stream,
+    /// the kind, the field and the hour, so that instances need not know of each other's alerts.
+    pub(super) fn incident(&self, kind: AlertKind, leading: &str, opened_at: EventTime) -> u64 {
+        let hour = opened_at.0.div_euclid(HOUR).to_le_bytes();
+        let parts = [
+            self.stream.as_bytes(),
+            kind.as_str().as_bytes(),
+            leading.as_bytes(),
+            &hour,
+        ];
+        let hash = hash_of(&parts);
+        let first = hash.as_bytes().first_chunk().copied().unwrap_or_default();
+        u64::from_le_bytes(first)
     }
 
     /// The first 32 hexadecimal digits of BLAKE3 over stream, series, kind, topic, partition and
@@ -154,11 +175,16 @@ impl AlertFactory {
             &partition,
             &offset,
         ];
-        let mut hasher = blake3::Hasher::new();
-        for part in parts {
-            hasher.update(&(part.len() as u64).to_le_bytes());
-            hasher.update(part);
-        }
-        hasher.finalize().to_hex().chars().take(32).collect()
+        hash_of(&parts).to_hex().chars().take(32).collect()
     }
+}
+
+/// BLAKE3 of parts, each behind its length.
+fn hash_of(parts: &[&[u8]]) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    for part in parts {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+    hasher.finalize()
 }

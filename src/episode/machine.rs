@@ -67,6 +67,7 @@ pub struct EpisodeEvent {
     /// Hits so far, the opening one among them.
     pub records: u64,
     pub peak_ratio: f64,
+    pub incident: Option<u64>,
 }
 
 /// The machine of one series.
@@ -101,6 +102,8 @@ struct OpenEpisode {
     records: u64,
     severity: Severity,
     peak_ratio: f64,
+    /// The incident that the opening event named.
+    incident: Option<u64>,
     /// The last published event; `None` while a mute has kept all of them back.
     announced: Option<AnnouncedEpisode>,
 }
@@ -130,6 +133,13 @@ impl EpisodeMachine {
         self.open.is_some()
     }
 
+    /// What the open episode is an incident of, from its opening on.
+    pub fn set_incident(&mut self, incident: Option<u64>) {
+        if let Some(open) = &mut self.open {
+            open.incident = incident;
+        }
+    }
+
     /// Moves on by one record.
     pub fn step(
         &mut self,
@@ -155,13 +165,13 @@ impl EpisodeMachine {
                 open.quiet = 0;
                 None
             }
-            (Some(_), EpisodeInput::Settled) => self.close(rules, at),
+            (Some(_), EpisodeInput::Settled) => self.close(at),
             (Some(open), EpisodeInput::Quiet) => {
                 open.quiet += 1;
                 if open.quiet < rules.close_after.saturating_mul(held(open.flaps)) {
                     None
                 } else {
-                    self.close(rules, at)
+                    self.close(at)
                 }
             }
         }
@@ -202,6 +212,7 @@ impl EpisodeMachine {
             records: 1,
             severity,
             peak_ratio: ratio,
+            incident: None,
             announced: None,
         }));
         open.announce(rules, at)
@@ -221,7 +232,7 @@ impl EpisodeMachine {
     }
 
     /// An episode that nobody heard of closes unheard.
-    pub fn close(&mut self, rules: &EpisodeRules, at: &RecordContext<'_>) -> Option<EpisodeEvent> {
+    pub fn close(&mut self, at: &RecordContext<'_>) -> Option<EpisodeEvent> {
         let open = self.open.take()?;
         self.closed = Some(Box::new(ClosedEpisode {
             at: at.time,
@@ -268,6 +279,7 @@ impl OpenEpisode {
             opened_at: self.opened_at,
             records: self.records,
             peak_ratio: self.peak_ratio,
+            incident: self.incident,
         }
     }
 }

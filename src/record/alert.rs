@@ -72,6 +72,10 @@ pub struct Alert {
     /// fields are usable; omitted if not.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub not_scored: bool,
+    /// Id of the incident: alerts of a stream that open within the same hour with the same leading field
+    /// have the same one; omitted where an alert leads to nothing in particular.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incident: Option<String>,
     /// Id of the bundle that computed the score.
     pub bundle: String,
     /// Whether the threshold still depends on the fleet's calibration more than on the series' own

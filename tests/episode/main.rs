@@ -278,6 +278,7 @@ fn an_anomaly_tells_its_story() {
         }
       ],
       "faults": [],
+      "incident": "a977ceb723005dd1",
       "bundle": "b1",
       "provisional": true,
       "missing_records": 12,
@@ -341,6 +342,7 @@ fn a_sensor_fault_tells_its_story() {
         }
       ],
       "not_scored": true,
+      "incident": "29b6da0100d59bdf",
       "bundle": "b1",
       "provisional": false,
       "position": {

@@ -55,6 +55,7 @@ fn opening(id: &str, pump: usize, began: i64, opened: i64) -> Alert {
         faults: Vec::new(),
         outside: Vec::new(),
         not_scored: false,
+        incident: None,
         bundle: String::new(),
         provisional: false,
         missing_records: 0,
