@@ -44,7 +44,7 @@ pub struct GateRules {
     fields: Vec<field::FieldRules>,
 }
 
-/// What the gate remembers of one series: 20 bytes a field, and its clock.
+/// What the gate remembers of one series: some 24 bytes a field, and its clock.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct GateState {
     clock: clock::SeriesClock,

@@ -235,3 +235,22 @@ fn the_machine_that_owns_partition_0_trains_the_first_model_and_the_others_wait_
     other.train_if_ready(true);
     assert!(matches!(other.phase(), LearnerPhase::Live(_)));
 }
+
+#[test]
+fn a_bundle_of_another_window_is_refused() {
+    for wanted in [4, 8] {
+        let window = format!("window={wanted}");
+        let stream = two_fields::stream(&[&window]);
+        let bundle = bundle();
+        let id = bundle.id().to_owned();
+        let refused = Pipeline::new(stream, Some(bundle)).map(drop);
+        let told = refused.unwrap_err().to_string();
+        let says = [
+            &*id,
+            "windows of 1 records",
+            &format!("window = {wanted}"),
+            "train",
+        ];
+        assert!(says.iter().all(|part| told.contains(part)), "{told}");
+    }
+}

@@ -388,7 +388,9 @@ fn a_pump_that_starts_now_and_then_raises_no_alert() {
 fn alerts_of_one_hour_with_the_same_leading_field_are_one_incident() {
     let incident = |seed, from: usize, field: usize| {
         let mut rows = mill(2_200, seed);
-        rows[from..from + 100].iter_mut().for_each(|row| row[field] *= 1.5);
+        rows[from..from + 100]
+            .iter_mut()
+            .for_each(|row| row[field] *= 1.5);
         let found = run(&stream(&FIELDS, &[]), &rows, 1_000);
         let opened = found.opened(AlertKind::Anomaly);
         assert_eq!(opened[0].fields[0].name, FIELDS[field]);

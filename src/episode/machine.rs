@@ -21,7 +21,7 @@ use crate::record::row::RecordContext;
 /// An episode that opens within so many records of the last one's end has come back.
 const FLAP_WITHIN: u32 = 1_000;
 /// How often in a row it comes back before it is held open.
-const FLAPS_FREE: u8 = 3;
+const FLAPS_FREE: u8 = 10;
 /// The quiet records that close an episode grow so many times at most.
 const FLAPS_MAX: u8 = 5;
 

@@ -31,6 +31,33 @@ pub enum PipelineError {
         /// Context of the stream.
         wanted: String,
     },
+    /// The bundle was made for windows of another length.
+    #[error(
+        "bundle {bundle} was trained on windows of {found} records, but stream {stream} has window = {wanted}: train a new bundle, or set window = {found}"
+    )]
+    Window {
+        /// The bundle.
+        bundle: String,
+        /// The stream.
+        stream: String,
+        /// Records in a window of the bundle.
+        found: usize,
+        /// Records in a window of the stream.
+        wanted: usize,
+    },
+    /// The bundle is one of images and the stream one of readings, or the reverse.
+    #[error(
+        "bundle {bundle} was trained on {}, and stream {stream} has {}: train a new bundle, or correct record.format",
+        records(*.is_of_images), records(!*.is_of_images)
+    )]
+    Records {
+        /// The bundle.
+        bundle: String,
+        /// The stream.
+        stream: String,
+        /// What the bundle is of.
+        is_of_images: bool,
+    },
     /// The bundle was made for another stream configuration.
     #[error(
         "bundle {bundle} has the fields [{found}], but stream {stream} has [{wanted}]: train a new bundle, or configure the fields that it was trained on"
@@ -47,13 +74,21 @@ pub enum PipelineError {
     },
 }
 
+/// What a stream has, in words.
+fn records(is_of_images: bool) -> &'static str {
+    if is_of_images { "images" } else { "readings" }
+}
+
 impl Failure for PipelineError {
     fn class(&self) -> FailureClass {
         match self {
             Self::Score(error) => error.class(),
             Self::Load(error) => error.class(),
             Self::Decoder(error) => error.class(),
-            Self::Context { .. } | Self::Fields { .. } => FailureClass::USER,
+            Self::Context { .. }
+            | Self::Window { .. }
+            | Self::Records { .. }
+            | Self::Fields { .. } => FailureClass::USER,
         }
     }
 }

@@ -123,6 +123,10 @@ impl Intake {
 
     fn check(&self, row: &mut GatedRow<'_>, slot: &mut Slot) -> Result<(), Refusal> {
         let found = &mut slot.state;
+        if found.gate.fields() != self.fields {
+            // Of another configuration; the gate begins again by itself.
+            (found.window, found.resample, found.scoring) = (None, None, None);
+        }
         row.previous = found.gate.newest();
         // The state of a series that a record with a wrong time would let expire is kept: the gate
         // rejects the record.

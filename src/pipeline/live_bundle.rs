@@ -250,6 +250,23 @@ impl LiveBundle {
 /// Whether a bundle was trained for the configuration of a stream.
 fn fits(stream: &StreamSettings, bundle: &Bundle) -> Result<(), PipelineError> {
     let manifest = &bundle.manifest;
+    let is_of_images = manifest.shape.tile > 0;
+    if is_of_images != stream.image.is_some() {
+        return Err(PipelineError::Records {
+            bundle: bundle.id().into(),
+            stream: stream.name.clone(),
+            is_of_images,
+        });
+    }
+    let found = manifest.shape.window;
+    if found != stream.window {
+        return Err(PipelineError::Window {
+            bundle: bundle.id().into(),
+            stream: stream.name.clone(),
+            found,
+            wanted: stream.window,
+        });
+    }
     let context = &manifest.shape.context;
     let wanted_context = &stream.model.context;
     if context != wanted_context {

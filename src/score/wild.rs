@@ -13,7 +13,7 @@ use super::calibrate::CalibrationGap;
 const WILD: f32 = 5.0;
 /// Times the width of the usual readings, from their 5th to their 95th percentile, that a wild one lies
 /// beyond them.
-const BEYOND: f32 = 2.0;
+const BEYOND: f32 = 1.5;
 /// Wild records in a row that are a state of the machine.
 const RUN: usize = 3;
 

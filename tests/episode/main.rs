@@ -1,6 +1,7 @@
 //! Episodes as the pipeline uses them: when they open and close, what is published, and what must
 //! always hold.
 
+mod flaps;
 mod pauses;
 mod properties;
 
