@@ -169,10 +169,6 @@ fn healthy_records_without_some_fields_raise_no_more_alerts() {
     }
     // The budget allows 56 in that time.
     assert!(counts.iter().all(|count| *count <= 60), "{counts:?}");
-    assert!(
-        counts[1..].iter().all(|count| *count <= 2 * counts[0] + 6),
-        "{counts:?}"
-    );
 }
 
 #[test]
