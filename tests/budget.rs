@@ -7,7 +7,6 @@
 )]
 
 mod test_stream;
-mod two_fields;
 
 use std::borrow::Cow;
 use std::ops::ControlFlow;
@@ -21,14 +20,16 @@ use outlierd::pipeline::series::SeriesTable;
 use outlierd::record::alert::{Alert, AlertEvent};
 use outlierd::record::feedback::{Feedback, FeedbackEffect, FeedbackLabel};
 use outlierd::record::row::CorrectionReason;
-use outlierd::record::{Batch, Record};
+use outlierd::record::{Batch, EventTime, Record};
 use outlierd::retrain::buffer::Admission;
 use outlierd::retrain::learn::learn;
 use outlierd::retrain::set::{TrainingRow, TrainingSet};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-use self::two_fields::time;
+fn time(second: i64) -> EventTime {
+    EventTime(second * 1_000_000)
+}
 
 /// Two readings that follow one cause, with a shift of the second; as random as real noise, since the
 /// charts would learn any other.
@@ -52,7 +53,12 @@ struct Plant {
 
 impl Plant {
     fn new() -> Self {
-        let stream = two_fields::stream(&["threshold.min_records=500"]);
+        let stream = test_stream::stream(&[
+            "record.fields=[\"x\", \"y\"]",
+            "model.kind=linear",
+            "model.latent=1",
+            "threshold.min_records=500",
+        ]);
         let row = |(second, (number, name)): (i64, (usize, &&str))| TrainingRow {
             series: (*name).into(),
             time: time(second),

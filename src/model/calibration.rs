@@ -63,6 +63,10 @@ pub struct Calibration {
     pub lift: f64,
     /// Median number of records that a series had in the calibration: how long a time it knows.
     pub series_rows: usize,
+    /// The step of each field's converter in scaled units, 0 where it is not known; empty where the
+    /// charts look at no readings.
+    #[serde(default)]
+    pub steps: Vec<f64>,
     /// How each field of a record behaves normally, in sensor units.
     pub fields: Vec<FieldNormal>,
     /// Median event time between two records of a series, in microseconds; 0 where it is not known.
@@ -357,6 +361,7 @@ mod tests {
             differences: vec![1.0, 0.5],
             lift: 0.0,
             series_rows: 3,
+            steps: Vec::new(),
             fields: vec![
                 FieldNormal {
                     movement: 0.0,

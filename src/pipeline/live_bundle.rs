@@ -61,13 +61,16 @@ impl LiveBundle {
             let by = (0..fields).map(by).collect();
             (before.tag, by)
         });
+        let gap_us = gap_us(stream, c.period_micros);
+        let steps = c.steps.clone();
+        let scorer = Scorer::new(bundle, &stream.score)?;
         Ok(Self {
             tag: tag(&id),
             id,
-            thresholds,
+            thresholds: thresholds.with_least(scorer.charts().step_scores(&steps)),
             before,
-            gap_us: gap_us(stream, c.period_micros),
-            scorer: Scorer::new(bundle, &stream.score)?,
+            gap_us,
+            scorer,
         })
     }
 

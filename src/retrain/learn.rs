@@ -34,7 +34,7 @@ use crate::pipeline::status::gap_us;
 use crate::record::EventTime;
 use crate::score::calibrate::series_rows;
 use crate::score::charts::NormalRows;
-use crate::score::resolution::{least_deviations, steps};
+use crate::score::resolution::{least_deviations, scaled_steps};
 use crate::score::{ScoreError, by_part, residuals};
 use crate::state::StoreError;
 
@@ -345,7 +345,8 @@ fn calibration(
 ) -> Result<(Calibration, Option<Denoiser>, Option<f64>), LearnError> {
     let fields = stream.record.fields.len();
     let readings = folds.newest(stream.window, fields);
-    let least = least_deviations(&steps(&set.rows, fields), &scaler.sd);
+    let steps = scaled_steps(&set.rows, &scaler.sd[..fields]);
+    let least = least_deviations(&steps);
     let rows = NormalRows {
         readings: &readings,
         residuals,
@@ -375,6 +376,10 @@ fn calibration(
         differences: found.differences,
         lift: 0.0,
         series_rows: series_rows(&folds.windows.segments),
+        steps: match stream.score.scope {
+            ResidualScope::Record => steps,
+            ResidualScope::Window => Vec::new(),
+        },
         fields: normals.into_iter().map(field_normal).collect(),
         period_micros: set.period_micros(),
         peaks: None,

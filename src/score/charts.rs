@@ -263,6 +263,22 @@ impl Charts {
         both.map_or(Vec::new(), |((_, chart), state)| chart.shares(state))
     }
 
+    /// The score of each chart at which two fields have moved by one step each (scaled, length k): what no
+    /// alert may come from. 0 where no steps are known.
+    pub fn step_scores(&self, steps: &[f64]) -> Vec<f64> {
+        let of = |chart: &Chart| {
+            let alone = |(field, step): (usize, &f64)| {
+                let mut e = vec![0.0; steps.len()];
+                e[field] = *step as f32;
+                chart.length(&e)
+            };
+            let is_known = steps.len() == chart.rows();
+            let lengths = steps.iter().enumerate().filter(|_| is_known).map(alone);
+            std::f64::consts::SQRT_2 * lengths.fold(0.0, f64::max)
+        };
+        self.charts.iter().map(|(_, chart)| of(chart)).collect()
+    }
+
     /// The kind of a chart.
     pub fn kind(&self, chart: usize) -> Option<ChartKind> {
         self.charts.get(chart).map(|(kind, _)| *kind)

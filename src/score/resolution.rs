@@ -12,18 +12,20 @@ const DISTINCT_MIN: usize = 3;
 /// of two readings that are further apart each is a state of the machine.
 const DECIMALS: (i32, f64) = (3, 0.05);
 
-/// The step of each field of records (row-major, n x k, in the fields' units); 0 where it is not known.
-pub fn steps(rows: &[f64], k: usize) -> Vec<f64> {
-    let column = |field: usize| rows.iter().skip(field).step_by(k).copied();
-    (0..k).map(|field| step(column(field).collect())).collect()
+/// The step of each field of records (row-major, n x k, in the fields' units) in units of `sd`, which
+/// scales the field; 0 where it is not known.
+pub fn scaled_steps(rows: &[f64], sd: &[f64]) -> Vec<f64> {
+    let column = |field: usize| rows.iter().skip(field).step_by(sd.len()).copied();
+    let steps = (0..sd.len()).map(|field| step(column(field).collect()));
+    let scaled = steps
+        .zip(sd)
+        .map(|(step, sd)| step / sd.max(f64::MIN_POSITIVE));
+    scaled.collect()
 }
 
-/// The least standard deviations that steps give scaled records, where `sd` scaled them.
-pub fn least_deviations(steps: &[f64], sd: &[f64]) -> Vec<f64> {
-    let fields = steps.iter().zip(sd);
-    fields
-        .map(|(step, sd)| PART * step / sd.max(f64::MIN_POSITIVE))
-        .collect()
+/// The least standard deviations that steps give.
+pub fn least_deviations(steps: &[f64]) -> Vec<f64> {
+    steps.iter().map(|step| PART * step).collect()
 }
 
 fn step(mut readings: Vec<f64>) -> f64 {
@@ -67,10 +69,11 @@ mod tests {
         let rows: Vec<f64> = (0..6)
             .flat_map(|i| [coarse[i], state[i], quiet[i], 45.0, speeds[i]])
             .collect();
-        let found = steps(&rows, 5);
+        let found = scaled_steps(&rows, &[1.0; 5]);
         assert_eq!(found[..2], [0.5, 0.0]);
         assert!((found[2] - 0.1).abs() < 1e-9, "{found:?}");
         assert_eq!(found[3..], [1.0, 1.0]);
-        assert_eq!(least_deviations(&[0.5, 0.0], &[2.0, 1.0]), [0.125, 0.0]);
+        assert_eq!(scaled_steps(&[1.0, 2.0, 4.0], &[2.0]), [0.5]);
+        assert_eq!(least_deviations(&[0.5, 0.0]), [0.25, 0.0]);
     }
 }

@@ -58,6 +58,8 @@ pub struct SeriesThresholdParams {
     /// Of each chart; its risk is the chart's share.
     pub chart: ThresholdParams,
     templates: Vec<ThresholdState>,
+    /// The least threshold of each chart; none for 0.
+    least: Vec<f64>,
     /// See [`SeriesThresholds`].
     lift: f32,
 }
@@ -134,8 +136,20 @@ impl SeriesThresholdParams {
         Self {
             templates: templates.collect(),
             chart,
+            least: Vec::new(),
             lift: lift as f32,
         }
+    }
+
+    /// The same, with a least threshold for each chart: scores up to it are never outliers.
+    pub fn with_least(self, least: Vec<f64>) -> Self {
+        Self { least, ..self }
+    }
+
+    /// What the threshold of a chart is multiplied by where all are multiplied by `factor`.
+    fn factor_of(&self, number: usize, state: &ThresholdState, factor: f64) -> f64 {
+        let least = self.least.get(number).filter(|least| **least > 0.0);
+        least.map_or(factor, |least| factor.max(least / state.value(&self.chart)))
     }
 
     /// Alerts that the budget allows for one record.
@@ -226,6 +240,7 @@ impl SeriesThresholds {
         let (mut largest, mut from_before) = (0.0, 0.0f64);
         let scores = scores.iter().zip(before);
         for (number, (state, (&score, before))) in self.charts.iter_mut().zip(scores).enumerate() {
+            let factor = params.factor_of(number, state, factor);
             let ratio = state.ratio(&params.chart, score, factor);
             if ratio > largest {
                 (largest, found.chart) = (ratio, number);

@@ -57,6 +57,7 @@ fn calibration() -> Calibration {
         differences: vec![0.1, 1.0, 2.0 / 3.0],
         lift: 0.0,
         series_rows: 199,
+        steps: Vec::new(),
         fields: vec![
             FieldNormal {
                 movement: 0.7,

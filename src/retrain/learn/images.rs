@@ -140,6 +140,7 @@ fn calibration(
         differences: Vec::new(),
         lift: 0.0,
         series_rows: series_rows(&set.segments),
+        steps: Vec::new(),
         fields: gate::normals(&set.rows, 1, &set.runs)
             .into_iter()
             .map(field_normal)
