@@ -34,6 +34,7 @@ pub use settings::{EpisodeSettings, MuteSettings, NOfM, series, time};
 use machine::{EpisodeEvent, EpisodeInput, EpisodeMachine, EpisodeRules};
 use serde::{Deserialize, Serialize};
 
+use self::alerts::incident_text;
 use crate::record::alert::{Alert, AlertEvent, AlertKind, CloseReason, FieldShare, Severity};
 use crate::record::format::FieldSettings;
 use crate::record::row::{Judgement, OutsideReading, RecordContext};
@@ -80,9 +81,14 @@ impl EpisodeState {
         self.fault.is_open()
     }
 
-    /// Whether an episode is open, of either kind.
-    pub fn is_open(&self) -> bool {
+    /// Whether an anomaly's or a sensor fault's episode is open.
+    pub fn is_alarming(&self) -> bool {
         self.open_episodes() > 0
+    }
+
+    /// Whether an episode is open, of any kind.
+    pub fn is_open(&self) -> bool {
+        self.is_alarming() || self.outside.is_open()
     }
 
     fn open_episodes(&self) -> u64 {
@@ -149,10 +155,7 @@ impl EpisodePolicy {
         shares: impl FnOnce() -> Vec<FieldShare>,
     ) -> EpisodeOutput {
         let is_muted = self.is_muted(record.series, record.time);
-        let at = RecordContext {
-            muted: record.muted || is_muted,
-            ..*record
-        };
+        let at = record.muted_by(is_muted);
         let open_before = state.open_episodes();
         let (anomaly, fault) = self.inputs(judgement);
         let mut alerts = Vec::new();
@@ -172,7 +175,7 @@ impl EpisodePolicy {
         }
         EpisodeOutput {
             verdict: self.verdict(judgement),
-            alerting: state.open_episodes() > 0,
+            alerting: state.is_alarming(),
             alerts,
             muted: if is_muted {
                 state.open_episodes().saturating_sub(open_before)
@@ -209,10 +212,7 @@ impl EpisodePolicy {
         record: &RecordContext<'_>,
         outside: &[OutsideReading],
     ) -> Option<Alert> {
-        let at = RecordContext {
-            muted: record.muted || self.is_muted(record.series, record.time),
-            ..*record
-        };
+        let at = record.muted_by(self.is_muted(record.series, record.time));
         let hit = EpisodeInput::Hit {
             ratio: 0.0,
             severity: Severity::Info,
@@ -353,11 +353,6 @@ impl EpisodePolicy {
     pub fn is_muted(&self, series: &str, time: EventTime) -> bool {
         self.mutes.iter().any(|mute| mute.covers(series, time))
     }
-}
-
-/// As in alerts.
-fn incident_text(incident: u64) -> String {
-    format!("{incident:016x}")
 }
 
 /// What the faults of a record mean to the machine of sensor faults.

@@ -12,21 +12,17 @@ pub(super) fn quoted(text: &str) -> Option<String> {
     let mut found = false;
     while let Some(at) = rest.find(is_place) {
         let (before, here) = rest.split_at(at);
-        quoted.push_str(before);
-        let length = if here.starts_with('"') {
-            let length = string_length(here);
-            quoted.push_str(&here[..length]);
-            length
-        } else if let Some(length) = word_length(here) {
-            quoted.push_str("\"NaN\"");
-            found = true;
-            length
-        } else {
-            let length = here.find(|c: char| !is_word(c)).unwrap_or(here.len());
-            quoted.push_str(&here[..length.max(1)]);
-            length.max(1)
+        let length = match here.starts_with('"') {
+            true => string_length(here),
+            false => here.find(|c: char| !is_word(c)).unwrap_or(here.len()),
         };
-        rest = &here[length..];
+        let (token, after) = here.split_at(length);
+        // A key is none.
+        let is_bare = is_bare(token) && !after.trim_start().starts_with(':');
+        quoted.push_str(before);
+        quoted.push_str(if is_bare { "\"NaN\"" } else { token });
+        found |= is_bare;
+        rest = after;
     }
     quoted.push_str(rest);
     found.then_some(quoted)
@@ -54,14 +50,8 @@ fn string_length(text: &str) -> usize {
     text.len()
 }
 
-/// Bytes of the bare word that begins here.
-fn word_length(text: &str) -> Option<usize> {
-    let length = text.find(|c: char| !is_word(c)).unwrap_or(text.len());
-    let word = &text[..length];
-    let is_bare = WORDS.iter().any(|bare| word.eq_ignore_ascii_case(bare));
-    // A key is none.
-    let is_value = !text[length..].trim_start().starts_with(':');
-    (is_bare && is_value).then_some(length)
+fn is_bare(token: &str) -> bool {
+    WORDS.iter().any(|word| token.eq_ignore_ascii_case(word))
 }
 
 #[cfg(test)]

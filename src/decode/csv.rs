@@ -16,7 +16,7 @@ use ::csv::{ByteRecord, Reader, ReaderBuilder};
 
 use super::DecodeProblem;
 use super::file::{self, ReadError};
-use super::text::{self, TextReading, check_key, is_decimal_comma};
+use super::text::{self, TextReading, check_key, check_readable, is_decimal_comma};
 use super::time;
 use crate::record::format::{KeyFrom, RecordFormat, TimeFormat, TimeFrom};
 use crate::record::{Batch, EventTime, MISSING, NON_FINITE, Record, RejectReason, Rejected};
@@ -207,10 +207,7 @@ impl<R: Read> CsvTable<R> {
                 }
             });
         }
-        let has_reading = values[start..].iter().any(|value| value.is_finite());
-        if let Some(detail) = unreadable.filter(|_| !has_reading) {
-            return Err(DecodeProblem::new(RejectReason::WrongType, detail));
-        }
+        check_readable(&values[start..], unreadable)?;
         Ok((self.series_of_row()?, self.time_of_row()?))
     }
 

@@ -27,7 +27,7 @@ use serde_json::Deserializer;
 use super::DecodeProblem;
 use super::bare;
 use super::meta;
-use super::text::quoted;
+use super::text::{check_readable, quoted};
 use super::tree::Node;
 use super::walk::{RecordVisitor, Row};
 use crate::record::format::{KeyFrom, RecordFormat, TimeFormat, TimeFrom};
@@ -131,9 +131,8 @@ impl Decoder {
     ) -> Result<DecodedRecord<'a>, DecodeProblem> {
         let text = self.payload_text(message)?;
         if let Err(error) = self.walk(Deserializer::from_str(text), &mut row) {
-            let is_bare =
-                row.problem.is_none() && names_bare_number(text, byte_offset(text, &error));
-            let Some(text) = is_bare.then(|| bare::quoted(text)).flatten() else {
+            let is_readable = row.problem.is_none();
+            let Some(text) = is_readable.then(|| bare::quoted(text)).flatten() else {
                 return Err(syntax_problem(text, &error, row));
             };
             row.restart(row.stamp | SECOND_PASS);
@@ -142,9 +141,7 @@ impl Decoder {
                 return Err(syntax_problem(&text, &error, row));
             }
         }
-        if let Some(problem) = row.unreadable() {
-            return Err(problem);
-        }
+        check_readable(row.values, row.unreadable)?;
         let series = meta::series(&self.key, message, row.key)?;
         let time = meta::time(&self.time, self.time_format, message, row.time)?;
         Ok(DecodedRecord {
@@ -223,21 +220,6 @@ fn byte_offset(text: &str, error: &serde_json::Error) -> usize {
         .map(str::len)
         .sum();
     (line_start + error.column().saturating_sub(1)).min(text.len())
-}
-
-/// Whether the error at byte `at` was made by a `NaN` or `Infinity` without quotes, as Python and
-/// JavaScript write them.
-fn names_bare_number(text: &str, at: usize) -> bool {
-    // The reader may have read as far as the third letter, because `n` also begins `null`, and a
-    // sign before that.
-    (at.saturating_sub(3)..=at + 1)
-        .filter_map(|from| text.as_bytes().get(from..))
-        .any(|rest| {
-            ["nan", "inf"].iter().any(|word| {
-                rest.get(..word.len())
-                    .is_some_and(|start| start.eq_ignore_ascii_case(word.as_bytes()))
-            })
-        })
 }
 
 #[cfg(test)]

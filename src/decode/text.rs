@@ -53,6 +53,20 @@ pub(super) fn is_decimal_comma(text: &str) -> bool {
         && text.replace(',', ".").parse::<f64>().is_ok()
 }
 
+/// Refuses a record without a single reading where one came as text that is not a number, which
+/// `unreadable` describes: its sensors are not faulty, the stream is configured for another form.
+pub(super) fn check_readable(
+    values: &[f64],
+    unreadable: Option<String>,
+) -> Result<(), DecodeProblem> {
+    match unreadable {
+        Some(detail) if !values.iter().any(|value| value.is_finite()) => {
+            Err(DecodeProblem::new(RejectReason::WrongType, detail))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Holds a series key against its bounds: 1 to [`KEY_BYTES_MAX`] bytes. `place` names where it
 /// stood.
 pub(super) fn check_key(key: &str, place: &str) -> Result<(), DecodeProblem> {

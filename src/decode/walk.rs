@@ -48,14 +48,6 @@ impl<'r, 'a> Row<'r, 'a> {
         (self.unreadable, self.problem) = (None, None);
     }
 
-    /// A record without a single reading, because of text that is not a number: its sensors are not
-    /// faulty, the stream is configured for another form.
-    pub(super) fn unreadable(&mut self) -> Option<DecodeProblem> {
-        let detail = self.unreadable.take()?;
-        let has_reading = self.values.iter().any(|value| value.is_finite());
-        (!has_reading).then(|| DecodeProblem::new(RejectReason::WrongType, detail))
-    }
-
     /// Ends the pass. The reader's own error carries only text, so the problem travels beside it.
     #[cold]
     fn stop<E: Error>(&mut self, reason: RejectReason, detail: String) -> E {

@@ -1,7 +1,6 @@
 //! The alerts of a stream: what all of them carry, their ids, and those without an episode of
 //! records: missing data, and a degraded detector.
 
-use super::incident_text;
 use super::machine::EpisodeEvent;
 use crate::record::alert::{
     Alert, AlertEvent, AlertKind, FieldFault, FieldOutside, InputPosition, Severity,
@@ -177,6 +176,11 @@ impl AlertFactory {
         ];
         hash_of(&parts).to_hex().chars().take(32).collect()
     }
+}
+
+/// An incident as alerts name it.
+pub(super) fn incident_text(incident: u64) -> String {
+    format!("{incident:016x}")
 }
 
 /// BLAKE3 of parts, each behind its length.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::normal::NormalRange;
+use super::normal::{NormalRange, beyond};
 use super::scale::Scale;
 use super::sentinel::Sentinels;
 use super::spike::{Excursion, Spike};
@@ -15,8 +15,8 @@ use crate::record::format::FieldSettings;
 /// of a year.
 const RUN_MARGIN: u32 = 10;
 
-/// The same for the mean run, where there were few. A coarse sensor changes by chance: one that does so once in n records
-/// keeps its reading for 30 n with a probability of 1e-13.
+/// The same for the mean run, where there were few. A coarse sensor changes by chance: one that does
+/// so once in n records keeps its reading for 30 n with a probability of 1e-13.
 const MEAN_RUN_MARGIN: f64 = 30.0;
 
 /// Changes that a field must have shown before it can be stuck while there is no bundle. A set
@@ -43,7 +43,6 @@ pub struct FieldRules {
     rest_after: u32,
     /// Such a reading, beside 0.
     rest: Option<f64>,
-    /// Whether readings of the field are known to move, so that far ones that repeat are not its own.
     sentinels: Sentinels,
     /// Changes that it must have shown before it can be stuck.
     stuck_changes: u8,
@@ -134,9 +133,9 @@ impl FieldRules {
         // to miss: equal readings are its normal state, so it is never stuck and never flat. Should
         // it move, the model will say so.
         let moves = normal.is_none_or(|normal| normal.movement > 0.0);
-        let beyond = |run: u32| gate.stuck_after.max(run.saturating_mul(RUN_MARGIN));
-        let persistence = beyond(normal.map_or(0, |normal| normal.longest_run));
-        let moving = beyond(normal.map_or(0, |normal| normal.moving_run));
+        let longer = |run: u32| gate.stuck_after.max(run.saturating_mul(RUN_MARGIN));
+        let persistence = longer(normal.map_or(0, |normal| normal.longest_run));
+        let moving = longer(normal.map_or(0, |normal| normal.moving_run));
         let coarse = normal.map_or(0.0, |normal| MEAN_RUN_MARGIN * normal.mean_run) as u32;
         let is_on = moves && gate.stuck_after > 0;
         let flat =
@@ -145,11 +144,7 @@ impl FieldRules {
             min: field.min,
             max: field.max,
             stuck_after: if is_on { moving.max(coarse) } else { 0 },
-            rest_after: if is_on && normal.is_some() {
-                persistence.max(coarse)
-            } else {
-                0
-            },
+            rest_after: if is_on { persistence.max(coarse) } else { 0 },
             rest: normal.map(|normal| normal.rest),
             sentinels: Sentinels::new(normal),
             stuck_changes: if normal.is_none() {
@@ -174,7 +169,7 @@ impl FieldRules {
     pub fn trained_range(&self, x: f64) -> Option<[f64; 2]> {
         let [low, high] = self.trained?;
         let width = high - low;
-        (width > 0.0 && (x < low - width || x > high + width)).then_some([low, high])
+        (width > 0.0 && beyond([low, high], x) > width).then_some([low, high])
     }
 
     /// The first rule that the reading breaks, the most certain rules first, and the reading that

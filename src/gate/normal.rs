@@ -98,6 +98,11 @@ fn longest(runs: impl Iterator<Item = (usize, f64)>) -> (u32, f64) {
     (u32::try_from(length).unwrap_or(u32::MAX), reading)
 }
 
+/// How far a reading lies outside a range; negative inside.
+pub fn beyond([low, high]: [f64; 2], x: f64) -> f64 {
+    (low - x).max(x - high)
+}
+
 #[derive(Default)]
 struct Movement {
     /// |difference| of all consecutive readings; their sum may overflow.

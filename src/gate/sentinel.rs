@@ -1,6 +1,6 @@
 //! Sentinels: numbers that a gateway or a converter sends where it has no reading.
 
-use super::normal::NormalRange;
+use super::normal::{NormalRange, beyond};
 
 /// The usual ones: marks of missing data, and the ends of integer ranges.
 const USUAL: [f64; 16] = [
@@ -58,12 +58,12 @@ impl Sentinels {
             return true;
         }
         let is_usual = USUAL.contains(&x) || x.abs() >= FILL;
-        let Some([low, high]) = self.range else {
+        let Some(range) = self.range else {
             let leaps = |last: f64| (x - last).abs() > LEAP.0 * last.abs() + LEAP.1;
             return is_usual && last.is_some_and(leaps);
         };
-        let outside = (low - x).max(x - high);
-        let width = high - low;
+        let outside = beyond(range, x);
+        let width = range[1] - range[0];
         (is_usual && outside > OUTSIDE.0 * width)
             || (self.moves && run >= REPEATS && outside > OUTSIDE.1 * width)
     }

@@ -61,15 +61,14 @@ impl LiveBundle {
             let by = (0..fields).map(by).collect();
             (before.tag, by)
         });
-        let gap_us = gap_us(stream, c.period_micros);
-        let steps = c.steps.clone();
         let scorer = Scorer::new(bundle, &stream.score)?;
+        let c = &scorer.bundle().calibration;
         Ok(Self {
             tag: tag(&id),
             id,
-            thresholds: thresholds.with_least(scorer.charts().step_scores(&steps)),
+            thresholds: thresholds.with_least(scorer.charts().step_scores(&c.steps)),
             before,
-            gap_us,
+            gap_us: gap_us(stream, c.period_micros),
             scorer,
         })
     }

@@ -75,8 +75,7 @@ impl SeriesState {
     /// Whether an alert of the series is open: it has to be closed before the series can be
     /// forgotten.
     pub fn alerting(&self) -> bool {
-        let is_silent = self.inter_arrival.silent == SilenceStatus::Alone;
-        self.episode.anomaly_open() || self.episode.fault_open() || is_silent
+        self.episode.is_open() || self.inter_arrival.silent == SilenceStatus::Alone
     }
 
     /// So many records are missing before the next one, or are not believed.

@@ -64,9 +64,7 @@ impl GatedRow<'_> {
 
     /// Whether at least half of its fields are left to be scored.
     pub fn is_scorable(&self) -> bool {
-        let fields = self.values.len();
-        let unusable = self.unusable().len();
-        unusable == 0 || (unusable < fields && 2 * unusable <= fields)
+        2 * self.unusable().len() <= self.values.len()
     }
 
     /// Its context in the series called `series`, scored by `bundle`.
@@ -144,6 +142,16 @@ pub struct RecordContext<'a> {
     pub muted: bool,
     /// Whether records are missing inside its window.
     pub spans_gap: bool,
+}
+
+impl RecordContext<'_> {
+    /// The same, muted too where a mute covers it.
+    pub fn muted_by(&self, is_muted: bool) -> Self {
+        Self {
+            muted: self.muted || is_muted,
+            ..*self
+        }
+    }
 }
 
 /// What the steps up to the threshold found out about a record.

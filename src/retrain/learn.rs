@@ -345,7 +345,11 @@ fn calibration(
 ) -> Result<(Calibration, Option<Denoiser>, Option<f64>), LearnError> {
     let fields = stream.record.fields.len();
     let readings = folds.newest(stream.window, fields);
-    let steps = scaled_steps(&set.rows, &scaler.sd[..fields]);
+    // An error over a window has no steps.
+    let steps = match stream.score.scope {
+        ResidualScope::Record => scaled_steps(&set.rows, &scaler.sd[..fields]),
+        ResidualScope::Window => Vec::new(),
+    };
     let least = least_deviations(&steps);
     let rows = NormalRows {
         readings: &readings,
@@ -376,10 +380,7 @@ fn calibration(
         differences: found.differences,
         lift: 0.0,
         series_rows: series_rows(&folds.windows.segments),
-        steps: match stream.score.scope {
-            ResidualScope::Record => steps,
-            ResidualScope::Window => Vec::new(),
-        },
+        steps,
         fields: normals.into_iter().map(field_normal).collect(),
         period_micros: set.period_micros(),
         peaks: None,

@@ -200,6 +200,22 @@ impl Chart {
             .sqrt()
     }
 
+    /// The largest score of a deviation of one field by its step; 0 where no steps are known.
+    pub fn step_score(&self, steps: &[f64]) -> f64 {
+        let mut squares = vec![0.0; steps.len()];
+        for row in self.whitening.chunks_exact(self.rows().max(1)) {
+            squares
+                .iter_mut()
+                .zip(row)
+                .for_each(|(sum, w)| *sum += w * w);
+        }
+        let lengths = steps
+            .iter()
+            .zip(&squares)
+            .map(|(step, square)| step * square.sqrt());
+        lengths.fold(0.0, f64::max)
+    }
+
     /// The deviation vector `e` after one residual, without its score; calibration fits C to these.
     pub fn smooth<'s>(
         &self,

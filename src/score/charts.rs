@@ -180,8 +180,9 @@ impl Charts {
             .position(|(kind, _)| *kind == ChartKind::T2);
         let number = number.unwrap_or(0);
         let (_, chart) = self.charts.get(number).filter(|_| !missing.is_empty())?;
-        let state = view.charts.get(number).cloned().unwrap_or_default();
-        let estimated = chart.estimated(&state, residual, missing);
+        let new = ChartState::default();
+        let state = view.charts.get(number).unwrap_or(&new);
+        let estimated = chart.estimated(state, residual, missing);
         let mut z = z.to_vec();
         for &field in missing {
             z[field] += estimated[field] - residual[field];
@@ -266,17 +267,11 @@ impl Charts {
     /// The score of each chart at which two fields have moved by one step each (scaled, length k): what no
     /// alert may come from. 0 where no steps are known.
     pub fn step_scores(&self, steps: &[f64]) -> Vec<f64> {
-        let of = |chart: &Chart| {
-            let alone = |(field, step): (usize, &f64)| {
-                let mut e = vec![0.0; steps.len()];
-                e[field] = *step as f32;
-                chart.length(&e)
-            };
-            let is_known = steps.len() == chart.rows();
-            let lengths = steps.iter().enumerate().filter(|_| is_known).map(alone);
-            std::f64::consts::SQRT_2 * lengths.fold(0.0, f64::max)
-        };
-        self.charts.iter().map(|(_, chart)| of(chart)).collect()
+        let charts = self.charts.iter();
+        let largest = |(_, chart): &(_, Chart)| chart.step_score(steps);
+        charts
+            .map(|chart| std::f64::consts::SQRT_2 * largest(chart))
+            .collect()
     }
 
     /// The kind of a chart.
@@ -413,13 +408,9 @@ impl NormalRows<'_> {
 
     fn calibrate_tame(&self, settings: &ScoreSettings) -> Result<Calibrated, ScoreError> {
         let (k, segments, gaps) = (self.k, self.segments, self.gaps);
-        // An error over a window has no steps.
-        let least = match settings.scope {
-            ResidualScope::Record => self.least.to_vec(),
-            ResidualScope::Window => Vec::new(),
-        };
+        let least = self.least;
         let of =
-            |kind, vectors: &[f32]| calibrate(kind, settings, vectors, k, segments, gaps, &least);
+            |kind, vectors: &[f32]| calibrate(kind, settings, vectors, k, segments, gaps, least);
         let mut charts = vec![of(ChartKind::Mewma, self.residuals)?];
         let mut found = Regressions::default();
         let (mut denoised, mut denoising_ratio) = (None, None);
@@ -438,7 +429,7 @@ impl NormalRows<'_> {
                         k,
                         segments,
                         &[],
-                        &least,
+                        least,
                     )?);
                 }
                 charts.push(of(ChartKind::Variance, &found.innovations)?);
@@ -455,7 +446,7 @@ impl NormalRows<'_> {
                         k,
                         &of.segments,
                         &[],
-                        &least,
+                        least,
                     )?);
                 }
             }

@@ -283,13 +283,12 @@ impl SeriesThresholds {
 
     /// What changed since the lift was `before`; of the slow way back only its end counts.
     fn correction_from(&self, before: f32, is_reverted: bool) -> Option<ThresholdCorrection> {
-        let reason = if self.lift == before {
-            return None;
-        } else if self.lift > before {
+        let is_lower = self.lift < before;
+        let reason = if self.lift > before {
             CorrectionReason::OverBudget
-        } else if is_reverted {
+        } else if is_lower && is_reverted {
             CorrectionReason::Reverted
-        } else if before > 0.0 && self.lift == 0.0 {
+        } else if is_lower && self.lift == 0.0 {
             CorrectionReason::WithinBudget
         } else {
             return None;

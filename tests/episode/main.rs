@@ -2,6 +2,7 @@
 //! always hold.
 
 mod flaps;
+mod forgotten;
 mod pauses;
 mod properties;
 

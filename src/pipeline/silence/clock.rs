@@ -106,7 +106,8 @@ impl SilenceClock {
         let age = self
             .second
             .map_or(0, |second| time.micros_since(second).max(0));
-        let forgotten = (self.alone + age).min(ALONE_MEMORY) as f64 / ALONE_MEMORY as f64;
+        let forgotten =
+            self.alone.saturating_add(age).min(ALONE_MEMORY) as f64 / ALONE_MEMORY as f64;
         self.longest_alone -= (self.longest_alone as f64 * forgotten) as i64;
         self.longest_alone = self.longest_alone.max(self.alone);
         self.alone = 0;

@@ -189,7 +189,7 @@ impl SelfTestInput<'_> {
             .collect();
         let excess = (values.len() / fields.max(1)).saturating_sub(ROWS) * fields;
         values.drain(..excess);
-        let tells = !stale && !state.alerting() && values.len() >= ROWS_MIN * fields;
+        let tells = !stale && !state.episode.is_alarming() && values.len() >= ROWS_MIN * fields;
         Ok(tells.then_some((state, values)))
     }
 }
