@@ -374,7 +374,9 @@ fn fault_input(faults: &[SensorFault]) -> EpisodeInput {
         } else {
             Severity::Warning
         },
-        alone: faults.iter().any(is(FaultKind::Spike)),
+        alone: faults
+            .iter()
+            .any(|fault| matches!(fault.kind, FaultKind::Spike | FaultKind::CounterReset)),
     }
 }
 

@@ -17,9 +17,11 @@
 //! | stuck, standstill | no; a bundle makes it exact | `field` |
 //! | flat | yes | `field` |
 //! | scale jump | yes | `scale` |
+//! | counter reset | yes | `counter` |
 //! | spike | yes | `spike` |
 
 mod clock;
+mod counter;
 mod field;
 mod normal;
 mod scale;
@@ -30,11 +32,12 @@ mod spike;
 use serde::{Deserialize, Serialize};
 
 pub use clock::TimeOrder;
+pub use counter::{Counter, increment, increments};
 pub use normal::{NormalRange, normals};
 pub use settings::GateSettings;
 
 use crate::record::format::FieldSettings;
-use crate::record::row::OutsideReading;
+use crate::record::row::{Increment, OutsideReading};
 use crate::record::{EventTime, FaultKind, GateVerdict, MISSING, RejectReason, SensorFault};
 
 /// The rules of one stream under one bundle.
@@ -181,6 +184,31 @@ impl GateRules {
             })
         });
         outside.collect()
+    }
+
+    /// What the counters among the fields rose by since the record before, `elapsed` microseconds ago,
+    /// for one `period`: NaN where they went back, or where there is no reading before. None while
+    /// there is no bundle. `state` has not seen the readings yet.
+    pub fn increments(
+        &self,
+        state: &GateState,
+        values: &[f64],
+        elapsed: i64,
+        period: i64,
+    ) -> Vec<Increment> {
+        let fields = self.fields.iter().zip(&state.fields).zip(values);
+        let counted = fields
+            .enumerate()
+            .filter(|(_, ((rules, _), _))| rules.is_counter());
+        counted
+            .map(|(field, ((_, memory), &x))| {
+                let last = memory.last();
+                Increment {
+                    field,
+                    value: last.map_or(f64::NAN, |last| increment(last, x, elapsed, period)),
+                }
+            })
+            .collect()
     }
 
     /// The second half: the readings, which may be those of a row of several records.

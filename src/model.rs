@@ -19,6 +19,7 @@ pub mod network;
 pub mod registry;
 pub mod scaler;
 pub mod script;
+pub mod seasons;
 pub mod shape;
 pub mod train;
 pub mod weights;
@@ -40,7 +41,7 @@ use thiserror::Error;
 
 pub use self::disk::DiskError;
 pub use self::settings::{
-    INPUTS_MAX, ModelKind, ModelSettings, ResidualScope, ScriptSettings, TimeFeature,
+    DAY_SLOTS, INPUTS_MAX, ModelKind, ModelSettings, ResidualScope, ScriptSettings, TimeFeature,
     TrainingSettings, time_zone,
 };
 

@@ -329,6 +329,9 @@ pub enum FaultKind {
     Standstill,
     /// A number in place of a missing reading, such as -9999, far outside the normal range.
     Sentinel,
+    /// A counter went back, which it never did in normal operation: a device that was exchanged, or
+    /// restarted.
+    CounterReset,
     /// The reading changes, but by a small fraction of its normal movement.
     Flat,
     /// The reading fits only in another unit or at another scale.

@@ -174,6 +174,7 @@ mod tests {
             min: -100.0,
             max: 100.0,
             resample: *resample,
+            counter: None,
         };
         let resample = ResampleSettings {
             period: Duration::from_secs(10),

@@ -79,8 +79,8 @@ pub struct Residuals {
 pub struct Residual<'r> {
     /// The newest record.
     pub readings: &'r [f32],
-    /// What the charts of readings look at: the newest record, less `AE(z)` where the model has time
-    /// features, or the root mean square of `z - AE(z)` over the window.
+    /// What the charts of readings look at: the newest record, or the root mean square of `z - AE(z)`
+    /// over the window.
     pub values: &'r [f32],
     /// `AE(z)` of each field at the newest record.
     pub expected: &'r [f32],
@@ -134,9 +134,6 @@ pub fn residuals(
     let width = model.shape().fields;
     let fields = model.shape().scored();
     let judged = judged(scope, model);
-    // What the clock explains is no part of what the charts look at. What a linear model explains
-    // comes back when they are whitened, so that there the readings themselves are charted.
-    let gain = f32::from(u8::from(!model.shape().context.is_empty()));
     let found = model.reconstruct(scaled)?;
     let rows = found.len() / inputs;
     let mut residual = Vec::with_capacity(rows * fields);
@@ -161,7 +158,9 @@ pub fn residuals(
         readings.extend_from_slice(&window[inputs - width..inputs - width + fields]);
         raw_errors.push((squares.iter().sum::<f64>() / (fields * judged / width) as f64).sqrt());
         match scope {
-            ResidualScope::Record => residual.extend(records.flatten().map(|(z, y)| z - gain * y)),
+            // What a linear model explains comes back when the charts are whitened: they look at the
+            // readings themselves.
+            ResidualScope::Record => residual.extend(records.flatten().map(|(z, _)| z)),
             ResidualScope::Window => {
                 residual.extend(
                     squares
@@ -322,17 +321,22 @@ impl Scorer {
         residuals(&*self.bundle.model, self.bundle.calibration.scope, &windows)
     }
 
-    /// Takes a series' newest record, without its `missing` fields (ascending); `alerting` slows the
-    /// baselines down.
+    /// Takes a series' newest record, without its `missing` fields (ascending) and less what the
+    /// `season` lets expect of it; `alerting` slows the baselines down.
     pub fn step(
         &self,
         state: &mut ChartsState,
         residual: Residual<'_>,
+        season: Option<&[f32]>,
         missing: &[usize],
         alerting: bool,
     ) -> ChartScores {
         let (z, vector) = (residual.readings, residual.values);
-        self.charts.step(state, z, vector, missing, alerting)
+        let Some(season) = season else {
+            return self.charts.step(state, z, vector, missing, alerting);
+        };
+        let left: Vec<f32> = z.iter().zip(season).map(|(z, level)| z - level).collect();
+        self.charts.step(state, &left, &left, missing, alerting)
     }
 
     /// The charts.

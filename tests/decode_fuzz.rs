@@ -63,6 +63,7 @@ fn format() -> RecordFormat {
         min: f64::NEG_INFINITY,
         max: f64::INFINITY,
         resample: None,
+        counter: None,
     };
     RecordFormat {
         format: Format::Json,

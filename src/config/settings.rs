@@ -216,6 +216,7 @@ impl StreamSettings {
                 min: 0.0,
                 max: 1.0,
                 resample: None,
+                counter: None,
             }];
         }
     }

@@ -12,6 +12,7 @@ pub(super) fn field(name: &str, path: &[&str]) -> FieldSettings {
         min: f64::NEG_INFINITY,
         max: f64::INFINITY,
         resample: None,
+        counter: None,
     }
 }
 

@@ -51,6 +51,25 @@ impl LearningExtended<'_> {
     }
 }
 
+/// A model with time features learns from few of the cycles that they turn through.
+pub struct FewCycles<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// Days, or weeks where the day of the week is a feature.
+    pub cycles: f64,
+}
+
+impl FewCycles<'_> {
+    /// Logs.
+    pub fn emit(&self) {
+        warn!(
+            stream = self.stream,
+            "model.context: the training records cover {:.1} of its cycles (days, or weeks with day_of_week); with fewer than 3 most times have no baseline of their own; retraining adds what it sees",
+            self.cycles
+        );
+    }
+}
+
 /// A challenger is trained.
 pub struct TrainingStarted<'a> {
     /// The stream.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::counter::Counter;
 use super::normal::{NormalRange, beyond};
 use super::scale::Scale;
 use super::sentinel::Sentinels;
@@ -48,6 +49,8 @@ pub struct FieldRules {
     stuck_changes: u8,
     /// The range of the training readings.
     trained: Option<[f64; 2]>,
+    /// Of a counter, with its mean rise.
+    counter: Option<(Counter, f64)>,
     flat: Option<Flat>,
     scale: Option<Scale>,
     spike: Option<Spike>,
@@ -120,6 +123,11 @@ impl Default for FieldState {
 }
 
 impl FieldState {
+    /// The last finite reading; `None` before the first.
+    pub fn last(&self) -> Option<f64> {
+        (self.run > 0).then_some(f64::from_le_bytes(self.last))
+    }
+
     /// Whether `x` is what the record before held, bit for bit.
     pub fn repeats(&self, x: f64) -> bool {
         self.before == ReadingKind::of(x) && (!x.is_finite() || self.last == x.to_le_bytes())
@@ -138,6 +146,8 @@ impl FieldRules {
         let moving = longer(normal.map_or(0, |normal| normal.moving_run));
         let coarse = normal.map_or(0.0, |normal| MEAN_RUN_MARGIN * normal.mean_run) as u32;
         let is_on = moves && gate.stuck_after > 0;
+        // A counter leaves every range.
+        let level = normal.filter(|normal| normal.counter.is_none());
         let flat =
             normal.filter(|normal| moves && normal.movement.is_finite() && gate.flat_ratio > 0.0);
         Self {
@@ -146,22 +156,23 @@ impl FieldRules {
             stuck_after: if is_on { moving.max(coarse) } else { 0 },
             rest_after: if is_on { persistence.max(coarse) } else { 0 },
             rest: normal.map(|normal| normal.rest),
-            sentinels: Sentinels::new(normal),
+            sentinels: Sentinels::new(level),
             stuck_changes: if normal.is_none() {
                 LEARNING_CHANGES
             } else {
                 0
             },
-            trained: normal.filter(|_| moves).map(|normal| normal.range),
+            counter: normal.and_then(|normal| Some((normal.counter?, normal.movement))),
+            trained: level.filter(|_| moves).map(|normal| normal.range),
             flat: flat.map(|normal| Flat {
                 movement: normal.movement,
                 ratio: gate.flat_ratio,
                 after: u16::try_from(persistence.max(FLAT_AFTER_MIN)).unwrap_or(u16::MAX),
             }),
-            scale: normal
+            scale: level
                 .filter(|_| gate.scale_jump)
                 .and_then(|normal| Scale::new(normal.mean, normal.sd)),
-            spike: normal.filter(|_| gate.spike).and_then(Spike::new),
+            spike: level.filter(|_| gate.spike).and_then(Spike::new),
         }
     }
 
@@ -172,11 +183,16 @@ impl FieldRules {
         (width > 0.0 && beyond([low, high], x) > width).then_some([low, high])
     }
 
+    /// Whether the field only rises.
+    pub fn is_counter(&self) -> bool {
+        self.counter.is_some()
+    }
+
     /// The first rule that the reading breaks, the most certain rules first, and the reading that
     /// broke it, where it is finite. A sensor recovers automatically: each rule depends only on the
     /// present reading.
     pub fn check(&self, memory: &mut FieldState, x: f64) -> Option<(FaultKind, Option<f64>)> {
-        let last = (memory.run > 0).then_some(f64::from_le_bytes(memory.last));
+        let last = memory.last();
         memory.before = ReadingKind::of(x);
         match memory.before {
             ReadingKind::Missing => return Some((FaultKind::Missing, None)),
@@ -196,6 +212,8 @@ impl FieldRules {
             FaultKind::OutOfRange
         } else if self.is_stuck(memory) {
             FaultKind::Stuck
+        } else if self.is_reset(last, x) {
+            FaultKind::CounterReset
         } else if self.scale.as_ref().is_some_and(|scale| scale.jumped(x)) {
             FaultKind::ScaleJump
         } else if let Some(excursion) = excursion {
@@ -218,6 +236,12 @@ impl FieldRules {
             return None;
         };
         Some((kind, Some(x)))
+    }
+
+    /// Whether a counter went back that never did in normal operation.
+    fn is_reset(&self, last: Option<f64>, x: f64) -> bool {
+        let known = self.counter.zip(last);
+        known.is_some_and(|((counter, rise), last)| counter.is_fault(last, x, rise))
     }
 
     /// A machine rests at 0 from the first night on; while nothing is known of it, or where training

@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use super::counter::Counter;
+
 /// Part of the readings at each end that is drawn in to the next one before mean and spread are
 /// taken, so that a few spikes in the training data do not widen what is normal.
 const WINSOR: f64 = 0.005;
@@ -38,6 +40,9 @@ pub struct NormalRange {
     pub range: [f64; 2],
     /// |difference| of consecutive readings that normal operation does not reach; `None` if it cannot be determined.
     pub step: Option<f64>,
+    /// Of a field that only rises; such a field has neither a range nor a scale.
+    #[serde(default)]
+    pub counter: Option<Counter>,
 }
 
 /// Fits one [`NormalRange`] a field.
@@ -55,6 +60,7 @@ fn fit(rows: &[f64], fields: usize, field: usize, segments: &[Range<usize>]) -> 
     let mut readings = Vec::new();
     let mut movement = Movement::default();
     let mut runs = Vec::new();
+    let mut stretches = Vec::new();
     for segment in segments {
         let from = readings.len();
         let row_values = rows
@@ -68,6 +74,7 @@ fn fit(rows: &[f64], fields: usize, field: usize, segments: &[Range<usize>]) -> 
         );
         let stretch = readings.get(from..).unwrap_or_default();
         movement.add(stretch);
+        stretches.push(from..readings.len());
         let equal = stretch.chunk_by(|a, b| a == b);
         runs.extend(equal.map(|run| (run.len(), run[0])));
     }
@@ -78,6 +85,8 @@ fn fit(rows: &[f64], fields: usize, field: usize, segments: &[Range<usize>]) -> 
         false => 0.0,
     };
     let range = range(&readings);
+    let stretches = stretches.into_iter().map(|rows| &readings[rows]);
+    let counter = Counter::of(stretches);
     let (mean, sd) = moments(readings);
     NormalRange {
         mean,
@@ -89,6 +98,7 @@ fn fit(rows: &[f64], fields: usize, field: usize, segments: &[Range<usize>]) -> 
         mean_run,
         range,
         step: movement.step(),
+        counter,
     }
 }
 

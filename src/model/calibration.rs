@@ -11,7 +11,7 @@ use thiserror::Error;
 use super::memory;
 use super::scaler::Scaler;
 use super::shape::ModelShape;
-use crate::model::ResidualScope;
+use crate::model::{ResidualScope, TimeFeature};
 use crate::record::alert::ChartKind;
 use crate::record::format::ErrorMeasure;
 
@@ -67,6 +67,10 @@ pub struct Calibration {
     /// charts look at no readings.
     #[serde(default)]
     pub steps: Vec<f64>,
+    /// The seasonal baseline, slots x scored fields, in scaled units; see [`super::seasons`]. Empty
+    /// without time features, and where the charts look at no readings.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub seasons: Vec<f32>,
     /// How each field of a record behaves normally, in sensor units.
     pub fields: Vec<FieldNormal>,
     /// Median event time between two records of a series, in microseconds; 0 where it is not known.
@@ -134,6 +138,10 @@ pub struct FieldNormal {
     /// Absolute difference of consecutive readings that no normal record reaches; `None` where none
     /// can be told.
     pub step: Option<f64>,
+    /// Of a counter, of which the model gets what it rises by: whether it is reset in normal
+    /// operation. `None` for another field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counter_resets: Option<bool>,
 }
 
 /// A calibration that cannot be used.
@@ -198,6 +206,13 @@ impl Calibration {
         exactly("scaler.mean", self.scaler.mean.len(), scales)?;
         exactly("scaler.sd", self.scaler.sd.len(), scales)?;
         exactly("fields", self.fields.len(), shape.readings())?;
+        let slots = match self.scope {
+            ResidualScope::Record => TimeFeature::slots(&shape.context),
+            ResidualScope::Window => 0,
+        };
+        exactly("seasons", self.seasons.len(), slots * shape.scored())?;
+        let seasons: Vec<f64> = self.seasons.iter().map(|&z| f64::from(z)).collect();
+        every("seasons", seasons.iter(), "finite", |x| x.is_finite())?;
 
         every("scaler.mean", self.scaler.mean.iter(), "finite", |x| {
             x.is_finite()
@@ -273,6 +288,12 @@ impl Calibration {
             NOT_NEGATIVE,
             not_negative,
         )
+    }
+
+    /// What the clock lets expect of each field in a slot of time, in scaled units; `None` where
+    /// nothing is known of it.
+    pub fn season(&self, slot: usize, k: usize) -> Option<&[f32]> {
+        self.seasons.get(slot * k..(slot + 1) * k)
     }
 
     /// The scores of normal data that each threshold begins with: of each chart, or of images.
@@ -362,6 +383,7 @@ mod tests {
             lift: 0.0,
             series_rows: 3,
             steps: Vec::new(),
+            seasons: Vec::new(),
             fields: vec![
                 FieldNormal {
                     movement: 0.0,
@@ -371,6 +393,7 @@ mod tests {
                     mean_run: 2.5,
                     range: [2.0, 2.0],
                     step: None,
+                    counter_resets: None,
                 },
                 FieldNormal {
                     movement: 0.3,
@@ -380,6 +403,7 @@ mod tests {
                     mean_run: 1.0,
                     range: [-1.0, 1.0],
                     step: Some(2.0),
+                    counter_resets: None,
                 },
             ],
             period_micros: 1_000_000,

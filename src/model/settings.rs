@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
@@ -12,6 +13,9 @@ use crate::options::{OptionFault, none_if_empty, optional};
 /// Inputs of a model that looks at all of them at once: records of a window times fields, or pixels
 /// of a tile times channels.
 pub const INPUTS_MAX: usize = 4096;
+
+/// Slots of a day in a seasonal baseline: quarters of an hour.
+pub const DAY_SLOTS: usize = 96;
 
 /// The autoencoder.
 #[derive(Clone, PartialEq, Debug, Deserialize, JsonSchema)]
@@ -45,6 +49,9 @@ pub struct ModelSettings {
     #[serde(deserialize_with = "time_zone")]
     #[schemars(with = "String", example = "Europe/Zurich", extend("x-syntax" = "time-zone"))]
     pub time_zone: TimeZone,
+    /// Dates that count as Sundays for `context`.
+    #[schemars(with = "Vec<String>", example = ["2026-12-25"])]
+    pub holidays: Vec<Date>,
     /// File of a torchscript model's module; "" for the other kinds.
     #[serde(deserialize_with = "none_if_empty")]
     #[schemars(with = "String", example = "/etc/outlierd/pump.pt")]
@@ -198,6 +205,18 @@ impl TimeFeature {
     /// Inputs that a model has for all of `context`: cosine and sine of each.
     pub fn inputs(context: &[Self]) -> usize {
         2 * context.len()
+    }
+
+    /// Slots of the seasonal baseline that `context` gives: the quarters of an hour of a week or of a
+    /// day, the days of a week, or none.
+    pub fn slots(context: &[Self]) -> usize {
+        let has = |feature| context.contains(&feature);
+        match (has(Self::TimeOfDay), has(Self::DayOfWeek)) {
+            (true, true) => 7 * DAY_SLOTS,
+            (true, false) => DAY_SLOTS,
+            (false, true) => 7,
+            (false, false) => 0,
+        }
     }
 }
 

@@ -195,6 +195,7 @@ impl ModelShape {
             samples: 8,
             context,
             time_zone,
+            holidays: Vec::new(),
             script: None,
             sha256: String::new(),
         };

@@ -16,7 +16,6 @@ use crate::config::settings::StreamSettings;
 use crate::episode::{EpisodeOutput, EpisodePolicy};
 use crate::gate::NormalRange;
 use crate::model::bundle::Bundle;
-use crate::model::context::TimeContext;
 use crate::record::alert::{Alert, AlertEvent, AlertKind, FieldShare};
 use crate::record::feedback::{Feedback, FeedbackEffect};
 use crate::record::format::ImageFormat;
@@ -40,8 +39,6 @@ pub struct RowDetector {
     live: LiveBundle,
     window: usize,
     stride: usize,
-    /// The time features that the model gets with each record; `None` where it gets none.
-    context: Option<TimeContext>,
     field_names: Vec<String>,
 }
 
@@ -83,13 +80,11 @@ impl Detector {
                 heat_maps: stream.output.heat_maps.is_some(),
             }),
             None => {
-                let has_context = !stream.model.context.is_empty();
                 let fields = stream.record.fields.iter();
                 Self::Rows(RowDetector {
                     live,
                     window: stream.window,
                     stride: stream.stride,
-                    context: has_context.then(|| TimeContext::new(&stream.model)),
                     field_names: fields.map(|field| field.name.clone()).collect(),
                 })
             }
@@ -278,11 +273,14 @@ impl RowDetector {
         let window = self.window;
         let stride = self.stride;
         let mut readings = Cow::Borrowed(&*row.values);
+        for rise in &row.increments {
+            readings.to_mut()[rise.field] = rise.value;
+        }
         for field in row.unusable() {
             readings.to_mut()[field] = f64::NAN;
         }
-        let context = self.context.as_ref();
-        let extended = context.map(|by| by.extended(&readings, &[row.time], readings.len()));
+        let clock = Some(&self.live.clock).filter(|clock| clock.slots() > 0);
+        let extended = clock.map(|by| by.extended(&readings, &[row.time], readings.len()));
         let values = extended.as_deref().unwrap_or(&readings);
         let scorer = &self.live.scorer;
         if window <= 1 {
@@ -317,17 +315,28 @@ impl RowDetector {
     ) -> Vec<FieldShare> {
         let scorer = &self.live.scorer;
         let unusable = row.unusable();
+        let expected = self.live.season(row.time).unwrap_or(expected);
         let readings = row.values.iter().zip(expected);
         let fields = self.field_names.iter().zip(readings);
         fields
             .zip(scorer.charts().shares(&scoring.charts, chart))
             .enumerate()
             .filter(|(index, _)| !unusable.contains(index))
-            .map(|(index, ((name, (&value, &expected)), share))| FieldShare {
-                name: name.clone(),
-                value,
-                expected: scorer.expected(index, expected),
-                share,
+            .map(|(index, ((name, (&value, &expected)), share))| {
+                let expected = scorer.expected(index, expected);
+                // Of a counter the model knows what it rises by.
+                let rise = row.increments.iter().find(|rise| rise.field == index);
+                let expected = match rise.map(|rise| rise.value) {
+                    Some(rise) if rise.is_finite() => value - rise + expected,
+                    Some(_) => value,
+                    None => expected,
+                };
+                FieldShare {
+                    name: name.clone(),
+                    value,
+                    expected,
+                    share,
+                }
             })
             .collect()
     }

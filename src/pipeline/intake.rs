@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::detector::Detector;
 use super::series::{LoadError, SeriesAccess, SeriesState, Slot, SlotError};
 use crate::config::settings::StreamSettings;
-use crate::gate::{GateOutput, GateRules, TimeOrder};
-use crate::record::row::{DecodedRow, GatedRow, WindowStatus};
+use crate::gate::{GateOutput, GateRules, GateState, TimeOrder};
+use crate::record::row::{DecodedRow, GatedRow, Increment, WindowStatus};
 use crate::record::{EventTime, GateVerdict, Record, RejectReason};
 use crate::resample::{ResampledRow, Resampler};
 
@@ -21,6 +21,8 @@ pub struct Intake {
     /// Event time after which a silent series starts again; zero: never.
     forget_after: Duration,
     gate: GateRules,
+    /// Typical time between two records of a series, in microseconds; 0 while there is no bundle.
+    period: i64,
     /// `None` where records are taken as they come.
     resample: Option<Resampler>,
     /// Records that arrived before this warm up: they were there before the stream's first start.
@@ -57,6 +59,7 @@ impl Intake {
             max_series: stream.record.max_series,
             forget_after: stream.retention.forget_after,
             gate: gate_rules(stream, detector),
+            period: period(detector),
             resample: Resampler::new(&stream.resample, fields),
             warm_until: None,
         }
@@ -65,6 +68,7 @@ impl Intake {
     /// Checks readings against what another bundle knows of each field.
     pub(super) fn set_normals(&mut self, stream: &StreamSettings, detector: &Detector) {
         self.gate = gate_rules(stream, detector);
+        self.period = period(detector);
     }
 
     /// Publishes nothing of records that arrived before `until`, and learns from them.
@@ -95,6 +99,7 @@ impl Intake {
             slot,
             previous: None,
             faults: Vec::new(),
+            increments: Vec::new(),
             outside: Vec::new(),
             window: WindowStatus::Filling,
             silence: Vec::new(),
@@ -136,6 +141,7 @@ impl Intake {
         let checked = match &self.resample {
             None => {
                 let time = row.record.time;
+                row.increments = self.increments(row, &state.gate);
                 let values = &row.values;
                 self.gate
                     .check(&mut state.gate, time, row.record.arrival, values)
@@ -162,6 +168,15 @@ impl Intake {
         Ok(())
     }
 
+    /// What the counters of a row rose by; before the gate sees its readings.
+    fn increments(&self, row: &GatedRow<'_>, state: &GateState) -> Vec<Increment> {
+        let elapsed = row
+            .previous
+            .map_or(0, |previous| row.time.micros_since(previous));
+        self.gate
+            .increments(state, &row.values, elapsed, self.period)
+    }
+
     /// Checks the time of the record, and the readings of the row that it completes.
     fn check_resampled(
         &self,
@@ -176,9 +191,9 @@ impl Intake {
         let open = state.resample.get_or_insert_default();
         let verdict = match resampler.push(open, time, &row.values, restarts) {
             Some(ResampledRow { time, values }) => {
-                let verdict = self.gate.check_values(&mut state.gate, &values);
                 (row.time, row.values) = (time, Cow::Owned(values));
-                verdict
+                row.increments = self.increments(row, &state.gate);
+                self.gate.check_values(&mut state.gate, &row.values)
             }
             None => {
                 row.window = WindowStatus::Resampling;
@@ -187,6 +202,11 @@ impl Intake {
         };
         Ok(GateOutput { verdict, order })
     }
+}
+
+fn period(detector: &Detector) -> i64 {
+    let bundle = detector.bundle();
+    bundle.map_or(0, |bundle| bundle.calibration.period_micros)
 }
 
 fn gate_rules(stream: &StreamSettings, detector: &Detector) -> GateRules {

@@ -7,12 +7,13 @@ use super::forward::RowOutput;
 use super::series::{ScoringState, SeriesState, tag};
 use super::status::{gap_us, score_period};
 use crate::config::settings::StreamSettings;
-use crate::gate::NormalRange;
+use crate::gate::{Counter, NormalRange};
 use crate::model::bundle::Bundle;
-use crate::record::Scored;
+use crate::model::context::TimeContext;
 use crate::record::alert::CloseReason;
 use crate::record::feedback::{Feedback, FeedbackEffect, FeedbackLabel};
 use crate::record::row::{GatedRow, Judgement, ScoredRow};
+use crate::record::{EventTime, Scored};
 use crate::score::Scorer;
 use crate::score::charts::{ChartScores, ChartsState};
 use crate::threshold::SeriesThresholdParams;
@@ -27,6 +28,8 @@ pub struct LiveBundle {
     before: Option<(u64, Vec<(f64, f64)>)>,
     /// Microseconds after which records are missing between two; 0: never.
     pub(super) gap_us: i64,
+    /// The time features that the model gets with each record.
+    pub(super) clock: TimeContext,
 }
 
 impl LiveBundle {
@@ -53,7 +56,11 @@ impl LiveBundle {
         let before = before.map(|before| {
             let (old, new) = (&before.bundle().calibration.scaler, &c.scaler);
             let by = |field: usize| {
-                let shift = (old.mean[field] - new.mean[field]) / new.sd[field];
+                // Less its season a reading has no level that depends on the scaler.
+                let shift = match c.seasons.is_empty() {
+                    true => (old.mean[field] - new.mean[field]) / new.sd[field],
+                    false => 0.0,
+                };
                 (old.sd[field] / new.sd[field], shift)
             };
             let fields = stream.record.fields.len();
@@ -69,6 +76,7 @@ impl LiveBundle {
             thresholds: thresholds.with_least(scorer.charts().step_scores(&c.steps)),
             before,
             gap_us: gap_us(stream, c.period_micros),
+            clock: TimeContext::new(&stream.model),
             scorer,
         })
     }
@@ -104,8 +112,18 @@ impl LiveBundle {
                 mean_run: field.mean_run,
                 range: field.range,
                 step: field.step,
+                counter: field.counter_resets.map(|resets| Counter { resets }),
             })
             .collect()
+    }
+
+    /// What the clock lets expect of each field at a time, in scaled units.
+    pub(super) fn season(&self, time: EventTime) -> Option<&[f32]> {
+        let c = &self.bundle().calibration;
+        match c.seasons.is_empty() {
+            true => None,
+            false => c.season(self.clock.at(time).slot, c.fields.len()),
+        }
     }
 
     /// How many records are missing before a row.
@@ -137,8 +155,9 @@ impl LiveBundle {
         };
         let (scores, raw_error) = match evidence {
             RowOutput::Row(residual) => {
-                let scores =
-                    (self.scorer).step(&mut scoring.charts, residual, &row.unusable(), alerting);
+                let (season, missing) = (self.season(row.time), row.unusable());
+                let charts = &mut scoring.charts;
+                let scores = (self.scorer).step(charts, residual, season, &missing, alerting);
                 (scores, residual.raw_error)
             }
             // Each image is judged on its own: what is in front of a camera changes from one to the

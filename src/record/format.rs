@@ -190,6 +190,8 @@ pub struct FieldSettings {
     pub max: f64,
     /// How several readings in a bucket are combined; `None` is the stream's rule.
     pub resample: Option<ResampleRule>,
+    /// Whether it is a counter; `None`: training finds out.
+    pub counter: Option<bool>,
 }
 
 impl JsonSchema for FieldSettings {
@@ -233,6 +235,9 @@ struct FieldTable {
     max: Option<f64>,
     /// How several of its readings in a bucket are combined [default: resample.rule].
     resample: Option<ResampleRule>,
+    /// Whether it only rises, such as an energy meter or pieces made, but for resets to 0: a model
+    /// gets what it rises by [default: the training records decide].
+    counter: Option<bool>,
 }
 
 impl TryFrom<FieldNotation> for FieldSettings {
@@ -247,6 +252,7 @@ impl TryFrom<FieldNotation> for FieldSettings {
                 min: None,
                 max: None,
                 resample: None,
+                counter: None,
             },
             FieldNotation::Table(table) => table,
         };
@@ -262,6 +268,7 @@ impl TryFrom<FieldNotation> for FieldSettings {
             min: table.min.unwrap_or(f64::NEG_INFINITY),
             max: table.max.unwrap_or(f64::INFINITY),
             resample: table.resample,
+            counter: table.counter,
         })
     }
 }

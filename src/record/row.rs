@@ -37,6 +37,8 @@ pub struct GatedRow<'a> {
     pub previous: Option<EventTime>,
     /// Its faulty sensors.
     pub faults: Vec<SensorFault>,
+    /// What its counters rose by.
+    pub increments: Vec<Increment>,
     /// Its readings far outside the range that they were trained on.
     pub outside: Vec<OutsideReading>,
     /// What it adds to.
@@ -79,6 +81,15 @@ impl GatedRow<'_> {
             spans_gap: self.window.spans_gap(),
         }
     }
+}
+
+/// What a counter rose by since the record before, for one typical period.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Increment {
+    /// Which field.
+    pub field: usize,
+    /// The rise; NaN where it is not known.
+    pub value: f64,
 }
 
 /// A reading far outside the range that its field was trained on.

@@ -7,19 +7,21 @@
 
 mod folds;
 mod images;
+pub mod inputs;
 
 use std::ops::ControlFlow;
 
 use jiff::Timestamp;
 
 use self::folds::{Folds, parts};
+use self::inputs::{counted, field_normal, normals, take_seasons};
 use super::set::{TrainingSet, WindowStarts};
 use crate::config::settings::StreamSettings;
 use crate::failure::{Failure, FailureClass};
-use crate::gate;
+use crate::gate::NormalRange;
 use crate::model::ResidualScope;
 use crate::model::bundle::{Bundle, BundleError};
-use crate::model::calibration::{Calibration, ChartCalibration, FieldNormal, thinned};
+use crate::model::calibration::{Calibration, ChartCalibration, thinned};
 use crate::model::context::TimeContext;
 use crate::model::denoiser::Denoiser;
 use crate::model::ensemble::Ensemble;
@@ -162,6 +164,15 @@ pub fn learn(
         } == shape
     });
     let set = &set.cut(gap_us(stream, set.period_micros()));
+    let normals = normals(stream, set);
+    // The scaler of the start is of the same inputs.
+    let start = start.filter(|bundle| {
+        let before = bundle.calibration.fields.iter();
+        before
+            .zip(&normals)
+            .all(|(before, now)| before.counter_resets.is_some() == now.counter.is_some())
+    });
+    let set = &counted(set, normals.iter().map(|normal| normal.counter));
     let windows = windows(stream, set)?;
     let clock = TimeContext::new(&stream.model);
     let scaler = match start {
@@ -178,9 +189,13 @@ pub fn learn(
     };
     let (shape, trained, mut metrics) =
         by_folds_or_linear(stream, shape, &folds, start, on_progress)?;
-    let residuals = out_of_fold(&folds, fields, stream.score.scope, &trained)?;
+    let errors = match stream.score.scope {
+        ResidualScope::Record => None,
+        ResidualScope::Window => Some(window_errors(&folds, fields, &trained)?),
+    };
     let model = joined(stream, &shape, &folds, trained, on_progress)?;
-    let (calibration, denoiser, ratio) = calibration(stream, set, scaler, &residuals, &folds)?;
+    let (calibration, denoiser, ratio) =
+        calibration(stream, set, &normals, scaler, errors, &folds)?;
     metrics.denoising_ratio = ratio;
     let origin = origin(stream, set, folds.windows.starts.len(), metrics);
     Ok(Bundle::new(
@@ -304,14 +319,14 @@ fn fit(
     })?)
 }
 
-/// What is left of each window (row-major, n x fields, scaled units) by the model that did not see
-/// it.
-fn out_of_fold(
+/// The error of each field over each window (row-major, n x fields, scaled units) by the model that
+/// did not see it.
+fn window_errors(
     folds: &Folds,
     fields: usize,
-    scope: ResidualScope,
     trained: &[Trained],
 ) -> Result<Vec<f32>, LearnError> {
+    let scope = ResidualScope::Window;
     let mut all = vec![0.0; folds.windows.starts.len() * fields];
     for (trained, of) in trained.iter().zip(&folds.of) {
         let windows: Vec<usize> = of.iter().flat_map(Clone::clone).collect();
@@ -339,21 +354,25 @@ fn out_of_fold(
 fn calibration(
     stream: &StreamSettings,
     set: &TrainingSet,
+    normals: &[NormalRange],
     scaler: Scaler,
-    residuals: &[f32],
+    errors: Option<Vec<f32>>,
     folds: &Folds,
 ) -> Result<(Calibration, Option<Denoiser>, Option<f64>), LearnError> {
     let fields = stream.record.fields.len();
-    let readings = folds.newest(stream.window, fields);
-    // An error over a window has no steps.
-    let steps = match stream.score.scope {
-        ResidualScope::Record => scaled_steps(&set.rows, &scaler.sd[..fields]),
-        ResidualScope::Window => Vec::new(),
+    let mut readings = folds.newest(stream.window, fields);
+    // An error over a window has no steps, and no season: the model knows the time.
+    let (steps, seasons) = match errors {
+        None => (
+            scaled_steps(&set.rows, &scaler.sd[..fields]),
+            take_seasons(stream, set, folds, &mut readings),
+        ),
+        Some(_) => (Vec::new(), Vec::new()),
     };
     let least = least_deviations(&steps);
     let rows = NormalRows {
         readings: &readings,
-        residuals,
+        residuals: errors.as_deref().unwrap_or(&readings),
         k: fields,
         segments: &folds.windows.segments,
         gaps: &folds.windows.gaps,
@@ -370,7 +389,6 @@ fn calibration(
         scores: thinned(chart.scores),
         ..chart
     };
-    let normals = gate::normals(&set.rows, fields, &set.runs);
     let calibration = Calibration {
         scope: stream.score.scope,
         scaler,
@@ -381,23 +399,12 @@ fn calibration(
         lift: 0.0,
         series_rows: series_rows(&folds.windows.segments),
         steps,
-        fields: normals.into_iter().map(field_normal).collect(),
+        seasons,
+        fields: normals.iter().map(field_normal).collect(),
         period_micros: set.period_micros(),
         peaks: None,
     };
     Ok((calibration, found.denoiser, found.denoising_ratio))
-}
-
-fn field_normal(n: gate::NormalRange) -> FieldNormal {
-    FieldNormal {
-        movement: n.movement,
-        longest_run: n.longest_run,
-        rest: n.rest,
-        moving_run: n.moving_run,
-        mean_run: n.mean_run,
-        range: n.range,
-        step: n.step,
-    }
 }
 
 /// Means over the fold models.

@@ -20,9 +20,11 @@ use serde::{Deserialize, Serialize};
 use super::budget::most_by_chance;
 use super::error::RetrainError;
 use super::inject::{InjectedFault, InjectedFaultKind, inject};
+use super::learn::inputs::counted;
 use super::set::TrainingSet;
 use super::trial::{Sequence, Trial, TrialResult};
 use crate::config::settings::StreamSettings;
+use crate::gate::Counter;
 use crate::model::bundle::Bundle;
 use crate::model::context::TimeContext;
 use crate::model::manifest::Segment;
@@ -256,7 +258,9 @@ impl<'a> EvaluationSuite<'a> {
             .case
             .held_out
             .windows(self.case.stream.window, self.case.stream.stride);
-        let set = self.case.held_out;
+        let fields = bundle.calibration.fields.iter();
+        let counters = fields.map(|field| field.counter_resets.map(|resets| Counter { resets }));
+        let set = counted(self.case.held_out, counters);
         let rows =
             TimeContext::new(&self.case.stream.model).extended(&set.rows, &set.times, self.fields);
         let mut errors = squared_errors(bundle, &rows, &windows.starts, &self.unit)?;

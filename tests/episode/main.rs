@@ -40,6 +40,7 @@ fn plan(rules: &EpisodeSettings, mutes: &[MuteSettings]) -> EpisodePolicy {
         min: f64::NEG_INFINITY,
         max: f64::INFINITY,
         resample: None,
+        counter: None,
     };
     EpisodePolicy::new(
         "pumps",

@@ -43,6 +43,7 @@ fn fields(count: usize) -> Vec<FieldSettings> {
             min: f64::NEG_INFINITY,
             max: f64::INFINITY,
             resample: None,
+            counter: None,
         }
     };
     (0..count).map(field).collect()
@@ -58,6 +59,7 @@ const NORMAL: NormalRange = NormalRange {
     moving_run: 1,
     mean_run: 0.0,
     range: [97.0, 103.0],
+    counter: None,
     step: Some(4.0),
 };
 

@@ -28,6 +28,7 @@ fn any_normal() -> impl Strategy<Value = NormalRange> {
             mean_run: 0.0,
             range: [mean - sd, mean + sd],
             step: (sd > 0.0).then_some(movement),
+            counter: None,
         },
     )
 }

@@ -58,6 +58,7 @@ fn calibration() -> Calibration {
         lift: 0.0,
         series_rows: 199,
         steps: Vec::new(),
+        seasons: Vec::new(),
         fields: vec![
             FieldNormal {
                 movement: 0.7,

@@ -11,10 +11,11 @@ use jiff::Timestamp;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{LearnError, Progress, field_normal, fit, metrics, origin};
+use super::inputs::field_normal;
+use super::{LearnError, Progress, fit, metrics, origin};
 use crate::config::settings::StreamSettings;
 use crate::decode::image::decode_file;
-use crate::gate;
+use crate::gate::{self, NormalRange};
 use crate::model::bundle::Bundle;
 use crate::model::calibration::{Calibration, Peaks, thinned};
 use crate::model::scaler::{Scaler, of_pixels};
@@ -141,9 +142,15 @@ fn calibration(
         lift: 0.0,
         series_rows: series_rows(&set.segments),
         steps: Vec::new(),
+        seasons: Vec::new(),
         fields: gate::normals(&set.rows, 1, &set.runs)
-            .into_iter()
-            .map(field_normal)
+            .iter()
+            .map(|brightness| {
+                field_normal(&NormalRange {
+                    counter: None,
+                    ..*brightness
+                })
+            })
             .collect(),
         period_micros: set.period_micros(),
         peaks: Some(Peaks {
