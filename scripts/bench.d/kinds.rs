@@ -113,6 +113,7 @@ fn image(kind: ModelKind) -> anyhow::Result<Work> {
         samples: SAMPLES,
         context,
         time_zone,
+        holidays: Vec::new(),
         script: None,
         sha256: String::new(),
     };

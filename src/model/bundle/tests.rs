@@ -67,7 +67,8 @@ fn calibration() -> Calibration {
                 moving_run: 2,
                 mean_run: 1.5,
                 range: [-1.0, 2.5],
-                step: Some(4.0)
+                step: Some(4.0),
+                counter_resets: None,
             };
             3
         ],
