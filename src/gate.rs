@@ -187,7 +187,7 @@ impl GateRules {
     }
 
     /// What the counters among the fields rose by since the record before, `elapsed` microseconds ago,
-    /// for one `period`: NaN where they went back, or where there is no reading before. None while
+    /// for one `period`: NaN where they fell, or where there is no reading before. None while
     /// there is no bundle. `state` has not seen the readings yet.
     pub fn increments(
         &self,

@@ -329,7 +329,7 @@ pub enum FaultKind {
     Standstill,
     /// A number in place of a missing reading, such as -9999, far outside the normal range.
     Sentinel,
-    /// A counter went back, which it never did in normal operation: a device that was exchanged, or
+    /// A counter fell, which it never did in normal operation: a device that was exchanged, or
     /// restarted.
     CounterReset,
     /// The reading changes, but by a small fraction of its normal movement.

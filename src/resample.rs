@@ -168,13 +168,10 @@ mod tests {
 
     fn plan(rules: &[Option<ResampleRule>]) -> Resampler {
         let field = |resample: &Option<ResampleRule>| FieldSettings {
-            name: "x".into(),
-            path: vec!["x".into()],
-            unit: None,
             min: -100.0,
             max: 100.0,
             resample: *resample,
-            counter: None,
+            ..FieldSettings::named("x")
         };
         let resample = ResampleSettings {
             period: Duration::from_secs(10),

@@ -57,13 +57,8 @@ const TOKENS: [&str; 22] = [
 
 fn format() -> RecordFormat {
     let field = |name: &str, path: &[&str]| FieldSettings {
-        name: name.to_owned(),
         path: path.iter().map(|&key| key.to_owned()).collect(),
-        unit: None,
-        min: f64::NEG_INFINITY,
-        max: f64::INFINITY,
-        resample: None,
-        counter: None,
+        ..FieldSettings::named(name)
     };
     RecordFormat {
         format: Format::Json,

@@ -6,21 +6,19 @@
     reason = "a test says what it expects by unwrapping it, in its helpers too"
 )]
 
+mod one_series;
 mod test_stream;
 
-use std::borrow::Cow;
-use std::ops::{ControlFlow, Range};
+use std::ops::Range;
 use std::sync::Arc;
 
 use outlierd::config::settings::StreamSettings;
-use outlierd::pipeline::Pipeline;
-use outlierd::pipeline::series::SeriesTable;
-use outlierd::record::alert::{Alert, AlertEvent, AlertKind, CloseReason, Severity};
-use outlierd::record::{Batch, EventTime, FaultKind, MISSING, NON_FINITE, Record, RecordVerdict};
-use outlierd::retrain::learn::learn;
-use outlierd::retrain::set::{TrainingRow, TrainingSet};
+use outlierd::record::alert::{Alert, AlertKind, CloseReason, Severity};
+use outlierd::record::{FaultKind, MISSING, NON_FINITE, RecordVerdict};
 use rand::{Rng, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
+
+use self::one_series::{Outcome, row_of};
 
 const FIELDS: [&str; 5] = ["load", "current", "temp", "vib", "flow"];
 /// Seconds between two records.
@@ -54,70 +52,13 @@ fn mill(records: usize, seed: u64) -> Vec<Row> {
     (0..records).map(&mut row).collect()
 }
 
-/// What came of a stream that learned from its first records.
-struct Outcome {
-    alerts: Vec<Alert>,
-    verdicts: Vec<RecordVerdict>,
-}
-
-impl Outcome {
-    fn opened(&self, kind: AlertKind) -> Vec<&Alert> {
-        let is_one = |alert: &&Alert| alert.kind == kind && alert.event == AlertEvent::Open;
-        self.alerts.iter().filter(is_one).collect()
-    }
-
-    fn closed(&self, kind: AlertKind) -> Vec<&Alert> {
-        let is_one = |alert: &&Alert| alert.kind == kind && alert.event == AlertEvent::Close;
-        self.alerts.iter().filter(is_one).collect()
-    }
-}
-
-/// The record that an alert's event is of.
-fn row_of(alert: &Alert) -> usize {
-    alert.position.offset as usize
-}
-
 fn stream(fields: &[&str], more: &[&str]) -> Arc<StreamSettings> {
     let fields = format!("record.fields={fields:?}");
     test_stream::stream(&[&[&*fields], more].concat())
 }
 
-/// Learns from the first records of a series as a daemon would, faulty ones left out, and runs the
-/// others, one at a time.
 fn run<const K: usize>(stream: &Arc<StreamSettings>, rows: &[[f64; K]], learned: usize) -> Outcome {
-    let mut alerts = Vec::new();
-    let mut verdicts = Vec::new();
-    let mut table = SeriesTable::new(10);
-    let mut pipeline = Pipeline::new(stream.clone(), None).unwrap();
-    let mut training = Vec::new();
-    for (number, row) in rows.iter().enumerate() {
-        if number == learned {
-            let set = TrainingSet::new(std::mem::take(&mut training));
-            let bundle = learn(stream, &set, None, &mut |_| ControlFlow::Continue(())).unwrap();
-            pipeline.swap(Some(bundle)).unwrap();
-        }
-        let time = EventTime(number as i64 * EVERY * 1_000_000);
-        let record = Record {
-            message: 0,
-            partition: 0,
-            offset: number as i64,
-            series: Cow::Borrowed("m"),
-            time,
-            arrival: Some(time),
-        };
-        let batch = Batch {
-            records: vec![record],
-            values: row.to_vec(),
-            ..Batch::default()
-        };
-        let done = pipeline
-            .run_decoded(batch, &mut table, &mut |_, _| Ok(None))
-            .unwrap();
-        training.extend(done.training_rows().map(|(_, row): (_, TrainingRow)| row));
-        verdicts.extend(done.outcomes.iter().map(|outcome| outcome.verdict));
-        alerts.extend(done.alerts);
-    }
-    Outcome { alerts, verdicts }
+    one_series::run(stream, rows, learned, EVERY)
 }
 
 fn set<const K: usize>(rows: &mut [[f64; K]], range: Range<usize>, field: usize, value: f64) {

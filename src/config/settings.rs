@@ -208,15 +208,11 @@ impl StreamSettings {
     /// 0 (black) to 1 (white) on average.
     pub(super) fn complete(&mut self) {
         if self.image.is_some() {
-            let name = "brightness".to_owned();
             self.record.fields = vec![FieldSettings {
-                path: vec![name.clone()],
-                name,
-                unit: None,
                 min: 0.0,
                 max: 1.0,
-                resample: None,
-                counter: None,
+                counter: Some(false),
+                ..FieldSettings::named("brightness")
             }];
         }
     }

@@ -6,13 +6,8 @@ use crate::record::format::{FieldSettings, Format, KeyFrom, RecordFormat, TimeFo
 pub(super) fn field(name: &str, path: &[&str]) -> FieldSettings {
     let path = path.iter().map(|&key| key.to_owned()).collect();
     FieldSettings {
-        name: name.to_owned(),
         path,
-        unit: None,
-        min: f64::NEG_INFINITY,
-        max: f64::INFINITY,
-        resample: None,
-        counter: None,
+        ..FieldSettings::named(name)
     }
 }
 

@@ -64,7 +64,7 @@ impl FewCycles<'_> {
     pub fn emit(&self) {
         warn!(
             stream = self.stream,
-            "model.context: the training records cover {:.1} of its cycles (days, or weeks with day_of_week); with fewer than 3 most times have no baseline of their own; retraining adds what it sees",
+            "model.context: the training records cover {:.1} of its cycles (days, or weeks with day_of_week); with fewer than 3, hours seen once have the baseline of the other days; retraining adds what it sees",
             self.cycles
         );
     }

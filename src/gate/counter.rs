@@ -24,7 +24,7 @@ const FALL: f64 = 100.0;
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Counter {
-    /// Whether it went back to about 0 in normal operation, such as a meter of the day.
+    /// Whether it fell to about 0 in normal operation, such as a meter of the day.
     pub resets: bool,
 }
 

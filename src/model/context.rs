@@ -12,7 +12,6 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use super::scaler::Scaler;
-use super::seasons::SlotWidth;
 use crate::model::{DAY_SLOTS, ModelSettings, TimeFeature};
 use crate::record::EventTime;
 
@@ -41,6 +40,21 @@ pub struct ClockTime {
     pub day: i32,
     /// Its slot of the seasonal baseline; see [`super::seasons`].
     pub slot: usize,
+}
+
+/// How slots are joined into coarser ones: a slot belongs to cell `slot % cycle / join`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SlotWidth {
+    /// Slots after which the cells begin again.
+    pub cycle: usize,
+    /// Slots of a cell.
+    pub join: usize,
+}
+
+impl SlotWidth {
+    pub(super) fn cell(self, slot: usize) -> usize {
+        slot % self.cycle / self.join
+    }
 }
 
 impl TimeContext {

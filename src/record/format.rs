@@ -194,6 +194,21 @@ pub struct FieldSettings {
     pub counter: Option<bool>,
 }
 
+impl FieldSettings {
+    /// A field with nothing but a name, which is its path too.
+    pub fn named(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            path: vec![name.to_owned()],
+            unit: None,
+            min: f64::NEG_INFINITY,
+            max: f64::INFINITY,
+            resample: None,
+            counter: None,
+        }
+    }
+}
+
 impl JsonSchema for FieldSettings {
     fn schema_name() -> std::borrow::Cow<'static, str> {
         FieldNotation::schema_name()

@@ -33,15 +33,7 @@ fn rules() -> EpisodeSettings {
 }
 
 fn plan(rules: &EpisodeSettings, mutes: &[MuteSettings]) -> EpisodePolicy {
-    let field = |name: &str| FieldSettings {
-        name: name.into(),
-        path: vec![name.into()],
-        unit: None,
-        min: f64::NEG_INFINITY,
-        max: f64::INFINITY,
-        resample: None,
-        counter: None,
-    };
+    let field = FieldSettings::named;
     EpisodePolicy::new(
         "pumps",
         "plant.pumps",

@@ -34,19 +34,9 @@ fn gate() -> GateSettings {
 }
 
 fn fields(count: usize) -> Vec<FieldSettings> {
-    let field = |i| {
-        let name = format!("f{i}");
-        FieldSettings {
-            path: vec![name.clone()],
-            name,
-            unit: None,
-            min: f64::NEG_INFINITY,
-            max: f64::INFINITY,
-            resample: None,
-            counter: None,
-        }
-    };
-    (0..count).map(field).collect()
+    (0..count)
+        .map(|i| FieldSettings::named(&format!("f{i}")))
+        .collect()
 }
 
 /// 100 +- 1, moving by 0.5 a record.
