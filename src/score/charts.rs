@@ -264,14 +264,11 @@ impl Charts {
         both.map_or(Vec::new(), |((_, chart), state)| chart.shares(state))
     }
 
-    /// The score of each chart at which two fields have moved by one step each (scaled, length k): what no
-    /// alert may come from. 0 where no steps are known.
+    /// The score of each chart that steps (scaled, length k) alone can reach: what no alert may come
+    /// from. 0 where no steps are known.
     pub fn step_scores(&self, steps: &[f64]) -> Vec<f64> {
         let charts = self.charts.iter();
-        let largest = |(_, chart): &(_, Chart)| chart.step_score(steps);
-        charts
-            .map(|chart| std::f64::consts::SQRT_2 * largest(chart))
-            .collect()
+        charts.map(|(_, chart)| chart.step_score(steps)).collect()
     }
 
     /// The kind of a chart.

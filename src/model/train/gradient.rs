@@ -106,7 +106,7 @@ struct GradientDescent<'a> {
     noise: ChaCha8Rng,
     /// For the codes of variational networks.
     draws: ChaCha8Rng,
-    /// For what covers tiles.
+    /// For what covers fields, or parts of tiles.
     masks: ChaCha8Rng,
     step: usize,
     /// Rows owed to the trim: a small part of a small batch is less than a row, and is carried to
@@ -244,6 +244,9 @@ impl<'a> GradientDescent<'a> {
                 self.settings.masks,
                 &mut self.masks,
             );
+        } else {
+            let (width, scored) = (shape.fields, shape.scored());
+            masks::cover_fields(&mut self.noisy, inputs, width, scored, &mut self.masks);
         }
     }
 

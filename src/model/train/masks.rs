@@ -1,6 +1,7 @@
-//! Masks: what a network over tiles learns to take out, so that it cannot just copy.
+//! Masks: what a network learns to fill in, so that it cannot just copy.
 //!
-//! Rectangles of any proportion are covered with one grey, or with a piece of another tile (as
+//! Of rows of readings one field is set to its mean, as that of a lost sensor is before the model's first
+//! estimate of it. Of tiles rectangles of any proportion are covered with one grey, or with a piece of another tile (as
 //! CutPaste: Li, Sohn, Yoon, Pfister, CVPR 2021), more or less opaque, and the loss is held against
 //! the clean tile: the denoising autoencoder of Vincent et al. with a corruption that is as local
 //! as a defect is.
@@ -15,6 +16,31 @@ const SIDE_MIN: f64 = 2.0;
 const OPACITY_MIN: f32 = 0.3;
 /// Standard deviation of the grey of a mask, in scaled units.
 const GREY: f32 = 2.0;
+
+/// Part of the rows in which a field is covered.
+const COVERED: f64 = 0.2;
+
+/// Covers one of the `scored` first fields of each record, the same in all records of a row, in some of
+/// `rows` (`inputs` values each, records of `width` values).
+pub(super) fn cover_fields(
+    rows: &mut [f32],
+    inputs: usize,
+    width: usize,
+    scored: usize,
+    rng: &mut ChaCha8Rng,
+) {
+    // Of a single field nothing else says anything.
+    if scored < 2 {
+        return;
+    }
+    for row in rows.chunks_exact_mut(inputs) {
+        if rng.random_bool(COVERED) {
+            let field = rng.random_range(0..scored);
+            let covered = row.iter_mut().skip(field).step_by(width);
+            covered.for_each(|value| *value = 0.0);
+        }
+    }
+}
 
 /// Covers each of `tiles` (row-major, `[n, channels, side, side]`) with 0 to `most` masks; pieces
 /// come from `clean`, the same tiles.
