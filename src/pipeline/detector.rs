@@ -19,8 +19,8 @@ use crate::model::bundle::Bundle;
 use crate::model::context::TimeContext;
 use crate::record::alert::{Alert, AlertEvent, AlertKind, FieldShare};
 use crate::record::feedback::{Feedback, FeedbackEffect};
-use crate::record::format::ImageFormat;
-use crate::record::row::{GatedRow, Judgement, ScoredRow, WindowStatus};
+use crate::record::format::{FieldSettings, ImageFormat};
+use crate::record::row::{GatedRow, Judgement, RecordContext, ScoredRow, WindowStatus};
 use crate::record::{Image, RecordVerdict};
 use crate::score::inspect::{Inspected, inspect};
 use crate::score::{ScoreError, error_map, heat_map};
@@ -42,7 +42,7 @@ pub struct RowDetector {
     stride: usize,
     /// The time features that the model gets with each record; `None` where it gets none.
     context: Option<TimeContext>,
-    field_names: Vec<String>,
+    fields: Vec<FieldSettings>,
 }
 
 /// Scores images.
@@ -84,13 +84,12 @@ impl Detector {
             }),
             None => {
                 let has_context = !stream.model.context.is_empty();
-                let fields = stream.record.fields.iter();
                 Self::Rows(RowDetector {
                     live,
                     window: stream.window,
                     stride: stream.stride,
                     context: has_context.then(|| TimeContext::new(&stream.model)),
-                    field_names: fields.map(|field| field.name.clone()).collect(),
+                    fields: stream.record.fields.clone(),
                 })
             }
         })
@@ -113,6 +112,28 @@ impl Detector {
     /// The id of the bundle that scores.
     pub fn bundle_id(&self) -> Option<&Arc<str>> {
         self.live().map(LiveBundle::id)
+    }
+
+    /// The context of a record of the series called `series`.
+    pub(super) fn context<'c>(&'c self, row: &GatedRow<'_>, series: &'c str) -> RecordContext<'c> {
+        let of = self.context_of((row.record.partition, row.record.offset));
+        RecordContext {
+            bundle: of.bundle,
+            trained_on: of.trained_on,
+            ..row.context(series)
+        }
+    }
+
+    /// The context of a record of which only partition and offset are known.
+    pub(super) fn context_of(&self, (partition, offset): (i32, i64)) -> RecordContext<'_> {
+        let bundle = self.bundle();
+        RecordContext {
+            partition,
+            offset,
+            bundle: bundle.map_or("", Bundle::id),
+            trained_on: bundle.map_or(0, |bundle| bundle.manifest.origin.rows),
+            ..RecordContext::default()
+        }
     }
 
     /// The threshold of a series without records of its own: fixed by the calibration, before any
@@ -318,17 +339,20 @@ impl RowDetector {
         let scorer = &self.live.scorer;
         let unusable = row.unusable();
         let readings = row.values.iter().zip(expected);
-        let fields = self.field_names.iter().zip(readings);
+        let fields = self.fields.iter().zip(readings);
         fields
             .zip(scorer.charts().shares(&scoring.charts, chart))
             .enumerate()
             .filter(|(index, _)| !unusable.contains(index))
-            .map(|(index, ((name, (&value, &expected)), share))| FieldShare {
-                name: name.clone(),
-                value,
-                expected: scorer.expected(index, expected),
-                share,
-            })
+            .map(
+                |(index, ((field, (&value, &expected)), share))| FieldShare {
+                    name: field.name.clone(),
+                    unit: field.unit.clone(),
+                    value,
+                    expected: scorer.expected(index, expected),
+                    share,
+                },
+            )
             .collect()
     }
 }

@@ -176,7 +176,7 @@ impl Intake {
         let open = state.resample.get_or_insert_default();
         let verdict = match resampler.push(open, time, &row.values, restarts) {
             Some(ResampledRow { time, values }) => {
-                let verdict = self.gate.check_values(&mut state.gate, &values);
+                let verdict = self.gate.check_values(&mut state.gate, time, &values);
                 (row.time, row.values) = (time, Cow::Owned(values));
                 verdict
             }
