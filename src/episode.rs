@@ -346,6 +346,9 @@ impl EpisodePolicy {
         let faults = judgement.faults().iter();
         alert.faults = faults.map(|fault| self.alerts.field_fault(fault)).collect();
         alert.not_scored = matches!(judgement, Judgement::Faulty(_));
+        if published.event == AlertEvent::Close && !alert.faults.is_empty() {
+            alert.close_reason = Some(CloseReason::CalibrationDoubtful);
+        }
         alert
     }
 
@@ -360,6 +363,9 @@ fn fault_input(faults: &[SensorFault]) -> EpisodeInput {
     let is = |kind| move |fault: &SensorFault| fault.kind == kind;
     if faults.is_empty() {
         return EpisodeInput::Quiet;
+    }
+    if faults.iter().all(is(FaultKind::CalibrationDoubtful)) {
+        return EpisodeInput::Settled;
     }
     // A jump is no fault yet.
     if faults.iter().all(is(FaultKind::Jump)) {

@@ -19,9 +19,12 @@
 //! | scale jump | yes | `scale` |
 //! | counter reset | yes | `counter` |
 //! | spike | yes | `spike` |
+//!
+//! A fault that lasts for very long is examined: `doubt`.
 
 mod clock;
 mod counter;
+mod doubt;
 mod field;
 mod normal;
 mod scale;
@@ -45,6 +48,8 @@ use crate::record::{EventTime, FaultKind, GateVerdict, MISSING, RejectReason, Se
 pub struct GateRules {
     clock: clock::TimeLimits,
     fields: Vec<field::FieldRules>,
+    /// `None` where faults are never doubted.
+    doubt: Option<doubt::DoubtRules>,
 }
 
 /// What the gate remembers of one series: some 24 bytes a field, and its clock.
@@ -52,6 +57,9 @@ pub struct GateRules {
 pub struct GateState {
     clock: clock::SeriesClock,
     fields: Box<[field::FieldState]>,
+    /// Faults that last, and fields whose normal range was relearned; boxed, since few series have
+    /// any.
+    doubts: Option<Box<doubt::Doubts>>,
 }
 
 impl GateState {
@@ -60,6 +68,7 @@ impl GateState {
         Self {
             clock: clock::SeriesClock::default(),
             fields: vec![field::FieldState::default(); fields].into(),
+            doubts: None,
         }
     }
 
@@ -102,13 +111,14 @@ impl GateRules {
         fields: &[FieldSettings],
         normals: Option<&[NormalRange]>,
     ) -> Self {
-        let fields = fields.iter().enumerate().map(|(index, field)| {
+        let rules = fields.iter().enumerate().map(|(index, field)| {
             let normal = normals.and_then(|normals| normals.get(index));
             field::FieldRules::new(gate, field, normal)
         });
         Self {
             clock: clock::TimeLimits::new(gate),
-            fields: fields.collect(),
+            fields: rules.collect(),
+            doubt: normals.and_then(|normals| doubt::DoubtRules::new(gate, fields, normals)),
         }
     }
 
@@ -131,7 +141,7 @@ impl GateRules {
     ) -> GateOutput {
         match self.check_time(state, time, arrival, Some(values)) {
             Ok(order) => GateOutput {
-                verdict: self.check_values(state, values),
+                verdict: self.check_values(state, time, values),
                 order,
             },
             Err((reason, detail)) => GateOutput {
@@ -211,15 +221,28 @@ impl GateRules {
             .collect()
     }
 
-    /// The second half: the readings, which may be those of a row of several records.
-    pub fn check_values(&self, state: &mut GateState, values: &[f64]) -> GateVerdict {
+    /// The second half: the readings, which may be those of a row of several records, at its time.
+    pub fn check_values(
+        &self,
+        state: &mut GateState,
+        time: EventTime,
+        values: &[f64],
+    ) -> GateVerdict {
         let mut faults = Vec::new();
         for (field, (limits, x)) in self.fields.iter().zip(self.readings(values)).enumerate() {
             let Some(memory) = state.fields.get_mut(field) else {
                 break;
             };
+            let doubt = self.doubt.as_ref();
+            let relearned = doubt.and_then(|doubt| doubt.rules_of(state.doubts.as_deref(), field));
+            let limits = relearned.as_ref().unwrap_or(limits);
             if let Some((kind, value)) = limits.check(memory, x) {
-                faults.push(SensorFault { field, kind, value });
+                faults.push(SensorFault {
+                    field,
+                    kind,
+                    value,
+                    repeats: (kind == FaultKind::Stuck).then(|| memory.run()),
+                });
             }
         }
         // A machine that jumps takes more than one of its sensors along.
@@ -236,6 +259,10 @@ impl GateRules {
         if still > 1 && 2 * still > self.fields.len() {
             let stuck = faults.iter_mut().filter(is_stuck);
             stuck.for_each(|fault| fault.kind = FaultKind::Standstill);
+        }
+        if let Some(doubt) = &self.doubt {
+            let (doubts, memories) = (&mut state.doubts, &mut state.fields);
+            doubt.follow(doubts, memories, time, values, &mut faults);
         }
         if faults.is_empty() {
             GateVerdict::Pass

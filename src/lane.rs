@@ -8,12 +8,14 @@
 //! stays in its group.
 
 mod checkpoint;
+mod clocks;
 mod delivery;
 mod detector;
 pub mod error;
 mod expiry;
 mod feedback;
 mod group;
+mod lag;
 pub mod lane_state;
 mod notes;
 mod positions;
@@ -271,6 +273,9 @@ impl Lane {
         lane_state.follow_detector(self.retrainer.sight().as_ref(), consumer)?;
         if !batch.is_empty() {
             lane_state.run(batch)?;
+        }
+        if let Some((ends, at)) = consumer.context().take_ends() {
+            lane_state.watch_partitions(&ends, at)?;
         }
         // A commit waits for all results: with a slow output it would keep the lane from its
         // group's rebalances.

@@ -23,6 +23,7 @@ use crate::config::settings::StreamSettings;
 use crate::decode::batch::BatchDecoder;
 use crate::episode::EpisodePolicy;
 use crate::model::bundle::Bundle;
+use crate::record::alert::Alert;
 use crate::record::row::{DecodedRow, GatedRow};
 use crate::record::{Batch, Message};
 
@@ -111,7 +112,30 @@ impl Pipeline {
                 self.decide(row, &found, slot, &mut output);
             }
         }
+        let alerts = output.alerts.into_iter().map(Alert::summarized);
+        output.alerts = alerts.collect();
         Ok(output.with_rejected(chunk.rejected))
+    }
+
+    /// Looks which series of a partition are silent that has had no record for `silent_us` while
+    /// others had; `newest` is the partition with the offset of its newest record.
+    ///
+    /// # Errors
+    /// A stored state that failed: the states must be dropped.
+    pub fn scan_silence(
+        &mut self,
+        newest: (i32, i64),
+        silent_us: i64,
+        table: &mut SeriesTable,
+        load: &mut StateLoader<'_>,
+    ) -> Result<Vec<Alert>, PipelineError> {
+        let Some(silence) = &mut self.silence else {
+            return Ok(Vec::new());
+        };
+        let series = &mut SeriesAccess { table, load };
+        let context = self.detector.context_of(newest);
+        let alerts = silence.scan_idle(context, silent_us, &self.episodes, series)?;
+        Ok(alerts.into_iter().map(Alert::summarized).collect())
     }
 
     fn prepare<'b>(
@@ -138,7 +162,7 @@ impl Pipeline {
         output.alerts.append(&mut row.silence);
         let evidence = found.of(&row);
         let scored = self.detector.score(&mut slot.state, &row, evidence);
-        let context = row.context(&slot.series, self.detector.bundle_id());
+        let context = self.detector.context(&row, &slot.series);
         let episode = &mut slot.state.episode;
         let outside = (self.episodes).step_outside(episode, &context, &row.outside);
         output.alerts.extend(outside);

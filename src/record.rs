@@ -297,6 +297,8 @@ pub struct SensorFault {
     pub kind: FaultKind,
     /// The reading, if it is finite; of a spike its last reading.
     pub value: Option<f64>,
+    /// Records in a row with that reading; only of a sensor that is stuck.
+    pub repeats: Option<u32>,
 }
 
 /// The kinds of sensor fault.
@@ -341,9 +343,19 @@ pub enum FaultKind {
     Jump,
     /// The reading returned from such a jump with this record: it was a spike.
     Spike,
+    /// The sensor was stuck, flat or at another scale for `gate.doubt_after`, and varies as the others
+    /// do: from this record on it is scored again, with a relearned range.
+    CalibrationDoubtful,
 }
 
 impl_as_str!(FaultKind);
+
+impl FaultKind {
+    /// Whether the present reading is not scored. A spike is over, and a doubted fault as well.
+    pub fn is_unusable(self) -> bool {
+        !matches!(self, Self::Spike | Self::CalibrationDoubtful)
+    }
+}
 
 /// What the score step makes of one window.
 #[derive(Clone, PartialEq, Debug, Default)]

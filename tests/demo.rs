@@ -63,7 +63,7 @@ fn a_small_demonstration_runs_to_its_summary() {
     assert_eq!(summary["alerts"], opened);
     let shown = text
         .lines()
-        .filter(|line| line.contains("  pump-") && !line.contains("worse: "))
+        .filter(|line| line.contains("Z  ") && line.contains("pump-") && !line.contains("worse: "))
         .count();
     assert_eq!(shown, opened, "every opening has its line:\n{text}");
 

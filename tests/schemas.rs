@@ -57,6 +57,8 @@ fn alert() -> Alert {
         stream: "pumps".into(),
         series: "pump-7".into(),
         time: "2026-03-09T10:14:33.5Z".into(),
+        summary: String::new(),
+        since: Some("2026-03-09T10:13:58Z".into()),
         opened_at: "2026-03-09T10:14:03Z".into(),
         closed_at: Some("2026-03-09T10:14:33.5Z".into()),
         records: 12,
@@ -68,6 +70,7 @@ fn alert() -> Alert {
         close_reason: None,
         fields: vec![FieldShare {
             name: "temp".into(),
+            unit: Some("degC".into()),
             value: 90.0,
             expected: 70.0,
             share: 0.8,
@@ -82,8 +85,11 @@ fn alert() -> Alert {
         faults: vec![FieldFault {
             name: "flow".into(),
             kind: FaultKind::Missing,
+            unit: None,
             value: None,
+            repeats: None,
         }],
+        trained_on: 400,
         bundle: "b1".into(),
         outside: Vec::new(),
         not_scored: false,

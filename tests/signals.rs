@@ -86,11 +86,23 @@ fn a_lost_sensor_does_not_hide_the_others() {
             (fault.severity, fault.not_scored),
             (Severity::Warning, false)
         );
+        let what = match lost.is_nan() {
+            true => "is missing",
+            false => "is not a finite number",
+        };
+        assert_eq!(
+            fault.summary,
+            format!("vib of m {what} since 04:10:00 UTC.")
+        );
         let [anomaly] = found.opened(AlertKind::Anomaly)[..] else {
             panic!("{:?}", found.alerts)
         };
         assert!((1_700..1_720).contains(&row_of(anomaly)), "{anomaly:?}");
         assert_eq!(anomaly.fields[0].name, "temp");
+        let summary = &anomaly.summary;
+        assert!(summary.starts_with("temp of m "), "{summary}");
+        assert!(summary.contains(" since 04:43:"), "{summary}");
+        assert_eq!(anomaly.trained_on, 1_000);
         assert!(anomaly.fields.iter().all(|field| field.name != "vib"));
         assert_eq!(found.verdicts[1_600], RecordVerdict::SensorFault);
         assert_eq!(found.verdicts[1_800], RecordVerdict::Outlier);

@@ -43,28 +43,51 @@ fn name(pump: usize) -> String {
 /// Runs records in batches of that size, starting again from the encoded states after each of them
 /// where asked for.
 fn run(stream: &Arc<StreamSettings>, records: &[Sent], batch: usize, resumes: bool) -> Vec<Alert> {
-    let mut pipeline = Pipeline::new(stream.clone(), None).unwrap();
-    let fresh = || {
+    let mut lane = TestLane::new(stream);
+    let mut alerts = Vec::new();
+    for part in records.chunks(batch) {
+        alerts.extend(lane.run(part));
+        if resumes {
+            lane.restart();
+        }
+    }
+    alerts
+}
+
+/// What a lane does around the pipeline: it keeps states and clocks.
+struct TestLane {
+    stream: Arc<StreamSettings>,
+    pipeline: Pipeline,
+    table: SeriesTable,
+    /// States, encoded.
+    stored: HashMap<String, Vec<u8>>,
+    /// Offset of the next record.
+    next: usize,
+}
+
+impl TestLane {
+    fn new(stream: &Arc<StreamSettings>) -> Self {
         let mut table = SeriesTable::new(1_000);
         table.keep_stored();
-        table
-    };
-    let mut table = fresh();
-    let mut stored: HashMap<String, Vec<u8>> = HashMap::new();
-    let mut alerts = Vec::new();
-    for (number, part) in records.chunks(batch).enumerate() {
+        Self {
+            stream: stream.clone(),
+            pipeline: Pipeline::new(stream.clone(), None).unwrap(),
+            table,
+            stored: HashMap::new(),
+            next: 0,
+        }
+    }
+
+    /// Runs a batch; returns its alerts of missing data.
+    fn run(&mut self, records: &[Sent]) -> Vec<Alert> {
         let mut decoded = Batch::default();
-        for (index, (series, second)) in part.iter().enumerate() {
-            let (offset, time) = (
-                (number * batch + index) as i64,
-                EventTime(second * 1_000_000),
-            );
-            let series = Cow::Borrowed(series.as_str());
+        for (index, (series, second)) in records.iter().enumerate() {
+            let (offset, time) = ((self.next + index) as i64, EventTime(second * 1_000_000));
             decoded.records.push(Record {
                 message: index,
                 partition: 0,
                 offset,
-                series,
+                series: Cow::Borrowed(series.as_str()),
                 time,
                 arrival: None,
             });
@@ -72,37 +95,49 @@ fn run(stream: &Arc<StreamSettings>, records: &[Sent], batch: usize, resumes: bo
                 .values
                 .extend([*second as f64, (second % 17) as f64, (offset % 13) as f64]);
         }
-        let mut load = |_, series: &str| {
-            let bytes = stored.get(series);
-            Ok(bytes.map(|bytes| codec::decode(bytes).unwrap()))
-        };
-        alerts.extend(
-            pipeline
-                .run_decoded(decoded, &mut table, &mut load)
-                .unwrap()
-                .alerts,
-        );
-        if resumes {
-            let clock = pipeline.silence.as_ref().unwrap().clock(0).cloned();
-            let encoded =
-                |slot: &Slot| (slot.series.to_string(), codec::encode(&slot.state).unwrap());
-            stored.extend(table.take_dirty().map(encoded));
-            (pipeline, table) = (Pipeline::new(stream.clone(), None).unwrap(), fresh());
-            let clock = clock.map(|clock| codec::decode(&codec::encode(&clock).unwrap()).unwrap());
-            clock
-                .into_iter()
-                .for_each(|clock| pipeline.silence.as_mut().unwrap().set_clock(0, clock));
-            for (series, bytes) in &stored {
-                let state: SeriesState = codec::decode(bytes).unwrap();
-                table.set_stored(0, series, StoredSeries::from(&state));
-            }
-            table.set_known(0, stored.len());
-        }
+        self.next += records.len();
+        let stored = &self.stored;
+        let mut load = |_, series: &str| Ok(stored.get(series).map(|b| codec::decode(b).unwrap()));
+        let (pipeline, table) = (&mut self.pipeline, &mut self.table);
+        let mut alerts = pipeline
+            .run_decoded(decoded, table, &mut load)
+            .unwrap()
+            .alerts;
+        alerts.retain(|alert| alert.kind == AlertKind::Silence);
+        alerts
     }
-    alerts
-        .into_iter()
-        .filter(|alert| alert.kind == AlertKind::Silence)
-        .collect()
+
+    /// The partition has had no record for so many seconds, and others have.
+    fn scan_silence(&mut self, seconds: i64) -> Vec<Alert> {
+        let stored = &self.stored;
+        let mut load = |_, series: &str| Ok(stored.get(series).map(|b| codec::decode(b).unwrap()));
+        let newest = (0, self.next as i64 - 1);
+        let (pipeline, table) = (&mut self.pipeline, &mut self.table);
+        pipeline
+            .scan_silence(newest, seconds * 1_000_000, table, &mut load)
+            .unwrap()
+    }
+
+    /// Starts again from what is kept, and nothing else.
+    fn restart(&mut self) {
+        let clock = self.pipeline.silence.as_ref().unwrap().clock(0).cloned();
+        let encoded = |slot: &Slot| (slot.series.to_string(), codec::encode(&slot.state).unwrap());
+        let changed: Vec<_> = self.table.take_dirty().map(encoded).collect();
+        let mut stored = std::mem::take(&mut self.stored);
+        stored.extend(changed);
+        let next = self.next;
+        *self = Self::new(&self.stream.clone());
+        (self.stored, self.next) = (stored, next);
+        if let Some(clock) = clock {
+            let clock = codec::decode(&codec::encode(&clock).unwrap()).unwrap();
+            self.pipeline.silence.as_mut().unwrap().set_clock(0, clock);
+        }
+        for (series, bytes) in &self.stored {
+            let state: SeriesState = codec::decode(bytes).unwrap();
+            self.table.set_stored(0, series, StoredSeries::from(&state));
+        }
+        self.table.set_known(0, self.stored.len());
+    }
 }
 
 fn told(alerts: &[Alert]) -> Vec<(&str, AlertEvent)> {
@@ -289,6 +324,106 @@ fn a_source_whose_clock_leaps_ahead_makes_nobody_silent() {
     };
     sent.iter_mut().for_each(ahead);
     assert_eq!(told(&run(&stream(&[]), &sent, 97, false)), []);
+}
+
+/// A partition without records for so many seconds, looked at every five of them, while others go on:
+/// its alerts, with the states and the clock stored and loaded before each look where asked for.
+fn alerts_without_records(
+    stream: &Arc<StreamSettings>,
+    sent: &[Sent],
+    seconds: i64,
+    resumes: bool,
+) -> Vec<Alert> {
+    let mut lane = TestLane::new(stream);
+    lane.run(sent);
+    let mut alerts = Vec::new();
+    for second in (0..seconds).step_by(5) {
+        if resumes {
+            lane.restart();
+        }
+        alerts.extend(lane.scan_silence(second));
+    }
+    let last = sent.last().unwrap().1;
+    let back: Vec<Sent> = (0..PUMPS)
+        .map(|pump| (name(pump), last + seconds))
+        .collect();
+    alerts.extend(lane.run(&back));
+    alerts
+}
+
+#[test]
+fn series_of_a_partition_without_records_are_silent_where_others_go_on() {
+    let sent = records(1_000, |_, _| true);
+    let alerts = alerts_without_records(&stream(&[]), &sent, 600, false);
+    let (opened, closed) = alerts.split_at(PUMPS);
+    let names: Vec<String> = (0..PUMPS).map(name).collect();
+    for (alerts, event) in [(opened, AlertEvent::Open), (closed, AlertEvent::Close)] {
+        assert!(
+            alerts.iter().all(|alert| alert.event == event),
+            "{:?}",
+            told(alerts)
+        );
+        let of = alerts.iter().map(|alert| alert.series.clone());
+        assert_eq!(of.collect::<Vec<_>>(), names);
+    }
+    assert_eq!(alerts.len(), 2 * PUMPS);
+    assert!(
+        opened
+            .iter()
+            .all(|open| open.time == "1970-01-01T00:17:39Z"),
+        "{opened:?}"
+    );
+    assert_eq!(
+        opened[3].summary,
+        "Series hall-0/pump-3 has sent no record since 00:16:39 UTC; a record was due by 00:17:39 UTC."
+    );
+    assert_eq!(
+        closed[3].summary,
+        "Series hall-0/pump-3 sends again; the silence lasted 10 min from 00:16:39 UTC to 00:26:39 UTC."
+    );
+    assert_eq!(
+        alerts_without_records(&stream(&[]), &sent, 600, true),
+        alerts,
+        "resumed"
+    );
+    assert_eq!(
+        alerts_without_records(&stream(&[]), &sent, 55, false),
+        [],
+        "not a minute"
+    );
+}
+
+#[test]
+fn gateways_of_a_partition_without_records_are_one_alert_each() {
+    let gateways = stream(&["silence.gateway=/"]);
+    // The last machine is read from another partition.
+    let sent = records(1_000, |pump, _| pump < 7);
+    let alerts = alerts_without_records(&gateways, &sent, 600, false);
+    let opened = [
+        ("hall-0/*", AlertEvent::Open),
+        ("hall-1/*", AlertEvent::Open),
+    ];
+    assert_eq!(told(&alerts[..2]), opened);
+    assert_eq!(
+        alerts[0].summary,
+        "Gateway hall-0 with all of its 5 series has sent no record since 00:16:39 UTC."
+    );
+    assert_eq!(alerts.len(), 4, "{:?}", told(&alerts));
+}
+
+#[test]
+fn records_that_a_gateway_kept_while_its_partition_was_silent_make_no_silence() {
+    let stream = stream(&[]);
+    let mut lane = TestLane::new(&stream);
+    lane.run(&records(1_000, |_, _| true));
+    for second in (0..50).step_by(5) {
+        assert_eq!(lane.scan_silence(second), []);
+    }
+    // What was measured meanwhile, one machine after the other.
+    let kept = (0..PUMPS).flat_map(|pump| (1_000..1_050).map(move |second| (name(pump), second)));
+    assert_eq!(told(&lane.run(&kept.collect::<Vec<_>>())), []);
+    let all = (1_050..1_500).flat_map(|second| (0..PUMPS).map(move |pump| (name(pump), second)));
+    assert_eq!(told(&lane.run(&all.collect::<Vec<_>>())), []);
 }
 
 /// Batches of so many seconds, one after the other with a pause, each a series.

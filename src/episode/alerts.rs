@@ -31,7 +31,7 @@ pub struct AlertFactory {
     stream: String,
     /// The input topic, or the name of a replayed file.
     topic: String,
-    field_names: Vec<String>,
+    fields: Vec<FieldSettings>,
 }
 
 impl AlertFactory {
@@ -40,7 +40,7 @@ impl AlertFactory {
         Self {
             stream: stream.to_owned(),
             topic: topic.to_owned(),
-            field_names: fields.iter().map(|field| field.name.clone()).collect(),
+            fields: fields.to_vec(),
         }
     }
 
@@ -69,6 +69,7 @@ impl AlertFactory {
             // Of no record: the time of the last one stands for it in the id.
             offset: event.last.0,
             opened_at: event.since,
+            since: event.last,
             records: event.of as u64,
             peak_ratio: 0.0,
             incident: Some(self.incident(kind, "", event.since)),
@@ -84,22 +85,29 @@ impl AlertFactory {
     pub(super) fn field_fault(&self, fault: &SensorFault) -> FieldFault {
         FieldFault {
             name: self.field_name(fault.field),
+            unit: self.unit(fault.field),
             kind: fault.kind,
             value: fault.value,
+            repeats: fault.repeats,
         }
     }
 
     pub(super) fn field_outside(&self, found: &OutsideReading) -> FieldOutside {
         FieldOutside {
             name: self.field_name(found.field),
+            unit: self.unit(found.field),
             value: found.value,
             trained: found.trained,
         }
     }
 
     fn field_name(&self, field: usize) -> String {
-        let name = self.field_names.get(field).cloned();
+        let name = self.fields.get(field).map(|field| field.name.clone());
         name.unwrap_or_else(|| format!("field {field}"))
+    }
+
+    fn unit(&self, field: usize) -> Option<String> {
+        self.fields.get(field)?.unit.clone()
     }
 
     /// What the events of all kinds have in common.
@@ -118,7 +126,9 @@ impl AlertFactory {
             stream: self.stream.clone(),
             series: record.series.to_owned(),
             time: record.time.to_string(),
+            summary: String::new(),
             opened_at: published.opened_at.to_string(),
+            since: Some(published.since.to_string()),
             closed_at: (published.event == AlertEvent::Close).then(|| record.time.to_string()),
             records: published.records,
             score: None,
@@ -134,6 +144,7 @@ impl AlertFactory {
             not_scored: false,
             incident: published.incident.map(incident_text),
             bundle: record.bundle.to_owned(),
+            trained_on: record.trained_on,
             provisional: false,
             missing_records: 0,
             spans_gap: record.spans_gap,

@@ -64,6 +64,8 @@ pub struct EpisodeEvent {
     pub partition: i32,
     pub offset: i64,
     pub opened_at: EventTime,
+    /// Time of the first hit of the run that opened it.
+    pub since: EventTime,
     /// Hits so far, the opening one among them.
     pub records: u64,
     pub peak_ratio: f64,
@@ -73,12 +75,21 @@ pub struct EpisodeEvent {
 /// The machine of one series.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct EpisodeMachine {
-    /// Whether each of the last records was a hit, the newest in bit 0; only while closed.
-    hits: u64,
+    /// The hits that may open an episode; only while closed. Boxed, since of healthy series few have
+    /// any.
+    run: Option<Box<HitRun>>,
     /// The last episode, until it can neither hold the next one back nor have come back with it.
     closed: Option<Box<ClosedEpisode>>,
     /// The open episode; boxed, since of 100,000 series few have one.
     open: Option<Box<OpenEpisode>>,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+struct HitRun {
+    /// Whether each of the last records was a hit, the newest in bit 0; not 0.
+    hits: u64,
+    /// Time of the first one.
+    since: EventTime,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -99,6 +110,7 @@ struct OpenEpisode {
     partition: i32,
     offset: i64,
     opened_at: EventTime,
+    since: EventTime,
     records: u64,
     severity: Severity,
     peak_ratio: f64,
@@ -186,7 +198,7 @@ impl EpisodeMachine {
         let cooling = self.cools_down(rules, at.time);
         // Hits of the cool-down count, so that what outlasts it opens at its end.
         let hit = matches!(input, EpisodeInput::Hit { .. });
-        self.hits = (self.hits << 1 | u64::from(hit)) & rules.window;
+        let (hits, since) = self.add(hit, rules.window, at.time);
         let EpisodeInput::Hit {
             ratio,
             severity,
@@ -195,10 +207,10 @@ impl EpisodeMachine {
         else {
             return None;
         };
-        if cooling || !alone && self.hits.count_ones() < rules.open_n {
+        if cooling || !alone && hits.count_ones() < rules.open_n {
             return None;
         }
-        self.hits = 0;
+        self.run = None;
         let flaps = self
             .closed
             .take()
@@ -209,6 +221,7 @@ impl EpisodeMachine {
             partition: at.partition,
             offset: at.offset,
             opened_at: at.time,
+            since,
             records: 1,
             severity,
             peak_ratio: ratio,
@@ -216,6 +229,16 @@ impl EpisodeMachine {
             announced: None,
         }));
         open.announce(rules, at)
+    }
+
+    /// One more record while closed, at a time: which of the last ones were hits, and when the first of
+    /// their run was.
+    fn add(&mut self, hit: bool, window: u64, time: EventTime) -> (u64, EventTime) {
+        let run = self.run.take();
+        let (before, since) = run.map_or((0, time), |run| (run.hits, run.since));
+        let hits = (before << 1 | u64::from(hit)) & window;
+        self.run = (hits > 0).then(|| Box::new(HitRun { hits, since }));
+        (hits, since)
     }
 
     /// One more record while closed: whether the last episode holds the next one back.
@@ -277,6 +300,7 @@ impl OpenEpisode {
             partition: self.partition,
             offset: self.offset,
             opened_at: self.opened_at,
+            since: self.since,
             records: self.records,
             peak_ratio: self.peak_ratio,
             incident: self.incident,

@@ -78,6 +78,28 @@ impl ThresholdsCorrected<'_> {
     }
 }
 
+/// Sensors that were faulty for `gate.doubt_after` are scored again.
+pub struct CalibrationDoubted<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// The series.
+    pub series: &'a str,
+    /// Name of the sensor's field.
+    pub field: &'a str,
+}
+
+impl CalibrationDoubted<'_> {
+    /// Logs; the fault of this kind is counted with those of its batch.
+    pub fn emit(&self) {
+        warn!(
+            stream = self.stream,
+            series = self.series,
+            field = self.field,
+            "calibration doubtful: the sensor is scored again with a relearned range"
+        );
+    }
+}
+
 /// The consumer of a lane reported an error that librdkafka retries.
 pub struct ConsumerFailed<'a> {
     /// The stream.

@@ -128,6 +128,17 @@ impl FieldState {
         (self.run > 0).then_some(f64::from_le_bytes(self.last))
     }
 
+    /// Records in a row with the last finite reading.
+    pub fn run(&self) -> u32 {
+        self.run
+    }
+
+    /// The normal range of the field was relearned: how far it moved under the old one says nothing.
+    pub fn relearned(&mut self) {
+        (self.movement, self.quiet) = (1.0, 0);
+        self.excursion = Excursion::default();
+    }
+
     /// Whether `x` is what the record before held, bit for bit.
     pub fn repeats(&self, x: f64) -> bool {
         self.before == ReadingKind::of(x) && (!x.is_finite() || self.last == x.to_le_bytes())

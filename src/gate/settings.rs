@@ -38,6 +38,12 @@ pub struct GateSettings {
     pub scale_jump: bool,
     /// Whether readings that jump far out of their normal range, for a few records, are faults.
     pub spike: bool,
+    /// Event time for which a sensor is stuck, flat or at another scale before its calibration is
+    /// doubted, 0s to 3660d; 0s: never. One that varies as the others do is scored again, with a
+    /// relearned range.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String", example = "14d", extend("x-duration" = {"minimum": "0s", "maximum": "3660d"}))]
+    pub doubt_after: Duration,
     /// Multiple of the training records' period after which two records have a gap between them,
     /// 1.5 to 1000000; 0: never.
     #[schemars(range(min = 0, max = 1_000_000))]

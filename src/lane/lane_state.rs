@@ -24,7 +24,7 @@ use super::sampler::Sampler;
 use super::silence::{TopicSilenceMonitor, newest};
 use super::stored_states::StoredStates;
 use super::uncommitted::Uncommitted;
-use super::{Lane, detector, warm_up};
+use super::{Lane, clocks, detector, warm_up};
 use crate::config::settings::StreamSettings;
 use crate::events::lane::TransactionNotAborted;
 use crate::events::{self, StatesRestored};
@@ -40,8 +40,6 @@ use crate::sink::Sink;
 use crate::source::view;
 use crate::state::codec;
 
-/// The key of the note with the clock by which the series of a partition are found silent.
-const CLOCK: &str = "silence-clock";
 /// Changed states that one commit may hold: all of them are in the producer's memory at once.
 const CHANGED_MAX: usize = 20_000;
 
@@ -222,11 +220,7 @@ impl LaneState {
             self.notes
                 .load(self.states.store(), &self.stream.name, partition)?;
             self.topic.assigned(partition, &self.notes);
-            if let Some(silence) = &mut self.pipeline.silence
-                && let Some(clock) = self.notes.get(partition, CLOCK)
-            {
-                silence.set_clock(partition, clock);
-            }
+            clocks::assigned(partition, &mut self.pipeline, &self.notes);
             self.positions.assigned(partition, next);
         }
         self.feedback = FeedbackSeen::default();
@@ -339,6 +333,22 @@ impl LaneState {
         } else {
             self.topic.observe(&newest(batch), now, &mut self.notes)?
         };
+        self.publish(alerts.into_iter().map(Alert::summarized))
+    }
+
+    /// Scans the series of partitions that are read to their ends and silent while others send;
+    /// `ends` are those read to their ends, at the time `at` of the machine's clock.
+    ///
+    /// # Errors
+    /// Where the state of a series cannot be read, or an alert cannot be sent.
+    pub(super) fn watch_partitions(
+        &mut self,
+        ends: &[i32],
+        at: EventTime,
+    ) -> Result<(), LaneError> {
+        let silent = self.topic.silent_partitions(ends, at, &mut self.notes)?;
+        let (pipeline, table) = (&mut self.pipeline, &mut self.table);
+        let alerts = clocks::scan(&silent, pipeline, table, &self.states, &mut self.notes)?;
         self.publish(alerts)
     }
 
@@ -361,7 +371,7 @@ impl LaneState {
             &mut self.positions,
             || consumer.end_of_empty(topic, detector::PARTITION),
         )?;
-        self.publish(alert)
+        self.publish(alert.map(Alert::summarized))
     }
 
     /// Sends alerts; they are published with the next commit.
@@ -431,7 +441,8 @@ impl LaneState {
         mode: CommitMode,
     ) -> Result<(), LaneError> {
         self.uncommitted.commit_begins();
-        self.keep_clocks()?;
+        let progress = self.positions.with_progress();
+        clocks::keep(progress, &self.pipeline, &mut self.notes)?;
         let positions = self.positions.changed(&self.notes);
         if positions.is_empty() {
             return self.store_if_due(mode);
@@ -483,17 +494,6 @@ impl LaneState {
             )?;
             self.table.set_now(self.began.elapsed());
             self.expiry.sweep(&mut self.table);
-        }
-        Ok(())
-    }
-
-    /// Notes the clocks of silence of partitions with new records.
-    fn keep_clocks(&mut self) -> Result<(), LaneError> {
-        for partition in self.positions.with_progress() {
-            let silence = self.pipeline.silence.as_ref();
-            if let Some(clock) = silence.and_then(|silence| silence.clock(partition)) {
-                self.notes.put(partition, CLOCK, clock)?;
-            }
         }
         Ok(())
     }

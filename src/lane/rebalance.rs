@@ -1,6 +1,7 @@
 //! The lane's side of a rebalance: commit before partitions leave, and start the ones that come
 //! where their states are.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use rdkafka::{ClientContext, Statistics, TopicPartitionList};
 
 use super::error::LaneError;
 use super::group::{GroupMember, GroupOffset};
+use super::lag::unread;
 use super::lane_state::LaneState;
 use crate::events::lane::OffsetsAwaited;
 use crate::events::{LagMeasured, PartitionsChanged};
@@ -47,6 +49,10 @@ pub struct LaneContext {
     leaving: AtomicBool,
     /// Whether the lane has read all there is, and a broker answers, as librdkafka last said.
     at_end: AtomicBool,
+    /// Partitions that were read to their ends when librdkafka last said so.
+    drained: Mutex<BTreeSet<i32>>,
+    /// Those that were so twice in a row, and when by the machine's clock; until the lane takes them.
+    ends: Mutex<Option<(Vec<i32>, EventTime)>>,
     /// Whether the lane has paused its partitions: those that come meanwhile are paused too.
     paused: AtomicBool,
 }
@@ -81,6 +87,7 @@ impl LaneContext {
         learner: Arc<Learner>,
     ) -> Self {
         let (rebalances, revoked, failure, leaving, at_end, paused) = Default::default();
+        let (drained, ends) = Default::default();
         Self {
             stream,
             lane,
@@ -91,8 +98,19 @@ impl LaneContext {
             failure,
             leaving,
             at_end,
+            drained,
+            ends,
             paused,
         }
+    }
+
+    /// The partitions that are read to their ends, and since when that is known; `None` where nothing
+    /// is known since the last call.
+    pub fn take_ends(&self) -> Option<(Vec<i32>, EventTime)> {
+        self.ends
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     /// Whether the lane has read all there is, and a broker answers.
@@ -383,29 +401,37 @@ impl ClientContext for LaneContext {
     /// How far the lane is behind the newest record that it may read. librdkafka's own lag counts
     /// from offsets that the consumer commits, and a transaction commits them without it.
     fn stats(&self, statistics: Statistics) {
-        let mut at_end = statistics
-            .brokers
-            .values()
-            .any(|broker| broker.nodeid >= 0 && broker.state == "UP");
-        for (partition, found) in statistics
-            .topics
-            .values()
-            .flat_map(|topic| &topic.partitions)
-        {
-            // Those that are not consumed have negative ones.
-            if found.app_offset >= 0 && found.ls_offset >= 0 {
-                let records = (found.ls_offset - found.app_offset).max(0);
-                LagMeasured {
-                    stream: &self.stream,
-                    partition: *partition,
-                    records,
-                }
-                .emit();
-                at_end &= records == 0;
+        let brokers = statistics.brokers.values();
+        let up = brokers.filter(|broker| broker.nodeid >= 0 && broker.state == "UP");
+        let up: BTreeSet<i32> = up.map(|broker| broker.nodeid).collect();
+        let mut at_end = !up.is_empty();
+        let mut drained = BTreeSet::new();
+        let topics = statistics.topics.values();
+        for (partition, found) in topics.flat_map(|topic| &topic.partitions) {
+            let Some(records) = unread(found) else {
+                continue;
+            };
+            LagMeasured {
+                stream: &self.stream,
+                partition: *partition,
+                records,
+            }
+            .emit();
+            at_end &= records == 0;
+            if records == 0 && up.contains(&found.broker) {
+                drained.insert(*partition);
             }
         }
-        self.at_end
-            .store(at_end && !self.is_paused(), Ordering::Release);
+        if self.is_paused() {
+            at_end = false;
+            drained.clear();
+        }
+        self.at_end.store(at_end, Ordering::Release);
+        let mut before = self.drained.lock().unwrap_or_else(PoisonError::into_inner);
+        let ends: Vec<i32> = before.intersection(&drained).copied().collect();
+        *before = drained;
+        let at = (!ends.is_empty()).then(|| (ends, EventTime::now()));
+        *self.ends.lock().unwrap_or_else(PoisonError::into_inner) = at;
     }
 
     /// The lane's poll returns these errors too, and librdkafka logs their causes.
@@ -422,6 +448,10 @@ impl ConsumerContext for LaneContext {
         partitions: &mut TopicPartitionList,
     ) {
         self.rebalances.fetch_add(1, Ordering::AcqRel);
+        self.drained
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
         if self.leaving.load(Ordering::Acquire) {
             decline(consumer, &event, partitions);
             return;

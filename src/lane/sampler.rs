@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::config::settings::StreamSettings;
-use crate::events::lane::ThresholdsCorrected;
+use crate::events::lane::{CalibrationDoubted, ThresholdsCorrected};
 use crate::events::published::EventQueue;
 use crate::pipeline::series::tag;
 use crate::pipeline::{BatchOutput, Pipeline};
@@ -45,6 +45,15 @@ impl Sampler {
             corrections: &done.corrections,
         }
         .emit(&self.event_queue);
+        for (series, field) in &done.doubted {
+            let fields = &self.stream.record.fields;
+            CalibrationDoubted {
+                stream: &self.stream.name,
+                series,
+                field: fields.get(*field).map_or("", |field| &field.name),
+            }
+            .emit();
+        }
         let Some(bundle) = pipeline
             .detector
             .bundle()

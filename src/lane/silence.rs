@@ -1,10 +1,13 @@
 //! Whether everything that a lane reads is silent: a topic that stands still moves no event time,
-//! so that only the machine's steady clock can tell.
+//! so that only the machine's steady clock can tell. Which of several partitions are silent while
+//! others send: [`partitions`].
 //!
-//! It counts only while the lane has read to the end and the brokers answer: records that wait, and
+//! The steady clock counts only while the lane has read to the end and the brokers answer: records that wait, and
 //! a broker that is away, are no silence. The alert is of the series `*`, one for each lane. What
 //! is known of a partition, an open alert included, is one of its notes ([`super::notes`]): it is
 //! committed with the alert, and moves to another lane with the partition.
+
+mod partitions;
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -12,6 +15,8 @@ use std::time::Instant;
 use rdkafka::message::{BorrowedMessage, Message as _};
 use serde::{Deserialize, Serialize};
 
+use self::partitions::Arrivals;
+pub(super) use self::partitions::SilentPartition;
 use super::error::LaneError;
 use super::notes::PartitionNotes;
 use crate::episode::{AlertFactory, SilenceEvent};
@@ -33,7 +38,7 @@ pub(super) struct Newest {
 /// What is kept with a partition.
 #[derive(Serialize, Deserialize)]
 struct Kept {
-    newest: Option<Newest>,
+    arrivals: Option<Arrivals>,
     /// How often the lane that had the partition got records.
     inter_arrival: InterArrivalStats,
     /// The open alert as JSON: postcard cannot read what leaves fields out.
@@ -65,7 +70,7 @@ pub(super) struct TopicSilenceMonitor {
     /// When the last record came, or since when the lane has been at the end.
     since: Instant,
     /// By owned partition.
-    newest: BTreeMap<i32, Newest>,
+    arrivals: BTreeMap<i32, Arrivals>,
     /// The open alerts, each by the partition that it is kept with: more than one where partitions
     /// of several lanes came together.
     open: BTreeMap<i32, Alert>,
@@ -77,7 +82,7 @@ impl TopicSilenceMonitor {
             rules: SilencePolicy::new(settings),
             inter_arrival: InterArrivalStats::default(),
             since: now,
-            newest: BTreeMap::new(),
+            arrivals: BTreeMap::new(),
             open: BTreeMap::new(),
         }
     }
@@ -91,8 +96,8 @@ impl TopicSilenceMonitor {
             self.inter_arrival = kept.inter_arrival;
             self.inter_arrival.silent = SilenceStatus::No;
         }
-        if let Some(newest) = kept.newest {
-            self.newest.insert(partition, newest);
+        if let Some(arrivals) = kept.arrivals {
+            self.arrivals.insert(partition, arrivals);
         }
         let open = kept.open.and_then(|json| serde_json::from_str(&json).ok());
         if let Some(alert) = open {
@@ -102,7 +107,7 @@ impl TopicSilenceMonitor {
 
     /// A partition left, and takes its open alert along.
     pub(super) fn revoked(&mut self, partition: i32) {
-        self.newest.remove(&partition);
+        self.arrivals.remove(&partition);
         self.open.remove(&partition);
     }
 
@@ -130,7 +135,12 @@ impl TopicSilenceMonitor {
         );
         self.inter_arrival.silent = SilenceStatus::No;
         self.since = now;
-        self.newest.extend(newest.iter().copied());
+        for &(partition, newest) in newest {
+            let arrivals = self.arrivals.entry(partition);
+            arrivals
+                .and_modify(|arrivals| arrivals.observe(newest, rules))
+                .or_insert_with(|| Arrivals::new(newest));
+        }
         let mut closed = Vec::new();
         for (partition, mut alert) in std::mem::take(&mut self.open) {
             (alert.sequence, alert.event) = (1, AlertEvent::Close);
@@ -170,8 +180,8 @@ impl TopicSilenceMonitor {
         else {
             return Ok(None);
         };
-        let newest = self.newest.iter().max_by_key(|(_, newest)| newest.time);
-        let Some((&partition, &newest)) = newest else {
+        let newest = self.arrivals.iter().map(|(of, found)| (*of, found.newest));
+        let Some((partition, newest)) = newest.max_by_key(|(_, newest)| newest.time) else {
             return Ok(None);
         };
         let silent_us =
@@ -198,10 +208,32 @@ impl TopicSilenceMonitor {
         Ok(Some(alert))
     }
 
+    /// The lane has read the partitions `ends` to their ends at the time `at` of the machine's clock.
+    /// Returns those that are silent while others send.
+    ///
+    /// # Errors
+    /// A note that cannot be encoded.
+    pub(super) fn silent_partitions(
+        &mut self,
+        ends: &[i32],
+        at: EventTime,
+        notes: &mut PartitionNotes,
+    ) -> Result<Vec<SilentPartition>, LaneError> {
+        let Some(rules) = &self.rules else {
+            return Ok(Vec::new());
+        };
+        let mut changed = Vec::new();
+        let silent = partitions::silent_among(&mut self.arrivals, ends, at, rules, &mut changed);
+        for partition in changed {
+            self.keep(partition, notes)?;
+        }
+        Ok(silent)
+    }
+
     /// Notes what is known of a partition.
     fn keep(&self, partition: i32, notes: &mut PartitionNotes) -> Result<(), LaneError> {
         let kept = Kept {
-            newest: self.newest.get(&partition).copied(),
+            arrivals: self.arrivals.get(&partition).cloned(),
             inter_arrival: self.inter_arrival.clone(),
             open: self
                 .open

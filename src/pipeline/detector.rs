@@ -18,8 +18,8 @@ use crate::gate::NormalRange;
 use crate::model::bundle::Bundle;
 use crate::record::alert::{Alert, AlertEvent, AlertKind, FieldShare};
 use crate::record::feedback::{Feedback, FeedbackEffect};
-use crate::record::format::ImageFormat;
-use crate::record::row::{GatedRow, Judgement, ScoredRow, WindowStatus};
+use crate::record::format::{FieldSettings, ImageFormat};
+use crate::record::row::{GatedRow, Judgement, RecordContext, ScoredRow, WindowStatus};
 use crate::record::{Image, RecordVerdict};
 use crate::score::inspect::{Inspected, inspect};
 use crate::score::{ScoreError, error_map, heat_map};
@@ -39,7 +39,7 @@ pub struct RowDetector {
     live: LiveBundle,
     window: usize,
     stride: usize,
-    field_names: Vec<String>,
+    fields: Vec<FieldSettings>,
 }
 
 /// Scores images.
@@ -79,15 +79,12 @@ impl Detector {
                 format: format.clone(),
                 heat_maps: stream.output.heat_maps.is_some(),
             }),
-            None => {
-                let fields = stream.record.fields.iter();
-                Self::Rows(RowDetector {
-                    live,
-                    window: stream.window,
-                    stride: stream.stride,
-                    field_names: fields.map(|field| field.name.clone()).collect(),
-                })
-            }
+            None => Self::Rows(RowDetector {
+                live,
+                window: stream.window,
+                stride: stream.stride,
+                fields: stream.record.fields.clone(),
+            }),
         })
     }
 
@@ -108,6 +105,28 @@ impl Detector {
     /// The id of the bundle that scores.
     pub fn bundle_id(&self) -> Option<&Arc<str>> {
         self.live().map(LiveBundle::id)
+    }
+
+    /// The context of a record of the series called `series`.
+    pub(super) fn context<'c>(&'c self, row: &GatedRow<'_>, series: &'c str) -> RecordContext<'c> {
+        let of = self.context_of((row.record.partition, row.record.offset));
+        RecordContext {
+            bundle: of.bundle,
+            trained_on: of.trained_on,
+            ..row.context(series)
+        }
+    }
+
+    /// The context of a record of which only partition and offset are known.
+    pub(super) fn context_of(&self, (partition, offset): (i32, i64)) -> RecordContext<'_> {
+        let bundle = self.bundle();
+        RecordContext {
+            partition,
+            offset,
+            bundle: bundle.map_or("", Bundle::id),
+            trained_on: bundle.map_or(0, |bundle| bundle.manifest.origin.rows),
+            ..RecordContext::default()
+        }
     }
 
     /// The threshold of a series without records of its own: fixed by the calibration, before any
@@ -317,12 +336,12 @@ impl RowDetector {
         let unusable = row.unusable();
         let expected = self.live.season(row.time).unwrap_or(expected);
         let readings = row.values.iter().zip(expected);
-        let fields = self.field_names.iter().zip(readings);
+        let fields = self.fields.iter().zip(readings);
         fields
             .zip(scorer.charts().shares(&scoring.charts, chart))
             .enumerate()
             .filter(|(index, _)| !unusable.contains(index))
-            .map(|(index, ((name, (&value, &expected)), share))| {
+            .map(|(index, ((field, (&value, &expected)), share))| {
                 let expected = scorer.expected(index, expected);
                 // Of a counter the model knows what it rises by.
                 let rise = row.increments.iter().find(|rise| rise.field == index);
@@ -332,7 +351,8 @@ impl RowDetector {
                     None => expected,
                 };
                 FieldShare {
-                    name: name.clone(),
+                    name: field.name.clone(),
+                    unit: field.unit.clone(),
                     value,
                     expected,
                     share,

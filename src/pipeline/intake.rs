@@ -193,7 +193,7 @@ impl Intake {
             Some(ResampledRow { time, values }) => {
                 (row.time, row.values) = (time, Cow::Owned(values));
                 row.increments = self.increments(row, &state.gate);
-                self.gate.check_values(&mut state.gate, &row.values)
+                self.gate.check_values(&mut state.gate, time, &row.values)
             }
             None => {
                 row.window = WindowStatus::Resampling;

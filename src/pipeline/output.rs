@@ -6,7 +6,9 @@ use crate::episode::EpisodeOutput;
 use crate::events::BatchMetrics;
 use crate::record::alert::Alert;
 use crate::record::row::{GatedRow, Judgement, ScoredRow, ThresholdCorrection, WindowStatus};
-use crate::record::{Batch, Record, RecordOutcome, RecordVerdict, Rejected, TrainingRow};
+use crate::record::{
+    Batch, FaultKind, Record, RecordOutcome, RecordVerdict, Rejected, TrainingRow,
+};
 
 use super::detector::Explanation;
 use super::intake::Refusal;
@@ -29,6 +31,8 @@ pub struct BatchOutput {
     pub heat_maps: Vec<(String, Vec<u8>)>,
     /// Series whose thresholds were corrected, for the events.
     pub corrections: Vec<(Arc<str>, ThresholdCorrection)>,
+    /// Sensors whose calibration is doubted: series and field, for the events.
+    pub doubted: Vec<(Arc<str>, usize)>,
     /// Whether the stream had no bundle: its records are training rows.
     pub untrained: bool,
     /// For the metrics.
@@ -109,6 +113,10 @@ impl BatchOutput {
         self.counts.muted += episode.muted;
         self.alerts.extend(episode.alerts);
         self.heat_maps.extend(why.heat_maps);
+        let faults = row.faults.iter();
+        let doubted = faults.filter(|fault| fault.kind == FaultKind::CalibrationDoubtful);
+        self.doubted
+            .extend(doubted.map(|fault| (series.clone(), fault.field)));
         let correction = scored.correction.map(|found| (series.clone(), found));
         self.corrections.extend(correction);
         self.values.extend_from_slice(&row.values);
@@ -155,6 +163,7 @@ impl BatchOutput {
         self.rejected.append(&mut next.rejected);
         self.heat_maps.append(&mut next.heat_maps);
         self.corrections.append(&mut next.corrections);
+        self.doubted.append(&mut next.doubted);
         self.untrained = next.untrained;
         self.counts.append(next.counts);
     }

@@ -1,7 +1,9 @@
 //! Series that fall silent: found by the time of the others in their partition.
 //!
 //! Contract: a partition's clock is the event time of its records. Records that wait in Kafka do
-//! not move it, so that neither lag nor a stop of the daemon makes a silence. Where three series or
+//! not move it, so that neither lag nor a stop of the daemon makes a silence. A partition that has
+//! been read to its end and gets no record while others do is scanned by their time
+//! ([`SilenceMonitor::scan_idle`]). Where three series or
 //! more send, it is the newest time but that of one series: a source whose clock is ahead does not
 //! make the others look silent. Where all of them were silent, as in a plant that rests, the time
 //! since the first came back counts. At times of this clock that depend on the records alone, the
@@ -155,7 +157,7 @@ impl SilenceMonitor {
         let mut seen = Observation {
             record: RecordContext {
                 time,
-                ..row.context("", detector.bundle_id())
+                ..detector.context(row, "")
             },
             episodes,
             series,
@@ -177,6 +179,35 @@ impl SilenceMonitor {
         if let Some(now) = clock.advance(&name, time) {
             self.scan(now, &mut seen)?;
         }
+        Ok(seen.alerts)
+    }
+
+    /// Scans the series of a partition that has had no record for `silent_us` while others had; `last`
+    /// is the context of its newest record.
+    ///
+    /// The clock of the partition stays where its records took it: what comes later may be older, as
+    /// from a gateway that kept its records while it was offline.
+    ///
+    /// # Errors
+    /// Where the state of a series cannot be loaded.
+    pub(super) fn scan_idle(
+        &mut self,
+        last: RecordContext<'_>,
+        silent_us: i64,
+        episodes: &EpisodePolicy,
+        series: &mut SeriesAccess<'_, '_>,
+    ) -> Result<Vec<Alert>, LoadError> {
+        let clock = self.clocks.get(&last.partition);
+        let Some(now) = clock.and_then(|clock| clock.due_after(silent_us)) else {
+            return Ok(Vec::new());
+        };
+        let mut seen = Observation {
+            record: RecordContext { time: now, ..last },
+            episodes,
+            series,
+            alerts: Vec::new(),
+        };
+        self.scan(now, &mut seen)?;
         Ok(seen.alerts)
     }
 

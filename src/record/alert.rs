@@ -2,6 +2,8 @@
 //!
 //! Both are plain JSON; `schemas/` holds their JSON Schemas, held equal to these types by a test.
 
+mod summary;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -31,8 +33,16 @@ pub struct Alert {
     pub series: String,
     /// Event time of the record that made this event (RFC 3339, UTC).
     pub time: String,
-    /// Event time of the first record of the episode (RFC 3339, UTC).
+    /// The event in one sentence, for people. Of the other keys alone; its wording may change.
+    #[serde(default)]
+    pub summary: String,
+    /// Event time of the first record of the episode (RFC 3339, UTC); of a silence, the time by which
+    /// a record was due.
     pub opened_at: String,
+    /// Event time of the first outlier (or faulty record) of the run that opened the episode (RFC
+    /// 3339, UTC); of a silence, of the last record before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
     /// Event time of the closing record (RFC 3339, UTC); only in a close event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closed_at: Option<String>,
@@ -51,7 +61,7 @@ pub struct Alert {
     /// The chart that the score is of; none for images and sensor faults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chart: Option<ChartKind>,
-    /// Why an anomaly closed; only in its close event.
+    /// Why an alert closed; only in close events. A sensor fault that is over has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub close_reason: Option<CloseReason>,
     /// Largest ratio of the episode so far.
@@ -78,6 +88,10 @@ pub struct Alert {
     pub incident: Option<String>,
     /// Id of the bundle that computed the score.
     pub bundle: String,
+    /// Rows that the bundle was trained on: records or windows, of images their tiles; omitted if
+    /// there is no bundle.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub trained_on: u64,
     /// Whether the threshold still depends on the fleet's calibration more than on the series' own
     /// records, or the series opens more alerts than its budget allows.
     pub provisional: bool,
@@ -90,6 +104,14 @@ pub struct Alert {
     pub spans_gap: bool,
     /// The input record of this event.
     pub position: InputPosition,
+}
+
+impl Alert {
+    /// The same with its `summary`, which depends on its other fields alone.
+    pub fn summarized(mut self) -> Self {
+        self.summary = summary::of(&self);
+        self
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
@@ -129,6 +151,9 @@ pub enum CloseReason {
     LevelShift,
     /// The fault lasted for `threshold.level_shift_after`: its level is normal from now on.
     AcceptedAsNormal,
+    /// The sensor was faulty for `gate.doubt_after` and varies as the others do: it is scored again,
+    /// with a relearned range; `faults` names it.
+    CalibrationDoubtful,
     /// The series was not heard of for `retention.forget_after`, and is forgotten.
     Forgotten,
     /// The series has ended: another one has begun in its place.
@@ -227,6 +252,9 @@ pub enum Severity {
 pub struct FieldShare {
     /// Name of the field.
     pub name: String,
+    /// Its unit, where the configuration has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
     /// The reading, in the field's unit.
     pub value: f64,
     /// The reading that the model expected, in the field's unit.
@@ -241,11 +269,17 @@ pub struct FieldShare {
 pub struct FieldFault {
     /// Name of the field.
     pub name: String,
+    /// Its unit, where the configuration has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
     /// Kind of fault.
     pub kind: FaultKind,
     /// The reading, if it was a finite number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<f64>,
+    /// Records in a row with that reading; only of a sensor that is stuck.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeats: Option<u32>,
 }
 
 /// A field whose readings lie outside the range that it was trained on.
@@ -254,6 +288,9 @@ pub struct FieldFault {
 pub struct FieldOutside {
     /// Name of the field.
     pub name: String,
+    /// Its unit, where the configuration has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
     /// The reading.
     pub value: f64,
     /// The least and the largest training reading.

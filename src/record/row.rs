@@ -1,13 +1,12 @@
 //! A record between the gate and its verdict: what the steps of [`crate::pipeline`] hand on.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::alert::{Alert, ChartKind, CloseReason};
-use super::{EventTime, FaultKind, Image, Record, Scored, SensorFault};
+use super::{EventTime, Image, Record, Scored, SensorFault};
 
 /// A decoded record with its readings, and its image where it is one.
 #[derive(Clone, Copy, Debug)]
@@ -56,11 +55,10 @@ pub struct GatedRow<'a> {
 }
 
 impl GatedRow<'_> {
-    /// The fields whose readings are not scored, ascending. A spike is over: the present reading
-    /// counts.
+    /// The fields whose readings are not scored, ascending.
     pub fn unusable(&self) -> Vec<usize> {
         let faults = self.faults.iter();
-        let unusable = faults.filter(|fault| fault.kind != FaultKind::Spike);
+        let unusable = faults.filter(|fault| fault.kind.is_unusable());
         unusable.map(|fault| fault.field).collect()
     }
 
@@ -69,14 +67,15 @@ impl GatedRow<'_> {
         2 * self.unusable().len() <= self.values.len()
     }
 
-    /// Its context in the series called `series`, scored by `bundle`.
-    pub fn context<'c>(&self, series: &'c str, bundle: Option<&'c Arc<str>>) -> RecordContext<'c> {
+    /// Its context in the series called `series`, without a bundle.
+    pub fn context<'c>(&self, series: &'c str) -> RecordContext<'c> {
         RecordContext {
             series,
             time: self.time,
             partition: self.record.partition,
             offset: self.record.offset,
-            bundle: bundle.map_or("", |id| id),
+            bundle: "",
+            trained_on: 0,
             muted: self.warms_up,
             spans_gap: self.window.spans_gap(),
         }
@@ -148,6 +147,8 @@ pub struct RecordContext<'a> {
     pub offset: i64,
     /// Id of the bundle in use; empty if there is none.
     pub bundle: &'a str,
+    /// Rows that it was trained on.
+    pub trained_on: u64,
     /// Whether no alert of it is published but the close of one that was: the stream warms up on
     /// what happened before its start. The episode adds the mutes.
     pub muted: bool,

@@ -12,10 +12,11 @@ use crate::failure::{Failure, FailureClass};
 /// reading the older ones.
 ///
 /// 2: half-precision peaks, one piece for the chart's vectors, narrower counters. 3: resampling,
-/// gaps in windows. 4: several charts. 5: rests, sentinels, and series that end.
-pub const VERSION: u8 = 5;
+/// gaps in windows. 4: several charts. 5: rests, sentinels, and series that end. 6: since when
+/// episodes.
+pub const VERSION: u8 = 6;
 /// The oldest version that is read: the ones before were in no release.
-const OLDEST: u8 = 5;
+const OLDEST: u8 = 6;
 
 const HEADER: usize = 5;
 

@@ -5,6 +5,7 @@ mod flaps;
 mod forgotten;
 mod pauses;
 mod properties;
+mod published;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -56,6 +57,7 @@ fn mute(series: &str, from: i64, until: i64) -> MuteSettings {
 fn shares() -> Vec<FieldShare> {
     let share = |name: &str, share| FieldShare {
         name: name.into(),
+        unit: None,
         value: 1.0,
         expected: 0.0,
         share,
@@ -141,6 +143,7 @@ fn feed(
         field: 1,
         kind,
         value: Some(7.0),
+        repeats: None,
     }];
     let scored = |score| Judgement::Scored {
         score,
@@ -166,6 +169,7 @@ fn feed(
         partition: 4,
         offset,
         bundle: "b1",
+        trained_on: 400,
         ..RecordContext::default()
     };
     plan.step(state, &record, &judgement, shares)
@@ -236,125 +240,6 @@ fn verdicts_and_alerting() {
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "one story, told in its order")]
-fn an_anomaly_tells_its_story() {
-    let mut series = Series::new(&rules(), &[]);
-    let [open, update, close] = &series.alerts("..OOC...")[..] else {
-        panic!("three events")
-    };
-    insta::assert_snapshot!(pretty(open), @r#"
-    {
-      "id": "c9198e4be89876c3ccdf5c6327c046fa",
-      "sequence": 0,
-      "event": "open",
-      "kind": "anomaly",
-      "severity": "warning",
-      "stream": "pumps",
-      "series": "pump-7",
-      "time": "1970-01-01T00:00:03Z",
-      "opened_at": "1970-01-01T00:00:03Z",
-      "records": 1,
-      "score": 3.0,
-      "threshold": 2.0,
-      "ratio": 1.5,
-      "peak_ratio": 1.5,
-      "fields": [
-        {
-          "name": "flow",
-          "value": 1.0,
-          "expected": 0.0,
-          "share": 0.7
-        },
-        {
-          "name": "current",
-          "value": 1.0,
-          "expected": 0.0,
-          "share": 0.2
-        }
-      ],
-      "faults": [],
-      "incident": "a977ceb723005dd1",
-      "bundle": "b1",
-      "provisional": true,
-      "missing_records": 12,
-      "position": {
-        "topic": "plant.pumps",
-        "partition": 4,
-        "offset": 3
-      }
-    }
-    "#);
-    assert_eq!(
-        (update.event, update.sequence, update.severity),
-        (AlertEvent::Update, 1, Severity::Critical)
-    );
-    assert_eq!(
-        (update.records, update.ratio, update.peak_ratio),
-        (2, Some(2.0), Some(2.0))
-    );
-    assert_eq!(
-        (close.event, close.sequence, close.severity),
-        (AlertEvent::Close, 2, Severity::Critical)
-    );
-    assert_eq!(
-        (close.records, close.ratio, close.peak_ratio),
-        (2, Some(0.25), Some(2.0))
-    );
-    assert_eq!(
-        (&*close.opened_at, &*close.time),
-        ("1970-01-01T00:00:03Z", "1970-01-01T00:00:07Z")
-    );
-    assert_eq!(
-        (&close.id, close.closed_at.as_deref()),
-        (&open.id, Some("1970-01-01T00:00:07Z"))
-    );
-}
-
-#[test]
-fn a_sensor_fault_tells_its_story() {
-    let mut series = Series::new(&rules(), &[]);
-    let [open, close] = &series.alerts("FFFF...")[..] else {
-        panic!("two events")
-    };
-    insta::assert_snapshot!(pretty(open), @r#"
-    {
-      "id": "ee7f21febf7451249657089ed31ed986",
-      "sequence": 0,
-      "event": "open",
-      "kind": "sensor_fault",
-      "severity": "warning",
-      "stream": "pumps",
-      "series": "pump-7",
-      "time": "1970-01-01T00:00:02Z",
-      "opened_at": "1970-01-01T00:00:02Z",
-      "records": 1,
-      "fields": [],
-      "faults": [
-        {
-          "name": "flow",
-          "kind": "stuck",
-          "value": 7.0
-        }
-      ],
-      "not_scored": true,
-      "incident": "29b6da0100d59bdf",
-      "bundle": "b1",
-      "provisional": false,
-      "position": {
-        "topic": "plant.pumps",
-        "partition": 4,
-        "offset": 2
-      }
-    }
-    "#);
-    assert_eq!((&close.id, close.sequence, close.records), (&open.id, 1, 2));
-    assert_eq!(
-        (close.closed_at.as_deref(), close.faults.len()),
-        (Some("1970-01-01T00:00:06Z"), 0)
-    );
-}
-
-#[test]
 fn shares_are_asked_for_only_where_an_anomaly_is_published() {
     let plan = plan(&rules(), &[]);
     let mut state = EpisodeState::default();
@@ -396,6 +281,7 @@ fn ids_differ_in_every_part_and_do_not_run_together() {
             field: 0,
             kind: FaultKind::Missing,
             value: None,
+            repeats: None,
         }];
         let scored = Judgement::Scored {
             score: 3.0,

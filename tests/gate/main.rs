@@ -1,6 +1,7 @@
 //! The gate as the pipeline uses it: every rule, its recovery, and what must never happen.
 
 mod clock;
+mod doubt;
 mod properties;
 mod spikes;
 
@@ -29,6 +30,7 @@ fn gate() -> GateSettings {
         flat_ratio: 0.01,
         scale_jump: true,
         spike: true,
+        doubt_after: Duration::from_secs(14 * 86_400),
         gap_after: 5.0,
     }
 }
@@ -143,7 +145,12 @@ fn every_faulty_field_is_listed_and_recovers() {
     (fields[3].min, fields[3].max) = (-40.0, 125.0);
     (fields[4].min, fields[4].max) = (-40.0, 125.0);
     let mut series = Series::new(GateRules::new(&gate(), &fields, None), 5);
-    let fault = |field, kind, value| SensorFault { field, kind, value };
+    let fault = |field, kind, value| SensorFault {
+        field,
+        kind,
+        value,
+        repeats: None,
+    };
     assert_eq!(
         series.feed(&[1.0, MISSING, f64::NEG_INFINITY, 125.5, -40.5]),
         GateVerdict::Fault(vec![

@@ -41,7 +41,8 @@ proptest! {
         normal in prop::option::of(prop_oneof![Just(NORMAL), any_normal()]),
         stuck_after in 0..10u32,
     ) {
-        let gate = GateSettings { stuck_after, ..gate() };
+        let doubt_after = std::time::Duration::from_secs(10);
+        let gate = GateSettings { stuck_after, doubt_after, ..gate() };
         let normals = normal.map(|normal| [normal; 2]);
         let plan = GateRules::new(&gate, &fields(2), normals.as_ref().map(|n| n.as_slice()));
         let (mut straight, mut resumed) = (GateState::new(2), GateState::new(2));

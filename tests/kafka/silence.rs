@@ -4,11 +4,13 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use serde_json::Value;
 
 use crate::support::own_broker::OwnBroker;
 use crate::support::stream::{Stream, TRAIN, steady};
-use crate::support::{Daemon, wait_for};
+use crate::support::{Daemon, PATIENCE, produce, wait_for};
 
 /// Looks for silence after `at_least`.
 fn at_least(stream: &Stream, at_least: &str) {
@@ -173,4 +175,102 @@ fn a_series_that_falls_silent_among_others_is_announced_and_closed() {
         told,
         expected.map(|(series, event, time)| (series.into(), event.into(), time.into()))
     );
+}
+
+#[test]
+fn a_topic_that_is_written_with_transactions_is_read_to_its_end() {
+    let stream = Stream::delivered("transactions", "exactly_once");
+    at_least(&stream, "2s");
+    let mut daemon = Daemon::start(&stream.config, "daemon");
+    daemon.await_metric("outlierd_partitions", "", 1.0);
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &stream.broker)
+        .set("transactional.id", &stream.topic)
+        .create()
+        .unwrap();
+    producer.init_transactions(PATIENCE).unwrap();
+    for i in 0..40 {
+        let payload = steady(i, 0.0);
+        producer.begin_transaction().unwrap();
+        producer
+            .send(BaseRecord::<str, str>::to(&stream.topic).payload(&payload))
+            .unwrap();
+        producer.commit_transaction(PATIENCE).unwrap();
+        stream.await_scores(i + 1);
+    }
+    // The offset of a commit is that of no record.
+    let open = wait_for("the silence", || silences(&stream).pop());
+    assert_eq!(
+        (&open["series"], &open["event"]),
+        (&"*".into(), &"open".into())
+    );
+    let lag = daemon.metric("outlierd_consumer_lag_records", "");
+    assert!(lag == 0.0, "{lag}");
+    daemon.stop();
+}
+
+const RIGS: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
+
+/// Sends the `i`-th records of the rigs: the last one's to partition 1, the others' to partition 0.
+fn send_rigs(stream: &Stream, i: usize, rigs: &[&str]) {
+    for partition in ["0", "1"] {
+        let of_partition = |rig: &&&str| (**rig == "h") == (partition == "1");
+        let of = |rig: &&str| steady(i, 0.0).replace("\"valve\"", &format!("\"{rig}\""));
+        let lines: Vec<String> = rigs.iter().filter(of_partition).map(of).collect();
+        if !lines.is_empty() {
+            let text = lines.join("\n") + "\n";
+            produce(
+                &stream.broker,
+                &stream.topic,
+                text.as_bytes(),
+                &["-p", partition],
+            );
+        }
+    }
+}
+
+#[test]
+fn seven_of_eight_machines_that_fall_silent_are_announced_where_the_eighth_is_in_another_partition()
+{
+    let stream = Stream::partitioned("seven", "exactly_once", 2);
+    at_least(&stream, "2s");
+    let flags = ["--set", "kafka.consumer={\"statistics.interval.ms\" = 500}"];
+    let mut daemon = Daemon::start_with(&stream.config, "daemon", &flags);
+    daemon.await_metric("outlierd_partitions", "", 2.0);
+    let mut i = 0;
+    while i < 40 {
+        send_rigs(&stream, i, &RIGS);
+        i += 1;
+        // By offset: those of partition 1 are among them.
+        stream.await_scores(7 * i);
+    }
+    let mut opened = wait_for("the silence of seven", || {
+        send_rigs(&stream, i, &["h"]);
+        i += 1;
+        let found = silences(&stream);
+        (found.len() >= 7).then_some(found)
+    });
+    opened.sort_by_key(|alert| alert["series"].to_string());
+    let series: Vec<&str> = opened
+        .iter()
+        .filter_map(|alert| alert["series"].as_str())
+        .collect();
+    assert_eq!(series, RIGS[..7]);
+    let summary = opened[0]["summary"].as_str().unwrap();
+    assert!(
+        summary.starts_with("Series a has sent no record since 00:00:39 UTC; a record was due by"),
+        "{summary}"
+    );
+    // Over a restart they stay open, and nothing is announced twice.
+    daemon.stop();
+    let mut daemon = Daemon::start_with(&stream.config, "again", &flags);
+    (0..3).for_each(|more| send_rigs(&stream, i + more, &["h"]));
+    let back = i + 3;
+    send_rigs(&stream, back, &RIGS);
+    let all = wait_for("their end", || {
+        let found = silences(&stream);
+        (events(&found, "close").len() >= 7).then_some(found)
+    });
+    assert_eq!(all.len(), 14, "{all:#?}");
+    daemon.stop();
 }

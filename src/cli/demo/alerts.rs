@@ -17,7 +17,6 @@ use super::broker::{PARTITIONS, Topics};
 use super::screen::Screen;
 use crate::config::settings::Settings;
 use crate::record::alert::{Alert, AlertEvent, Severity};
-use crate::sim::sensor::Sensor;
 use crate::source::client_config;
 
 const POLL: Duration = Duration::from_millis(100);
@@ -149,57 +148,10 @@ fn print(alert: &Alert, worst: &mut HashMap<String, Severity>, screen: &Screen) 
     if before.is_none_or(|before| before < alert.severity) {
         let mark = if before.is_some() { "worse: " } else { "" };
         screen.line(&format!(
-            "{}  {}  {}  {mark}{}",
+            "{}  {}  {mark}{}",
             alert.time,
             screen.severity(alert.severity),
-            alert.series,
-            describe(alert)
+            alert.summary
         ));
     }
-}
-
-/// An alert in words: its faulty sensors, or the evidence of its score, where it has them.
-fn describe(alert: &Alert) -> String {
-    let label = alert.kind.label();
-    if !alert.faults.is_empty() {
-        let faults = alert.faults.iter().map(|fault| {
-            let value = fault.value.map_or(String::new(), |value| {
-                format!(" at {value} {}", unit(&fault.name))
-            });
-            format!("{} {}{value}", fault.name, fault.kind.as_str())
-        });
-        return format!("{label}: {}", faults.collect::<Vec<_>>().join(", "));
-    }
-    let Some(ratio) = alert.ratio else {
-        return label;
-    };
-    let field = alert.fields.first().map_or(String::new(), |field| {
-        format!(
-            "{} {} {}, expected {:.2}, ",
-            field.name,
-            field.value,
-            unit(&field.name),
-            field.expected
-        )
-    });
-    let region = alert.regions.first().map_or(String::new(), |region| {
-        format!(
-            "{} x {} pixels at ({}, {}), ",
-            region.width, region.height, region.x, region.y
-        )
-    });
-    let provisional = if alert.provisional {
-        " (provisional)"
-    } else {
-        ""
-    };
-    format!("{label}: {field}{region}{ratio:.1} x threshold{provisional}")
-}
-
-/// The unit of a field of the simulated plant; empty for others.
-fn unit(name: &str) -> &'static str {
-    Sensor::ALL
-        .into_iter()
-        .find(|sensor| sensor.as_str() == name)
-        .map_or("", Sensor::unit)
 }

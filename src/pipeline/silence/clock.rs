@@ -113,6 +113,12 @@ impl SilenceClock {
         self.alone = 0;
     }
 
+    /// The time that is so many microseconds after the newest one, where a scan is due then.
+    pub(super) fn due_after(&self, silent_us: i64) -> Option<EventTime> {
+        let now = EventTime(self.now?.0.saturating_add(silent_us));
+        (now >= self.next).then_some(now)
+    }
+
     /// A series began.
     pub(super) fn begin(&mut self, time: EventTime) {
         self.begun.push(time);

@@ -78,8 +78,17 @@ impl Stream {
     }
 
     pub fn on(broker: &str, name: &str, delivery: &str) -> Self {
+        Self::with(broker, name, delivery, 1)
+    }
+
+    /// With several partitions.
+    pub fn partitioned(name: &str, delivery: &str, partitions: i32) -> Self {
+        Self::with(&broker(), name, delivery, partitions)
+    }
+
+    fn with(broker: &str, name: &str, delivery: &str, partitions: i32) -> Self {
         let topic = unique(name);
-        create_topic(broker, &topic, 1);
+        create_topic(broker, &topic, partitions);
         let folder = tempfile::tempdir().unwrap();
         let fields: Vec<String> = FIELDS
             .iter()
