@@ -26,7 +26,7 @@ use serde::Deserialize as _;
 
 use self::merged::MergedTree;
 pub use self::problems::{ConfigProblem, ConfigProblems, KeyPath};
-pub use self::reload::reloadable;
+pub use self::reload::{apply_live, needs_restart};
 use self::settings::Settings;
 
 /// The built-in layer, in TOML: every key with its default and its manual.

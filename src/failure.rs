@@ -4,6 +4,7 @@
 //! The impls have no wildcard arm, so that a new variant has to decide. Those of foreign types, which
 //! are not exhaustive, are below for `std::io::Error` and in `source/failure.rs` for `KafkaError`.
 
+use std::any::Any;
 use std::error::Error;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -107,6 +108,13 @@ impl Failure for io::Error {
             _ => FailureClass::EXTERNAL,
         }
     }
+}
+
+/// The message of a panic.
+pub fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_default()
 }
 
 /// The failure that is going on, for `/status`.

@@ -80,9 +80,9 @@ impl GateState {
         }
     }
 
-    /// How many fields it is for.
-    pub fn fields(&self) -> usize {
-        self.fields.len()
+    /// Forgets the readings, for records of `fields` other fields; the clock stays.
+    pub fn forget_readings(&mut self, fields: usize) {
+        self.fields = vec![field::FieldState::default(); fields].into();
     }
 
     /// The newest event time that was accepted; `None` before the first.
@@ -131,7 +131,8 @@ impl GateRules {
     /// except that late ones are counted. Every faulty sensor is listed, each with the first rule
     /// that it breaks.
     ///
-    /// A state made for another number of fields belongs to another configuration and is reset.
+    /// The readings of a state made for another number of fields belong to another configuration and
+    /// are forgotten.
     pub fn check(
         &self,
         state: &mut GateState,
@@ -164,7 +165,7 @@ impl GateRules {
         values: Option<&[f64]>,
     ) -> Result<TimeOrder, (RejectReason, String)> {
         if state.fields.len() != self.fields.len() {
-            *state = GateState::new(self.fields.len());
+            state.forget_readings(self.fields.len());
         }
         let repeated = || {
             values.is_some_and(|values| {

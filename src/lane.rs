@@ -18,17 +18,19 @@ mod group;
 mod lag;
 pub mod lane_state;
 mod notes;
+pub mod poison;
 mod positions;
 pub mod rebalance;
 pub mod sampler;
 mod silence;
+mod status;
 pub mod stored_states;
 mod uncommitted;
 mod warm_up;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
@@ -38,12 +40,15 @@ use rdkafka::message::{BorrowedMessage, Message as _};
 
 use self::error::LaneError;
 use self::lane_state::LaneState;
+use self::poison::{Place, PoisonWatch, Stumble, TRIES};
 use self::rebalance::LaneContext;
+pub use self::status::LaneStatus;
 use crate::config::settings::StreamSettings;
 use crate::events::InputPaused;
-use crate::events::lane::{ConsumerFailed, LaneRewound};
-use crate::failure::{Failure as _, PresentFailure};
+use crate::events::lane::{ConsumerFailed, LaneRewound, RecordSteppedOver};
+use crate::failure::{Failure as _, panic_text};
 use crate::pipeline::Pipeline;
+use crate::record::{RejectReason, Rejected};
 use crate::retrain::learner::{Learner, LearnerPhase};
 use crate::retrain::thread::Retrainer;
 use crate::share::feedback_log::FeedbackLog;
@@ -67,25 +72,9 @@ const SEEK_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often passing errors of the consumer are logged.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
-/// A command for a lane, carried out between two batches.
-#[derive(Debug, Clone)]
-pub enum LaneCommand {
-    /// New settings of its stream; only those that need no restart are taken over.
-    Reload(Arc<StreamSettings>),
-}
-
-/// What a lane shows to health checks.
-#[derive(Default)]
-pub struct LaneStatus {
-    /// Partitions owned.
-    pub partitions: AtomicUsize,
-    /// Series in memory.
-    pub series: AtomicUsize,
-    /// Whether the loop runs (not waiting to restart).
-    pub running: AtomicBool,
-    /// Why the loop does not run.
-    pub failure: PresentFailure,
-}
+/// The settings of a stream that are in force. A reload replaces them; only keys that need no
+/// restart differ from those that the lane was started with.
+pub type ReloadedStream = Arc<Mutex<Arc<StreamSettings>>>;
 
 /// Everything that a lane needs to start, and to start again after an error.
 pub struct Lane {
@@ -93,6 +82,8 @@ pub struct Lane {
     pub kafka: KafkaSettings,
     /// The stream.
     pub stream: Arc<StreamSettings>,
+    /// The same, as the last reload left it; read between two batches.
+    pub reloaded: ReloadedStream,
     /// Its number inside the stream, from 0.
     pub number: usize,
     /// Where states are kept.
@@ -105,8 +96,10 @@ pub struct Lane {
     pub feedback: Arc<FeedbackLog>,
     /// What the health page reads.
     pub status: Arc<LaneStatus>,
-    /// Longest payload of a dead letter: learned by one run, kept for the next.
+    /// Largest dead letter, in bytes: kept from one run to the next.
     pub dead_letter_max: Arc<AtomicUsize>,
+    /// Records that it fails at: kept from one run to the next.
+    pub poison: Mutex<PoisonWatch>,
 }
 
 impl Lane {
@@ -115,19 +108,19 @@ impl Lane {
     /// # Errors
     /// Any [`LaneError`]: all effects since the last commit are void for this lane; a new call goes
     /// on from there.
-    pub fn run(
-        &self,
-        stop: &Arc<AtomicBool>,
-        control: &Receiver<LaneCommand>,
-    ) -> Result<(), LaneError> {
+    pub fn run(&self, stop: &Arc<AtomicBool>) -> Result<(), LaneError> {
         let client_id = format!("outlierd-{}-{}", self.stream.name, self.number);
         let lane_state = Arc::new(Mutex::new(self.lane_state(&client_id, stop)?));
         let consumer = self.consumer(&client_id, &lane_state)?;
         consumer.subscribe(&[&self.stream.input.topic])?;
-        let done = self.poll_until(&consumer, &lane_state, stop, control);
+        let done = self.poll_until(&consumer, &lane_state, stop);
         self.status.running.store(false, Ordering::Release);
         self.retrainer.set_trainer(self.number, false);
-        let done = done.and_then(|()| lock(&lane_state).commit(&consumer, CommitMode::Sync));
+        let done = done.and_then(|()| {
+            lock(&lane_state)
+                .commit(&consumer, CommitMode::Sync)
+                .map(drop)
+        });
         if done.is_err() {
             lock(&lane_state).abort();
         }
@@ -156,7 +149,7 @@ impl Lane {
             self.dead_letter_max.clone(),
         )?;
         let mut lane_state = LaneState::new(self, pipeline, sink, stop.clone());
-        lane_state.go_on_warming_up()?;
+        lane_state.warm_up(false)?;
         Ok(lane_state)
     }
 
@@ -171,6 +164,7 @@ impl Lane {
             self.number,
             lane_state.clone(),
             self.learner.clone(),
+            self.status.clone(),
         );
         Ok(config.create_with_context(context)?)
     }
@@ -180,19 +174,17 @@ impl Lane {
         consumer: &BaseConsumer<LaneContext>,
         lane_state: &Mutex<LaneState>,
         stop: &AtomicBool,
-        control: &Receiver<LaneCommand>,
     ) -> Result<(), LaneError> {
         let mut warned: Option<Instant> = None;
+        let mut in_force = self.stream.clone();
         let mut rewinds = 0;
         self.status.running.store(true, Ordering::Release);
-        self.status.failure.clear();
         while !stop.load(Ordering::Acquire) {
-            for order in control.try_iter() {
-                match order {
-                    LaneCommand::Reload(stream) => {
-                        lock(lane_state).pipeline_mut().episodes = stream.episode_policy()
-                    }
-                }
+            self.status.turns();
+            let reloaded = lock(&self.reloaded).clone();
+            if !Arc::ptr_eq(&in_force, &reloaded) {
+                lock(lane_state).pipeline_mut().episodes = reloaded.episode_policy();
+                in_force = reloaded;
             }
             let phase = self.learner.phase();
             let slow = self.follow(&phase, consumer, lane_state)?;
@@ -271,23 +263,66 @@ impl Lane {
         lane_state.apply_feedback(&self.feedback)?;
         lane_state.watch_topic(batch, consumer.context().is_at_end())?;
         lane_state.follow_detector(self.retrainer.sight().as_ref(), consumer)?;
-        if !batch.is_empty() {
-            lane_state.run(batch)?;
+        let first = batch.first().map(place);
+        let stumble = lock(&self.poison).steps_over(first).cloned();
+        match stumble {
+            Some(stumble) => self.step_over(lane_state, batch, &stumble)?,
+            None if batch.is_empty() => {}
+            None => self.run_steps(lane_state, batch)?,
         }
         if let Some((ends, at)) = consumer.context().take_ends() {
             lane_state.watch_partitions(&ends, at)?;
         }
         // A commit waits for all results: with a slow output it would keep the lane from its
         // group's rebalances.
-        let commits = !slow && (lane_state.commit_due() || self.learner.ready());
-        if commits {
-            lane_state.commit(consumer, CommitMode::Async)?;
+        let searches = lock(&self.poison).limit().is_some();
+        let is_due = lane_state.commit_due() || self.learner.ready();
+        let commits = searches || !slow && is_due;
+        if commits && lane_state.commit(consumer, CommitMode::Async)? {
+            self.status.committed();
+            if let Some(first) = first {
+                lock(&self.poison).committed(first, self.stream.input.batch_records);
+            }
         }
         Ok(commits)
     }
 
-    /// Goes back to the last commit as a member of the group, where the transaction alone has
-    /// failed: mostly the group got a new generation while the lane committed. A lane that left for
+    /// Runs a batch through the pipeline. A panic is an error of the batch: what the steps have
+    /// changed is dropped with it.
+    fn run_steps(
+        &self,
+        lane_state: &mut LaneState,
+        batch: &[BorrowedMessage<'_>],
+    ) -> Result<(), LaneError> {
+        let run = AssertUnwindSafe(|| lane_state.run(batch));
+        catch_unwind(run).unwrap_or_else(|panic| Err(LaneError::Panicked(panic_text(&*panic))))?;
+        self.status.advanced();
+        Ok(())
+    }
+
+    /// Steps over a record that failed again and again. Where not even its dead letter is taken, it
+    /// is left out.
+    fn step_over(
+        &self,
+        lane_state: &mut LaneState,
+        batch: &[BorrowedMessage<'_>],
+        stumble: &Stumble,
+    ) -> Result<(), LaneError> {
+        let rejected = Rejected::new(0, RejectReason::Failed, stumble.error.as_str());
+        let reason = (stumble.times < 2 * TRIES).then_some(&rejected);
+        RecordSteppedOver {
+            stream: &self.stream.name,
+            partition: stumble.place.0,
+            offset: stumble.place.1,
+            error: &stumble.error,
+            has_dead_letter: reason.is_some(),
+        }
+        .emit();
+        lane_state.step_over(batch, reason)
+    }
+
+    /// Goes back to the last commit as a member of the group, where a record or the transaction alone
+    /// has failed: mostly the group got a new generation while the lane committed. A lane that left for
     /// it and came back would rebalance the group twice more, in the middle of the others' commits.
     ///
     /// # Errors
@@ -300,9 +335,14 @@ impl Lane {
         error: LaneError,
         times: u32,
     ) -> Result<(), LaneError> {
-        if !error.is_abortable() || times > GO_BACK_MAX {
+        let usual = self.stream.input.batch_records;
+        let first = batch.first().map(place);
+        let is_of_records =
+            error.is_of_records() && lock(&self.poison).failed(first, usual, error.to_string());
+        if !is_of_records && (!error.is_abortable() || times > GO_BACK_MAX) {
             return Err(error);
         }
+        self.status.failed(&error);
         let offsets = lane_state.rewind(batch)?;
         let sought = consumer.seek_partitions(offsets, SEEK_TIMEOUT)?;
         for partition in sought.elements() {
@@ -372,8 +412,9 @@ impl Lane {
             }
             _ => input.batch_records,
         };
+        let limit = lock(&self.poison).limit().unwrap_or(usize::MAX);
         BatchBounds {
-            records,
+            records: records.min(limit),
             wait: if paused {
                 PAUSED_WAIT
             } else {
@@ -384,6 +425,10 @@ impl Lane {
     }
 }
 
-fn lock(lane_state: &Mutex<LaneState>) -> std::sync::MutexGuard<'_, LaneState> {
-    lane_state.lock().unwrap_or_else(PoisonError::into_inner)
+fn place(message: &BorrowedMessage<'_>) -> Place {
+    (message.partition(), message.offset())
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }

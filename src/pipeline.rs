@@ -3,6 +3,7 @@
 
 mod detector;
 mod error;
+mod fits;
 mod forward;
 mod intake;
 mod live_bundle;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 
 use self::detector::{Detector, ModelInput, ModelOutput};
 pub use self::error::PipelineError;
+pub use self::fits::{UnfitError, fits, load_fitting};
 use self::intake::{Intake, Refusal};
 pub use self::output::BatchOutput;
 use self::series::{SeriesAccess, SeriesTable, Slot, StateLoader};

@@ -271,6 +271,8 @@ pub enum RejectReason {
     Duplicate,
     /// A new series, but the partition already has `record.max_series`.
     TooManySeries,
+    /// It failed again and again: a step panicked, or a topic refused its results.
+    Failed,
 }
 
 impl_as_str!(RejectReason);

@@ -7,6 +7,7 @@
 //! gives up on fails the call, and the lane rewinds to its last commit.
 
 pub mod cloudevents;
+mod dead_letter;
 pub mod producer;
 pub mod topics;
 pub mod transaction;
@@ -16,11 +17,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{
-    BorrowedMessage, Header, Headers, Message as _, OwnedHeaders, OwnedMessage,
-};
+use rdkafka::message::{BorrowedMessage, Header, Message as _, OwnedHeaders};
 use rdkafka::producer::BaseRecord;
 
+use self::dead_letter::Omitted;
 use self::producer::LaneProducer;
 use self::transaction::STEP_TIMEOUT;
 use crate::config::settings::{OutputSettings, StreamSettings};
@@ -30,8 +30,10 @@ use crate::record::{RecordOutcome, Rejected};
 use crate::source::KafkaSettings;
 use crate::source::client_config;
 
-/// Largest record that is sent; larger dead letters go without their value.
+/// Largest message that is sent, and that the output topics take which outlierd creates: a dead
+/// letter holds what came in.
 const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
+const MAX_MESSAGE_BYTES_TEXT: &str = "16777216";
 
 /// Why results could not be made durable.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +71,17 @@ pub enum SinkError {
     },
 }
 
+impl SinkError {
+    /// Whether a message was refused for what it is, so that the brokers will refuse it again.
+    pub fn is_of_message(&self) -> bool {
+        let Self::Delivery { source, .. } = self else {
+            return false;
+        };
+        is_too_large(source)
+            || *source == KafkaError::MessageProduction(RDKafkaErrorCode::InvalidRecord)
+    }
+}
+
 impl Failure for SinkError {
     fn class(&self) -> FailureClass {
         match self {
@@ -85,18 +98,14 @@ pub struct Sink {
     stream: String,
     input: String,
     output: OutputSettings,
-    /// Longest payload that a dead letter takes along, in bytes; smaller once its topic has refused
+    /// Largest dead letter, in bytes: what its topic took at the start, less once it has refused
     /// one.
     dead_letter_max: Arc<AtomicUsize>,
 }
 
-/// The longest payload that a dead letter takes along at first: headers and key take their share of
-/// the limit.
-pub const DEAD_LETTER_MAX: usize = MAX_MESSAGE_BYTES - 64 * 1024;
-
 impl Sink {
     /// A producer for the outputs of one stream; with a `transactional_id` everything goes through
-    /// transactions. `dead_letter_max` starts at [`DEAD_LETTER_MAX`] and outlives the sink.
+    /// transactions. `dead_letter_max` outlives the sink.
     ///
     /// # Errors
     /// [`SinkError::Config`]; [`SinkError::Transaction`] where the brokers have no transactions.
@@ -173,8 +182,8 @@ impl Sink {
         )
     }
 
-    /// Sends a record that could not be scored, with its original key, value and headers and the
-    /// reason.
+    /// Sends a record that could not be scored, with its original key, value and headers, as far as
+    /// they fit into its topic, and the reason.
     ///
     /// # Errors
     /// [`SinkError::Delivery`] where librdkafka does not take it.
@@ -183,29 +192,13 @@ impl Sink {
         message: &BorrowedMessage<'_>,
         rejected: &Rejected,
     ) -> Result<(), SinkError> {
-        let bytes = message.payload_len();
-        let omitted = bytes > self.dead_letter_max.load(Ordering::Acquire);
-        let mut headers = message.headers().map(|h| h.detach()).unwrap_or_default();
-        for (key, value) in [
-            ("outlierd-stream", self.stream.as_str()),
-            ("outlierd-reason", rejected.reason.as_str()),
-            ("outlierd-detail", &rejected.detail),
-            ("outlierd-topic", &self.input),
-            ("outlierd-partition", &message.partition().to_string()),
-            ("outlierd-offset", &message.offset().to_string()),
-            ("outlierd-payload-bytes", &bytes.to_string()),
-            (PAYLOAD_OMITTED, if omitted { "true" } else { "false" }),
-        ] {
-            headers = headers.insert(Header {
-                key,
-                value: Some(value),
-            });
-        }
+        let omitted = Omitted::of(message, self.dead_letter_max.load(Ordering::Acquire));
+        let headers = omitted.headers(message, &self.stream, &self.input, rejected);
         let mut record = BaseRecord::<[u8], [u8]>::to(&self.output.dead_letters).headers(headers);
-        if let Some(key) = message.key() {
+        if let Some(key) = message.key().filter(|_| !omitted.key) {
             record = record.key(key);
         }
-        if let Some(payload) = message.payload().filter(|_| !omitted) {
+        if let Some(payload) = message.payload().filter(|_| !omitted.payload) {
             record = record.payload(payload);
         }
         self.producer.send(record)
@@ -252,41 +245,24 @@ impl Sink {
         })
     }
 
-    /// Waits until everything sent so far is acknowledged.
-    ///
-    /// A dead letter that its topic refuses for its size is sent once more without its value.
+    /// Waits until everything sent so far is acknowledged. A dead letter that its topic refuses for
+    /// its size, as where the limit was lowered, makes the next one smaller.
     ///
     /// # Errors
     /// [`SinkError::Flush`] and [`SinkError::Delivery`].
     pub fn flush(&self, timeout: Duration) -> Result<(), SinkError> {
         self.producer.wait(timeout)?;
-        for (error, message) in self.producer.take_failed() {
-            let too_large =
-                error == KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge);
-            if !(too_large
-                && message.topic() == self.output.dead_letters
-                && message.payload().is_some())
-            {
-                return Err(SinkError::Delivery {
-                    topic: message.topic().into(),
-                    source: error,
-                });
-            }
-            let mut record =
-                BaseRecord::<[u8], [u8]>::to(message.topic()).headers(without_payload(&message));
-            if let Some(key) = message.key() {
-                record = record.key(key);
-            }
-            self.producer.send(record)?;
+        let Some((source, message)) = self.producer.take_failed().into_iter().next() else {
+            return Ok(());
+        };
+        let topic = message.topic();
+        if is_too_large(&source) && topic == self.output.dead_letters {
+            let halved = |max| Some(max / 2);
+            let _ =
+                (self.dead_letter_max).fetch_update(Ordering::AcqRel, Ordering::Acquire, halved);
         }
-        self.producer.wait(timeout)?;
-        match self.producer.take_failed().into_iter().next() {
-            Some((source, message)) => Err(SinkError::Delivery {
-                topic: message.topic().into(),
-                source,
-            }),
-            None => Ok(()),
-        }
+        let topic = topic.into();
+        Err(SinkError::Delivery { topic, source })
     }
 
     /// Waits until the brokers have everything that belongs to the transaction. Whoever commits
@@ -296,40 +272,10 @@ impl Sink {
     /// [`SinkError::Flush`] and [`SinkError::Delivery`].
     pub fn await_acknowledgements(&self) -> Result<(), SinkError> {
         self.producer.begin()?;
-        self.producer.wait(STEP_TIMEOUT)?;
-        if let Some((source, message)) = self.producer.take_failed().into_iter().next() {
-            let too_large =
-                source == KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge);
-            if too_large && message.topic() == self.output.dead_letters {
-                // The next try leaves such payloads out.
-                let bytes = message.payload().map_or(0, <[u8]>::len);
-                self.dead_letter_max
-                    .fetch_min(bytes.saturating_sub(1), Ordering::AcqRel);
-            }
-            return Err(SinkError::Delivery {
-                topic: message.topic().into(),
-                source,
-            });
-        }
-        Ok(())
+        self.flush(STEP_TIMEOUT)
     }
 }
 
-const PAYLOAD_OMITTED: &str = "outlierd-payload-omitted";
-
-/// The headers of a dead letter, saying that its value was left out.
-fn without_payload(message: &OwnedMessage) -> OwnedHeaders {
-    let mut headers = OwnedHeaders::new();
-    for header in message.headers().into_iter().flat_map(|h| h.iter()) {
-        let value = if header.key == PAYLOAD_OMITTED {
-            Some(b"true".as_slice())
-        } else {
-            header.value
-        };
-        headers = headers.insert(Header {
-            key: header.key,
-            value,
-        });
-    }
-    headers
+fn is_too_large(error: &KafkaError) -> bool {
+    *error == KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge)
 }

@@ -1,28 +1,32 @@
 //! Health and metrics over HTTP.
 //!
-//! `/healthz` answers 200 while the process runs; `/readyz` answers 200 when every lane runs, else
-//! 503; `/status` has each stream's phase as JSON; `/series/STREAM/SERIES` describes one series;
+//! `/healthz` answers 200 while the process runs; `/readyz` answers 200 while every lane scores what
+//! comes, else 503 with the reasons; `/status` has each stream's phase as JSON; `/series/STREAM/SERIES` describes one series;
 //! `/metrics` is the Prometheus text.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::task::AbortHandle;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
 use crate::destination::DestinationStatus;
 use crate::events::{SeriesCounted, metric};
-use crate::failure::FailureReport;
+use crate::failure::{FailureReport, PresentFailure};
 use crate::lane::LaneStatus;
 use crate::pipeline::status::SeriesStatus;
 use crate::retrain::learner::{Learner, LearnerPhase};
@@ -40,11 +44,57 @@ pub struct StreamStatus {
     pub destinations: Vec<Arc<DestinationStatus>>,
 }
 
+/// What is shown of the daemon, from before the brokers are asked.
+#[derive(Default)]
+pub struct DaemonStatus {
+    streams: OnceLock<Vec<StreamStatus>>,
+    /// What the start waits for; nothing fails once the streams are there.
+    pub starting: PresentFailure,
+}
+
+impl DaemonStatus {
+    /// The lanes have started.
+    pub fn started(&self, streams: Vec<StreamStatus>) {
+        // Called once.
+        let _ = self.streams.set(streams);
+    }
+
+    fn streams(&self) -> &[StreamStatus] {
+        self.streams.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// Why the daemon does not score all that comes; empty where it does.
+    pub fn not_ready(&self) -> Vec<String> {
+        let Some(streams) = self.streams.get() else {
+            return vec![match self.starting.get() {
+                Some(failure) => format!("starting: {}", failure.text),
+                None => "starting".into(),
+            }];
+        };
+        let now = Instant::now();
+        let of = |stream: &StreamStatus| -> Vec<String> {
+            let lanes = stream.lanes.iter().enumerate();
+            lanes
+                .filter_map(|(number, lane)| Some((number, lane.not_ready(now)?)))
+                .map(|(number, why)| format!("stream {}, lane {number}: {why}", stream.name))
+                .collect()
+        };
+        streams.iter().flat_map(of).collect()
+    }
+}
+
 /// A running server; it ends when this is dropped.
 pub struct Server {
     /// Where it listens.
     pub address: SocketAddr,
-    task: AbortHandle,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    /// Whether it has ended, which it does not before it is dropped.
+    pub fn has_ended(&self) -> bool {
+        self.task.is_finished()
+    }
 }
 
 impl Drop for Server {
@@ -56,6 +106,15 @@ impl Drop for Server {
 /// How often samples of histograms are summed up. Without it, each sample is kept until the metrics
 /// are scraped, which may never happen.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// Connections at a time; further ones wait.
+const CONNECTIONS_MAX: usize = 64;
+/// How long the header of a request may take.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection may last.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long is waited where the system gives no connection, for want of descriptors.
+const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 
 /// The recorder of this process, installed by the first call. Metrics that move before that are
 /// lost, and so are help texts: `app` calls this before it builds anything.
@@ -74,17 +133,17 @@ pub fn recorder() -> Option<&'static PrometheusHandle> {
 ///
 /// # Errors
 /// Where the address cannot be listened on.
-pub async fn serve(address: SocketAddr, streams: Vec<StreamStatus>) -> io::Result<Server> {
+pub async fn serve(address: SocketAddr, status: Arc<DaemonStatus>) -> io::Result<Server> {
     let handle = recorder();
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
     let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
-        .route("/status", get(status))
+        .route("/status", get(streams))
         .route("/series/{stream}/{series}", get(series))
         .route("/metrics", get(metrics))
-        .with_state(Arc::new(streams));
+        .with_state(status);
     let task = tokio::spawn(async move {
         let upkeep = async {
             let mut interval = tokio::time::interval(UPKEEP_EVERY);
@@ -95,55 +154,65 @@ pub async fn serve(address: SocketAddr, streams: Vec<StreamStatus>) -> io::Resul
                 }
             }
         };
-        let served = tokio::select! {
-            served = axum::serve(listener, router) => served,
-            () = upkeep => Ok(()),
-        };
-        if let Err(error) = served {
-            tracing::error!(error = %error, "http server ended");
-        }
+        tokio::join!(accept(listener, router), upkeep);
     });
     tracing::info!(%address, "http listening");
-    Ok(Server {
-        address,
-        task: task.abort_handle(),
-    })
+    Ok(Server { address, task })
 }
 
-async fn ready(State(streams): State<Arc<Vec<StreamStatus>>>) -> (StatusCode, String) {
-    let waiting: Vec<String> = streams.iter().filter_map(not_running).collect();
-    if waiting.is_empty() {
-        (StatusCode::OK, "ready\n".into())
-    } else {
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            format!("lanes not running: {}\n", waiting.join(", ")),
-        )
+/// Serves connections until it is dropped: so many at a time, and none for long, so that clients
+/// which never finish a request take neither all descriptors nor the place of others.
+async fn accept(listener: TcpListener, router: Router) {
+    let free = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        // The semaphore is never closed.
+        let Ok(permit) = free.clone().acquire_owned().await else {
+            return;
+        };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::debug!(error = %error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_RETRY).await;
+                continue;
+            }
+        };
+        let service = TowerToHyperService::new(router.clone());
+        tokio::spawn(async move {
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_TIMEOUT)
+                .serve_connection(TokioIo::new(stream), service);
+            // A client that breaks off is no failure.
+            let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
+            drop(permit);
+        });
     }
 }
 
-/// The name of a stream of which a lane does not run, with the domain of what failed.
-fn not_running(stream: &StreamStatus) -> Option<String> {
-    let is_waiting = |lane: &&Arc<LaneStatus>| !lane.running.load(Ordering::Acquire);
-    let mut waiting = stream.lanes.iter().filter(is_waiting).peekable();
-    waiting.peek()?;
-    let name = &stream.name;
-    Some(match waiting.find_map(|lane| lane.failure.get()) {
-        Some(failure) => format!("{name} ({} failure)", failure.domain.as_str()),
-        None => name.clone(),
-    })
+async fn ready(State(status): State<Arc<DaemonStatus>>) -> (StatusCode, String) {
+    let reasons = status.not_ready();
+    if reasons.is_empty() {
+        (StatusCode::OK, "ready\n".into())
+    } else {
+        let text = format!("not ready: {}\n", reasons.join("; "));
+        (StatusCode::SERVICE_UNAVAILABLE, text)
+    }
 }
 
-async fn status(State(streams): State<Arc<Vec<StreamStatus>>>) -> Json<Value> {
-    Json(Value::Array(streams.iter().map(of_stream).collect()))
+async fn streams(State(status): State<Arc<DaemonStatus>>) -> Json<Value> {
+    Json(Value::Array(
+        status.streams().iter().map(of_stream).collect(),
+    ))
 }
 
 /// One series, as it was last stored: at most some seconds ago. A key with slashes is written with
 /// %2F.
 async fn series(
-    State(streams): State<Arc<Vec<StreamStatus>>>,
+    State(status): State<Arc<DaemonStatus>>,
     Path((name, series)): Path<(String, String)>,
 ) -> Result<Json<Vec<SeriesStatus>>, (StatusCode, String)> {
+    let streams = status.streams();
     let Some(stream) = streams.iter().find(|stream| stream.name == name) else {
         let names: Vec<&str> = streams.iter().map(|stream| stream.name.as_str()).collect();
         return Err((
@@ -199,7 +268,7 @@ fn of_stream(stream: &StreamStatus) -> Value {
                 "partitions": lane.partitions.load(Ordering::Acquire),
                 "series": lane.series.load(Ordering::Acquire),
             });
-            with_failure(lane_state, lane.failure.get())
+            with_failure(lane_state, lane.failure().get())
         })
         .collect();
     let destinations: Vec<Value> = stream
@@ -215,8 +284,8 @@ fn of_stream(stream: &StreamStatus) -> Value {
     json!({ "stream": stream.name, "model": phase, "lanes": lanes, "destinations": destinations })
 }
 
-async fn metrics(State(streams): State<Arc<Vec<StreamStatus>>>) -> impl IntoResponse {
-    for stream in streams.iter() {
+async fn metrics(State(status): State<Arc<DaemonStatus>>) -> impl IntoResponse {
+    for stream in status.streams() {
         let series: usize = stream
             .lanes
             .iter()

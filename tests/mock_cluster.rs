@@ -13,6 +13,7 @@ mod process;
 mod rig;
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -170,4 +171,59 @@ fn a_stop_does_not_wait_for_offsets_that_are_not_told() {
     run.daemon.stop();
     // The test's own reader has to close.
     cluster.clear_request_errors(RDKafkaApiKey::OffsetFetch);
+}
+
+#[test]
+fn an_address_that_is_taken_ends_the_start_before_any_broker_is_asked() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    // No broker: the start would wait for one.
+    let config = rig::config(folder.path(), "127.0.0.1:1", "exactly_once", None);
+    let address = taken.local_addr().unwrap().to_string();
+    let flag = format!("service.http_listen={address:?}");
+    let mut daemon = Daemon::start_with(&config, "daemon", &["--set", &flag]);
+    assert_eq!(daemon.wait(), 1, "{}", daemon.log());
+    assert!(daemon.log().contains(&address), "{}", daemon.log());
+}
+
+#[test]
+fn a_start_without_a_broker_is_not_ready_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = rig::config(folder.path(), "127.0.0.1:1", "exactly_once", None);
+    let mut daemon = Daemon::start(&config, "daemon");
+    let page = wait_for("the reason", || {
+        let page = daemon.page("/readyz")?;
+        page.contains("no broker").then_some(page)
+    });
+    assert!(page.starts_with("HTTP/1.1 503"), "{page}");
+    assert!(daemon.page("/healthz").unwrap().contains(" 200 "));
+    daemon.stop();
+}
+
+#[test]
+fn requests_that_never_end_do_not_keep_others_from_being_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = rig::config(folder.path(), "127.0.0.1:1", "exactly_once", None);
+    let mut daemon = Daemon::start(&config, "daemon");
+    wait_for("HTTP", || daemon.page("/healthz"));
+    let address = daemon.log();
+    let address = address.split(" address=").nth(1).unwrap();
+    let address = address.split_whitespace().next().unwrap();
+    let unfinished: Vec<_> = (0..500)
+        .map(|_| {
+            let mut stream = std::net::TcpStream::connect(address).unwrap();
+            stream.write_all(b"GET /healthz HTTP/1.1\r\nHo").unwrap();
+            stream
+        })
+        .collect();
+    let asked = Instant::now();
+    let page = daemon.page("/healthz").unwrap();
+    assert!(page.contains(" 200 "), "{page}");
+    assert!(
+        asked.elapsed() < Duration::from_secs(60),
+        "{:?}",
+        asked.elapsed()
+    );
+    drop(unfinished);
+    daemon.stop();
 }

@@ -6,7 +6,7 @@
 )]
 
 mod test_stream;
-#[expect(dead_code, reason = "only its stream is needed here")]
+#[expect(dead_code, reason = "only its stream and bundle are needed here")]
 mod two_fields;
 
 use std::ops::ControlFlow;
@@ -57,7 +57,8 @@ impl Machine {
         let models = tempfile::tempdir().unwrap();
         let registry = Arc::new(Registry::open(models.path()).unwrap());
         let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
-        let sync = RegistrySync::open(registry.clone(), store.clone(), ["s".to_owned()]).unwrap();
+        let sync =
+            RegistrySync::open(registry.clone(), store.clone(), [two_fields::stream(&[])]).unwrap();
         Self {
             _models: models,
             registry,
@@ -69,8 +70,12 @@ impl Machine {
 
     /// Starts again with the same folders.
     fn restart(&mut self) {
-        self.sync = RegistrySync::open(self.registry.clone(), self.store.clone(), ["s".to_owned()])
-            .unwrap();
+        self.sync = RegistrySync::open(
+            self.registry.clone(),
+            self.store.clone(),
+            [two_fields::stream(&[])],
+        )
+        .unwrap();
         self.read = 0;
     }
 
@@ -301,4 +306,44 @@ fn the_topic_holds_the_newest_bundles_only() {
         before,
         "and nobody sends the old ones again"
     );
+}
+
+#[test]
+fn a_live_message_of_the_last_time_there_is_ends_nothing() {
+    let mut topics = Topics::default();
+    let mut a = Machine::new();
+    let mut b = Machine::new();
+    let (first, second) = (bundle(1), bundle(2));
+    a.promote(&first, "the first one");
+    reconcile(&mut topics, &mut [&mut a, &mut b]);
+    let forged = format!(
+        r#"{{"type":"live","stream":"s","bundle":"{}","why":"x","at":"9999-12-30T22:00:00.999999999Z"}}"#,
+        first.id()
+    );
+    for machine in [&mut a, &mut b] {
+        let taken = (machine.sync).take_control("control", "live/s", Some(forged.as_bytes()));
+        assert_eq!(taken, None);
+    }
+    a.promote(&second, "promoted by hand");
+    reconcile(&mut topics, &mut [&mut a, &mut b]);
+    assert_eq!(a.live().as_deref(), Some(second.id()));
+    assert_eq!(b.live().as_deref(), Some(second.id()));
+}
+
+#[test]
+fn a_bundle_that_does_not_fit_is_refused_and_the_live_one_stays() {
+    let mut topics = Topics::default();
+    let mut a = Machine::new();
+    let mut b = Machine::new();
+    let first = bundle(1);
+    a.promote(&first, "the first one");
+    reconcile(&mut topics, &mut [&mut a, &mut b]);
+    let other = two_fields::bundle(&two_fields::stream(&["window=4"]), &["a"]);
+    a.promote(&other, "of windows, by hand");
+    reconcile(&mut topics, &mut [&mut a, &mut b]);
+    assert_eq!(b.live().as_deref(), Some(first.id()));
+    let second = bundle(2);
+    a.promote(&second, "by hand");
+    reconcile(&mut topics, &mut [&mut a, &mut b]);
+    assert_eq!(b.live().as_deref(), Some(second.id()));
 }

@@ -77,6 +77,17 @@ pub enum AppError {
         /// The store's error.
         error: StoreError,
     },
+    /// A thread ended before the daemon was stopped.
+    #[error(
+        "thread {thread} {}: this is a bug of outlierd; committed results are not lost, and a restart resumes from them",
+        panic.as_ref().map_or("ended unexpectedly".to_owned(), |text| format!("panicked: {text}"))
+    )]
+    ThreadEnded {
+        /// Its name; see [`AppError::Drain`].
+        thread: String,
+        /// The message of its panic; `None` where it did not panic.
+        panic: Option<String>,
+    },
     /// Threads still ran at the end of the grace period.
     #[error(
         "these threads did not stop within service.drain_timeout = {} s: {}; uncommitted records are processed again after the next start",
@@ -106,6 +117,7 @@ impl Failure for AppError {
             Self::Transactions { source, .. } => source.class(),
             Self::Http { source, .. } => source.class(),
             Self::StateLost { error, .. } => error.class(),
+            Self::ThreadEnded { .. } => FailureClass::INTERNAL,
             // Most wait for brokers; the next start processes the records again.
             Self::Drain { .. } => FailureClass::EXTERNAL.retryable(),
         }

@@ -1,34 +1,31 @@
 //! The lanes' threads: each is restarted after an error, with increasing back-off while errors
 //! continue.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
 use super::error::AppError;
+use super::threads::Threads;
 use crate::config::settings::Settings;
 use crate::events::lane::LaneRewound;
-use crate::lane::{Lane, LaneCommand, LaneStatus};
+use crate::lane::{Lane, LaneStatus, ReloadedStream};
 use crate::retrain::learner::Learner;
 use crate::retrain::thread::Retrainer;
 use crate::share::thread::Sharing;
-use crate::sink::DEAD_LETTER_MAX;
+use crate::sink::topics::StreamTopics;
 use crate::source::backoff::Backoff;
 use crate::state::{Store, StoreError};
 
 /// A lane that ran this long is well again: its next error starts with the shortest backoff.
 const HEALTHY_AFTER: Duration = Duration::from_secs(60);
-/// Reload orders that may wait for a lane; more than a few means that it hangs.
-const ORDERS_MAX: usize = 16;
 
 struct RunningLane {
     stream: String,
-    thread: JoinHandle<()>,
-    control: SyncSender<LaneCommand>,
+    reloaded: ReloadedStream,
     status: Arc<LaneStatus>,
 }
 
@@ -38,45 +35,50 @@ pub(super) struct Lanes {
 }
 
 impl Lanes {
-    /// Starts the lanes of all streams.
+    /// Starts the lanes of all streams, their threads among `threads`.
     ///
     /// # Errors
     /// Where the system does not give a thread; lanes that run already end with the process.
     pub(super) fn start(
         settings: &Settings,
+        topics: &[StreamTopics],
         learners: &[(Arc<Learner>, Retrainer)],
         store: &Arc<dyn Store>,
         sharing: &Sharing,
         halt: &Arc<AtomicBool>,
         failed: &mpsc::Sender<StoreError>,
+        threads: &mut Threads,
     ) -> Result<Self, AppError> {
         let mut lanes = Vec::new();
-        for (stream, (learner, retrainer)) in settings.streams.iter().zip(learners) {
+        let streams = settings.streams.iter().zip(topics);
+        for ((stream, topics), (learner, retrainer)) in streams.zip(learners) {
             let stream = Arc::new(stream.clone());
             for number in 0..stream.input.lanes {
                 let status = Arc::new(LaneStatus::default());
+                let reloaded = ReloadedStream::new(stream.clone().into());
                 let lane = Lane {
                     kafka: settings.kafka.clone(),
                     stream: stream.clone(),
+                    reloaded: reloaded.clone(),
                     number,
                     store: store.clone(),
                     learner: learner.clone(),
                     retrainer: retrainer.clone(),
                     feedback: sharing.feedback_log(&stream.name),
                     status: status.clone(),
-                    dead_letter_max: Arc::new(DEAD_LETTER_MAX.into()),
+                    dead_letter_max: Arc::new(topics.dead_letter_bytes_max.into()),
+                    poison: Mutex::default(),
                 };
-                let (control, orders) = sync_channel(ORDERS_MAX);
                 let halt = halt.clone();
                 let failed = failed.clone();
                 let thread = thread::Builder::new()
                     .name(format!("{}-{number}", stream.name))
-                    .spawn(move || supervise(&lane, &halt, &orders, &failed))
+                    .spawn(move || supervise(&lane, &halt, &failed))
                     .map_err(AppError::Thread)?;
+                threads.push(thread);
                 lanes.push(RunningLane {
                     stream: stream.name.clone(),
-                    thread,
-                    control,
+                    reloaded,
                     status,
                 });
             }
@@ -88,17 +90,6 @@ impl Lanes {
         self.lanes.len()
     }
 
-    pub(super) fn threads(&self) -> impl Iterator<Item = &JoinHandle<()>> {
-        self.lanes.iter().map(|lane| &lane.thread)
-    }
-
-    /// Ends the waiting of lanes that are between two runs.
-    pub(super) fn wake(&mut self) {
-        self.lanes
-            .iter()
-            .for_each(|lane| lane.thread.thread().unpark());
-    }
-
     pub(super) fn status(&self, stream: &str) -> Vec<Arc<LaneStatus>> {
         self.lanes
             .iter()
@@ -107,21 +98,13 @@ impl Lanes {
             .collect()
     }
 
-    /// Hands each lane the new settings of its stream.
+    /// Hands each lane the settings of its stream that are in force now.
     pub(super) fn reload(&self, settings: &Settings) {
         for stream in &settings.streams {
-            let stream_settings = Arc::new(stream.clone());
+            let settings = Arc::new(stream.clone());
             for lane in self.lanes.iter().filter(|lane| lane.stream == stream.name) {
-                if lane
-                    .control
-                    .try_send(LaneCommand::Reload(stream_settings.clone()))
-                    .is_err()
-                {
-                    tracing::error!(
-                        stream = stream.name,
-                        "a lane does not accept new settings: it hangs or has ended"
-                    );
-                }
+                let mut reloaded = lane.reloaded.lock().unwrap_or_else(PoisonError::into_inner);
+                *reloaded = settings.clone();
             }
         }
     }
@@ -129,19 +112,14 @@ impl Lanes {
 
 /// Restarts a lane after errors. A store that has failed stays failed until it is reopened: that
 /// ends the process.
-fn supervise(
-    lane: &Lane,
-    halt: &Arc<AtomicBool>,
-    orders: &Receiver<LaneCommand>,
-    failed: &mpsc::Sender<StoreError>,
-) {
+fn supervise(lane: &Lane, halt: &Arc<AtomicBool>, failed: &mpsc::Sender<StoreError>) {
     let mut backoff = Backoff::default();
     while !halt.load(Ordering::Acquire) {
         let started = Instant::now();
-        let Err(error) = lane.run(halt, orders) else {
+        let Err(error) = lane.run(halt) else {
             return;
         };
-        lane.status.failure.set(&error);
+        lane.status.failed(&error);
         let error = match error.into_store_failure() {
             Ok(store) => {
                 // The first lane that reports it is enough.

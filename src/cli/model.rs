@@ -12,6 +12,7 @@ use super::config_args::ConfigArgs;
 use super::table;
 use crate::model::manifest::{Manifest, Segment};
 use crate::model::registry::{Registry, learned_from};
+use crate::pipeline::load_fitting;
 use crate::promotion::PromotionVerdict;
 
 /// List, show, compare, promote, roll back and pin bundles, and request a training.
@@ -126,6 +127,7 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         Command::Promote { stream, id, config } => {
             let (registry, stream) = open(config, stream)?;
             let id = registry.resolve(stream, id)?;
+            load_fitting(&registry, &config.stream(Some(stream))?, &id)?;
             registry.promote(stream, &id, "promoted by hand")?;
             println!("stream {stream}: {id} is the live bundle");
         }
@@ -136,6 +138,7 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
                     "stream {stream}: no bundle was live before the current one; `outlierd model promote` makes any bundle live"
                 );
             };
+            load_fitting(&registry, &of.config.stream(Some(stream))?, &id)?;
             registry.promote(stream, &id, "rolled back by hand")?;
             println!("stream {stream}: {id} is the live bundle again");
         }

@@ -18,10 +18,26 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::settings::{Settings, StreamSettings};
 
+/// Puts the live keys of `new` in force: `running` then has all settings that the daemon runs with,
+/// and keeps its value of every other key until a restart.
+pub fn apply_live(running: &mut Settings, new: &Settings) {
+    running
+        .service
+        .log_filter
+        .clone_from(&new.service.log_filter);
+    running.service.drain_timeout = new.service.drain_timeout;
+    for stream in &mut running.streams {
+        if let Some(new) = new.streams.iter().find(|new| new.name == stream.name) {
+            stream.episode = new.episode.clone();
+            stream.mutes = new.mutes.clone();
+        }
+    }
+}
+
 /// The keys that differ between two configurations and need a restart, such as
 /// `streams.pumps.window`; empty where a running daemon can take over every change. A table is
 /// listed by its own key.
-pub fn reloadable(old: &Settings, new: &Settings) -> Vec<String> {
+pub fn needs_restart(old: &Settings, new: &Settings) -> Vec<String> {
     let mut keys = process(old, new);
     let by_name = |settings: &Settings| -> BTreeMap<String, StreamSettings> {
         settings
@@ -136,7 +152,7 @@ mod tests {
             "streams.a.mutes=[{series=\"*\", from=2026-01-01T00:00:00Z, until=2026-01-02T00:00:00Z}]",
         ]);
         assert_ne!(settings(&[]), new);
-        assert_eq!(reloadable(&settings(&[]), &new), Vec::<String>::new());
+        assert_eq!(needs_restart(&settings(&[]), &new), Vec::<String>::new());
     }
 
     #[test]
@@ -156,7 +172,32 @@ mod tests {
             "streams.a.threshold",
             "streams.b",
         ];
-        assert_eq!(reloadable(&settings(&[]), &new), keys);
-        assert_eq!(reloadable(&new, &settings(&[])), keys);
+        assert_eq!(needs_restart(&settings(&[]), &new), keys);
+        assert_eq!(needs_restart(&new, &settings(&[])), keys);
+    }
+
+    #[test]
+    fn the_others_keep_their_value_until_a_restart() {
+        let started = settings(&["streams.a.window=8"]);
+        let mut running = started.clone();
+        let new = settings(&[
+            "service.drain_timeout=5s",
+            "streams.a.window=4",
+            "streams.a.record.fields=[\"x\", \"y\", \"z\", \"one more\"]",
+            "streams.a.episode.open=2 of 3",
+        ]);
+        // The second time too: the file is compared with what runs, not with the last file.
+        for _ in 0..2 {
+            let keys = ["streams.a.record", "streams.a.window"];
+            assert_eq!(needs_restart(&running, &new), keys);
+            apply_live(&mut running, &new);
+        }
+        assert_ne!(running, started);
+        assert_eq!(running.streams[0].window, 8);
+        assert_eq!(running.streams[0].record, started.streams[0].record);
+        assert_eq!(running.streams[0].episode, new.streams[0].episode);
+        assert_eq!(running.service.drain_timeout, new.service.drain_timeout);
+        // What was changed back is as it runs.
+        assert_eq!(needs_restart(&running, &started), Vec::<String>::new());
     }
 }

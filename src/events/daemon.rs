@@ -45,6 +45,42 @@ impl StoreLost<'_> {
     }
 }
 
+/// A thread ended although nobody stopped it, so that the daemon stops.
+pub struct ThreadLost<'a> {
+    /// Which, and how.
+    pub error: &'a dyn Failure,
+}
+
+impl ThreadLost<'_> {
+    /// Logs.
+    pub fn emit(&self) {
+        error!(
+            error = self.error.to_string(),
+            domain = self.error.domain().as_str(),
+            "stopping: a thread ended"
+        );
+    }
+}
+
+/// Whether the daemon is ready has changed, or why it is not.
+pub struct ReadinessChanged<'a> {
+    /// Why it is not; empty where it is.
+    pub reasons: &'a [String],
+}
+
+impl ReadinessChanged<'_> {
+    /// Logs, and sets the gauge.
+    pub fn emit(&self) {
+        let is_ready = self.reasons.is_empty();
+        if is_ready {
+            info!("ready");
+        } else {
+            warn!(reasons = self.reasons.join("; "), "not ready");
+        }
+        metric::READY.set_flag([], is_ready);
+    }
+}
+
 /// The configuration was read again.
 pub struct ConfigReloaded<'a> {
     /// Keys that changed and cannot take effect before a restart, or why the old configuration

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::metric;
 use super::published::{Event, EventQueue};
@@ -40,6 +40,35 @@ impl LaneRewound<'_> {
             "false"
         };
         metric::LANE_RESTARTS.add([("stream", self.stream), ("left_group", left_group)], 1);
+    }
+}
+
+/// A lane steps over a record that failed again and again.
+pub struct RecordSteppedOver<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// Partition of the record.
+    pub partition: i32,
+    /// Its offset.
+    pub offset: i64,
+    /// Why it failed.
+    pub error: &'a str,
+    /// Whether it gets a dead letter: a topic may refuse that too.
+    pub has_dead_letter: bool,
+}
+
+impl RecordSteppedOver<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        error!(
+            stream = self.stream,
+            partition = self.partition,
+            offset = self.offset,
+            error = self.error,
+            has_dead_letter = self.has_dead_letter,
+            "record not scored: it failed again and again"
+        );
+        metric::STEPPED_OVER.add([("stream", self.stream)], 1);
     }
 }
 

@@ -57,6 +57,7 @@ table! {
     RECORDS: Counter = "outlierd_records_total", "Records read from the input topic";
     VERDICTS: Counter = "outlierd_verdicts_total", "Records by verdict";
     REJECTED: Counter = "outlierd_rejected_total", "Records sent to the dead letters, by reason";
+    STEPPED_OVER: Counter = "outlierd_records_stepped_over_total", "Records that were not scored because they failed again and again";
     FAULTS: Counter = "outlierd_faults_total", "Faulty sensor readings, by kind";
     COERCED: Counter = "outlierd_coerced_total", "Readings that were converted from text to a number";
     OUT_OF_ORDER: Counter = "outlierd_out_of_order_total", "Scored records that are older than the newest record of their series";
@@ -97,6 +98,7 @@ table! {
     LEARNING_RECORDS: Gauge = "outlierd_learning_records", "Records collected so far by a stream without a bundle";
     TRAINING_FAILURES: Counter = "outlierd_training_failures_total", "Failed trainings of a stream's first model";
     BUNDLE_INFO: Gauge = "outlierd_bundle_info", "1 for the live bundle of a stream, 0 for its predecessors";
+    BUNDLES_REFUSED: Counter = "outlierd_bundles_refused_total", "Bundles that were made live and do not fit the stream; the one before stayed live";
     TRAININGS: Counter = "outlierd_trainings_total", "Trainings of a challenger, by outcome";
     TRAINING: Gauge = "outlierd_training", "1 while a challenger is trained or evaluated";
     ROLLBACKS: Counter = "outlierd_rollbacks_total", "Bundles that were rolled back because they raised too many alerts";
@@ -115,9 +117,11 @@ table! {
     BUNDLES_RECEIVED: Counter = "outlierd_bundles_received_total", "Bundles that came from another instance, by outcome";
     SHARING_FAILURES: Counter = "outlierd_sharing_failures_total", "Failed attempts to exchange bundles and feedback; each is retried";
     MESSAGES_SKIPPED: Counter = "outlierd_shared_messages_skipped_total", "Messages of a shared topic that could not be used";
+    FEEDBACK_DROPPED: Counter = "outlierd_feedback_dropped_total", "Feedback that was not used for training because it failed again and again";
     EVENTS_DROPPED: Counter = "outlierd_events_dropped_total", "Model events that were not published because the queue was full";
 
     // The process
+    READY: Gauge = "outlierd_ready", "1 while all lanes score what comes; /readyz has the reason where it is 0";
     BROKERS_AWAITED: Counter = "outlierd_brokers_awaited_total", "Attempts at the start that no broker answered";
     CONFIG_RELOADS: Counter = "outlierd_config_reloads_total", "Reloads of the configuration, by outcome";
 

@@ -408,3 +408,30 @@ impl BundleRolledBack<'_> {
         );
     }
 }
+
+/// A bundle that was made live does not fit the stream: the one before scores on.
+pub struct BundleRefused<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// The bundle.
+    pub bundle: &'a str,
+    /// The bundle that stays live, where there is one.
+    pub live: Option<&'a str>,
+    /// What differs.
+    pub error: &'a dyn Failure,
+}
+
+impl BundleRefused<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        error!(
+            stream = self.stream,
+            bundle = self.bundle,
+            live = self.live,
+            error = self.error.to_string(),
+            domain = self.error.domain().as_str(),
+            "promoted bundle refused: keeping the live bundle"
+        );
+        metric::BUNDLES_REFUSED.add([("stream", self.stream)], 1);
+    }
+}

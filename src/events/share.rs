@@ -108,6 +108,30 @@ impl SharingFailed<'_> {
     }
 }
 
+/// Feedback failed again and again, and is not used for training.
+pub struct FeedbackDropped<'a> {
+    /// The feedback.
+    pub feedback: &'a Feedback,
+    /// The last error.
+    pub error: &'a dyn Failure,
+}
+
+impl FeedbackDropped<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        let stream = self.feedback.stream.as_str();
+        error!(
+            stream,
+            series = self.feedback.series,
+            subject = self.feedback.subject(),
+            error = self.error.to_string(),
+            domain = self.error.domain().as_str(),
+            "feedback not used for training: it failed again and again"
+        );
+        metric::FEEDBACK_DROPPED.add([("stream", stream)], 1);
+    }
+}
+
 /// Feedback has been applied.
 pub struct FeedbackApplied<'a> {
     /// The feedback.

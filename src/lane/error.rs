@@ -38,6 +38,9 @@ pub enum LaneError {
     /// States could not be restored.
     #[error(transparent)]
     Changelog(#[from] ChangelogError),
+    /// A step panicked.
+    #[error("a step panicked, which is a bug of outlierd: {0}")]
+    Panicked(String),
     /// The consumer is in no group that could commit.
     #[error("the consumer is not in a consumer group")]
     NoGroup,
@@ -54,6 +57,7 @@ impl Failure for LaneError {
             Self::Pipeline(error) => error.class(),
             Self::Changelog(error) => error.class(),
             Self::Registry(error) => error.class(),
+            Self::Panicked(_) => FailureClass::INTERNAL,
             // A lane that starts again joins its group again.
             Self::NoGroup => FailureClass::INTERNAL.retryable(),
         }
@@ -79,6 +83,15 @@ impl From<LoadError> for LaneError {
 }
 
 impl LaneError {
+    /// Whether a record may be the cause, so that the same records fail again.
+    pub(super) fn is_of_records(&self) -> bool {
+        match self {
+            Self::Sink(error) => error.is_of_message(),
+            Self::Pipeline(PipelineError::Score(_)) | Self::Panicked(_) => true,
+            _ => false,
+        }
+    }
+
     /// Whether the brokers ask for the transaction to be aborted, and the producer may go on after
     /// that: the group has a new generation, for one.
     pub(super) fn is_abortable(&self) -> bool {

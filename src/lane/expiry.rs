@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::config::settings::RetentionSettings;
 use crate::events::SeriesExpired;
 use crate::pipeline::series::{SeriesState, SeriesTable};
-use crate::record::EventTime;
+use crate::record::{EventTime, RecordOutcome};
 use crate::state::{Store, StoreError, codec};
 
 /// Stored series that are looked at with one commit.
@@ -47,6 +47,15 @@ impl Expiry {
     pub(super) fn observe(&mut self, partition: i32, time: EventTime) {
         let newest = self.newest.entry(partition).or_insert(time);
         *newest = time.max(*newest);
+    }
+
+    /// Records were accepted.
+    pub(super) fn observe_all(&mut self, outcomes: &[RecordOutcome]) {
+        for of_one in outcomes.chunk_by(|a, b| a.partition == b.partition) {
+            if let Some(newest) = of_one.iter().map(|outcome| outcome.time).max() {
+                self.observe(of_one[0].partition, newest);
+            }
+        }
     }
 
     pub(super) fn revoked(&mut self, partition: i32) {

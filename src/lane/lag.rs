@@ -1,13 +1,58 @@
 //! How many records of a partition wait for its lane, as the statistics of librdkafka tell.
 
+use std::collections::BTreeSet;
+
+use rdkafka::Statistics;
 use rdkafka::statistics::Partition;
+
+use super::status::ConsumerReport;
+use crate::events::LagMeasured;
+
+/// What the statistics tell of a lane's consumer.
+pub(super) struct ConsumerLag {
+    /// What the lane shows of it.
+    pub(super) report: ConsumerReport,
+    /// Partitions that are read to their ends, of brokers that are connected.
+    pub(super) drained: BTreeSet<i32>,
+}
+
+/// Measures how far a lane is behind, with a gauge for each partition.
+pub(super) fn measure(stream: &str, statistics: &Statistics) -> ConsumerLag {
+    let brokers = statistics.brokers.values();
+    let up = brokers.filter(|broker| broker.nodeid >= 0 && broker.state == "UP");
+    let up: BTreeSet<i32> = up.map(|broker| broker.nodeid).collect();
+    let group = statistics.cgrp.as_ref();
+    let mut report = ConsumerReport {
+        is_connected: !up.is_empty(),
+        is_joined: group.is_some_and(|group| group.join_state == "steady"),
+        is_behind: false,
+    };
+    let mut drained = BTreeSet::new();
+    let topics = statistics.topics.values();
+    for (&partition, found) in topics.flat_map(|topic| &topic.partitions) {
+        let Some(records) = unread(found) else {
+            continue;
+        };
+        LagMeasured {
+            stream,
+            partition,
+            records,
+        }
+        .emit();
+        report.is_behind |= records > 0;
+        if records == 0 && up.contains(&found.broker) {
+            drained.insert(partition);
+        }
+    }
+    ConsumerLag { report, drained }
+}
 
 /// Records of a partition that the lane may read and has not; `None` where it does not read the
 /// partition.
 ///
 /// A transaction ends with a record that no consumer gets: where the lane has fetched all there is,
 /// and nothing fetched waits for it, the offset of its last record does not matter.
-pub(super) fn unread(found: &Partition) -> Option<i64> {
+fn unread(found: &Partition) -> Option<i64> {
     if found.ls_offset < 0 || found.fetch_state != "active" {
         return None;
     }

@@ -30,8 +30,8 @@ use crate::events::lane::TransactionNotAborted;
 use crate::events::{self, StatesRestored};
 use crate::pipeline::Pipeline;
 use crate::pipeline::series::SeriesTable;
-use crate::record::EventTime;
 use crate::record::alert::Alert;
+use crate::record::{EventTime, Rejected};
 use crate::retrain::engine::Sight;
 use crate::retrain::learner::Learner;
 use crate::retrain::set::RecordRun;
@@ -102,7 +102,6 @@ impl LaneState {
         }
     }
 
-    /// Whether the lane is to stop.
     pub(super) fn stops(&self) -> bool {
         self.stop.load(Ordering::Acquire)
     }
@@ -266,10 +265,8 @@ impl LaneState {
         for (alert, png) in &done.heat_maps {
             self.sink.heat_map(alert, png)?;
         }
-        if self.stream.output.scores.is_some() {
-            for outcome in &done.outcomes {
-                self.sink.score(outcome)?;
-            }
+        for outcome in &done.outcomes {
+            self.sink.score(outcome)?;
         }
         for (of, row) in done.training_rows() {
             let partition = of.partition;
@@ -278,13 +275,25 @@ impl LaneState {
                 .learned((partition, offset, codec::encode(&row)?));
             self.learner.add(partition, offset, row);
         }
-        for of_one in done.outcomes.chunk_by(|a, b| a.partition == b.partition) {
-            if let Some(newest) = of_one.iter().map(|outcome| outcome.time).max() {
-                self.expiry.observe(of_one[0].partition, newest);
-            }
-        }
+        self.expiry.observe_all(&done.outcomes);
         self.positions.advance(batch);
         done.counts.emit(&self.stream.name, started.elapsed());
+        Ok(())
+    }
+
+    /// Steps over a record, with a dead letter where there is a reason to give.
+    ///
+    /// # Errors
+    /// Where it cannot be sent.
+    pub(super) fn step_over(
+        &mut self,
+        batch: &[BorrowedMessage<'_>],
+        reason: Option<&Rejected>,
+    ) -> Result<(), LaneError> {
+        if let (Some(message), Some(rejected)) = (batch.first(), reason) {
+            self.sink.dead_letter(message, rejected)?;
+        }
+        self.positions.advance(batch);
         Ok(())
     }
 
@@ -378,11 +387,7 @@ impl LaneState {
     fn publish(&mut self, alerts: impl IntoIterator<Item = Alert>) -> Result<(), LaneError> {
         for alert in alerts {
             self.sink.alert(&alert)?;
-            tracing::debug!(
-                id = alert.id,
-                event = alert.event.as_str(),
-                "alert waits for its commit"
-            );
+            tracing::debug!(id = alert.id, "alert waits for its commit");
             self.uncommitted.alert(alert);
         }
         Ok(())
@@ -393,22 +398,16 @@ impl LaneState {
         self.stream.input.warm_up
     }
 
-    /// Begins to warm up, or goes on with it.
+    /// Begins to warm up where it `begins`, or goes on with it.
     ///
     /// # Errors
     /// Where the store cannot be read or written.
-    pub(super) fn begin_warm_up(&mut self) -> Result<(), LaneError> {
-        let until = warm_up::begin(self.states.store(), &self.stream)?;
-        self.pipeline.intake.warm_up(until);
-        Ok(())
-    }
-
-    /// Goes on warming up where that was begun.
-    ///
-    /// # Errors
-    /// Where the store cannot be read.
-    pub(super) fn go_on_warming_up(&mut self) -> Result<(), LaneError> {
-        if let Some(until) = warm_up::begun(self.states.store(), &self.stream)? {
+    pub(super) fn warm_up(&mut self, begins: bool) -> Result<(), LaneError> {
+        let until = match begins {
+            true => Some(warm_up::begin(self.states.store(), &self.stream)?),
+            false => warm_up::begun(self.states.store(), &self.stream)?,
+        };
+        if let Some(until) = until {
             self.pipeline.intake.warm_up(until);
         }
         Ok(())
@@ -431,7 +430,7 @@ impl LaneState {
     }
 
     /// Makes everything so far durable, in the order of the delivery contract. Where `mode` is
-    /// `Sync`, the store is written too.
+    /// `Sync`, the store is written too. Returns whether there was anything.
     ///
     /// # Errors
     /// Any [`LaneError`]: nothing after the failed step has happened.
@@ -439,13 +438,13 @@ impl LaneState {
         &mut self,
         consumer: &dyn GroupMember,
         mode: CommitMode,
-    ) -> Result<(), LaneError> {
+    ) -> Result<bool, LaneError> {
         self.uncommitted.commit_begins();
         let progress = self.positions.with_progress();
         clocks::keep(progress, &self.pipeline, &mut self.notes)?;
         let positions = self.positions.changed(&self.notes);
         if positions.is_empty() {
-            return self.store_if_due(mode);
+            return self.store_if_due(mode).map(|()| false);
         }
         let forgotten = self.expiry.forget(
             self.states.store(),
@@ -479,7 +478,8 @@ impl LaneState {
             stream: &stream.name,
         }
         .emit();
-        self.delivery.stored(&stream.name, &changes, consumer, mode)
+        (self.delivery).stored(&stream.name, &changes, consumer, mode)?;
+        Ok(true)
     }
 
     fn store_if_due(&mut self, mode: CommitMode) -> Result<(), LaneError> {

@@ -16,10 +16,11 @@ use rdkafka::{ClientContext, Statistics, TopicPartitionList};
 
 use super::error::LaneError;
 use super::group::{GroupMember, GroupOffset};
-use super::lag::unread;
+use super::lag::{ConsumerLag, measure};
 use super::lane_state::LaneState;
+use super::status::LaneStatus;
 use crate::events::lane::OffsetsAwaited;
-use crate::events::{LagMeasured, PartitionsChanged};
+use crate::events::PartitionsChanged;
 use crate::record::EventTime;
 use crate::retrain::learner::Learner;
 
@@ -38,6 +39,7 @@ pub struct LaneContext {
     lane: usize,
     lane_state: Arc<Mutex<LaneState>>,
     learner: Arc<Learner>,
+    status: Arc<LaneStatus>,
     /// Counts rebalances, so that the lane notices one that ran inside its poll.
     rebalances: AtomicU64,
     /// Partitions revoked since the lane last asked; emptied by [`LaneContext::take_revoked`].
@@ -85,6 +87,7 @@ impl LaneContext {
         lane: usize,
         lane_state: Arc<Mutex<LaneState>>,
         learner: Arc<Learner>,
+        status: Arc<LaneStatus>,
     ) -> Self {
         let (rebalances, revoked, failure, leaving, at_end, paused) = Default::default();
         let (drained, ends) = Default::default();
@@ -93,6 +96,7 @@ impl LaneContext {
             lane,
             lane_state,
             learner,
+            status,
             rebalances,
             revoked,
             failure,
@@ -178,7 +182,7 @@ impl LaneContext {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
             if self.start_at_stored_positions(consumer, &lane_state, partitions)? {
-                lane_state.begin_warm_up()?;
+                lane_state.warm_up(true)?;
             }
             let next = |elem: TopicPartitionListElem<'_>| match elem.offset() {
                 Offset::Offset(offset) => (elem.partition(), Some(offset)),
@@ -195,6 +199,7 @@ impl LaneContext {
         if self.learner.is_training() || self.is_paused() {
             consumer.pause(partitions)?;
         }
+        self.status.joined();
         let change = "assigned";
         PartitionsChanged {
             stream: &self.stream,
@@ -323,7 +328,7 @@ impl LaneContext {
                 lane_state.abort();
                 Ok(())
             } else {
-                lane_state.commit(consumer, CommitMode::Sync)
+                lane_state.commit(consumer, CommitMode::Sync).map(drop)
             };
             lane_state.revoked(&numbers);
             (committed, lane_state.owned())
@@ -401,32 +406,17 @@ impl ClientContext for LaneContext {
     /// How far the lane is behind the newest record that it may read. librdkafka's own lag counts
     /// from offsets that the consumer commits, and a transaction commits them without it.
     fn stats(&self, statistics: Statistics) {
-        let brokers = statistics.brokers.values();
-        let up = brokers.filter(|broker| broker.nodeid >= 0 && broker.state == "UP");
-        let up: BTreeSet<i32> = up.map(|broker| broker.nodeid).collect();
-        let mut at_end = !up.is_empty();
-        let mut drained = BTreeSet::new();
-        let topics = statistics.topics.values();
-        for (partition, found) in topics.flat_map(|topic| &topic.partitions) {
-            let Some(records) = unread(found) else {
-                continue;
-            };
-            LagMeasured {
-                stream: &self.stream,
-                partition: *partition,
-                records,
-            }
-            .emit();
-            at_end &= records == 0;
-            if records == 0 && up.contains(&found.broker) {
-                drained.insert(*partition);
-            }
-        }
-        if self.is_paused() {
-            at_end = false;
+        let is_paused = self.is_paused();
+        let ConsumerLag {
+            report,
+            mut drained,
+        } = measure(&self.stream, &statistics);
+        if is_paused {
             drained.clear();
         }
+        let at_end = report.is_connected && !report.is_behind && !is_paused;
         self.at_end.store(at_end, Ordering::Release);
+        self.status.reported(&report);
         let mut before = self.drained.lock().unwrap_or_else(PoisonError::into_inner);
         let ends: Vec<i32> = before.intersection(&drained).copied().collect();
         *before = drained;

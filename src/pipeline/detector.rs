@@ -303,6 +303,8 @@ impl RowDetector {
         let values = extended.as_deref().unwrap_or(&readings);
         let scorer = &self.live.scorer;
         if window <= 1 {
+            // Rows from before a change of the configuration.
+            state.window = None;
             scorer.scale_onto(values, windows);
             return WindowStatus::Window {
                 index: windows.len() / values.len() - 1,

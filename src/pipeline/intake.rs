@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use super::detector::Detector;
+use super::fits::row_layout;
 use super::series::{LoadError, SeriesAccess, SeriesState, Slot, SlotError};
 use crate::config::settings::StreamSettings;
 use crate::gate::{GateOutput, GateRules, GateState, TimeOrder};
@@ -16,6 +17,8 @@ use crate::resample::{ResampledRow, Resampler};
 pub struct Intake {
     /// Fields of a record.
     fields: usize,
+    /// What the rows of a series are made of.
+    layout: u32,
     /// Series of a partition at most.
     max_series: usize,
     /// Event time after which a silent series starts again; zero: never.
@@ -56,6 +59,7 @@ impl Intake {
         let fields = &stream.record.fields;
         Self {
             fields: fields.len(),
+            layout: row_layout(stream),
             max_series: stream.record.max_series,
             forget_after: stream.retention.forget_after,
             gate: gate_rules(stream, detector),
@@ -128,9 +132,8 @@ impl Intake {
 
     fn check(&self, row: &mut GatedRow<'_>, slot: &mut Slot) -> Result<(), Refusal> {
         let found = &mut slot.state;
-        if found.gate.fields() != self.fields {
-            // Of another configuration; the gate begins again by itself.
-            (found.window, found.resample, found.scoring) = (None, None, None);
+        if found.layout != self.layout {
+            found.begin_layout(self.layout, self.fields);
         }
         row.previous = found.gate.newest();
         // The state of a series that a record with a wrong time would let expire is kept: the gate

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::PipelineError;
+use super::fits::fits;
 use super::forward::RowOutput;
 use super::series::{ScoringState, SeriesState, tag};
 use super::status::{gap_us, score_period};
@@ -266,47 +267,4 @@ impl LiveBundle {
         }
         FeedbackEffect::Applied
     }
-}
-
-/// Whether a bundle was trained for the configuration of a stream.
-fn fits(stream: &StreamSettings, bundle: &Bundle) -> Result<(), PipelineError> {
-    let manifest = &bundle.manifest;
-    let is_of_images = manifest.shape.tile > 0;
-    if is_of_images != stream.image.is_some() {
-        return Err(PipelineError::Records {
-            bundle: bundle.id().into(),
-            stream: stream.name.clone(),
-            is_of_images,
-        });
-    }
-    let found = manifest.shape.window;
-    if found != stream.window {
-        return Err(PipelineError::Window {
-            bundle: bundle.id().into(),
-            stream: stream.name.clone(),
-            found,
-            wanted: stream.window,
-        });
-    }
-    let context = &manifest.shape.context;
-    let wanted_context = &stream.model.context;
-    if context != wanted_context {
-        return Err(PipelineError::Context {
-            bundle: bundle.id().into(),
-            stream: stream.name.clone(),
-            found: format!("{context:?}"),
-            wanted: format!("{wanted_context:?}"),
-        });
-    }
-    let found: Vec<&str> = manifest.origin.fields.iter().map(|f| &*f.name).collect();
-    let wanted: Vec<&str> = stream.record.fields.iter().map(|f| &*f.name).collect();
-    if found != wanted {
-        return Err(PipelineError::Fields {
-            bundle: bundle.id().into(),
-            stream: stream.name.clone(),
-            found: found.join(", "),
-            wanted: wanted.join(", "),
-        });
-    }
-    Ok(())
 }

@@ -24,6 +24,8 @@ use crate::window::WindowState;
 /// [`crate::state::codec`].
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct SeriesState {
+    /// What its rows were made of (`fits::row_layout`); 0 before the first record.
+    pub layout: u32,
     /// Of the gate.
     pub gate: GateState,
     /// How often it sends.
@@ -53,6 +55,7 @@ impl SeriesState {
     /// The state of a series that was never seen, of records with so many fields.
     pub fn new(fields: usize) -> Self {
         Self {
+            layout: 0,
             gate: GateState::new(fields),
             inter_arrival: InterArrivalStats::default(),
             resample: None,
@@ -83,6 +86,14 @@ impl SeriesState {
         if let Some(scoring) = &mut self.scoring {
             scoring.charts.interrupt(missing);
         }
+    }
+
+    /// Drops what belongs to the rows of another configuration. The clock of the series, its send
+    /// interval and its open alerts are no rows: they stay.
+    pub(super) fn begin_layout(&mut self, layout: u32, fields: usize) {
+        (self.window, self.resample, self.scoring) = (None, None, None);
+        self.gate.forget_readings(fields);
+        self.layout = layout;
     }
 
     /// Before a row is judged: where its series was forgotten, chart, threshold and episodes start

@@ -52,6 +52,8 @@ pub struct RetrainEngine {
     buffer: Buffer,
     schedule: RetrainSchedule,
     live: Option<LiveModel>,
+    /// The bundle that the model folder names as live and that does not fit; reported once.
+    refused: Option<String>,
     /// Whether the stream had no live bundle yet when it was first looked for.
     had_none: bool,
     excluded: ExcludedTraffic,
@@ -92,6 +94,7 @@ impl RetrainEngine {
             buffer,
             schedule,
             live: None,
+            refused: None,
             had_none: false,
             self_test: SelfTestRound::default(),
             budget: BudgetWatch::default(),
@@ -120,50 +123,53 @@ impl RetrainEngine {
         &self.schedule
     }
 
-    /// Takes note of which bundle is live, by whomever it was made so.
+    /// Takes note of which bundle is live, by whomever it was made so. One that does not fit the
+    /// stream as it runs is refused, and the live one stays: the next start may have the
+    /// configuration that it was trained for.
     ///
     /// # Errors
     /// Where it cannot be loaded.
     pub fn follow(&mut self) -> Result<Option<&str>, RetrainError> {
         let current = self.registry.current(&self.stream.name)?;
         self.had_none |= current.is_none();
-        if self.live.as_ref().map(|live| &live.id) != current.as_ref() {
-            let before = self.live.take().map(|live| live.id);
-            if let Some(id) = current {
-                let bundle = self.registry.load(&self.stream.name, &id)?;
-                let period = bundle.calibration.period_micros;
-                self.buffer.set_slot(slot(self.stream.window, period));
-                if before.is_some() {
-                    // Whoever made it live: the next training by time is a whole period away.
-                    self.schedule.due = None;
-                }
-                // Of the bundle that a start finds there is nothing new to tell.
-                if before.is_some() || self.had_none {
-                    self.event_queue.put(
-                        &self.stream.name,
-                        Event::WentLive {
-                            bundle: id.clone(),
-                            before,
-                        },
-                    );
-                }
-                self.live = Some(LiveModel {
-                    id,
-                    scores: bundle
-                        .calibration
-                        .scores()
-                        .next()
-                        .unwrap_or_default()
-                        .to_vec(),
-                });
-                if let Some(live) = &self.live {
-                    live.show_sensitivity(&self.registry, &self.stream.name)?;
-                }
-                self.excluded
-                    .report(&self.stream.name, &bundle.manifest, &self.event_queue);
-            }
+        match current {
+            None => self.live = None,
+            Some(id) if self.live_id() == Some(id.as_str()) => self.refused = None,
+            Some(id) if self.refused.as_ref() == Some(&id) => {}
+            Some(id) => self.go_live(id)?,
         }
-        Ok(self.live.as_ref().map(|live| live.id.as_str()))
+        Ok(self.live_id())
+    }
+
+    fn live_id(&self) -> Option<&str> {
+        self.live.as_ref().map(|live| live.id.as_str())
+    }
+
+    fn go_live(&mut self, id: String) -> Result<(), RetrainError> {
+        let loaded = live::load_fitting(&self.registry, &self.stream, &id, self.live_id())?;
+        let Some(bundle) = loaded else {
+            self.refused = Some(id);
+            return Ok(());
+        };
+        let before = self.live.take().map(|live| live.id);
+        let period = bundle.calibration.period_micros;
+        self.buffer.set_slot(slot(self.stream.window, period));
+        if before.is_some() {
+            // Whoever made it live: the next training by time is a whole period away.
+            self.schedule.due = None;
+        }
+        // Of the bundle that a start finds there is nothing new to tell.
+        if before.is_some() || self.had_none {
+            let bundle = id.clone();
+            self.event_queue
+                .put(&self.stream.name, Event::WentLive { bundle, before });
+        }
+        let live = self.live.insert(LiveModel::new(id, &bundle));
+        live.show_sensitivity(&self.registry, &self.stream.name)?;
+        self.excluded
+            .report(&self.stream.name, &bundle.manifest, &self.event_queue);
+        self.refused = None;
+        Ok(())
     }
 
     /// Takes normal traffic.
@@ -261,6 +267,7 @@ impl RetrainEngine {
         let challenge = Challenge {
             stream: &self.stream,
             registry: &self.registry,
+            champion: self.live_id(),
             buffer: &self.buffer,
             confirmed: &self.confirmed.to_vec(),
             has_enough: self.has_enough(),

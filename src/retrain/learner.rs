@@ -22,6 +22,7 @@ use crate::events::store::{StoreAccess, StoreAccessFailed, StoredEntry, StoredEn
 use crate::events::{BundleLive, LearningProgress};
 use crate::model::bundle::Bundle;
 use crate::model::registry::{Registry, RegistryError};
+use crate::pipeline::fits;
 use crate::pipeline::series::SeriesState;
 use crate::pipeline::status::SeriesStatus;
 use crate::state::codec::{self};
@@ -98,11 +99,11 @@ impl Learner {
         registry: Arc<Registry>,
         store: Arc<dyn Store>,
     ) -> Result<Arc<Self>, LearnError> {
-        // Loaded and dropped: a bundle that cannot score is found here, and not by each lane again
-        // and again.
-        let live = registry
-            .load_current(&stream.name)?
-            .map(|bundle| bundle.id().to_owned());
+        // Loaded and dropped: a bundle that cannot score the stream is found here, and not by each
+        // lane again and again.
+        let live = registry.load_current(&stream.name)?;
+        live.iter().try_for_each(|bundle| fits(&stream, bundle))?;
+        let live = live.map(|bundle| bundle.id().to_owned());
         let mut rows = BTreeMap::new();
         if live.is_none() {
             for (partition, offset, bytes) in store.learned(&stream.name)? {
@@ -232,7 +233,7 @@ impl Learner {
     /// Where the bundle cannot be read.
     pub fn live_bundle(&self) -> Result<Option<Bundle>, RegistryError> {
         match self.phase() {
-            LearnerPhase::Live(_) => self.registry.load_current(&self.stream.name),
+            LearnerPhase::Live(id) => self.registry.load(&self.stream.name, &id).map(Some),
             _ => Ok(None),
         }
     }
@@ -244,7 +245,7 @@ impl Learner {
     pub fn series(&self, series: &str) -> Result<Vec<SeriesStatus>, LearnError> {
         let stream = &self.stream;
         let name = &self.stream.name;
-        let bundle = self.registry.load_current(name)?;
+        let bundle = self.live_bundle()?;
         let mut found = Vec::new();
         for (partition, _) in self.store.positions(name)? {
             let bytes = self.store.state(name, partition, series)?;
@@ -331,6 +332,11 @@ impl Learner {
     pub fn cancel(&self) -> Option<JoinHandle<()>> {
         self.cancelled.store(true, Ordering::Release);
         self.lock().thread.take()
+    }
+
+    /// The thread of a training that has ended since the last call.
+    pub fn take_ended(&self) -> Option<JoinHandle<()>> {
+        self.lock().thread.take_if(|thread| thread.is_finished())
     }
 
     fn rows_not_deleted(&self, error: &StoreError) {

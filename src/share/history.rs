@@ -117,10 +117,14 @@ pub fn read(
     let consumer: BaseConsumer = reader_config(kafka, "outlierd-history").create()?;
     let (low, high) =
         consumer.fetch_watermarks(&stream.input.topic, at.partition, REQUEST_TIMEOUT)?;
-    let last = at.last.min(high - 1);
+    let last = at.last.min(high.saturating_sub(1));
+    if at.first > last {
+        // The range is the operator's, and the topic may have lost it.
+        return Ok(Vec::new());
+    }
     let mut back = if before == 0 { 0 } else { BACK.0 };
     loop {
-        let start = (at.first - back).max(low);
+        let start = at.first.saturating_sub(back).max(low);
         let mut assignment = TopicPartitionList::new();
         assignment.add_partition_offset(
             &stream.input.topic,

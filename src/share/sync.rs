@@ -14,9 +14,11 @@ use serde::{Deserialize, Serialize};
 
 use super::archive::{ArchiveHeader, BundleArchive, ChunkAssembler};
 use super::control::{ControlMessage, LiveBundle};
+use crate::config::settings::StreamSettings;
 use crate::events::share::{BundlePublished, BundleReceived, MessageSkipped};
 use crate::failure::{Failure, FailureClass};
 use crate::model::registry::{Registry, RegistryError};
+use crate::pipeline::load_fitting;
 use crate::record::feedback::Feedback;
 use crate::retrain::verdict::VERDICT;
 use crate::state::{Commit, Store, StoreError, codec};
@@ -73,8 +75,9 @@ struct LastSynced {
 }
 
 /// One stream.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct SharedStream {
+    settings: Arc<StreamSettings>,
     last_synced: LastSynced,
     live: Option<LiveBundle>,
     pinned: bool,
@@ -89,6 +92,22 @@ struct SharedStream {
     looked_at: Vec<String>,
     /// A live bundle of the others that could not be made live here: said once.
     refused: Option<String>,
+}
+
+impl SharedStream {
+    fn new(settings: Arc<StreamSettings>, last_synced: LastSynced) -> Self {
+        Self {
+            settings,
+            last_synced,
+            live: None,
+            pinned: false,
+            challenge: false,
+            archives: BTreeMap::new(),
+            assembling: BTreeMap::new(),
+            looked_at: Vec::new(),
+            refused: None,
+        }
+    }
 }
 
 /// See the module.
@@ -106,21 +125,16 @@ impl RegistrySync {
     pub fn open(
         registry: Arc<Registry>,
         store: Arc<dyn Store>,
-        streams: impl IntoIterator<Item = String>,
+        streams: impl IntoIterator<Item = Arc<StreamSettings>>,
     ) -> Result<Self, SyncError> {
         let mut of = BTreeMap::new();
-        for stream in streams {
-            let note = store.notes(&stream, LAST_SYNCED)?.pop();
+        for settings in streams {
+            let note = store.notes(&settings.name, LAST_SYNCED)?.pop();
             let last_synced = note
                 .and_then(|(_, bytes)| codec::decode(&bytes).ok())
                 .unwrap_or_default();
-            of.insert(
-                stream,
-                SharedStream {
-                    last_synced,
-                    ..SharedStream::default()
-                },
-            );
+            let name = settings.name.clone();
+            of.insert(name, SharedStream::new(settings, last_synced));
         }
         Ok(Self {
             registry,
@@ -349,10 +363,12 @@ fn live(
     if changed.0 && (!changed.1 || later_here) || there.is_none() {
         let Some(bundle) = here else { return Ok(()) };
         let why = last.as_ref().map_or(String::new(), |last| last.why.clone());
-        // Later than what it takes the place of, whatever this machine's clock says.
+        // Later than what it takes the place of, whatever this machine's clock says; no time is
+        // later than the last one that there is.
         let at = last.map_or(Timestamp::UNIX_EPOCH, |last| last.at);
         let at = shared.live.as_ref().map_or(at, |live| {
-            at.max(live.at + jiff::SignedDuration::from_micros(1))
+            let later = live.at.checked_add(jiff::SignedDuration::from_micros(1));
+            at.max(later.unwrap_or(Timestamp::MAX))
         });
         let live = LiveBundle {
             stream: stream.to_owned(),
@@ -374,11 +390,10 @@ fn live(
     {
         return Ok(());
     }
-    match registry.promote(
-        stream,
-        &live.bundle,
-        &format!("{}, on another instance", live.why),
-    ) {
+    let why = format!("{}, on another instance", live.why);
+    let promoted = load_fitting(registry, &shared.settings, &live.bundle)
+        .and_then(|_| Ok(registry.promote(stream, &live.bundle, &why)?));
+    match promoted {
         Ok(()) => shared.last_synced.bundle = Some(live.bundle.clone()),
         Err(error) => {
             BundleReceived {

@@ -27,7 +27,8 @@ use super::history::{self, HistoryError};
 use super::sync::{OutgoingMessage, RegistrySync};
 use crate::config::settings::{ShareSettings, StreamSettings};
 use crate::events::published::PublishedEvent;
-use crate::events::share::SharingFailed;
+use crate::events::share::{FeedbackDropped, SharingFailed};
+use crate::failure::Failure as _;
 use crate::record::feedback::{Feedback, FeedbackLabel, RecordRange};
 use crate::retrain::engine::{LabeledFeedback, is_known};
 use crate::retrain::set::TrainingRow;
@@ -47,6 +48,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long is waited after records could not be read.
 const RETRY_EVERY: Duration = Duration::from_secs(5);
+/// How often feedback may fail for a reason that does not pass, before the retraining goes without.
+const FAILURES_MAX: u32 = 3;
 /// Records of a series before a confirmed fault: a chart that has settled.
 const RECORDS_BEFORE: usize = 400;
 /// Headers of a part of a bundle.
@@ -114,6 +117,8 @@ struct Waiting {
     feedback: Feedback,
     /// The records that it is about; `None` until they have been read.
     records: Option<Vec<(i64, TrainingRow)>>,
+    /// How often it failed for a reason that does not pass.
+    failures: u32,
 }
 
 impl Sharing {
@@ -257,8 +262,12 @@ impl Sharing {
             log.insert(feedback.clone());
         }
         let subject = (feedback.stream.clone(), feedback.subject());
-        let records = None;
-        self.waiting.insert(subject, Waiting { feedback, records });
+        let waiting = Waiting {
+            feedback,
+            records: None,
+            failures: 0,
+        };
+        self.waiting.insert(subject, waiting);
     }
 
     /// Holds folder and topics against each other, and sends what has changed here.
@@ -336,7 +345,16 @@ impl Sharing {
                 Err(error) => {
                     SharingFailed { error: &error }.emit();
                     self.failed = Some(Instant::now());
-                    self.waiting.insert(subject, waiting);
+                    waiting.failures += u32::from(!error.is_retryable());
+                    if waiting.failures < FAILURES_MAX {
+                        self.waiting.insert(subject, waiting);
+                    } else {
+                        FeedbackDropped {
+                            feedback: &waiting.feedback,
+                            error: &error,
+                        }
+                        .emit();
+                    }
                 }
             }
         }

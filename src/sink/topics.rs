@@ -3,16 +3,17 @@
 
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use super::{MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES_TEXT};
 use crate::config::settings::{ShareSettings, StreamSettings};
 use crate::failure::{Failure, FailureClass};
 use crate::source::{Delivery, KafkaSettings};
 
-/// Largest record that the output topics take, in bytes: a dead letter holds what came in.
-const MAX_MESSAGE_BYTES: &str = "16777216";
+/// `max.message.bytes` of a topic that does not set it.
+const DEFAULT_MAX_MESSAGE_BYTES: usize = 1_048_588;
 /// How long one request to the brokers may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -98,13 +99,35 @@ impl Failure for TopicError {
     }
 }
 
+/// The topics of a stream, once they are ready.
+pub struct StreamTopics {
+    /// Partitions of the input.
+    pub partitions: usize,
+    /// The topics that were created.
+    pub created: Vec<String>,
+    /// Largest message that the topic of the dead letters takes, in bytes.
+    pub dead_letter_bytes_max: usize,
+}
+
 /// Checks that the topics of a stream exist, and creates missing output topics with the input's
-/// number of partitions. Returns the number of partitions of the input and the names of the topics
-/// that were created.
+/// number of partitions.
 ///
 /// # Errors
 /// See [`TopicError`].
 pub async fn prepare(
+    admin: &AdminClient<DefaultClientContext>,
+    kafka: &KafkaSettings,
+    stream: &StreamSettings,
+) -> Result<StreamTopics, TopicError> {
+    let (partitions, created) = check(admin, kafka, stream).await?;
+    Ok(StreamTopics {
+        partitions,
+        created,
+        dead_letter_bytes_max: max_message_bytes(admin, &stream.output.dead_letters).await,
+    })
+}
+
+async fn check(
     admin: &AdminClient<DefaultClientContext>,
     kafka: &KafkaSettings,
     stream: &StreamSettings,
@@ -166,10 +189,31 @@ pub async fn prepare(
     Ok((partitions, missing.into_iter().map(str::to_owned).collect()))
 }
 
+/// Largest message that a topic takes, by its configuration or that of its brokers. Without the
+/// right to read it, Kafka's default.
+async fn max_message_bytes(admin: &AdminClient<DefaultClientContext>, topic: &str) -> usize {
+    let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
+    let topics = [ResourceSpecifier::Topic(topic)];
+    let described = admin.describe_configs(&topics, &options).await;
+    let described = described.ok().and_then(|mut topics| topics.pop()?.ok());
+    let value = described.as_ref().and_then(|topic| {
+        let entry = topic.get("max.message.bytes")?;
+        entry.value.as_deref()?.parse::<usize>().ok()
+    });
+    let bytes = value.unwrap_or_else(|| {
+        tracing::info!(
+            topic,
+            "cannot read max.message.bytes: using Kafka's default"
+        );
+        DEFAULT_MAX_MESSAGE_BYTES
+    });
+    bytes.min(MAX_MESSAGE_BYTES)
+}
+
 fn new_topic<'n>(kafka: &KafkaSettings, name: &'n str, partitions: usize) -> NewTopic<'n> {
     let count = i32::try_from(partitions).unwrap_or(i32::MAX);
     let replication = TopicReplication::Fixed(kafka.replication_factor);
-    NewTopic::new(name, count, replication).set("max.message.bytes", MAX_MESSAGE_BYTES)
+    NewTopic::new(name, count, replication).set("max.message.bytes", MAX_MESSAGE_BYTES_TEXT)
 }
 
 /// Checks that the topics exist that all machines share, and creates those that are missing.

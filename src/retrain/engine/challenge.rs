@@ -24,6 +24,8 @@ const HELD_OUT_MIN: usize = 64;
 pub(super) struct Challenge<'e> {
     pub(super) stream: &'e StreamSettings,
     pub(super) registry: &'e Registry,
+    /// Id of the live bundle.
+    pub(super) champion: Option<&'e str>,
     pub(super) buffer: &'e Buffer,
     pub(super) confirmed: &'e [ConfirmedFault],
     /// Whether the buffer holds enough to train on.
@@ -42,11 +44,12 @@ impl Challenge<'_> {
         go_on: &mut dyn FnMut() -> ControlFlow<()>,
     ) -> Result<PromotionVerdict, RetrainError> {
         let name = &self.stream.name;
-        let Some(champion) = self.registry.load_current(name)? else {
+        let Some(champion) = self.champion else {
             return Err(RetrainError::NoChampion {
                 stream: name.clone(),
             });
         };
+        let champion = self.registry.load(name, champion)?;
         let (learned, held_out) = held_out::split(self.buffer, self.stream.retrain.hold_out);
         if held_out.len() < HELD_OUT_MIN || !self.has_enough {
             return Err(RetrainError::TooFew {

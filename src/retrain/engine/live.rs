@@ -1,14 +1,38 @@
 //! What retraining has to know of the live bundle.
 
 use crate::config::settings::StreamSettings;
-use crate::events::retrain::{DriftMeasured, MinDetectableFault};
+use crate::events::retrain::{BundleRefused, DriftMeasured, MinDetectableFault};
+use crate::model::bundle::Bundle;
 use crate::model::registry::{Registry, RegistryError};
+use crate::pipeline::fits;
 use crate::pipeline::series::tag;
 use crate::promotion::PromotionVerdict;
 use crate::retrain::buffer::Buffer;
 use crate::retrain::drift::drift;
 use crate::retrain::schedule::RetrainReason;
 use crate::retrain::set::RecordRun;
+
+/// Loads a bundle that is to go live in place of `live`; `None` where it does not fit the stream,
+/// which is reported.
+pub(super) fn load_fitting(
+    registry: &Registry,
+    stream: &StreamSettings,
+    bundle: &str,
+    live: Option<&str>,
+) -> Result<Option<Bundle>, RegistryError> {
+    let loaded = registry.load(&stream.name, bundle)?;
+    let Err(error) = fits(stream, &loaded) else {
+        return Ok(Some(loaded));
+    };
+    BundleRefused {
+        stream: &stream.name,
+        bundle,
+        live,
+        error: &error,
+    }
+    .emit();
+    Ok(None)
+}
 
 /// The live bundle.
 pub(super) struct LiveModel {
@@ -18,6 +42,12 @@ pub(super) struct LiveModel {
 }
 
 impl LiveModel {
+    pub(super) fn new(id: String, bundle: &Bundle) -> Self {
+        let scores = bundle.calibration.scores().next();
+        let scores = scores.unwrap_or_default().to_vec();
+        Self { id, scores }
+    }
+
     /// Shows the smallest faults that it has proved to catch.
     pub(super) fn show_sensitivity(
         &self,

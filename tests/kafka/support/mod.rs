@@ -10,7 +10,9 @@ use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 
 pub use self::process::{Daemon, OUTLIERD, PATIENCE, wait_for, write_config};
@@ -31,23 +33,44 @@ pub fn unique(name: &str) -> String {
     format!("{name}-{}-{nanos}", std::process::id())
 }
 
+/// Kafka's own limit of a message.
+pub const DEFAULT_MESSAGE_BYTES: usize = 1_048_588;
+
 pub fn create_topic(broker: &str, topic: &str, partitions: i32) {
-    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
-        .set("bootstrap.servers", broker)
-        .create()
-        .unwrap();
+    create_limited_topic(broker, topic, partitions, 12_582_912);
+}
+
+/// A topic of messages of at most `bytes_max` bytes.
+pub fn create_limited_topic(broker: &str, topic: &str, partitions: i32, bytes_max: usize) {
+    let bytes_max = bytes_max.to_string();
     let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1))
-        .set("max.message.bytes", "12582912");
-    let created = tokio::runtime::Builder::new_current_thread()
+        .set("max.message.bytes", &bytes_max);
+    let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+    let created = block_on(admin(broker).create_topics(&[new], &options)).unwrap();
+    created.into_iter().for_each(|topic| drop(topic.unwrap()));
+}
+
+/// Changes the limit of the messages of a topic.
+pub fn limit_topic(broker: &str, topic: &str, bytes_max: usize) {
+    let bytes_max = bytes_max.to_string();
+    let new =
+        AlterConfig::new(ResourceSpecifier::Topic(topic)).set("max.message.bytes", &bytes_max);
+    let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+    let changed = block_on(admin(broker).alter_configs(&[new], &options)).unwrap();
+    changed.into_iter().for_each(|topic| drop(topic.unwrap()));
+}
+
+fn admin(broker: &str) -> AdminClient<DefaultClientContext> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", broker).create().unwrap()
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap()
-        .block_on(admin.create_topics(
-            &[new],
-            &AdminOptions::new().operation_timeout(Some(PATIENCE)),
-        ))
-        .unwrap();
-    created.into_iter().for_each(|topic| drop(topic.unwrap()));
+        .block_on(future)
 }
 
 /// Produces the lines of `text` with kcat, a separate process; `flags` are its own.

@@ -1,0 +1,249 @@
+//! What a lane shows to health checks: whether it runs, and whether it makes progress.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::failure::{Failure, PresentFailure};
+
+/// A lane that makes no progress for longer than this is not ready.
+const STALLED_AFTER: Duration = Duration::from_secs(15);
+
+/// See the module. The lane writes it, from its own thread.
+#[derive(Default)]
+pub struct LaneStatus {
+    /// Partitions owned.
+    pub partitions: AtomicUsize,
+    /// Series in memory.
+    pub series: AtomicUsize,
+    /// Whether the loop runs (not waiting to restart).
+    pub running: AtomicBool,
+    /// What failed last; cleared once the lane has scored and committed records again, or none
+    /// waits.
+    failure: PresentFailure,
+    progress: Mutex<Progress>,
+}
+
+struct Progress {
+    /// When the loop last began a turn.
+    turned: Instant,
+    /// When the lane was last a settled member of its group; `None` before the first time.
+    joined: Option<Instant>,
+    /// When records were last scored or collected, or none waited.
+    advanced: Instant,
+    /// Whether a broker was connected when librdkafka last reported.
+    is_connected: bool,
+    /// Whether records waited then.
+    is_behind: bool,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        let now = Instant::now();
+        Self {
+            turned: now,
+            joined: None,
+            advanced: now,
+            is_connected: true,
+            is_behind: false,
+        }
+    }
+}
+
+/// What librdkafka reports of a lane's consumer, every few seconds.
+pub(super) struct ConsumerReport {
+    /// Whether a broker is connected.
+    pub(super) is_connected: bool,
+    /// Whether the group has given the lane its partitions, which may be none.
+    pub(super) is_joined: bool,
+    /// Whether records wait.
+    pub(super) is_behind: bool,
+}
+
+impl LaneStatus {
+    /// What failed; `None` while all is well.
+    pub fn failure(&self) -> &PresentFailure {
+        &self.failure
+    }
+
+    /// The loop begins a turn.
+    pub(super) fn turns(&self) {
+        self.progress().turned = Instant::now();
+    }
+
+    /// The group has given the lane its partitions.
+    pub(super) fn joined(&self) {
+        self.progress().joined = Some(Instant::now());
+    }
+
+    /// Records went through the pipeline.
+    pub(super) fn advanced(&self) {
+        self.progress().advanced = Instant::now();
+    }
+
+    /// What went through the pipeline is committed.
+    pub(super) fn committed(&self) {
+        self.advanced();
+        self.failure.clear();
+    }
+
+    /// An error stopped the lane, or made it rewind.
+    pub fn failed(&self, error: &dyn Failure) {
+        self.failure.set(error);
+    }
+
+    pub(super) fn reported(&self, report: &ConsumerReport) {
+        let now = Instant::now();
+        let mut progress = self.progress();
+        progress.is_connected = report.is_connected;
+        progress.is_behind = report.is_behind;
+        if report.is_connected && report.is_joined {
+            progress.joined = Some(now);
+            if !report.is_behind {
+                progress.advanced = now;
+                self.failure.clear();
+            }
+        }
+    }
+
+    /// Why the lane does no work at `now`, or may not; `None` where it scores whatever comes.
+    pub fn not_ready(&self, now: Instant) -> Option<String> {
+        if let Some(failure) = self.failure.get() {
+            let domain = failure.domain.as_str();
+            return Some(format!("{domain} failure: {}", failure.text));
+        }
+        if !self.running.load(Ordering::Acquire) {
+            return Some("starting".into());
+        }
+        let progress = self.progress();
+        let is_long_ago = |at: Instant| now.saturating_duration_since(at) > STALLED_AFTER;
+        let limit = STALLED_AFTER.as_secs();
+        if is_long_ago(progress.turned) {
+            return Some(format!("its loop hangs, for more than {limit} s"));
+        }
+        if !progress.is_connected {
+            return Some("no broker is connected".into());
+        }
+        let Some(joined) = progress.joined else {
+            return Some("its consumer group has assigned no partitions yet".into());
+        };
+        if is_long_ago(joined) {
+            return Some(format!(
+                "it has been out of its consumer group for more than {limit} s"
+            ));
+        }
+        (progress.is_behind && is_long_ago(progress.advanced))
+            .then(|| format!("records wait, and none was processed for more than {limit} s"))
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REPORT: ConsumerReport = ConsumerReport {
+        is_connected: true,
+        is_joined: true,
+        is_behind: false,
+    };
+
+    fn running() -> LaneStatus {
+        let status = LaneStatus::default();
+        status.running.store(true, Ordering::Release);
+        status
+    }
+
+    /// Why the lane is not ready `seconds` from now.
+    fn after(status: &LaneStatus, seconds: u64) -> String {
+        let at = Instant::now() + Duration::from_secs(seconds);
+        status.not_ready(at).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_lane_is_ready_once_its_group_has_assigned_partitions_even_none() {
+        let status = LaneStatus::default();
+        assert_eq!(after(&status, 0), "starting");
+        let status = running();
+        assert!(after(&status, 0).contains("no partitions yet"));
+        status.joined();
+        assert_eq!(after(&status, 0), "");
+        let spare = running();
+        spare.reported(&REPORT);
+        assert_eq!(after(&spare, 0), "");
+    }
+
+    #[test]
+    fn a_lane_without_a_broker_or_out_of_its_group_is_not_ready() {
+        let status = running();
+        status.joined();
+        let is_connected = false;
+        status.reported(&ConsumerReport {
+            is_connected,
+            ..REPORT
+        });
+        assert_eq!(after(&status, 0), "no broker is connected");
+        status.reported(&REPORT);
+        assert_eq!(after(&status, 0), "");
+        let is_joined = false;
+        status.reported(&ConsumerReport {
+            is_joined,
+            ..REPORT
+        });
+        assert_eq!(after(&status, 1), "", "a rebalance takes its time");
+        let late = Instant::now() + Duration::from_secs(20);
+        status.progress().turned = late;
+        assert!(status.not_ready(late).unwrap().contains("out of its"));
+    }
+
+    #[test]
+    fn a_loop_that_hangs_is_not_ready() {
+        let status = running();
+        status.joined();
+        assert!(after(&status, 16).contains("hangs"));
+        assert_eq!(after(&status, 14), "");
+    }
+
+    #[test]
+    fn a_lane_that_scores_nothing_while_records_wait_is_not_ready() {
+        let is_behind = true;
+        let behind = ConsumerReport {
+            is_behind,
+            ..REPORT
+        };
+        let status = running();
+        status.reported(&behind);
+        let late = Instant::now() + Duration::from_secs(16);
+        (status.progress().turned, status.progress().joined) = (late, Some(late));
+        assert!(status.not_ready(late).unwrap().contains("records wait"));
+        status.reported(&REPORT);
+        status.progress().joined = Some(late);
+        assert_eq!(status.not_ready(late), None, "none waits");
+        status.reported(&behind);
+        (status.progress().advanced, status.progress().joined) = (late, Some(late));
+        assert_eq!(status.not_ready(late), None, "some were scored");
+    }
+
+    #[test]
+    fn a_failure_lasts_until_records_are_committed_or_none_waits() {
+        let status = running();
+        status.joined();
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let is_behind = true;
+        status.failed(&full);
+        status.reported(&ConsumerReport {
+            is_behind,
+            ..REPORT
+        });
+        status.advanced();
+        assert!(after(&status, 0).starts_with("external failure: "));
+        status.committed();
+        assert_eq!(after(&status, 0), "");
+        status.failed(&full);
+        status.reported(&REPORT);
+        assert_eq!(after(&status, 0), "");
+    }
+}
