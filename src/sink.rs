@@ -13,7 +13,7 @@ pub mod topics;
 pub mod transaction;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -21,7 +21,7 @@ use rdkafka::message::{BorrowedMessage, Header, Message as _, OwnedHeaders};
 use rdkafka::producer::BaseRecord;
 
 use self::dead_letter::Omitted;
-use self::producer::LaneProducer;
+use self::producer::{DeadLetterLimit, LaneProducer, is_too_large};
 use self::transaction::STEP_TIMEOUT;
 use crate::config::settings::{OutputSettings, StreamSettings};
 use crate::failure::{Failure, FailureClass};
@@ -98,14 +98,11 @@ pub struct Sink {
     stream: String,
     input: String,
     output: OutputSettings,
-    /// Largest dead letter, in bytes: what its topic took at the start, less once it has refused
-    /// one.
-    dead_letter_max: Arc<AtomicUsize>,
 }
 
 impl Sink {
     /// A producer for the outputs of one stream; with a `transactional_id` everything goes through
-    /// transactions. `dead_letter_max` outlives the sink.
+    /// transactions. `dead_letter_max`, the largest dead letter in bytes, outlives the sink.
     ///
     /// # Errors
     /// [`SinkError::Config`]; [`SinkError::Transaction`] where the brokers have no transactions.
@@ -134,12 +131,16 @@ impl Sink {
             transaction::configure(&mut config, id, stream.input.commit_interval);
         }
         let states = &stream.output.states;
+        let dead_letters = DeadLetterLimit {
+            topic: stream.output.dead_letters.clone(),
+            bytes_max: dead_letter_max,
+        };
+        let transactional = transactional_id.is_some();
         Ok(Self {
-            producer: LaneProducer::new(&config, states, transactional_id.is_some())?,
+            producer: LaneProducer::new(&config, states, dead_letters, transactional)?,
             stream: stream.name.clone(),
             input: stream.input.topic.clone(),
             output: stream.output.clone(),
-            dead_letter_max,
         })
     }
 
@@ -192,7 +193,7 @@ impl Sink {
         message: &BorrowedMessage<'_>,
         rejected: &Rejected,
     ) -> Result<(), SinkError> {
-        let omitted = Omitted::of(message, self.dead_letter_max.load(Ordering::Acquire));
+        let omitted = Omitted::of(message, self.producer.dead_letter_bytes_max());
         let headers = omitted.headers(message, &self.stream, &self.input, rejected);
         let mut record = BaseRecord::<[u8], [u8]>::to(&self.output.dead_letters).headers(headers);
         if let Some(key) = message.key().filter(|_| !omitted.key) {
@@ -245,24 +246,13 @@ impl Sink {
         })
     }
 
-    /// Waits until everything sent so far is acknowledged. A dead letter that its topic refuses for
-    /// its size, as where the limit was lowered, makes the next one smaller.
+    /// Waits until everything sent so far is acknowledged.
     ///
     /// # Errors
     /// [`SinkError::Flush`] and [`SinkError::Delivery`].
     pub fn flush(&self, timeout: Duration) -> Result<(), SinkError> {
         self.producer.wait(timeout)?;
-        let Some((source, message)) = self.producer.take_failed().into_iter().next() else {
-            return Ok(());
-        };
-        let topic = message.topic();
-        if is_too_large(&source) && topic == self.output.dead_letters {
-            let halved = |max| Some(max / 2);
-            let _ =
-                (self.dead_letter_max).fetch_update(Ordering::AcqRel, Ordering::Acquire, halved);
-        }
-        let topic = topic.into();
-        Err(SinkError::Delivery { topic, source })
+        self.producer.refused().map_or(Ok(()), Err)
     }
 
     /// Waits until the brokers have everything that belongs to the transaction. Whoever commits
@@ -274,8 +264,4 @@ impl Sink {
         self.producer.begin()?;
         self.flush(STEP_TIMEOUT)
     }
-}
-
-fn is_too_large(error: &KafkaError) -> bool {
-    *error == KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge)
 }

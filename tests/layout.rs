@@ -19,7 +19,13 @@ use outlierd::state::codec;
 
 /// A stream over windows of four records, with `more` settings.
 fn stream(more: &[&str]) -> Arc<StreamSettings> {
-    two_fields::stream(&[&["record.time=field:t", "window=4"], more].concat())
+    two_fields::stream(
+        &[
+            &["record.key=partition", "record.time=field:t", "window=4"],
+            more,
+        ]
+        .concat(),
+    )
 }
 
 /// The verdict of each of the records of `seconds`, and the state of their series after them.

@@ -6,7 +6,6 @@
 )]
 
 mod test_stream;
-#[expect(dead_code, reason = "only its stream and bundle are needed here")]
 mod two_fields;
 
 use std::ops::ControlFlow;

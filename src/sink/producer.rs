@@ -2,7 +2,8 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::ConsumerGroupMetadata;
@@ -19,11 +20,36 @@ const DELIVERY_PACE: Duration = Duration::from_micros(300);
 /// How long a full send queue is waited for before the lane rewinds to its last commit.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// The largest dead letter that its topic takes.
+pub(super) struct DeadLetterLimit {
+    pub(super) topic: String,
+    /// In bytes; halved when the topic refuses one for its size, as where its limit was lowered.
+    pub(super) bytes_max: Arc<AtomicUsize>,
+}
+
+impl DeadLetterLimit {
+    pub(super) fn bytes_max(&self) -> usize {
+        self.bytes_max.load(Ordering::Acquire)
+    }
+
+    fn refused(&self, topic: &str, error: &KafkaError) {
+        if topic == self.topic && is_too_large(error) {
+            let halved = |bytes| Some(bytes / 2);
+            let _ = (self.bytes_max).fetch_update(Ordering::AcqRel, Ordering::Acquire, halved);
+        }
+    }
+}
+
+/// Whether a message was refused for its size.
+pub(super) fn is_too_large(error: &KafkaError) -> bool {
+    *error == KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge)
+}
+
 /// Collects what the brokers refused since the lane last asked.
-#[derive(Default)]
 struct DeliveryReports {
     /// Emptied by [`LaneProducer::take_failed`]; bounded by what a lane sends between two commits.
     failed: Mutex<Vec<(KafkaError, OwnedMessage)>>,
+    dead_letters: DeadLetterLimit,
     /// Topic of the states.
     states: String,
     /// By partition, the offset behind the newest state that the brokers have; emptied by
@@ -53,6 +79,7 @@ impl ProducerContext for DeliveryReports {
             }
             Ok(_) => {}
             Err((error, message)) => {
+                self.dead_letters.refused(message.topic(), error);
                 let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
                 failed.push((error.clone(), message.detach()));
             }
@@ -74,11 +101,14 @@ impl LaneProducer {
     pub(super) fn new(
         config: &ClientConfig,
         states: &str,
+        dead_letters: DeadLetterLimit,
         transactional: bool,
     ) -> Result<Self, SinkError> {
         let deliveries = DeliveryReports {
+            failed: Mutex::default(),
+            dead_letters,
             states: states.to_owned(),
-            ..DeliveryReports::default()
+            changelog: Mutex::default(),
         };
         let producer = config
             .create_with_context(deliveries)
@@ -112,10 +142,13 @@ impl LaneProducer {
                     self.producer.poll(Duration::from_millis(100));
                 }
                 Err((source, back)) => {
-                    return Err(SinkError::Delivery {
-                        topic: back.topic.into(),
-                        source,
-                    });
+                    // A message that the brokers refused makes librdkafka refuse all that come
+                    // after it: that one is the cause.
+                    self.poll();
+                    let topic = back.topic.into();
+                    return Err(self
+                        .refused()
+                        .unwrap_or(SinkError::Delivery { topic, source }));
                 }
             }
         }
@@ -163,8 +196,20 @@ impl LaneProducer {
         Ok(())
     }
 
+    /// The error of the first message that the brokers refused since the last call.
+    pub(super) fn refused(&self) -> Option<SinkError> {
+        let (source, message) = self.take_failed().into_iter().next()?;
+        let topic = message.topic().into();
+        Some(SinkError::Delivery { topic, source })
+    }
+
+    /// The largest dead letter, in bytes.
+    pub(super) fn dead_letter_bytes_max(&self) -> usize {
+        self.producer.context().dead_letters.bytes_max()
+    }
+
     /// What the brokers refused since the last call.
-    pub(super) fn take_failed(&self) -> Vec<(KafkaError, OwnedMessage)> {
+    fn take_failed(&self) -> Vec<(KafkaError, OwnedMessage)> {
         std::mem::take(
             &mut *self
                 .producer

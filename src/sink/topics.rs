@@ -120,10 +120,15 @@ pub async fn prepare(
     stream: &StreamSettings,
 ) -> Result<StreamTopics, TopicError> {
     let (partitions, created) = check(admin, kafka, stream).await?;
+    let dead_letters = &stream.output.dead_letters;
+    let dead_letter_bytes_max = match created.contains(dead_letters) {
+        true => MAX_MESSAGE_BYTES,
+        false => max_message_bytes(admin, dead_letters).await,
+    };
     Ok(StreamTopics {
         partitions,
         created,
-        dead_letter_bytes_max: max_message_bytes(admin, &stream.output.dead_letters).await,
+        dead_letter_bytes_max,
     })
 }
 

@@ -18,8 +18,13 @@ fn windowed(name: &str) -> (Stream, String) {
 
 /// The configuration with one field more.
 fn with_one_field_more(text: &str) -> String {
-    let more = "{ name = \"extra\", path = \"sensors.flow\" }, { name = \"flow\"";
+    let more = "{ name = \"extra\", path = \"sensors.extra\" }, { name = \"flow\"";
     text.replace("{ name = \"flow\"", more)
+}
+
+/// The same with one field less.
+fn with_one_field_less(text: &str) -> String {
+    text.replace(", { name = \"flow\", path = \"sensors.flow\" }", "")
 }
 
 /// Runs `outlierd` until it ends: its exit code, and what it logged.
@@ -97,13 +102,14 @@ fn a_start_with_a_bundle_that_does_not_fit_ends_and_says_what_to_do() {
     daemon.stop();
 }
 
-/// A bundle of records with one field more, in the model folder of the stream, not live; its id.
+/// A bundle of records with one field less, in the model folder of the stream, not live; its id.
 fn bundle_of_other_fields(stream: &Stream, text: &str, records: &[String]) -> String {
     let folder = stream.folder.path().join("other");
     fs::create_dir(&folder).unwrap();
     let config = folder.join("outlierd.toml");
     let models = |folder: &Path| format!("{:?}", folder.join("models"));
-    let other = with_one_field_more(text);
+    let other = with_one_field_less(text);
+    assert_ne!(other, text);
     let other = other.replace(&models(stream.folder.path()), &models(&folder));
     fs::write(&config, other).unwrap();
     let lines = folder.join("records.jsonl");
