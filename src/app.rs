@@ -148,16 +148,10 @@ async fn start(
         &mut threads,
     )?;
     let (failed, failures) = mpsc::channel(1);
-    let lanes = Lanes::start(
-        settings,
-        &topics,
-        &learners,
-        &store,
-        &sharing,
-        halt,
-        &failed,
-        &mut threads,
+    let (lanes, lane_threads) = Lanes::start(
+        settings, &topics, &learners, &store, &sharing, halt, &failed,
     )?;
+    threads.extend(lane_threads);
     let target = |(stream, (_, retrainer)): (&StreamSettings, &Trainers)| FeedbackTargets {
         stream: Arc::new(stream.clone()),
         retrainer: retrainer.clone(),

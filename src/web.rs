@@ -1,8 +1,8 @@
 //! Health and metrics over HTTP.
 //!
 //! `/healthz` answers 200 while the process runs; `/readyz` answers 200 while every lane scores what
-//! comes, else 503 with the reasons; `/status` has each stream's phase as JSON; `/series/STREAM/SERIES` describes one series;
-//! `/metrics` is the Prometheus text.
+//! comes, else 503 with the reasons; `/status` has each stream's phase as JSON;
+//! `/series/STREAM/SERIES` describes one series; `/metrics` is the Prometheus text.
 
 use std::io;
 use std::net::SocketAddr;

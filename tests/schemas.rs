@@ -188,6 +188,8 @@ fn dead_letters_are_valid_and_what_is_none_is_not() {
         position: position(),
         payload_bytes: 120,
         payload_omitted: false,
+        key_omitted: false,
+        headers_omitted: false,
     };
     let letter = serde_json::to_value(letter).expect("a dead letter is JSON");
     assert!(validator.is_valid(&letter));

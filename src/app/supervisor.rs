@@ -3,13 +3,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
 use super::error::AppError;
-use super::threads::Threads;
 use crate::config::settings::Settings;
 use crate::events::lane::LaneRewound;
 use crate::lane::{Lane, LaneStatus, ReloadedStream};
@@ -35,7 +34,7 @@ pub(super) struct Lanes {
 }
 
 impl Lanes {
-    /// Starts the lanes of all streams, their threads among `threads`.
+    /// Starts the lanes of all streams; beside them, their threads.
     ///
     /// # Errors
     /// Where the system does not give a thread; lanes that run already end with the process.
@@ -47,8 +46,8 @@ impl Lanes {
         sharing: &Sharing,
         halt: &Arc<AtomicBool>,
         failed: &mpsc::Sender<StoreError>,
-        threads: &mut Threads,
-    ) -> Result<Self, AppError> {
+    ) -> Result<(Self, Vec<JoinHandle<()>>), AppError> {
+        let mut threads = Vec::new();
         let mut lanes = Vec::new();
         let streams = settings.streams.iter().zip(topics);
         for ((stream, topics), (learner, retrainer)) in streams.zip(learners) {
@@ -83,7 +82,7 @@ impl Lanes {
                 });
             }
         }
-        Ok(Self { lanes })
+        Ok((Self { lanes }, threads))
     }
 
     pub(super) fn len(&self) -> usize {

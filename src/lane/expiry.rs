@@ -5,9 +5,13 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::time::{Duration, Instant};
 
+use super::positions::PartitionPositions;
 use crate::config::settings::RetentionSettings;
 use crate::events::SeriesExpired;
+use crate::pipeline::Pipeline;
 use crate::pipeline::series::{SeriesState, SeriesTable};
+use crate::record::alert::Alert;
+use crate::record::row::RecordContext;
 use crate::record::{EventTime, RecordOutcome};
 use crate::state::{Store, StoreError, codec};
 
@@ -23,6 +27,9 @@ const SWEEP_EVERY: (Duration, Duration) = (Duration::from_millis(500), Duration:
 /// What has been looked at so far.
 pub(super) struct Expiry {
     retention: RetentionSettings,
+    /// Whether what is open of an expired series is closed here; else the search for silence closes
+    /// it first.
+    closes_open: bool,
     /// Newest event time by partition, of the records since it was assigned.
     newest: BTreeMap<i32, EventTime>,
     /// Where a pass over the stored series is: the partition, and the last series seen of it.
@@ -33,9 +40,10 @@ pub(super) struct Expiry {
 }
 
 impl Expiry {
-    pub(super) fn new(retention: &RetentionSettings) -> Self {
+    pub(super) fn new(retention: &RetentionSettings, closes_open: bool) -> Self {
         Self {
             retention: retention.clone(),
+            closes_open,
             newest: BTreeMap::new(),
             cursor: None,
             passed: None,
@@ -79,7 +87,8 @@ impl Expiry {
         }
     }
 
-    /// Forgets the next stored series that have expired; returns their partitions and names.
+    /// Forgets the next stored series that have expired; returns their partitions and names, and the
+    /// alerts that close what was open of them.
     ///
     /// # Errors
     /// As [`Expiry::scan`].
@@ -88,17 +97,37 @@ impl Expiry {
         store: &dyn Store,
         stream: &str,
         table: &mut SeriesTable,
-        now: EventTime,
-    ) -> Result<Vec<(i32, String)>, StoreError> {
-        let expired = self.scan(store, stream, table, now)?;
-        for (partition, series) in &expired {
-            SeriesExpired { stream, series }.emit();
-            table.forget(*partition, series);
+        pipeline: &Pipeline,
+        positions: &PartitionPositions,
+    ) -> Result<(Vec<(i32, String)>, Vec<Alert>), StoreError> {
+        let mut forgotten = Vec::new();
+        let mut closed = Vec::new();
+        for (partition, series, mut state) in self.scan(store, stream, table, EventTime::now())? {
+            let series_name = series.as_str();
+            let newest = state.gate.newest().unwrap_or_default();
+            let next = positions.next_offset(partition).unwrap_or_default();
+            let at = RecordContext {
+                series: series_name,
+                time: newest.after(self.retention.forget_after),
+                partition,
+                offset: next.saturating_sub(1),
+                bundle: pipeline.detector.bundle_id().map_or("", |id| id),
+                ..RecordContext::default()
+            };
+            closed.extend(pipeline.episodes.forget(&mut state.episode, &at));
+            SeriesExpired {
+                stream,
+                series: series_name,
+            }
+            .emit();
+            table.forget(partition, series_name);
+            forgotten.push((partition, series));
         }
-        Ok(expired)
+        Ok((forgotten, closed))
     }
 
-    /// The next stored series that have expired, of some that are looked at: partition and name.
+    /// The next stored series that have expired, of some that are looked at: partition, name and
+    /// state.
     ///
     /// What the time is, the newest record of the partition tells, and never more than `now`, the
     /// machine's clock: neither a source nor a machine whose clock is ahead makes the others'
@@ -109,7 +138,7 @@ impl Expiry {
         stream: &str,
         table: &SeriesTable,
         now: EventTime,
-    ) -> Result<Vec<(i32, String)>, StoreError> {
+    ) -> Result<Vec<(i32, String, SeriesState)>, StoreError> {
         let every = (self.retention.forget_after / 16).clamp(PASS_EVERY.0, PASS_EVERY.1);
         let rests = self.cursor.is_none() && self.passed.is_some_and(|at| at.elapsed() < every);
         if rests || self.retention.forget_after.is_zero() {
@@ -142,8 +171,10 @@ impl Expiry {
             let Ok(state) = codec::decode::<SeriesState>(&bytes) else {
                 continue;
             };
-            if state.expired(self.retention.forget_after, at) && !state.alerting() {
-                expired.push((partition, series));
+            if state.expired(self.retention.forget_after, at)
+                && (self.closes_open || !state.alerting())
+            {
+                expired.push((partition, series, state));
             }
         }
         Ok(expired)
@@ -154,6 +185,7 @@ impl Expiry {
 mod tests {
     use super::*;
     use crate::gate;
+    use crate::inter_arrival::SilenceStatus;
     use crate::state::Commit;
     use crate::state::memory::MemoryStore;
     use crate::test_stream::three_fields;
@@ -180,11 +212,14 @@ mod tests {
 
     fn expired(newest_day: i64, machine_day: i64) -> Vec<String> {
         let days = Duration::from_secs(90 * 86_400);
-        let mut expiry = Expiry::new(&RetentionSettings {
-            max_series_in_memory: 10,
-            evict_after: days,
-            forget_after: days,
-        });
+        let mut expiry = Expiry::new(
+            &RetentionSettings {
+                max_series_in_memory: 10,
+                evict_after: days,
+                forget_after: days,
+            },
+            false,
+        );
         expiry.observe(0, EventTime(newest_day * DAY));
         let store = store(&[1, 50, 99]);
         let found = expiry
@@ -195,7 +230,7 @@ mod tests {
                 EventTime(machine_day * DAY),
             )
             .unwrap();
-        found.into_iter().map(|(_, series)| series).collect()
+        found.into_iter().map(|(_, series, _)| series).collect()
     }
 
     #[test]
@@ -215,6 +250,32 @@ mod tests {
     }
 
     #[test]
+    fn a_series_with_an_open_alert_expires_where_nothing_else_closes_it() {
+        let mut state = SeriesState::new(3);
+        state.gate = gate::GateState::seen(3, EventTime(DAY));
+        state.inter_arrival.silent = SilenceStatus::Alone;
+        let store = MemoryStore::default();
+        let commit = Commit {
+            states: vec![(0, "a".into(), Some(codec::encode(&state).unwrap()))],
+            ..Commit::default()
+        };
+        store.commit("s", &commit).unwrap();
+        let retention = RetentionSettings {
+            max_series_in_memory: 10,
+            evict_after: Duration::from_secs(86_400),
+            forget_after: Duration::from_secs(86_400),
+        };
+        let now = EventTime(100 * DAY);
+        let expired = [false, true].map(|closes_open| {
+            let mut expiry = Expiry::new(&retention, closes_open);
+            expiry.observe(0, now);
+            let table = SeriesTable::new(10);
+            expiry.scan(&store, "s", &table, now).unwrap().len()
+        });
+        assert_eq!(expired, [0, 1]);
+    }
+
+    #[test]
     fn a_pass_sees_every_series_once_and_then_rests() {
         let store = MemoryStore::default();
         for number in 0..3 * STEP {
@@ -226,11 +287,14 @@ mod tests {
             store.commit("s", &commit).unwrap();
         }
         let day = Duration::from_secs(86_400);
-        let mut expiry = Expiry::new(&RetentionSettings {
-            max_series_in_memory: 10,
-            evict_after: day,
-            forget_after: day,
-        });
+        let mut expiry = Expiry::new(
+            &RetentionSettings {
+                max_series_in_memory: 10,
+                evict_after: day,
+                forget_after: day,
+            },
+            false,
+        );
         expiry.observe(0, EventTime(0));
         expiry.observe(1, EventTime(0));
         let mut scan = || {

@@ -30,8 +30,8 @@ use crate::events::lane::TransactionNotAborted;
 use crate::events::{self, StatesRestored};
 use crate::pipeline::Pipeline;
 use crate::pipeline::series::SeriesTable;
+use crate::record::Rejected;
 use crate::record::alert::Alert;
-use crate::record::{EventTime, Rejected};
 use crate::retrain::engine::Sight;
 use crate::retrain::learner::Learner;
 use crate::retrain::set::RecordRun;
@@ -84,7 +84,7 @@ impl LaneState {
         Self {
             delivery: delivery::of(&lane.kafka, &stream),
             table,
-            expiry: Expiry::new(&stream.retention),
+            expiry: Expiry::new(&stream.retention, stream.silence.after == 0.0),
             topic: TopicSilenceMonitor::new(&stream.silence, Instant::now()),
             sampler: Sampler::new(stream.clone(), admission, events),
             states: StoredStates::new(lane.store.clone(), &stream.name),
@@ -106,8 +106,7 @@ impl LaneState {
         self.stop.load(Ordering::Acquire)
     }
 
-    /// The pipeline.
-    pub fn pipeline(&self) -> &Pipeline {
+    pub(super) fn pipeline(&self) -> &Pipeline {
         &self.pipeline
     }
 
@@ -116,8 +115,7 @@ impl LaneState {
         &mut self.pipeline
     }
 
-    /// How many partitions are owned.
-    pub fn owned(&self) -> usize {
+    pub(super) fn owned(&self) -> usize {
         self.positions.count()
     }
 
@@ -446,12 +444,14 @@ impl LaneState {
         if positions.is_empty() {
             return self.store_if_due(mode).map(|()| false);
         }
-        let forgotten = self.expiry.forget(
+        let (forgotten, closed) = self.expiry.forget(
             self.states.store(),
             &self.stream.name,
             &mut self.table,
-            EventTime::now(),
+            &self.pipeline,
+            &self.positions,
         )?;
+        self.publish(closed)?;
         let notes = self.notes.changes();
         let stream = self.stream.clone();
         let changes = Changes {

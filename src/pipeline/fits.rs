@@ -41,13 +41,18 @@ pub fn load_fitting(
     Ok(bundle)
 }
 
-/// What the rows that are stored of a series were made of: the fields in their order, the time
-/// features beside them, and the period of resampling. Rows of another layout are dropped. Never 0,
+/// What the rows that are stored of a series were made of: the fields in their order, whether they
+/// are configured as counters, the time features beside them, and the period of resampling. Rows of another layout are dropped. Never 0,
 /// which a series has before its first record.
 pub(super) fn row_layout(stream: &StreamSettings) -> u32 {
     let mut hasher = blake3::Hasher::new();
     for field in &stream.record.fields {
-        hasher.update(field.name.as_bytes()).update(&[0]);
+        let is_counter = field
+            .counter
+            .map_or(0, |is_counter| 1 + u8::from(is_counter));
+        hasher
+            .update(field.name.as_bytes())
+            .update(&[0, is_counter]);
     }
     hasher.update(format!("{:?}", stream.model.context).as_bytes());
     hasher.update(&stream.resample.period.as_micros().to_le_bytes());

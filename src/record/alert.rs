@@ -310,7 +310,8 @@ pub struct InputPosition {
 }
 
 /// The headers of a dead letter, as a JSON object. Its value and key are the original bytes; the
-/// original headers are kept.
+/// original headers are kept. The largest of the three are omitted until the rest fits into the
+/// output topic.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeadLetter {
@@ -322,9 +323,12 @@ pub struct DeadLetter {
     pub detail: String,
     /// Position of the record.
     pub position: InputPosition,
-    /// Length of the original value in bytes; the value is omitted if the output topic rejects that
-    /// size.
+    /// Length of the original value in bytes.
     pub payload_bytes: u64,
     /// Whether the value was omitted.
     pub payload_omitted: bool,
+    /// Whether the key was omitted.
+    pub key_omitted: bool,
+    /// Whether the original headers were omitted.
+    pub headers_omitted: bool,
 }
