@@ -174,6 +174,32 @@ fn a_stop_does_not_wait_for_offsets_that_are_not_told() {
 }
 
 #[test]
+fn a_lane_whose_output_takes_nothing_is_not_ready_and_says_why() {
+    let cluster = cluster();
+    let brokers = cluster.bootstrap_servers();
+    fill(&brokers, 0..5_000);
+    let mut run = Run::start(&brokers, "at_least_once");
+    run.read_until(5_000, 0);
+    let await_answer = |status: &str, reasons: &[&str]| {
+        wait_for(status, || {
+            let page = run.daemon.page("/readyz")?;
+            let has_reason = reasons.iter().any(|reason| page.contains(reason));
+            (page.contains(status) && has_reason).then_some(())
+        });
+    };
+    await_answer(" 200 ", &["ready"]);
+    let longer_than_the_limit = Duration::from_secs(40);
+    cluster
+        .broker_round_trip_time(2, longer_than_the_limit)
+        .unwrap();
+    fill(&brokers, 5_000..40_000);
+    // It waits for the output, before a commit or for room.
+    await_answer(" 503 ", &["its loop hangs", "records wait"]);
+    cluster.broker_round_trip_time(2, Duration::ZERO).unwrap();
+    await_answer(" 200 ", &["ready"]);
+}
+
+#[test]
 fn an_address_that_is_taken_ends_the_start_before_any_broker_is_asked() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let folder = tempfile::tempdir().unwrap();
