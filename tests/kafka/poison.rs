@@ -63,8 +63,8 @@ fn send(stream: &Stream, messages: &[Message]) {
 }
 
 /// A stream whose dead letters' topic has Kafka's own limit, and its daemon once that scores.
-fn start(name: &str) -> (Stream, Vec<String>, Daemon) {
-    let stream = Stream::delivered(name, "exactly_once");
+fn start(name: &str, delivery: &str) -> (Stream, Vec<String>, Daemon) {
+    let stream = Stream::delivered(name, delivery);
     let dead = format!("{}.dead", stream.topic);
     create_limited_topic(&stream.broker, &dead, 1, DEFAULT_MESSAGE_BYTES);
     let records = records();
@@ -86,7 +86,7 @@ fn restarts(daemon: &Daemon) -> f64 {
 
 #[test]
 fn parts_of_a_record_that_its_dead_letter_has_no_room_for_are_left_out() {
-    let (stream, records, mut daemon) = start("left-out");
+    let (stream, records, mut daemon) = start("left-out", "exactly_once");
     let mut many_headers = Message::new(b"k", b"{}".to_vec());
     for number in 0..1_000 {
         let value = noise(1_400);
@@ -125,7 +125,13 @@ fn parts_of_a_record_that_its_dead_letter_has_no_room_for_are_left_out() {
 
 #[test]
 fn a_limit_that_is_lowered_while_outlierd_runs_does_not_stop_the_stream() {
-    let (stream, records, mut daemon) = start("lowered");
+    for delivery in ["exactly_once", "at_least_once"] {
+        a_limit_is_lowered(delivery);
+    }
+}
+
+fn a_limit_is_lowered(delivery: &str) {
+    let (stream, records, mut daemon) = start("lowered", delivery);
     let dead = format!("{}.dead", stream.topic);
     limit_topic(&stream.broker, &dead, 100_000);
     send(&stream, &[Message::new(b"k", noise(600_000))]);
