@@ -19,8 +19,8 @@ use super::group::{GroupMember, GroupOffset};
 use super::lag::{ConsumerLag, measure};
 use super::lane_state::LaneState;
 use super::status::LaneStatus;
-use crate::events::lane::OffsetsAwaited;
 use crate::events::PartitionsChanged;
+use crate::events::lane::OffsetsAwaited;
 use crate::record::EventTime;
 use crate::retrain::learner::Learner;
 
