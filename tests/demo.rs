@@ -32,11 +32,8 @@ fn a_small_demonstration_runs_to_its_summary() {
         .lines()
         .filter_map(|line| line.strip_prefix("ok ")?.split(' ').next())
         .collect();
-    assert_eq!(
-        steps,
-        ["broker", "topics", "daemon", "learning", "training", "live"],
-        "{text}"
-    );
+    let of_one = ["broker", "topics", "daemon", "learning", "training", "live"];
+    assert_eq!(steps, of_one.repeat(2), "{text}");
 
     let summary: Value =
         serde_json::from_str(&fs::read_to_string(at("summary.json")).unwrap()).unwrap();
@@ -63,9 +60,22 @@ fn a_small_demonstration_runs_to_its_summary() {
     assert_eq!(summary["alerts"], opened);
     let shown = text
         .lines()
+        // Those of the pumps with signals follow.
+        .take_while(|line| !line.contains(".signals "))
         .filter(|line| line.contains("Z  ") && line.contains("pump-") && !line.contains("worse: "))
         .count();
     assert_eq!(shown, opened, "every opening has its line:\n{text}");
+
+    let signals = summary["signals"].as_array().unwrap();
+    let named = |name: &str| signals.iter().any(|found| found["signal"] == name);
+    for name in [
+        "off at night",
+        "steps of 2 K",
+        "sensor lost",
+        "lasting fault",
+    ] {
+        assert!(named(name), "{name}: {signals:?}");
+    }
 
     let left: Vec<_> = fs::read_dir(folder.path())
         .unwrap()

@@ -78,14 +78,18 @@ impl TestLane {
         }
     }
 
-    /// Runs a batch; returns its alerts of missing data.
+    /// Runs a batch of partition 0; returns its alerts of missing data.
     fn run(&mut self, records: &[Sent]) -> Vec<Alert> {
+        self.run_of(0, records)
+    }
+
+    fn run_of(&mut self, partition: i32, records: &[Sent]) -> Vec<Alert> {
         let mut decoded = Batch::default();
         for (index, (series, second)) in records.iter().enumerate() {
             let (offset, time) = ((self.next + index) as i64, EventTime(second * 1_000_000));
             decoded.records.push(Record {
                 message: index,
-                partition: 0,
+                partition,
                 offset,
                 series: Cow::Borrowed(series.as_str()),
                 time,
@@ -409,6 +413,28 @@ fn gateways_of_a_partition_without_records_are_one_alert_each() {
         "Gateway hall-0 with all of its 5 series has sent no record since 00:16:39 UTC."
     );
     assert_eq!(alerts.len(), 4, "{:?}", told(&alerts));
+}
+
+#[test]
+fn a_batch_that_is_followed_by_one_of_another_partition_has_ended() {
+    for (follows, expected) in [(true, 0), (false, 1)] {
+        let stream = stream(&[]);
+        let mut lane = TestLane::new(&stream);
+        let batch = |names: &[&str], begins: i64| {
+            let all = (begins..begins + 400)
+                .flat_map(|second| names.iter().map(move |name| ((*name).to_owned(), second)));
+            all.collect::<Vec<Sent>>()
+        };
+        lane.run_of(1, &batch(&["other"], 0));
+        lane.run(&batch(&["A"], 0));
+        let next: &[&str] = if follows { &["other", "B"] } else { &["other"] };
+        lane.run_of(1, &batch(next, 405));
+        let opened: usize = (0..600)
+            .step_by(5)
+            .map(|s| lane.scan_silence(s).len())
+            .sum();
+        assert_eq!(opened, expected, "{next:?}");
+    }
 }
 
 #[test]

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 
 use outlierd::record::EventTime;
 use outlierd::sim::fault::{Direction, FaultSize, PlantFault, PlantFaultKind};
-use outlierd::sim::fleet::{Fleet, FleetPlan};
+use outlierd::sim::fleet::{Fleet, FleetPlan, PumpReading};
 use outlierd::sim::plan::{self, FaultPlan};
 use outlierd::sim::sensor::{SENSORS, Sensor, Values};
+use outlierd::sim::signal::Signal;
 use proptest::prelude::*;
 
 fn fleet_plan(pumps: usize) -> FleetPlan {
@@ -417,4 +418,52 @@ proptest! {
             prop_assert!(own.windows(2).all(|pair| pair[0].end + gap <= pair[1].start));
         }
     }
+}
+
+#[test]
+fn each_signal_changes_what_it_is_about() {
+    let day = 720;
+    let within = 2_040..14_400;
+    for &signal in Signal::ALL {
+        let fault = signal.fault(5, &within, day);
+        assert!(
+            within.contains(&fault.start) && fault.end <= within.end,
+            "{fault:?}"
+        );
+        let records = fault.start..fault.end;
+        let changed = |step: u64| {
+            let mut values = [101.0; SENSORS];
+            let part = (step % day) as f64 / day as f64;
+            signal.change(step, part, &records, &mut values);
+            values
+        };
+        let is_changed = |step: &u64| changed(*step).iter().any(|x| *x != 101.0);
+        let count = (0..14_400).filter(is_changed).count() as u64;
+        let expected = match signal {
+            Signal::OffAtNight => 14_400 / 4,
+            Signal::CoarseSensors => 14_400,
+            // Half of the time that the bearing wears.
+            Signal::LostSensor => day,
+            Signal::LastingFault => 0,
+        };
+        assert_eq!(count, expected, "{signal:?}");
+    }
+    let short = Signal::LostSensor.fault(0, &(10..10), day);
+    assert_eq!((short.start, short.end), (10, 10), "no time is left");
+}
+
+#[test]
+fn a_lost_reading_is_null() {
+    let mut buffer = Vec::new();
+    let mut values = [1.0; SENSORS];
+    values[Sensor::Flow.index()] = f64::NAN;
+    let reading = PumpReading {
+        pump: "pump-20",
+        time: "2026-03-02T00:00:00Z",
+        values: &values,
+    };
+    reading.write_json(&mut buffer);
+    let json: serde_json::Value = serde_json::from_slice(&buffer).unwrap();
+    assert!(json["sensors"]["flow"]["value"].is_null());
+    assert_eq!(json["sensors"]["speed"]["value"], 1);
 }

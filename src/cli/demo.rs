@@ -5,6 +5,8 @@
 //! fleet (plant) -> Kafka (broker) -> the daemon, unchanged (daemon) -> Kafka -> alerts on the terminal (alerts)
 //!                                                                         `-> held against the plan (summary)
 //! ```
+//! Four more pumps with other signals follow, in the same way ([`signals`]).
+//!
 //! All of it runs in this process, and everything between plant and daemon goes through Kafka. The
 //! daemon does not know the plan, and its settings are the built-in ones except those that
 //! [`daemon::overrides`] argues for.
@@ -16,12 +18,13 @@ mod feed;
 mod inspection;
 mod plant;
 mod screen;
+mod signals;
 mod summary;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use self::alerts::AlertReader;
@@ -34,6 +37,7 @@ use crate::record::alert::Alert;
 use crate::sim::fault::PlantFault;
 use crate::sim::fleet::FleetPlan;
 use crate::sim::plan::{self, FaultPlan};
+use crate::sim::signal::Signal;
 
 /// Demonstrate the daemon: simulated pumps through Kafka, a model trained on them, planted faults
 /// and their detection.
@@ -94,6 +98,9 @@ const GAP_STEPS: u64 = 900;
 struct DemoPlan {
     fleet: FleetPlan,
     faults: Vec<PlantFault>,
+    /// The signal of each pump, whose fault has the same place among the faults; empty where pumps have
+    /// none.
+    signals: Vec<Signal>,
     /// Records of a pump over the whole run.
     steps: u64,
 }
@@ -116,8 +123,35 @@ impl DemoPlan {
         Self {
             fleet,
             faults,
+            signals: Vec::new(),
             steps,
         }
+    }
+
+    /// The plan of the pumps with signals, one for each.
+    fn of_signals(args: &Args) -> Self {
+        let whole = Self::of(args);
+        let fleet = FleetPlan {
+            pumps: Signal::ALL.len(),
+            first: args.pumps.into(),
+            ..whole.fleet
+        };
+        let day = fleet.day.as_secs() / PERIOD.as_secs();
+        let within = LEARN_STEPS + SETTLE_STEPS..whole.steps;
+        let pumps = Signal::ALL.iter().zip(fleet.first..);
+        let faults = pumps.map(|(signal, pump)| signal.fault(pump, &within, day));
+        Self {
+            faults: faults.collect(),
+            signals: Signal::ALL.to_vec(),
+            fleet,
+            steps: whole.steps,
+        }
+    }
+
+    /// The part of the working day that is over at a record.
+    fn part_of_day(&self, step: u64) -> f64 {
+        let day = self.fleet.day.as_secs_f64().max(f64::MIN_POSITIVE);
+        (step as f64 * self.fleet.period.as_secs_f64() / day).fract()
     }
 
     /// Records that the model learns from, over all pumps.
@@ -192,6 +226,14 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     )?;
     let run = plant.run(&mut stage.daemon)?;
     drop(plant);
-    summary::show(args, &plan, &run, &stage.finish()?)?;
+    let is_stopped = stage.stop.load(Ordering::Acquire);
+    let alerts = stage.finish()?;
+    let signals = match is_stopped {
+        true => Ok(Vec::new()),
+        false => signals::run(args),
+    };
+    let found = signals.as_deref().unwrap_or_default();
+    summary::show(args, &plan, &run, &alerts, found)?;
+    signals?;
     Ok(ExitCode::SUCCESS)
 }

@@ -438,10 +438,12 @@ impl ConsumerContext for LaneContext {
         partitions: &mut TopicPartitionList,
     ) {
         self.rebalances.fetch_add(1, Ordering::AcqRel);
+        // What was known of the partitions may be that of another owner's time.
         self.drained
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clear();
+        drop(self.take_ends());
         if self.leaving.load(Ordering::Acquire) {
             decline(consumer, &event, partitions);
             return;

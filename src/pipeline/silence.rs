@@ -58,6 +58,8 @@ struct Observation<'o, 't, 'l> {
     record: RecordContext<'o>,
     episodes: &'o EpisodePolicy,
     series: &'o mut SeriesAccess<'t, 'l>,
+    /// Whether there is no record: the partition is silent while others send.
+    is_idle: bool,
     alerts: Vec<Alert>,
 }
 
@@ -161,6 +163,7 @@ impl SilenceMonitor {
             },
             episodes,
             series,
+            is_idle: false,
             alerts: Vec::new(),
         };
         match announced {
@@ -205,6 +208,7 @@ impl SilenceMonitor {
             record: RecordContext { time: now, ..last },
             episodes,
             series,
+            is_idle: true,
             alerts: Vec::new(),
         };
         self.scan(now, &mut seen)?;
@@ -261,6 +265,12 @@ impl SilenceMonitor {
                     let why = Some(CloseReason::Ended);
                     seen.announce_end(&found.series, found.last, found.limit, why);
                 }
+            }
+        }
+        if seen.is_idle && self.series_end == SeriesEnd::Learned {
+            // A key that follows another one may belong to another partition.
+            for found in clock::take_replaced_by_any(&mut self.clocks, &mut scanned.overdue) {
+                seen.set_announced(&found.series, SilenceStatus::Ended)?;
             }
         }
         for found in &scanned.expired {

@@ -16,6 +16,8 @@ use crate::record::EventTime;
 pub struct FleetPlan {
     /// How many pumps.
     pub pumps: usize,
+    /// Number of the first one.
+    pub first: usize,
     /// Seed of all that is random. Pump 3 of two fleets with the same seed is the same, whatever
     /// their sizes.
     pub seed: u64,
@@ -36,6 +38,7 @@ impl Default for FleetPlan {
     fn default() -> Self {
         Self {
             pumps: 20,
+            first: 0,
             seed: 1,
             start: EventTime::from_millis(1_772_409_600_000),
             period: Duration::from_secs(1),
@@ -86,6 +89,7 @@ impl Fleet {
         let dt = plan.period.as_secs_f64();
         let day = plan.day.as_secs_f64();
         let member = |index: usize| {
+            let index = plan.first + index;
             let mut own: Vec<PlantFault> = faults
                 .iter()
                 .filter(|fault| fault.pump == index)
@@ -157,7 +161,8 @@ pub struct PumpReading<'a> {
 }
 
 impl PumpReading<'_> {
-    /// Appends the record as one JSON object without a line end; `buffer` is not cleared.
+    /// Appends the record as one JSON object without a line end; `buffer` is not cleared. A reading that
+    /// is not finite is null.
     ///
     /// `{"pump":"pump-07","time":"2026-03-02T00:00:00Z","sensors":{"flow":{"value":118.42,"unit":"m3/h"},...}}`
     pub fn write_json(&self, buffer: &mut Vec<u8>) {
@@ -172,11 +177,14 @@ impl PumpReading<'_> {
             buffer.extend_from_slice(opening.as_bytes());
             buffer.extend_from_slice(sensor.as_str().as_bytes());
             buffer.extend_from_slice(b"\":{\"value\":");
-            write_decimal(
-                (value * sensor.steps_per_unit()).round() as i64,
-                sensor.decimals(),
-                buffer,
-            );
+            match value.is_finite() {
+                true => write_decimal(
+                    (value * sensor.steps_per_unit()).round() as i64,
+                    sensor.decimals(),
+                    buffer,
+                ),
+                false => buffer.extend_from_slice(b"null"),
+            }
             buffer.extend_from_slice(b",\"unit\":\"");
             buffer.extend_from_slice(sensor.unit().as_bytes());
             buffer.extend_from_slice(b"\"}");

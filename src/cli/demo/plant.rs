@@ -17,7 +17,7 @@ use super::screen::Screen;
 use super::{DemoPlan, LEARN_STEPS};
 use crate::config::settings::Settings;
 use crate::record::EventTime;
-use crate::sim::fleet::{Fleet, FleetPlan};
+use crate::sim::fleet::{Fleet, FleetPlan, PumpReading};
 
 /// How often the terminal is brought up to date.
 const SHOW_EVERY: Duration = Duration::from_millis(200);
@@ -201,10 +201,21 @@ impl<'a> Plant<'a> {
 
     /// Sends one record of each pump.
     fn send_step(&mut self) -> anyhow::Result<()> {
-        self.fleet.step();
+        let step = self.fleet.step();
+        let day = self.plan.part_of_day(step);
         let mut payload = Vec::new();
         for (pump, reading) in self.fleet.readings().enumerate() {
             payload.clear();
+            let mut values = *reading.values;
+            if let (Some(signal), Some(fault)) =
+                (self.plan.signals.get(pump), self.plan.faults.get(pump))
+            {
+                signal.change(step, day, &(fault.start..fault.end), &mut values);
+            }
+            let reading = PumpReading {
+                values: &values,
+                ..reading
+            };
             reading.write_json(&mut payload);
             self.feed.send(pump, reading.pump, &payload)?;
         }

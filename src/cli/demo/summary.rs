@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use super::plant::Run;
+use super::signals::{self, SignalResult};
 use super::{Args, DemoPlan, GAP_STEPS};
 use crate::record::alert::{Alert, AlertEvent};
 use crate::sim::report::{FaultOutcome, FaultReport, FaultResult, MatchRules, TrueFault};
@@ -20,6 +21,7 @@ pub(super) fn show(
     plan: &DemoPlan,
     run: &Run,
     alerts: &[Alert],
+    signals: &[SignalResult],
 ) -> anyhow::Result<()> {
     let truth: Vec<TrueFault> = plan
         .faults
@@ -39,8 +41,12 @@ pub(super) fn show(
     let report = FaultReport::new(&truth, alerts, &rules)?;
     println!("\n{}", report.render());
     println!("{}", costs(plan, run, alerts));
+    if !signals.is_empty() {
+        println!("\n{}", signals::render(signals));
+    }
     if let Some(path) = &args.json {
-        let text = serde_json::to_string_pretty(&summary(args, plan, run, alerts, &report))?;
+        let text =
+            serde_json::to_string_pretty(&summary(args, plan, run, alerts, &report, signals))?;
         fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
         println!("summary in {}", path.display());
     }
@@ -99,6 +105,7 @@ fn summary(
     run: &Run,
     alerts: &[Alert],
     report: &FaultReport,
+    signals: &[SignalResult],
 ) -> Value {
     let (caught, of) = report.caught();
     json!({
@@ -123,6 +130,7 @@ fn summary(
         "false_alarms_per_series_day": report.false_alarms_per_day(),
         "alerts_in_recovery": report.aftermath,
         "faults": report.lines.iter().map(fault).collect::<Vec<_>>(),
+        "signals": signals,
     })
 }
 

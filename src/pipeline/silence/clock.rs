@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::{OverdueSeries, SilentSeries};
@@ -177,6 +178,19 @@ impl SilenceClock {
         }
         (now >= self.next).then_some(now)
     }
+}
+
+/// As [`SilenceClock::take_replaced`], by series of any partition.
+pub(super) fn take_replaced_by_any(
+    clocks: &mut HashMap<i32, SilenceClock>,
+    overdue: &mut Vec<OverdueSeries>,
+) -> Vec<OverdueSeries> {
+    let mut clocks: Vec<_> = clocks.iter_mut().collect();
+    clocks.sort_by_key(|(partition, _)| **partition);
+    let replaced = clocks
+        .into_iter()
+        .map(|(_, clock)| clock.take_replaced(overdue));
+    replaced.flatten().collect()
 }
 
 /// Mostly one and the same text in memory.

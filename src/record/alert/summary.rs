@@ -17,9 +17,9 @@ const SHARE_NAMED: f64 = 0.1;
 /// Significant digits of a reading.
 const DIGITS: i32 = 3;
 /// Significant digits of the difference between a reading and the expected one.
-const DIGITS_APART: i32 = 2;
+const DIGITS_APART: i32 = 1;
 /// Significant digits of a reading at most, however near the expected one is.
-const DIGITS_MAX: i32 = 7;
+const DIGITS_MAX: i32 = 5;
 /// Digits after the point at most.
 const PLACES_MAX: usize = 9;
 /// Readings from here on, and below the second one, are written with an exponent.

@@ -53,8 +53,8 @@ fn an_anomaly_names_the_reading_what_is_expected_since_when_and_what_moved_too()
         .collect();
     assert_reads(
         &json!({"fields": many, "provisional": true}),
-        "f0 of pump-3 reads 1013.25 V where 1012.90 V is expected since 10:02:10 UTC; \
-         f1 (1013.25 V, expected 1012.90), f2 (1013.25 V, expected 1012.90) and 2 more fields moved too \
+        "f0 of pump-3 reads 1013.2 V where 1012.9 V is expected since 10:02:10 UTC; \
+         f1 (1013.2 V, expected 1012.9), f2 (1013.2 V, expected 1012.9) and 2 more fields moved too \
          (provisional: more alerts than the budget allows).",
     );
     assert_reads(
