@@ -61,14 +61,7 @@ fn payloads() -> Vec<Vec<u8>> {
 }
 
 fn format(key: KeyFrom, time: TimeFrom) -> RecordFormat {
-    let field = |name: &&str| FieldSettings {
-        name: (*name).to_owned(),
-        path: vec![(*name).to_owned()],
-        unit: None,
-        min: f64::NEG_INFINITY,
-        max: f64::INFINITY,
-        resample: None,
-    };
+    let field = |name: &&str| FieldSettings::named(name);
     RecordFormat {
         format: Format::Json,
         key,

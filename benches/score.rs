@@ -37,7 +37,7 @@ fn score(c: &mut Criterion) {
             let step = |window| {
                 next = (next + 1) % SERIES;
                 scorer
-                    .step(&mut states[next], residuals.row(window), &[], false)
+                    .step(&mut states[next], residuals.row(window), None, &[], false)
                     .all()
                     .iter()
                     .sum::<f64>()

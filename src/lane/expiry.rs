@@ -39,6 +39,14 @@ pub(super) struct Expiry {
     swept: Instant,
 }
 
+/// Series that are forgotten.
+pub(super) struct Forgotten {
+    /// Their partitions and names.
+    pub(super) series: Vec<(i32, String)>,
+    /// The alerts that close what was open of them.
+    pub(super) closed: Vec<Alert>,
+}
+
 impl Expiry {
     pub(super) fn new(retention: &RetentionSettings, closes_open: bool) -> Self {
         Self {
@@ -87,8 +95,7 @@ impl Expiry {
         }
     }
 
-    /// Forgets the next stored series that have expired; returns their partitions and names, and the
-    /// alerts that close what was open of them.
+    /// Forgets the next stored series that have expired.
     ///
     /// # Errors
     /// As [`Expiry::scan`].
@@ -99,7 +106,7 @@ impl Expiry {
         table: &mut SeriesTable,
         pipeline: &Pipeline,
         positions: &PartitionPositions,
-    ) -> Result<(Vec<(i32, String)>, Vec<Alert>), StoreError> {
+    ) -> Result<Forgotten, StoreError> {
         let mut forgotten = Vec::new();
         let mut closed = Vec::new();
         for (partition, series, mut state) in self.scan(store, stream, table, EventTime::now())? {
@@ -123,7 +130,10 @@ impl Expiry {
             table.forget(partition, series_name);
             forgotten.push((partition, series));
         }
-        Ok((forgotten, closed))
+        Ok(Forgotten {
+            series: forgotten,
+            closed,
+        })
     }
 
     /// The next stored series that have expired, of some that are looked at: partition, name and

@@ -444,20 +444,20 @@ impl LaneState {
         if positions.is_empty() {
             return self.store_if_due(mode).map(|()| false);
         }
-        let (forgotten, closed) = self.expiry.forget(
+        let forgotten = self.expiry.forget(
             self.states.store(),
             &self.stream.name,
             &mut self.table,
             &self.pipeline,
             &self.positions,
         )?;
-        self.publish(closed)?;
+        self.publish(forgotten.closed)?;
         let notes = self.notes.changes();
         let stream = self.stream.clone();
         let changes = Changes {
             topic: &stream.input.topic,
             positions: &positions,
-            forgotten: &forgotten,
+            forgotten: &forgotten.series,
             notes: &notes,
         };
         let changelog = self
@@ -468,7 +468,7 @@ impl LaneState {
         self.pending_checkpoint.committed(CommittedChanges {
             positions: positions.iter().map(|(&p, &offset)| (p, offset)).collect(),
             changelog,
-            forgotten: forgotten.clone(),
+            forgotten: forgotten.series.clone(),
             learned: self.uncommitted.take_learned(),
             notes: notes.clone(),
         });

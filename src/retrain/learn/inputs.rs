@@ -39,8 +39,9 @@ pub(super) fn take_seasons(
     for (number, segment) in folds.windows.segments.iter().enumerate() {
         series[segment.clone()].fill(number);
     }
+    let whole = readings.to_vec();
     let rows = SeasonRows {
-        rows: &readings.to_vec(),
+        rows: &whole,
         times: &times,
         series: &series,
         k,
