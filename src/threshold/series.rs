@@ -41,6 +41,9 @@ const STEADY: f64 = 3.0;
 const NEAR: f64 = 0.8;
 /// Such records in a row that close an alert.
 const SETTLED_AFTER: u8 = 10;
+/// An alert that opens within so many records of one that closed because the series had returned shows
+/// that it had not: such an alert does not close for that reason.
+const AGAIN: u16 = 1_000;
 /// How far above these records the thresholds are held, and what is left of it a record later.
 const HOLD: (f32, f32) = (1.2, 0.999);
 /// Thresholds are never held above more than this many times their own height: what is further off
@@ -74,6 +77,8 @@ pub struct SeriesThresholds {
     tokens: f32,
     /// What the thresholds are held above a new level by, >= 1.
     hold: f32,
+    /// Records since an alert closed because the series had returned, at most [`AGAIN`].
+    since_returned: u16,
     /// Of the open alert.
     plateaus: Option<Box<Plateaus>>,
 }
@@ -89,6 +94,8 @@ struct Plateaus {
     largest: f32,
     /// Records in a row that are where the series was long before.
     returned: u8,
+    /// See [`AGAIN`].
+    is_again: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -165,6 +172,7 @@ impl SeriesThresholdParams {
             lift: self.lift,
             tokens: before.map_or(TOKENS_MAX, |before| before.tokens),
             hold: 1.0,
+            since_returned: before.map_or(AGAIN, |before| before.since_returned),
             plateaus: alerting.then(|| self.plateaus()),
         }
     }
@@ -262,6 +270,10 @@ impl SeriesThresholds {
         } else {
             (self.settled(largest, unrest)).then_some(CloseReason::LevelShift)
         };
+        self.since_returned = match found.settled {
+            Some(CloseReason::Returned) => 0,
+            _ => self.since_returned.saturating_add(1).min(AGAIN),
+        };
         self.hold = 1.0 + (self.hold - 1.0) * HOLD.1;
         found.correction = self.correction_from(lift, is_reverted);
         found
@@ -336,6 +348,7 @@ impl SeriesThresholds {
         match (alerting, &self.plateaus) {
             (true, None) => {
                 let mut plateaus = params.plateaus();
+                plateaus.is_again = self.since_returned < AGAIN;
                 if self.tokens >= 1.0 {
                     self.tokens -= 1.0;
                     plateaus.paid = Cost::Token;
@@ -370,7 +383,7 @@ impl SeriesThresholds {
         let Some(plateaus) = &mut self.plateaus else {
             return false;
         };
-        let is_near = from_before <= NEAR;
+        let is_near = from_before <= NEAR && !plateaus.is_again;
         plateaus.returned = if is_near {
             (plateaus.returned + 1).min(SETTLED_AFTER)
         } else {

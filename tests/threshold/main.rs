@@ -2,6 +2,7 @@
 //! restarts.
 
 mod properties;
+mod series;
 mod source;
 
 use std::time::Duration;
