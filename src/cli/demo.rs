@@ -30,7 +30,7 @@ use std::time::Duration;
 use self::alerts::AlertReader;
 use self::broker::{Broker, Topics};
 use self::daemon::{Daemon, Scratch};
-use self::plant::Plant;
+use self::plant::{Plant, Run};
 use self::screen::Screen;
 use crate::config::settings::Settings;
 use crate::record::alert::Alert;
@@ -204,6 +204,12 @@ impl Stage {
         })
     }
 
+    /// Runs the pumps of a plan to their end.
+    fn run(&mut self, plan: &DemoPlan) -> anyhow::Result<Run> {
+        let mut plant = Plant::new(plan, &self.settings, &self.topics, &self.stop, &self.screen)?;
+        plant.run(&mut self.daemon)
+    }
+
     /// Stops the daemon, and gives every alert that it published.
     fn finish(mut self) -> anyhow::Result<Vec<Alert>> {
         self.daemon.stop()?;
@@ -217,15 +223,7 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let plan = DemoPlan::of(args);
     let mut stage = Stage::start(args, "pumps", daemon::overrides(&plan))?;
-    let mut plant = Plant::new(
-        &plan,
-        &stage.settings,
-        &stage.topics,
-        &stage.stop,
-        &stage.screen,
-    )?;
-    let run = plant.run(&mut stage.daemon)?;
-    drop(plant);
+    let run = stage.run(&plan)?;
     let is_stopped = stage.stop.load(Ordering::Acquire);
     let alerts = stage.finish()?;
     let signals = match is_stopped {

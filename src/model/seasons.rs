@@ -16,14 +16,13 @@ use std::collections::BTreeMap;
 
 use super::context::{ClockTime, SlotWidth, TimeContext};
 use super::memory::CLIP;
-use crate::record::EventTime;
 
 /// Scaled records to fit a baseline to.
 pub struct SeasonRows<'a> {
     /// Row-major, n x k.
     pub rows: &'a [f32],
-    /// The time of each.
-    pub times: &'a [EventTime],
+    /// The time of each by the plant's clock.
+    pub times: &'a [ClockTime],
     /// The number of the series of each.
     pub series: &'a [usize],
     /// Fields.
@@ -36,10 +35,8 @@ impl SeasonRows<'_> {
     pub fn fit(&self, clock: &TimeContext, uses: impl Fn(usize) -> bool) -> Vec<f32> {
         let k = self.k;
         let slots = clock.slots();
-        let used: Vec<(usize, ClockTime)> = (0..self.times.len())
-            .filter(|&row| uses(row))
-            .map(|row| (row, clock.at(self.times[row])))
-            .collect();
+        let times = self.times.iter().copied().enumerate();
+        let used: Vec<(usize, ClockTime)> = times.filter(|(row, _)| uses(*row)).collect();
         let mut baseline = vec![0.0f32; slots * k];
         if slots == 0 || used.is_empty() {
             return baseline;
@@ -146,6 +143,7 @@ mod tests {
 
     use super::*;
     use crate::model::TimeFeature::{DayOfWeek, TimeOfDay};
+    use crate::record::EventTime;
 
     const MINUTE: i64 = 60_000_000;
     /// Monday, 2026-06-01, in minutes since the epoch.
@@ -157,8 +155,8 @@ mod tests {
 
     /// The baseline of one field with a value every ten minutes of so many days.
     fn fitted(clock: &TimeContext, days: i64, value: impl Fn(i64, i64) -> f32) -> Vec<f32> {
-        let times: Vec<EventTime> = (0..days * 144)
-            .map(|row| EventTime((MONDAY + 10 * row) * MINUTE))
+        let times: Vec<ClockTime> = (0..days * 144)
+            .map(|row| clock.at(EventTime((MONDAY + 10 * row) * MINUTE)))
             .collect();
         let rows: Vec<f32> = (0..days * 144)
             .map(|row| value(row / 144, row % 144 * 10))
@@ -225,8 +223,8 @@ mod tests {
     #[test]
     fn rows_that_are_left_out_change_nothing() {
         let clock = clock(&[DayOfWeek]);
-        let times: Vec<EventTime> = (0..28)
-            .map(|day| EventTime((MONDAY + day * 1_440) * MINUTE))
+        let times: Vec<ClockTime> = (0..28)
+            .map(|day| clock.at(EventTime((MONDAY + day * 1_440) * MINUTE)))
             .collect();
         let mut rows: Vec<f32> = (0..28u8).map(|day| f32::from(day % 7)).collect();
         let series = vec![0; 28];

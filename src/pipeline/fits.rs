@@ -42,8 +42,8 @@ pub fn load_fitting(
 }
 
 /// What the rows that are stored of a series were made of: the fields in their order, whether they
-/// are configured as counters, the time features beside them, and the period of resampling. Rows of another layout are dropped. Never 0,
-/// which a series has before its first record.
+/// are configured as counters, the time features beside them, and the period of resampling. Rows of
+/// another layout are dropped. Never 0, which a series has before its first record.
 pub(super) fn row_layout(stream: &StreamSettings) -> u32 {
     let mut hasher = blake3::Hasher::new();
     for field in &stream.record.fields {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::plant::{Plant, Run};
+use super::plant::Run;
 use super::{Args, DemoPlan, GAP_STEPS, Stage, daemon};
 use crate::cli::table;
 use crate::record::EventTime;
@@ -45,15 +45,7 @@ struct Planted {
 pub(super) fn run(args: &Args) -> anyhow::Result<Vec<SignalResult>> {
     let plan = DemoPlan::of_signals(args);
     let mut stage = Stage::start(args, "signals", daemon::overrides(&plan))?;
-    let mut plant = Plant::new(
-        &plan,
-        &stage.settings,
-        &stage.topics,
-        &stage.stop,
-        &stage.screen,
-    )?;
-    let run = plant.run(&mut stage.daemon)?;
-    drop(plant);
+    let run = stage.run(&plan)?;
     let alerts = stage.finish()?;
     let pumps = Signal::ALL.iter().zip(&plan.faults);
     let of = |(&signal, fault)| results(signal, fault, &plan.fleet, &run, &alerts);

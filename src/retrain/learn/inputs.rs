@@ -6,9 +6,8 @@ use crate::config::settings::StreamSettings;
 use crate::events::retrain::FewCycles;
 use crate::gate::{self, Counter, NormalRange};
 use crate::model::calibration::FieldNormal;
-use crate::model::context::TimeContext;
+use crate::model::context::{ClockTime, TimeContext};
 use crate::model::seasons::SeasonRows;
-use crate::record::EventTime;
 use crate::retrain::set::TrainingSet;
 
 /// Whole days or weeks below which a seasonal baseline hardly knows what returns.
@@ -32,8 +31,8 @@ pub(super) fn take_seasons(
         FewCycles { stream, cycles }.emit();
     }
     let starts = folds.windows.starts.iter();
-    let times: Vec<EventTime> = starts
-        .map(|start| set.times[start + stream.window - 1])
+    let times: Vec<ClockTime> = starts
+        .map(|start| clock.at(set.times[start + stream.window - 1]))
         .collect();
     let mut series = vec![0; times.len()];
     for (number, segment) in folds.windows.segments.iter().enumerate() {
@@ -53,7 +52,7 @@ pub(super) fn take_seasons(
             .for_each(|range| inside[range.clone()].fill(true));
         let baseline = rows.fit(&clock, |row| !inside[row]);
         for row in (0..times.len()).filter(|&row| inside[row]) {
-            let slot = clock.at(times[row]).slot;
+            let slot = times[row].slot;
             let levels = &baseline[slot * k..(slot + 1) * k];
             let own = readings[row * k..(row + 1) * k].iter_mut();
             own.zip(levels).for_each(|(z, level)| *z -= level);
