@@ -25,7 +25,7 @@ pub struct PromotionVerdict {
     pub at: EventTime,
     /// Whether it passed all tests.
     pub passed: bool,
-    /// The four tests, in their order.
+    /// The tests, in their order; `best_of_year` only where there is such a bundle.
     pub tests: Vec<PromotionTest>,
     /// The held-out range: newer than all training records.
     pub held_out: Segment,
@@ -77,6 +77,8 @@ pub enum TestName {
     InjectedFaults,
     /// It still detects the faults that operators have confirmed.
     ConfirmedFaults,
+    /// It detects at least 0.9 times as many injected faults as the best bundle of the last year.
+    BestOfYear,
 }
 
 impl_as_str!(TestName);
@@ -173,6 +175,14 @@ impl PromotionVerdict {
     ) -> Result<Option<Self>, RegistryError> {
         let bytes = registry.attached(stream, id, VERDICT)?;
         Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+    }
+
+    /// How many times as many injected faults the challenger detected as the champion; `None` where
+    /// either detected none.
+    pub fn detected_ratio(&self) -> Option<f64> {
+        let mut tests = self.tests.iter();
+        let test = tests.find(|test| test.name == TestName::InjectedFaults)?;
+        (test.challenger > 0.0 && test.champion > 0.0).then(|| test.challenger / test.champion)
     }
 
     /// The names of the tests that were not passed.

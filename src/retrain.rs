@@ -7,6 +7,7 @@
 
 pub mod budget;
 pub mod buffer;
+pub mod challenge;
 pub mod collect;
 pub mod coverage;
 pub mod drift;

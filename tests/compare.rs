@@ -1,5 +1,5 @@
-//! `outlierd train --compare` from the command line: every kind that fits is measured, and the
-//! chosen one goes live.
+//! `outlierd train` from the command line: with `--compare` every kind that fits is measured and the
+//! chosen one goes live; a bundle replaces a live one only where it passes its tests.
 
 #![expect(
     clippy::unwrap_used,
@@ -20,7 +20,9 @@ use std::process::Command;
 
 use two_fields::values;
 
-fn compare(folder: &Path, window: usize) -> String {
+/// Trains on two readings a second; the second one has up to five times `noise` more in the older
+/// three quarters of the records.
+fn train(folder: &Path, window: usize, noise: f64, flags: &[&str]) -> (Option<i32>, String) {
     let models = folder.join("models");
     let config = format!(
         "service.model_dir = {models:?}\nservice.state_dir = {state:?}\n[streams.s]\ninput.topic = \"t\"\nwindow = {window}\n\
@@ -31,24 +33,66 @@ fn compare(folder: &Path, window: usize) -> String {
     fs::write(folder.join("outlierd.toml"), config).unwrap();
     let mut text = String::from("x,y\n");
     for second in 0..1_500 {
-        let [x, y] = values(0, second, 0.0)[..] else {
+        let noise = if second < 1_125 { noise } else { 0.0 };
+        let noise = noise * (second * 37 % 11 - 5) as f64;
+        let [x, y] = values(0, second, noise)[..] else {
             panic!("two readings")
         };
         writeln!(text, "{x},{y}").unwrap();
     }
     fs::write(folder.join("normal.csv"), text).unwrap();
     let ran = Command::new(env!("CARGO_BIN_EXE_outlierd"))
-        .args(["train", "--compare", "--config"])
+        .args(["train", "--config"])
         .arg(folder.join("outlierd.toml"))
         .arg(folder.join("normal.csv"))
+        .args(flags)
         .output()
         .unwrap();
-    assert!(
-        ran.status.success(),
-        "{}",
-        String::from_utf8_lossy(&ran.stderr)
-    );
-    String::from_utf8(ran.stdout).unwrap()
+    let both = [ran.stdout, ran.stderr].concat();
+    (ran.status.code(), String::from_utf8(both).unwrap())
+}
+
+fn compare(folder: &Path, window: usize) -> String {
+    let (code, text) = train(folder, window, 0.0, &["--compare"]);
+    assert_eq!(code, Some(0), "{text}");
+    text
+}
+
+fn live(folder: &Path) -> String {
+    fs::read_to_string(folder.join("models/s/current")).unwrap()
+}
+
+#[test]
+fn a_bundle_trained_by_hand_replaces_the_live_one_only_where_it_passes_its_tests() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let (code, text) = train(folder, 1, 0.0, &[]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("promoted: stream s"), "{text}");
+    let first = live(folder);
+    let (code, text) = train(folder, 1, 0.0, &[]);
+    assert_eq!(code, Some(0), "the older records are enough: {text}");
+    let second = live(folder);
+    assert_ne!(first, second);
+    for test in [
+        "reconstruction",
+        "alert_budget",
+        "injected_faults",
+        "confirmed_faults",
+    ] {
+        assert!(text.contains(test), "{text}");
+    }
+    // Learned from faults, tested on normal records.
+    let (code, text) = train(folder, 1, 1.0, &[]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("not promoted: it failed"), "{text}");
+    assert_eq!(live(folder), second, "{text}");
+    let (code, text) = train(folder, 1, 1.0, &["--no-promote"]);
+    assert_eq!((code, live(folder)), (Some(0), second.clone()), "{text}");
+    let (code, text) = train(folder, 1, 1.0, &["--force"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("trained by hand, without tests"), "{text}");
+    assert_ne!(live(folder), second);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `outlierd train`: a bundle from record files or from a range of the stream's topic.
 
 mod compare;
+mod promote;
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -24,11 +25,15 @@ use crate::retrain::learn::{self, LearnError, Progress};
 use crate::retrain::set::{TrainingRow, TrainingSet};
 
 /// Train a bundle from files (CSV, JSON lines, images) or from the stream's topic, and make it the
-/// live one.
+/// live one where it passes its tests.
 ///
-/// Records go through the gate first: records with a sensor fault are excluded. A running daemon
-/// that uses the same model folder switches to the live bundle within seconds, between two batches;
-/// while it trains a challenger, right after that.
+/// Records go through the gate first: records with a sensor fault are excluded. Where the stream has
+/// a live bundle, the new one learns from the older three quarters of the records, and has to pass
+/// the promotion tests against the live one on the newest quarter. Where it has none, the new one
+/// learns from all records; its thresholds are raised where a model of the older ones raises more
+/// alerts on the newest quarter than the budget explains. A running daemon that uses the same model
+/// folder switches to the live bundle within seconds, between two batches; while it trains a
+/// challenger, right after that.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  outlierd train --config outlierd.toml --stream pumps normal-week.csv\n  outlierd train --config outlierd.toml --stream pumps --compare normal-week.csv\n  outlierd train --config outlierd.toml --stream pumps --from-topic --since 2026-03-01T00:00:00Z --until 2026-03-08T00:00:00Z"
@@ -52,9 +57,13 @@ pub(super) struct Args {
     /// newest ones, and pick the cheapest one that no other beats
     #[arg(long)]
     compare: bool,
-    /// Keep the live bundle: the new one waits for `outlierd model promote`
+    /// Learn from all records, and keep the live bundle: the new one waits for `outlierd model
+    /// promote`
     #[arg(long)]
     no_promote: bool,
+    /// Learn from all records, and make the new bundle live without any test
+    #[arg(long, conflicts_with = "no_promote")]
+    force: bool,
     #[command(flatten)]
     config: ConfigArgs,
     #[command(flatten)]
@@ -75,28 +84,24 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     } else {
         stream
     };
-    let bundle = learn_with_bar(&stream, &TrainingSet::new(rows), "training")?;
     let registry = Registry::open(&settings.service.model_dir)?;
-    let folder = bundle.save(registry.root())?;
-    let metrics = &bundle.manifest.origin.metrics;
-    println!("bundle {} in {}", bundle.id(), folder.display());
-    println!(
-        "mean square error per field (scaled): {:.4} on trained rows, {} on held-out rows",
-        metrics.train_loss,
-        metrics
-            .holdout_loss
-            .map_or("-".into(), |loss| format!("{loss:.4}"))
-    );
-    if args.no_promote {
-        println!("not promoted: `outlierd model promote` makes it the live one");
-    } else {
-        registry.promote(&stream.name, bundle.id(), "trained by hand")?;
-        println!(
-            "promoted: stream {} scores with it from now on; a running daemon switches within seconds",
-            stream.name
-        );
+    if args.no_promote || args.force {
+        let bundle = learn_with_bar(&stream, &TrainingSet::new(rows), "training")?;
+        promote::save(&registry, &bundle)?;
+        if args.no_promote {
+            println!("not promoted: `outlierd model promote` makes it the live one");
+        } else {
+            promote::promote(
+                &registry,
+                &stream,
+                bundle.id(),
+                "trained by hand, without tests",
+            )?;
+        }
+        return Ok(ExitCode::SUCCESS);
     }
-    Ok(ExitCode::SUCCESS)
+    let is_live = promote::tested(&registry, &stream, &rows)?;
+    Ok(ExitCode::from(u8::from(!is_live)))
 }
 
 /// The stream with the kind of model that a comparison finds best.

@@ -159,6 +159,26 @@ impl ChallengerJudged<'_> {
     }
 }
 
+/// A training gave the live bundle again; there is nothing to test.
+pub struct ChallengerUnchanged<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// The live bundle.
+    pub bundle: &'a str,
+}
+
+impl ChallengerUnchanged<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        info!(
+            stream = self.stream,
+            bundle = self.bundle,
+            "the training gave the live bundle again: its records are the same"
+        );
+        metric::TRAININGS.add([("stream", self.stream), ("outcome", "unchanged")], 1);
+    }
+}
+
 /// The live bundle's sensitivity is known.
 pub struct MinDetectableFault<'a> {
     /// The stream.

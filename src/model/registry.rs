@@ -19,7 +19,7 @@ use thiserror::Error;
 
 pub use self::excluded_ranges::{ExcludedRanges, learned_from};
 pub use self::flags::OperatorFlags;
-pub use self::history::{LiveHistory, WentLive};
+pub use self::history::{AUTOMATIC_ROLLBACK, LiveHistory, WentLive};
 pub use self::transfer::BundleFiles;
 use super::bundle::{Bundle, BundleError};
 use super::disk::{self, DiskError, TEMP_PREFIX, failed};

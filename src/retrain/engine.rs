@@ -16,7 +16,7 @@ mod self_test;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use self::challenge::Challenge;
+use self::challenge::BufferChallenge;
 use self::confirmed::ConfirmedFaults;
 use self::excluded::ExcludedTraffic;
 pub use self::feedback::{LabeledFeedback, fingerprint, is_known};
@@ -37,7 +37,7 @@ use crate::events::retrain::{
     BudgetChanged, BundleRolledBack, ChallengerJudged, TrainingBufferSize,
 };
 use crate::events::share::FeedbackApplied;
-use crate::model::registry::Registry;
+use crate::model::registry::{AUTOMATIC_ROLLBACK, Registry};
 use crate::promotion::PromotionVerdict;
 use crate::record::EventTime;
 use crate::record::feedback::FeedbackLabel;
@@ -264,7 +264,7 @@ impl RetrainEngine {
         let name = self.stream.name.clone();
         self.schedule.began(&self.stream.retrain, &name, now);
         self.notes.keep_schedule(&self.schedule)?;
-        let challenge = Challenge {
+        let challenge = BufferChallenge {
             stream: &self.stream,
             registry: &self.registry,
             champion: self.live_id(),
@@ -380,7 +380,7 @@ impl RetrainEngine {
         self.registry.promote(
             &name,
             &failed.previous,
-            &format!("automatic rollback: {} raised {why}", failed.bundle),
+            &format!("{AUTOMATIC_ROLLBACK}: {} raised {why}", failed.bundle),
         )?;
         BundleRolledBack {
             stream: &name,

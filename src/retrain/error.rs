@@ -29,6 +29,12 @@ pub enum RetrainError {
         /// Those of them that would be held out.
         held_out: usize,
     },
+    /// The training gave the live bundle again.
+    #[error("the training gave the live bundle {bundle} again: its records are the same")]
+    Unchanged {
+        /// Its id.
+        bundle: String,
+    },
     /// The training took too long.
     #[error("the training exceeded retrain.time_limit or was cancelled")]
     Cancelled,
@@ -63,7 +69,7 @@ impl Failure for RetrainError {
         match self {
             // The next training has more records.
             Self::NoChampion { .. } | Self::TooFew { .. } => FailureClass::USER.retryable(),
-            Self::Cancelled => FailureClass::USER.retryable(),
+            Self::Cancelled | Self::Unchanged { .. } => FailureClass::USER.retryable(),
             Self::Learn(error) => error.class(),
             Self::Pipeline(error) => error.class(),
             Self::Registry(error) => error.class(),

@@ -28,15 +28,15 @@ pub enum FirstModel {
     /// It may go live.
     Live(Box<Bundle>),
     /// More records are needed.
-    Unproved(Unproved),
+    Unproved(FirstTest),
 }
 
-/// A proof that failed.
+/// What a model of the older records raised on the newest ones.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Unproved {
-    /// Records.
+pub struct FirstTest {
+    /// Records, older and newest ones.
     pub records: usize,
-    /// Alerts that a model of the older ones raised on the newest ones.
+    /// Alerts on the newest ones.
     pub alerts: u64,
     /// Those that the budget allows.
     pub budgeted: f64,
@@ -44,7 +44,14 @@ pub struct Unproved {
     pub wanted: usize,
 }
 
-impl fmt::Display for Unproved {
+impl FirstTest {
+    /// Whether that is more than the budget explains.
+    pub fn is_failed(&self) -> bool {
+        exceeds(self.alerts, self.budgeted)
+    }
+}
+
+impl fmt::Display for FirstTest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (alerts, budgeted) = (self.alerts, self.budgeted);
         write!(
@@ -64,19 +71,46 @@ pub fn learn_first(
     on_progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
 ) -> Result<FirstModel, LearnError> {
     let all = TrainingSet::new(rows.iter().cloned());
-    let unproved = match stream.training.effective_records > 0 && stream.image.is_none() {
-        true => unproved(stream, rows, &all, on_progress)?,
-        false => None,
-    };
-    if let Some(unproved) = unproved.filter(|_| !at_bounds(stream, &all)) {
-        return Ok(FirstModel::Unproved(unproved));
+    let test = test(stream, rows, &all, on_progress)?;
+    let failed = test.filter(FirstTest::is_failed);
+    if let Some(failed) = failed.filter(|_| !at_bounds(stream, &all)) {
+        return Ok(FirstModel::Unproved(failed));
     }
-    let mut bundle = learn(stream, &all, None, on_progress)?;
-    if let Some(unproved) = unproved {
-        let series = all.segments.len().max(1) as f64;
-        bundle = raised(bundle, unproved.alerts as f64 / series)?;
-    }
+    let bundle = learn_as_tested(stream, &all, failed, on_progress)?;
     Ok(FirstModel::Live(Box::new(bundle)))
+}
+
+/// Trains a first model on all the records that there are, and says how a model of the older ones
+/// did on the newest; `None` where they are too few to tell. Where that was more alerts than the
+/// budget explains, the thresholds are raised.
+///
+/// # Errors
+/// Those of [`learn`].
+pub fn learn_from_all(
+    stream: &StreamSettings,
+    rows: &[TrainingRow],
+    on_progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
+) -> Result<(Bundle, Option<FirstTest>), LearnError> {
+    let all = TrainingSet::new(rows.iter().cloned());
+    let test = test(stream, rows, &all, on_progress)?;
+    let failed = test.filter(FirstTest::is_failed);
+    let bundle = learn_as_tested(stream, &all, failed, on_progress)?;
+    Ok((bundle, test))
+}
+
+/// A model of all records, with raised thresholds where one of the older records failed.
+fn learn_as_tested(
+    stream: &StreamSettings,
+    all: &TrainingSet,
+    failed: Option<FirstTest>,
+    on_progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
+) -> Result<Bundle, LearnError> {
+    let bundle = learn(stream, all, None, on_progress)?;
+    let Some(failed) = failed else {
+        return Ok(bundle);
+    };
+    let series = all.segments.len().max(1) as f64;
+    raised(bundle, failed.alerts as f64 / series)
 }
 
 /// The bundle with thresholds as so many alerts a series would have raised them.
@@ -90,13 +124,17 @@ fn raised(bundle: Bundle, alerts: f64) -> Result<Bundle, LearnError> {
     Ok(Bundle::new(origin, calibration, model, denoiser, created)?)
 }
 
-/// What the newest records say against a model of the older ones; `None` where they say nothing.
-fn unproved(
+/// What a model of the older records raises on the newest ones; `None` where they are too few to
+/// tell, or the stream asks for no test.
+fn test(
     stream: &StreamSettings,
     rows: &[TrainingRow],
     all: &TrainingSet,
     on_progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
-) -> Result<Option<Unproved>, LearnError> {
+) -> Result<Option<FirstTest>, LearnError> {
+    if stream.training.effective_records == 0 || stream.image.is_some() {
+        return Ok(None);
+    }
     let cut = newest_from(rows, HOLD_OUT);
     let older = rows.iter().filter(|row| row.time < cut).cloned();
     let bundle = match learn(stream, &TrainingSet::new(older), None, on_progress) {
@@ -108,13 +146,11 @@ fn unproved(
     let tried = trial.run(&sequences, None)?;
     let newer = tried.opened.iter().zip(&sequences);
     let newer = newer.flat_map(|(opened, of)| opened.iter().filter(|row| of.times[**row] >= cut));
-    let alerts = newer.count() as u64;
-    let budgeted = tried.budgeted * HOLD_OUT;
     let more = (all.len() as f64 * MORE) as usize + 1;
-    Ok(exceeds(alerts, budgeted).then(|| Unproved {
+    Ok(Some(FirstTest {
         records: all.len(),
-        alerts,
-        budgeted,
+        alerts: newer.count() as u64,
+        budgeted: tried.budgeted * HOLD_OUT,
         wanted: more.min(stream.training.records_max),
     }))
 }

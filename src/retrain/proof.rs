@@ -7,6 +7,7 @@
 //! | alert budget | open no more alerts than the budget makes likely, or than the champion opens |
 //! | injected faults | detect at least [`CAUGHT_RATIO`] times as many of the same injected faults |
 //! | confirmed faults | detect all confirmed faults that the champion detects |
+//! | best of the year | detect at least [`CAUGHT_RATIO`] times as many injected faults as the best bundle of the last year, where that is not the champion and still keeps the alert budget |
 //!
 //! The held-out records are those that the champion let pass, so it never looks worse than it is:
 //! an equal challenger must not fail for that, which is what the allowances are for.
@@ -79,12 +80,17 @@ pub struct EvaluationInput<'a> {
     pub at: EventTime,
 }
 
-/// Simpler models of the same records, where they are others than the challenger.
-#[derive(Default)]
-pub struct Twins {
-    /// Principal components.
+/// The bundles of a challenge.
+pub struct Contenders {
+    /// The one that is tested.
+    pub challenger: Bundle,
+    /// The live one.
+    pub champion: Bundle,
+    /// The best of the last year, where that is not the live one.
+    pub best: Option<Bundle>,
+    /// Principal components of the same records, where the challenger is another kind.
     pub linear: Option<Bundle>,
-    /// The charts alone.
+    /// The charts alone, where the challenger is another kind.
     pub none: Option<Bundle>,
 }
 
@@ -106,7 +112,7 @@ struct InjectedCase {
 }
 
 impl EvaluationInput<'_> {
-    /// Examines a challenger. The comparisons with its simpler twins are only reported.
+    /// Examines a challenger. The comparisons with simpler kinds are only reported.
     ///
     /// `go_on` is asked now and then, and ends the examination by `Break`.
     ///
@@ -114,14 +120,14 @@ impl EvaluationInput<'_> {
     /// Where a bundle cannot score, and [`RetrainError::Cancelled`].
     pub fn evaluate(
         &self,
-        challenger: Bundle,
-        champion: Bundle,
-        twins: Twins,
+        contenders: Contenders,
         go_on: &mut dyn FnMut() -> ControlFlow<()>,
     ) -> Result<PromotionVerdict, RetrainError> {
         let suite = EvaluationSuite::new(self);
-        let challenger = suite.run(challenger, go_on)?;
-        let champion = suite.run(champion, go_on)?;
+        let challenger = suite.run(contenders.challenger, go_on)?;
+        let champion = suite.run(contenders.champion, go_on)?;
+        let best = contenders.best;
+        let best = best.map(|bundle| suite.run(bundle, go_on)).transpose()?;
         let mut margin = |twin: Option<Bundle>| -> Result<Option<Margin>, RetrainError> {
             let twin = twin.map(|bundle| suite.run(bundle, go_on)).transpose()?;
             Ok(twin.map(|twin| Margin {
@@ -129,13 +135,16 @@ impl EvaluationInput<'_> {
                 caught_more: challenger.caught_part() - twin.caught_part(),
             }))
         };
-        let (linear, none) = (margin(twins.linear)?, margin(twins.none)?);
-        let tests = vec![
+        let (linear, none) = (margin(contenders.linear)?, margin(contenders.none)?);
+        let mut tests = vec![
             reconstruction(&challenger, &champion),
             alert_budget(&challenger, &champion),
-            injected_faults(&challenger, &champion),
+            injected_faults(TestName::InjectedFaults, &challenger, &champion),
             confirmed_faults(&challenger, &champion),
         ];
+        // A bundle that alerts on what is normal today is no measure any more.
+        let best = best.filter(|best| best.alerts() <= likely(best.normal.budgeted));
+        tests.extend(best.map(|best| injected_faults(TestName::BestOfYear, &challenger, &best)));
         let times = || self.held_out.times.iter().copied();
         Ok(PromotionVerdict {
             passed: tests.iter().all(|test| test.passed),
@@ -381,7 +390,11 @@ pub fn likely(budgeted: f64) -> f64 {
     most_by_chance(budgeted, LIKELY).map_or(0.0, |most| most as f64)
 }
 
-fn injected_faults(challenger: &EvaluationResult, champion: &EvaluationResult) -> PromotionTest {
+fn injected_faults(
+    name: TestName,
+    challenger: &EvaluationResult,
+    champion: &EvaluationResult,
+) -> PromotionTest {
     // Only where neither alerts without the fault: there an alert means nothing.
     let both = || {
         challenger
@@ -395,15 +408,19 @@ fn injected_faults(challenger: &EvaluationResult, champion: &EvaluationResult) -
     let theirs = count(|(_, b)| b);
     let limit = (CAUGHT_RATIO * theirs).floor();
     let asked = both().count();
+    let whose = match name {
+        TestName::BestOfYear => format!("{}, the best bundle of the last year,", champion.id),
+        _ => "the live bundle".to_owned(),
+    };
     PromotionTest {
-        name: TestName::InjectedFaults,
+        name,
         // Where no series is quiet for long enough, nothing is proved.
         passed: asked > 0 && ours >= limit,
         challenger: ours,
         champion: theirs,
         limit,
         detail: format!(
-            "{ours} of {asked} injected faults detected, the live bundle detects {theirs} (at least {limit})"
+            "{ours} of {asked} injected faults detected, {whose} detects {theirs} (at least {limit})"
         ),
     }
 }

@@ -22,7 +22,7 @@ use super::schedule::RetrainReason;
 use super::set::RecordRun;
 use crate::config::settings::StreamSettings;
 use crate::events::published::EventQueue;
-use crate::events::retrain::{ChallengeFailed, TrainingEnded};
+use crate::events::retrain::{ChallengeFailed, ChallengerUnchanged, TrainingEnded};
 use crate::events::store::{StoreAccess, StoreAccessFailed};
 use crate::model::registry::Registry;
 use crate::state::Store;
@@ -249,6 +249,14 @@ impl RetrainWorker {
             // A stop is no failure: the next start trains.
             Err(RetrainError::Cancelled) if self.halt.load(Ordering::Acquire) => {
                 self.engine.put_off(now)
+            }
+            Err(RetrainError::Unchanged { bundle }) => {
+                ChallengerUnchanged {
+                    stream: &self.stream.name,
+                    bundle: &bundle,
+                }
+                .emit();
+                Ok(())
             }
             done => done.map(drop),
         }

@@ -154,9 +154,9 @@ impl Charts {
             residual,
             missing,
         };
-        let scores = self.step_view(&mut state.now, record, alerting, true);
-        let before = state.before.as_deref_mut();
-        let before = before.map(|view| self.step_view(view, record, alerting, false));
+        let scores = self.step_view(&mut state.now, record, alerting, None);
+        let (now, before) = (&state.now.memory, state.before.as_deref_mut());
+        let before = before.map(|view| self.step_view(view, record, alerting, Some(now)));
         ChartScores {
             scores,
             before: before.unwrap_or(scores),
@@ -190,12 +190,15 @@ impl Charts {
         Some((z, estimated))
     }
 
+    /// Takes a record into a view. `now` is the memory of the records as they were, where the view is
+    /// what would be remembered without the alert: its longer means take no record, and those of
+    /// before do not explain what the other fields do to a slow one at another load.
     fn step_view(
         &self,
         view: &mut View,
         record: ChartedRecord<'_>,
         alerting: bool,
-        means: bool,
+        now: Option<&Memory>,
     ) -> [f64; CHARTS_MAX] {
         let ChartedRecord {
             z,
@@ -208,8 +211,8 @@ impl Charts {
         let innovation = past.and_then(|by| innovation(by, &view.memory, z));
         let denoiser = self.denoiser.as_ref().zip(view.memory.past());
         let denoised = denoiser.map(|(by, past)| by.residual(z, past));
-        view.memory.take(z, means);
-        let adjusted = others.and_then(|by| adjusted(by, &view.memory, z));
+        view.memory.take(z, now.is_none());
+        let adjusted = others.and_then(|by| adjusted(by, now.unwrap_or(&view.memory), z));
         let mut scores = [0.0; CHARTS_MAX];
         let charts = self.charts.iter().zip(&mut view.charts);
         for (score, ((kind, chart), state)) in scores.iter_mut().zip(charts) {

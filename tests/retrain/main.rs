@@ -20,6 +20,7 @@ use outlierd::config::settings::{StreamSettings, WeightInit};
 use outlierd::events::published::EventQueue;
 use outlierd::lane::sampler::Sampler;
 use outlierd::model::bundle::Bundle;
+use outlierd::model::calibration::Calibration;
 use outlierd::model::network::Network;
 use outlierd::model::registry::Registry;
 use outlierd::model::shape::ModelShape;
@@ -31,11 +32,11 @@ use outlierd::retrain::engine::RetrainEngine;
 use outlierd::retrain::error::RetrainError;
 use outlierd::retrain::inject::{InjectedFault, InjectedFaultKind, inject};
 use outlierd::retrain::learn::learn;
-use outlierd::retrain::proof::{ConfirmedFault, EvaluationInput, Twins};
+use outlierd::retrain::proof::{ConfirmedFault, Contenders, EvaluationInput};
 use outlierd::retrain::schedule::RetrainReason;
 use outlierd::retrain::set::{RecordRun, TrainingRow, TrainingSet};
 use outlierd::retrain::trial::Sequence;
-use outlierd::retrain::verdict::PromotionVerdict;
+use outlierd::retrain::verdict::{PromotionVerdict, TestName, VERDICT};
 use outlierd::sim::fleet::{Fleet, FleetPlan};
 use outlierd::sim::sensor::{SENSORS, Sensor};
 use outlierd::state::memory::MemoryStore;
@@ -301,6 +302,11 @@ fn a_challenger_that_proves_itself_goes_live_and_the_same_traffic_makes_the_same
     twin.take(fixture().runs.iter().rev().cloned().collect())
         .unwrap();
     assert_eq!(challenge(&mut twin).unwrap().challenger, verdict.challenger);
+    let again = challenge(&mut twin).unwrap_err();
+    assert!(
+        matches!(&again, RetrainError::Unchanged { bundle } if *bundle == verdict.challenger),
+        "it is not tested against itself: {again}"
+    );
 }
 
 #[test]
@@ -388,8 +394,11 @@ fn too_little_traffic_makes_no_challenger() {
 
 #[test]
 fn a_training_that_is_broken_off_leaves_the_live_bundle_and_is_due_again() {
+    // A challenger that went live would be the champion of the next trainings, and the same.
+    let mut kept = stream();
+    kept.retrain.promote = false;
     let (stream, dir, store) = (
-        Arc::new(stream()),
+        Arc::new(kept),
         tempfile::tempdir().unwrap(),
         Arc::new(MemoryStore::default()),
     );
@@ -400,7 +409,8 @@ fn a_training_that_is_broken_off_leaves_the_live_bundle_and_is_due_again() {
         all += 1;
         ControlFlow::Continue(())
     });
-    let live = counted.unwrap().challenger;
+    assert!(counted.unwrap().passed);
+    let live = fixture().champion.clone();
     // In the first epoch, and in the last part of the proof: both end at once.
     for at in [1, all] {
         let mut asked = 0;

@@ -43,8 +43,17 @@ fn a_challenger_that_learned_from_faults_is_refused() {
     );
 }
 
-/// The fixture's traffic, cut where an engine would, and a confirmed fault.
 fn examine(challenger: Bundle, confirmed: &[ConfirmedFault]) -> PromotionVerdict {
+    examine_all(challenger, champion(), None, confirmed)
+}
+
+/// The fixture's traffic, cut where an engine would, and a confirmed fault.
+fn examine_all(
+    challenger: Bundle,
+    champion: Bundle,
+    best: Option<Bundle>,
+    confirmed: &[ConfirmedFault],
+) -> PromotionVerdict {
     let stream = stream();
     let mut runs = fixture().runs.clone();
     runs.sort_by_key(RecordRun::from);
@@ -62,10 +71,69 @@ fn examine(challenger: Bundle, confirmed: &[ConfirmedFault]) -> PromotionVerdict
         reason,
         at,
     };
-    case.evaluate(challenger, champion(), Twins::default(), &mut || {
-        ControlFlow::Continue(())
-    })
-    .unwrap()
+    let contenders = Contenders {
+        challenger,
+        champion,
+        best,
+        linear: None,
+        none: None,
+    };
+    case.evaluate(contenders, &mut || ControlFlow::Continue(()))
+        .unwrap()
+}
+
+/// The champion with thresholds raised by a factor, given as a logarithm.
+fn raised(lift: f64) -> Bundle {
+    let good = champion();
+    let calibration = Calibration {
+        lift,
+        ..good.calibration
+    };
+    let (origin, created) = (good.manifest.origin, good.manifest.created);
+    Bundle::new(origin, calibration, good.model, good.denoiser, created).unwrap()
+}
+
+#[test]
+fn a_challenger_that_is_a_little_worse_again_and_again_is_refused() {
+    // A tenth less than the champion is allowed, but not each time less than the best.
+    let (weak, weaker) = (raised(0.75), raised(0.9));
+    let alone = examine_all(weaker, weak, None, &[]);
+    assert!(alone.passed, "{:#?}", alone.tests);
+    let (weak, weaker) = (raised(0.75), raised(0.9));
+    let verdict = examine_all(weaker, weak, Some(champion()), &[]);
+    assert_eq!(verdict.failed(), ["best_of_year"], "{:#?}", verdict.tests);
+    let detail = &verdict.tests.last().unwrap().detail;
+    assert!(detail.contains(&fixture().champion), "{detail}");
+}
+
+#[test]
+fn the_best_bundle_of_the_year_is_found_by_the_verdicts_of_its_successors() {
+    let (stream, dir) = (Arc::new(stream()), tempfile::tempdir().unwrap());
+    let (registry, mut engine) = engine(&stream, dir.path(), &Arc::new(MemoryStore::default()));
+    let mut before = fixture().champion.clone();
+    for lift in [0.01, 0.02] {
+        let bundle = raised(lift);
+        let id = bundle.id().to_owned();
+        bundle.save(registry.root()).unwrap();
+        let mut verdict = examine(bundle, &[]);
+        verdict.champion = before;
+        let test = verdict
+            .tests
+            .iter_mut()
+            .find(|test| test.name == TestName::InjectedFaults)
+            .unwrap();
+        (test.challenger, test.champion) = (92.0, 100.0);
+        let json = serde_json::to_vec(&verdict).unwrap();
+        registry.attach("pumps", &id, VERDICT, &json).unwrap();
+        registry.promote("pumps", &id, "passed").unwrap();
+        before = id;
+    }
+    engine.follow().unwrap();
+    engine.take(fixture().runs.clone()).unwrap();
+    let verdict = challenge(&mut engine).unwrap();
+    let test = verdict.tests.last().unwrap();
+    assert_eq!(test.name, TestName::BestOfYear, "{:#?}", verdict.tests);
+    assert!(test.detail.contains(&fixture().champion), "{}", test.detail);
 }
 
 #[test]

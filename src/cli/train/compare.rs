@@ -17,14 +17,13 @@ use crate::model::ModelKind;
 use crate::model::bundle::Bundle;
 use crate::model::from_weights;
 use crate::model::shape::ModelShape;
+use crate::retrain::challenge::HELD_OUT_MIN;
 use crate::retrain::proof::{EvaluationInput, MeasuredSensitivity, sequences};
 use crate::retrain::set::{TrainingRow, TrainingSet, newest_from};
 use crate::retrain::trial::Trial;
 
 /// Fraction of the records, the newest, that is held out from training.
 const HOLD_OUT: f64 = 0.25;
-/// Held-out records that say anything.
-const HELD_OUT_MIN: usize = 64;
 /// The margin: a kind beats another one that detects this much less of the injected faults, as a
 /// fraction of all.
 const MARGIN: f64 = 0.05;
@@ -105,7 +104,7 @@ pub(super) fn choose(
 }
 
 /// All rows, the older ones, and the newest.
-fn split(rows: &[TrainingRow]) -> (TrainingSet, TrainingSet, TrainingSet) {
+pub(super) fn split(rows: &[TrainingRow]) -> (TrainingSet, TrainingSet, TrainingSet) {
     let cut = newest_from(rows, HOLD_OUT);
     let of = |newest: bool| {
         TrainingSet::new(

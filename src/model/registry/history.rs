@@ -3,6 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,9 @@ use crate::model::disk::{self, failed};
 
 /// One line for each time that another bundle went live.
 const HISTORY: &str = "history.jsonl";
+
+/// What the reason of a rollback that no operator asked for begins with.
+pub const AUTOMATIC_ROLLBACK: &str = "automatic rollback";
 
 /// A bundle went live.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -48,6 +52,28 @@ impl LiveHistory {
             .lines()
             .filter_map(|line| serde_json::from_str(line).ok())
             .collect())
+    }
+
+    /// The bundles that went live within a duration before now, in their order, but for those that
+    /// were rolled back for their alerts.
+    ///
+    /// # Errors
+    /// As [`Self::entries`].
+    pub fn kept_within(&self, duration: Duration) -> Result<Vec<String>, RegistryError> {
+        let entries = self.entries()?;
+        let from = Timestamp::now().as_second() - duration.as_secs().cast_signed();
+        let is_automatic = |entry: &WentLive| entry.why.starts_with(AUTOMATIC_ROLLBACK);
+        let failed: Vec<&str> = entries
+            .windows(2)
+            .filter(|pair| is_automatic(&pair[1]))
+            .map(|pair| pair[0].bundle.as_str())
+            .collect();
+        let kept = entries
+            .iter()
+            .filter(|entry| entry.at.as_second() >= from)
+            .map(|entry| entry.bundle.as_str())
+            .filter(|bundle| !failed.contains(bundle));
+        Ok(kept.map(str::to_owned).collect())
     }
 
     /// The bundle that was live before `current`; `None` where there was none.
@@ -94,6 +120,7 @@ impl LiveHistory {
 #[cfg(test)]
 mod tests {
     use super::super::tests::with_two;
+    use super::AUTOMATIC_ROLLBACK;
 
     #[test]
     fn the_way_back_is_that_of_the_history() {
@@ -118,5 +145,18 @@ mod tests {
             .map(|entry| entry.why)
             .collect();
         assert_eq!(whys, ["first", "proved", "rollback"]);
+        let year = std::time::Duration::from_secs(365 * 24 * 3600);
+        let kept = || {
+            registry
+                .history("pumps")
+                .unwrap()
+                .kept_within(year)
+                .unwrap()
+        };
+        assert_eq!(kept(), [a.as_str(), &b, &a]);
+        registry.promote("pumps", &b, "proved again").unwrap();
+        let why = format!("{AUTOMATIC_ROLLBACK}: 9 alerts");
+        registry.promote("pumps", &a, &why).unwrap();
+        assert_eq!(kept(), [a.as_str(), &a, &a], "b raised too many alerts");
     }
 }
