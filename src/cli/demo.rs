@@ -227,10 +227,11 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     let is_stopped = stage.stop.load(Ordering::Acquire);
     let alerts = stage.finish()?;
     let signals = match is_stopped {
-        true => Ok(Vec::new()),
+        true => Ok(signals::SignalReport::default()),
         false => signals::run(args),
     };
-    let found = signals.as_deref().unwrap_or_default();
+    let nothing = signals::SignalReport::default();
+    let found = signals.as_ref().unwrap_or(&nothing);
     summary::show(args, &plan, &run, &alerts, found)?;
     signals?;
     Ok(ExitCode::SUCCESS)

@@ -1,7 +1,7 @@
 //! The reader of the alerts topic: prints the openings and the turns to a worse severity, and keeps
 //! every event.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::Offset;
 
@@ -20,7 +21,6 @@ use crate::record::alert::{Alert, AlertEvent, Severity};
 use crate::source::client_config;
 
 const POLL: Duration = Duration::from_millis(100);
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A reader at work.
 pub(super) struct AlertReader {
@@ -91,16 +91,13 @@ fn read(
     orders: &Orders,
     screen: &Screen,
 ) -> anyhow::Result<Vec<Alert>> {
-    let mut start = TopicPartitionList::new();
-    for partition in 0..PARTITIONS {
-        start.add_partition_offset(topic, partition, Offset::Beginning)?;
-    }
-    consumer.assign(&start)?;
+    let mut read_to: BTreeMap<i32, i64> = (0..PARTITIONS).map(|partition| (partition, 0)).collect();
+    assign(consumer, topic, &read_to)?;
     let mut alerts = Vec::new();
     let mut worst: HashMap<String, Severity> = HashMap::new();
-    let mut read_to: HashMap<i32, i64> = HashMap::new();
-    let mut ends: Option<Vec<(i32, i64)>> = None;
-    while !orders.abandoned.load(Ordering::Acquire) {
+    // Once no more alerts are written: the partitions whose end is not reached yet.
+    let mut left: Option<HashSet<i32>> = None;
+    while !orders.abandoned.load(Ordering::Acquire) && left.as_ref().is_none_or(|l| !l.is_empty()) {
         match consumer.poll(POLL) {
             Some(Ok(message)) => {
                 let alert: Alert = serde_json::from_slice(message.payload().unwrap_or_default())
@@ -109,33 +106,34 @@ fn read(
                 print(&alert, &mut worst, screen);
                 alerts.push(alert);
             }
+            // The end of a partition is not at an offset that a record tells: behind the last one is
+            // the marker of its transaction.
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                if let Some(left) = &mut left {
+                    left.remove(&partition);
+                }
+            }
             // librdkafka reconnects by itself; what it cannot mend shows as a partition that never
             // reaches its end.
             Some(Err(error)) => tracing::warn!(error = %error, "reader of the alerts"),
-            None if ends.is_none() && orders.last.load(Ordering::Acquire) => {
-                ends = Some(watermarks(consumer, topic)?)
+            None if left.is_none() && orders.last.load(Ordering::Acquire) => {
+                // The ends that were reached before are none any more.
+                assign(consumer, topic, &read_to)?;
+                left = Some(read_to.keys().copied().collect());
             }
             None => {}
-        }
-        let at_end =
-            |&(partition, end): &(i32, i64)| read_to.get(&partition).copied().unwrap_or(0) >= end;
-        if ends.as_ref().is_some_and(|ends| ends.iter().all(at_end)) {
-            break;
         }
     }
     Ok(alerts)
 }
 
-fn watermarks(consumer: &BaseConsumer, topic: &str) -> anyhow::Result<Vec<(i32, i64)>> {
-    let end = |partition| {
-        Ok((
-            partition,
-            consumer
-                .fetch_watermarks(topic, partition, REQUEST_TIMEOUT)?
-                .1,
-        ))
-    };
-    (0..PARTITIONS).map(end).collect()
+/// Reads each partition from an offset on.
+fn assign(consumer: &BaseConsumer, topic: &str, from: &BTreeMap<i32, i64>) -> anyhow::Result<()> {
+    let mut list = TopicPartitionList::new();
+    for (partition, offset) in from {
+        list.add_partition_offset(topic, *partition, Offset::Offset(*offset))?;
+    }
+    Ok(consumer.assign(&list)?)
 }
 
 /// Prints an alert that is news: an episode that opens, or one that became worse.

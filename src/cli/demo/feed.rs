@@ -140,10 +140,13 @@ impl Feed {
         for partition in 0..PARTITIONS {
             asked.add_partition(&self.topic, partition);
         }
-        let found = self
-            .positions
-            .committed_offsets(asked, REQUEST_TIMEOUT)
-            .context("no committed positions")?;
+        let found = self.positions.committed_offsets(asked, REQUEST_TIMEOUT);
+        let is_stalled = self.moved.elapsed() > STALL_MAX;
+        let found = match found {
+            // A broker that has just started has no coordinator for a moment.
+            Err(_) if !is_stalled => return Ok(()),
+            found => found.context("no committed positions")?,
+        };
         let before = self.backlog();
         for element in found.elements() {
             let known = usize::try_from(element.partition())
@@ -155,7 +158,7 @@ impl Feed {
         }
         if self.backlog() < before || before == 0 {
             self.moved = Instant::now();
-        } else if self.moved.elapsed() > STALL_MAX {
+        } else if is_stalled {
             bail!(
                 "the daemon has not committed for {} s: see its log with --log info",
                 STALL_MAX.as_secs()

@@ -33,6 +33,14 @@ pub(super) struct SignalResult {
     other_alerts: usize,
 }
 
+/// What became of all pumps.
+#[derive(Default)]
+pub(super) struct SignalReport {
+    pub(super) results: Vec<SignalResult>,
+    /// Every alert event.
+    pub(super) alerts: Vec<Alert>,
+}
+
 /// Something planted, and the alert that it has to raise.
 struct Planted {
     what: &'static str,
@@ -42,14 +50,15 @@ struct Planted {
 }
 
 /// Runs the pumps through a daemon of their own.
-pub(super) fn run(args: &Args) -> anyhow::Result<Vec<SignalResult>> {
+pub(super) fn run(args: &Args) -> anyhow::Result<SignalReport> {
     let plan = DemoPlan::of_signals(args);
     let mut stage = Stage::start(args, "signals", daemon::overrides(&plan))?;
     let run = stage.run(&plan)?;
     let alerts = stage.finish()?;
     let pumps = Signal::ALL.iter().zip(&plan.faults);
     let of = |(&signal, fault)| results(signal, fault, &plan.fleet, &run, &alerts);
-    Ok(pumps.flat_map(of).collect())
+    let results = pumps.flat_map(of).collect();
+    Ok(SignalReport { results, alerts })
 }
 
 /// What became of everything planted on the pump of a signal.

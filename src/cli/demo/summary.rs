@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use super::plant::Run;
-use super::signals::{self, SignalResult};
+use super::signals::{self, SignalReport, SignalResult};
 use super::{Args, DemoPlan, GAP_STEPS};
 use crate::record::alert::{Alert, AlertEvent};
 use crate::sim::report::{FaultOutcome, FaultReport, FaultResult, MatchRules, TrueFault};
@@ -21,7 +21,7 @@ pub(super) fn show(
     plan: &DemoPlan,
     run: &Run,
     alerts: &[Alert],
-    signals: &[SignalResult],
+    signals: &SignalReport,
 ) -> anyhow::Result<()> {
     let truth: Vec<TrueFault> = plan
         .faults
@@ -41,23 +41,30 @@ pub(super) fn show(
     let report = FaultReport::new(&truth, alerts, &rules)?;
     println!("\n{}", report.render());
     println!("{}", costs(plan, run, alerts));
-    if !signals.is_empty() {
-        println!("\n{}", signals::render(signals));
+    if !signals.results.is_empty() {
+        println!("\n{}", signals::render(&signals.results));
     }
     if let Some(path) = &args.json {
-        let text =
-            serde_json::to_string_pretty(&summary(args, plan, run, alerts, &report, signals))?;
+        let text = serde_json::to_string_pretty(&summary(
+            args,
+            plan,
+            run,
+            alerts,
+            &report,
+            &signals.results,
+        ))?;
         fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
         println!("summary in {}", path.display());
     }
     if let Some(path) = &args.alerts {
-        write_alerts(path, alerts).with_context(|| format!("cannot write {}", path.display()))?;
-        println!("{} alert events in {}", alerts.len(), path.display());
+        let all = || alerts.iter().chain(&signals.alerts);
+        write_alerts(path, all()).with_context(|| format!("cannot write {}", path.display()))?;
+        println!("{} alert events in {}", all().count(), path.display());
     }
     Ok(())
 }
 
-fn write_alerts(path: &Path, alerts: &[Alert]) -> anyhow::Result<()> {
+fn write_alerts<'a>(path: &Path, alerts: impl Iterator<Item = &'a Alert>) -> anyhow::Result<()> {
     let mut file = std::io::BufWriter::new(fs::File::create(path)?);
     for alert in alerts {
         serde_json::to_writer(&mut file, alert)?;

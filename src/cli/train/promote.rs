@@ -14,7 +14,7 @@ use crate::retrain::challenge::{Challenge, HELD_OUT_MIN};
 use crate::retrain::error::RetrainError;
 use crate::retrain::first::learn_from_all;
 use crate::retrain::proof::EvaluationInput;
-use crate::retrain::set::{TrainingRow, TrainingSet};
+use crate::retrain::set::TrainingRow;
 
 /// Why a verdict was reached.
 const REASON: &str = "outlierd train";
