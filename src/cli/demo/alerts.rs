@@ -8,11 +8,11 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::Offset;
+use rdkafka::{ClientConfig, TopicPartitionList};
 
 use super::broker::{PARTITIONS, Topics};
 use super::screen::Screen;
@@ -48,15 +48,12 @@ impl AlertReader {
         // librdkafka wants a group to be named even where none is joined.
         config
             .set("group.id", "outlierd-demo-alerts")
-            .set("enable.auto.commit", "false");
-        let consumer: BaseConsumer = config
-            .create()
-            .context("cannot create the reader of the alerts")?;
+            .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "true");
         let topic = topics.alerts.clone();
         let orders = Arc::new(Orders::default());
         let told = orders.clone();
-        let read =
-            move || read(&consumer, &topic, &told, &screen).context("cannot read the alerts");
+        let read = move || read(&config, &topic, &told, &screen).context("cannot read the alerts");
         let thread = thread::Builder::new().name("alerts".into()).spawn(read)?;
         Ok(Self {
             thread: Some(thread),
@@ -86,13 +83,13 @@ impl Drop for AlertReader {
 }
 
 fn read(
-    consumer: &BaseConsumer,
+    config: &ClientConfig,
     topic: &str,
     orders: &Orders,
     screen: &Screen,
 ) -> anyhow::Result<Vec<Alert>> {
     let mut read_to: BTreeMap<i32, i64> = (0..PARTITIONS).map(|partition| (partition, 0)).collect();
-    assign(consumer, topic, &read_to)?;
+    let mut consumer = open(config, topic, &read_to)?;
     let mut alerts = Vec::new();
     let mut worst: HashMap<String, Severity> = HashMap::new();
     // Once no more alerts are written: the partitions whose end is not reached yet.
@@ -117,8 +114,8 @@ fn read(
             // reaches its end.
             Some(Err(error)) => tracing::warn!(error = %error, "reader of the alerts"),
             None if left.is_none() && orders.last.load(Ordering::Acquire) => {
-                // The ends that were reached before are none any more.
-                assign(consumer, topic, &read_to)?;
+                // The ends that were reached before are none any more, and a consumer reports each once.
+                consumer = open(config, topic, &read_to)?;
                 left = Some(read_to.keys().copied().collect());
             }
             None => {}
@@ -127,13 +124,19 @@ fn read(
     Ok(alerts)
 }
 
-/// Reads each partition from an offset on.
-fn assign(consumer: &BaseConsumer, topic: &str, from: &BTreeMap<i32, i64>) -> anyhow::Result<()> {
+/// A consumer that reads each partition from an offset on.
+fn open(
+    config: &ClientConfig,
+    topic: &str,
+    from: &BTreeMap<i32, i64>,
+) -> anyhow::Result<BaseConsumer> {
     let mut list = TopicPartitionList::new();
     for (partition, offset) in from {
         list.add_partition_offset(topic, *partition, Offset::Offset(*offset))?;
     }
-    Ok(consumer.assign(&list)?)
+    let consumer: BaseConsumer = config.create()?;
+    consumer.assign(&list)?;
+    Ok(consumer)
 }
 
 /// Prints an alert that is news: an episode that opens, or one that became worse.
