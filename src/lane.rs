@@ -7,6 +7,7 @@
 //! the output is slower than the input, it pauses its partitions and keeps polling, so that it
 //! stays in its group.
 
+mod assignment;
 mod checkpoint;
 mod clocks;
 mod delivery;
@@ -17,12 +18,15 @@ mod feedback;
 mod group;
 mod lag;
 pub mod lane_state;
+mod marks;
 mod notes;
 pub mod poison;
 mod positions;
 pub mod rebalance;
+mod recovery;
 pub mod sampler;
 mod silence;
+mod start;
 mod status;
 pub mod stored_states;
 mod uncommitted;
@@ -35,7 +39,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
 
 use self::error::LaneError;
@@ -86,6 +90,8 @@ pub struct Lane {
     pub reloaded: ReloadedStream,
     /// Its number inside the stream, from 0.
     pub number: usize,
+    /// Partitions that the input had when the stream was last started; further ones are new.
+    pub known_partitions: usize,
     /// Where states are kept.
     pub store: Arc<dyn Store>,
     /// Tells which bundle is live, and takes records while there is none.
@@ -159,13 +165,7 @@ impl Lane {
         lane_state: &Arc<Mutex<LaneState>>,
     ) -> Result<BaseConsumer<LaneContext>, LaneError> {
         let config: ClientConfig = consumer_config(&self.kafka, &self.stream.input, client_id);
-        let context = LaneContext::new(
-            self.stream.name.clone(),
-            self.number,
-            lane_state.clone(),
-            self.learner.clone(),
-            self.status.clone(),
-        );
+        let context = LaneContext::new(self, lane_state.clone());
         Ok(config.create_with_context(context)?)
     }
 
@@ -201,7 +201,7 @@ impl Lane {
             if let Some(due_in) = lock(lane_state).urgent_in() {
                 bounds.wait = bounds.wait.min(due_in);
             }
-            let mut batch = poll_batch(consumer, bounds, interrupted, passes)?;
+            let mut batch = poll_batch(consumer, bounds, interrupted, passes).map_err(of_poll)?;
             let revoked = consumer.context().take_revoked();
             batch.retain(|message| !revoked.contains(&message.partition()));
 
@@ -262,7 +262,7 @@ impl Lane {
         // Before the batch: feedback belongs to what was committed.
         lane_state.apply_feedback(&self.feedback)?;
         lane_state.watch_topic(batch, consumer.context().is_at_end())?;
-        lane_state.follow_detector(self.retrainer.sight().as_ref(), consumer)?;
+        lane_state.follow_detector(self.retrainer.sight().as_ref())?;
         let first = batch.first().map(place);
         let stumble = lock(&self.poison).steps_over(first).cloned();
         match stumble {
@@ -271,6 +271,7 @@ impl Lane {
             None => self.run_steps(lane_state, batch)?,
         }
         if let Some((ends, at)) = consumer.context().take_ends() {
+            lane_state.at_ends(&ends);
             lane_state.watch_partitions(&ends, at)?;
         }
         // A commit waits for all results: with a slow output it would keep the lane from its
@@ -422,6 +423,14 @@ impl Lane {
             },
             ..BatchBounds::of(input)
         }
+    }
+}
+
+/// An error that ends a poll.
+fn of_poll(error: KafkaError) -> LaneError {
+    match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::AutoOffsetReset) => LaneError::OffsetOutOfRange,
+        _ => error.into(),
     }
 }
 
