@@ -259,10 +259,13 @@ impl Lane {
         batch: &[BorrowedMessage<'_>],
         slow: bool,
     ) -> Result<bool, LaneError> {
-        // Before the batch: feedback belongs to what was committed.
-        lane_state.apply_feedback(&self.feedback)?;
-        lane_state.watch_topic(batch, consumer.context().is_at_end())?;
-        lane_state.follow_detector(self.retrainer.sight().as_ref())?;
+        // What was published of the records that run again includes these.
+        if !lane_state.runs_again() {
+            // Before the batch: feedback belongs to what was committed.
+            lane_state.apply_feedback(&self.feedback)?;
+            lane_state.watch_topic(batch, consumer.context().is_at_end())?;
+            lane_state.follow_detector(self.retrainer.sight().as_ref())?;
+        }
         let first = batch.first().map(place);
         let stumble = lock(&self.poison).steps_over(first).cloned();
         match stumble {

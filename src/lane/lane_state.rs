@@ -122,11 +122,6 @@ impl LaneState {
         self.positions.count()
     }
 
-    /// What the store holds of the series.
-    pub(super) fn states(&self) -> &StoredStates {
-        &self.states
-    }
-
     /// The normal traffic that was collected since the last call.
     pub fn take_runs(&mut self) -> Vec<RecordRun> {
         self.sampler.take_runs()

@@ -75,14 +75,6 @@ impl StoredStates {
         Ok(bytes.and_then(|(_, bytes)| codec::decode(&bytes).ok()))
     }
 
-    /// Whether nothing of the stream was ever committed to the store.
-    ///
-    /// # Errors
-    /// Where the store cannot be read.
-    pub(super) fn is_new(&self) -> Result<bool, StoreError> {
-        Ok(self.store.positions(&self.stream)?.is_empty())
-    }
-
     /// Compares the store with what was committed of a partition elsewhere, or before a crash.
     pub(super) fn compare(&self, group: &GroupOffset) -> CommittedStates {
         // What cannot be read is read again.

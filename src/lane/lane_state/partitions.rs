@@ -94,6 +94,11 @@ impl LaneState {
         }
     }
 
+    /// Whether records run again whose results were published before.
+    pub(in crate::lane) fn runs_again(&self) -> bool {
+        self.recovery.is_running()
+    }
+
     /// Partitions are read to their ends.
     pub(in crate::lane) fn at_ends(&mut self, partitions: &[i32]) {
         self.recovery.at_ends(partitions);
