@@ -29,24 +29,27 @@ mod silence;
 mod start;
 mod status;
 pub mod stored_states;
+pub mod topic_watch;
 mod uncommitted;
 mod warm_up;
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::{ClientConfig, TopicPartitionList};
 
 use self::error::LaneError;
 use self::lane_state::LaneState;
 use self::poison::{Place, PoisonWatch, Stumble, TRIES};
 use self::rebalance::LaneContext;
 pub use self::status::LaneStatus;
+use self::topic_watch::ReadRecords;
 use crate::config::settings::StreamSettings;
 use crate::events::InputPaused;
 use crate::events::lane::{ConsumerFailed, LaneRewound, RecordSteppedOver};
@@ -92,6 +95,8 @@ pub struct Lane {
     pub number: usize,
     /// Partitions that the input had when the stream was last started; further ones are new.
     pub known_partitions: usize,
+    /// What the lanes of the stream have read, for [`topic_watch::TopicWatch`].
+    pub read_records: Arc<ReadRecords>,
     /// Where states are kept.
     pub store: Arc<dyn Store>,
     /// Tells which bundle is live, and takes records while there is none.
@@ -221,6 +226,7 @@ impl Lane {
                     self.rewind(consumer, &mut lane_state, &batch, error, rewinds)?;
                 }
             }
+            self.follow_topic(consumer, &mut lane_state)?;
             self.status
                 .partitions
                 .store(lane_state.owned(), Ordering::Release);
@@ -248,6 +254,24 @@ impl Lane {
             is_logged,
         }
         .emit();
+    }
+
+    /// Reads owned partitions from their beginning whose topic was deleted and created again.
+    fn follow_topic(
+        &self,
+        consumer: &BaseConsumer<LaneContext>,
+        lane_state: &mut LaneState,
+    ) -> Result<(), LaneError> {
+        let mut lows = BTreeMap::new();
+        for partition in lane_state.replaced() {
+            let topic = &self.stream.input.topic;
+            let (low, _) = consumer.fetch_watermarks(topic, partition, SEEK_TIMEOUT)?;
+            lows.insert(partition, low);
+        }
+        match lows.is_empty() {
+            true => Ok(()),
+            false => seek(consumer, lane_state.restart(consumer, &lows)?),
+        }
     }
 
     /// One step: the batch through the pipeline, and a commit where it is time for one. Returns
@@ -347,11 +371,7 @@ impl Lane {
             return Err(error);
         }
         self.status.failed(&error);
-        let offsets = lane_state.rewind(batch)?;
-        let sought = consumer.seek_partitions(offsets, SEEK_TIMEOUT)?;
-        for partition in sought.elements() {
-            partition.error()?;
-        }
+        seek(consumer, lane_state.rewind(batch)?)?;
         LaneRewound {
             stream: &self.stream.name,
             lane: self.number,
@@ -427,6 +447,18 @@ impl Lane {
             ..BatchBounds::of(input)
         }
     }
+}
+
+/// Makes the consumer continue at other offsets.
+fn seek(
+    consumer: &BaseConsumer<LaneContext>,
+    offsets: TopicPartitionList,
+) -> Result<(), LaneError> {
+    let sought = consumer.seek_partitions(offsets, SEEK_TIMEOUT)?;
+    for partition in sought.elements() {
+        partition.error()?;
+    }
+    Ok(())
 }
 
 /// An error that ends a poll.

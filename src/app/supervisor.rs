@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use super::error::AppError;
 use crate::config::settings::Settings;
 use crate::events::lane::LaneRewound;
+use crate::lane::topic_watch::{ReadRecords, TopicWatch};
 use crate::lane::{Lane, LaneStatus, ReloadedStream};
 use crate::retrain::learner::Learner;
 use crate::retrain::thread::Retrainer;
@@ -53,6 +54,9 @@ impl Lanes {
         for ((stream, topics), (learner, retrainer)) in streams.zip(learners) {
             let stream = Arc::new(stream.clone());
             let known_partitions = known_partitions(&stream.name, topics, &**store)?;
+            let read_records = Arc::new(ReadRecords::default());
+            let watch = TopicWatch::start(&settings.kafka, &stream, &read_records, halt);
+            threads.push(watch.map_err(AppError::Thread)?);
             for number in 0..stream.input.lanes {
                 let status = Arc::new(LaneStatus::default());
                 let reloaded = ReloadedStream::new(stream.clone().into());
@@ -62,6 +66,7 @@ impl Lanes {
                     reloaded: reloaded.clone(),
                     number,
                     known_partitions,
+                    read_records: read_records.clone(),
                     store: store.clone(),
                     learner: learner.clone(),
                     retrainer: retrainer.clone(),

@@ -26,6 +26,7 @@ use super::recovery::PartitionRecovery;
 use super::sampler::Sampler;
 use super::silence::TopicSilenceMonitor;
 use super::stored_states::StoredStates;
+use super::topic_watch::ReadRecords;
 use super::uncommitted::Uncommitted;
 use super::{Lane, clocks, warm_up};
 use crate::config::settings::StreamSettings;
@@ -53,6 +54,7 @@ pub struct LaneState {
     states: StoredStates,
     learner: Arc<Learner>,
     positions: PartitionPositions,
+    read_records: Arc<ReadRecords>,
     /// What is kept of partitions beside the states of series.
     notes: PartitionNotes,
     /// Whether all that is read is silent.
@@ -95,6 +97,7 @@ impl LaneState {
             sink,
             learner: lane.learner.clone(),
             positions: PartitionPositions::default(),
+            read_records: lane.read_records.clone(),
             notes: PartitionNotes::default(),
             feedback: FeedbackSeen::default(),
             uncommitted: Uncommitted::new(),
@@ -337,6 +340,7 @@ impl LaneState {
             .publish(&self.sink, &mut self.table, &changes, consumer)?;
         self.notes.committed();
         self.positions.committed(&positions);
+        self.positions.share(positions.keys(), &self.read_records);
         self.recovery.committed();
         self.pending_checkpoint.committed(CommittedChanges {
             positions: positions.iter().map(|(&p, &offset)| (p, offset)).collect(),

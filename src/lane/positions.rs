@@ -8,6 +8,7 @@ use rdkafka::message::{BorrowedMessage, Message as _};
 use super::error::LaneError;
 use super::marks::{NOTE, NotedPosition, RecordMark};
 use super::notes::PartitionNotes;
+use super::topic_watch::ReadRecords;
 
 /// See the module. Entries of a partition leave when it is revoked.
 #[derive(Default)]
@@ -94,6 +95,20 @@ impl PartitionPositions {
             notes.put(partition, NOTE, &NotedPosition { next, mark })?;
         }
         Ok(())
+    }
+
+    /// Shares which records were read last of some partitions.
+    pub(super) fn share<'p>(
+        &self,
+        partitions: impl IntoIterator<Item = &'p i32>,
+        read: &ReadRecords,
+    ) {
+        for &partition in partitions {
+            let next = self.next_offset(partition);
+            if let Some((next, mark)) = next.zip(self.marks.get(&partition)) {
+                read.read(partition, next - 1, *mark);
+            }
+        }
     }
 
     /// The next offsets of the partitions of which anything has changed: there are records, or

@@ -1,8 +1,10 @@
 //! How partitions come to a lane and leave it, with their states.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use rdkafka::TopicPartitionList;
+use rdkafka::consumer::CommitMode;
 use rdkafka::message::BorrowedMessage;
 
 use super::LaneState;
@@ -10,7 +12,7 @@ use crate::events::StatesRestored;
 use crate::events::position::{ChangelogLost, PositionCause, PositionChange};
 use crate::lane::error::LaneError;
 use crate::lane::feedback::FeedbackSeen;
-use crate::lane::group::GroupOffset;
+use crate::lane::group::{GroupMember, GroupOffset};
 use crate::lane::marks::{NOTE, NotedPosition};
 use crate::lane::start::{KnownPosition, PartitionStart};
 use crate::lane::{clocks, delivery};
@@ -89,6 +91,9 @@ impl LaneState {
     /// Reports partitions that do not start where their states end.
     pub(in crate::lane) fn position_changed(&mut self, change: &PositionChange) {
         change.emit(&self.stream.name);
+        if change.cause == PositionCause::TopicReplaced {
+            self.read_records.restarted(change.partition);
+        }
         if change.cause == PositionCause::OffsetsReset && change.to < change.from {
             self.recovery.of(change.partition).rewind = true;
         }
@@ -146,6 +151,44 @@ impl LaneState {
         Ok(offsets)
     }
 
+    /// The owned partitions whose topic was deleted and created again since they are read.
+    pub(in crate::lane) fn replaced(&self) -> Vec<i32> {
+        self.read_records
+            .replaced(|partition| self.positions.owns(partition))
+    }
+
+    /// Reads partitions again from the offsets `lows`, with the states that they have now and with new
+    /// clocks and windows: some of the records may have been read already. Returns the offsets.
+    ///
+    /// # Errors
+    /// Any [`LaneError`]: the lane has to restart.
+    pub(in crate::lane) fn restart(
+        &mut self,
+        consumer: &dyn GroupMember,
+        lows: &BTreeMap<i32, i64>,
+    ) -> Result<TopicPartitionList, LaneError> {
+        self.commit(consumer, CommitMode::Sync)?;
+        let mut starts = Vec::new();
+        for (&partition, &next) in lows {
+            self.position_changed(&PositionChange {
+                partition,
+                cause: PositionCause::TopicReplaced,
+                from: self.positions.next_offset(partition).unwrap_or(next),
+                to: next,
+            });
+            starts.push(PartitionStart {
+                partition,
+                next,
+                mark: None,
+                until: None,
+            });
+            self.revoked(&[partition]);
+            self.recovery.of(partition).rewind = true;
+        }
+        self.assigned(&starts)?;
+        delivery::offsets(&self.stream.input.topic, lows, &[])
+    }
+
     /// Partitions come; their states are in the store.
     ///
     /// # Errors
@@ -178,6 +221,7 @@ impl LaneState {
             let noted = noted.filter(|noted| noted.next == start.next);
             let mark = start.mark.or(noted.and_then(|noted| noted.mark));
             self.positions.assigned(partition, start.next, mark);
+            self.read_records.begin(partition);
             let position = [(partition, start.next)];
             self.positions.note(position, &mut self.notes)?;
         }
@@ -188,6 +232,7 @@ impl LaneState {
     pub(in crate::lane) fn revoked(&mut self, partitions: &[i32]) {
         for partition in partitions {
             self.positions.revoked(*partition);
+            self.read_records.end(*partition);
             self.table.drop_partition(*partition);
             if let Some(silence) = &mut self.pipeline.silence {
                 silence.drop_partition(*partition);
