@@ -270,7 +270,7 @@ impl Lane {
         }
         match lows.is_empty() {
             true => Ok(()),
-            false => seek(consumer, lane_state.restart(consumer, &lows)?),
+            false => seek(consumer, lane_state.handover().restart(consumer, &lows)?),
         }
     }
 
@@ -286,9 +286,13 @@ impl Lane {
         // What was published of the records that run again includes these.
         if !lane_state.runs_again() {
             // Before the batch: feedback belongs to what was committed.
-            lane_state.apply_feedback(&self.feedback)?;
-            lane_state.watch_topic(batch, consumer.context().is_at_end())?;
-            lane_state.follow_detector(self.retrainer.sight().as_ref())?;
+            lane_state.watch().apply_feedback(&self.feedback)?;
+            lane_state
+                .watch()
+                .watch_topic(batch, consumer.context().is_at_end())?;
+            lane_state
+                .watch()
+                .follow_detector(self.retrainer.sight().as_ref())?;
         }
         let first = batch.first().map(place);
         let stumble = lock(&self.poison).steps_over(first).cloned();
@@ -299,7 +303,7 @@ impl Lane {
         }
         if let Some((ends, at)) = consumer.context().take_ends() {
             lane_state.at_ends(&ends);
-            lane_state.watch_partitions(&ends, at)?;
+            lane_state.watch().watch_partitions(&ends, at)?;
         }
         // A commit waits for all results: with a slow output it would keep the lane from its
         // group's rebalances.
@@ -371,7 +375,7 @@ impl Lane {
             return Err(error);
         }
         self.status.failed(&error);
-        seek(consumer, lane_state.rewind(batch)?)?;
+        seek(consumer, lane_state.handover().rewind(batch)?)?;
         LaneRewound {
             stream: &self.stream.name,
             lane: self.number,

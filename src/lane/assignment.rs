@@ -70,7 +70,9 @@ impl StartFinder {
         let of_group = partitions
             .iter()
             .map(|&partition| self.group_offset(&committed, partition));
-        let known = lane_state.known_positions(&of_group.collect::<Vec<_>>())?;
+        let known = lane_state
+            .handover()
+            .known_positions(&of_group.collect::<Vec<_>>())?;
         let span = lane_state.warm_up_span();
         let is_new = known.iter().any(|known| known.next().is_none());
         let history = match span.is_zero() || !is_new {
@@ -92,7 +94,7 @@ impl StartFinder {
         let reader = LogReader::new(&self.kafka, &self.group, &self.topic)?;
         let starts = start::find(&reader, &known, first, || lane_state.stops())?;
         for change in &starts.changes {
-            lane_state.position_changed(change);
+            lane_state.handover().position_changed(change);
         }
         Ok(starts.partitions)
     }

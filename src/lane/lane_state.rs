@@ -4,7 +4,7 @@
 //! It sits behind a mutex only because librdkafka calls back on a rebalance, from inside the lane's
 //! own poll: the lane never holds it while polling, so that it is never waited for.
 
-mod partitions;
+mod handover;
 mod watch;
 
 use std::sync::Arc;
@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::CommitMode;
 use rdkafka::message::{BorrowedMessage, Message as _};
 
+use self::handover::PartitionHandover;
+use self::watch::LaneWatch;
 use super::checkpoint::{CommittedChanges, PendingCheckpoint};
 use super::delivery::{self, Changes, DeliveryGuarantee};
 use super::error::LaneError;
@@ -138,6 +140,40 @@ impl LaneState {
     /// How many series are in memory.
     pub fn series(&self) -> usize {
         self.table.len()
+    }
+
+    /// The partitions, to come or to leave.
+    pub(super) fn handover(&mut self) -> PartitionHandover<'_> {
+        PartitionHandover { lane: self }
+    }
+
+    /// What is looked at between two batches.
+    pub(super) fn watch(&mut self) -> LaneWatch<'_> {
+        LaneWatch { lane: self }
+    }
+
+    /// Gives the changelog as many partitions as the input has.
+    ///
+    /// # Errors
+    /// [`LaneError`] where the brokers do not answer or allow it.
+    pub(super) fn prepare_changelog(&self, partitions: usize) -> Result<(), LaneError> {
+        self.delivery.prepare(&self.sink, partitions)
+    }
+
+    /// Whether records run again whose results were published before.
+    pub(super) fn runs_again(&self) -> bool {
+        self.recovery.is_running()
+    }
+
+    /// Partitions are read to their ends.
+    pub(super) fn at_ends(&mut self, partitions: &[i32]) {
+        self.recovery.at_ends(partitions);
+    }
+
+    /// The owned partitions whose topic was deleted and created again since they are read.
+    pub(super) fn replaced(&self) -> Vec<i32> {
+        self.read_records
+            .replaced(|partition| self.positions.owns(partition))
     }
 
     /// Aborts what was sent since the last commit; the series in memory are void then.

@@ -163,7 +163,7 @@ impl LaneContext {
                     let (topic, offset) = (&self.finder.topic, Offset::Offset(start.next));
                     partitions.set_partition_offset(topic, start.partition, offset)?;
                 }
-                lane_state.assigned(&starts)?;
+                lane_state.handover().assigned(&starts)?;
             }
             lane_state.owned()
         };
@@ -206,7 +206,7 @@ impl LaneContext {
             } else {
                 lane_state.commit(consumer, CommitMode::Sync).map(drop)
             };
-            lane_state.revoked(&numbers);
+            lane_state.handover().revoked(&numbers);
             (committed, lane_state.owned())
         };
         self.revoked

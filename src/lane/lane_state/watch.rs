@@ -15,21 +15,26 @@ use crate::record::alert::Alert;
 use crate::retrain::engine::Sight;
 use crate::share::feedback_log::FeedbackLog;
 
-impl LaneState {
+/// What a lane looks at between two batches.
+pub(in crate::lane) struct LaneWatch<'l> {
+    pub(super) lane: &'l mut LaneState,
+}
+
+impl LaneWatch<'_> {
     /// Applies feedback on alerts in owned partitions that was not applied yet.
     ///
     /// # Errors
     /// Where the state of a series cannot be read.
     pub(in crate::lane) fn apply_feedback(&mut self, log: &FeedbackLog) -> Result<(), LaneError> {
         let mut receiver = FeedbackReceiver {
-            positions: &self.positions,
-            notes: &mut self.notes,
-            table: &mut self.table,
-            states: &self.states,
-            pipeline: &self.pipeline,
+            positions: &self.lane.positions,
+            notes: &mut self.lane.notes,
+            table: &mut self.lane.table,
+            states: &self.lane.states,
+            pipeline: &self.lane.pipeline,
         };
-        if self.feedback.apply_new(log, &mut receiver)? {
-            self.uncommitted.hurry();
+        if self.lane.feedback.apply_new(log, &mut receiver)? {
+            self.lane.uncommitted.hurry();
         }
         Ok(())
     }
@@ -46,16 +51,22 @@ impl LaneState {
     ) -> Result<(), LaneError> {
         let now = Instant::now();
         let alerts = if batch.is_empty() {
-            let partitions = self.positions.count();
-            let alerts = self.pipeline.episodes.alerts();
-            let opened =
-                self.topic
-                    .saw_nothing(at_end, partitions, alerts, now, &mut self.notes)?;
+            let partitions = self.lane.positions.count();
+            let alerts = self.lane.pipeline.episodes.alerts();
+            let opened = self.lane.topic.saw_nothing(
+                at_end,
+                partitions,
+                alerts,
+                now,
+                &mut self.lane.notes,
+            )?;
             opened.into_iter().collect()
         } else {
-            self.topic.observe(&newest(batch), now, &mut self.notes)?
+            self.lane
+                .topic
+                .observe(&newest(batch), now, &mut self.lane.notes)?
         };
-        self.publish(alerts.into_iter().map(Alert::summarized))
+        self.lane.publish(alerts.into_iter().map(Alert::summarized))
     }
 
     /// Scans the series of partitions that are read to their ends and silent while others send;
@@ -68,10 +79,19 @@ impl LaneState {
         ends: &[i32],
         at: EventTime,
     ) -> Result<(), LaneError> {
-        let silent = self.topic.silent_partitions(ends, at, &mut self.notes)?;
-        let (pipeline, table) = (&mut self.pipeline, &mut self.table);
-        let alerts = clocks::scan(&silent, pipeline, table, &self.states, &mut self.notes)?;
-        self.publish(alerts)
+        let silent = self
+            .lane
+            .topic
+            .silent_partitions(ends, at, &mut self.lane.notes)?;
+        let (pipeline, table) = (&mut self.lane.pipeline, &mut self.lane.table);
+        let alerts = clocks::scan(
+            &silent,
+            pipeline,
+            table,
+            &self.lane.states,
+            &mut self.lane.notes,
+        )?;
+        self.lane.publish(alerts)
     }
 
     /// Publishes where the stream's detector has gone blind, or sees again, if partition 0 is
@@ -84,9 +104,9 @@ impl LaneState {
         sight: Option<&Sight>,
     ) -> Result<(), LaneError> {
         let Some(sight) = sight else { return Ok(()) };
-        let alerts = self.pipeline.episodes.alerts();
-        let (notes, positions) = (&mut self.notes, &self.positions);
+        let alerts = self.lane.pipeline.episodes.alerts();
+        let (notes, positions) = (&mut self.lane.notes, &self.lane.positions);
         let alert = detector::follow_as_owner(sight, alerts, notes, positions)?;
-        self.publish(alert.map(Alert::summarized))
+        self.lane.publish(alert.map(Alert::summarized))
     }
 }

@@ -18,15 +18,12 @@ use crate::lane::start::{KnownPosition, PartitionStart};
 use crate::lane::{clocks, delivery};
 use crate::state::changelog::CommittedStates;
 
-impl LaneState {
-    /// Gives the changelog as many partitions as the input has.
-    ///
-    /// # Errors
-    /// [`LaneError`] where the brokers do not answer or allow it.
-    pub(in crate::lane) fn prepare_changelog(&self, partitions: usize) -> Result<(), LaneError> {
-        self.delivery.prepare(&self.sink, partitions)
-    }
+/// The partitions of a lane, while they come or leave.
+pub(in crate::lane) struct PartitionHandover<'l> {
+    pub(super) lane: &'l mut LaneState,
+}
 
+impl PartitionHandover<'_> {
     /// Fetches what is missing of the states of partitions that were committed elsewhere, or before
     /// a crash. Where the changelog has lost some, it gets those of the store again.
     ///
@@ -36,24 +33,28 @@ impl LaneState {
         let behind = partitions.iter().filter(|committed| committed.is_behind);
         let behind: Vec<i32> = behind.map(|committed| committed.partition).collect();
         let started = Instant::now();
-        let store = self.states.store();
-        let Some(restored) = self.delivery.restore(store, partitions, &self.stop)? else {
+        let store = self.lane.states.store();
+        let Some(restored) = self
+            .lane
+            .delivery
+            .restore(store, partitions, &self.lane.stop)?
+        else {
             return Ok(());
         };
         for (&partition, &entries) in &restored.lost {
-            self.recovery.of(partition).resend = true;
+            self.lane.recovery.of(partition).resend = true;
             ChangelogLost {
-                stream: &self.stream.name,
-                topic: &self.stream.output.states,
+                stream: &self.lane.stream.name,
+                topic: &self.lane.stream.output.states,
                 partition,
                 entries,
-                stored: self.states.count(partition)?,
+                stored: self.lane.states.count(partition)?,
             }
             .emit();
         }
         if restored.states > 0 {
             StatesRestored {
-                stream: &self.stream.name,
+                stream: &self.lane.stream.name,
                 partitions: &behind,
                 states: restored.states,
                 took: started.elapsed(),
@@ -67,22 +68,22 @@ impl LaneState {
     /// known of their positions.
     ///
     /// # Errors
-    /// As [`LaneState::restore`], or where the store cannot be read.
+    /// As [`PartitionHandover::restore`], or where the store cannot be read.
     pub(in crate::lane) fn known_positions(
         &mut self,
         group: &[GroupOffset],
     ) -> Result<Vec<KnownPosition>, LaneError> {
-        let compare = |group| self.states.compare(group);
+        let compare = |group| self.lane.states.compare(group);
         let committed: Vec<CommittedStates> = group.iter().map(compare).collect();
         self.restore(&committed)?;
         let mut known = Vec::new();
         for group in group {
             let partition = group.partition;
             known.push(KnownPosition {
-                noted: self.states.noted_position(partition)?,
-                stored: self.states.position(partition),
+                noted: self.lane.states.noted_position(partition)?,
+                stored: self.lane.states.position(partition),
                 group: *group,
-                lost_states: self.recovery.lost_states(partition),
+                lost_states: self.lane.recovery.lost_states(partition),
             });
         }
         Ok(known)
@@ -90,23 +91,13 @@ impl LaneState {
 
     /// Reports partitions that do not start where their states end.
     pub(in crate::lane) fn position_changed(&mut self, change: &PositionChange) {
-        change.emit(&self.stream.name);
+        change.emit(&self.lane.stream.name);
         if change.cause == PositionCause::TopicReplaced {
-            self.read_records.restarted(change.partition);
+            self.lane.read_records.restarted(change.partition);
         }
         if change.cause == PositionCause::OffsetsReset && change.to < change.from {
-            self.recovery.of(change.partition).rewind = true;
+            self.lane.recovery.of(change.partition).rewind = true;
         }
-    }
-
-    /// Whether records run again whose results were published before.
-    pub(in crate::lane) fn runs_again(&self) -> bool {
-        self.recovery.is_running()
-    }
-
-    /// Partitions are read to their ends.
-    pub(in crate::lane) fn at_ends(&mut self, partitions: &[i32]) {
-        self.recovery.at_ends(partitions);
     }
 
     /// Rewinds to the last commit without leaving the group: the transaction is aborted, and
@@ -120,13 +111,13 @@ impl LaneState {
         &mut self,
         batch: &[BorrowedMessage<'_>],
     ) -> Result<TopicPartitionList, LaneError> {
-        self.sink.producer().abort()?;
-        self.uncommitted.aborted();
-        self.positions.advance(batch);
-        let committed = self.positions.changed_from(&self.notes);
-        let offsets = delivery::offsets(&self.stream.input.topic, &committed, &[])?;
+        self.lane.sink.producer().abort()?;
+        self.lane.uncommitted.aborted();
+        self.lane.positions.advance(batch);
+        let committed = self.lane.positions.changed_from(&self.lane.notes);
+        let offsets = delivery::offsets(&self.lane.stream.input.topic, &committed, &[])?;
         let partitions: Vec<i32> = committed.keys().copied().collect();
-        let needed = self.recovery.clone();
+        let needed = self.lane.recovery.clone();
         self.revoked(&partitions);
         let states = partitions.iter().map(|&partition| CommittedStates {
             partition,
@@ -134,10 +125,10 @@ impl LaneState {
             is_behind: true,
         });
         self.restore(&states.collect::<Vec<_>>())?;
-        if self.recovery.has_lost_states() {
+        if self.lane.recovery.has_lost_states() {
             return Err(LaneError::ChangelogLost);
         }
-        self.recovery = needed;
+        self.lane.recovery = needed;
         let starts = committed
             .into_iter()
             .map(|(partition, next)| PartitionStart {
@@ -147,14 +138,8 @@ impl LaneState {
                 until: None,
             });
         self.assigned(&starts.collect::<Vec<_>>())?;
-        self.uncommitted.commit_begins();
+        self.lane.uncommitted.commit_begins();
         Ok(offsets)
-    }
-
-    /// The owned partitions whose topic was deleted and created again since they are read.
-    pub(in crate::lane) fn replaced(&self) -> Vec<i32> {
-        self.read_records
-            .replaced(|partition| self.positions.owns(partition))
     }
 
     /// Reads partitions again from the offsets `lows`, with the states that they have now and with new
@@ -167,13 +152,13 @@ impl LaneState {
         consumer: &dyn GroupMember,
         lows: &BTreeMap<i32, i64>,
     ) -> Result<TopicPartitionList, LaneError> {
-        self.commit(consumer, CommitMode::Sync)?;
+        self.lane.commit(consumer, CommitMode::Sync)?;
         let mut starts = Vec::new();
         for (&partition, &next) in lows {
             self.position_changed(&PositionChange {
                 partition,
                 cause: PositionCause::TopicReplaced,
-                from: self.positions.next_offset(partition).unwrap_or(next),
+                from: self.lane.positions.next_offset(partition).unwrap_or(next),
                 to: next,
             });
             starts.push(PartitionStart {
@@ -183,10 +168,10 @@ impl LaneState {
                 until: None,
             });
             self.revoked(&[partition]);
-            self.recovery.of(partition).rewind = true;
+            self.lane.recovery.of(partition).rewind = true;
         }
         self.assigned(&starts)?;
-        delivery::offsets(&self.stream.input.topic, lows, &[])
+        delivery::offsets(&self.lane.stream.input.topic, lows, &[])
     }
 
     /// Partitions come; their states are in the store.
@@ -196,54 +181,58 @@ impl LaneState {
     pub(in crate::lane) fn assigned(&mut self, starts: &[PartitionStart]) -> Result<(), LaneError> {
         for start in starts {
             let partition = start.partition;
-            let (store, stream) = (self.states.store(), &self.stream.name);
-            self.notes.load(store, stream, partition)?;
+            let (store, stream) = (self.lane.states.store(), &self.lane.stream.name);
+            self.lane.notes.load(store, stream, partition)?;
             if start.until.is_some() {
-                self.recovery.of(partition).until = start.until;
+                self.lane.recovery.of(partition).until = start.until;
             }
-            let (delivery, sink) = (&*self.delivery, &self.sink);
-            self.recovery.prepare(
+            let (delivery, sink) = (&*self.lane.delivery, &self.lane.sink);
+            self.lane.recovery.prepare(
                 partition,
                 start.next,
-                &self.states,
-                &mut self.notes,
+                &self.lane.states,
+                &mut self.lane.notes,
                 delivery,
                 sink,
             )?;
-            if self.stream.silence.after > 0.0 {
-                self.states.list_series(partition, &mut self.table)?;
+            if self.lane.stream.silence.after > 0.0 {
+                self.lane
+                    .states
+                    .list_series(partition, &mut self.lane.table)?;
             } else {
-                self.states.count_series(partition, &mut self.table)?;
+                self.lane
+                    .states
+                    .count_series(partition, &mut self.lane.table)?;
             }
-            self.topic.assigned(partition, &self.notes);
-            clocks::assigned(partition, &mut self.pipeline, &self.notes);
-            let noted = self.notes.get::<NotedPosition>(partition, NOTE);
+            self.lane.topic.assigned(partition, &self.lane.notes);
+            clocks::assigned(partition, &mut self.lane.pipeline, &self.lane.notes);
+            let noted = self.lane.notes.get::<NotedPosition>(partition, NOTE);
             let noted = noted.filter(|noted| noted.next == start.next);
             let mark = start.mark.or(noted.and_then(|noted| noted.mark));
-            self.positions.assigned(partition, start.next, mark);
-            self.read_records.begin(partition);
+            self.lane.positions.assigned(partition, start.next, mark);
+            self.lane.read_records.begin(partition);
             let position = [(partition, start.next)];
-            self.positions.note(position, &mut self.notes)?;
+            self.lane.positions.note(position, &mut self.lane.notes)?;
         }
-        self.feedback = FeedbackSeen::default();
+        self.lane.feedback = FeedbackSeen::default();
         Ok(())
     }
 
     pub(in crate::lane) fn revoked(&mut self, partitions: &[i32]) {
         for partition in partitions {
-            self.positions.revoked(*partition);
-            self.read_records.end(*partition);
-            self.table.drop_partition(*partition);
-            if let Some(silence) = &mut self.pipeline.silence {
+            self.lane.positions.revoked(*partition);
+            self.lane.read_records.end(*partition);
+            self.lane.table.drop_partition(*partition);
+            if let Some(silence) = &mut self.lane.pipeline.silence {
                 silence.drop_partition(*partition);
             }
-            self.sampler.drop_partition(*partition);
-            self.notes.drop_partition(*partition);
-            self.topic.revoked(*partition);
-            self.expiry.revoked(*partition);
-            self.uncommitted.drop_partition(*partition);
-            self.recovery.revoked(*partition);
-            self.pending_checkpoint.drop_partition(*partition);
+            self.lane.sampler.drop_partition(*partition);
+            self.lane.notes.drop_partition(*partition);
+            self.lane.topic.revoked(*partition);
+            self.lane.expiry.revoked(*partition);
+            self.lane.uncommitted.drop_partition(*partition);
+            self.lane.recovery.revoked(*partition);
+            self.lane.pending_checkpoint.drop_partition(*partition);
         }
     }
 }
