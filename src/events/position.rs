@@ -155,6 +155,29 @@ impl ChangelogExtended<'_> {
     }
 }
 
+/// The changelog is not compacted.
+pub struct ChangelogNotCompacted<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// `output.states`.
+    pub topic: &'a str,
+    /// Its `cleanup.policy`.
+    pub policy: &'a str,
+}
+
+impl ChangelogNotCompacted<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        error!(
+            stream = self.stream,
+            topic = self.topic,
+            policy = self.policy,
+            "the brokers will delete states from the changelog: set cleanup.policy=compact on its topic (kafka-configs --alter)"
+        );
+        metric::CHANGELOG_NOT_COMPACTED.add([("stream", self.stream)], 1);
+    }
+}
+
 /// Records between the position of the stored states and the committed offset were run again to
 /// bring the states up to date.
 pub struct StatesRecomputed<'a> {

@@ -91,8 +91,8 @@ impl StartFinder {
                 None => self.first_start(partition, log),
             }
         };
-        let reader = LogReader::new(&self.kafka, &self.group, &self.topic)?;
-        let starts = start::find(&reader, &known, first, || lane_state.stops())?;
+        let mut reader = LogReader::new(&self.kafka, &self.group, &self.topic)?;
+        let starts = start::find(&mut reader, &known, first, || lane_state.stops())?;
         for change in &starts.changes {
             lane_state.handover().position_changed(change);
         }

@@ -1,12 +1,14 @@
 //! How a lane's results, states, notes and positions become durable together: one type for each
 //! setting of `input.delivery`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
+use rdkafka::admin::AdminClient;
+use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::CommitMode;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::Offset;
@@ -130,6 +132,7 @@ pub(super) fn of(
             kafka: kafka.clone(),
             stream: stream.clone(),
             changelog: Changelog::new(kafka, &stream.name, &stream.output.states),
+            ends: HashMap::new(),
             ended: None,
         }),
         source::Delivery::AtLeastOnce => Box::new(AtLeastOnce),
@@ -141,8 +144,25 @@ struct ExactlyOnce {
     kafka: KafkaSettings,
     stream: Arc<StreamSettings>,
     changelog: Changelog,
+    /// By partition, where the states of the last transaction end.
+    ends: HashMap<i32, i64>,
     /// When the last transaction ended.
     ended: Option<Instant>,
+}
+
+impl ExactlyOnce {
+    /// Asks the brokers for something beside the clients of the lane.
+    fn ask<T>(
+        &self,
+        question: impl AsyncFnOnce(&AdminClient<DefaultClientContext>) -> T,
+    ) -> Result<T, LaneError> {
+        let admin = client_config(&self.kafka, "outlierd-admin").create()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(LaneError::Runtime)?;
+        Ok(runtime.block_on(question(&admin)))
+    }
 }
 
 impl DeliveryGuarantee for ExactlyOnce {
@@ -168,10 +188,16 @@ impl DeliveryGuarantee for ExactlyOnce {
         }
         sink.await_acknowledgements()?;
         let changelog = sink.producer().take_changelog();
+        // A topic that was created again begins with smaller offsets.
+        let is_lost = |&(partition, end): &(i32, i64)| self.ends.get(&partition) > Some(&end);
+        if changelog.iter().any(is_lost) {
+            return Err(LaneError::ChangelogLost);
+        }
         let offsets = offsets(changes.topic, changes.positions, &changelog)?;
         let group = consumer.group_metadata().ok_or(LaneError::NoGroup)?;
         sink.producer().commit(&offsets, &group)?;
         self.ended = Some(Instant::now());
+        self.ends.extend(changelog.iter().copied());
         Ok(changelog)
     }
 
@@ -188,13 +214,8 @@ impl DeliveryGuarantee for ExactlyOnce {
         if sink.producer().changelog_partitions()? >= partitions {
             return Ok(());
         }
-        let admin = client_config(&self.kafka, "outlierd-admin").create()?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(LaneError::Runtime)?;
-        let prepared = topics::prepare_changelog(&admin, &self.kafka, &self.stream, partitions);
-        runtime.block_on(prepared)?;
+        let (kafka, stream) = (&self.kafka, &self.stream);
+        self.ask(async |admin| topics::prepare_changelog(admin, kafka, stream, partitions).await)??;
         let asked = Instant::now();
         while sink.producer().changelog_partitions()? < partitions {
             if asked.elapsed() > TOPIC_TIMEOUT {
@@ -212,7 +233,13 @@ impl DeliveryGuarantee for ExactlyOnce {
         partitions: &[CommittedStates],
         stop: &AtomicBool,
     ) -> Result<Option<RestoredStates>, LaneError> {
-        Ok(Some(self.changelog.restore(store, partitions, stop)?))
+        let restored = self.changelog.restore(store, partitions, stop)?;
+        if !restored.lost.is_empty() {
+            // Brokers that create topics have made another kind of topic of it.
+            let stream = &self.stream;
+            self.ask(async |admin| topics::check_compaction(admin, stream).await)?;
+        }
+        Ok(Some(restored))
     }
 
     fn resend(

@@ -17,7 +17,7 @@ use crate::source::{KafkaSettings, QuietClientContext, reader_config};
 /// The key of the note that has a [`NotedPosition`].
 pub(super) const NOTE: &str = "position";
 /// How long the brokers may take for one request.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the records may take in all.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long one poll may take.
@@ -66,6 +66,9 @@ pub(super) struct LogRange {
 pub(super) struct LogReader {
     consumer: BaseConsumer<QuietClientContext>,
     topic: String,
+    /// Assigned once: librdkafka 2.12 aborts the process where a partition is assigned again, or the
+    /// consumer closed, before it has stopped to read it.
+    assigned: Option<Vec<i32>>,
 }
 
 impl LogReader {
@@ -80,7 +83,17 @@ impl LogReader {
             .set("fetch.message.max.bytes", "1024")
             .create_with_context(QuietClientContext)?;
         let topic = topic.to_owned();
-        Ok(Self { consumer, topic })
+        Ok(Self {
+            consumer,
+            topic,
+            assigned: None,
+        })
+    }
+
+    /// Whether it reads these partitions, or none yet.
+    pub(super) fn fits(&self, offsets: &BTreeMap<i32, i64>) -> bool {
+        let assigned = self.assigned.as_ref();
+        assigned.is_none_or(|assigned| assigned.iter().eq(offsets.keys()))
     }
 
     pub(super) fn range(&self, partition: i32) -> Result<LogRange, KafkaError> {
@@ -92,9 +105,9 @@ impl LogReader {
     }
 
     /// The marks of the records at some offsets, by partition; those that the topic does not have
-    /// any more are left out. `stops` ends it early.
+    /// any more are left out. The partitions are those of the first call. `stops` ends it early.
     pub(super) fn marks(
-        &self,
+        &mut self,
         offsets: &BTreeMap<i32, i64>,
         stops: impl Fn() -> bool,
     ) -> Result<BTreeMap<i32, RecordMark>, KafkaError> {
@@ -104,7 +117,19 @@ impl LogReader {
         for (&partition, &offset) in offsets {
             start.add_partition_offset(&self.topic, partition, Offset::Offset(offset))?;
         }
-        self.consumer.assign(&start)?;
+        if left.is_empty() {
+            return Ok(found);
+        }
+        match &self.assigned {
+            None => self.consumer.assign(&start)?,
+            Some(_) => {
+                let sought = self.consumer.seek_partitions(start, REQUEST_TIMEOUT)?;
+                for partition in sought.elements() {
+                    partition.error()?;
+                }
+            }
+        }
+        self.assigned = Some(offsets.keys().copied().collect());
         let began = Instant::now();
         while !left.is_empty() {
             if stops() || began.elapsed() > PATIENCE {

@@ -122,7 +122,7 @@ pub(super) struct Starts {
 /// # Errors
 /// Where the brokers do not answer.
 pub(super) fn find(
-    reader: &LogReader,
+    reader: &mut LogReader,
     known: &[KnownPosition],
     first: impl Fn(i32, LogRange) -> i64,
     stops: impl Fn() -> bool,

@@ -142,8 +142,8 @@ impl TopicWatch {
         let mut before = BTreeMap::new();
         while !self.halt.load(Ordering::Acquire) {
             thread::park_timeout(LOOK_EVERY);
-            match self.look(&mut reader, &before) {
-                Ok(()) => before = self.records.last(),
+            match self.look(reader.take(), &before) {
+                Ok(used) => (reader, before) = (used, self.records.last()),
                 // The lanes report brokers that are away; the records are read again later.
                 Err(error) => {
                     tracing::debug!(stream = self.stream.name, error = %error, "cannot compare the input topic");
@@ -152,20 +152,19 @@ impl TopicWatch {
         }
     }
 
-    /// Compares the records that were read last before with those that the topic has now.
+    /// Compares the records that were read last before with those that the topic has now. Returns the
+    /// reader, to be used again.
     fn look(
         &self,
-        reader: &mut Option<LogReader>,
+        reader: Option<LogReader>,
         before: &BTreeMap<i32, LastRecord>,
-    ) -> Result<(), KafkaError> {
+    ) -> Result<Option<LogReader>, KafkaError> {
         if before.is_empty() {
-            return Ok(());
+            return Ok(reader);
         }
         let input = &self.stream.input;
-        let reader = match reader {
-            Some(reader) => reader,
-            none => none.insert(LogReader::new(&self.kafka, &input.group, &input.topic)?),
-        };
+        let new = || LogReader::new(&self.kafka, &input.group, &input.topic);
+        let mut reader = reader.map_or_else(new, Ok)?;
         let mut offsets = BTreeMap::new();
         for (&partition, last) in before {
             // Beyond the end the consumer of the lane fails.
@@ -174,6 +173,9 @@ impl TopicWatch {
                 offsets.insert(partition, last.offset);
             }
         }
+        if !reader.fits(&offsets) {
+            reader = new()?;
+        }
         let stops = || self.halt.load(Ordering::Acquire);
         for (partition, mark) in reader.marks(&offsets, stops)? {
             let last = before.get(&partition).filter(|last| last.mark != mark);
@@ -181,7 +183,7 @@ impl TopicWatch {
                 self.records.replace(partition, *last);
             }
         }
-        Ok(())
+        Ok(Some(reader))
     }
 }
 

@@ -11,7 +11,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::{MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES_TEXT};
 use crate::config::settings::{ShareSettings, StreamSettings};
-use crate::events::position::ChangelogExtended;
+use crate::events::position::{ChangelogExtended, ChangelogNotCompacted};
 use crate::failure::{Failure, FailureClass};
 use crate::source::{Delivery, KafkaSettings};
 
@@ -125,6 +125,9 @@ pub async fn prepare(
     stream: &StreamSettings,
 ) -> Result<StreamTopics, TopicError> {
     let (partitions, known_partitions, created) = check(admin, kafka, stream).await?;
+    if known_partitions.is_some() {
+        check_compaction(admin, stream).await;
+    }
     let dead_letters = &stream.output.dead_letters;
     let dead_letter_bytes_max = match created.contains(dead_letters) {
         true => MAX_MESSAGE_BYTES,
@@ -281,18 +284,27 @@ fn changelog<'n>(kafka: &KafkaSettings, name: &'n str, partitions: usize) -> New
     new_topic(kafka, name, partitions).set("cleanup.policy", "compact")
 }
 
+/// Reports a changelog that is not compacted: its brokers delete the states of series that send
+/// rarely.
+pub async fn check_compaction(admin: &AdminClient<DefaultClientContext>, stream: &StreamSettings) {
+    let topic = &stream.output.states;
+    let policy = option_of(admin, topic, "cleanup.policy").await;
+    if let Some(policy) = policy.filter(|policy| policy != "compact") {
+        ChangelogNotCompacted {
+            stream: &stream.name,
+            topic,
+            policy: &policy,
+        }
+        .emit();
+    }
+}
+
 /// Largest message that a topic takes, by its configuration or that of its brokers. Without the
 /// right to read it, Kafka's default.
 async fn max_message_bytes(admin: &AdminClient<DefaultClientContext>, topic: &str) -> usize {
-    let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
-    let topics = [ResourceSpecifier::Topic(topic)];
-    let described = admin.describe_configs(&topics, &options).await;
-    let described = described.ok().and_then(|mut topics| topics.pop()?.ok());
-    let value = described.as_ref().and_then(|topic| {
-        let entry = topic.get("max.message.bytes")?;
-        entry.value.as_deref()?.parse::<usize>().ok()
-    });
-    let bytes = value.unwrap_or_else(|| {
+    let value = option_of(admin, topic, "max.message.bytes").await;
+    let bytes = value.and_then(|value| value.parse::<usize>().ok());
+    let bytes = bytes.unwrap_or_else(|| {
         tracing::info!(
             topic,
             "cannot read max.message.bytes: using Kafka's default"
@@ -300,6 +312,19 @@ async fn max_message_bytes(admin: &AdminClient<DefaultClientContext>, topic: &st
         DEFAULT_MAX_MESSAGE_BYTES
     });
     bytes.min(MAX_MESSAGE_BYTES)
+}
+
+/// An option of a topic; `None` without the right to read it.
+async fn option_of(
+    admin: &AdminClient<DefaultClientContext>,
+    topic: &str,
+    name: &str,
+) -> Option<String> {
+    let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
+    let topics = [ResourceSpecifier::Topic(topic)];
+    let described = admin.describe_configs(&topics, &options).await;
+    let described = described.ok()?.pop()?.ok()?;
+    described.get(name)?.value.clone()
 }
 
 fn new_topic<'n>(kafka: &KafkaSettings, name: &'n str, partitions: usize) -> NewTopic<'n> {

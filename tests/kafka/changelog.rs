@@ -51,6 +51,35 @@ fn a_changelog_that_is_deleted_is_filled_again_from_the_state_folder() {
 }
 
 #[test]
+fn a_changelog_that_somebody_creates_again_while_the_daemon_runs_is_found() {
+    let stream = Stream::delivered("creates", "exactly_once");
+    let states = format!("{}.states", stream.topic);
+    let records = records();
+    let until = TRAIN + 250;
+    stream.send(&records[..until]);
+    let mut daemon = Daemon::start(&stream.config, "daemon");
+    stream.await_scores(until);
+    delete_topic(&stream.broker, &states);
+    // As brokers do that create topics: not compacted.
+    create_topic(&stream.broker, &states, 1);
+    stream.send(&records[until..until + 200]);
+    stream.await_scores(until + 200);
+    assert_eq!(daemon.metric(LOST, ""), 1.0, "{}", daemon.log());
+    let uncompacted = daemon.metric("outlierd_changelog_not_compacted_total", "");
+    assert_eq!(uncompacted, 1.0, "{}", daemon.log());
+    assert!(daemon.log().contains("cleanup.policy=compact"));
+    daemon.signal("KILL");
+    daemon.wait();
+    lose_machine(&stream);
+    stream.send(&records[until + 200..]);
+    let mut daemon = Daemon::start(&stream.config, "daemon-last");
+    stream.assert_same_as_replay(&records);
+    assert_eq!(daemon.metric(LOST, ""), 0.0, "{}", daemon.log());
+    daemon.stop();
+    assert_eq!(stream.count_scores(), records.len(), "no record twice");
+}
+
+#[test]
 fn states_that_are_nowhere_any_more_are_reported() {
     let stream = Stream::delivered("nowhere", "exactly_once");
     let states = format!("{}.states", stream.topic);
