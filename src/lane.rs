@@ -369,13 +369,19 @@ impl Lane {
     ) -> Result<(), LaneError> {
         let usual = self.stream.input.batch_records;
         let first = batch.first().map(place);
+        let has_lost_changelog = times <= GO_BACK_MAX && lane_state.has_lost_changelog(&error);
         let is_of_records =
             error.is_of_records() && lock(&self.poison).failed(first, usual, error.to_string());
-        if !is_of_records && (!error.is_abortable() || times > GO_BACK_MAX) {
+        let stays = is_of_records || error.is_abortable() && times <= GO_BACK_MAX;
+        if !stays && !has_lost_changelog {
             return Err(error);
         }
         self.status.failed(&error);
-        seek(consumer, lane_state.handover().rewind(batch)?)?;
+        let offsets = match has_lost_changelog {
+            true => lane_state.handover().refill()?,
+            false => lane_state.handover().rewind(batch)?,
+        };
+        seek(consumer, offsets)?;
         LaneRewound {
             stream: &self.stream.name,
             lane: self.number,

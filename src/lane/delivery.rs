@@ -84,6 +84,11 @@ pub(super) trait DeliveryGuarantee: Send {
         Duration::ZERO
     }
 
+    /// Whether the brokers answer that the changelog does not exist.
+    fn has_lost_changelog(&self, _sink: &Sink) -> bool {
+        false
+    }
+
     /// Gives the changelog, where there is one, as many partitions as the input has: it was deleted, or
     /// the input got more.
     ///
@@ -191,6 +196,7 @@ impl DeliveryGuarantee for ExactlyOnce {
         // A topic that was created again begins with smaller offsets.
         let is_lost = |&(partition, end): &(i32, i64)| self.ends.get(&partition) > Some(&end);
         if changelog.iter().any(is_lost) {
+            self.ends.clear();
             return Err(LaneError::ChangelogLost);
         }
         let offsets = offsets(changes.topic, changes.positions, &changelog)?;
@@ -208,6 +214,10 @@ impl DeliveryGuarantee for ExactlyOnce {
     fn pause_left(&self) -> Duration {
         let ago = self.ended.map_or(TRANSACTION_PAUSE, |at| at.elapsed());
         TRANSACTION_PAUSE.saturating_sub(ago)
+    }
+
+    fn has_lost_changelog(&self, sink: &Sink) -> bool {
+        matches!(sink.producer().changelog_partitions(), Ok(0))
     }
 
     fn prepare(&self, sink: &Sink, partitions: usize) -> Result<(), LaneError> {

@@ -142,6 +142,15 @@ impl LaneState {
         self.table.len()
     }
 
+    /// Whether the changelog was lost, where an `error` may be its consequence.
+    pub(super) fn has_lost_changelog(&self, error: &LaneError) -> bool {
+        match error {
+            LaneError::ChangelogLost => true,
+            LaneError::Sink(_) => self.delivery.has_lost_changelog(&self.sink),
+            _ => false,
+        }
+    }
+
     /// The partitions, to come or to leave.
     pub(super) fn handover(&mut self) -> PartitionHandover<'_> {
         PartitionHandover { lane: self }

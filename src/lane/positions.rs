@@ -67,6 +67,11 @@ impl PartitionPositions {
         progress.or_else(|| self.committed.get(&partition).copied())
     }
 
+    /// Where the last commit of an owned partition ends.
+    pub(super) fn committed_offset(&self, partition: i32) -> Option<i64> {
+        self.committed.get(&partition).copied()
+    }
+
     /// Messages that the consumer is past.
     pub(super) fn advance(&mut self, batch: &[BorrowedMessage<'_>]) {
         for of_one in batch.chunk_by(|a, b| a.partition() == b.partition()) {

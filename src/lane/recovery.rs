@@ -70,11 +70,6 @@ impl PartitionRecovery {
         needed.is_some_and(|needed| needed.resend)
     }
 
-    /// Whether the changelog of some partition has lost entries.
-    pub(super) fn has_lost_states(&self) -> bool {
-        self.needed.values().any(|needed| needed.resend)
-    }
-
     /// Everything is committed.
     pub(super) fn committed(&mut self) {
         self.needed.clear();
@@ -156,7 +151,7 @@ mod tests {
         assert!(!recovery.is_running());
         assert!(recovery.lost_states(2), "until it is committed");
         recovery.revoked(2);
-        assert!(!recovery.has_lost_states());
+        assert!(!recovery.lost_states(2));
         recovery.of(1).until = Some(10);
         recovery.at_ends(&[1]);
         assert!(!recovery.is_running(), "the last record may be gone");

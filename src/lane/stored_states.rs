@@ -75,6 +75,12 @@ impl StoredStates {
         Ok(bytes.and_then(|(_, bytes)| codec::decode(&bytes).ok()))
     }
 
+    /// How many entries of the changelog the store was compared with last; 0 where that is not known.
+    pub(super) fn compared_entries(&self, partition: i32) -> i64 {
+        let stored = self.store.changelog(&self.stream, partition);
+        stored.ok().flatten().unwrap_or(0)
+    }
+
     /// Compares the store with what was committed of a partition elsewhere, or before a crash.
     pub(super) fn compare(&self, group: &GroupOffset) -> CommittedStates {
         // What cannot be read is read again.

@@ -21,7 +21,7 @@ const DELIVERY_PACE: Duration = Duration::from_micros(300);
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long the brokers may take to describe a topic.
-const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
+const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The largest dead letter that its topic takes.
 pub(super) struct DeadLetterLimit {

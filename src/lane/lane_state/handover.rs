@@ -25,11 +25,12 @@ pub(in crate::lane) struct PartitionHandover<'l> {
 
 impl PartitionHandover<'_> {
     /// Fetches what is missing of the states of partitions that were committed elsewhere, or before
-    /// a crash. Where the changelog has lost some, it gets those of the store again.
+    /// a crash. Where the changelog has lost some, it gets those of the store again. Returns whether it
+    /// has.
     ///
     /// # Errors
     /// [`LaneError::Changelog`]: without the states the partitions must not be read.
-    fn restore(&mut self, partitions: &[CommittedStates]) -> Result<(), LaneError> {
+    fn restore(&mut self, partitions: &[CommittedStates]) -> Result<bool, LaneError> {
         let behind = partitions.iter().filter(|committed| committed.is_behind);
         let behind: Vec<i32> = behind.map(|committed| committed.partition).collect();
         let started = Instant::now();
@@ -39,7 +40,7 @@ impl PartitionHandover<'_> {
             .delivery
             .restore(store, partitions, &self.lane.stop)?
         else {
-            return Ok(());
+            return Ok(false);
         };
         for (&partition, &entries) in &restored.lost {
             self.lane.recovery.of(partition).resend = true;
@@ -61,7 +62,7 @@ impl PartitionHandover<'_> {
             }
             .emit();
         }
-        Ok(())
+        Ok(!restored.lost.is_empty())
     }
 
     /// Brings the states of partitions that come up to what the group has committed, and finds what is
@@ -117,17 +118,16 @@ impl PartitionHandover<'_> {
         let committed = self.lane.positions.changed_from(&self.lane.notes);
         let offsets = delivery::offsets(&self.lane.stream.input.topic, &committed, &[])?;
         let partitions: Vec<i32> = committed.keys().copied().collect();
-        let needed = self.lane.recovery.clone();
-        self.revoked(&partitions);
         let states = partitions.iter().map(|&partition| CommittedStates {
             partition,
             end: None,
             is_behind: true,
         });
-        self.restore(&states.collect::<Vec<_>>())?;
-        if self.lane.recovery.has_lost_states() {
-            return Err(LaneError::ChangelogLost);
+        if self.restore(&states.collect::<Vec<_>>())? {
+            return self.refill();
         }
+        let needed = self.lane.recovery.clone();
+        self.revoked(&partitions);
         self.lane.recovery = needed;
         let starts = committed
             .into_iter()
@@ -140,6 +140,51 @@ impl PartitionHandover<'_> {
         self.assigned(&starts.collect::<Vec<_>>())?;
         self.lane.uncommitted.commit_begins();
         Ok(offsets)
+    }
+
+    /// Makes the changelog complete again that was lost while the lane runs, without leaving the group:
+    /// another instance may have no states of these partitions. The transaction is aborted, and the
+    /// states of the store go to the changelog. Returns where each partition has to be read again.
+    ///
+    /// # Errors
+    /// Any [`LaneError`]: the lane has to restart.
+    pub(in crate::lane) fn refill(&mut self) -> Result<TopicPartitionList, LaneError> {
+        self.lane.sink.producer().abort()?;
+        self.lane.uncommitted.aborted();
+        let owned = self.lane.positions.owned();
+        let newest = owned.iter().max().map_or(0, |partition| partition + 1);
+        let partitions = usize::try_from(newest).unwrap_or(0);
+        self.lane.delivery.prepare(&self.lane.sink, partitions)?;
+        let mut starts = Vec::new();
+        for &partition in &owned {
+            let noted = self.lane.states.noted_position(partition)?;
+            let committed = self.lane.positions.committed_offset(partition);
+            let next = noted.map(|noted| noted.next).or(committed);
+            starts.extend(next.map(|next| PartitionStart {
+                partition,
+                next,
+                mark: None,
+                until: committed.filter(|committed| *committed > next),
+            }));
+            ChangelogLost {
+                stream: &self.lane.stream.name,
+                topic: &self.lane.stream.output.states,
+                partition,
+                entries: self.lane.states.compared_entries(partition),
+                stored: self.lane.states.count(partition)?,
+            }
+            .emit();
+        }
+        let needed = self.lane.recovery.clone();
+        self.revoked(&owned);
+        self.lane.recovery = needed;
+        for start in &starts {
+            self.lane.recovery.of(start.partition).resend = true;
+        }
+        self.assigned(&starts)?;
+        self.lane.uncommitted.commit_begins();
+        let offsets = starts.iter().map(|start| (start.partition, start.next));
+        delivery::offsets(&self.lane.stream.input.topic, &offsets.collect(), &[])
     }
 
     /// Reads partitions again from the offsets `lows`, with the states that they have now and with new
