@@ -120,9 +120,8 @@ impl Lane {
     /// Any [`LaneError`]: all effects since the last commit are void for this lane; a new call goes
     /// on from there.
     pub fn run(&self, stop: &Arc<AtomicBool>) -> Result<(), LaneError> {
-        let client_id = format!("outlierd-{}-{}", self.stream.name, self.number);
-        let lane_state = Arc::new(Mutex::new(self.lane_state(&client_id, stop)?));
-        let consumer = self.consumer(&client_id, &lane_state)?;
+        let lane_state = Arc::new(Mutex::new(self.lane_state(stop)?));
+        let consumer = self.consumer(&lane_state)?;
         consumer.subscribe(&[&self.stream.input.topic])?;
         let done = self.poll_until(&consumer, &lane_state, stop);
         self.status.running.store(false, Ordering::Release);
@@ -139,9 +138,12 @@ impl Lane {
         done
     }
 
-    fn lane_state(&self, client_id: &str, stop: &Arc<AtomicBool>) -> Result<LaneState, LaneError> {
-        let bundle = self.learner.live_bundle()?;
-        let pipeline = Pipeline::new(self.stream.clone(), bundle)?;
+    fn client_id(&self) -> String {
+        format!("outlierd-{}-{}", self.stream.name, self.number)
+    }
+
+    /// A producer of the lane; it aborts what the one before left open.
+    fn sink(&self) -> Result<Sink, LaneError> {
         let input = &self.stream.input;
         let id = match input.delivery {
             Delivery::ExactlyOnce => Some(format!(
@@ -152,13 +154,19 @@ impl Lane {
             )),
             Delivery::AtLeastOnce => None,
         };
-        let sink = Sink::new(
+        Ok(Sink::new(
             &self.kafka,
             &self.stream,
-            client_id,
+            &self.client_id(),
             id.as_deref(),
             self.dead_letter_max.clone(),
-        )?;
+        )?)
+    }
+
+    fn lane_state(&self, stop: &Arc<AtomicBool>) -> Result<LaneState, LaneError> {
+        let bundle = self.learner.live_bundle()?;
+        let pipeline = Pipeline::new(self.stream.clone(), bundle)?;
+        let sink = self.sink()?;
         let mut lane_state = LaneState::new(self, pipeline, sink, stop.clone());
         lane_state.warm_up(false)?;
         Ok(lane_state)
@@ -166,10 +174,10 @@ impl Lane {
 
     fn consumer(
         &self,
-        client_id: &str,
         lane_state: &Arc<Mutex<LaneState>>,
     ) -> Result<BaseConsumer<LaneContext>, LaneError> {
-        let config: ClientConfig = consumer_config(&self.kafka, &self.stream.input, client_id);
+        let config: ClientConfig =
+            consumer_config(&self.kafka, &self.stream.input, &self.client_id());
         let context = LaneContext::new(self, lane_state.clone());
         Ok(config.create_with_context(context)?)
     }
@@ -377,9 +385,13 @@ impl Lane {
             return Err(error);
         }
         self.status.failed(&error);
-        let offsets = match has_lost_changelog {
-            true => lane_state.handover().refill()?,
-            false => lane_state.handover().rewind(batch)?,
+        let rewound = match has_lost_changelog {
+            true => Err(LaneError::ChangelogLost),
+            false => lane_state.handover().rewind(batch),
+        };
+        let offsets = match rewound {
+            Err(LaneError::ChangelogLost) => lane_state.handover().refill(self.sink()?)?,
+            rewound => rewound?,
         };
         seek(consumer, offsets)?;
         LaneRewound {
@@ -465,6 +477,7 @@ fn seek(
     offsets: TopicPartitionList,
 ) -> Result<(), LaneError> {
     let sought = consumer.seek_partitions(offsets, SEEK_TIMEOUT)?;
+    consumer.context().forget_ends();
     for partition in sought.elements() {
         partition.error()?;
     }

@@ -98,6 +98,14 @@ pub(super) trait DeliveryGuarantee: Send {
         Ok(())
     }
 
+    /// The changelog was lost while the lane runs: what is known of it is void.
+    ///
+    /// # Errors
+    /// Where the brokers cannot be asked what it is now.
+    fn begin_again(&mut self) -> Result<(), LaneError> {
+        Ok(())
+    }
+
     /// Brings the stored states of partitions up to what was committed elsewhere, or before a
     /// crash; `None` where the store is all there is.
     ///
@@ -168,6 +176,12 @@ impl ExactlyOnce {
             .map_err(LaneError::Runtime)?;
         Ok(runtime.block_on(question(&admin)))
     }
+
+    /// Brokers that create topics make one of the changelog that is not compacted.
+    fn check_compaction(&self) -> Result<(), LaneError> {
+        let stream = &self.stream;
+        self.ask(async |admin| topics::check_compaction(admin, stream).await)
+    }
 }
 
 impl DeliveryGuarantee for ExactlyOnce {
@@ -196,7 +210,6 @@ impl DeliveryGuarantee for ExactlyOnce {
         // A topic that was created again begins with smaller offsets.
         let is_lost = |&(partition, end): &(i32, i64)| self.ends.get(&partition) > Some(&end);
         if changelog.iter().any(is_lost) {
-            self.ends.clear();
             return Err(LaneError::ChangelogLost);
         }
         let offsets = offsets(changes.topic, changes.positions, &changelog)?;
@@ -237,6 +250,11 @@ impl DeliveryGuarantee for ExactlyOnce {
         Ok(())
     }
 
+    fn begin_again(&mut self) -> Result<(), LaneError> {
+        self.ends.clear();
+        self.check_compaction()
+    }
+
     fn restore(
         &self,
         store: &dyn Store,
@@ -245,9 +263,7 @@ impl DeliveryGuarantee for ExactlyOnce {
     ) -> Result<Option<RestoredStates>, LaneError> {
         let restored = self.changelog.restore(store, partitions, stop)?;
         if !restored.lost.is_empty() {
-            // Brokers that create topics have made another kind of topic of it.
-            let stream = &self.stream;
-            self.ask(async |admin| topics::check_compaction(admin, stream).await)?;
+            self.check_compaction()?;
         }
         Ok(Some(restored))
     }

@@ -93,6 +93,16 @@ impl LaneContext {
             .take()
     }
 
+    /// Forgets which partitions are read to their ends: they are read from elsewhere.
+    pub fn forget_ends(&self) {
+        self.at_end.store(false, Ordering::Release);
+        self.drained
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+        drop(self.take_ends());
+    }
+
     /// Whether the lane has read all there is, and a broker answers.
     pub fn is_at_end(&self) -> bool {
         self.at_end.load(Ordering::Acquire)
@@ -301,11 +311,7 @@ impl ConsumerContext for LaneContext {
     ) {
         self.rebalances.fetch_add(1, Ordering::AcqRel);
         // What was known of the partitions may be that of another owner's time.
-        self.drained
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
-        drop(self.take_ends());
+        self.forget_ends();
         if self.leaving.load(Ordering::Acquire) {
             decline(consumer, &event, partitions);
             return;

@@ -215,14 +215,15 @@ impl Changelog {
                 .map_err(|source| self.unread(source))?;
             let stored = store.changelog(&self.stream, partition)?;
             let from = stored.unwrap_or(0);
-            let due = from.max(committed.end.unwrap_or(0));
-            // One that was created again ends before what was committed to the old one; of one that
-            // is not compacted, the brokers delete the oldest entries.
+            // One that was created again ends before what was committed to the old one, unless another
+            // instance has filled it since; of one that is not compacted, the brokers delete the oldest
+            // entries.
+            let due = committed.end.unwrap_or(from);
             let has_lost = due > end || from < low;
             if has_lost {
                 lost.insert(partition, (due - end).max(low - from));
             }
-            if has_lost || committed.is_behind {
+            if has_lost || committed.is_behind || from > end {
                 let from = if from > end { low } else { from.max(low) };
                 reading.push(PartitionReplay {
                     partition,

@@ -16,6 +16,7 @@ use crate::lane::group::{GroupMember, GroupOffset};
 use crate::lane::marks::{NOTE, NotedPosition};
 use crate::lane::start::{KnownPosition, PartitionStart};
 use crate::lane::{clocks, delivery};
+use crate::sink::Sink;
 use crate::state::changelog::CommittedStates;
 
 /// The partitions of a lane, while they come or leave.
@@ -124,7 +125,7 @@ impl PartitionHandover<'_> {
             is_behind: true,
         });
         if self.restore(&states.collect::<Vec<_>>())? {
-            return self.refill();
+            return Err(LaneError::ChangelogLost);
         }
         let needed = self.lane.recovery.clone();
         self.revoked(&partitions);
@@ -143,18 +144,21 @@ impl PartitionHandover<'_> {
     }
 
     /// Makes the changelog complete again that was lost while the lane runs, without leaving the group:
-    /// another instance may have no states of these partitions. The transaction is aborted, and the
-    /// states of the store go to the changelog. Returns where each partition has to be read again.
+    /// another instance may have no states of these partitions. The states of the store go to the
+    /// changelog, with the new `sink`: the brokers do not abort a transaction that has a topic which is
+    /// gone, and the producer cannot be used after that. Returns where each partition has to be read
+    /// again.
     ///
     /// # Errors
     /// Any [`LaneError`]: the lane has to restart.
-    pub(in crate::lane) fn refill(&mut self) -> Result<TopicPartitionList, LaneError> {
-        self.lane.sink.producer().abort()?;
+    pub(in crate::lane) fn refill(&mut self, sink: Sink) -> Result<TopicPartitionList, LaneError> {
+        self.lane.sink = sink;
         self.lane.uncommitted.aborted();
         let owned = self.lane.positions.owned();
         let newest = owned.iter().max().map_or(0, |partition| partition + 1);
         let partitions = usize::try_from(newest).unwrap_or(0);
         self.lane.delivery.prepare(&self.lane.sink, partitions)?;
+        self.lane.delivery.begin_again()?;
         let mut starts = Vec::new();
         for &partition in &owned {
             let noted = self.lane.states.noted_position(partition)?;
