@@ -66,8 +66,7 @@ use crate::state::Store;
 /// How long a paused lane polls at a time; bounds how late it notices a new bundle or a stop.
 const PAUSED_WAIT: Duration = Duration::from_millis(50);
 
-/// Results that may be on their way to the brokers before a lane stops taking records, and at which
-/// it goes on.
+/// Results on their way to the brokers at which a lane stops taking records, and continues.
 const IN_FLIGHT_MAX: usize = 10_000;
 const IN_FLIGHT_RESUME: usize = 2_000;
 

@@ -2,6 +2,7 @@
 //! the changelog lost entries, or after an operator set the offsets back.
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use super::clocks;
 use super::delivery::DeliveryGuarantee;
@@ -12,6 +13,9 @@ use crate::events::position::StatesRecomputed;
 use crate::pipeline::series::SeriesState;
 use crate::sink::Sink;
 use crate::state::codec;
+
+/// How long a report that a partition is read to its end may be late.
+const SETTLED: Duration = Duration::from_secs(60);
 
 /// What is done with the stored states of one partition.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -28,6 +32,8 @@ pub(super) struct Recovery {
 #[derive(Clone, Default)]
 pub(super) struct PartitionRecovery {
     needed: HashMap<i32, Recovery>,
+    /// When records last began to run again.
+    began: Option<Instant>,
 }
 
 impl PartitionRecovery {
@@ -57,8 +63,12 @@ impl PartitionRecovery {
         }
     }
 
-    /// Partitions are read to their ends: the record before the committed offset may be gone.
+    /// Partitions are read to their ends: the record before the committed offset may be gone. What was
+    /// reported shortly after they began may be of the time before.
     pub(super) fn at_ends(&mut self, partitions: &[i32]) {
+        if self.began.is_some_and(|began| began.elapsed() < SETTLED) {
+            return;
+        }
         for partition in partitions {
             self.advance(*partition, i64::MAX);
         }
@@ -86,7 +96,7 @@ impl PartitionRecovery {
     /// # Errors
     /// Where the store cannot be read or written, or a state cannot be sent.
     pub(super) fn prepare(
-        &self,
+        &mut self,
         partition: i32,
         next: i64,
         states: &StoredStates,
@@ -94,7 +104,7 @@ impl PartitionRecovery {
         delivery: &dyn DeliveryGuarantee,
         sink: &Sink,
     ) -> Result<(), LaneError> {
-        let Some(needed) = self.needed.get(&partition) else {
+        let Some(needed) = self.needed.get(&partition).copied() else {
             return Ok(());
         };
         if needed.rewind {
@@ -104,6 +114,7 @@ impl PartitionRecovery {
             notes.resend(partition);
         }
         if let Some(until) = needed.until {
+            self.began = Some(Instant::now());
             let (stream, from) = (states.stream(), next);
             StatesRecomputed {
                 stream,
