@@ -10,6 +10,7 @@ pub mod daemon;
 pub mod destination;
 pub mod lane;
 pub mod metric;
+pub mod position;
 pub mod published;
 pub mod retrain;
 pub mod share;

@@ -80,6 +80,11 @@ impl GateState {
         }
     }
 
+    /// How many fields its records have.
+    pub fn fields(&self) -> usize {
+        self.fields.len()
+    }
+
     /// Forgets the readings, for records of `fields` other fields; the clock stays.
     pub fn forget_readings(&mut self, fields: usize) {
         self.fields = vec![field::FieldState::default(); fields].into();

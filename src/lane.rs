@@ -7,6 +7,7 @@
 //! the output is slower than the input, it pauses its partitions and keeps polling, so that it
 //! stays in its group.
 
+mod assignment;
 mod checkpoint;
 mod clocks;
 mod delivery;
@@ -17,32 +18,38 @@ mod feedback;
 mod group;
 mod lag;
 pub mod lane_state;
+mod marks;
 mod notes;
 pub mod poison;
 mod positions;
 pub mod rebalance;
+mod recovery;
 pub mod sampler;
 mod silence;
+mod start;
 mod status;
 pub mod stored_states;
+pub mod topic_watch;
 mod uncommitted;
 mod warm_up;
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::{ClientConfig, TopicPartitionList};
 
 use self::error::LaneError;
 use self::lane_state::LaneState;
 use self::poison::{Place, PoisonWatch, Stumble, TRIES};
 use self::rebalance::LaneContext;
 pub use self::status::LaneStatus;
+use self::topic_watch::ReadRecords;
 use crate::config::settings::StreamSettings;
 use crate::events::InputPaused;
 use crate::events::lane::{ConsumerFailed, LaneRewound, RecordSteppedOver};
@@ -59,8 +66,7 @@ use crate::state::Store;
 /// How long a paused lane polls at a time; bounds how late it notices a new bundle or a stop.
 const PAUSED_WAIT: Duration = Duration::from_millis(50);
 
-/// Results that may be on their way to the brokers before a lane stops taking records, and at which
-/// it goes on.
+/// Results on their way to the brokers at which a lane stops taking records, and continues.
 const IN_FLIGHT_MAX: usize = 10_000;
 const IN_FLIGHT_RESUME: usize = 2_000;
 
@@ -86,6 +92,10 @@ pub struct Lane {
     pub reloaded: ReloadedStream,
     /// Its number inside the stream, from 0.
     pub number: usize,
+    /// Partitions that the input had when the stream was last started; further ones are new.
+    pub known_partitions: usize,
+    /// What the lanes of the stream have read, for [`topic_watch::TopicWatch`].
+    pub read_records: Arc<ReadRecords>,
     /// Where states are kept.
     pub store: Arc<dyn Store>,
     /// Tells which bundle is live, and takes records while there is none.
@@ -109,9 +119,8 @@ impl Lane {
     /// Any [`LaneError`]: all effects since the last commit are void for this lane; a new call goes
     /// on from there.
     pub fn run(&self, stop: &Arc<AtomicBool>) -> Result<(), LaneError> {
-        let client_id = format!("outlierd-{}-{}", self.stream.name, self.number);
-        let lane_state = Arc::new(Mutex::new(self.lane_state(&client_id, stop)?));
-        let consumer = self.consumer(&client_id, &lane_state)?;
+        let lane_state = Arc::new(Mutex::new(self.lane_state(stop)?));
+        let consumer = self.consumer(&lane_state)?;
         consumer.subscribe(&[&self.stream.input.topic])?;
         let done = self.poll_until(&consumer, &lane_state, stop);
         self.status.running.store(false, Ordering::Release);
@@ -128,9 +137,12 @@ impl Lane {
         done
     }
 
-    fn lane_state(&self, client_id: &str, stop: &Arc<AtomicBool>) -> Result<LaneState, LaneError> {
-        let bundle = self.learner.live_bundle()?;
-        let pipeline = Pipeline::new(self.stream.clone(), bundle)?;
+    fn client_id(&self) -> String {
+        format!("outlierd-{}-{}", self.stream.name, self.number)
+    }
+
+    /// A producer of the lane; it aborts what the one before left open.
+    fn sink(&self) -> Result<Sink, LaneError> {
         let input = &self.stream.input;
         let id = match input.delivery {
             Delivery::ExactlyOnce => Some(format!(
@@ -141,13 +153,19 @@ impl Lane {
             )),
             Delivery::AtLeastOnce => None,
         };
-        let sink = Sink::new(
+        Ok(Sink::new(
             &self.kafka,
             &self.stream,
-            client_id,
+            &self.client_id(),
             id.as_deref(),
             self.dead_letter_max.clone(),
-        )?;
+        )?)
+    }
+
+    fn lane_state(&self, stop: &Arc<AtomicBool>) -> Result<LaneState, LaneError> {
+        let bundle = self.learner.live_bundle()?;
+        let pipeline = Pipeline::new(self.stream.clone(), bundle)?;
+        let sink = self.sink()?;
         let mut lane_state = LaneState::new(self, pipeline, sink, stop.clone());
         lane_state.warm_up(false)?;
         Ok(lane_state)
@@ -155,17 +173,11 @@ impl Lane {
 
     fn consumer(
         &self,
-        client_id: &str,
         lane_state: &Arc<Mutex<LaneState>>,
     ) -> Result<BaseConsumer<LaneContext>, LaneError> {
-        let config: ClientConfig = consumer_config(&self.kafka, &self.stream.input, client_id);
-        let context = LaneContext::new(
-            self.stream.name.clone(),
-            self.number,
-            lane_state.clone(),
-            self.learner.clone(),
-            self.status.clone(),
-        );
+        let config: ClientConfig =
+            consumer_config(&self.kafka, &self.stream.input, &self.client_id());
+        let context = LaneContext::new(self, lane_state.clone());
         Ok(config.create_with_context(context)?)
     }
 
@@ -201,7 +213,7 @@ impl Lane {
             if let Some(due_in) = lock(lane_state).urgent_in() {
                 bounds.wait = bounds.wait.min(due_in);
             }
-            let mut batch = poll_batch(consumer, bounds, interrupted, passes)?;
+            let mut batch = poll_batch(consumer, bounds, interrupted, passes).map_err(of_poll)?;
             let revoked = consumer.context().take_revoked();
             batch.retain(|message| !revoked.contains(&message.partition()));
 
@@ -221,6 +233,7 @@ impl Lane {
                     self.rewind(consumer, &mut lane_state, &batch, error, rewinds)?;
                 }
             }
+            self.follow_topic(consumer, &mut lane_state)?;
             self.status
                 .partitions
                 .store(lane_state.owned(), Ordering::Release);
@@ -250,6 +263,24 @@ impl Lane {
         .emit();
     }
 
+    /// Reads owned partitions from their beginning whose topic was deleted and created again.
+    fn follow_topic(
+        &self,
+        consumer: &BaseConsumer<LaneContext>,
+        lane_state: &mut LaneState,
+    ) -> Result<(), LaneError> {
+        let mut lows = BTreeMap::new();
+        for partition in lane_state.replaced() {
+            let topic = &self.stream.input.topic;
+            let (low, _) = consumer.fetch_watermarks(topic, partition, SEEK_TIMEOUT)?;
+            lows.insert(partition, low);
+        }
+        match lows.is_empty() {
+            true => Ok(()),
+            false => seek(consumer, lane_state.handover().restart(consumer, &lows)?),
+        }
+    }
+
     /// One step: the batch through the pipeline, and a commit where it is time for one. Returns
     /// whether it committed.
     fn advance(
@@ -259,10 +290,17 @@ impl Lane {
         batch: &[BorrowedMessage<'_>],
         slow: bool,
     ) -> Result<bool, LaneError> {
-        // Before the batch: feedback belongs to what was committed.
-        lane_state.apply_feedback(&self.feedback)?;
-        lane_state.watch_topic(batch, consumer.context().is_at_end())?;
-        lane_state.follow_detector(self.retrainer.sight().as_ref(), consumer)?;
+        // What was published of the records that run again includes these.
+        if !lane_state.runs_again() {
+            // Before the batch: feedback belongs to what was committed.
+            lane_state.watch().apply_feedback(&self.feedback)?;
+            lane_state
+                .watch()
+                .watch_topic(batch, consumer.context().is_at_end())?;
+            lane_state
+                .watch()
+                .follow_detector(self.retrainer.sight().as_ref())?;
+        }
         let first = batch.first().map(place);
         let stumble = lock(&self.poison).steps_over(first).cloned();
         match stumble {
@@ -271,7 +309,8 @@ impl Lane {
             None => self.run_steps(lane_state, batch)?,
         }
         if let Some((ends, at)) = consumer.context().take_ends() {
-            lane_state.watch_partitions(&ends, at)?;
+            lane_state.at_ends(&ends);
+            lane_state.watch().watch_partitions(&ends, at)?;
         }
         // A commit waits for all results: with a slow output it would keep the lane from its
         // group's rebalances.
@@ -337,17 +376,23 @@ impl Lane {
     ) -> Result<(), LaneError> {
         let usual = self.stream.input.batch_records;
         let first = batch.first().map(place);
+        let has_lost_changelog = times <= GO_BACK_MAX && lane_state.has_lost_changelog(&error);
         let is_of_records =
             error.is_of_records() && lock(&self.poison).failed(first, usual, error.to_string());
-        if !is_of_records && (!error.is_abortable() || times > GO_BACK_MAX) {
+        let stays = is_of_records || error.is_abortable() && times <= GO_BACK_MAX;
+        if !stays && !has_lost_changelog {
             return Err(error);
         }
         self.status.failed(&error);
-        let offsets = lane_state.rewind(batch)?;
-        let sought = consumer.seek_partitions(offsets, SEEK_TIMEOUT)?;
-        for partition in sought.elements() {
-            partition.error()?;
-        }
+        let rewound = match has_lost_changelog {
+            true => Err(LaneError::ChangelogLost),
+            false => lane_state.handover().rewind(batch),
+        };
+        let offsets = match rewound {
+            Err(LaneError::ChangelogLost) => lane_state.handover().refill(self.sink()?)?,
+            rewound => rewound?,
+        };
+        seek(consumer, offsets)?;
         LaneRewound {
             stream: &self.stream.name,
             lane: self.number,
@@ -422,6 +467,27 @@ impl Lane {
             },
             ..BatchBounds::of(input)
         }
+    }
+}
+
+/// Makes the consumer continue at other offsets.
+fn seek(
+    consumer: &BaseConsumer<LaneContext>,
+    offsets: TopicPartitionList,
+) -> Result<(), LaneError> {
+    let sought = consumer.seek_partitions(offsets, SEEK_TIMEOUT)?;
+    consumer.context().forget_ends();
+    for partition in sought.elements() {
+        partition.error()?;
+    }
+    Ok(())
+}
+
+/// An error that ends a poll.
+fn of_poll(error: KafkaError) -> LaneError {
+    match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::AutoOffsetReset) => LaneError::OffsetOutOfRange,
+        _ => error.into(),
     }
 }
 

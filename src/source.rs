@@ -130,6 +130,8 @@ pub fn consumer_config(
     // default of 1 s empties that store in between, and holds a lane at about 110,000 records a
     // second.
     config.set("fetch.queue.backoff.ms", "10");
+    // Partitions that are added to the topic are read after so long (librdkafka's default is 5 min).
+    config.set("topic.metadata.refresh.interval.ms", "30000");
     // The lag among them is a metric.
     config.set("statistics.interval.ms", "5000");
     for (key, value) in &kafka.consumer {
@@ -137,13 +139,8 @@ pub fn consumer_config(
     }
     config
         .set("group.id", &input.group)
-        .set(
-            "auto.offset.reset",
-            match input.start {
-                StartOffset::Earliest => "earliest",
-                StartOffset::Latest => "latest",
-            },
-        )
+        // A lane sets where each partition starts; records that are gone are an error to it.
+        .set("auto.offset.reset", "error")
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         .set("enable.partition.eof", "false")

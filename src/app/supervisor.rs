@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use super::error::AppError;
 use crate::config::settings::Settings;
 use crate::events::lane::LaneRewound;
+use crate::lane::topic_watch::{ReadRecords, TopicWatch};
 use crate::lane::{Lane, LaneStatus, ReloadedStream};
 use crate::retrain::learner::Learner;
 use crate::retrain::thread::Retrainer;
@@ -52,6 +53,10 @@ impl Lanes {
         let streams = settings.streams.iter().zip(topics);
         for ((stream, topics), (learner, retrainer)) in streams.zip(learners) {
             let stream = Arc::new(stream.clone());
+            let known_partitions = known_partitions(&stream.name, topics, &**store)?;
+            let read_records = Arc::new(ReadRecords::default());
+            let watch = TopicWatch::start(&settings.kafka, &stream, &read_records, halt);
+            threads.push(watch.map_err(AppError::Thread)?);
             for number in 0..stream.input.lanes {
                 let status = Arc::new(LaneStatus::default());
                 let reloaded = ReloadedStream::new(stream.clone().into());
@@ -60,6 +65,8 @@ impl Lanes {
                     stream: stream.clone(),
                     reloaded: reloaded.clone(),
                     number,
+                    known_partitions,
+                    read_records: read_records.clone(),
                     store: store.clone(),
                     learner: learner.clone(),
                     retrainer: retrainer.clone(),
@@ -107,6 +114,20 @@ impl Lanes {
             }
         }
     }
+}
+
+/// How many partitions the input of a stream had when it last ran: as many as its changelog had or, for
+/// a stream without one, as the store has positions of; all of them where it never ran.
+fn known_partitions(
+    stream: &str,
+    topics: &StreamTopics,
+    store: &dyn Store,
+) -> Result<usize, StoreError> {
+    let positions = store.positions(stream)?;
+    let newest = positions.last().map(|(partition, _)| partition + 1);
+    let stored = newest.and_then(|count| usize::try_from(count).ok());
+    let known = topics.known_partitions.or(stored);
+    Ok(known.unwrap_or(topics.partitions))
 }
 
 /// Restarts a lane after errors. A store that has failed stays failed until it is reopened: that

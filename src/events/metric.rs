@@ -87,6 +87,10 @@ table! {
     OFFSETS_AWAITED: Counter = "outlierd_offsets_awaited_total", "Times that a lane waited some seconds more for its group's committed offsets";
     OFFSETS_NOT_COMMITTED: Counter = "outlierd_offset_commit_failures_total", "Failed commits of offsets; the stored positions hold";
     TRANSACTIONS_NOT_ABORTED: Counter = "outlierd_transaction_abort_failures_total", "Transactions that could not be aborted; the next start aborts them";
+    POSITION_CHANGES: Counter = "outlierd_position_changes_total", "Partitions that did not start where their states end, by cause";
+    RECORDS_LOST: Counter = "outlierd_records_lost_total", "Records that were deleted from the input topic before they were read";
+    CHANGELOG_LOST: Counter = "outlierd_changelog_lost_total", "Partitions of the changelog found without entries that were committed";
+    CHANGELOG_NOT_COMPACTED: Counter = "outlierd_changelog_not_compacted_total", "Times that the changelog was found without compaction, so that its brokers delete states";
     RESTORED_STATES: Counter = "outlierd_restored_states_total", "States read from the changelog";
     CHANGELOG_SKIPPED: Counter = "outlierd_changelog_skipped_total", "Entries of the changelog that are not the state of a series";
     STATE_UNREADABLE: Counter = "outlierd_state_unreadable_total", "Stored states that could not be read; their series were reset";

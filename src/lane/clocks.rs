@@ -21,6 +21,11 @@ pub(super) fn assigned(partition: i32, pipeline: &mut Pipeline, notes: &Partitio
     }
 }
 
+/// Forgets the clock of a partition whose records are read again.
+pub(super) fn forget(partition: i32, notes: &mut PartitionNotes) {
+    notes.remove(partition, NOTE);
+}
+
 /// Notes the clocks of some partitions.
 ///
 /// # Errors

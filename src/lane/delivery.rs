@@ -1,12 +1,16 @@
 //! How a lane's results, states, notes and positions become durable together: one type for each
 //! setting of `input.delivery`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
+use rdkafka::admin::AdminClient;
+use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::CommitMode;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::Offset;
 
 use super::error::LaneError;
@@ -16,8 +20,9 @@ use crate::config::settings::StreamSettings;
 use crate::events::lane::OffsetsNotCommitted;
 use crate::pipeline::series::SeriesTable;
 use crate::sink::Sink;
-use crate::source::{self, KafkaSettings};
-use crate::state::changelog::{Changelog, note_key};
+use crate::sink::topics;
+use crate::source::{self, KafkaSettings, client_config};
+use crate::state::changelog::{Changelog, CommittedStates, RestoredStates, note_key};
 use crate::state::{Store, codec};
 
 /// How long the results of one commit may take to be acknowledged.
@@ -27,6 +32,10 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
 /// until all partitions of the last one are marked as committed, and librdkafka asks again only
 /// after 20 ms: an alert that waits is sooner out so.
 const TRANSACTION_PAUSE: Duration = Duration::from_millis(10);
+
+/// How long the brokers may take until a changelog shows that was created or extended.
+const TOPIC_TIMEOUT: Duration = Duration::from_secs(15);
+const TOPIC_PACE: Duration = Duration::from_millis(100);
 
 /// What is to be made durable, beside what was sent already.
 pub(super) struct Changes<'c> {
@@ -75,26 +84,68 @@ pub(super) trait DeliveryGuarantee: Send {
         Duration::ZERO
     }
 
+    /// Whether the brokers answer that the changelog does not exist.
+    fn has_lost_changelog(&self, _sink: &Sink) -> bool {
+        false
+    }
+
+    /// Gives the changelog, where there is one, as many partitions as the input has: it was deleted, or
+    /// the input got more.
+    ///
+    /// # Errors
+    /// Where the brokers do not answer or allow it.
+    fn prepare(&self, _sink: &Sink, _partitions: usize) -> Result<(), LaneError> {
+        Ok(())
+    }
+
+    /// The changelog was lost while the lane runs: what is known of it is void.
+    ///
+    /// # Errors
+    /// Where the brokers cannot be asked what it is now.
+    fn begin_again(&mut self) -> Result<(), LaneError> {
+        Ok(())
+    }
+
     /// Brings the stored states of partitions up to what was committed elsewhere, or before a
-    /// crash. Returns how many states that were; `None` where the store is all there is.
+    /// crash; `None` where the store is all there is.
     ///
     /// # Errors
     /// Without the states the partitions must not be read.
     fn restore(
         &self,
         _store: &dyn Store,
-        _partitions: &[i32],
+        _partitions: &[CommittedStates],
         _stop: &AtomicBool,
-    ) -> Result<Option<usize>, LaneError> {
+    ) -> Result<Option<RestoredStates>, LaneError> {
         Ok(None)
+    }
+
+    /// Sends a stored state to the changelog again, where there is one.
+    ///
+    /// # Errors
+    /// Where it cannot be sent.
+    fn resend(
+        &self,
+        _sink: &Sink,
+        _partition: i32,
+        _series: &str,
+        _state: &[u8],
+    ) -> Result<(), LaneError> {
+        Ok(())
     }
 }
 
 /// The delivery that a stream is set to.
-pub(super) fn of(kafka: &KafkaSettings, stream: &StreamSettings) -> Box<dyn DeliveryGuarantee> {
+pub(super) fn of(
+    kafka: &KafkaSettings,
+    stream: &Arc<StreamSettings>,
+) -> Box<dyn DeliveryGuarantee> {
     match stream.input.delivery {
         source::Delivery::ExactlyOnce => Box::new(ExactlyOnce {
+            kafka: kafka.clone(),
+            stream: stream.clone(),
             changelog: Changelog::new(kafka, &stream.name, &stream.output.states),
+            ends: HashMap::new(),
             ended: None,
         }),
         source::Delivery::AtLeastOnce => Box::new(AtLeastOnce),
@@ -103,9 +154,34 @@ pub(super) fn of(kafka: &KafkaSettings, stream: &StreamSettings) -> Box<dyn Deli
 
 /// Results, states, notes and offsets are one transaction. The store follows behind the changelog.
 struct ExactlyOnce {
+    kafka: KafkaSettings,
+    stream: Arc<StreamSettings>,
     changelog: Changelog,
+    /// By partition, where the states of the last transaction end.
+    ends: HashMap<i32, i64>,
     /// When the last transaction ended.
     ended: Option<Instant>,
+}
+
+impl ExactlyOnce {
+    /// Asks the brokers for something beside the clients of the lane.
+    fn ask<T>(
+        &self,
+        question: impl AsyncFnOnce(&AdminClient<DefaultClientContext>) -> T,
+    ) -> Result<T, LaneError> {
+        let admin = client_config(&self.kafka, "outlierd-admin").create()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(LaneError::Runtime)?;
+        Ok(runtime.block_on(question(&admin)))
+    }
+
+    /// Brokers that create topics make one of the changelog that is not compacted.
+    fn check_compaction(&self) -> Result<(), LaneError> {
+        let stream = &self.stream;
+        self.ask(async |admin| topics::check_compaction(admin, stream).await)
+    }
 }
 
 impl DeliveryGuarantee for ExactlyOnce {
@@ -131,10 +207,16 @@ impl DeliveryGuarantee for ExactlyOnce {
         }
         sink.await_acknowledgements()?;
         let changelog = sink.producer().take_changelog();
+        // A topic that was created again begins with smaller offsets.
+        let is_lost = |&(partition, end): &(i32, i64)| self.ends.get(&partition) > Some(&end);
+        if changelog.iter().any(is_lost) {
+            return Err(LaneError::ChangelogLost);
+        }
         let offsets = offsets(changes.topic, changes.positions, &changelog)?;
         let group = consumer.group_metadata().ok_or(LaneError::NoGroup)?;
         sink.producer().commit(&offsets, &group)?;
         self.ended = Some(Instant::now());
+        self.ends.extend(changelog.iter().copied());
         Ok(changelog)
     }
 
@@ -147,13 +229,53 @@ impl DeliveryGuarantee for ExactlyOnce {
         TRANSACTION_PAUSE.saturating_sub(ago)
     }
 
+    fn has_lost_changelog(&self, sink: &Sink) -> bool {
+        matches!(sink.producer().changelog_partitions(), Ok(0))
+    }
+
+    fn prepare(&self, sink: &Sink, partitions: usize) -> Result<(), LaneError> {
+        if sink.producer().changelog_partitions()? >= partitions {
+            return Ok(());
+        }
+        let (kafka, stream) = (&self.kafka, &self.stream);
+        self.ask(async |admin| topics::prepare_changelog(admin, kafka, stream, partitions).await)??;
+        let asked = Instant::now();
+        while sink.producer().changelog_partitions()? < partitions {
+            if asked.elapsed() > TOPIC_TIMEOUT {
+                let code = RDKafkaErrorCode::UnknownPartition;
+                return Err(KafkaError::MetadataFetch(code).into());
+            }
+            std::thread::sleep(TOPIC_PACE);
+        }
+        Ok(())
+    }
+
+    fn begin_again(&mut self) -> Result<(), LaneError> {
+        self.ends.clear();
+        self.check_compaction()
+    }
+
     fn restore(
         &self,
         store: &dyn Store,
-        partitions: &[i32],
+        partitions: &[CommittedStates],
         stop: &AtomicBool,
-    ) -> Result<Option<usize>, LaneError> {
-        Ok(Some(self.changelog.restore(store, partitions, stop)?))
+    ) -> Result<Option<RestoredStates>, LaneError> {
+        let restored = self.changelog.restore(store, partitions, stop)?;
+        if !restored.lost.is_empty() {
+            self.check_compaction()?;
+        }
+        Ok(Some(restored))
+    }
+
+    fn resend(
+        &self,
+        sink: &Sink,
+        partition: i32,
+        series: &str,
+        state: &[u8],
+    ) -> Result<(), LaneError> {
+        Ok(sink.state(partition, series.as_bytes(), Some(state))?)
     }
 }
 
@@ -199,7 +321,8 @@ impl DeliveryGuarantee for AtLeastOnce {
     }
 }
 
-/// Positions as the group keeps them, with the ends of the changelog.
+/// Positions as the group keeps them, with the ends of the changelog; 0 where there is none. Offsets
+/// that somebody else commits have no metadata.
 ///
 /// # Errors
 /// An offset that librdkafka does not take.
@@ -212,9 +335,8 @@ pub(super) fn offsets(
     for (&partition, &offset) in positions {
         let mut entry = offsets.add_partition(topic, partition);
         entry.set_offset(Offset::Offset(offset))?;
-        if let Some((_, end)) = changelog.iter().find(|(of, _)| *of == partition) {
-            entry.set_metadata(end.to_string());
-        }
+        let end = changelog.iter().find(|(of, _)| *of == partition);
+        entry.set_metadata(end.map_or(0, |(_, end)| *end).to_string());
     }
     Ok(offsets)
 }

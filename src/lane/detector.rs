@@ -18,9 +18,7 @@ pub(super) const PARTITION: i32 = 0;
 /// The key of the note with the open alert, as JSON.
 const NOTE: &str = "detector_degraded";
 
-/// As [`follow`], for a lane: only the owner of the partition publishes, and only where its commit
-/// knows the position of the partition. Where nothing was ever read of it, that is its `end`, if it
-/// is empty.
+/// As [`follow`], for a lane: only the owner of the partition publishes.
 ///
 /// # Errors
 /// As [`follow`].
@@ -28,20 +26,12 @@ pub(super) fn follow_as_owner(
     sight: &Sight,
     alerts: &AlertFactory,
     notes: &mut PartitionNotes,
-    positions: &mut PartitionPositions,
-    end: impl FnOnce() -> Option<i64>,
+    positions: &PartitionPositions,
 ) -> Result<Option<Alert>, LaneError> {
-    let is_published = notes.get::<String>(PARTITION, NOTE).is_some() == sight.degraded;
-    if is_published || !positions.owns(PARTITION) {
-        return Ok(None);
+    match positions.owns(PARTITION) {
+        true => follow(sight, alerts, notes),
+        false => Ok(None),
     }
-    if positions.next_offset(PARTITION).is_none() {
-        positions.set_committed(end().map(|end| (PARTITION, end)));
-    }
-    if positions.next_offset(PARTITION).is_none() {
-        return Ok(None);
-    }
-    follow(sight, alerts, notes)
 }
 
 /// The event that makes what is published equal to what was found; `None` where it is.

@@ -7,6 +7,7 @@ use crate::model::registry::RegistryError;
 use crate::pipeline::PipelineError;
 use crate::pipeline::series::LoadError;
 use crate::sink::SinkError;
+use crate::sink::topics::TopicError;
 use crate::state::StoreError;
 use crate::state::changelog::ChangelogError;
 use crate::state::codec::CodecError;
@@ -38,6 +39,20 @@ pub enum LaneError {
     /// States could not be restored.
     #[error(transparent)]
     Changelog(#[from] ChangelogError),
+    /// The changelog does not have the partitions of the input.
+    #[error(transparent)]
+    Topic(#[from] TopicError),
+    /// The system does not give what a request to the brokers needs.
+    #[error("cannot ask the brokers for a topic: {0}")]
+    Runtime(std::io::Error),
+    /// The changelog lost entries while the lane ran.
+    #[error("the changelog has lost entries: the lane starts again and writes the states to it")]
+    ChangelogLost,
+    /// The broker does not have the offset that the consumer asks for.
+    #[error(
+        "the next offset of a partition is outside of its topic: the lane starts again and compares the two"
+    )]
+    OffsetOutOfRange,
     /// A step panicked.
     #[error("a step panicked, which is a bug of outlierd: {0}")]
     Panicked(String),
@@ -57,6 +72,9 @@ impl Failure for LaneError {
             Self::Pipeline(error) => error.class(),
             Self::Changelog(error) => error.class(),
             Self::Registry(error) => error.class(),
+            Self::Topic(error) => error.class(),
+            Self::Runtime(error) => error.class(),
+            Self::ChangelogLost | Self::OffsetOutOfRange => FailureClass::EXTERNAL.retryable(),
             Self::Panicked(_) => FailureClass::INTERNAL,
             // A lane that starts again joins its group again.
             Self::NoGroup => FailureClass::INTERNAL.retryable(),

@@ -11,7 +11,8 @@ pub(super) struct GroupOffset {
     pub(super) partition: i32,
     /// The next record; `None` where nothing was committed.
     pub(super) offset: Option<i64>,
-    /// Where the states that belong to it end in the changelog; `None` where that was not noted.
+    /// Where the states that belong to it end in the changelog, 0 where there is none; `None` where
+    /// somebody else than outlierd has set the offset.
     pub(super) changelog: Option<i64>,
 }
 
@@ -25,8 +26,4 @@ pub trait GroupMember {
     /// # Errors
     /// Those of librdkafka.
     fn commit_offsets(&self, offsets: &TopicPartitionList, mode: CommitMode) -> KafkaResult<()>;
-
-    /// The offset behind the last record of a partition that holds no record; `None` where it holds
-    /// one, where the member has not read all there is, or where no broker answers.
-    fn end_of_empty(&self, topic: &str, partition: i32) -> Option<i64>;
 }

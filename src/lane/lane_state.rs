@@ -4,38 +4,42 @@
 //! It sits behind a mutex only because librdkafka calls back on a rebalance, from inside the lane's
 //! own poll: the lane never holds it while polling, so that it is never waited for.
 
+mod handover;
+mod watch;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rdkafka::TopicPartitionList;
 use rdkafka::consumer::CommitMode;
-use rdkafka::message::BorrowedMessage;
+use rdkafka::message::{BorrowedMessage, Message as _};
 
+use self::handover::PartitionHandover;
+use self::watch::LaneWatch;
 use super::checkpoint::{CommittedChanges, PendingCheckpoint};
 use super::delivery::{self, Changes, DeliveryGuarantee};
 use super::error::LaneError;
 use super::expiry::Expiry;
-use super::feedback::{FeedbackReceiver, FeedbackSeen};
+use super::feedback::FeedbackSeen;
 use super::group::GroupMember;
 use super::notes::PartitionNotes;
 use super::positions::PartitionPositions;
+use super::recovery::PartitionRecovery;
 use super::sampler::Sampler;
-use super::silence::{TopicSilenceMonitor, newest};
+use super::silence::TopicSilenceMonitor;
 use super::stored_states::StoredStates;
+use super::topic_watch::ReadRecords;
 use super::uncommitted::Uncommitted;
-use super::{Lane, clocks, detector, warm_up};
+use super::{Lane, clocks, warm_up};
 use crate::config::settings::StreamSettings;
+use crate::events;
 use crate::events::lane::TransactionNotAborted;
-use crate::events::{self, StatesRestored};
 use crate::pipeline::Pipeline;
 use crate::pipeline::series::SeriesTable;
+use crate::record::Rejected;
 use crate::record::alert::Alert;
-use crate::record::{EventTime, Rejected};
-use crate::retrain::engine::Sight;
 use crate::retrain::learner::Learner;
 use crate::retrain::set::RecordRun;
-use crate::share::feedback_log::FeedbackLog;
 use crate::sink::Sink;
 use crate::source::view;
 use crate::state::codec;
@@ -52,6 +56,7 @@ pub struct LaneState {
     states: StoredStates,
     learner: Arc<Learner>,
     positions: PartitionPositions,
+    read_records: Arc<ReadRecords>,
     /// What is kept of partitions beside the states of series.
     notes: PartitionNotes,
     /// Whether all that is read is silent.
@@ -60,6 +65,7 @@ pub struct LaneState {
     /// What the retraining takes of the output.
     sampler: Sampler,
     uncommitted: Uncommitted,
+    recovery: PartitionRecovery,
     /// Committed, and not in the store yet.
     pending_checkpoint: PendingCheckpoint,
     /// When the lane began: what the table's time counts from.
@@ -93,9 +99,11 @@ impl LaneState {
             sink,
             learner: lane.learner.clone(),
             positions: PartitionPositions::default(),
+            read_records: lane.read_records.clone(),
             notes: PartitionNotes::default(),
             feedback: FeedbackSeen::default(),
             uncommitted: Uncommitted::new(),
+            recovery: PartitionRecovery::default(),
             pending_checkpoint: PendingCheckpoint::default(),
             began: Instant::now(),
             stop,
@@ -119,11 +127,6 @@ impl LaneState {
         self.positions.count()
     }
 
-    /// What the store holds of the series.
-    pub(super) fn states(&self) -> &StoredStates {
-        &self.states
-    }
-
     /// The normal traffic that was collected since the last call.
     pub fn take_runs(&mut self) -> Vec<RecordRun> {
         self.sampler.take_runs()
@@ -139,30 +142,47 @@ impl LaneState {
         self.table.len()
     }
 
-    /// Fetches what is missing of the states of partitions that were committed elsewhere, or before
-    /// a crash.
+    /// Whether the changelog was lost, where an `error` may be its consequence.
+    pub(super) fn has_lost_changelog(&self, error: &LaneError) -> bool {
+        match error {
+            LaneError::ChangelogLost => true,
+            LaneError::Sink(_) => self.delivery.has_lost_changelog(&self.sink),
+            _ => false,
+        }
+    }
+
+    /// The partitions, to come or to leave.
+    pub(super) fn handover(&mut self) -> PartitionHandover<'_> {
+        PartitionHandover { lane: self }
+    }
+
+    /// What is looked at between two batches.
+    pub(super) fn watch(&mut self) -> LaneWatch<'_> {
+        LaneWatch { lane: self }
+    }
+
+    /// Gives the changelog as many partitions as the input has.
     ///
     /// # Errors
-    /// [`LaneError::Changelog`]: without the states the partitions must not be read.
-    pub(super) fn restore(&self, partitions: &[i32]) -> Result<(), LaneError> {
-        if partitions.is_empty() {
-            return Ok(());
-        }
-        let started = Instant::now();
-        let restored = self
-            .delivery
-            .restore(self.states.store(), partitions, &self.stop)?;
-        let Some(states) = restored else {
-            return Ok(());
-        };
-        StatesRestored {
-            stream: &self.stream.name,
-            partitions,
-            states,
-            took: started.elapsed(),
-        }
-        .emit();
-        Ok(())
+    /// [`LaneError`] where the brokers do not answer or allow it.
+    pub(super) fn prepare_changelog(&self, partitions: usize) -> Result<(), LaneError> {
+        self.delivery.prepare(&self.sink, partitions)
+    }
+
+    /// Whether records run again whose results were published before.
+    pub(super) fn runs_again(&self) -> bool {
+        self.recovery.is_running()
+    }
+
+    /// Partitions are read to their ends.
+    pub(super) fn at_ends(&mut self, partitions: &[i32]) {
+        self.recovery.at_ends(partitions);
+    }
+
+    /// The owned partitions whose topic was deleted and created again since they are read.
+    pub(super) fn replaced(&self) -> Vec<i32> {
+        self.read_records
+            .replaced(|partition| self.positions.owns(partition))
     }
 
     /// Aborts what was sent since the last commit; the series in memory are void then.
@@ -177,75 +197,44 @@ impl LaneState {
         }
     }
 
-    /// Rewinds to the last commit without leaving the group: the transaction is aborted, and
-    /// the partitions of which anything has changed since then, those of a `batch` that did not run
-    /// included, get their states as they were committed. Returns where each of them has to be read
-    /// again.
-    ///
-    /// # Errors
-    /// Any [`LaneError`]: the lane has to restart.
-    pub(super) fn rewind(
-        &mut self,
-        batch: &[BorrowedMessage<'_>],
-    ) -> Result<TopicPartitionList, LaneError> {
-        self.sink.producer().abort()?;
-        self.uncommitted.aborted();
-        self.positions.advance(batch);
-        let committed = self.positions.changed_from(&self.notes);
-        let offsets = delivery::offsets(&self.stream.input.topic, &committed, &[])?;
-        let partitions: Vec<i32> = committed.keys().copied().collect();
-        self.revoked(&partitions);
-        self.restore(&partitions)?;
-        let committed: Vec<_> = committed.into_iter().map(|(p, at)| (p, Some(at))).collect();
-        self.assigned(&committed)?;
-        self.uncommitted.commit_begins();
-        Ok(offsets)
-    }
-
-    /// Partitions come, each with the offset of its next record, as far as that is known; their
-    /// states are in the store.
-    ///
-    /// # Errors
-    /// Where the store cannot be read.
-    pub(super) fn assigned(&mut self, partitions: &[(i32, Option<i64>)]) -> Result<(), LaneError> {
-        for &(partition, next) in partitions {
-            if self.stream.silence.after > 0.0 {
-                self.states.list_series(partition, &mut self.table)?;
-            } else {
-                self.states.count_series(partition, &mut self.table)?;
-            }
-            self.notes
-                .load(self.states.store(), &self.stream.name, partition)?;
-            self.topic.assigned(partition, &self.notes);
-            clocks::assigned(partition, &mut self.pipeline, &self.notes);
-            self.positions.assigned(partition, next);
-        }
-        self.feedback = FeedbackSeen::default();
-        Ok(())
-    }
-
-    pub(super) fn revoked(&mut self, partitions: &[i32]) {
-        for partition in partitions {
-            self.positions.revoked(*partition);
-            self.table.drop_partition(*partition);
-            if let Some(silence) = &mut self.pipeline.silence {
-                silence.drop_partition(*partition);
-            }
-            self.sampler.drop_partition(*partition);
-            self.notes.drop_partition(*partition);
-            self.topic.revoked(*partition);
-            self.expiry.revoked(*partition);
-            self.uncommitted.drop_partition(*partition);
-            self.pending_checkpoint.drop_partition(*partition);
-        }
-    }
-
-    /// Runs one micro-batch through the pipeline and hands its results to the producer.
+    /// Runs one micro-batch through the pipeline and hands its results to the producer; of records that
+    /// were published before, only the states stay.
     ///
     /// # Errors
     /// Any [`LaneError`]: the batch has then had effects that were not committed, and the lane must
     /// go back.
     pub fn run(&mut self, batch: &[BorrowedMessage<'_>]) -> Result<(), LaneError> {
+        let recovery = &self.recovery;
+        let was_published =
+            |of: &BorrowedMessage<'_>| recovery.was_published(of.partition(), of.offset());
+        let published: Vec<bool> = batch.iter().map(was_published).collect();
+        let mut rest = batch;
+        for part in published.chunk_by(|a, b| a == b) {
+            let (now, later) = rest.split_at(part.len());
+            match part.first() {
+                Some(true) => self.run_again(now)?,
+                _ => self.run_new(now)?,
+            }
+            rest = later;
+        }
+        Ok(())
+    }
+
+    fn run_again(&mut self, batch: &[BorrowedMessage<'_>]) -> Result<(), LaneError> {
+        let messages: Vec<_> = batch.iter().map(view).collect();
+        let states = &self.states;
+        let mut load = |partition, series: &str| states.load(partition, series);
+        self.table.set_now(self.began.elapsed());
+        drop(self.pipeline.run(&messages, &mut self.table, &mut load)?);
+        self.positions.advance(batch);
+        for message in batch {
+            self.recovery
+                .advance(message.partition(), message.offset() + 1);
+        }
+        Ok(())
+    }
+
+    fn run_new(&mut self, batch: &[BorrowedMessage<'_>]) -> Result<(), LaneError> {
         let started = Instant::now();
         let messages: Vec<_> = batch.iter().map(view).collect();
         let states = &self.states;
@@ -301,86 +290,6 @@ impl LaneState {
         self.sink.producer().in_flight()
     }
 
-    /// Applies feedback on alerts in owned partitions that was not applied yet.
-    ///
-    /// # Errors
-    /// Where the state of a series cannot be read.
-    pub(super) fn apply_feedback(&mut self, log: &FeedbackLog) -> Result<(), LaneError> {
-        let mut receiver = FeedbackReceiver {
-            positions: &self.positions,
-            notes: &mut self.notes,
-            table: &mut self.table,
-            states: &self.states,
-            pipeline: &self.pipeline,
-        };
-        if self.feedback.apply_new(log, &mut receiver)? {
-            self.uncommitted.hurry();
-        }
-        Ok(())
-    }
-
-    /// Looks whether the topic as a whole is silent, and publishes the alerts that a batch closes,
-    /// or its absence opens.
-    ///
-    /// # Errors
-    /// Where an alert cannot be sent.
-    pub(super) fn watch_topic(
-        &mut self,
-        batch: &[BorrowedMessage<'_>],
-        at_end: bool,
-    ) -> Result<(), LaneError> {
-        let now = Instant::now();
-        let alerts = if batch.is_empty() {
-            let partitions = self.positions.count();
-            let alerts = self.pipeline.episodes.alerts();
-            let opened =
-                self.topic
-                    .saw_nothing(at_end, partitions, alerts, now, &mut self.notes)?;
-            opened.into_iter().collect()
-        } else {
-            self.topic.observe(&newest(batch), now, &mut self.notes)?
-        };
-        self.publish(alerts.into_iter().map(Alert::summarized))
-    }
-
-    /// Scans the series of partitions that are read to their ends and silent while others send;
-    /// `ends` are those read to their ends, at the time `at` of the machine's clock.
-    ///
-    /// # Errors
-    /// Where the state of a series cannot be read, or an alert cannot be sent.
-    pub(super) fn watch_partitions(
-        &mut self,
-        ends: &[i32],
-        at: EventTime,
-    ) -> Result<(), LaneError> {
-        let silent = self.topic.silent_partitions(ends, at, &mut self.notes)?;
-        let (pipeline, table) = (&mut self.pipeline, &mut self.table);
-        let alerts = clocks::scan(&silent, pipeline, table, &self.states, &mut self.notes)?;
-        self.publish(alerts)
-    }
-
-    /// Publishes where the stream's detector has gone blind, or sees again, if partition 0 is
-    /// owned.
-    ///
-    /// # Errors
-    /// Where the alert cannot be sent.
-    pub(super) fn follow_detector(
-        &mut self,
-        sight: Option<&Sight>,
-        consumer: &dyn GroupMember,
-    ) -> Result<(), LaneError> {
-        let Some(sight) = sight else { return Ok(()) };
-        let topic = &self.stream.input.topic;
-        let alert = detector::follow_as_owner(
-            sight,
-            self.pipeline.episodes.alerts(),
-            &mut self.notes,
-            &mut self.positions,
-            || consumer.end_of_empty(topic, detector::PARTITION),
-        )?;
-        self.publish(alert.map(Alert::summarized))
-    }
-
     /// Sends alerts; they are published with the next commit.
     fn publish(&mut self, alerts: impl IntoIterator<Item = Alert>) -> Result<(), LaneError> {
         for alert in alerts {
@@ -414,6 +323,10 @@ impl LaneState {
     /// Whether a commit is due: by time, for an alert or feedback, for the sheer number of changes,
     /// or to make room in memory.
     pub fn commit_due(&self) -> bool {
+        !self.recovery.is_running() && self.has_due_changes()
+    }
+
+    fn has_due_changes(&self) -> bool {
         self.urgent_in().is_some_and(|wait| wait.is_zero())
             || self.uncommitted.age() >= self.stream.input.commit_interval
             || self.table.changed() >= CHANGED_MAX
@@ -437,10 +350,17 @@ impl LaneState {
         consumer: &dyn GroupMember,
         mode: CommitMode,
     ) -> Result<bool, LaneError> {
+        if self.recovery.is_running() {
+            return Ok(false);
+        }
         self.uncommitted.commit_begins();
         let progress = self.positions.with_progress();
         clocks::keep(progress, &self.pipeline, &mut self.notes)?;
         let positions = self.positions.changed(&self.notes);
+        let noted = positions
+            .iter()
+            .map(|(&partition, &next)| (partition, next));
+        self.positions.note(noted, &mut self.notes)?;
         if positions.is_empty() {
             return self.store_if_due(mode).map(|()| false);
         }
@@ -465,6 +385,8 @@ impl LaneState {
             .publish(&self.sink, &mut self.table, &changes, consumer)?;
         self.notes.committed();
         self.positions.committed(&positions);
+        self.positions.share(positions.keys(), &self.read_records);
+        self.recovery.committed();
         self.pending_checkpoint.committed(CommittedChanges {
             positions: positions.iter().map(|(&p, &offset)| (p, offset)).collect(),
             changelog,

@@ -81,6 +81,17 @@ impl PartitionNotes {
         }
     }
 
+    /// Lets the next commit have all entries of a partition.
+    pub(super) fn resend(&mut self, partition: i32) {
+        let keys = self
+            .held
+            .get(&partition)
+            .into_iter()
+            .flat_map(BTreeMap::keys);
+        self.changed
+            .extend(keys.map(|key| (partition, key.clone())));
+    }
+
     /// The partitions with changes.
     pub(super) fn changed(&self) -> BTreeSet<i32> {
         self.changed

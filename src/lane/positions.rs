@@ -5,24 +5,31 @@ use std::ops::Range;
 
 use rdkafka::message::{BorrowedMessage, Message as _};
 
+use super::error::LaneError;
+use super::marks::{NOTE, NotedPosition, RecordMark};
 use super::notes::PartitionNotes;
+use super::topic_watch::ReadRecords;
 
 /// See the module. Entries of a partition leave when it is revoked.
 #[derive(Default)]
 pub(super) struct PartitionPositions {
     owned: HashSet<i32>,
-    /// Where the last commit of an owned partition ends, as far as that is known.
+    /// Where the last commit of an owned partition ends.
     committed: HashMap<i32, i64>,
     /// Owned partitions with records since the last commit: from the first of them to where to go
     /// on. Emptied by a commit.
     progress: HashMap<i32, Range<i64>>,
+    /// The record before the next one of an owned partition, where it is known.
+    marks: HashMap<i32, RecordMark>,
 }
 
 impl PartitionPositions {
-    /// A partition came, with the offset of its next record where that is known.
-    pub(super) fn assigned(&mut self, partition: i32, next: Option<i64>) {
-        self.set_committed(next.map(|next| (partition, next)));
+    /// A partition came, with the offset of its next record, and the record before it where that is
+    /// known.
+    pub(super) fn assigned(&mut self, partition: i32, next: i64, mark: Option<RecordMark>) {
+        self.committed.insert(partition, next);
         self.owned.insert(partition);
+        self.marks.extend(mark.map(|mark| (partition, mark)));
     }
 
     /// A partition left.
@@ -30,6 +37,7 @@ impl PartitionPositions {
         self.owned.remove(&partition);
         self.committed.remove(&partition);
         self.progress.remove(&partition);
+        self.marks.remove(&partition);
     }
 
     pub(super) fn owns(&self, partition: i32) -> bool {
@@ -53,21 +61,57 @@ impl PartitionPositions {
         self.progress.keys().copied()
     }
 
-    /// The offset of the next record of an owned partition, as far as it is known.
+    /// The offset of the next record of an owned partition.
     pub(super) fn next_offset(&self, partition: i32) -> Option<i64> {
         let progress = self.progress.get(&partition).map(|range| range.end);
         progress.or_else(|| self.committed.get(&partition).copied())
+    }
+
+    /// Where the last commit of an owned partition ends.
+    pub(super) fn committed_offset(&self, partition: i32) -> Option<i64> {
+        self.committed.get(&partition).copied()
     }
 
     /// Messages that the consumer is past.
     pub(super) fn advance(&mut self, batch: &[BorrowedMessage<'_>]) {
         for of_one in batch.chunk_by(|a, b| a.partition() == b.partition()) {
             if let (Some(first), Some(last)) = (of_one.first(), of_one.last()) {
+                self.marks.insert(first.partition(), RecordMark::of(last));
                 let from = first.offset();
                 self.progress
                     .entry(first.partition())
                     .or_insert(from..from)
                     .end = last.offset() + 1;
+            }
+        }
+    }
+
+    /// Notes how far some partitions are read, to be committed with their states.
+    ///
+    /// # Errors
+    /// A note that cannot be encoded.
+    pub(super) fn note(
+        &self,
+        positions: impl IntoIterator<Item = (i32, i64)>,
+        notes: &mut PartitionNotes,
+    ) -> Result<(), LaneError> {
+        for (partition, next) in positions {
+            let mark = self.marks.get(&partition).copied();
+            notes.put(partition, NOTE, &NotedPosition { next, mark })?;
+        }
+        Ok(())
+    }
+
+    /// Shares which records were read last of some partitions.
+    pub(super) fn share<'p>(
+        &self,
+        partitions: impl IntoIterator<Item = &'p i32>,
+        read: &ReadRecords,
+    ) {
+        for &partition in partitions {
+            let next = self.next_offset(partition);
+            if let Some((next, mark)) = next.zip(self.marks.get(&partition)) {
+                read.read(partition, next - 1, *mark);
             }
         }
     }
@@ -95,11 +139,6 @@ impl PartitionPositions {
             positions.insert(partition, range.start);
         }
         positions
-    }
-
-    /// Where the last commit ends of some partitions.
-    pub(super) fn set_committed(&mut self, positions: impl IntoIterator<Item = (i32, i64)>) {
-        self.committed.extend(positions);
     }
 
     /// All changes are committed; `positions` are those of [`PartitionPositions::changed`].

@@ -4,39 +4,31 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{
     BaseConsumer, CommitMode, Consumer, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol,
 };
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::topic_partition_list::{Offset, TopicPartitionListElem};
+use rdkafka::topic_partition_list::Offset;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Statistics, TopicPartitionList};
 
+use super::Lane;
+use super::assignment::StartFinder;
 use super::error::LaneError;
-use super::group::{GroupMember, GroupOffset};
+use super::group::GroupMember;
 use super::lag::{ConsumerLag, measure};
 use super::lane_state::LaneState;
 use super::status::LaneStatus;
 use crate::events::PartitionsChanged;
-use crate::events::lane::OffsetsAwaited;
 use crate::record::EventTime;
 use crate::retrain::learner::Learner;
-
-/// How long the group coordinator may take to tell committed offsets: longer than a transaction
-/// that the last owner left open, since the coordinator returns its offsets only after it is
-/// decided.
-const COMMITTED_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long one question may take: between two of them the lane looks whether it is to stop.
-const COMMITTED_TRY: Duration = Duration::from_secs(3);
-/// How long the brokers may take to tell where a partition ends.
-const WATERMARK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The consumer's callbacks of one lane. They run on the lane's thread, inside its poll.
 pub struct LaneContext {
     stream: String,
     lane: usize,
+    finder: StartFinder,
     lane_state: Arc<Mutex<LaneState>>,
     learner: Arc<Learner>,
     status: Arc<LaneStatus>,
@@ -67,36 +59,20 @@ impl GroupMember for BaseConsumer<LaneContext> {
     fn commit_offsets(&self, offsets: &TopicPartitionList, mode: CommitMode) -> KafkaResult<()> {
         self.commit(offsets, mode)
     }
-
-    fn end_of_empty(&self, topic: &str, partition: i32) -> Option<i64> {
-        if !self.context().is_at_end() {
-            return None;
-        }
-        // An error passes: it is asked again.
-        let (low, high) = self
-            .fetch_watermarks(topic, partition, WATERMARK_TIMEOUT)
-            .ok()?;
-        (low == high).then_some(high)
-    }
 }
 
 impl LaneContext {
     /// Callbacks that act on a lane's state.
-    pub fn new(
-        stream: String,
-        lane: usize,
-        lane_state: Arc<Mutex<LaneState>>,
-        learner: Arc<Learner>,
-        status: Arc<LaneStatus>,
-    ) -> Self {
+    pub fn new(lane: &Lane, lane_state: Arc<Mutex<LaneState>>) -> Self {
         let (rebalances, revoked, failure, leaving, at_end, paused) = Default::default();
         let (drained, ends) = Default::default();
         Self {
-            stream,
-            lane,
+            stream: lane.stream.name.clone(),
+            lane: lane.number,
+            finder: StartFinder::new(lane),
             lane_state,
-            learner,
-            status,
+            learner: lane.learner.clone(),
+            status: lane.status.clone(),
             rebalances,
             revoked,
             failure,
@@ -115,6 +91,16 @@ impl LaneContext {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take()
+    }
+
+    /// Forgets which partitions are read to their ends: they are read from elsewhere.
+    pub fn forget_ends(&self) {
+        self.at_end.store(false, Ordering::Release);
+        self.drained
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+        drop(self.take_ends());
     }
 
     /// Whether the lane has read all there is, and a broker answers.
@@ -181,15 +167,14 @@ impl LaneContext {
                 .lane_state
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            if self.start_at_stored_positions(consumer, &lane_state, partitions)? {
-                lane_state.warm_up(true)?;
+            if !numbers.is_empty() {
+                let starts = self.finder.find(consumer, &mut lane_state, &numbers)?;
+                for start in &starts {
+                    let (topic, offset) = (&self.finder.topic, Offset::Offset(start.next));
+                    partitions.set_partition_offset(topic, start.partition, offset)?;
+                }
+                lane_state.handover().assigned(&starts)?;
             }
-            let next = |elem: TopicPartitionListElem<'_>| match elem.offset() {
-                Offset::Offset(offset) => (elem.partition(), Some(offset)),
-                _ => (elem.partition(), None),
-            };
-            let starts: Vec<_> = partitions.elements().into_iter().map(next).collect();
-            lane_state.assigned(&starts)?;
             lane_state.owned()
         };
         match consumer.rebalance_protocol() {
@@ -212,105 +197,6 @@ impl LaneContext {
         Ok(())
     }
 
-    /// Sets where each partition starts: at the stored position, which its states belong to, unless
-    /// the group has gone further since (another machine owned the partition meanwhile). Returns
-    /// whether a partition begins in its history, for the stream to warm up.
-    fn start_at_stored_positions(
-        &self,
-        consumer: &BaseConsumer<Self>,
-        lane_state: &LaneState,
-        partitions: &mut TopicPartitionList,
-    ) -> Result<bool, LaneError> {
-        let committed = self.committed(consumer, lane_state, partitions)?;
-        let topics: Vec<(String, i32)> = partitions
-            .elements()
-            .iter()
-            .map(|p| (p.topic().to_owned(), p.partition()))
-            .collect();
-        let group: Vec<GroupOffset> = topics
-            .iter()
-            .map(|(topic, partition)| group_offset(&committed, topic, *partition))
-            .collect();
-        let behind = group
-            .iter()
-            .filter(|group| lane_state.states().is_behind(group));
-        lane_state.restore(&behind.map(|group| group.partition).collect::<Vec<_>>())?;
-        let span = lane_state.warm_up_span();
-        let is_new = |group: &GroupOffset| {
-            lane_state
-                .states()
-                .position(group.partition)
-                .max(group.offset)
-                .is_none()
-        };
-        let history = match span.is_zero() || !group.iter().any(is_new) {
-            true => None,
-            false => Some(self.warm_up_offsets(consumer, partitions, span)?),
-        };
-        let mut warms_up = false;
-        for ((topic, partition), group) in topics.into_iter().zip(&group) {
-            if let Some(offset) = lane_state.states().position(partition).max(group.offset) {
-                partitions.set_partition_offset(&topic, partition, Offset::Offset(offset))?;
-            } else if let Some(found) = history
-                .as_ref()
-                .and_then(|h| h.find_partition(&topic, partition))
-            {
-                partitions.set_partition_offset(&topic, partition, found.offset())?;
-                warms_up = true;
-            }
-        }
-        Ok(warms_up)
-    }
-
-    /// Where a partition begins that nobody has read yet, in a stream that warms up: so long before
-    /// now.
-    fn warm_up_offsets(
-        &self,
-        consumer: &BaseConsumer<Self>,
-        partitions: &TopicPartitionList,
-        span: Duration,
-    ) -> Result<TopicPartitionList, KafkaError> {
-        let millis =
-            EventTime::now().as_millis() - i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
-        let mut times = TopicPartitionList::new();
-        for partition in partitions.elements() {
-            times.add_partition_offset(
-                partition.topic(),
-                partition.partition(),
-                Offset::Offset(millis.max(0)),
-            )?;
-        }
-        consumer.offsets_for_times(times, COMMITTED_TRY)
-    }
-
-    /// The group's offsets. The coordinator does not tell them while a transaction of the last
-    /// owner is undecided.
-    fn committed(
-        &self,
-        consumer: &BaseConsumer<Self>,
-        lane_state: &LaneState,
-        partitions: &TopicPartitionList,
-    ) -> Result<TopicPartitionList, KafkaError> {
-        let asked = Instant::now();
-        loop {
-            let found = consumer.committed_offsets(partitions.clone(), COMMITTED_TRY);
-            let waits = found
-                .as_ref()
-                .err()
-                .and_then(KafkaError::rdkafka_error_code)
-                == Some(RDKafkaErrorCode::OperationTimedOut);
-            if !waits || lane_state.stops() || asked.elapsed() >= COMMITTED_TIMEOUT {
-                return found;
-            }
-            OffsetsAwaited {
-                stream: &self.stream,
-                lane: self.lane,
-                waited: asked.elapsed(),
-            }
-            .emit();
-        }
-    }
-
     fn revoke(
         &self,
         consumer: &BaseConsumer<Self>,
@@ -330,7 +216,7 @@ impl LaneContext {
             } else {
                 lane_state.commit(consumer, CommitMode::Sync).map(drop)
             };
-            lane_state.revoked(&numbers);
+            lane_state.handover().revoked(&numbers);
             (committed, lane_state.owned())
         };
         self.revoked
@@ -380,20 +266,6 @@ fn decline<C: ConsumerContext>(
     }
 }
 
-fn group_offset(committed: &TopicPartitionList, topic: &str, partition: i32) -> GroupOffset {
-    let found = committed.find_partition(topic, partition);
-    let offset = match found.as_ref().map(TopicPartitionListElem::offset) {
-        Some(Offset::Offset(offset)) => Some(offset),
-        _ => None,
-    };
-    let changelog = found.and_then(|found| found.metadata().parse().ok());
-    GroupOffset {
-        partition,
-        offset,
-        changelog,
-    }
-}
-
 fn numbers(partitions: &TopicPartitionList) -> Vec<i32> {
     partitions
         .elements()
@@ -439,11 +311,7 @@ impl ConsumerContext for LaneContext {
     ) {
         self.rebalances.fetch_add(1, Ordering::AcqRel);
         // What was known of the partitions may be that of another owner's time.
-        self.drained
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
-        drop(self.take_ends());
+        self.forget_ends();
         if self.leaving.load(Ordering::Acquire) {
             decline(consumer, &event, partitions);
             return;

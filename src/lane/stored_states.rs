@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use super::error::LaneError;
 use super::group::GroupOffset;
+use super::marks::{NOTE, NotedPosition};
 use crate::events::store::{StateUnreadable, StoreAccess, StoreAccessFailed};
 use crate::pipeline::series::{LoadError, SeriesState, SeriesTable, StoredSeries};
+use crate::state::changelog::{CommittedStates, partition_note};
 use crate::state::codec::{self, CodecError};
-use crate::state::{Store, StoreError};
+use crate::state::{StateChange, Store, StoreError};
 
 /// Stored series that are read at a time.
 const PAGE: usize = 500;
@@ -30,6 +33,18 @@ impl StoredStates {
         &*self.store
     }
 
+    pub(super) fn stream(&self) -> &str {
+        &self.stream
+    }
+
+    /// Writes states ahead of the commit that they belong to.
+    ///
+    /// # Errors
+    /// Where the store cannot be written.
+    pub(super) fn stage(&self, states: &[StateChange]) -> Result<(), StoreError> {
+        self.store.stage(&self.stream, states)
+    }
+
     /// The stored position of a partition: states in the store belong to it.
     pub(super) fn position(&self, partition: i32) -> Option<i64> {
         match self.store.position(&self.stream, partition) {
@@ -46,13 +61,38 @@ impl StoredStates {
         }
     }
 
-    /// Whether the store is behind what was committed of a partition elsewhere, or before a crash.
-    pub(super) fn is_behind(&self, group: &GroupOffset) -> bool {
+    /// The position that was committed with the states of a partition.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub(super) fn noted_position(
+        &self,
+        partition: i32,
+    ) -> Result<Option<NotedPosition>, StoreError> {
+        let key = partition_note(partition, NOTE);
+        let found = self.store.notes(&self.stream, &key)?;
+        let bytes = found.into_iter().find(|(found, _)| *found == key);
+        Ok(bytes.and_then(|(_, bytes)| codec::decode(&bytes).ok()))
+    }
+
+    /// How many entries of the changelog the store was compared with last; 0 where that is not known.
+    pub(super) fn compared_entries(&self, partition: i32) -> i64 {
+        let stored = self.store.changelog(&self.stream, partition);
+        stored.ok().flatten().unwrap_or(0)
+    }
+
+    /// Compares the store with what was committed of a partition elsewhere, or before a crash.
+    pub(super) fn compare(&self, group: &GroupOffset) -> CommittedStates {
         // What cannot be read is read again.
         let stored = self.store.changelog(&self.stream, group.partition);
-        let stored = stored.ok().flatten();
+        let is_old = stored.ok().flatten() < group.changelog;
         let is_behind = self.position(group.partition) < group.offset;
-        group.offset.is_some() && (is_behind || stored < group.changelog)
+        CommittedStates {
+            partition: group.partition,
+            end: group.changelog,
+            // An offset that somebody else has set, or deleted, does not show how far the states are.
+            is_behind: is_old || is_behind || group.changelog.is_none(),
+        }
     }
 
     /// The stored state of a series. A damaged one is reported and replaced by a new one; one of a
@@ -83,14 +123,43 @@ impl StoredStates {
         }
     }
 
+    /// How many series of a partition are stored.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub(super) fn count(&self, partition: i32) -> Result<usize, StoreError> {
+        self.store.count(&self.stream, partition)
+    }
+
+    /// Hands the stored states of a partition to `take`, page by page.
+    ///
+    /// # Errors
+    /// Where the store cannot be read, or of `take`.
+    pub(super) fn each_page(
+        &self,
+        partition: i32,
+        mut take: impl FnMut(Vec<(String, Vec<u8>)>) -> Result<(), LaneError>,
+    ) -> Result<(), LaneError> {
+        let mut after = None::<String>;
+        loop {
+            let page = self
+                .store
+                .states(&self.stream, partition, after.as_deref(), PAGE)?;
+            let Some((last, _)) = page.last() else {
+                return Ok(());
+            };
+            after = Some(last.clone());
+            take(page)?;
+        }
+    }
+
     /// Tells the table how many series of a partition are stored.
     pub(super) fn count_series(
         &self,
         partition: i32,
         table: &mut SeriesTable,
     ) -> Result<(), StoreError> {
-        let known = self.store.count(&self.stream, partition)?;
-        table.set_known(partition, known);
+        table.set_known(partition, self.count(partition)?);
         Ok(())
     }
 
@@ -99,12 +168,9 @@ impl StoredStates {
         &self,
         partition: i32,
         table: &mut SeriesTable,
-    ) -> Result<(), StoreError> {
-        let (mut known, mut after) = (0, None::<String>);
-        loop {
-            let page = self
-                .store
-                .states(&self.stream, partition, after.as_deref(), PAGE)?;
+    ) -> Result<(), LaneError> {
+        let mut known = 0;
+        self.each_page(partition, |page| {
             known += page.len();
             for (series, bytes) in &page {
                 // One that is unreadable is reported with its next record.
@@ -112,11 +178,8 @@ impl StoredStates {
                     table.set_stored(partition, series, StoredSeries::from(&state));
                 }
             }
-            match page.into_iter().next_back() {
-                Some((last, _)) => after = Some(last),
-                None => break,
-            }
-        }
+            Ok(())
+        })?;
         table.set_known(partition, known);
         Ok(())
     }

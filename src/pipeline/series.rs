@@ -96,6 +96,15 @@ impl SeriesState {
         self.layout = layout;
     }
 
+    /// Prepares for records that are older than those before: the series gets a new clock and new
+    /// rows. Thresholds and open alerts stay.
+    pub fn rewind(&mut self) {
+        (self.window, self.resample) = (None, None);
+        self.gate = GateState::new(self.gate.fields());
+        self.inter_arrival.reset();
+        self.interrupt(u64::MAX);
+    }
+
     /// Before a row is judged: where its series was forgotten, chart, threshold and episodes start
     /// again; an open alert stays, to be closed.
     pub(super) fn begin(&mut self, row: &GatedRow<'_>) {

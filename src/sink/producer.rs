@@ -20,6 +20,9 @@ const DELIVERY_PACE: Duration = Duration::from_micros(300);
 /// How long a full send queue is waited for before the lane rewinds to its last commit.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long the brokers may take to describe a topic.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The largest dead letter that its topic takes.
 pub(super) struct DeadLetterLimit {
     pub(super) topic: String,
@@ -174,6 +177,22 @@ impl LaneProducer {
             .unwrap_or_else(PoisonError::into_inner)
             .drain()
             .collect()
+    }
+
+    /// How many partitions the changelog has; 0 where it does not exist. The producer knows them from
+    /// then on, also those that were just added.
+    ///
+    /// # Errors
+    /// Where no broker answers.
+    pub fn changelog_partitions(&self) -> Result<usize, KafkaError> {
+        let topic = &self.producer.context().states;
+        let metadata = self
+            .producer
+            .client()
+            .fetch_metadata(Some(topic), METADATA_TIMEOUT)?;
+        let found = metadata.topics().iter().find(|found| found.name() == topic);
+        let found = found.filter(|found| found.error().is_none());
+        Ok(found.map_or(0, |found| found.partitions().len()))
     }
 
     /// Waits until everything sent so far is acknowledged or given up.

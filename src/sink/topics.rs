@@ -3,12 +3,15 @@
 
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::{MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES_TEXT};
 use crate::config::settings::{ShareSettings, StreamSettings};
+use crate::events::position::{ChangelogExtended, ChangelogNotCompacted};
 use crate::failure::{Failure, FailureClass};
 use crate::source::{Delivery, KafkaSettings};
 
@@ -58,9 +61,9 @@ pub enum TopicError {
         /// Their names.
         topics: String,
     },
-    /// The changelog does not go with the input.
+    /// The changelog lacks partitions, and may not get them.
     #[error(
-        "stream {stream}: output.states = {topic:?} has {found} partitions, but the input has {wanted}, and the two must be equal; give output.states a new name"
+        "stream {stream}: output.states = {topic:?} has {found} partitions, but the input has {wanted}; add partitions (kafka-topics --alter --topic {topic} --partitions {wanted}), or set kafka.create_topics = true"
     )]
     Partitions {
         /// The stream.
@@ -103,6 +106,8 @@ impl Failure for TopicError {
 pub struct StreamTopics {
     /// Partitions of the input.
     pub partitions: usize,
+    /// Partitions that the changelog had before this start; `None` where there was none.
+    pub known_partitions: Option<usize>,
     /// The topics that were created.
     pub created: Vec<String>,
     /// Largest message that the topic of the dead letters takes, in bytes.
@@ -119,7 +124,10 @@ pub async fn prepare(
     kafka: &KafkaSettings,
     stream: &StreamSettings,
 ) -> Result<StreamTopics, TopicError> {
-    let (partitions, created) = check(admin, kafka, stream).await?;
+    let (partitions, known_partitions, created) = check(admin, kafka, stream).await?;
+    if known_partitions.is_some() {
+        check_compaction(admin, stream).await;
+    }
     let dead_letters = &stream.output.dead_letters;
     let dead_letter_bytes_max = match created.contains(dead_letters) {
         true => MAX_MESSAGE_BYTES,
@@ -127,6 +135,7 @@ pub async fn prepare(
     };
     Ok(StreamTopics {
         partitions,
+        known_partitions,
         created,
         dead_letter_bytes_max,
     })
@@ -136,7 +145,7 @@ async fn check(
     admin: &AdminClient<DefaultClientContext>,
     kafka: &KafkaSettings,
     stream: &StreamSettings,
-) -> Result<(usize, Vec<String>), TopicError> {
+) -> Result<(usize, Option<usize>, Vec<String>), TopicError> {
     let existing = topics(admin, kafka)?;
     let find = |name: &str| {
         existing
@@ -151,17 +160,9 @@ async fn check(
         hint: hint(&stream.input.topic, &existing),
     })?;
     let states = (stream.input.delivery == Delivery::ExactlyOnce).then_some(&stream.output.states);
-    if let Some(found) = states
-        .and_then(|topic| find(topic))
-        .filter(|found| *found != partitions)
-    {
-        let topic = stream.output.states.clone();
-        return Err(TopicError::Partitions {
-            stream: stream.name.clone(),
-            topic,
-            found,
-            wanted: partitions,
-        });
+    let known = states.and_then(|topic| find(topic));
+    if let Some(found) = known {
+        extend_changelog(admin, kafka, stream, found, partitions).await?;
     }
     let output = &stream.output;
     let optional = [states, output.scores.as_ref(), output.heat_maps.as_ref()];
@@ -174,7 +175,7 @@ async fn check(
         .filter(|name| find(name).is_none())
         .collect();
     if missing.is_empty() {
-        return Ok((partitions, Vec::new()));
+        return Ok((partitions, known, Vec::new()));
     }
     if !kafka.create_topics {
         return Err(TopicError::NoOutput {
@@ -182,30 +183,128 @@ async fn check(
             topics: missing.join(", "),
         });
     }
-    let new = missing.iter().map(|name| {
-        let topic = new_topic(kafka, name, partitions);
-        if *name == stream.output.states {
-            topic.set("cleanup.policy", "compact")
-        } else {
-            topic
-        }
+    let new = missing.iter().map(|name| match *name {
+        name if *name == stream.output.states => changelog(kafka, name, partitions),
+        name => new_topic(kafka, name, partitions),
     });
     create(admin, kafka, &stream.name, new.collect()).await?;
-    Ok((partitions, missing.into_iter().map(str::to_owned).collect()))
+    let created = missing.into_iter().map(str::to_owned).collect();
+    Ok((partitions, known, created))
+}
+
+/// Gives a running stream the changelog that its input topic with so many `partitions` needs:
+/// creates it where it was deleted, and adds partitions where it has fewer.
+///
+/// # Errors
+/// See [`TopicError`].
+pub async fn prepare_changelog(
+    admin: &AdminClient<DefaultClientContext>,
+    kafka: &KafkaSettings,
+    stream: &StreamSettings,
+    partitions: usize,
+) -> Result<(), TopicError> {
+    let topic = &stream.output.states;
+    let found = topics(admin, kafka)?
+        .into_iter()
+        .find(|(name, _)| name == topic)
+        .map(|(_, found)| found);
+    if let Some(found) = found {
+        return extend_changelog(admin, kafka, stream, found, partitions).await;
+    }
+    if !kafka.create_topics {
+        return Err(TopicError::NoOutput {
+            stream: stream.name.clone(),
+            topics: topic.clone(),
+        });
+    }
+    let new = vec![changelog(kafka, topic, partitions)];
+    create(admin, kafka, &stream.name, new).await?;
+    ChangelogExtended {
+        stream: &stream.name,
+        topic,
+        before: 0,
+        partitions,
+    }
+    .emit();
+    Ok(())
+}
+
+/// Adds the partitions that the changelog lacks; one with more of them is left as it is.
+async fn extend_changelog(
+    admin: &AdminClient<DefaultClientContext>,
+    kafka: &KafkaSettings,
+    stream: &StreamSettings,
+    found: usize,
+    wanted: usize,
+) -> Result<(), TopicError> {
+    let topic = &stream.output.states;
+    if found >= wanted {
+        return Ok(());
+    }
+    if !kafka.create_topics {
+        return Err(TopicError::Partitions {
+            stream: stream.name.clone(),
+            topic: topic.clone(),
+            found,
+            wanted,
+        });
+    }
+    let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT));
+    let added = admin
+        .create_partitions(&[NewPartitions::new(topic, wanted)], &options)
+        .await
+        .map_err(|source| TopicError::Unreachable {
+            brokers: kafka.brokers.clone(),
+            source,
+        })?;
+    for result in added {
+        match result {
+            // Another instance was quicker.
+            Ok(_) | Err((_, RDKafkaErrorCode::InvalidPartitions)) => {}
+            Err((topic, code)) => {
+                return Err(TopicError::Create {
+                    stream: stream.name.clone(),
+                    topic,
+                    reason: format!("adding partitions: {code}"),
+                });
+            }
+        }
+    }
+    ChangelogExtended {
+        stream: &stream.name,
+        topic,
+        before: found,
+        partitions: wanted,
+    }
+    .emit();
+    Ok(())
+}
+
+fn changelog<'n>(kafka: &KafkaSettings, name: &'n str, partitions: usize) -> NewTopic<'n> {
+    new_topic(kafka, name, partitions).set("cleanup.policy", "compact")
+}
+
+/// Reports a changelog that is not compacted: its brokers delete the states of series that send
+/// rarely.
+pub async fn check_compaction(admin: &AdminClient<DefaultClientContext>, stream: &StreamSettings) {
+    let topic = &stream.output.states;
+    let policy = option_of(admin, topic, "cleanup.policy").await;
+    if let Some(policy) = policy.filter(|policy| policy != "compact") {
+        ChangelogNotCompacted {
+            stream: &stream.name,
+            topic,
+            policy: &policy,
+        }
+        .emit();
+    }
 }
 
 /// Largest message that a topic takes, by its configuration or that of its brokers. Without the
 /// right to read it, Kafka's default.
 async fn max_message_bytes(admin: &AdminClient<DefaultClientContext>, topic: &str) -> usize {
-    let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
-    let topics = [ResourceSpecifier::Topic(topic)];
-    let described = admin.describe_configs(&topics, &options).await;
-    let described = described.ok().and_then(|mut topics| topics.pop()?.ok());
-    let value = described.as_ref().and_then(|topic| {
-        let entry = topic.get("max.message.bytes")?;
-        entry.value.as_deref()?.parse::<usize>().ok()
-    });
-    let bytes = value.unwrap_or_else(|| {
+    let value = option_of(admin, topic, "max.message.bytes").await;
+    let bytes = value.and_then(|value| value.parse::<usize>().ok());
+    let bytes = bytes.unwrap_or_else(|| {
         tracing::info!(
             topic,
             "cannot read max.message.bytes: using Kafka's default"
@@ -213,6 +312,19 @@ async fn max_message_bytes(admin: &AdminClient<DefaultClientContext>, topic: &st
         DEFAULT_MAX_MESSAGE_BYTES
     });
     bytes.min(MAX_MESSAGE_BYTES)
+}
+
+/// An option of a topic; `None` without the right to read it.
+async fn option_of(
+    admin: &AdminClient<DefaultClientContext>,
+    topic: &str,
+    name: &str,
+) -> Option<String> {
+    let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
+    let topics = [ResourceSpecifier::Topic(topic)];
+    let described = admin.describe_configs(&topics, &options).await;
+    let described = described.ok()?.pop()?.ok()?;
+    described.get(name)?.value.clone()
 }
 
 fn new_topic<'n>(kafka: &KafkaSettings, name: &'n str, partitions: usize) -> NewTopic<'n> {

@@ -121,6 +121,26 @@ pub struct Changelog {
     topic: String,
 }
 
+/// A partition whose stored states are compared with the changelog.
+#[derive(Clone, Copy, Debug)]
+pub struct CommittedStates {
+    /// The partition.
+    pub partition: i32,
+    /// Where the committed states end in the changelog, as far as that is known.
+    pub end: Option<i64>,
+    /// Whether the store may not have all of them.
+    pub is_behind: bool,
+}
+
+/// What a stream has read of its changelog.
+#[derive(Debug)]
+pub struct RestoredStates {
+    /// States read; a series may have had several.
+    pub states: usize,
+    /// By partition that has lost entries, how many at most.
+    pub lost: BTreeMap<i32, i64>,
+}
+
 /// One partition on its way to the end that it had when the replay began.
 struct PartitionReplay {
     partition: i32,
@@ -138,8 +158,8 @@ impl Changelog {
         }
     }
 
-    /// Brings the stored states of partitions up to the end of the changelog; returns how many
-    /// states were read. `stop` ends it early.
+    /// Brings the stored states of partitions that are behind up to the end of the changelog, and finds
+    /// those of which the changelog has lost entries. `stop` ends it early.
     ///
     /// # Errors
     /// See [`ChangelogError`]; a replay that ended early is repeated from its start, which does no
@@ -147,43 +167,21 @@ impl Changelog {
     pub fn restore(
         &self,
         store: &dyn Store,
-        partitions: &[i32],
+        partitions: &[CommittedStates],
         stop: &AtomicBool,
-    ) -> Result<usize, ChangelogError> {
-        let read = |source| ChangelogError::Read {
-            topic: self.topic.clone(),
-            source,
-        };
-        // Its end is that of everything written, decided or not: what is decided later belongs to
-        // committed offsets too.
-        let written: BaseConsumer<QuietClientContext> =
-            self.consumer("read_uncommitted").map_err(read)?;
-        let committed: BaseConsumer<QuietClientContext> =
-            self.consumer("read_committed").map_err(read)?;
-        let mut reading = Vec::new();
-        for &partition in partitions {
-            let (low, end) = written
-                .fetch_watermarks(&self.topic, partition, REQUEST_TIMEOUT)
-                .map_err(read)?;
-            let from = store.changelog(&self.stream, partition)?.unwrap_or(0);
-            // A topic that was recreated ends before what was read of the old one.
-            let from = if from > end { low } else { from.max(low) };
-            reading.push(PartitionReplay {
-                partition,
-                from,
-                end,
-            });
+    ) -> Result<RestoredStates, ChangelogError> {
+        let (mut reading, lost) = self.missing(store, partitions)?;
+        if reading.is_empty() {
+            return Ok(RestoredStates { states: 0, lost });
         }
-        let ends: Vec<(i32, i64)> = reading.iter().map(|r| (r.partition, r.end)).collect();
+        // One that has lost entries is found again, until the states are committed to it.
+        let known = reading.iter().filter(|r| !lost.contains_key(&r.partition));
+        let ends: Vec<(i32, i64)> = known.map(|r| (r.partition, r.end)).collect();
         reading.retain(|r| r.from < r.end);
-        let mut start = TopicPartitionList::new();
-        for r in &reading {
-            start
-                .add_partition_offset(&self.topic, r.partition, Offset::Offset(r.from))
-                .map_err(read)?;
-        }
-        committed.assign(&start).map_err(read)?;
-        let replayed = self.replay(&committed, reading, store, stop)?;
+        let replayed = match reading.is_empty() {
+            true => Replayed::default(),
+            false => self.replay(reading, store, stop)?,
+        };
         let commit = Commit {
             changelog: ends,
             states: replayed.states,
@@ -191,20 +189,81 @@ impl Changelog {
             ..Commit::default()
         };
         store.commit(&self.stream, &commit)?;
-        Ok(replayed.count)
+        Ok(RestoredStates {
+            states: replayed.count,
+            lost,
+        })
+    }
+
+    /// What the store does not have of each partition, and by partition how many entries that were
+    /// committed the changelog does not have.
+    fn missing(
+        &self,
+        store: &dyn Store,
+        partitions: &[CommittedStates],
+    ) -> Result<(Vec<PartitionReplay>, BTreeMap<i32, i64>), ChangelogError> {
+        // The end is that of everything written, decided or not: what is decided later belongs to
+        // committed offsets too.
+        let written = self
+            .consumer("read_uncommitted")
+            .map_err(|source| self.unread(source))?;
+        let (mut reading, mut lost) = (Vec::new(), BTreeMap::new());
+        for committed in partitions {
+            let partition = committed.partition;
+            let (low, end) = written
+                .fetch_watermarks(&self.topic, partition, REQUEST_TIMEOUT)
+                .map_err(|source| self.unread(source))?;
+            let stored = store.changelog(&self.stream, partition)?;
+            let from = stored.unwrap_or(0);
+            // One that was created again ends before what was committed to the old one, unless another
+            // instance has filled it since; of one that is not compacted, the brokers delete the oldest
+            // entries.
+            let due = committed.end.unwrap_or(from);
+            let has_lost = due > end || from < low;
+            if has_lost {
+                lost.insert(partition, (due - end).max(low - from));
+            }
+            if has_lost || committed.is_behind || from > end {
+                let from = if from > end { low } else { from.max(low) };
+                reading.push(PartitionReplay {
+                    partition,
+                    from,
+                    end,
+                });
+            }
+        }
+        Ok((reading, lost))
+    }
+
+    /// A consumer of committed entries, where the reading of each partition begins.
+    fn replay_consumer(
+        &self,
+        reading: &[PartitionReplay],
+    ) -> Result<BaseConsumer<QuietClientContext>, KafkaError> {
+        let committed = self.consumer("read_committed")?;
+        let mut start = TopicPartitionList::new();
+        for r in reading {
+            start.add_partition_offset(&self.topic, r.partition, Offset::Offset(r.from))?;
+        }
+        committed.assign(&start)?;
+        Ok(committed)
+    }
+
+    fn unread(&self, source: KafkaError) -> ChangelogError {
+        ChangelogError::Read {
+            topic: self.topic.clone(),
+            source,
+        }
     }
 
     fn replay(
         &self,
-        consumer: &BaseConsumer<QuietClientContext>,
         mut left: Vec<PartitionReplay>,
         store: &dyn Store,
         stop: &AtomicBool,
     ) -> Result<Replayed, ChangelogError> {
-        let read = |source| ChangelogError::Read {
-            topic: self.topic.clone(),
-            source,
-        };
+        let read = |source| self.unread(source);
+        let consumer = self.replay_consumer(&left).map_err(read)?;
         let (mut replayed, mut progress) = (Replayed::default(), Instant::now());
         let mut at_end: Vec<i32> = Vec::new();
         while let Some(first) = left.first() {

@@ -7,6 +7,7 @@
     reason = "a test says what it expects by unwrapping it, in its helpers too"
 )]
 
+mod changelog;
 mod daemon;
 mod degraded;
 mod destination;
@@ -14,6 +15,7 @@ mod feedback;
 mod fits;
 mod images;
 mod poison;
+mod positions;
 mod ready;
 mod recovery;
 mod retention;

@@ -4,6 +4,7 @@
 pub mod own_broker;
 pub mod process;
 pub mod stream;
+pub mod topics;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;

@@ -127,6 +127,31 @@ training = {{ records = {TRAIN}, effective_records = 0 }}
         );
     }
 
+    /// Sends records to one partition.
+    pub fn send_to(&self, partition: i32, records: &[String]) {
+        let text = records.join("\n") + "\n";
+        let partition = partition.to_string();
+        produce(
+            &self.broker,
+            &self.topic,
+            text.as_bytes(),
+            &["-p", &partition],
+        );
+    }
+
+    /// How many scores were published, those of records that were scored twice included.
+    pub fn count_scores(&self) -> usize {
+        self.read("scores").len()
+    }
+
+    /// Waits until so many scores are published in all.
+    pub fn await_count(&self, count: usize) {
+        wait_for(&format!("{count} scores in all"), || {
+            (self.count_scores() >= count).then_some(())
+        });
+        assert_eq!(self.count_scores(), count);
+    }
+
     /// Everything in the topic of the stream with that ending: `alerts`, `dead`, `scores` or
     /// `states`.
     pub fn read(&self, ending: &str) -> Vec<Read> {
