@@ -109,6 +109,31 @@ impl Lane {
     /// Any [`LaneError`]: all effects since the last commit are void for this lane; a new call goes
     /// on from there.
     pub fn run(&self, stop: &Arc<AtomicBool>) -> Result<(), LaneError> {
+        let done = self.run_from_commit(stop);
+        done.map_err(|error| self.with_cause(error))
+    }
+
+    /// The cause that librdkafka's error does not name.
+    fn with_cause(&self, error: LaneError) -> LaneError {
+        // A store without an id has failed before.
+        let id = self.transactional_id().ok().flatten().unwrap_or_default();
+        let reason = self.status.connection_failure();
+        error.with_cause(&self.kafka, &self.stream, &id, reason)
+    }
+
+    /// `None` where results go through no transaction.
+    fn transactional_id(&self) -> Result<Option<String>, LaneError> {
+        let input = &self.stream.input;
+        Ok(match input.delivery {
+            Delivery::ExactlyOnce => {
+                let instance = self.store.instance()?;
+                Some(format!("{}-{instance}-{}", input.group, self.number))
+            }
+            Delivery::AtLeastOnce => None,
+        })
+    }
+
+    fn run_from_commit(&self, stop: &Arc<AtomicBool>) -> Result<(), LaneError> {
         let client_id = format!("outlierd-{}-{}", self.stream.name, self.number);
         let lane_state = Arc::new(Mutex::new(self.lane_state(&client_id, stop)?));
         let consumer = self.consumer(&client_id, &lane_state)?;
@@ -131,16 +156,7 @@ impl Lane {
     fn lane_state(&self, client_id: &str, stop: &Arc<AtomicBool>) -> Result<LaneState, LaneError> {
         let bundle = self.learner.live_bundle()?;
         let pipeline = Pipeline::new(self.stream.clone(), bundle)?;
-        let input = &self.stream.input;
-        let id = match input.delivery {
-            Delivery::ExactlyOnce => Some(format!(
-                "{}-{}-{}",
-                input.group,
-                self.store.instance()?,
-                self.number
-            )),
-            Delivery::AtLeastOnce => None,
-        };
+        let id = self.transactional_id()?;
         let sink = Sink::new(
             &self.kafka,
             &self.stream,
@@ -342,6 +358,7 @@ impl Lane {
         if !is_of_records && (!error.is_abortable() || times > GO_BACK_MAX) {
             return Err(error);
         }
+        let error = self.with_cause(error);
         self.status.failed(&error);
         let offsets = lane_state.rewind(batch)?;
         let sought = consumer.seek_partitions(offsets, SEEK_TIMEOUT)?;

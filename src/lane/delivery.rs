@@ -94,7 +94,12 @@ pub(super) trait DeliveryGuarantee: Send {
 pub(super) fn of(kafka: &KafkaSettings, stream: &StreamSettings) -> Box<dyn DeliveryGuarantee> {
     match stream.input.delivery {
         source::Delivery::ExactlyOnce => Box::new(ExactlyOnce {
-            changelog: Changelog::new(kafka, &stream.name, &stream.output.states),
+            changelog: Changelog::new(
+                kafka,
+                &stream.name,
+                &stream.output.states,
+                &stream.input.group,
+            ),
             ended: None,
         }),
         source::Delivery::AtLeastOnce => Box::new(AtLeastOnce),

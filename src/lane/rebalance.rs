@@ -424,9 +424,13 @@ impl ClientContext for LaneContext {
         *self.ends.lock().unwrap_or_else(PoisonError::into_inner) = at;
     }
 
-    /// The lane's poll returns these errors too, and librdkafka logs their causes.
+    /// The lane's poll returns these errors too, without the reason.
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(stream = self.stream, lane = self.lane, error = %error, reason, "consumer");
+        // It follows from what was reported of each broker.
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
+            self.status.connection_failed(reason);
+        }
     }
 }
 

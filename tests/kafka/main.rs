@@ -7,6 +7,7 @@
     reason = "a test says what it expects by unwrapping it, in its helpers too"
 )]
 
+mod copied_state;
 mod daemon;
 mod degraded;
 mod destination;
@@ -18,7 +19,9 @@ mod ready;
 mod recovery;
 mod retention;
 mod retrain;
+mod secured;
 mod share;
+mod signatures;
 mod silence;
 mod support;
 #[path = "../test_images/mod.rs"]
