@@ -204,15 +204,26 @@ impl LaneProducer {
         Ok(())
     }
 
-    /// The error of the first message that the brokers refused since the last call; that of the
-    /// topic, where they refused one to the transaction.
+    /// The error of the first message that the brokers refused since the last call. Where they
+    /// refused a topic to the transaction, or fenced the producer, it is that: all messages fail
+    /// then, without the cause.
     pub(super) fn refused(&self) -> Option<SinkError> {
         let failed = self.take_failed();
         if let Some(refused) = self.producer.context().refused_topic.take() {
             return Some(refused);
         }
-        let (source, message) = failed.into_iter().next()?;
-        let topic = message.topic().into();
+        let first = failed.into_iter().next();
+        let (source, topic) = match (self.producer.client().fatal_error(), first) {
+            (Some((code, _)), first) => {
+                let topic = first.map(|(_, message)| message.topic().into());
+                (KafkaError::MessageProduction(code), topic)
+            }
+            (None, first) => {
+                let (source, message) = first?;
+                (source, Some(message.topic().into()))
+            }
+        };
+        let topic = topic.unwrap_or_else(|| self.producer.context().states.clone());
         Some(SinkError::Delivery { topic, source })
     }
 
