@@ -4,6 +4,7 @@
 //! The stop signal, the reload signal and the configuration's source are arguments, so that tests
 //! pass their own.
 
+mod brokers;
 mod error;
 mod supervisor;
 mod threads;
@@ -14,40 +15,30 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::AdminClient;
-use rdkafka::client::DefaultClientContext;
 use tokio::sync::mpsc;
 
 pub use self::error::AppError;
 
+use self::brokers::await_topics;
 use self::supervisor::Lanes;
 use self::threads::{Threads, unexpected_end};
 use crate::config::settings::{Settings, StreamSettings};
 use crate::config::{ConfigProblems, apply_live, needs_restart};
 use crate::destination::reader::DestinationReader;
 use crate::destination::{self, DestinationStatus};
-use crate::events::daemon::{
-    BrokersAwaited, ConfigReloaded, ReadinessChanged, StoreLost, ThreadLost,
-};
+use crate::events::daemon::{ConfigReloaded, ReadinessChanged, StoreLost, ThreadLost};
 use crate::events::published::{EventQueue, PublishedEvent};
 use crate::events::store::StateSetAside;
-use crate::failure::Failure as _;
 use crate::model::registry::Registry;
 use crate::retrain::learner::Learner;
 use crate::retrain::thread::Retrainer;
 use crate::share::error::ShareError;
 use crate::share::sync::RegistrySync;
 use crate::share::thread::{FeedbackTargets, Sharing};
-use crate::sink::topics::{self, StreamTopics, TopicError};
-use crate::sink::transaction;
-use crate::source::Delivery;
-use crate::source::client_config;
 use crate::state::sled::SledStore;
 use crate::state::{Store, StoreError};
 use crate::web::{self, DaemonStatus, Server, StreamStatus};
 
-/// How long the daemon waits between two tries to reach the brokers at start.
-const BROKER_RETRY: Duration = Duration::from_secs(3);
 /// How often threads and readiness are looked at.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
 
@@ -79,6 +70,7 @@ where
     // Before the brokers are asked: an address that is taken then costs no other instance a
     // partition, and /readyz says what the start waits for.
     record_metrics(&settings);
+    warn_of_open_http(&settings);
     let status = Arc::new(DaemonStatus::default());
     let http = serve(&settings, &status).await?;
     let halt = Arc::new(AtomicBool::new(false));
@@ -134,7 +126,7 @@ async fn start(
     let store = open_store(settings)?;
     let registry = Arc::new(Registry::open(&settings.service.model_dir)?);
     tracing::info!(folder = %settings.service.model_dir.display(), "model folder open");
-    let topics = await_topics(settings, status).await?;
+    let topics = await_topics(settings, &*store, status).await?;
     let (event_queue, events) = EventQueue::new();
     let sharing = sharing(settings, &registry, &store, events)?;
     let sharing = catch_up(sharing, halt.clone()).await?;
@@ -264,6 +256,18 @@ fn record_metrics(settings: &Settings) {
     }
 }
 
+/// There is no authentication: whoever reaches the address reads the names of series, their states
+/// and metrics.
+fn warn_of_open_http(settings: &Settings) {
+    let address = settings.service.http_listen;
+    if let Some(address) = address.filter(|address| !address.ip().is_loopback()) {
+        tracing::warn!(
+            %address,
+            "service.http_listen is open to the network without authentication: anyone who reaches it reads status, series and metrics; bind it to 127.0.0.1, or restrict it with a firewall"
+        );
+    }
+}
+
 /// Starts the threads of the alert destinations; what they show.
 fn deliver_alerts(
     readers: Vec<DestinationReader>,
@@ -307,75 +311,16 @@ fn sharing(
     let sync = RegistrySync::open(registry.clone(), store.clone(), streams)?;
     let names = settings.streams.iter().map(|stream| stream.name.clone());
     let names: Vec<String> = names.collect();
+    let group = settings.streams.first().map(|s| s.input.group.as_str());
     Sharing::new(
         &settings.kafka,
         &settings.share,
         &names,
+        group.unwrap_or_default(),
         sync,
         store.clone(),
         events,
     )
-}
-
-/// Waits for the brokers, however long they are away, and prepares the topics of all streams.
-async fn await_topics(
-    settings: &Settings,
-    status: &DaemonStatus,
-) -> Result<Vec<StreamTopics>, AppError> {
-    let mut prepared = Vec::new();
-    let kafka = &settings.kafka;
-    let admin: AdminClient<DefaultClientContext> =
-        client_config(kafka, "outlierd-admin").create()?;
-    once_reachable(status, || {
-        topics::prepare_shared(&admin, kafka, &settings.share)
-    })
-    .await?;
-    for stream in &settings.streams {
-        let topics = once_reachable(status, || topics::prepare(&admin, kafka, stream)).await?;
-        if stream.input.delivery == Delivery::ExactlyOnce {
-            transaction::check(kafka, stream).map_err(|source| AppError::Transactions {
-                stream: stream.name.clone(),
-                source,
-            })?;
-        }
-        tracing::info!(
-            stream = stream.name,
-            input = stream.input.topic,
-            partitions = topics.partitions,
-            created = ?topics.created,
-            dead_letter_bytes_max = topics.dead_letter_bytes_max,
-            "topics ready"
-        );
-        prepared.push(topics);
-    }
-    Ok(prepared)
-}
-
-/// Asks again until a broker answers.
-async fn once_reachable<T, F>(
-    status: &DaemonStatus,
-    mut ask: impl FnMut() -> F,
-) -> Result<T, TopicError>
-where
-    F: Future<Output = Result<T, TopicError>>,
-{
-    loop {
-        match ask().await {
-            Err(error) if error.is_retryable() => {
-                BrokersAwaited {
-                    error: &error,
-                    retry: BROKER_RETRY,
-                }
-                .emit();
-                status.starting.set(&error);
-                tokio::time::sleep(BROKER_RETRY).await;
-            }
-            answer => {
-                status.starting.clear();
-                return answer;
-            }
-        }
-    }
 }
 
 /// The HTTP server, where one is configured.

@@ -150,9 +150,12 @@ fn say_error(error: &anyhow::Error) {
 mod tests {
     use std::path::PathBuf;
 
+    use rdkafka::error::KafkaError;
+
     use super::*;
     use crate::failure::Domain;
     use crate::sink::topics::TopicError;
+    use crate::source::cluster::Unreachable;
 
     #[test]
     fn the_exit_codes_are_those_of_the_readme() {
@@ -173,17 +176,18 @@ mod tests {
             file: "in.csv".into(),
         };
         // A command does not wait for brokers, and yet its failure is a plain one.
-        let away = TopicError::Unreachable {
-            brokers: "kafka:9092".into(),
-            source: rdkafka::error::KafkaError::Canceled,
-        };
+        let source = KafkaError::Canceled;
+        let away = Unreachable::new("kafka:9092", source.to_string(), source);
         for (error, due) in [
             (anyhow::Error::new(problems), 64),
             (anyhow::Error::new(empty).context("training"), 65),
             (anyhow::Error::new(locked()), 75),
             (anyhow::Error::new(AppError::from(locked())), 75),
             (anyhow::Error::new(AppError::from(full)), 1),
-            (anyhow::Error::new(AppError::from(away)), 1),
+            (
+                anyhow::Error::new(AppError::from(TopicError::from(away))),
+                1,
+            ),
             (anyhow::anyhow!("anything else"), 1),
         ] {
             assert_eq!(code(&error), due, "{error:#}");

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! default.toml <- the user's file <- OUTLIERD__... <- --set     (layers)
-//!   -> one tree -> known keys, types, ranges, syntax            (structure, syntax)
+//!   -> one tree -> secrets from their files                     (secrets)
+//!   -> known keys, types, ranges, syntax                        (structure, syntax)
 //!   -> [defaults] under each stream -> settings::Settings       (merged)
 //!   -> rules between values -> the settings, or every problem   (check)
 //! ```
@@ -15,6 +16,7 @@ mod layers;
 mod merged;
 mod problems;
 mod reload;
+mod secrets;
 pub mod settings;
 mod structure;
 mod syntax;
@@ -67,6 +69,7 @@ pub fn load(sources: &ConfigSources) -> Result<Settings, ConfigProblems> {
     let fail = |list| ConfigProblems::new(sources.file.clone(), list);
     let mut layers = layers::read(sources).map_err(fail)?;
     let mut list = std::mem::take(&mut layers.problems);
+    secrets::resolve(&mut layers.tree, &sources.environment, &mut list);
     structure::prune(&mut layers.tree, &list);
     list.extend(structure::check(&mut layers.tree));
     let tree = MergedTree::new(std::mem::take(&mut layers.tree));

@@ -21,6 +21,7 @@ use self::reader::DestinationReader;
 use crate::config::settings::{DestinationSettings, Settings};
 use crate::events::destination::{DestinationFailed, DestinationRecovered};
 use crate::failure::{Failure, FailureClass, PresentFailure};
+use crate::source::rights::MissingRight;
 
 /// Delivers alerts to one place outside of Kafka.
 pub trait Destination: Send {
@@ -64,6 +65,9 @@ pub enum DestinationError {
     /// The standard output cannot be written.
     #[error("output.file = \"-\": the standard output cannot be written: {0}")]
     Stdout(io::Error),
+    /// The brokers refuse a right on the topic or the group.
+    #[error(transparent)]
+    Right(#[from] MissingRight),
     /// The alerts cannot be read from their topic.
     #[error("topic {topic}, group {group}: {source}")]
     Alerts {
@@ -84,6 +88,7 @@ impl Failure for DestinationError {
             }
             // The next attempt creates the file.
             Self::Removed { .. } => FailureClass::EXTERNAL.retryable(),
+            Self::Right(right) => right.class(),
             Self::Alerts { source, .. } => source.class(),
         }
     }
@@ -112,7 +117,7 @@ pub fn open_all(settings: &Settings) -> Result<Vec<DestinationReader>, (String, 
             readers.push(DestinationReader::new(
                 &settings.kafka,
                 stream,
-                destination.name(),
+                &destination,
                 opened,
             ));
         }

@@ -39,15 +39,15 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message as _};
-use rdkafka::{ClientConfig, TopicPartitionList};
 
 use self::error::LaneError;
 use self::lane_state::LaneState;
 use self::poison::{Place, PoisonWatch, Stumble, TRIES};
-use self::rebalance::LaneContext;
+use self::rebalance::{LaneContext, seek};
 pub use self::status::LaneStatus;
 use self::topic_watch::ReadRecords;
 use crate::config::settings::StreamSettings;
@@ -119,6 +119,31 @@ impl Lane {
     /// Any [`LaneError`]: all effects since the last commit are void for this lane; a new call goes
     /// on from there.
     pub fn run(&self, stop: &Arc<AtomicBool>) -> Result<(), LaneError> {
+        let done = self.run_from_commit(stop);
+        done.map_err(|error| self.with_cause(error))
+    }
+
+    /// The cause that librdkafka's error does not name.
+    fn with_cause(&self, error: LaneError) -> LaneError {
+        // A store without an id has failed before.
+        let id = self.transactional_id().ok().flatten().unwrap_or_default();
+        let reason = self.status.connection_failure();
+        error.with_cause(&self.kafka, &self.stream, &id, reason)
+    }
+
+    /// `None` where results go through no transaction.
+    fn transactional_id(&self) -> Result<Option<String>, LaneError> {
+        let input = &self.stream.input;
+        Ok(match input.delivery {
+            Delivery::ExactlyOnce => {
+                let instance = self.store.instance()?;
+                Some(format!("{}-{instance}-{}", input.group, self.number))
+            }
+            Delivery::AtLeastOnce => None,
+        })
+    }
+
+    fn run_from_commit(&self, stop: &Arc<AtomicBool>) -> Result<(), LaneError> {
         let lane_state = Arc::new(Mutex::new(self.lane_state(stop)?));
         let consumer = self.consumer(&lane_state)?;
         consumer.subscribe(&[&self.stream.input.topic])?;
@@ -143,16 +168,7 @@ impl Lane {
 
     /// A producer of the lane; it aborts what the one before left open.
     fn sink(&self) -> Result<Sink, LaneError> {
-        let input = &self.stream.input;
-        let id = match input.delivery {
-            Delivery::ExactlyOnce => Some(format!(
-                "{}-{}-{}",
-                input.group,
-                self.store.instance()?,
-                self.number
-            )),
-            Delivery::AtLeastOnce => None,
-        };
+        let id = self.transactional_id()?;
         Ok(Sink::new(
             &self.kafka,
             &self.stream,
@@ -213,7 +229,8 @@ impl Lane {
             if let Some(due_in) = lock(lane_state).urgent_in() {
                 bounds.wait = bounds.wait.min(due_in);
             }
-            let mut batch = poll_batch(consumer, bounds, interrupted, passes).map_err(of_poll)?;
+            let mut batch =
+                poll_batch(consumer, bounds, interrupted, passes).map_err(LaneError::of_poll)?;
             let revoked = consumer.context().take_revoked();
             batch.retain(|message| !revoked.contains(&message.partition()));
 
@@ -383,6 +400,7 @@ impl Lane {
         if !stays && !has_lost_changelog {
             return Err(error);
         }
+        let error = self.with_cause(error);
         self.status.failed(&error);
         let rewound = match has_lost_changelog {
             true => Err(LaneError::ChangelogLost),
@@ -467,27 +485,6 @@ impl Lane {
             },
             ..BatchBounds::of(input)
         }
-    }
-}
-
-/// Makes the consumer continue at other offsets.
-fn seek(
-    consumer: &BaseConsumer<LaneContext>,
-    offsets: TopicPartitionList,
-) -> Result<(), LaneError> {
-    let sought = consumer.seek_partitions(offsets, SEEK_TIMEOUT)?;
-    consumer.context().forget_ends();
-    for partition in sought.elements() {
-        partition.error()?;
-    }
-    Ok(())
-}
-
-/// An error that ends a poll.
-fn of_poll(error: KafkaError) -> LaneError {
-    match error.rdkafka_error_code() {
-        Some(RDKafkaErrorCode::AutoOffsetReset) => LaneError::OffsetOutOfRange,
-        _ => error.into(),
     }
 }
 

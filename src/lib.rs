@@ -25,6 +25,7 @@
 //! | [`retrain`] | keeps normal records, trains challengers, evaluates and promotes them |
 //! | [`promotion`] | the verdict on a challenger, as data |
 //! | [`share`] | keeps bundles and feedback the same on all instances |
+//! | [`signature`] | signs and verifies the messages of the shared topics |
 //! | [`config`] | reads and validates the configuration: fills the options of all modules |
 //! | [`events`] | operational events: log line and metric together |
 //! | [`failure`] | what an error means: who has to act, and whether a repetition helps |
@@ -75,6 +76,7 @@ pub mod events;
 pub mod failure;
 pub mod promotion;
 
+pub mod signature;
 pub mod sim;
 pub mod web;
 

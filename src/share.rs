@@ -11,6 +11,7 @@
 //! - `sync`: keeps model folder and topics alike, without knowing Kafka;
 //! - `feedback_log`: the feedback on the alerts of a stream, for its lanes;
 //! - `history`: records of the input read again, to train on and for feedback on them;
+//! - `message`: the headers of their messages, with the signature;
 //! - `error`: why something could not be shared;
 //! - `thread`: the clients, and the thread that runs it all.
 
@@ -19,5 +20,6 @@ pub mod control;
 pub mod error;
 pub mod feedback_log;
 pub mod history;
+pub mod message;
 pub mod sync;
 pub mod thread;

@@ -22,13 +22,13 @@ use rdkafka::producer::BaseRecord;
 
 use self::dead_letter::Omitted;
 use self::producer::{DeadLetterLimit, LaneProducer, is_too_large};
-use self::transaction::STEP_TIMEOUT;
+use self::transaction::{Fenced, STEP_TIMEOUT};
 use crate::config::settings::{OutputSettings, StreamSettings};
 use crate::failure::{Failure, FailureClass};
 use crate::record::alert::Alert;
 use crate::record::{RecordOutcome, Rejected};
-use crate::source::KafkaSettings;
-use crate::source::client_config;
+use crate::source::rights::{Access, MissingRight, WRITE};
+use crate::source::{KafkaSettings, client_config};
 
 /// Largest message that is sent, and that the output topics take which outlierd creates: a dead
 /// letter holds what came in.
@@ -72,6 +72,42 @@ pub enum SinkError {
 }
 
 impl SinkError {
+    /// The right that the brokers refuse to a lane of a stream; `None` where the error has another
+    /// cause.
+    pub fn missing_right(
+        &self,
+        kafka: &KafkaSettings,
+        stream: &StreamSettings,
+        transactional_id: &str,
+    ) -> Option<MissingRight> {
+        let (source, topic) = match self {
+            Self::Delivery { source, topic } => (source, topic.as_str()),
+            Self::Transaction { source, .. } => (source, ""),
+            Self::Config(_) | Self::Flush { .. } => return None,
+        };
+        let access = Access {
+            operation: WRITE,
+            topic,
+            group: &stream.input.group,
+            transactional_id,
+        };
+        access.missing(source, kafka)
+    }
+
+    /// The cause, where the brokers do not accept the holder of the transactional id any more.
+    pub fn fenced(&self, transactional_id: &str) -> Option<Fenced> {
+        use RDKafkaErrorCode as Code;
+        let (Self::Delivery { source, .. } | Self::Transaction { source, .. }) = self else {
+            return None;
+        };
+        let code = source.rdkafka_error_code()?;
+        let is_fenced = matches!(
+            code,
+            Code::Fenced | Code::InvalidProducerEpoch | Code::ProducerFenced
+        );
+        is_fenced.then(|| Fenced::new(transactional_id, source))
+    }
+
     /// Whether a message was refused for what it is, so that the brokers will refuse it again.
     pub fn is_of_message(&self) -> bool {
         let Self::Delivery { source, .. } = self else {

@@ -4,7 +4,9 @@
 //! offset of a record only after everything that the record caused is durable.
 
 pub mod backoff;
+pub mod cluster;
 mod failure;
+pub mod rights;
 mod settings;
 
 pub use self::settings::{Delivery, InputSettings, KafkaSettings, StartOffset, brokers};
@@ -12,7 +14,7 @@ pub use self::settings::{Delivery, InputSettings, KafkaSettings, StartOffset, br
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::Offset;
 use rdkafka::{ClientConfig, ClientContext, TopicPartitionList};
@@ -33,11 +35,14 @@ pub fn client_config(kafka: &KafkaSettings, client_id: &str) -> ClientConfig {
 
 /// The properties of a client that reads what is assigned to it, in no group, and commits nothing.
 /// Its poll reports the end of each partition.
-pub fn reader_config(kafka: &KafkaSettings, client_id: &str) -> ClientConfig {
+///
+/// librdkafka requires the name of a group even where none is joined, and looks up its coordinator,
+/// which takes a right. `group` is one that the lanes need anyway; where the client has no right to
+/// it ([`rights::is_of_group`]), it reads all the same.
+pub fn reader_config(kafka: &KafkaSettings, client_id: &str, group: &str) -> ClientConfig {
     let mut config = client_config(kafka, client_id);
-    // librdkafka wants a group to be named even where none is joined.
     config
-        .set("group.id", client_id)
+        .set("group.id", group)
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true");
     config
@@ -56,7 +61,7 @@ pub fn producer_config(kafka: &KafkaSettings, client_id: &str) -> ClientConfig {
 /// ago may have none yet.
 ///
 /// # Errors
-/// Where no broker answers in time.
+/// Where no broker answers in time, or the topic is hidden from the client.
 pub fn add_from_beginning<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     topic: &str,
@@ -64,12 +69,16 @@ pub fn add_from_beginning<C: ConsumerContext>(
     timeout: Duration,
 ) -> Result<(), KafkaError> {
     let metadata = consumer.fetch_metadata(Some(topic), timeout)?;
-    for partition in metadata
-        .topics()
-        .iter()
-        .flat_map(|topic| topic.partitions())
-    {
-        list.add_partition_offset(topic, partition.id(), Offset::Beginning)?;
+    for found in metadata.topics() {
+        let error = found.error().map(RDKafkaErrorCode::from);
+        if error == Some(RDKafkaErrorCode::TopicAuthorizationFailed) {
+            return Err(KafkaError::MetadataFetch(
+                RDKafkaErrorCode::TopicAuthorizationFailed,
+            ));
+        }
+        for partition in found.partitions() {
+            list.add_partition_offset(topic, partition.id(), Offset::Beginning)?;
+        }
     }
     Ok(())
 }

@@ -53,6 +53,7 @@ const CRATES: [(&str, &[&str]); 4] = [
             "lane",
             "share/error",
             "share/history",
+            "share/message",
             "share/thread",
             "app",
             "cli/demo",

@@ -357,6 +357,36 @@ fn librdkafka_properties_keep_their_dots_and_their_text() {
 }
 
 #[test]
+fn a_librdkafka_property_is_read_from_a_file_or_a_credential() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("password");
+    std::fs::write(&path, "of the file\n").unwrap();
+    let path = path.to_str().unwrap();
+    let rest = "[streams.a]\ninput.topic = \"t\"\nrecord.fields = [\"a\", \"b\", \"c\"]";
+    let password = |table: &str, environment: &[(&str, &str)]| {
+        let settings = file(
+            &format!("[kafka.properties]\n{table}\n{rest}"),
+            environment,
+            &[],
+        );
+        settings.unwrap().kafka.properties["sasl.password"].clone()
+    };
+    let credentials = [("CREDENTIALS_DIRECTORY", folder.path().to_str().unwrap())];
+    let variable = [("OUTLIERD__KAFKA__PROPERTIES__SASL_PASSWORD_FILE", path)];
+    for (table, environment) in [
+        (format!("sasl.password = {{ file = {path:?} }}"), &[][..]),
+        (format!("\"sasl.password\" = {{ file = {path:?} }}"), &[]),
+        (
+            "sasl.password = { credential = \"password\" }".into(),
+            &credentials,
+        ),
+        (String::new(), &variable),
+    ] {
+        assert_eq!(password(&table, environment), "of the file", "{table}");
+    }
+}
+
+#[test]
 fn variables_and_flags_are_named_where_they_are_at_fault() {
     let environment = [
         ("OUTLIERD__SERVICE__DRAIN_TIMEOUT", "20"),

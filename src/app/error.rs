@@ -11,6 +11,7 @@ use crate::retrain::learn::LearnError;
 use crate::share::error::ShareError;
 use crate::sink::SinkError;
 use crate::sink::topics::TopicError;
+use crate::sink::transaction::Fenced;
 use crate::state::StoreError;
 
 /// Why the daemon could not start, or did not stop well.
@@ -57,6 +58,14 @@ pub enum AppError {
         stream: String,
         /// What the brokers say.
         source: SinkError,
+    },
+    /// Another instance starts with the same transactional id.
+    #[error("stream {stream}: {source}")]
+    Fenced {
+        /// The stream.
+        stream: String,
+        /// Why.
+        source: Fenced,
     },
     /// The HTTP address.
     #[error("service.http_listen = {address}: {source}; choose a free address, or \"\" for none")]
@@ -115,6 +124,7 @@ impl Failure for AppError {
             Self::Thread(error) => error.class(),
             Self::Kafka(error) => error.class(),
             Self::Transactions { source, .. } => source.class(),
+            Self::Fenced { source, .. } => source.class(),
             Self::Http { source, .. } => source.class(),
             Self::StateLost { error, .. } => error.class(),
             Self::ThreadEnded { .. } => FailureClass::INTERNAL,

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use super::config_args::ConfigArgs;
 
-/// Validate a configuration and list every problem (exit code 64). Suitable for systemd's
-/// ExecStartPre.
+/// Validate a configuration and list every problem (exit code 64). `run` does so as well, before it
+/// starts.
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  outlierd check --config /etc/outlierd/outlierd.toml")]
 pub(super) struct Args {

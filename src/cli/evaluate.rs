@@ -150,8 +150,23 @@ fn of_images(args: &Args) -> anyhow::Result<ExitCode> {
     tell(args, sequences)
 }
 
+/// The name of a file without what a terminal would act on.
+fn printable(name: &str) -> String {
+    let replace = |c: char| {
+        if c.is_control() {
+            char::REPLACEMENT_CHARACTER
+        } else {
+            c
+        }
+    };
+    name.chars().map(replace).collect()
+}
+
 /// Prints and writes the figures.
-fn tell(args: &Args, sequences: Vec<LabeledSequence>) -> anyhow::Result<ExitCode> {
+fn tell(args: &Args, mut sequences: Vec<LabeledSequence>) -> anyhow::Result<ExitCode> {
+    for sequence in &mut sequences {
+        sequence.name = printable(&sequence.name);
+    }
     let (all, sequences) = figures(sequences, args.vus_buffer.into());
     show(&all, &sequences);
     if let Some(out) = &args.out {
@@ -288,5 +303,18 @@ impl<'a> Labels<'a> {
             labels.push(!self.normal.iter().any(is));
         }
         Ok(labels)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_file_does_not_command_a_terminal() {
+        assert_eq!(
+            printable("a\x1b]0;b\x07\n<c>"),
+            "a\u{fffd}]0;b\u{fffd}\u{fffd}<c>"
+        );
     }
 }

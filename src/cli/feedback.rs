@@ -18,7 +18,10 @@ use crate::config::settings::{Settings, StreamSettings};
 use crate::record::alert::{Alert, AlertEvent};
 use crate::record::feedback::{Feedback, FeedbackLabel, RecordRange};
 use crate::share::control::ControlMessage;
+use crate::share::message;
+use crate::signature::SharingKeys;
 use crate::source::KafkaSettings;
+use crate::source::rights::is_of_group;
 use crate::source::{add_from_beginning, producer_config, reader_config};
 
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -105,7 +108,7 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     let label = feedback.label.as_str();
     let from = feedback.from;
     let until = feedback.until;
-    send(&settings.kafka, &topic, &ControlMessage::Feedback(feedback))?;
+    send(&settings, &topic, &ControlMessage::Feedback(feedback))?;
     println!("stream {stream}: {label}: series {series}, {from} to {until}");
     Ok(ExitCode::SUCCESS)
 }
@@ -151,7 +154,7 @@ fn events_of(args: &Args, settings: &Settings, id: &str) -> anyhow::Result<(Stri
     };
     let mut events = Vec::new();
     for stream in &streams {
-        let found = alerts(&settings.kafka, &stream.output.alerts, id)?;
+        let found = alerts(&settings.kafka, stream, id)?;
         events.extend(found.into_iter().map(|alert| (stream.name.clone(), alert)));
     }
     let Some((stream, first)) = events.first().cloned() else {
@@ -217,8 +220,9 @@ fn of_alert(args: &Args, settings: &Settings, id: &str) -> anyhow::Result<Feedba
 }
 
 /// The committed alerts whose ids start so.
-fn alerts(kafka: &KafkaSettings, topic: &str, id: &str) -> anyhow::Result<Vec<Alert>> {
-    let config = reader_config(kafka, "outlierd-feedback");
+fn alerts(kafka: &KafkaSettings, stream: &StreamSettings, id: &str) -> anyhow::Result<Vec<Alert>> {
+    let topic = &stream.output.alerts;
+    let config = reader_config(kafka, "outlierd-feedback", &stream.input.group);
     let consumer: BaseConsumer = config
         .create()
         .context("librdkafka rejected the consumer's properties")?;
@@ -231,6 +235,7 @@ fn alerts(kafka: &KafkaSettings, topic: &str, id: &str) -> anyhow::Result<Vec<Al
         match consumer.poll(QUIET) {
             None => break,
             Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
+            Some(Err(error)) if is_of_group(&error) => {}
             Some(Err(error)) => {
                 return Err(error).with_context(|| format!("topic {topic} could not be read"));
             }
@@ -263,15 +268,20 @@ impl ProducerContext for Delivery {
     }
 }
 
-fn send(kafka: &KafkaSettings, topic: &str, control: &ControlMessage) -> anyhow::Result<()> {
-    let producer: ThreadedProducer<Delivery> = producer_config(kafka, "outlierd-feedback")
+fn send(settings: &Settings, topic: &str, control: &ControlMessage) -> anyhow::Result<()> {
+    let share = &settings.share;
+    let keys = SharingKeys::load(share.signing_key.as_deref(), &share.trusted_keys)?;
+    let config = producer_config(&settings.kafka, "outlierd-feedback");
+    let producer: ThreadedProducer<Delivery> = config
         .create_with_context(Delivery::default())
         .context("librdkafka rejected the producer's properties")?;
     let key = control.key();
     let value = serde_json::to_vec(control)?;
     let failed = || format!("cannot write to topic {topic}");
+    let headers = message::headers(&keys, topic, &key, Some(&value), None);
+    let record = BaseRecord::to(topic).key(&key).payload(&value);
     producer
-        .send(BaseRecord::to(topic).key(&key).payload(&value))
+        .send(record.headers(headers))
         .map_err(|(error, _)| error)
         .with_context(failed)?;
     producer.flush(TIMEOUT).with_context(failed)?;

@@ -35,7 +35,7 @@ pub(super) fn read(
     limit: usize,
 ) -> anyhow::Result<Vec<TrainingRow>> {
     let topic = &stream.input.topic;
-    let config = reader_config(kafka, "outlierd-train");
+    let config = reader_config(kafka, "outlierd-train", &stream.input.group);
     let consumer: BaseConsumer = config
         .create()
         .context("librdkafka rejected the consumer's properties")?;

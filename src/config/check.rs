@@ -52,6 +52,12 @@ fn service(report: &mut Report<'_>, settings: &Settings) {
         let key = KeyPath::of("service.state_dir");
         report.add(key, fault, "give each its own folder");
     }
+    let share = &settings.share;
+    if !share.trusted_keys.is_empty() && share.signing_key.is_none() {
+        let fault = "needs share.signing_key: the other instances would ignore the bundles that this one trains";
+        let fix = "give each instance a private key: openssl genpkey -algorithm ed25519 -out FILE";
+        report.add_found(KeyPath::of("share.trusted_keys"), None, fault, fix);
+    }
     for fault in settings.kafka.faults() {
         report.option(KeyPath::of("kafka").key(fault.key), fault);
     }

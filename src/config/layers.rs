@@ -11,7 +11,7 @@ use std::path::Path;
 use config::{Config, ConfigError, File, FileFormat, Source, Value, ValueKind};
 
 use super::ConfigSources;
-use super::problems::{ConfigProblem, KeyPath};
+use super::problems::{ConfigProblem, KeyPath, PROPERTY_TABLES};
 
 type TomlTable = config::Map<String, Value>;
 
@@ -19,8 +19,6 @@ type TomlTable = config::Map<String, Value>;
 const PREFIX: &str = "OUTLIERD__";
 /// What separates the keys in the name of a variable.
 const SEPARATOR: &str = "__";
-/// Tables of `[kafka]` whose keys are librdkafka properties, which hold dots.
-const PROPERTY_TABLES: [&str; 3] = ["properties", "consumer", "producer"];
 /// Largest configuration file: far above any real one, far below what could hurt.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 

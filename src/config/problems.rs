@@ -10,8 +10,10 @@ use crate::failure::{Failure, FailureClass};
 
 /// Longest part of a found value that is shown, in characters.
 const FOUND_CHARS_MAX: usize = 60;
-/// Tables whose values are never shown: they hold passwords.
-const SECRET_TABLES: [&str; 3] = ["properties", "consumer", "producer"];
+
+/// Tables of `[kafka]` whose keys are librdkafka properties, which hold dots, and whose values may
+/// be passwords.
+pub const PROPERTY_TABLES: [&str; 3] = ["properties", "consumer", "producer"];
 
 /// One step of a key path.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -65,10 +67,11 @@ impl KeyPath {
         other.0.starts_with(&self.0)
     }
 
+    /// Whether the value is never shown: librdkafka properties hold passwords.
     fn is_secret(&self) -> bool {
         match self.0.as_slice() {
             [KeyStep::Key(kafka), KeyStep::Key(table), ..] => {
-                kafka == "kafka" && SECRET_TABLES.contains(&table.as_str())
+                kafka == "kafka" && PROPERTY_TABLES.contains(&table.as_str())
             }
             _ => false,
         }

@@ -20,6 +20,7 @@ use crate::options::{none_if_empty, optional, without_nulls};
 use crate::record::format::{FieldSettings, ImageFormat, RecordFormat};
 use crate::resample::ResampleSettings;
 use crate::score::ScoreSettings;
+use crate::signature::PublicKey;
 use crate::source::{InputSettings, KafkaSettings};
 use crate::threshold::ThresholdSettings;
 
@@ -152,7 +153,20 @@ pub struct ShareSettings {
     #[serde(deserialize_with = "none_if_empty")]
     #[schemars(with = "String")]
     pub events: Option<String>,
+    /// File of the private key (ed25519, PEM) that signs bundles and commands; "" signs none.
+    #[serde(deserialize_with = "none_if_empty")]
+    #[schemars(with = "String", example = "/etc/outlierd/signing-key.pem")]
+    pub signing_key: Option<PathBuf>,
+    /// Public keys whose bundles and commands are accepted; an empty list accepts all.
+    #[serde(deserialize_with = "without_nulls")]
+    #[schemars(with = "Vec<PublicKeyText>")]
+    pub trusted_keys: Vec<PublicKey>,
 }
+
+/// A public key (ed25519), as `openssl pkey -pubout` prints it between its first and last line.
+#[derive(JsonSchema)]
+#[schemars(extend("x-syntax" = "public-key"), example = "MCowBQYDK2VwAyEA...")]
+struct PublicKeyText(#[expect(dead_code, reason = "for the schema")] String);
 
 /// One stream.
 #[derive(Clone, PartialEq, Debug, Deserialize, JsonSchema)]
@@ -333,6 +347,12 @@ impl DestinationSettings {
         match self {
             Self::File(_) | Self::Stdout => "file",
         }
+    }
+
+    /// The consumer group that delivers to it, of a stream whose group is `input`: below its name,
+    /// so that an ACL for that prefix covers it.
+    pub fn group(&self, input: &str) -> String {
+        format!("{input}.destination.{}", self.name())
     }
 }
 

@@ -10,6 +10,7 @@ use crate::episode::{NOfM, series, time};
 use crate::model::time_zone;
 use crate::options::{check_duration, check_size, dotted_path, name};
 use crate::record::format::{KeyFrom, TimeFrom, path};
+use crate::signature::PublicKey;
 use crate::source::brokers;
 use crate::threshold::AlertBudget;
 
@@ -23,7 +24,7 @@ type Read = fn(&Value) -> Result<(), String>;
 
 /// The texts with a syntax of their own, by the value of `x-syntax`. Each is read by what serde
 /// reads the option with.
-const SYNTAXES: [(&str, Read); 14] = [
+const SYNTAXES: [(&str, Read); 15] = [
     ("address", |value| read(address(value))),
     ("alert-budget", read_as::<AlertBudget>),
     ("brokers", |value| read(brokers(value))),
@@ -35,6 +36,7 @@ const SYNTAXES: [(&str, Read); 14] = [
         name(value.as_str().unwrap_or_default()).map(drop)
     }),
     ("path", |value| read(path(value))),
+    ("public-key", read_as::<PublicKey>),
     ("record-key", read_as::<KeyFrom>),
     ("record-time", read_as::<TimeFrom>),
     ("series-pattern", |value| read(series(value))),

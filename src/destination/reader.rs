@@ -18,11 +18,12 @@ use rdkafka::{ClientConfig, TopicPartitionList};
 use serde_json::Value;
 
 use super::{Destination, DestinationError, DestinationStatus};
-use crate::config::settings::StreamSettings;
+use crate::config::settings::{DestinationSettings, StreamSettings};
 use crate::events::destination::{AlertSkipped, AlertsDelivered};
 use crate::failure::Failure as _;
 use crate::source::KafkaSettings;
 use crate::source::backoff::Backoff;
+use crate::source::rights::{Access, READ};
 use crate::source::{BatchBounds, QuietClientContext, client_config, poll_batch};
 
 /// How long the reader polls at a time; bounds how late it notices a stop.
@@ -51,16 +52,15 @@ impl DestinationReader {
     pub(super) fn new(
         kafka: &KafkaSettings,
         stream: &StreamSettings,
-        name: &'static str,
+        settings: &DestinationSettings,
         destination: Box<dyn Destination>,
     ) -> Self {
         Self {
             kafka: kafka.clone(),
             topic: stream.output.alerts.clone(),
-            // Below the name of the stream's group: an ACL for that prefix covers it.
-            group: format!("{}.destination.{name}", stream.input.group),
+            group: settings.group(&stream.input.group),
             destination,
-            status: Arc::new(DestinationStatus::new(&stream.name, name)),
+            status: Arc::new(DestinationStatus::new(&stream.name, settings.name())),
         }
     }
 
@@ -90,15 +90,28 @@ impl DestinationReader {
             if started.elapsed() > HEALTHY_AFTER {
                 backoff = Backoff::default();
             }
-            self.status.failed(&DestinationError::Alerts {
-                topic: self.topic.clone(),
-                group: self.group.clone(),
-                source: error,
-            });
+            self.status.failed(&self.failure(error));
             let until = Instant::now() + backoff.wait();
             while Instant::now() < until && !halt.load(Ordering::Acquire) {
                 thread::park_timeout(POLL);
             }
+        }
+    }
+
+    fn failure(&self, source: KafkaError) -> DestinationError {
+        let access = Access {
+            operation: READ,
+            topic: &self.topic,
+            group: &self.group,
+            transactional_id: "",
+        };
+        match access.missing(&source, &self.kafka) {
+            Some(right) => DestinationError::Right(right),
+            None => DestinationError::Alerts {
+                topic: self.topic.clone(),
+                group: self.group.clone(),
+                source,
+            },
         }
     }
 

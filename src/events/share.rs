@@ -6,6 +6,7 @@ use super::metric;
 use super::published::{Event, EventQueue};
 use crate::failure::Failure;
 use crate::record::feedback::Feedback;
+use crate::signature::Refusal;
 
 /// A bundle was sent to the other machines.
 pub struct BundlePublished<'a> {
@@ -87,6 +88,30 @@ impl MessageSkipped<'_> {
             "message skipped"
         );
         metric::MESSAGES_SKIPPED.add([("topic", self.topic)], 1);
+    }
+}
+
+/// A message of a shared topic has no signature of a trusted key, and is ignored.
+pub struct MessageRefused<'a> {
+    /// The topic.
+    pub topic: &'a str,
+    /// Its key.
+    pub key: &'a str,
+    /// What is wrong with the signature.
+    pub refusal: Refusal,
+}
+
+impl MessageRefused<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        let reason = self.refusal.as_str();
+        error!(
+            topic = self.topic,
+            key = self.key,
+            reason,
+            "message ignored: no signature of a key in share.trusted_keys"
+        );
+        metric::MESSAGES_REFUSED.add([("topic", self.topic), ("reason", reason)], 1);
     }
 }
 

@@ -7,8 +7,6 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
-use rdkafka::admin::AdminClient;
-use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::CommitMode;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::Offset;
@@ -20,8 +18,9 @@ use crate::config::settings::StreamSettings;
 use crate::events::lane::OffsetsNotCommitted;
 use crate::pipeline::series::SeriesTable;
 use crate::sink::Sink;
-use crate::sink::topics;
-use crate::source::{self, KafkaSettings, client_config};
+use crate::sink::topics::changelog::{check_compaction, prepare_changelog};
+use crate::source::cluster::Cluster;
+use crate::source::{self, KafkaSettings};
 use crate::state::changelog::{Changelog, CommittedStates, RestoredStates, note_key};
 use crate::state::{Store, codec};
 
@@ -144,7 +143,12 @@ pub(super) fn of(
         source::Delivery::ExactlyOnce => Box::new(ExactlyOnce {
             kafka: kafka.clone(),
             stream: stream.clone(),
-            changelog: Changelog::new(kafka, &stream.name, &stream.output.states),
+            changelog: Changelog::new(
+                kafka,
+                &stream.name,
+                &stream.output.states,
+                &stream.input.group,
+            ),
             ends: HashMap::new(),
             ended: None,
         }),
@@ -165,22 +169,19 @@ struct ExactlyOnce {
 
 impl ExactlyOnce {
     /// Asks the brokers for something beside the clients of the lane.
-    fn ask<T>(
-        &self,
-        question: impl AsyncFnOnce(&AdminClient<DefaultClientContext>) -> T,
-    ) -> Result<T, LaneError> {
-        let admin = client_config(&self.kafka, "outlierd-admin").create()?;
+    fn ask<T>(&self, question: impl AsyncFnOnce(&Cluster) -> T) -> Result<T, LaneError> {
+        let cluster = Cluster::new(&self.kafka)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(LaneError::Runtime)?;
-        Ok(runtime.block_on(question(&admin)))
+        Ok(runtime.block_on(question(&cluster)))
     }
 
     /// Brokers that create topics make one of the changelog that is not compacted.
     fn check_compaction(&self) -> Result<(), LaneError> {
         let stream = &self.stream;
-        self.ask(async |admin| topics::check_compaction(admin, stream).await)
+        self.ask(async |cluster| check_compaction(cluster, stream).await)
     }
 }
 
@@ -237,8 +238,8 @@ impl DeliveryGuarantee for ExactlyOnce {
         if sink.producer().changelog_partitions()? >= partitions {
             return Ok(());
         }
-        let (kafka, stream) = (&self.kafka, &self.stream);
-        self.ask(async |admin| topics::prepare_changelog(admin, kafka, stream, partitions).await)??;
+        let stream = &self.stream;
+        self.ask(async |cluster| prepare_changelog(cluster, stream, partitions).await)??;
         let asked = Instant::now();
         while sink.producer().changelog_partitions()? < partitions {
             if asked.elapsed() > TOPIC_TIMEOUT {

@@ -1,13 +1,18 @@
 //! Why a lane has to go back to its last commit, and how far.
 
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use crate::config::settings::StreamSettings;
 use crate::failure::{Failure, FailureClass};
 use crate::model::registry::RegistryError;
 use crate::pipeline::PipelineError;
 use crate::pipeline::series::LoadError;
 use crate::sink::SinkError;
 use crate::sink::topics::TopicError;
+use crate::sink::transaction::Fenced;
+use crate::source::KafkaSettings;
+use crate::source::cluster::{Unreachable, is_of_credentials};
+use crate::source::rights::{Access, MissingRight, READ};
 use crate::state::StoreError;
 use crate::state::changelog::ChangelogError;
 use crate::state::codec::CodecError;
@@ -56,6 +61,15 @@ pub enum LaneError {
     /// A step panicked.
     #[error("a step panicked, which is a bug of outlierd: {0}")]
     Panicked(String),
+    /// The brokers refuse a right.
+    #[error(transparent)]
+    Right(MissingRight),
+    /// The credentials or the certificates are not accepted.
+    #[error(transparent)]
+    Unreachable(Unreachable),
+    /// The brokers do not accept the producer any more.
+    #[error(transparent)]
+    Fenced(Fenced),
     /// The consumer is in no group that could commit.
     #[error("the consumer is not in a consumer group")]
     NoGroup,
@@ -75,6 +89,9 @@ impl Failure for LaneError {
             Self::Topic(error) => error.class(),
             Self::Runtime(error) => error.class(),
             Self::ChangelogLost | Self::OffsetOutOfRange => FailureClass::EXTERNAL.retryable(),
+            Self::Right(right) => right.class(),
+            Self::Unreachable(error) => error.class(),
+            Self::Fenced(error) => error.class(),
             Self::Panicked(_) => FailureClass::INTERNAL,
             // A lane that starts again joins its group again.
             Self::NoGroup => FailureClass::INTERNAL.retryable(),
@@ -101,6 +118,52 @@ impl From<LoadError> for LaneError {
 }
 
 impl LaneError {
+    /// An error that ends a poll.
+    pub(super) fn of_poll(error: KafkaError) -> Self {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::AutoOffsetReset) => Self::OffsetOutOfRange,
+            _ => error.into(),
+        }
+    }
+
+    /// The cause that librdkafka's error does not name: a right, with the topic, group or
+    /// transactional id; the `reason` for a connection that failed; a second instance with the same
+    /// id. Another error is returned as it is.
+    pub(super) fn with_cause(
+        self,
+        kafka: &KafkaSettings,
+        stream: &StreamSettings,
+        transactional_id: &str,
+        reason: Option<String>,
+    ) -> Self {
+        let read = |topic: &str, source: &KafkaError| {
+            let access = Access {
+                operation: READ,
+                topic,
+                group: &stream.input.group,
+                transactional_id,
+            };
+            access.missing(source, kafka)
+        };
+        let right = match &self {
+            Self::Consumer(source) => read(&stream.input.topic, source),
+            Self::Changelog(ChangelogError::Read { topic, source }) => read(topic, source),
+            Self::Sink(error) => error.missing_right(kafka, stream, transactional_id),
+            _ => None,
+        };
+        let fenced = match &self {
+            Self::Sink(error) => error.fenced(transactional_id).map(Self::Fenced),
+            _ => None,
+        };
+        match (right.map(Self::Right).or(fenced), self, reason) {
+            (Some(cause), _, _) => cause,
+            (_, Self::Consumer(source), Some(reason)) if is_of_credentials(&source) => {
+                Self::Unreachable(Unreachable::new(&kafka.brokers, reason, source))
+            }
+            (_, error, _) => error,
+        }
+    }
+
     /// Whether a record may be the cause, so that the same records fail again.
     pub(super) fn is_of_records(&self) -> bool {
         match self {

@@ -72,11 +72,10 @@ pub(super) struct LogReader {
 }
 
 impl LogReader {
-    /// A reader of `topic`. It names the consumer `group` and joins it never, so that it needs no
-    /// right of its own.
+    /// A reader of `topic`; see [`reader_config`] for `group`.
     pub(super) fn new(kafka: &KafkaSettings, group: &str, topic: &str) -> Result<Self, KafkaError> {
         // One record of each partition is wanted.
-        let consumer = reader_config(kafka, group)
+        let consumer = reader_config(kafka, "outlierd-positions", group)
             .set("isolation.level", "read_uncommitted")
             .set("auto.offset.reset", "error")
             .set("queued.min.messages", "1")

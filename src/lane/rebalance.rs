@@ -13,13 +13,13 @@ use rdkafka::topic_partition_list::Offset;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Statistics, TopicPartitionList};
 
-use super::Lane;
 use super::assignment::StartFinder;
 use super::error::LaneError;
 use super::group::GroupMember;
 use super::lag::{ConsumerLag, measure};
 use super::lane_state::LaneState;
 use super::status::LaneStatus;
+use super::{Lane, SEEK_TIMEOUT};
 use crate::events::PartitionsChanged;
 use crate::record::EventTime;
 use crate::retrain::learner::Learner;
@@ -296,9 +296,13 @@ impl ClientContext for LaneContext {
         *self.ends.lock().unwrap_or_else(PoisonError::into_inner) = at;
     }
 
-    /// The lane's poll returns these errors too, and librdkafka logs their causes.
+    /// The lane's poll returns these errors too, without the reason.
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(stream = self.stream, lane = self.lane, error = %error, reason, "consumer");
+        // It follows from what was reported of each broker.
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
+            self.status.connection_failed(reason);
+        }
     }
 }
 
@@ -332,4 +336,17 @@ impl ConsumerContext for LaneContext {
             self.fail(error);
         }
     }
+}
+
+/// Makes the consumer continue at other offsets.
+pub(super) fn seek(
+    consumer: &BaseConsumer<LaneContext>,
+    offsets: TopicPartitionList,
+) -> Result<(), LaneError> {
+    let sought = consumer.seek_partitions(offsets, SEEK_TIMEOUT)?;
+    consumer.context().forget_ends();
+    for partition in sought.elements() {
+        partition.error()?;
+    }
+    Ok(())
 }

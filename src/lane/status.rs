@@ -22,6 +22,8 @@ pub struct LaneStatus {
     /// waits.
     failure: PresentFailure,
     progress: Mutex<Progress>,
+    /// What librdkafka last reported of its connections, while none is up.
+    connection_failure: Mutex<Option<String>>,
 }
 
 struct Progress {
@@ -92,7 +94,25 @@ impl LaneStatus {
         self.failure.set(error);
     }
 
+    /// Why a connection to a broker failed.
+    pub(super) fn connection_failed(&self, reason: &str) {
+        *self.connection() = Some(reason.to_owned());
+    }
+
+    /// The reason for the last one that failed since a broker was connected.
+    pub(super) fn connection_failure(&self) -> Option<String> {
+        self.connection().clone()
+    }
+
+    fn connection(&self) -> MutexGuard<'_, Option<String>> {
+        let kept = self.connection_failure.lock();
+        kept.unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn reported(&self, report: &ConsumerReport) {
+        if report.is_connected {
+            *self.connection() = None;
+        }
         let now = Instant::now();
         let mut progress = self.progress();
         progress.is_connected = report.is_connected;
@@ -122,7 +142,9 @@ impl LaneStatus {
             return Some(format!("its loop hangs, for more than {limit} s"));
         }
         if !progress.is_connected {
-            return Some("no broker is connected".into());
+            let reason = self.connection_failure();
+            let reason = reason.map_or(String::new(), |reason| format!(": {reason}"));
+            return Some(format!("no broker is connected{reason}"));
         }
         let Some(joined) = progress.joined else {
             return Some("its consumer group has assigned no partitions yet".into());
@@ -186,8 +208,12 @@ mod tests {
             ..REPORT
         });
         assert_eq!(after(&status, 0), "no broker is connected");
+        status.connection_failed("Connection refused");
+        let text = "no broker is connected: Connection refused";
+        assert_eq!(after(&status, 0), text);
         status.reported(&REPORT);
         assert_eq!(after(&status, 0), "");
+        assert_eq!(status.connection_failure(), None);
         let is_joined = false;
         status.reported(&ConsumerReport {
             is_joined,

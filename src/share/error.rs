@@ -5,6 +5,8 @@ use rdkafka::error::KafkaError;
 use super::history::HistoryError;
 use super::sync::SyncError;
 use crate::failure::{Failure, FailureClass};
+use crate::signature::KeyError;
+use crate::source::rights::MissingRight;
 use crate::state::StoreError;
 
 /// Why the clients could not be made, or the topics not be read.
@@ -13,6 +15,12 @@ pub enum ShareError {
     /// Kafka.
     #[error("sharing: {0}")]
     Kafka(#[from] KafkaError),
+    /// The brokers refuse a right on a shared topic.
+    #[error("sharing: {0}")]
+    Right(MissingRight),
+    /// The private key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// Folder or store.
     #[error("sharing: {0}")]
     Mirror(#[from] SyncError),
@@ -42,6 +50,8 @@ impl Failure for ShareError {
     fn class(&self) -> FailureClass {
         match self {
             Self::Kafka(error) => error.class(),
+            Self::Right(right) => right.class(),
+            Self::Key(error) => error.class(),
             Self::Mirror(error) => error.class(),
             Self::Send { source, .. } => source.class(),
             Self::Thread(error) => error.class(),

@@ -18,6 +18,7 @@ use crate::record::Message;
 use crate::record::feedback::RecordRange;
 use crate::retrain::set::TrainingRow;
 use crate::source::KafkaSettings;
+use crate::source::rights::is_of_group;
 use crate::source::{BatchBounds, poll_batch, reader_config, view};
 
 /// How long one request to the brokers may take.
@@ -77,7 +78,7 @@ pub fn rows(
                 at_end.borrow_mut().push(*partition);
                 true
             }
-            _ => false,
+            error => is_of_group(error),
         };
         let batch = poll_batch(consumer, wait, || !at_end.borrow().is_empty(), passes)?;
         let at_end = at_end.into_inner();
@@ -114,7 +115,8 @@ pub fn read(
     at: RecordRange,
     before: usize,
 ) -> Result<Vec<(i64, TrainingRow)>, HistoryError> {
-    let consumer: BaseConsumer = reader_config(kafka, "outlierd-history").create()?;
+    let consumer: BaseConsumer =
+        reader_config(kafka, "outlierd-history", &stream.input.group).create()?;
     let (low, high) =
         consumer.fetch_watermarks(&stream.input.topic, at.partition, REQUEST_TIMEOUT)?;
     let last = at.last.min(high.saturating_sub(1));

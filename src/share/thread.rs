@@ -15,15 +15,14 @@ use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{
-    BorrowedMessage, DeliveryResult, Header, Headers as _, Message as _, OwnedHeaders,
-};
+use rdkafka::message::{DeliveryResult, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 
 use super::archive::ArchiveHeader;
 use super::error::{ShareError, TeachError};
 use super::feedback_log::FeedbackLog;
 use super::history::{self, HistoryError};
+use super::message;
 use super::sync::{OutgoingMessage, RegistrySync};
 use crate::config::settings::{ShareSettings, StreamSettings};
 use crate::events::published::PublishedEvent;
@@ -33,8 +32,10 @@ use crate::record::feedback::{Feedback, FeedbackLabel, RecordRange};
 use crate::retrain::engine::{LabeledFeedback, is_known};
 use crate::retrain::set::TrainingRow;
 use crate::retrain::thread::Retrainer;
+use crate::signature::SharingKeys;
 use crate::sink::cloudevents;
 use crate::source::KafkaSettings;
+use crate::source::rights::{Access, READ, WRITE, is_of_group};
 use crate::source::{QuietClientContext, add_from_beginning, producer_config, reader_config};
 use crate::state::Store;
 
@@ -52,9 +53,6 @@ const RETRY_EVERY: Duration = Duration::from_secs(5);
 const FAILURES_MAX: u32 = 3;
 /// Records of a series before a confirmed fault: a chart that has settled.
 const RECORDS_BEFORE: usize = 400;
-/// Headers of a part of a bundle.
-const HASH: &str = "outlierd-hash";
-const BYTES: &str = "outlierd-bytes";
 
 /// Who learns from what operators say of a stream.
 pub struct FeedbackTargets {
@@ -64,15 +62,28 @@ pub struct FeedbackTargets {
     pub retrainer: Retrainer,
 }
 
-/// Says what is not delivered.
-struct ShareProducerContext;
+/// Reports what is not delivered.
+struct ShareProducerContext {
+    kafka: KafkaSettings,
+}
 
-fn not_sent(topic: &str, source: KafkaError) {
-    let topic = topic.to_owned();
-    SharingFailed {
-        error: &ShareError::Send { topic, source },
+impl ShareProducerContext {
+    fn not_sent(&self, topic: &str, source: KafkaError) {
+        let access = Access {
+            operation: WRITE,
+            topic,
+            group: "",
+            transactional_id: "",
+        };
+        let error = match access.missing(&source, &self.kafka) {
+            Some(right) => ShareError::Right(right),
+            None => ShareError::Send {
+                topic: topic.to_owned(),
+                source,
+            },
+        };
+        SharingFailed { error: &error }.emit();
     }
-    .emit();
 }
 
 impl ClientContext for ShareProducerContext {
@@ -86,7 +97,7 @@ impl ProducerContext for ShareProducerContext {
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
         if let Err((error, message)) = result {
-            not_sent(message.topic(), error.clone());
+            self.not_sent(message.topic(), error.clone());
         }
     }
 }
@@ -98,6 +109,8 @@ pub struct Sharing {
     events_topic: Option<String>,
     store: Arc<dyn Store>,
     sync: RegistrySync,
+    /// What messages are signed with, and whose are accepted.
+    keys: SharingKeys,
     /// `None` where nothing is shared.
     reader: Option<TopicReader>,
     producer: ThreadedProducer<ShareProducerContext>,
@@ -122,19 +135,21 @@ struct Waiting {
 }
 
 impl Sharing {
-    /// Makes the clients.
+    /// Makes the clients; see [`reader_config`] for `group`.
     ///
     /// # Errors
-    /// Where their properties are refused.
+    /// Where their properties are refused, or the key cannot be read.
     pub fn new(
         kafka: &KafkaSettings,
         topics: &ShareSettings,
         streams: &[String],
+        group: &str,
         sync: RegistrySync,
         store: Arc<dyn Store>,
         events: Receiver<PublishedEvent>,
     ) -> Result<Self, ShareError> {
-        let mut config = reader_config(kafka, "outlierd-share");
+        let keys = SharingKeys::load(topics.signing_key.as_deref(), &topics.trusted_keys)?;
+        let mut config = reader_config(kafka, "outlierd-share", group);
         config.set("auto.offset.reset", "earliest");
         let reader = match (topics.control.clone(), topics.bundles.clone()) {
             (Some(control), Some(bundles)) => Some(TopicReader {
@@ -147,13 +162,16 @@ impl Sharing {
         let mut config = producer_config(kafka, "outlierd-share");
         let producer = config
             .set("enable.idempotence", "true")
-            .create_with_context(ShareProducerContext)?;
+            .create_with_context(ShareProducerContext {
+                kafka: kafka.clone(),
+            })?;
         let log = |stream: &String| (stream.clone(), Arc::default());
         Ok(Self {
             kafka: kafka.clone(),
             events_topic: topics.events.clone(),
             store,
             sync,
+            keys,
             reader,
             producer,
             events,
@@ -177,7 +195,7 @@ impl Sharing {
         let Some(reader) = &self.reader else {
             return Ok(());
         };
-        let mut open = reader.begin(stop)?;
+        let mut open = reader.begin(&self.kafka, stop)?;
         while open > 0 && !stop.load(Ordering::Acquire) {
             match self.poll(POLL) {
                 PollResult::End => open -= 1,
@@ -234,23 +252,31 @@ impl Sharing {
         match reader.consumer.poll(wait) {
             None => PollResult::Nothing,
             Some(Err(KafkaError::PartitionEOF(_))) => PollResult::End,
+            Some(Err(error)) if is_of_group(&error) => PollResult::Nothing,
             Some(Err(error)) => {
                 tracing::debug!(error = %error, "sharing");
+                // One that passes follows from what the lanes report.
+                if !error.is_retryable() {
+                    // librdkafka does not report which of the two it is.
+                    let topics = format!("{}, {}", reader.control, reader.bundles);
+                    let error = &failure(&self.kafka, &topics, error);
+                    SharingFailed { error }.emit();
+                }
                 PollResult::Nothing
             }
             Some(Ok(message)) => {
+                if !message::is_accepted(&self.keys, &message) {
+                    return PollResult::Message;
+                }
                 let topic = message.topic();
-                let key = message
-                    .key()
-                    .map(String::from_utf8_lossy)
-                    .unwrap_or_default();
+                let key = message::key(&message);
                 if topic == reader.control {
                     let said = self.sync.take_control(topic, &key, message.payload());
                     if let Some(feedback) = said {
                         self.take_feedback(feedback);
                     }
                 } else {
-                    self.sync.take_part(topic, &key, part(&message));
+                    self.sync.take_part(topic, &key, message::part(&message));
                 }
                 PollResult::Message
             }
@@ -282,27 +308,21 @@ impl Sharing {
             match message {
                 OutgoingMessage::Control(key, value) => {
                     let value = value.and_then(|value| serde_json::to_vec(&value).ok());
-                    self.send(control, &key, value.as_deref(), OwnedHeaders::new());
+                    self.share(control, &key, value.as_deref(), None);
                 }
-                OutgoingMessage::Part(key, None) => {
-                    self.send(bundles, &key, None, OwnedHeaders::new())
-                }
+                OutgoingMessage::Part(key, None) => self.share(bundles, &key, None, None),
                 OutgoingMessage::Part(key, Some((header, bytes))) => {
-                    let length = header.bytes.to_string();
-                    let headers = OwnedHeaders::new()
-                        .insert(Header {
-                            key: HASH,
-                            value: Some(&header.hash),
-                        })
-                        .insert(Header {
-                            key: BYTES,
-                            value: Some(&length),
-                        });
-                    self.send(bundles, &key, Some(&bytes), headers);
+                    self.share(bundles, &key, Some(&bytes), Some(&header));
                 }
             }
         }
         Ok(())
+    }
+
+    /// Sends a message that the other instances act on.
+    fn share(&self, topic: &str, key: &str, value: Option<&[u8]>, part: Option<&ArchiveHeader>) {
+        let headers = message::headers(&self.keys, topic, key, value, part);
+        self.send(topic, key, value, headers);
     }
 
     /// Publishes what has happened.
@@ -324,7 +344,7 @@ impl Sharing {
             None => record,
         };
         if let Err((error, _)) = self.producer.send(record) {
-            not_sent(topic, error);
+            self.producer.context().not_sent(topic, error);
         }
     }
 
@@ -412,16 +432,17 @@ struct TopicReader {
 
 impl TopicReader {
     /// Begins both topics at their start; returns how many partitions they have.
-    fn begin(&self, stop: &AtomicBool) -> Result<usize, ShareError> {
+    fn begin(&self, kafka: &KafkaSettings, stop: &AtomicBool) -> Result<usize, ShareError> {
         let mut all = TopicPartitionList::new();
         for topic in [&self.control, &self.bundles] {
             while all.elements_for_topic(topic).is_empty() && !stop.load(Ordering::Acquire) {
-                if let Err(error) =
-                    add_from_beginning(&self.consumer, topic, &mut all, REQUEST_TIMEOUT)
-                {
-                    SharingFailed { error: &error }.emit();
+                let added = add_from_beginning(&self.consumer, topic, &mut all, REQUEST_TIMEOUT);
+                let wait = added.is_err().then_some(SETTLE_EVERY);
+                if let Err(error) = added {
+                    let error = &failure(kafka, topic, error);
+                    SharingFailed { error }.emit();
                 }
-                thread::park_timeout(POLL);
+                thread::park_timeout(wait.unwrap_or(POLL));
             }
         }
         self.consumer.assign(&all)?;
@@ -429,26 +450,20 @@ impl TopicReader {
     }
 }
 
+/// A shared topic cannot be read.
+fn failure(kafka: &KafkaSettings, topic: &str, error: KafkaError) -> ShareError {
+    let access = Access {
+        operation: READ,
+        topic,
+        group: "",
+        transactional_id: "",
+    };
+    let right = access.missing(&error, kafka);
+    right.map_or_else(|| error.into(), ShareError::Right)
+}
+
 enum PollResult {
     Message,
     End,
     Nothing,
-}
-
-/// Label and bytes of a part; `None` where the message removes it.
-fn part<'m>(message: &'m BorrowedMessage<'_>) -> Option<(ArchiveHeader, &'m [u8])> {
-    let bytes = message.payload()?;
-    let headers: HashMap<&str, &[u8]> = message
-        .headers()?
-        .iter()
-        .filter_map(|header| Some((header.key, header.value?)))
-        .collect();
-    let text = |key: &str| Some(String::from_utf8_lossy(headers.get(key)?).into_owned());
-    Some((
-        ArchiveHeader {
-            hash: text(HASH)?,
-            bytes: text(BYTES)?.parse().ok()?,
-        },
-        bytes,
-    ))
 }

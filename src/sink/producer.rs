@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message as _, OwnedMessage};
@@ -13,7 +14,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, Pur
 use rdkafka::{ClientConfig, ClientContext, TopicPartitionList};
 
 use super::SinkError;
-use super::transaction::{ABORT_TIMEOUT, STEP_TIMEOUT, init, repeat};
+use super::transaction::{ABORT_TIMEOUT, RefusedTopic, STEP_TIMEOUT, init, repeat};
 
 /// How often deliveries are looked for while they are waited for: an alert waits that much longer.
 const DELIVERY_PACE: Duration = Duration::from_micros(300);
@@ -52,6 +53,8 @@ pub(super) fn is_too_large(error: &KafkaError) -> bool {
 struct DeliveryReports {
     /// Emptied by [`LaneProducer::take_failed`]; bounded by what a lane sends between two commits.
     failed: Mutex<Vec<(KafkaError, OwnedMessage)>>,
+    /// A topic that the brokers refused to the open transaction.
+    refused_topic: RefusedTopic,
     dead_letters: DeadLetterLimit,
     /// Topic of the states.
     states: String,
@@ -64,6 +67,10 @@ impl ClientContext for DeliveryReports {
     /// The flush reports the effect on results; librdkafka logs the causes.
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(error = %error, reason, "producer");
+    }
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        self.refused_topic.read_log(level, facility, line);
     }
 }
 
@@ -109,6 +116,7 @@ impl LaneProducer {
     ) -> Result<Self, SinkError> {
         let deliveries = DeliveryReports {
             failed: Mutex::default(),
+            refused_topic: RefusedTopic::default(),
             dead_letters,
             states: states.to_owned(),
             changelog: Mutex::default(),
@@ -215,10 +223,26 @@ impl LaneProducer {
         Ok(())
     }
 
-    /// The error of the first message that the brokers refused since the last call.
+    /// The error of the first message that the brokers refused since the last call. Where they
+    /// refused a topic to the transaction, or fenced the producer, it is that: all messages fail
+    /// then, without the cause.
     pub(super) fn refused(&self) -> Option<SinkError> {
-        let (source, message) = self.take_failed().into_iter().next()?;
-        let topic = message.topic().into();
+        let failed = self.take_failed();
+        if let Some(refused) = self.producer.context().refused_topic.take() {
+            return Some(refused);
+        }
+        let first = failed.into_iter().next();
+        let (source, topic) = match (self.producer.client().fatal_error(), first) {
+            (Some((code, _)), first) => {
+                let topic = first.map(|(_, message)| message.topic().into());
+                (KafkaError::MessageProduction(code), topic)
+            }
+            (None, first) => {
+                let (source, message) = first?;
+                (source, Some(message.topic().into()))
+            }
+        };
+        let topic = topic.unwrap_or_else(|| self.producer.context().states.clone());
         Some(SinkError::Delivery { topic, source })
     }
 
@@ -264,11 +288,16 @@ impl LaneProducer {
         offsets: &TopicPartitionList,
         group: &ConsumerGroupMetadata,
     ) -> Result<(), SinkError> {
-        repeat("offsets", || {
+        let offsets = repeat("offsets", || {
             self.producer
                 .send_offsets_to_transaction(offsets, group, STEP_TIMEOUT)
+        });
+        let done = offsets
+            .and_then(|()| repeat("commit", || self.producer.commit_transaction(STEP_TIMEOUT)));
+        done.map_err(|error| {
+            let refused = self.producer.context().refused_topic.take();
+            refused.unwrap_or(error)
         })?;
-        repeat("commit", || self.producer.commit_transaction(STEP_TIMEOUT))?;
         self.open.set(false);
         Ok(())
     }
@@ -285,6 +314,7 @@ impl LaneProducer {
             let _ = self.wait(ABORT_TIMEOUT);
             let aborted = self.producer.abort_transaction(ABORT_TIMEOUT);
             self.take_failed();
+            drop(self.producer.context().refused_topic.take());
             self.take_changelog();
             aborted.map_err(|source| SinkError::Transaction {
                 step: "abort",

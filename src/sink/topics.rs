@@ -1,18 +1,19 @@
 //! The topics that a stream needs: looked up at start, and created where the configuration allows
 //! it.
 
+pub mod changelog;
+
 use std::time::Duration;
 
-use rdkafka::admin::{
-    AdminClient, AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
-};
-use rdkafka::client::DefaultClientContext;
+use rdkafka::admin::{AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use self::changelog::{check_compaction, extend, new_changelog};
 use super::{MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES_TEXT};
 use crate::config::settings::{ShareSettings, StreamSettings};
-use crate::events::position::{ChangelogExtended, ChangelogNotCompacted};
 use crate::failure::{Failure, FailureClass};
+use crate::source::cluster::{CheckError, Cluster, Unreachable};
+use crate::source::rights::{Access, CREATE, MissingRight, READ, WRITE};
 use crate::source::{Delivery, KafkaSettings};
 
 /// `max.message.bytes` of a topic that does not set it.
@@ -20,16 +21,22 @@ const DEFAULT_MAX_MESSAGE_BYTES: usize = 1_048_588;
 /// How long one request to the brokers may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What errors have in place of a stream.
+pub const SHARED: &str = "[share]";
+
 /// Why the topics of a stream are not ready.
 #[derive(Debug, thiserror::Error)]
 pub enum TopicError {
     /// No broker answered: worth another try.
-    #[error("no broker of {brokers} answered: {source}")]
-    Unreachable {
-        /// `kafka.brokers`.
-        brokers: String,
-        /// librdkafka's error.
-        source: KafkaError,
+    #[error(transparent)]
+    Unreachable(#[from] Unreachable),
+    /// The brokers refuse a right on a topic or a group.
+    #[error("stream {stream}: {source}")]
+    Right {
+        /// The stream, or `[share]`.
+        stream: String,
+        /// The right.
+        source: CheckError,
     },
     /// The input topic does not exist.
     #[error("stream {stream}: its input topic {topic:?} does not exist on {brokers}; {hint}")]
@@ -89,10 +96,21 @@ pub enum TopicError {
     },
 }
 
+impl TopicError {
+    /// The brokers refuse a right to the stream.
+    pub fn refused(stream: &str, right: MissingRight) -> Self {
+        Self::Right {
+            stream: stream.to_owned(),
+            source: right.into(),
+        }
+    }
+}
+
 impl Failure for TopicError {
     fn class(&self) -> FailureClass {
         match self {
-            Self::Unreachable { .. } => FailureClass::EXTERNAL.retryable(),
+            Self::Unreachable(error) => error.class(),
+            Self::Right { source, .. } => source.class(),
             Self::NoInput { .. }
             | Self::NoOutput { .. }
             | Self::NoShared { .. }
@@ -120,18 +138,17 @@ pub struct StreamTopics {
 /// # Errors
 /// See [`TopicError`].
 pub async fn prepare(
-    admin: &AdminClient<DefaultClientContext>,
-    kafka: &KafkaSettings,
+    cluster: &Cluster,
     stream: &StreamSettings,
 ) -> Result<StreamTopics, TopicError> {
-    let (partitions, known_partitions, created) = check(admin, kafka, stream).await?;
+    let (partitions, known_partitions, created) = check(cluster, stream).await?;
     if known_partitions.is_some() {
-        check_compaction(admin, stream).await;
+        check_compaction(cluster, stream).await;
     }
     let dead_letters = &stream.output.dead_letters;
     let dead_letter_bytes_max = match created.contains(dead_letters) {
         true => MAX_MESSAGE_BYTES,
-        false => max_message_bytes(admin, dead_letters).await,
+        false => max_message_bytes(cluster, dead_letters).await,
     };
     Ok(StreamTopics {
         partitions,
@@ -142,27 +159,30 @@ pub async fn prepare(
 }
 
 async fn check(
-    admin: &AdminClient<DefaultClientContext>,
-    kafka: &KafkaSettings,
+    cluster: &Cluster,
     stream: &StreamSettings,
 ) -> Result<(usize, Option<usize>, Vec<String>), TopicError> {
-    let existing = topics(admin, kafka)?;
+    let kafka = &cluster.kafka;
+    let existing = cluster.topics()?;
     let find = |name: &str| {
         existing
             .iter()
             .find(|(topic, _)| topic == name)
             .map(|(_, partitions)| *partitions)
     };
-    let partitions = find(&stream.input.topic).ok_or_else(|| TopicError::NoInput {
-        stream: stream.name.clone(),
-        topic: stream.input.topic.clone(),
-        brokers: kafka.brokers.clone(),
-        hint: hint(&stream.input.topic, &existing),
-    })?;
+    let Some(partitions) = find(&stream.input.topic) else {
+        visible(cluster, &stream.name, &stream.input.topic, READ)?;
+        return Err(TopicError::NoInput {
+            stream: stream.name.clone(),
+            topic: stream.input.topic.clone(),
+            brokers: kafka.brokers.clone(),
+            hint: hint(&stream.input.topic, &existing),
+        });
+    };
     let states = (stream.input.delivery == Delivery::ExactlyOnce).then_some(&stream.output.states);
     let known = states.and_then(|topic| find(topic));
     if let Some(found) = known {
-        extend_changelog(admin, kafka, stream, found, partitions).await?;
+        extend(cluster, stream, found, partitions).await?;
     }
     let output = &stream.output;
     let optional = [states, output.scores.as_ref(), output.heat_maps.as_ref()];
@@ -174,6 +194,9 @@ async fn check(
         .map(String::as_str)
         .filter(|name| find(name).is_none())
         .collect();
+    for topic in &missing {
+        visible(cluster, &stream.name, topic, WRITE)?;
+    }
     if missing.is_empty() {
         return Ok((partitions, known, Vec::new()));
     }
@@ -184,125 +207,18 @@ async fn check(
         });
     }
     let new = missing.iter().map(|name| match *name {
-        name if *name == stream.output.states => changelog(kafka, name, partitions),
+        name if *name == stream.output.states => new_changelog(kafka, name, partitions),
         name => new_topic(kafka, name, partitions),
     });
-    create(admin, kafka, &stream.name, new.collect()).await?;
+    create(cluster, &stream.name, new.collect()).await?;
     let created = missing.into_iter().map(str::to_owned).collect();
     Ok((partitions, known, created))
 }
 
-/// Gives a running stream the changelog that its input topic with so many `partitions` needs:
-/// creates it where it was deleted, and adds partitions where it has fewer.
-///
-/// # Errors
-/// See [`TopicError`].
-pub async fn prepare_changelog(
-    admin: &AdminClient<DefaultClientContext>,
-    kafka: &KafkaSettings,
-    stream: &StreamSettings,
-    partitions: usize,
-) -> Result<(), TopicError> {
-    let topic = &stream.output.states;
-    let found = topics(admin, kafka)?
-        .into_iter()
-        .find(|(name, _)| name == topic)
-        .map(|(_, found)| found);
-    if let Some(found) = found {
-        return extend_changelog(admin, kafka, stream, found, partitions).await;
-    }
-    if !kafka.create_topics {
-        return Err(TopicError::NoOutput {
-            stream: stream.name.clone(),
-            topics: topic.clone(),
-        });
-    }
-    let new = vec![changelog(kafka, topic, partitions)];
-    create(admin, kafka, &stream.name, new).await?;
-    ChangelogExtended {
-        stream: &stream.name,
-        topic,
-        before: 0,
-        partitions,
-    }
-    .emit();
-    Ok(())
-}
-
-/// Adds the partitions that the changelog lacks; one with more of them is left as it is.
-async fn extend_changelog(
-    admin: &AdminClient<DefaultClientContext>,
-    kafka: &KafkaSettings,
-    stream: &StreamSettings,
-    found: usize,
-    wanted: usize,
-) -> Result<(), TopicError> {
-    let topic = &stream.output.states;
-    if found >= wanted {
-        return Ok(());
-    }
-    if !kafka.create_topics {
-        return Err(TopicError::Partitions {
-            stream: stream.name.clone(),
-            topic: topic.clone(),
-            found,
-            wanted,
-        });
-    }
-    let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT));
-    let added = admin
-        .create_partitions(&[NewPartitions::new(topic, wanted)], &options)
-        .await
-        .map_err(|source| TopicError::Unreachable {
-            brokers: kafka.brokers.clone(),
-            source,
-        })?;
-    for result in added {
-        match result {
-            // Another instance was quicker.
-            Ok(_) | Err((_, RDKafkaErrorCode::InvalidPartitions)) => {}
-            Err((topic, code)) => {
-                return Err(TopicError::Create {
-                    stream: stream.name.clone(),
-                    topic,
-                    reason: format!("adding partitions: {code}"),
-                });
-            }
-        }
-    }
-    ChangelogExtended {
-        stream: &stream.name,
-        topic,
-        before: found,
-        partitions: wanted,
-    }
-    .emit();
-    Ok(())
-}
-
-fn changelog<'n>(kafka: &KafkaSettings, name: &'n str, partitions: usize) -> NewTopic<'n> {
-    new_topic(kafka, name, partitions).set("cleanup.policy", "compact")
-}
-
-/// Reports a changelog that is not compacted: its brokers delete the states of series that send
-/// rarely.
-pub async fn check_compaction(admin: &AdminClient<DefaultClientContext>, stream: &StreamSettings) {
-    let topic = &stream.output.states;
-    let policy = option_of(admin, topic, "cleanup.policy").await;
-    if let Some(policy) = policy.filter(|policy| policy != "compact") {
-        ChangelogNotCompacted {
-            stream: &stream.name,
-            topic,
-            policy: &policy,
-        }
-        .emit();
-    }
-}
-
 /// Largest message that a topic takes, by its configuration or that of its brokers. Without the
 /// right to read it, Kafka's default.
-async fn max_message_bytes(admin: &AdminClient<DefaultClientContext>, topic: &str) -> usize {
-    let value = option_of(admin, topic, "max.message.bytes").await;
+async fn max_message_bytes(cluster: &Cluster, topic: &str) -> usize {
+    let value = option_of(cluster, topic, "max.message.bytes").await;
     let bytes = value.and_then(|value| value.parse::<usize>().ok());
     let bytes = bytes.unwrap_or_else(|| {
         tracing::info!(
@@ -315,14 +231,10 @@ async fn max_message_bytes(admin: &AdminClient<DefaultClientContext>, topic: &st
 }
 
 /// An option of a topic; `None` without the right to read it.
-async fn option_of(
-    admin: &AdminClient<DefaultClientContext>,
-    topic: &str,
-    name: &str,
-) -> Option<String> {
+async fn option_of(cluster: &Cluster, topic: &str, name: &str) -> Option<String> {
     let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
     let topics = [ResourceSpecifier::Topic(topic)];
-    let described = admin.describe_configs(&topics, &options).await;
+    let described = cluster.admin.describe_configs(&topics, &options).await;
     let described = described.ok()?.pop()?.ok()?;
     described.get(name)?.value.clone()
 }
@@ -339,10 +251,10 @@ fn new_topic<'n>(kafka: &KafkaSettings, name: &'n str, partitions: usize) -> New
 /// # Errors
 /// See [`TopicError`].
 pub async fn prepare_shared(
-    admin: &AdminClient<DefaultClientContext>,
-    kafka: &KafkaSettings,
+    cluster: &Cluster,
     share: &ShareSettings,
 ) -> Result<Vec<String>, TopicError> {
+    let kafka = &cluster.kafka;
     let compacted = [share.bundles.as_deref(), share.control.as_deref()];
     let wanted: Vec<&str> = compacted
         .into_iter()
@@ -352,9 +264,17 @@ pub async fn prepare_shared(
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
-    let existing = topics(admin, kafka)?;
+    let existing = cluster.topics()?;
     let is_missing = |name: &&str| existing.iter().all(|(topic, _)| topic != name);
     let missing: Vec<&str> = wanted.into_iter().filter(is_missing).collect();
+    for topic in &missing {
+        let operation = if compacted.contains(&Some(topic)) {
+            READ
+        } else {
+            WRITE
+        };
+        visible(cluster, SHARED, topic, operation)?;
+    }
     if !missing.is_empty() && !kafka.create_topics {
         return Err(TopicError::NoShared {
             topics: missing.join(", "),
@@ -368,61 +288,70 @@ pub async fn prepare_shared(
             topic
         }
     });
-    create(admin, kafka, "[share]", new.collect()).await?;
+    create(cluster, SHARED, new.collect()).await?;
     Ok(missing.into_iter().map(str::to_owned).collect())
 }
 
-async fn create(
-    admin: &AdminClient<DefaultClientContext>,
-    kafka: &KafkaSettings,
+/// Whether a topic that is not in the list of all topics does not exist; else the client has no
+/// right to see it.
+fn visible(
+    cluster: &Cluster,
     stream: &str,
-    new: Vec<NewTopic<'_>>,
+    topic: &str,
+    operation: &'static str,
 ) -> Result<(), TopicError> {
+    let right = cluster.hidden(topic, operation);
+    right.map_or(Ok(()), |right| Err(TopicError::refused(stream, right)))
+}
+
+/// Whether the client may read all topics that it has to, and look up its group.
+///
+/// # Errors
+/// [`TopicError::Right`].
+pub fn check_reads(
+    cluster: &Cluster,
+    stream: &str,
+    group: &str,
+    topics: &[&str],
+) -> Result<(), TopicError> {
+    let checked = cluster.check_reads(group, topics);
+    checked.map_err(|source| TopicError::Right {
+        stream: stream.to_owned(),
+        source,
+    })
+}
+
+async fn create(cluster: &Cluster, stream: &str, new: Vec<NewTopic<'_>>) -> Result<(), TopicError> {
     if new.is_empty() {
         return Ok(());
     }
     let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT));
-    let unreachable = |source| TopicError::Unreachable {
-        brokers: kafka.brokers.clone(),
-        source,
-    };
-    for result in admin
-        .create_topics(&new, &options)
-        .await
-        .map_err(unreachable)?
-    {
+    let created = cluster.admin.create_topics(&new, &options).await;
+    let unreachable = |e: KafkaError| Unreachable::new(&cluster.kafka.brokers, e.to_string(), e);
+    for result in created.map_err(unreachable)? {
         match result {
             // Another instance was quicker.
             Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((topic, code)) => {
-                return Err(TopicError::Create {
-                    stream: stream.to_owned(),
-                    topic,
-                    reason: code.to_string(),
-                });
+                let access = Access {
+                    operation: CREATE,
+                    topic: &topic,
+                    group: "",
+                    transactional_id: "",
+                };
+                let right = access.missing_of_code(code, &cluster.kafka);
+                return Err(right.map_or_else(
+                    || TopicError::Create {
+                        stream: stream.to_owned(),
+                        topic: topic.clone(),
+                        reason: code.to_string(),
+                    },
+                    |right| TopicError::refused(stream, right),
+                ));
             }
         }
     }
     Ok(())
-}
-
-/// Every topic of the brokers with its number of partitions.
-fn topics(
-    admin: &AdminClient<DefaultClientContext>,
-    kafka: &KafkaSettings,
-) -> Result<Vec<(String, usize)>, TopicError> {
-    let metadata = admin
-        .inner()
-        .fetch_metadata(None, REQUEST_TIMEOUT)
-        .map_err(|source| TopicError::Unreachable {
-            brokers: kafka.brokers.clone(),
-            source,
-        })?;
-    Ok(metadata
-        .topics()
-        .iter()
-        .map(|topic| (topic.name().to_owned(), topic.partitions().len()))
-        .collect())
 }
 
 /// Names topics that the operator may have meant.

@@ -6,17 +6,19 @@
 //! after a restart aborts what the last run left open. After any error outlierd aborts the
 //! transaction and the lane rewinds to its last commit.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientConfig;
-use rdkafka::error::KafkaError;
-use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext};
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext, PurgeConfig};
+use rdkafka::{ClientConfig, ClientContext};
 
 use super::SinkError;
 use crate::config::settings::StreamSettings;
-use crate::failure::Failure as _;
-use crate::source::KafkaSettings;
-use crate::source::client_config;
+use crate::failure::{Failure, FailureClass};
+use crate::source::{KafkaSettings, QuietClientContext, client_config};
 
 /// How long one step may take, repetitions included.
 pub(super) const STEP_TIMEOUT: Duration = Duration::from_secs(60);
@@ -26,6 +28,88 @@ pub(super) const ABORT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time that a transaction may stay open beyond twice the commit interval. A lane that died without
 /// a word holds up the readers of its outputs, and its successor, for so long.
 const GRACE: Duration = Duration::from_secs(15);
+
+/// Longest time that the check of the rights may hold its transaction open, should outlierd be
+/// killed meanwhile.
+const CHECK_TIMEOUT_MS: &str = "10000";
+/// How long the check waits for a refusal. The brokers answer within a round trip; a refusal that
+/// comes later is found by the first transaction of the lane.
+const CHECK_WAIT: Duration = Duration::from_millis(500);
+/// Longer than the check waits, so that it sends nothing.
+const CHECK_LINGER_MS: &str = "5000";
+
+/// The brokers have given the transactional id to another producer, or ended its transaction.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the brokers fenced the transactional id {id} ({reason}): outlierd was paused for longer than a transaction may last, or, where this repeats, another instance runs with a copy of its state folder; stop that one and delete its service.state_dir, and it gets its own id and restores the states from the changelog"
+)]
+pub struct Fenced {
+    id: String,
+    reason: String,
+}
+
+impl Fenced {
+    pub(super) fn new(id: &str, reason: &KafkaError) -> Self {
+        Self {
+            id: id.to_owned(),
+            reason: reason.to_string(),
+        }
+    }
+}
+
+impl Failure for Fenced {
+    fn class(&self) -> FailureClass {
+        FailureClass::USER
+    }
+}
+
+/// The topic that the brokers refused to a transaction. librdkafka names it in its log only: the
+/// calls fail without it, and so do all messages of the transaction.
+#[derive(Default)]
+pub(super) struct RefusedTopic(Mutex<Option<String>>);
+
+impl RefusedTopic {
+    /// Looks at a line of librdkafka's log: `Failed to add partition "TOPIC" [0] to transaction:
+    /// Broker: Topic authorization failed`.
+    pub(super) fn read_log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        if facility == "ADDPARTS" && line.contains("authorization failed") {
+            let topic = line.split('"').nth(1).map(str::to_owned);
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = topic;
+        }
+        QuietClientContext.log(level, facility, line);
+    }
+
+    /// The topic that was refused since the last call.
+    pub(super) fn take(&self) -> Option<SinkError> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(SinkError::Delivery {
+            topic: kept.take()?,
+            source: KafkaError::MessageProduction(RDKafkaErrorCode::TopicAuthorizationFailed),
+        })
+    }
+}
+
+#[derive(Default)]
+struct CheckContext {
+    refused: RefusedTopic,
+}
+
+impl ClientContext for CheckContext {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        self.refused.read_log(level, facility, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        QuietClientContext.error(error, reason);
+    }
+}
+
+impl ProducerContext for CheckContext {
+    type DeliveryOpaque = ();
+
+    /// Nothing is delivered.
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
+}
 
 /// Sets what a transactional producer needs.
 pub(super) fn configure(
@@ -41,20 +125,57 @@ pub(super) fn configure(
         .set("delivery.timeout.ms", timeout.as_millis().to_string());
 }
 
-/// Asks the brokers for a transactional producer, so that brokers without transactions are found at
-/// start.
+/// Asks the brokers for a transaction over `topics`, and aborts it without sending anything: brokers
+/// without transactions, and rights that are missing, are found before the first alert. `id` is a
+/// transactional id that no lane and no other instance uses.
 ///
 /// # Errors
-/// [`SinkError::Config`] and [`SinkError::Transaction`].
-pub fn check(kafka: &KafkaSettings, stream: &StreamSettings) -> Result<(), SinkError> {
+/// [`SinkError::Config`], [`SinkError::Transaction`], and [`SinkError::Delivery`] of a topic that
+/// the brokers refuse.
+pub fn check<'t>(
+    kafka: &KafkaSettings,
+    stream: &StreamSettings,
+    id: &str,
+    topics: impl IntoIterator<Item = &'t str>,
+) -> Result<(), SinkError> {
     let mut config = client_config(kafka, "outlierd-check");
-    configure(
-        &mut config,
-        &format!("{}-check", stream.input.group),
-        stream.input.commit_interval,
-    );
-    let producer: BaseProducer = config.create().map_err(SinkError::Config)?;
-    init(&producer)
+    configure(&mut config, id, stream.input.commit_interval);
+    config
+        .set("transaction.timeout.ms", CHECK_TIMEOUT_MS)
+        .set("delivery.timeout.ms", CHECK_TIMEOUT_MS)
+        .set("linger.ms", CHECK_LINGER_MS);
+    let producer: BaseProducer<CheckContext> = config
+        .create_with_context(CheckContext::default())
+        .map_err(SinkError::Config)?;
+    init(&producer)?;
+    let failed = |step| move |source| SinkError::Transaction { step, source };
+    producer.begin_transaction().map_err(failed("begin"))?;
+    for topic in topics {
+        // It joins the transaction when it is queued, and is sent later.
+        let record = BaseRecord::<[u8], [u8]>::to(topic).partition(0);
+        let queued = producer.send(record.key(b"").payload(b""));
+        queued.map_err(|(source, _)| SinkError::Delivery {
+            topic: topic.to_owned(),
+            source,
+        })?;
+    }
+    let deadline = Instant::now() + CHECK_WAIT;
+    let mut refused = None;
+    while refused.is_none() && Instant::now() < deadline {
+        producer.poll(Duration::from_millis(20));
+        refused = producer.context().refused.take();
+    }
+    producer.purge(PurgeConfig::default().queue());
+    let deadline = Instant::now() + ABORT_TIMEOUT;
+    // An abort waits for the reports of what was purged, and nobody would serve them then.
+    while producer.in_flight_count() > 0 && Instant::now() < deadline {
+        producer.poll(Duration::from_millis(1));
+    }
+    let aborted = producer.abort_transaction(ABORT_TIMEOUT);
+    match refused {
+        Some(refused) => Err(refused),
+        None => aborted.map_err(failed("abort")),
+    }
 }
 
 /// Takes the transactional id: an open transaction of its last holder is aborted, and the holder

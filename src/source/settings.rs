@@ -37,10 +37,30 @@ pub struct KafkaSettings {
 }
 
 impl KafkaSettings {
+    /// Those of a test.
+    #[cfg(test)]
+    pub(super) fn to(brokers: &str) -> Self {
+        Self {
+            brokers: brokers.to_owned(),
+            properties: BTreeMap::new(),
+            consumer: BTreeMap::new(),
+            producer: BTreeMap::new(),
+            create_topics: true,
+            replication_factor: -1,
+        }
+    }
+
     /// What is wrong with the values.
     pub fn faults(&self) -> impl Iterator<Item = OptionFault> {
         let fault = "must be from 1 to 15, or -1 for the broker's default";
         OptionFault::when(self.replication_factor == 0, "replication_factor", fault).into_iter()
+    }
+
+    /// The name that ACLs have for a client of these settings, as far as they show it: that of TLS
+    /// client certificates, Kerberos and OIDC comes from elsewhere.
+    pub fn principal(&self) -> Option<String> {
+        let user = self.properties.get("sasl.username")?;
+        Some(format!("User:{user}"))
     }
 
     /// The properties that outlierd sets itself, with the table and what to do instead.
@@ -93,21 +113,36 @@ enum Property {
     Integer(i64),
     /// A number.
     Float(f64),
+    /// The content of a file; `config::secrets` has put it in place of the name.
+    Secret(#[expect(dead_code, reason = "for the schema")] SecretFile),
+}
+
+/// Where a property is read from, at the start and at a reload. One of the two.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct SecretFile {
+    /// Path of the file.
+    #[serde(rename = "file")]
+    #[schemars(example = "/run/secrets/kafka-password")]
+    _file: Option<String>,
+    /// Name of a credential of systemd, in `$CREDENTIALS_DIRECTORY`.
+    #[serde(rename = "credential")]
+    _credential: Option<String>,
 }
 
 /// The values in librdkafka's notation.
 fn properties<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
     let values = BTreeMap::<String, Property>::deserialize(from)?;
-    let text = |value| match value {
-        Property::Text(text) => text,
-        Property::Flag(flag) => flag.to_string(),
-        Property::Integer(number) => number.to_string(),
-        Property::Float(number) => number.to_string(),
+    let text = |(key, value)| match value {
+        Property::Text(text) => Ok((key, text)),
+        Property::Flag(flag) => Ok((key, flag.to_string())),
+        Property::Integer(number) => Ok((key, number.to_string())),
+        Property::Float(number) => Ok((key, number.to_string())),
+        Property::Secret(_) => Err(de::Error::custom(format!(
+            "{key} is not read from its file"
+        ))),
     };
-    Ok(values
-        .into_iter()
-        .map(|(key, value)| (key, text(value)))
-        .collect())
+    values.into_iter().map(text).collect()
 }
 
 /// librdkafka properties that outlierd sets itself, and what to do instead.

@@ -21,6 +21,7 @@ use rdkafka::topic_partition_list::Offset;
 use super::{Commit, StateChange, Store, StoreError};
 use crate::events::ChangelogEntrySkipped;
 use crate::failure::{Failure, FailureClass};
+use crate::source::rights::is_of_group;
 use crate::source::{KafkaSettings, QuietClientContext, reader_config};
 
 /// How long one request to the brokers may take.
@@ -119,6 +120,8 @@ pub struct Changelog {
     kafka: KafkaSettings,
     stream: String,
     topic: String,
+    /// The consumer group of the stream.
+    group: String,
 }
 
 /// A partition whose stored states are compared with the changelog.
@@ -149,12 +152,13 @@ struct PartitionReplay {
 }
 
 impl Changelog {
-    /// The changelog of `stream` in `topic`.
-    pub fn new(kafka: &KafkaSettings, stream: &str, topic: &str) -> Self {
+    /// The changelog of `stream` in `topic`; see [`reader_config`] for `group`.
+    pub fn new(kafka: &KafkaSettings, stream: &str, topic: &str, group: &str) -> Self {
         Self {
             kafka: kafka.clone(),
             stream: stream.into(),
             topic: topic.into(),
+            group: group.into(),
         }
     }
 
@@ -296,6 +300,7 @@ impl Changelog {
                     left.retain(|r| r.partition != partition || offset + 1 < r.end);
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => at_end.push(partition),
+                Some(Err(error)) if is_of_group(&error) => {}
                 Some(Err(source)) => return Err(read(source)),
                 None if progress.elapsed() > PATIENCE => {
                     return Err(ChangelogError::Stalled {
@@ -325,7 +330,7 @@ impl Changelog {
     }
 
     fn consumer(&self, isolation: &str) -> Result<BaseConsumer<QuietClientContext>, KafkaError> {
-        reader_config(&self.kafka, "outlierd-changelog")
+        reader_config(&self.kafka, "outlierd-changelog", &self.group)
             .set("auto.offset.reset", "earliest")
             .set("isolation.level", isolation)
             .create_with_context(QuietClientContext)

@@ -2,7 +2,7 @@
 
 /// Which top-level module imports which: all of them, in the order of lib.rs. A test holds this
 /// equal to the code.
-pub const IMPORTS: [(&str, &[&str]); 29] = [
+pub const IMPORTS: [(&str, &[&str]); 30] = [
     ("options", &[]),
     ("record", &["options"]),
     ("inter_arrival", &["options"]),
@@ -74,11 +74,21 @@ pub const IMPORTS: [(&str, &[&str]); 29] = [
     (
         "share",
         &[
-            "config", "events", "failure", "model", "pipeline", "record", "retrain", "sink",
-            "source", "state",
+            "config",
+            "events",
+            "failure",
+            "model",
+            "pipeline",
+            "record",
+            "retrain",
+            "signature",
+            "sink",
+            "source",
+            "state",
         ],
     ),
     ("state", &["events", "failure", "record", "source"]),
+    ("signature", &["failure"]),
     (
         "config",
         &[
@@ -91,12 +101,13 @@ pub const IMPORTS: [(&str, &[&str]); 29] = [
             "record",
             "resample",
             "score",
+            "signature",
             "source",
             "threshold",
         ],
     ),
     ("evaluate", &["record"]),
-    ("events", &["failure", "promotion", "record"]),
+    ("events", &["failure", "promotion", "record", "signature"]),
     ("failure", &[]),
     ("promotion", &["model", "record"]),
     ("sim", &["failure", "record"]),
@@ -143,6 +154,7 @@ pub const IMPORTS: [(&str, &[&str]); 29] = [
             "record",
             "retrain",
             "share",
+            "signature",
             "sim",
             "source",
             "state",

@@ -8,6 +8,7 @@
 )]
 
 mod changelog;
+mod copied_state;
 mod daemon;
 mod degraded;
 mod destination;
@@ -20,7 +21,9 @@ mod ready;
 mod recovery;
 mod retention;
 mod retrain;
+mod secured;
 mod share;
+mod signatures;
 mod silence;
 mod support;
 #[path = "../test_images/mod.rs"]

@@ -51,7 +51,7 @@ pub fn command(stream: &Stream, on: &str, args: &[&str]) -> String {
     String::from_utf8_lossy(&done.stdout).into_owned()
 }
 
-fn live(stream: &Stream, on: &str) -> Option<String> {
+pub fn live(stream: &Stream, on: &str) -> Option<String> {
     let path = stream.folder.path().join(on).join("models/rig/current");
     Some(fs::read_to_string(path).ok()?.trim_end().to_owned())
 }

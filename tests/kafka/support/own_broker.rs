@@ -1,8 +1,8 @@
 //! A broker that one test has for itself, to take it away.
 
 use std::net::TcpListener;
-use std::path::Path;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 
 static NEXT_PORT: AtomicU16 = AtomicU16::new(21192);
@@ -14,19 +14,54 @@ pub struct OwnBroker {
 
 impl OwnBroker {
     pub fn start() -> Self {
-        let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
-        // Each its own: a port is free while its broker is stopped, and must not go to another
-        // test's.
-        let port = std::iter::repeat_with(|| NEXT_PORT.fetch_add(2, Ordering::Relaxed))
-            .take_while(|&port| port < 21992)
-            .find(|&port| is_free(port) && is_free(port + 1))
-            .expect("two free ports");
-        let broker = Self {
-            port,
-            folder: tempfile::tempdir().unwrap(),
-        };
+        let broker = Self::placed();
         broker.start_again();
         broker
+    }
+
+    /// With ACLs, TLS and these users, whose passwords are `NAME-secret`. `address` is that of a
+    /// listener whose clients may do everything.
+    pub fn start_secured(users: &[String]) -> Self {
+        let broker = Self::placed();
+        assert!(broker.kafka("start", &["--secured", &users.join(",")]));
+        broker
+    }
+
+    fn placed() -> Self {
+        let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+        // Each its own: a port is free while its broker is stopped, and must not go to another
+        // test's. A secured broker takes four.
+        let port = std::iter::repeat_with(|| NEXT_PORT.fetch_add(4, Ordering::Relaxed))
+            .take_while(|&port| port < 21992)
+            .find(|&port| (port..port + 4).all(is_free))
+            .expect("four free ports");
+        Self {
+            port,
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    /// Where a secured broker takes users, with TLS.
+    pub fn secured_address(&self) -> String {
+        format!("127.0.0.1:{}", self.port + 2)
+    }
+
+    /// The same with a certificate that has expired.
+    pub fn expired_address(&self) -> String {
+        format!("127.0.0.1:{}", self.port + 3)
+    }
+
+    /// A file of the certificates.
+    pub fn certificate(&self, name: &str) -> PathBuf {
+        self.folder.path().join("kafka/tls").join(name)
+    }
+
+    /// Runs kafka-acls.
+    pub fn acls(&self, arguments: &[&str]) {
+        assert!(
+            self.kafka("tool", &[&["acls"], arguments].concat()),
+            "{arguments:?}"
+        );
     }
 
     pub fn address(&self) -> String {
@@ -34,11 +69,11 @@ impl OwnBroker {
     }
 
     pub fn start_again(&self) {
-        assert!(self.kafka("start"));
+        assert!(self.kafka("start", &[]));
     }
 
     pub fn stop(&self) {
-        assert!(self.kafka("stop"));
+        assert!(self.kafka("stop", &[]));
     }
 
     /// It answers nothing, and breaks no connection, until it is thawed.
@@ -58,13 +93,15 @@ impl OwnBroker {
         assert!(status.unwrap().success());
     }
 
-    fn kafka(&self, command: &str) -> bool {
+    fn kafka(&self, command: &str, arguments: &[&str]) -> bool {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/kafka");
         let port = self.port.to_string();
         let folder = self.folder.path().join("kafka");
         let status = Command::new(script)
             .args([command, "--port", &port, "--dir"])
             .arg(folder)
+            .args(arguments)
+            .stdout(Stdio::null())
             .status();
         status.unwrap().success()
     }
@@ -72,6 +109,6 @@ impl OwnBroker {
 
 impl Drop for OwnBroker {
     fn drop(&mut self) {
-        self.kafka("clean");
+        self.kafka("clean", &[]);
     }
 }

@@ -1,0 +1,129 @@
+//! What the start asks of the brokers: their topics, and the rights to them.
+
+use std::time::Duration;
+
+use super::error::AppError;
+use crate::config::settings::{Settings, StreamSettings};
+use crate::events::daemon::BrokersAwaited;
+use crate::failure::Failure as _;
+use crate::sink::topics::{self, SHARED, StreamTopics, TopicError};
+use crate::sink::transaction;
+use crate::source::Delivery;
+use crate::source::cluster::Cluster;
+use crate::state::Store;
+use crate::web::DaemonStatus;
+
+/// How long the daemon waits between two tries to reach the brokers at start.
+const BROKER_RETRY: Duration = Duration::from_secs(3);
+
+/// Waits for the brokers, however long they are away, prepares the topics of all streams, and
+/// checks the rights to them.
+///
+/// # Errors
+/// A topic or a right that is missing, or brokers without transactions.
+pub(super) async fn await_topics(
+    settings: &Settings,
+    store: &dyn Store,
+    status: &DaemonStatus,
+) -> Result<Vec<StreamTopics>, AppError> {
+    let cluster = Cluster::new(&settings.kafka)?;
+    let share = &settings.share;
+    once_reachable(status, || topics::prepare_shared(&cluster, share)).await?;
+    let mut prepared = Vec::new();
+    for (number, stream) in settings.streams.iter().enumerate() {
+        let topics = once_reachable(status, || topics::prepare(&cluster, stream)).await?;
+        if number == 0 {
+            let read = [&share.control, &share.bundles].map(Option::as_deref);
+            let read: Vec<&str> = read.into_iter().flatten().collect();
+            topics::check_reads(&cluster, SHARED, &stream.input.group, &read)?;
+        }
+        check_reads(&cluster, stream)?;
+        if stream.input.delivery == Delivery::ExactlyOnce {
+            // Once is enough for the shared topics.
+            let shared = Some(share).filter(|_| number == 0);
+            let shared = shared.map(|share| [&share.control, &share.bundles, &share.events]);
+            let shared = shared.into_iter().flatten().flatten().map(String::as_str);
+            let written = stream.output.topics().map(|(_, topic)| topic);
+            check_writes(settings, stream, store, written.chain(shared))?;
+        }
+        tracing::info!(
+            stream = stream.name,
+            input = stream.input.topic,
+            partitions = topics.partitions,
+            created = ?topics.created,
+            dead_letter_bytes_max = topics.dead_letter_bytes_max,
+            "topics ready"
+        );
+        prepared.push(topics);
+    }
+    Ok(prepared)
+}
+
+/// Whether outlierd may read what the stream reads, in each of its groups.
+fn check_reads(cluster: &Cluster, stream: &StreamSettings) -> Result<(), TopicError> {
+    let name = &stream.name;
+    let group = &stream.input.group;
+    let mut read = vec![stream.input.topic.as_str()];
+    if stream.input.delivery == Delivery::ExactlyOnce {
+        read.push(&stream.output.states);
+    }
+    topics::check_reads(cluster, name, group, &read)?;
+    for destination in stream.output.destinations() {
+        let group = destination.group(group);
+        topics::check_reads(cluster, name, &group, &[&stream.output.alerts])?;
+    }
+    Ok(())
+}
+
+/// Whether the brokers have transactions, and outlierd may write all topics in one.
+fn check_writes<'t>(
+    settings: &Settings,
+    stream: &StreamSettings,
+    store: &dyn Store,
+    topics: impl Iterator<Item = &'t str>,
+) -> Result<(), AppError> {
+    let id = format!("{}-{}-check", stream.input.group, store.instance()?);
+    transaction::check(&settings.kafka, stream, &id, topics).map_err(|source| {
+        let name = stream.name.clone();
+        if let Some(right) = source.missing_right(&settings.kafka, stream, &id) {
+            return TopicError::refused(&name, right).into();
+        }
+        match source.fenced(&id) {
+            Some(source) => AppError::Fenced {
+                stream: name,
+                source,
+            },
+            None => AppError::Transactions {
+                stream: name,
+                source,
+            },
+        }
+    })
+}
+
+/// Asks again until a broker answers.
+async fn once_reachable<T, F>(
+    status: &DaemonStatus,
+    mut ask: impl FnMut() -> F,
+) -> Result<T, TopicError>
+where
+    F: Future<Output = Result<T, TopicError>>,
+{
+    loop {
+        match ask().await {
+            Err(error) if error.is_retryable() => {
+                BrokersAwaited {
+                    error: &error,
+                    retry: BROKER_RETRY,
+                }
+                .emit();
+                status.starting.set(&error);
+                tokio::time::sleep(BROKER_RETRY).await;
+            }
+            answer => {
+                status.starting.clear();
+                return answer;
+            }
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! Questions to the brokers at the start: whether they answer, which topics there are, and what the
+//! client may read.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::TopicPartitionList;
+use rdkafka::admin::AdminClient;
+use rdkafka::client::{ClientContext, DefaultClientContext};
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message as _;
+use rdkafka::topic_partition_list::Offset;
+
+use super::rights::{Access, MissingRight, READ, is_of_group};
+use super::{KafkaSettings, QuietClientContext, client_config, reader_config};
+use crate::failure::{Failure, FailureClass};
+
+/// How long the brokers may take to answer before outlierd reports that they do not.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long one question may take: after each, librdkafka's reason is looked for.
+const TRY: Duration = Duration::from_millis(500);
+/// How long the ends of the topics may take that the client is to read. A partition without a
+/// leader yields none.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a reason does not say: steps of a connection that fail where the port has TLS and the client
+/// has not, or the reverse.
+fn hint(reason: &str) -> &'static str {
+    if reason.contains("APIVERSION_QUERY") {
+        ": is kafka.properties.\"security.protocol\" that of the port, which may require TLS?"
+    } else if reason.contains("SSL_HANDSHAKE") && !reason.contains("certificate") {
+        ": is kafka.properties.\"security.protocol\" that of the port, which may have no TLS?"
+    } else {
+        ""
+    }
+}
+
+/// No broker answers.
+#[derive(Debug, thiserror::Error)]
+#[error("no broker of {brokers} answered: {reason}")]
+pub struct Unreachable {
+    brokers: String,
+    /// librdkafka's, with the broker and the step of the connection that failed.
+    reason: String,
+    source: KafkaError,
+}
+
+impl Unreachable {
+    /// `kafka.brokers` do not answer, for the `reason` that librdkafka gives.
+    pub fn new(brokers: &str, reason: String, source: KafkaError) -> Self {
+        let reason = format!("{reason}{}", hint(&reason));
+        Self {
+            brokers: brokers.to_owned(),
+            reason,
+            source,
+        }
+    }
+}
+
+impl Failure for Unreachable {
+    /// Credentials and certificates are the user's; another attempt may succeed even so, once they
+    /// are corrected on the side of the brokers.
+    fn class(&self) -> FailureClass {
+        match is_of_credentials(&self.source) || is_reason_of_credentials(&self.reason) {
+            true => FailureClass::USER.retryable(),
+            false => FailureClass::EXTERNAL.retryable(),
+        }
+    }
+}
+
+/// Whether the brokers do not accept the client's credentials, or the client not their certificate.
+pub fn is_of_credentials(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{Authentication, SSL, SaslAuthenticationFailed};
+    let code = error.rdkafka_error_code();
+    code.is_some_and(|code| matches!(code, Authentication | SaslAuthenticationFailed | SSL))
+}
+
+/// The same of a reason of librdkafka, which names the step that failed.
+fn is_reason_of_credentials(reason: &str) -> bool {
+    let steps = ["SSL", "SASL", "uthenticat", "security.protocol"];
+    steps.iter().any(|step| reason.contains(step))
+}
+
+/// Keeps the reason that librdkafka logs for a connection that fails: the calls that wait for it
+/// fail with a time-out.
+#[derive(Default)]
+struct ConnectionContext(Mutex<Option<String>>);
+
+impl ConnectionContext {
+    fn reason(&self) -> Option<String> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+impl ClientContext for ConnectionContext {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        if facility == "FAIL" {
+            // In front is the name of the thread.
+            let reason = line.split_once("]: ").map_or(line, |(_, reason)| reason);
+            let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            *kept = Some(reason.to_owned());
+        }
+        QuietClientContext.log(level, facility, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        QuietClientContext.error(error, reason);
+    }
+}
+
+impl ConsumerContext for ConnectionContext {}
+
+/// See the module.
+pub struct Cluster {
+    /// Their settings.
+    pub kafka: KafkaSettings,
+    /// To create and describe topics.
+    pub admin: AdminClient<DefaultClientContext>,
+    /// Asks for topics. Brokers that create the topics that a producer asks for do not do so for a
+    /// consumer.
+    consumer: BaseConsumer<ConnectionContext>,
+}
+
+impl Cluster {
+    /// Asks nothing yet.
+    ///
+    /// # Errors
+    /// Where librdkafka rejects the properties.
+    pub fn new(kafka: &KafkaSettings) -> Result<Self, KafkaError> {
+        let config = client_config(kafka, "outlierd-admin");
+        Ok(Self {
+            kafka: kafka.clone(),
+            admin: config.create()?,
+            consumer: config.create_with_context(ConnectionContext::default())?,
+        })
+    }
+
+    /// Every topic that the client may see, with its number of partitions.
+    ///
+    /// # Errors
+    /// Where no broker answers.
+    pub fn topics(&self) -> Result<Vec<(String, usize)>, Unreachable> {
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
+        loop {
+            let source = match self.consumer.fetch_metadata(None, TRY) {
+                Ok(metadata) => {
+                    let topics = metadata.topics().iter();
+                    let sized = topics.map(|t| (t.name().to_owned(), t.partitions().len()));
+                    return Ok(sized.collect());
+                }
+                Err(source) => source,
+            };
+            // Nobody else polls this client: what it reports is in its log.
+            drop(self.consumer.poll(Duration::ZERO));
+            let reason = self.consumer.context().reason();
+            let is_clear = reason.as_deref().is_some_and(is_reason_of_credentials);
+            if is_clear || Instant::now() >= deadline {
+                let reason = reason.unwrap_or_else(|| source.to_string());
+                return Err(Unreachable::new(&self.kafka.brokers, reason, source));
+            }
+        }
+    }
+
+    /// The right that a topic is hidden for; `None` where it does not exist. `operation` is what the
+    /// client needs it for.
+    pub fn hidden(&self, topic: &str, operation: &'static str) -> Option<MissingRight> {
+        let asked = self.consumer.fetch_metadata(Some(topic), ANSWER_TIMEOUT);
+        let metadata = asked.ok()?;
+        let error = metadata.topics().first()?.error()?;
+        let access = Access {
+            operation,
+            topic,
+            group: "",
+            transactional_id: "",
+        };
+        access.missing_of_code(error.into(), &self.kafka)
+    }
+
+    /// Reads the ends of topics, as a client with the name of a group that it does not join: so a
+    /// right that is missing is found before the first record needs it.
+    ///
+    /// # Errors
+    /// [`CheckError::Right`]; what has another cause is found by whoever reads the topic.
+    pub fn check_reads(&self, group: &str, topics: &[&str]) -> Result<(), CheckError> {
+        let mut config = reader_config(&self.kafka, "outlierd-check", group);
+        config
+            // At the end of an open transaction too.
+            .set("isolation.level", "read_uncommitted")
+            // Nothing comes after the ends.
+            .set("fetch.wait.max.ms", "10");
+        let consumer: BaseConsumer<_> = config.create_with_context(QuietClientContext)?;
+        let Err(error) = read_ends(&consumer, topics) else {
+            return Ok(());
+        };
+        let missing = |topic: &str, error: &KafkaError| {
+            let access = Access {
+                operation: READ,
+                topic,
+                group,
+                transactional_id: "",
+            };
+            access.missing(error, &self.kafka)
+        };
+        // The error of a topic does not say of which one.
+        let of_group = is_of_group(&error).then(|| missing("", &error)).flatten();
+        let right = of_group.or_else(|| {
+            let mut refused = topics.iter();
+            refused.find_map(|topic| missing(topic, &read_ends(&consumer, &[topic]).err()?))
+        });
+        right.map_or(Ok(()), |right| Err(right.into()))
+    }
+}
+
+/// Why the brokers could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// The brokers refuse it.
+    #[error(transparent)]
+    Right(#[from] MissingRight),
+    /// librdkafka rejects the properties.
+    #[error("librdkafka rejected the consumer's properties: {0}")]
+    Config(#[from] KafkaError),
+}
+
+impl Failure for CheckError {
+    fn class(&self) -> FailureClass {
+        match self {
+            Self::Right(right) => right.class(),
+            Self::Config(error) => error.class(),
+        }
+    }
+}
+
+/// Reads the end of the first partition of each topic.
+fn read_ends<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topics: &[&str],
+) -> Result<(), KafkaError> {
+    let mut ends = TopicPartitionList::new();
+    for topic in topics {
+        ends.add_partition_offset(topic, 0, Offset::End)?;
+    }
+    consumer.assign(&ends)?;
+    let deadline = Instant::now() + READ_TIMEOUT;
+    let mut left = ends.count();
+    let mut read = BTreeSet::new();
+    while left > 0 && Instant::now() < deadline {
+        match consumer.poll(Duration::from_millis(100)) {
+            Some(Err(KafkaError::PartitionEOF(_))) => left -= 1,
+            // A record came after the end was asked for.
+            Some(Ok(message)) if read.insert(message.topic().to_owned()) => left -= 1,
+            Some(Err(error)) if !error.is_retryable() => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
