@@ -100,15 +100,13 @@ fn await_readiness(daemon: &Daemon, status: &str, reason: &str) {
     });
 }
 
-#[test]
-fn the_documented_rights_suffice_and_each_that_is_missing_is_named() {
-    let count = documented_rights("t").len();
-    let lacking = |number: usize| format!("lacks-{number}");
-    let mut users = vec!["outlierd".to_owned()];
-    users.extend((0..count).map(lacking));
-    let broker = OwnBroker::start_secured(&users);
-    let stream = Stream::on(&broker.address(), "rights", "exactly_once");
-    let rights = documented_rights(&stream.topic);
+/// The user who has all rights but that of this number.
+fn lacking(number: usize) -> String {
+    format!("lacks-{number}")
+}
+
+/// Gives each user its rights.
+fn grant(broker: &OwnBroker, users: &[String], rights: &[Vec<String>]) {
     for (number, right) in rights.iter().enumerate() {
         let mut arguments = vec!["--add"];
         let principals: Vec<String> = users.iter().map(|user| format!("User:{user}")).collect();
@@ -120,6 +118,17 @@ fn the_documented_rights_suffice_and_each_that_is_missing_is_named() {
         arguments.extend(right.iter().map(String::as_str));
         broker.acls(&arguments);
     }
+}
+
+#[test]
+fn the_documented_rights_suffice_and_each_that_is_missing_is_named() {
+    let count = documented_rights("t").len();
+    let mut users = vec!["outlierd".to_owned()];
+    users.extend((0..count).map(lacking));
+    let broker = OwnBroker::start_secured(&users);
+    let stream = Stream::on(&broker.address(), "rights", "exactly_once");
+    let rights = documented_rights(&stream.topic);
+    grant(&broker, &users, &rights);
     let records = records();
     stream.send(&records[..TRAIN + 50]);
     let fails_without = |number: usize| {
