@@ -1,6 +1,6 @@
 //! What the start asks of the brokers: their topics, and the rights to them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::error::AppError;
 use crate::config::settings::{Settings, StreamSettings};
@@ -15,6 +15,11 @@ use crate::web::DaemonStatus;
 
 /// How long the daemon waits between two tries to reach the brokers at start.
 const BROKER_RETRY: Duration = Duration::from_secs(3);
+
+/// How long a topic may be missing before that is believed: a broker that has just started does not
+/// list its topics for a moment.
+const TOPIC_GRACE: Duration = Duration::from_secs(3);
+const TOPIC_RETRY: Duration = Duration::from_millis(300);
 
 /// Waits for the brokers, however long they are away, prepares the topics of all streams, and
 /// checks the rights to them.
@@ -109,8 +114,14 @@ async fn once_reachable<T, F>(
 where
     F: Future<Output = Result<T, TopicError>>,
 {
+    let mut missing: Option<Instant> = None;
     loop {
         match ask().await {
+            Err(TopicError::NoInput { .. })
+                if missing.get_or_insert_with(Instant::now).elapsed() < TOPIC_GRACE =>
+            {
+                tokio::time::sleep(TOPIC_RETRY).await;
+            }
             Err(error) if error.is_retryable() => {
                 BrokersAwaited {
                     error: &error,

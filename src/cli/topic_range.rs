@@ -42,7 +42,7 @@ pub(super) fn read(
     let (start, ends) = bounds(&consumer, topic, range)?;
     consumer.assign(&start)?;
 
-    let rows = history::rows(&consumer, stream, ends, limit);
+    let rows = history::rows(&consumer, stream, ends, limit, |_| true);
     let rows = rows.with_context(|| format!("topic {topic} could not be read"))?;
     Ok(rows.into_iter().map(|(_, row)| row).take(limit).collect())
 }

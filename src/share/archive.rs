@@ -125,6 +125,47 @@ impl ChunkAssembler {
     }
 }
 
+/// Bundles of which not every part has come yet, the oldest first. Together they claim at most
+/// [`BYTES_MAX`]: a sender that never completes one takes no more memory.
+#[derive(Debug, Default)]
+pub struct IncompleteBundles(Vec<(String, ChunkAssembler)>);
+
+impl IncompleteBundles {
+    /// Begins the bundle `id` where it is not one of them with this header. Returns the ids of the
+    /// oldest ones that leave no room for it and are dropped; `None` where the header claims more
+    /// than any bundle has.
+    pub fn begin(&mut self, id: &str, header: ArchiveHeader) -> Option<Vec<String>> {
+        let known = self.get_mut(id);
+        if known.is_some_and(|known| *known.header() == header) {
+            return Some(Vec::new());
+        }
+        self.remove(id);
+        let bytes = header.bytes;
+        let new = ChunkAssembler::new(header)?;
+        let mut dropped = Vec::new();
+        while !self.0.is_empty() && self.claimed() + bytes > BYTES_MAX {
+            dropped.push(self.0.remove(0).0);
+        }
+        self.0.push((id.to_owned(), new));
+        Some(dropped)
+    }
+
+    fn claimed(&self) -> usize {
+        self.0.iter().map(|(_, of)| of.header().bytes).sum()
+    }
+
+    /// One of them.
+    pub fn get_mut(&mut self, id: &str) -> Option<&mut ChunkAssembler> {
+        let mut all = self.0.iter_mut();
+        all.find(|(of, _)| of == id).map(|(_, found)| found)
+    }
+
+    /// It is complete, or not wanted any more.
+    pub fn remove(&mut self, id: &str) {
+        self.0.retain(|(of, _)| of != id);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,6 +202,22 @@ mod tests {
             .enumerate()
             .for_each(|(number, part)| assembling.take(number, part));
         assert!(matches!(assembling.open(), Err(ArchiveError::Hash { .. })));
+    }
+
+    #[test]
+    fn bundles_that_never_become_complete_take_bounded_memory() {
+        let header = |hash: &str| ArchiveHeader {
+            hash: hash.to_owned(),
+            bytes: BYTES_MAX / 2,
+        };
+        let mut all = IncompleteBundles::default();
+        let mut begin = |id: &str, hash: &str| all.begin(id, header(hash)).unwrap();
+        assert_eq!(begin("a", "1"), [""; 0]);
+        assert_eq!(begin("b", "2"), [""; 0]);
+        assert_eq!(begin("a", "1"), [""; 0], "it is known");
+        assert_eq!(begin("c", "3"), ["a"]);
+        assert_eq!(begin("b", "4"), [""; 0], "another one of that id");
+        assert!(all.get_mut("a").is_none() && all.get_mut("b").is_some());
     }
 
     #[test]

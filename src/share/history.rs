@@ -51,9 +51,9 @@ impl Failure for HistoryError {
     }
 }
 
-/// The records that pass the gate, with their offsets, from where the consumer was assigned to the
-/// `ends` of its partitions (each the offset behind the last record that is wanted); it stops at
-/// `limit` records or more.
+/// The records that pass the gate and that `keeps` wants, with their offsets, from where the consumer
+/// was assigned to the `ends` of its partitions (each the offset behind the last record that is
+/// wanted); it stops at `limit` records or more.
 ///
 /// # Errors
 /// See [`HistoryError`].
@@ -62,6 +62,7 @@ pub fn rows(
     stream: &Arc<StreamSettings>,
     mut ends: Vec<(i32, i64)>,
     limit: usize,
+    keeps: impl Fn(&TrainingRow) -> bool,
 ) -> Result<Vec<(i64, TrainingRow)>, HistoryError> {
     // Without a bundle every record that passes the gate is handed out.
     let mut pipeline = Pipeline::new(stream.clone(), None)?;
@@ -91,10 +92,8 @@ pub fn rows(
         };
         let messages: Vec<_> = batch.iter().map(view).filter(inside).collect();
         let done = pipeline.run(&messages, &mut table, &mut |_, _| Ok(None))?;
-        rows.extend(
-            done.training_rows()
-                .map(|(outcome, row)| (outcome.offset, row)),
-        );
+        let wanted = done.training_rows().filter(|(_, row)| keeps(row));
+        rows.extend(wanted.map(|(outcome, row)| (outcome.offset, row)));
         ends.retain(|(partition, _)| !at_end.contains(partition));
         for message in &batch {
             ends.retain(|&(p, end)| p != message.partition() || message.offset() + 1 < end);
@@ -134,13 +133,10 @@ pub fn read(
             Offset::Offset(start),
         )?;
         consumer.assign(&assignment)?;
-        let mut found = rows(
-            &consumer,
-            stream,
-            vec![(at.partition, last + 1)],
-            usize::MAX,
-        )?;
-        found.retain(|(_, row)| row.series == series);
+        let ends = vec![(at.partition, last + 1)];
+        // An alert may have been open for weeks: what is kept of it is bounded.
+        let limit = usize::try_from(back).unwrap_or(0) + TAKEN_MAX;
+        let found = rows(&consumer, stream, ends, limit, |row| row.series == series)?;
         let earlier = found
             .iter()
             .take_while(|(offset, _)| *offset < at.first)

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::archive::{ArchiveHeader, BundleArchive, ChunkAssembler};
+use super::archive::{ArchiveHeader, BundleArchive, IncompleteBundles};
 use super::control::{ControlMessage, LiveBundle};
 use crate::config::settings::StreamSettings;
 use crate::events::share::{BundlePublished, BundleReceived, MessageSkipped};
@@ -85,8 +85,8 @@ struct SharedStream {
     challenge: bool,
     /// The bundles on the topic, and how many parts each has.
     archives: BTreeMap<String, usize>,
-    /// Those of which not every part has come yet. Entries leave when they are complete or removed.
-    assembling: BTreeMap<String, ChunkAssembler>,
+    /// Those of which not every part has come yet.
+    assembling: IncompleteBundles,
     /// The bundles of the folder that could be sent, when they were last held against the topic: to
     /// order them by age all manifests are read.
     looked_at: Vec<String>,
@@ -103,7 +103,7 @@ impl SharedStream {
             pinned: false,
             challenge: false,
             archives: BTreeMap::new(),
-            assembling: BTreeMap::new(),
+            assembling: IncompleteBundles::default(),
             looked_at: Vec::new(),
             refused: None,
         }
@@ -201,16 +201,13 @@ impl RegistrySync {
             return;
         };
         shared.archives.insert(id.to_owned(), header.parts());
-        if shared
-            .assembling
-            .get(id)
-            .is_none_or(|assembling| *assembling.header() != header)
-        {
-            let Some(assembling) = ChunkAssembler::new(header) else {
-                let error = "its header claims a size larger than any bundle".into();
-                return MessageSkipped { topic, key, error }.emit();
-            };
-            shared.assembling.insert(id.to_owned(), assembling);
+        let Some(dropped) = shared.assembling.begin(id, header) else {
+            let error = "its header claims a size larger than any bundle".into();
+            return MessageSkipped { topic, key, error }.emit();
+        };
+        for id in dropped {
+            let error = format!("incomplete bundles take too much memory: {id} is dropped");
+            MessageSkipped { topic, key, error }.emit();
         }
         let Some(assembling) = shared.assembling.get_mut(id) else {
             return;
