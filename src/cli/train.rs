@@ -28,9 +28,9 @@ use crate::retrain::set::{TrainingRow, TrainingSet};
 /// live one where it passes its tests.
 ///
 /// Records go through the gate first: records with a sensor fault are excluded. Where the stream has
-/// a live bundle, the new one learns from the older three quarters of the records, and has to pass
+/// a live bundle, the new one is trained on the older three quarters of the records, and has to pass
 /// the promotion tests against the live one on the newest quarter. Where it has none, the new one
-/// learns from all records; its thresholds are raised where a model of the older ones raises more
+/// is trained on all records; its thresholds are raised where a model of the older ones raises more
 /// alerts on the newest quarter than the budget explains. A running daemon that uses the same model
 /// folder switches to the live bundle within seconds, between two batches; while it trains a
 /// challenger, right after that.
@@ -57,11 +57,11 @@ pub(super) struct Args {
     /// newest ones, and pick the cheapest one that no other beats
     #[arg(long)]
     compare: bool,
-    /// Learn from all records, and keep the live bundle: the new one waits for `outlierd model
+    /// Train on all records, and keep the live bundle: the new one waits for `outlierd model
     /// promote`
     #[arg(long)]
     no_promote: bool,
-    /// Learn from all records, and make the new bundle live without any test
+    /// Train on all records, and make the new bundle live without any test
     #[arg(long, conflicts_with = "no_promote")]
     force: bool,
     #[command(flatten)]

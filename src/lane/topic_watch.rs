@@ -20,6 +20,10 @@ use crate::source::KafkaSettings;
 /// long at most.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
 
+/// How often it is looked for partitions that lanes have begun to read: a topic that is replaced
+/// before the first of its records is known is not found.
+const BEGIN_EVERY: Duration = Duration::from_millis(200);
+
 /// How long a lane that restarts meanwhile finds out: another process may have the partition then.
 const FORGET_AFTER: Duration = Duration::from_secs(60);
 
@@ -140,8 +144,16 @@ impl TopicWatch {
     fn run(&self) {
         let mut reader = None;
         let mut before = BTreeMap::new();
+        let mut looked = Instant::now();
         while !self.halt.load(Ordering::Acquire) {
-            thread::park_timeout(LOOK_EVERY);
+            thread::park_timeout(BEGIN_EVERY);
+            for (partition, last) in self.records.last() {
+                before.entry(partition).or_insert(last);
+            }
+            if looked.elapsed() < LOOK_EVERY {
+                continue;
+            }
+            looked = Instant::now();
             match self.look(reader.take(), &before) {
                 Ok(used) => (reader, before) = (used, self.records.last()),
                 // The lanes report brokers that are away; the records are read again later.

@@ -21,7 +21,7 @@ use super::level::{Level, quantile};
 use super::{ThresholdParams, gpd};
 
 /// Peaks that are kept: with everything else a state stays below 400 bytes.
-const PEAKS: usize = 32;
+const PEAKS: usize = 64;
 /// Peaks between two fits: a fit takes some 10 microseconds.
 const REFIT_AFTER: u8 = 8;
 /// The fleet's shape counts as this many peaks of the series.
@@ -183,7 +183,7 @@ impl Tail {
         if let Some(place) = self.peaks.get_mut(usize::from(self.oldest)) {
             *place = Peak::new(peak);
         }
-        self.oldest = (self.oldest + 1) % self.peaks.len().max(1) as u8;
+        self.oldest = (self.oldest + 1) % PEAKS as u8;
         self.unfitted += 1;
         if self.unfitted >= REFIT_AFTER {
             self.fit();
