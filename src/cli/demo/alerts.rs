@@ -18,7 +18,7 @@ use super::broker::{PARTITIONS, Topics};
 use super::screen::Screen;
 use crate::config::settings::Settings;
 use crate::record::alert::{Alert, AlertEvent, Severity};
-use crate::source::client_config;
+use crate::source::{QuietClientContext, reader_config};
 
 const POLL: Duration = Duration::from_millis(100);
 
@@ -44,12 +44,8 @@ impl AlertReader {
         topics: &Topics,
         screen: Screen,
     ) -> anyhow::Result<Self> {
-        let mut config = client_config(&settings.kafka, "outlierd-demo-alerts");
-        // librdkafka wants a group to be named even where none is joined.
-        config
-            .set("group.id", "outlierd-demo-alerts")
-            .set("enable.auto.commit", "false")
-            .set("enable.partition.eof", "true");
+        let name = "outlierd-demo-alerts";
+        let config = reader_config(&settings.kafka, name, name);
         let topic = topics.alerts.clone();
         let orders = Arc::new(Orders::default());
         let told = orders.clone();
@@ -129,12 +125,12 @@ fn open(
     config: &ClientConfig,
     topic: &str,
     from: &BTreeMap<i32, i64>,
-) -> anyhow::Result<BaseConsumer> {
+) -> anyhow::Result<BaseConsumer<QuietClientContext>> {
     let mut list = TopicPartitionList::new();
     for (partition, offset) in from {
         list.add_partition_offset(topic, *partition, Offset::Offset(*offset))?;
     }
-    let consumer: BaseConsumer = config.create()?;
+    let consumer: BaseConsumer<_> = config.create_with_context(QuietClientContext)?;
     consumer.assign(&list)?;
     Ok(consumer)
 }
