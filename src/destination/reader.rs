@@ -100,10 +100,8 @@ impl DestinationReader {
 
     fn failure(&self, source: KafkaError) -> DestinationError {
         let access = Access {
-            operation: READ,
-            topic: &self.topic,
             group: &self.group,
-            transactional_id: "",
+            ..Access::of_topic(READ, &self.topic)
         };
         match access.missing(&source, &self.kafka) {
             Some(right) => DestinationError::Right(right),

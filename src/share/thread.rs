@@ -69,12 +69,7 @@ struct ShareProducerContext {
 
 impl ShareProducerContext {
     fn not_sent(&self, topic: &str, source: KafkaError) {
-        let access = Access {
-            operation: WRITE,
-            topic,
-            group: "",
-            transactional_id: "",
-        };
+        let access = Access::of_topic(WRITE, topic);
         let error = match access.missing(&source, &self.kafka) {
             Some(right) => ShareError::Right(right),
             None => ShareError::Send {
@@ -452,12 +447,7 @@ impl TopicReader {
 
 /// A shared topic cannot be read.
 fn failure(kafka: &KafkaSettings, topic: &str, error: KafkaError) -> ShareError {
-    let access = Access {
-        operation: READ,
-        topic,
-        group: "",
-        transactional_id: "",
-    };
+    let access = Access::of_topic(READ, topic);
     let right = access.missing(&error, kafka);
     right.map_or_else(|| error.into(), ShareError::Right)
 }

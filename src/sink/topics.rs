@@ -6,14 +6,14 @@ pub mod changelog;
 use std::time::Duration;
 
 use rdkafka::admin::{AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::RDKafkaErrorCode;
 
 use self::changelog::{check_compaction, extend, new_changelog};
 use super::{MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES_TEXT};
 use crate::config::settings::{ShareSettings, StreamSettings};
 use crate::failure::{Failure, FailureClass};
 use crate::source::cluster::{CheckError, Cluster, Unreachable};
-use crate::source::rights::{Access, CREATE, MissingRight, READ, WRITE};
+use crate::source::rights::{ALTER, Access, CREATE, MissingRight, READ, WRITE};
 use crate::source::{Delivery, KafkaSettings};
 
 /// `max.message.bytes` of a topic that does not set it.
@@ -97,6 +97,28 @@ pub enum TopicError {
 }
 
 impl TopicError {
+    /// The brokers do not do an `operation` that a topic needs.
+    fn not_created(
+        cluster: &Cluster,
+        stream: &str,
+        operation: &'static str,
+        topic: String,
+        code: RDKafkaErrorCode,
+    ) -> Self {
+        let access = Access::of_topic(operation, &topic);
+        match access.missing_of_code(code, &cluster.kafka) {
+            Some(right) => Self::refused(stream, right),
+            None => Self::Create {
+                stream: stream.to_owned(),
+                topic,
+                reason: match operation {
+                    ALTER => format!("adding partitions: {code}"),
+                    _ => code.to_string(),
+                },
+            },
+        }
+    }
+
     /// The brokers refuse a right to the stream.
     pub fn refused(stream: &str, right: MissingRight) -> Self {
         Self::Right {
@@ -327,26 +349,13 @@ async fn create(cluster: &Cluster, stream: &str, new: Vec<NewTopic<'_>>) -> Resu
     }
     let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT));
     let created = cluster.admin.create_topics(&new, &options).await;
-    let unreachable = |e: KafkaError| Unreachable::new(&cluster.kafka.brokers, e.to_string(), e);
-    for result in created.map_err(unreachable)? {
+    for result in created.map_err(|error| cluster.unreachable(error))? {
         match result {
             // Another instance was quicker.
             Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((topic, code)) => {
-                let access = Access {
-                    operation: CREATE,
-                    topic: &topic,
-                    group: "",
-                    transactional_id: "",
-                };
-                let right = access.missing_of_code(code, &cluster.kafka);
-                return Err(right.map_or_else(
-                    || TopicError::Create {
-                        stream: stream.to_owned(),
-                        topic: topic.clone(),
-                        reason: code.to_string(),
-                    },
-                    |right| TopicError::refused(stream, right),
+                return Err(TopicError::not_created(
+                    cluster, stream, CREATE, topic, code,
                 ));
             }
         }

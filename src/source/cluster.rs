@@ -167,18 +167,18 @@ impl Cluster {
         }
     }
 
+    /// A request that no broker answered.
+    pub fn unreachable(&self, error: KafkaError) -> Unreachable {
+        Unreachable::new(&self.kafka.brokers, error.to_string(), error)
+    }
+
     /// The right that a topic is hidden for; `None` where it does not exist. `operation` is what the
     /// client needs it for.
     pub fn hidden(&self, topic: &str, operation: &'static str) -> Option<MissingRight> {
         let asked = self.consumer.fetch_metadata(Some(topic), ANSWER_TIMEOUT);
         let metadata = asked.ok()?;
         let error = metadata.topics().first()?.error()?;
-        let access = Access {
-            operation,
-            topic,
-            group: "",
-            transactional_id: "",
-        };
+        let access = Access::of_topic(operation, topic);
         access.missing_of_code(error.into(), &self.kafka)
     }
 
@@ -200,10 +200,8 @@ impl Cluster {
         };
         let missing = |topic: &str, error: &KafkaError| {
             let access = Access {
-                operation: READ,
-                topic,
                 group,
-                transactional_id: "",
+                ..Access::of_topic(READ, topic)
             };
             access.missing(error, &self.kafka)
         };

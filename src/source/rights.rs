@@ -47,7 +47,17 @@ pub struct Access<'a> {
     pub transactional_id: &'a str,
 }
 
-impl Access<'_> {
+impl<'a> Access<'a> {
+    /// What is done to a topic alone.
+    pub fn of_topic(operation: &'static str, topic: &'a str) -> Self {
+        Self {
+            operation,
+            topic,
+            group: "",
+            transactional_id: "",
+        }
+    }
+
     /// The right that the brokers refuse; `None` where the error has another cause.
     pub fn missing(&self, error: &KafkaError, kafka: &KafkaSettings) -> Option<MissingRight> {
         self.missing_of_code(error.rdkafka_error_code()?, kafka)

@@ -1,14 +1,14 @@
 //! The changelog of a stream: created, and given the partitions of its input.
 
 use rdkafka::admin::{AdminOptions, NewPartitions, NewTopic};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::RDKafkaErrorCode;
 
 use super::{REQUEST_TIMEOUT, TopicError, create, new_topic, option_of};
 use crate::config::settings::StreamSettings;
 use crate::events::position::{ChangelogExtended, ChangelogNotCompacted};
 use crate::source::KafkaSettings;
-use crate::source::cluster::{Cluster, Unreachable};
-use crate::source::rights::{ALTER, Access};
+use crate::source::cluster::Cluster;
+use crate::source::rights::ALTER;
 
 /// Gives a running stream the changelog that its input topic with so many `partitions` needs:
 /// creates it where it was deleted, and adds partitions where it has fewer.
@@ -66,12 +66,14 @@ pub(super) async fn extend(
     let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT));
     let new = [NewPartitions::new(topic, wanted)];
     let added = cluster.admin.create_partitions(&new, &options).await;
-    let unreachable = |e: KafkaError| Unreachable::new(&cluster.kafka.brokers, e.to_string(), e);
-    for result in added.map_err(unreachable)? {
+    for result in added.map_err(|error| cluster.unreachable(error))? {
         match result {
             // Another instance was quicker.
             Ok(_) | Err((_, RDKafkaErrorCode::InvalidPartitions)) => {}
-            Err((topic, code)) => return Err(refused(cluster, stream, topic, code)),
+            Err((topic, code)) => {
+                let name = &stream.name;
+                return Err(TopicError::not_created(cluster, name, ALTER, topic, code));
+            }
         }
     }
     ChangelogExtended {
@@ -82,29 +84,6 @@ pub(super) async fn extend(
     }
     .emit();
     Ok(())
-}
-
-/// Why the brokers add no partitions.
-fn refused(
-    cluster: &Cluster,
-    stream: &StreamSettings,
-    topic: String,
-    code: RDKafkaErrorCode,
-) -> TopicError {
-    let access = Access {
-        operation: ALTER,
-        topic: &topic,
-        group: "",
-        transactional_id: "",
-    };
-    match access.missing_of_code(code, &cluster.kafka) {
-        Some(right) => TopicError::refused(&stream.name, right),
-        None => TopicError::Create {
-            stream: stream.name.clone(),
-            topic,
-            reason: format!("adding partitions: {code}"),
-        },
-    }
 }
 
 /// A changelog that is to be created.
