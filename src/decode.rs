@@ -16,9 +16,10 @@
 //! | absent, `null`, text without any character but spaces | [`MISSING`](crate::record::MISSING) |
 //! | `"12.5"`, also with spaces around it | 12.5, counted in `coerced` (JSON only) |
 //! | `NaN`, `Infinity`, in quotes or not, `"inf"`, in any case, with or without a sign | [`NON_FINITE`](crate::record::NON_FINITE) |
-//! | any other text, where the record has a reading besides | the same |
+//! | any other text, a number beyond the range of a 64-bit float, an object, an array (JSON only), where the record has a reading besides | the same |
 //! | `true`, `false` (JSON only) | 1, 0 |
-//! | a number beyond the range of a 64-bit float, an object, an array, text where the record has no reading besides | rejected, `wrong_type` |
+//! | `"12,5"` with `record.decimal_comma` | 12.5 |
+//! | one of these where the record has no reading besides | rejected, `wrong_type` |
 //!
 //! Event times are described in [`time`], series keys in [`text`].
 

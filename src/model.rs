@@ -42,7 +42,7 @@ use thiserror::Error;
 pub use self::disk::DiskError;
 pub use self::settings::{
     DAY_SLOTS, INPUTS_MAX, ModelKind, ModelSettings, ResidualScope, ScriptSettings, TimeFeature,
-    TrainingSettings, time_zone,
+    TrainingSettings,
 };
 
 use self::ensemble::Ensemble;

@@ -13,6 +13,7 @@
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use jiff::tz::TimeZone;
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
@@ -173,6 +174,15 @@ where
         .into_iter()
         .flatten()
         .collect())
+}
+
+/// Reads a time zone.
+///
+/// # Errors
+/// Where the name is not known.
+pub fn time_zone<'de, D: Deserializer<'de>>(from: D) -> Result<TimeZone, D::Error> {
+    TimeZone::get(&String::deserialize(from)?)
+        .map_err(|fault| de::Error::custom(format!("is not a known time zone: {fault}")))
 }
 
 /// The name of a consumer group or of a field: anything without control characters.

@@ -79,6 +79,21 @@ impl fmt::Display for EventTime {
     }
 }
 
+/// An event time as it was read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ReadTime {
+    /// The time; of a local one that comes twice the first.
+    pub time: EventTime,
+    /// The second time of a local one that comes twice.
+    pub second: Option<EventTime>,
+}
+
+impl From<EventTime> for ReadTime {
+    fn from(time: EventTime) -> Self {
+        Self { time, second: None }
+    }
+}
+
 /// The headers of a message.
 pub trait Headers {
     /// The value of the last header of that name.
@@ -121,21 +136,24 @@ pub struct Record<'a> {
     pub offset: i64,
     /// The key of the series inside its stream.
     pub series: Cow<'a, str>,
-    /// Event time.
+    /// Event time; of a local time that comes twice the first one.
     pub time: EventTime,
+    /// The second one.
+    pub second_time: Option<EventTime>,
     /// When its message arrived; see [`Message::arrival`].
     pub arrival: Option<EventTime>,
 }
 
 impl<'a> Record<'a> {
     /// The record of the `index`-th message of a batch.
-    pub fn of(message: &Message<'_>, index: usize, series: Cow<'a, str>, time: EventTime) -> Self {
+    pub fn of(message: &Message<'_>, index: usize, series: Cow<'a, str>, time: ReadTime) -> Self {
         Self {
             message: index,
             partition: message.partition,
             offset: message.offset,
             series,
-            time,
+            time: time.time,
+            second_time: time.second,
             arrival: message.arrival,
         }
     }

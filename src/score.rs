@@ -12,6 +12,7 @@ mod matrix;
 mod missing;
 mod regression;
 pub mod resolution;
+pub mod rest;
 mod rows;
 mod settings;
 pub mod tiles;

@@ -65,6 +65,7 @@ fn sampled(
             offset: second,
             series: Cow::Borrowed("a"),
             time,
+            second_time: None,
             arrival: Some(time),
         };
         let batch = Batch {

@@ -65,6 +65,8 @@ fn format() -> RecordFormat {
         key: KeyFrom::Field(vec!["pump".to_owned()]),
         time: TimeFrom::Field(vec!["ts".to_owned()]),
         time_format: TimeFormat::Auto,
+        time_zone: jiff::tz::TimeZone::UTC,
+        decimal_comma: false,
         fields: vec![
             field("flow", &["flow"]),
             field("temp", &["motor", "temp"]),

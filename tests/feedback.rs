@@ -80,6 +80,7 @@ impl Machine {
                 offset: second,
                 series,
                 time,
+                second_time: None,
                 arrival: None,
             });
             batch.values.extend(values(0, second, shift));

@@ -48,6 +48,7 @@ fn batch(records: &[(f64, [f64; 2])]) -> Batch<'static> {
             offset,
             series: "a".into(),
             time,
+            second_time: None,
             arrival: None,
         });
         batch.values.extend(values);

@@ -73,6 +73,7 @@ fn faulty() -> Batch<'static> {
                 offset: message as i64,
                 series: series.into(),
                 time: EventTime((second + place as i64) * 1_000_000),
+                second_time: None,
                 arrival: None,
             });
             batch

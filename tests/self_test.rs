@@ -72,6 +72,7 @@ impl Plant {
                 offset,
                 series: name,
                 time: time(second),
+                second_time: None,
                 arrival: None,
             };
             let batch = Batch {

@@ -228,6 +228,34 @@ fn a_night_is_no_stuck_sensor_and_a_value_that_stands_still_by_day_is() {
     assert!(fault.not_scored);
 }
 
+/// A mill that is off for a third of each day of 960 records, and starts and stops in no time.
+fn shift_mill(records: usize, seed: u64) -> Vec<Row> {
+    let mut rows = mill(records, seed);
+    let mut warm = 20.0;
+    for (i, row) in rows.iter_mut().enumerate() {
+        let [load, current, temp, vib, flow] = row;
+        let is_off = i % 960 >= 640;
+        warm += (if is_off { 20.0 } else { *temp } - warm) / 25.0;
+        *temp = warm;
+        if is_off {
+            (*load, *current, *flow, *vib) = (0.0, 0.0, 0.0, *vib / 50.0);
+        }
+    }
+    rows
+}
+
+#[test]
+fn a_machine_that_starts_or_stops_is_no_anomaly() {
+    let mut opened = Vec::new();
+    for seed in 1..=4 {
+        let found = run(&stream(&FIELDS, &[]), &shift_mill(9_600, seed), 1_920);
+        assert!(found.opened(AlertKind::SensorFault).is_empty());
+        opened.extend(found.opened(AlertKind::Anomaly).into_iter().map(row_of));
+    }
+    let at_switches = opened.iter().filter(|&row| row % 320 < 8);
+    assert_eq!(at_switches.count(), 0, "{opened:?}");
+}
+
 #[test]
 fn sentinels_are_sensor_faults_while_learning_and_live_and_change_nothing_else() {
     let mut rows = mill(2_700, 1);

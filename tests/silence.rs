@@ -93,6 +93,7 @@ impl TestLane {
                 offset,
                 series: Cow::Borrowed(series.as_str()),
                 time,
+                second_time: None,
                 arrival: None,
             });
             decoded

@@ -6,12 +6,14 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use jiff::tz::TimeZone;
 
 use super::image_files::{self, ImageFiles};
 use crate::config::settings::StreamSettings;
 use crate::decode::csv::{Columns, CsvTable, TableOptions};
 use crate::decode::file::{self, FileKind};
 use crate::decode::lines::Lines;
+use crate::decode::time::TimeReader;
 use crate::pipeline::series::SeriesTable;
 use crate::pipeline::{BatchOutput, Pipeline, PipelineError};
 use crate::record::format::TimeFormat;
@@ -31,6 +33,9 @@ pub(super) struct InputArgs {
     /// Character between two cells of a CSV file
     #[arg(long, value_name = "CHAR", default_value = ",", value_parser = delimiter)]
     delimiter: u8,
+    /// Numbers of a CSV file have a decimal comma
+    #[arg(long)]
+    decimal_comma: bool,
     /// Columns that are no sensors, comma-separated
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     ignore: Vec<String>,
@@ -73,14 +78,18 @@ impl InputArgs {
             Some(stream) => TableOptions::for_stream(&stream.record, self.delimiter, series),
             None => TableOptions {
                 delimiter: self.delimiter,
+                decimal_comma: false,
                 time: None,
                 key: None,
                 series,
                 columns: Columns::Except(self.ignore.clone()),
             },
         };
+        options.decimal_comma |= self.decimal_comma;
         if let Some(column) = &self.time_column {
-            options.time = Some((column.clone(), TimeFormat::Auto));
+            let times = stream.map(|stream| TimeReader::of(&stream.record));
+            let times = times.unwrap_or_else(|| TimeReader::new(TimeFormat::Auto, TimeZone::UTC));
+            options.time = Some((column.clone(), times));
         }
         if self.key_column.is_some() {
             options.key = self.key_column.clone();

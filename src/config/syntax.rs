@@ -7,9 +7,8 @@ use serde_json::Value;
 
 use super::settings::{address, folder, log_filter};
 use crate::episode::{NOfM, series, time};
-use crate::model::time_zone;
-use crate::options::{check_duration, check_size, dotted_path, name};
-use crate::record::format::{KeyFrom, TimeFrom, path};
+use crate::options::{check_duration, check_size, dotted_path, name, time_zone};
+use crate::record::format::{KeyFrom, TimeFormat, TimeFrom, path};
 use crate::signature::PublicKey;
 use crate::source::brokers;
 use crate::threshold::AlertBudget;
@@ -24,7 +23,7 @@ type Read = fn(&Value) -> Result<(), String>;
 
 /// The texts with a syntax of their own, by the value of `x-syntax`. Each is read by what serde
 /// reads the option with.
-const SYNTAXES: [(&str, Read); 15] = [
+const SYNTAXES: [(&str, Read); 16] = [
     ("address", |value| read(address(value))),
     ("alert-budget", read_as::<AlertBudget>),
     ("brokers", |value| read(brokers(value))),
@@ -41,6 +40,7 @@ const SYNTAXES: [(&str, Read); 15] = [
     ("record-time", read_as::<TimeFrom>),
     ("series-pattern", |value| read(series(value))),
     ("time", |value| read(time(value))),
+    ("time-format", read_as::<TimeFormat>),
     ("time-zone", |value| read(time_zone(value))),
 ];
 

@@ -1,11 +1,9 @@
-//! Bare `NaN` and `Infinity` in JSON: Python's and JavaScript's libraries write them, and no JSON
-//! reader takes them (RFC 8259, section 6).
+//! What RFC 8259, section 6, does not know in JSON: bare `NaN` and `Infinity`, which Python's and
+//! JavaScript's libraries write, and numbers such as `007`, `+1`, `.5`, or beyond 64 bits, which
+//! controllers and string templates do.
 
-/// Words that no JSON value begins with, and that mean a value which is not a number.
-const WORDS: [&str; 6] = ["nan", "infinity", "inf", "-infinity", "-inf", "+infinity"];
-
-/// The text with each bare word in quotes, as `"NaN"`; `None` where there is none. Text in quotes
-/// stays as it is.
+/// The text with each such number in quotes; `None` where there is none. Text in quotes stays as it
+/// is.
 pub(super) fn quoted(text: &str) -> Option<String> {
     let mut rest = text;
     let mut quoted = String::with_capacity(text.len() + 16);
@@ -17,11 +15,12 @@ pub(super) fn quoted(text: &str) -> Option<String> {
             false => here.find(|c: char| !is_word(c)).unwrap_or(here.len()),
         };
         let (token, after) = here.split_at(length);
-        // A key is none.
-        let is_bare = is_bare(token) && !after.trim_start().starts_with(':');
-        quoted.push_str(before);
-        quoted.push_str(if is_bare { "\"NaN\"" } else { token });
+        let is_key = after.trim_start().starts_with(':');
+        let is_bare = !is_key && is_bare_number(token);
+        let quote = if is_bare { "\"" } else { "" };
         found |= is_bare;
+        quoted.push_str(before);
+        quoted.extend([quote, token, quote]);
         rest = after;
     }
     quoted.push_str(rest);
@@ -50,8 +49,9 @@ fn string_length(text: &str) -> usize {
     text.len()
 }
 
-fn is_bare(token: &str) -> bool {
-    WORDS.iter().any(|word| token.eq_ignore_ascii_case(word))
+/// Whether it is a number or a word for what is not one, but no JSON reader takes it.
+fn is_bare_number(token: &str) -> bool {
+    token.parse::<f64>().is_ok() && serde_json::from_str::<f64>(token).is_err()
 }
 
 #[cfg(test)]
@@ -60,8 +60,8 @@ mod tests {
 
     #[test]
     fn bare_words_are_quoted_and_text_is_not() {
-        let text = r#"{"a": NaN, "NaN": [-Infinity,1e5,nan], "b": "say \"NaN, inf", "c":null}"#;
-        let expected = r#"{"a": "NaN", "NaN": ["NaN",1e5,"NaN"], "b": "say \"NaN, inf", "c":null}"#;
+        let text = r#"{"z": 007, "y": [-01.5,+2,.5,5.,1e999], "a": NaN, "NaN": [-Infinity,1e5,nan], "b": "say \"NaN, inf", "c":null}"#;
+        let expected = r#"{"z": "007", "y": ["-01.5","+2",".5","5.","1e999"], "a": "NaN", "NaN": ["-Infinity",1e5,"nan"], "b": "say \"NaN, inf", "c":null}"#;
         assert_eq!(quoted(text).as_deref(), Some(expected));
         for text in [
             r#"{"NaN": "NaN", "x": 1}"#,

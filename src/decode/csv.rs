@@ -17,9 +17,11 @@ use ::csv::{ByteRecord, Reader, ReaderBuilder};
 use super::DecodeProblem;
 use super::file::{self, ReadError};
 use super::text::{self, TextReading, check_key, check_readable, is_decimal_comma};
-use super::time;
-use crate::record::format::{KeyFrom, RecordFormat, TimeFormat, TimeFrom};
-use crate::record::{Batch, EventTime, MISSING, NON_FINITE, Record, RejectReason, Rejected};
+use super::time::TimeReader;
+use crate::record::format::{KeyFrom, RecordFormat, TimeFrom};
+use crate::record::{
+    Batch, EventTime, MISSING, NON_FINITE, ReadTime, Record, RejectReason, Rejected,
+};
 
 mod header;
 use header::Header;
@@ -28,13 +30,15 @@ use header::Header;
 const ROW_BYTES_MAX: u64 = 4 << 20;
 
 /// How a table is read.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct TableOptions {
     /// Between the cells of a row.
     pub delimiter: u8,
+    /// Whether a comma is the decimal mark.
+    pub decimal_comma: bool,
     /// The column of the event time; without one, a row's time is its number in seconds after the
     /// epoch.
-    pub time: Option<(String, TimeFormat)>,
+    pub time: Option<(String, TimeReader)>,
     /// The column of the series key; without one, all rows are of `series`.
     pub key: Option<String>,
     /// Name of the only series of a table without a key column.
@@ -59,9 +63,10 @@ impl TableOptions {
     pub fn for_stream(format: &RecordFormat, delimiter: u8, series: String) -> Self {
         Self {
             delimiter,
+            decimal_comma: format.decimal_comma,
             time: match &format.time {
-                TimeFrom::Field(path) => Some((path.join("."), format.time_format)),
-                TimeFrom::Header(name) => Some((name.clone(), format.time_format)),
+                TimeFrom::Field(path) => Some((path.join("."), TimeReader::of(format))),
+                TimeFrom::Header(name) => Some((name.clone(), TimeReader::of(format))),
                 TimeFrom::Kafka => None,
             },
             key: match &format.key {
@@ -89,6 +94,7 @@ pub struct CsvTable<R> {
     reader: Reader<Bounded<R>>,
     header: Header,
     delimiter: u8,
+    decimal_comma: bool,
     series: String,
     /// The row that is being read; kept so that its memory is used again.
     row: ByteRecord,
@@ -138,6 +144,7 @@ impl<R: Read> CsvTable<R> {
             reader,
             header,
             delimiter: options.delimiter,
+            decimal_comma: options.decimal_comma,
             series: options.series.clone(),
             row,
             next: 0,
@@ -160,14 +167,15 @@ impl<R: Read> CsvTable<R> {
         while index < rows_max && read_row(&self.file, &mut self.reader, &mut self.row)? {
             let start = batch.values.len();
             match self.read_values(&mut batch.values) {
-                Ok((series, time)) => {
+                Ok((series, read)) => {
                     let series = Cow::Owned(series);
                     batch.records.push(Record {
                         message: index,
                         partition: 0,
                         offset: self.next,
                         series,
-                        time,
+                        time: read.time,
+                        second_time: read.second,
                         arrival: None,
                     });
                 }
@@ -187,7 +195,7 @@ impl<R: Read> CsvTable<R> {
     }
 
     /// Appends the readings of the current row. A problem's detail begins behind the line's number.
-    fn read_values(&self, values: &mut Vec<f64>) -> Result<(String, EventTime), DecodeProblem> {
+    fn read_values(&self, values: &mut Vec<f64>) -> Result<(String, ReadTime), DecodeProblem> {
         let due = self.header.columns;
         if self.row.len() != due {
             return Err(DecodeProblem::new(
@@ -197,15 +205,17 @@ impl<R: Read> CsvTable<R> {
         }
         let (start, mut unreadable) = (values.len(), None);
         for (name, &column) in self.header.fields.iter().zip(&self.header.field_columns) {
-            values.push(match text::reading(self.cell(name, column)?) {
-                Ok(TextReading::Number(number)) => number,
-                Ok(TextReading::Blank) => MISSING,
-                Ok(TextReading::NonFinite) => NON_FINITE,
-                Err(wrong) => {
-                    unreadable.get_or_insert_with(|| format!(", column `{name}`: {wrong}"));
-                    NON_FINITE
-                }
-            });
+            values.push(
+                match text::reading(self.cell(name, column)?, self.decimal_comma) {
+                    Ok(TextReading::Number(number)) => number,
+                    Ok(TextReading::Blank) => MISSING,
+                    Ok(TextReading::NonFinite) => NON_FINITE,
+                    Err(wrong) => {
+                        unreadable.get_or_insert_with(|| format!(", column `{name}`: {wrong}"));
+                        NON_FINITE
+                    }
+                },
+            );
         }
         check_readable(&values[start..], unreadable)?;
         Ok((self.series_of_row()?, self.time_of_row()?))
@@ -224,19 +234,19 @@ impl<R: Read> CsvTable<R> {
         Ok(key.to_owned())
     }
 
-    fn time_of_row(&self) -> Result<EventTime, DecodeProblem> {
-        let Some((name, column, format)) = &self.header.time else {
-            return Ok(EventTime(self.next.saturating_mul(1_000_000)));
+    fn time_of_row(&self) -> Result<ReadTime, DecodeProblem> {
+        let Some((name, column, times)) = &self.header.time else {
+            return Ok(EventTime(self.next.saturating_mul(1_000_000)).into());
         };
         let cell = self.cell(name, *column)?;
         if cell.trim().is_empty() {
             let detail = format!(
                 ", column `{name}`: the cell is empty; expected {}",
-                time::allowed(*format)
+                times.allowed()
             );
             return Err(DecodeProblem::new(RejectReason::MissingTime, detail));
         }
-        time::from_text(cell, *format).map_err(|wrong| {
+        times.from_text(cell).map_err(|wrong| {
             DecodeProblem::new(RejectReason::BadTime, format!(", column `{name}`: {wrong}"))
         })
     }
@@ -258,7 +268,7 @@ impl<R: Read> CsvTable<R> {
             && found > due
             && std::str::from_utf8(&joined).is_ok_and(is_decimal_comma);
         let hint = if is_cut {
-            "; write decimal points, not commas, or use another delimiter"
+            "; numbers with a decimal comma need another delimiter, and --decimal-comma"
         } else {
             ""
         };

@@ -18,6 +18,8 @@ pub(super) fn format(fields: &[(&str, &str)]) -> RecordFormat {
         key: KeyFrom::Kafka,
         time: TimeFrom::Kafka,
         time_format: TimeFormat::Auto,
+        time_zone: jiff::tz::TimeZone::UTC,
+        decimal_comma: false,
         fields: fields
             .iter()
             .map(|(path, name)| field(name, &path.split('.').collect::<Vec<_>>()))

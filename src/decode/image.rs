@@ -28,11 +28,10 @@ pub use self::pixels::decode_file;
 use self::pixels::{Raw, Source};
 use self::worker::DecodeWorker;
 use super::text::quoted;
-use super::{DecodeProblem, meta, time};
-use crate::record::format::{
-    ImageFormat, ImagePayload, KeyFrom, RecordFormat, TimeFormat, TimeFrom,
-};
-use crate::record::{Batch, EventTime, Image, Message, Record, RejectReason, Rejected};
+use super::time::TimeReader;
+use super::{DecodeProblem, meta};
+use crate::record::format::{ImageFormat, ImagePayload, KeyFrom, RecordFormat, TimeFrom};
+use crate::record::{Batch, Image, Message, ReadTime, Record, RejectReason, Rejected};
 
 /// Bytes of the pixels and files of a batch after which the next one begins.
 const BATCH_BYTES: usize = 16 << 20;
@@ -46,7 +45,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 pub struct ImageDecoder {
     key: KeyFrom,
     time: TimeFrom,
-    time_format: TimeFormat,
+    times: TimeReader,
     format: Arc<ImageFormat>,
     max_payload_bytes: usize,
     worker: DecodeWorker,
@@ -55,7 +54,7 @@ pub struct ImageDecoder {
 /// What one message gave.
 struct DecodedImage<'a> {
     series: Cow<'a, str>,
-    time: EventTime,
+    time: ReadTime,
     image: Image,
 }
 
@@ -63,7 +62,7 @@ struct DecodedImage<'a> {
 #[derive(Default)]
 struct PayloadMeta {
     key: Option<Cow<'static, str>>,
-    time: Option<EventTime>,
+    time: Option<ReadTime>,
 }
 
 impl ImageDecoder {
@@ -71,12 +70,11 @@ impl ImageDecoder {
     pub fn new(record: &RecordFormat, format: &ImageFormat) -> Self {
         let key = record.key.clone();
         let time = record.time.clone();
-        let time_format = record.time_format;
         let format = Arc::new(format.clone());
         Self {
             key,
             time,
-            time_format,
+            times: TimeReader::of(record),
             worker: DecodeWorker::new(format.clone()),
             format,
             max_payload_bytes: record.max_payload_bytes,
@@ -127,7 +125,7 @@ impl ImageDecoder {
             ImagePayload::Json => self.open(payload)?,
         };
         let series = meta::series(&self.key, message, said.key)?;
-        let time = meta::time(&self.time, self.time_format, message, said.time)?;
+        let time = meta::time(&self.time, &self.times, message, said.time)?;
         if source.bytes.len() > self.format.max_file_bytes {
             return Err(too_long(
                 source.bytes.len() as u64,
@@ -209,14 +207,13 @@ impl ImageDecoder {
             };
         }
         if let TimeFrom::Field(path) = &self.time {
-            let format = self.time_format;
             let read = match at(object, path) {
                 None | Some(Value::Null) => None,
                 Some(Value::String(text)) if text.trim().is_empty() => None,
-                Some(Value::String(text)) => Some(time::from_text(text, format)),
+                Some(Value::String(text)) => Some(self.times.from_text(text)),
                 Some(Value::Number(number)) => Some(match number.as_i64() {
-                    Some(whole) => time::from_integer(whole, format),
-                    None => time::from_float(number.as_f64().unwrap_or(f64::NAN), format),
+                    Some(whole) => self.times.from_integer(whole),
+                    None => self.times.from_float(number.as_f64().unwrap_or(f64::NAN)),
                 }),
                 Some(_) => Some(Err("neither text nor a number".to_owned())),
             };

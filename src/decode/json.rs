@@ -7,12 +7,13 @@
 //! Defined outcomes, beside those of single values in [`crate::decode`]:
 //! - a configured place that occurs twice is rejected; other repeated keys are skipped like all
 //!   that is unconfigured;
-//! - a path through something that is neither object nor array is rejected, through `null` or
-//!   nothing it is missing; a place that is both a reading and the parent of others may hold
-//!   either;
+//! - a path through `null` or nothing is missing; a place that is both a reading and the parent of
+//!   others may hold either;
 //! - bare `NaN` and `Infinity`, which Python and JavaScript write, are readings that are not numbers;
-//! - a reading that is text, but not of a number, counts like NaN where the record has another
-//!   reading; without any the record is rejected;
+//!   numbers that RFC 8259 does not know, such as `007` and `.5`, are read as such;
+//! - a reading that is text, but not of a number, an object, an array, a number beyond the range of a
+//!   64-bit float, or below something that is neither object nor array, counts like NaN where the
+//!   record has another reading; without any the record is rejected;
 //! - skipped parts have to be well-formed JSON, of any depth: they are skipped without recursion.
 //!   Inside configured places depth is bounded by the longest path;
 //! - the payload's length, then its UTF-8, then its syntax and values from front to back, then the
@@ -28,10 +29,11 @@ use super::DecodeProblem;
 use super::bare;
 use super::meta;
 use super::text::{check_readable, quoted};
+use super::time::TimeReader;
 use super::tree::Node;
 use super::walk::{RecordVisitor, Row};
-use crate::record::format::{KeyFrom, RecordFormat, TimeFormat, TimeFrom};
-use crate::record::{Batch, EventTime, MISSING, Message, Record, RejectReason, Rejected};
+use crate::record::format::{KeyFrom, RecordFormat, TimeFrom};
+use crate::record::{Batch, MISSING, Message, ReadTime, Record, RejectReason, Rejected};
 
 /// Bytes on either side of a syntax error that a detail quotes.
 const QUOTED_BYTES: usize = 12;
@@ -52,8 +54,10 @@ pub struct Decoder {
     key: KeyFrom,
     /// Where the event time is, if not in the document.
     time: TimeFrom,
-    /// How it is written there.
-    time_format: TimeFormat,
+    /// What reads it.
+    times: TimeReader,
+    /// Whether a comma is the decimal mark of numbers in text.
+    decimal_comma: bool,
     /// Longest payload that is read.
     max_payload_bytes: usize,
 }
@@ -61,7 +65,7 @@ pub struct Decoder {
 /// What one message gave beside its readings.
 struct DecodedRecord<'a> {
     series: Cow<'a, str>,
-    time: EventTime,
+    time: ReadTime,
     coerced: u64,
 }
 
@@ -75,7 +79,8 @@ impl Decoder {
             fields: format.fields.len(),
             key: format.key.clone(),
             time: format.time.clone(),
-            time_format: format.time_format,
+            times: TimeReader::of(format),
+            decimal_comma: format.decimal_comma,
             max_payload_bytes: format.max_payload_bytes,
         }
     }
@@ -99,10 +104,11 @@ impl Decoder {
                 stamp: index as u32 + 1,
                 key: None,
                 time: None,
+                times: &self.times,
+                decimal_comma: self.decimal_comma,
                 coerced: 0,
                 unreadable: None,
                 problem: None,
-                entered: None,
             };
             match self.decode_one(message, row) {
                 Ok(DecodedRecord {
@@ -143,7 +149,7 @@ impl Decoder {
         }
         check_readable(row.values, row.unreadable)?;
         let series = meta::series(&self.key, message, row.key)?;
-        let time = meta::time(&self.time, self.time_format, message, row.time)?;
+        let time = meta::time(&self.time, &self.times, message, row.time)?;
         Ok(DecodedRecord {
             series,
             time,
@@ -178,14 +184,6 @@ fn syntax_problem(text: &str, error: &serde_json::Error, row: Row<'_, '_>) -> De
         return problem;
     }
     let message = error.to_string();
-    // Skipped numbers are never computed, so this one is at the place that was entered last.
-    if let (true, Some(node)) = (message.starts_with("number out of range"), row.entered) {
-        let detail = format!(
-            "{}: the number found is beyond the range of a 64-bit float ({message})",
-            node.label
-        );
-        return DecodeProblem::new(node.misfit(), detail);
-    }
     let at = byte_offset(text, error);
     let near = {
         let from = (0..=at.saturating_sub(QUOTED_BYTES))

@@ -5,9 +5,9 @@ use std::borrow::Cow;
 
 use super::DecodeProblem;
 use super::text::{check_key, quoted};
-use super::time;
-use crate::record::format::{KeyFrom, TimeFormat, TimeFrom};
-use crate::record::{EventTime, Message, RejectReason};
+use super::time::{self, TimeReader};
+use crate::record::format::{KeyFrom, TimeFrom};
+use crate::record::{Message, ReadTime, RejectReason};
 
 /// The byte order mark, which some gateways put in front of each message.
 const BOM: &[u8] = b"\xEF\xBB\xBF";
@@ -102,25 +102,33 @@ fn key_text<'a>(key: &'a [u8], place: &str) -> Result<&'a str, DecodeProblem> {
 /// The event time; `found` is the value in the payload at the path of `from`.
 pub(super) fn time(
     from: &TimeFrom,
-    format: TimeFormat,
+    times: &TimeReader,
     message: &Message<'_>,
-    found: Option<EventTime>,
-) -> Result<EventTime, DecodeProblem> {
+    found: Option<ReadTime>,
+) -> Result<ReadTime, DecodeProblem> {
+    let near = |read, place: &dyn Fn() -> String| {
+        let near = times.near(read, message.arrival);
+        near.map_err(|fault| {
+            DecodeProblem::new(RejectReason::BadTime, format!("{}: {fault}", place()))
+        })
+    };
     match from {
-        TimeFrom::Field(path) => found.ok_or_else(|| {
-            let allowed = time::allowed(format);
-            let detail = format!(
-                "event time `{}` is absent, null or blank; expected {allowed}",
-                path.join(".")
-            );
-            DecodeProblem::new(RejectReason::MissingTime, detail)
-        }),
+        TimeFrom::Field(path) => {
+            let place = || format!("event time `{}`", path.join("."));
+            let found = found.ok_or_else(|| {
+                let (place, allowed) = (place(), times.allowed());
+                let detail = format!("{place} is absent, null or blank; expected {allowed}");
+                DecodeProblem::new(RejectReason::MissingTime, detail)
+            })?;
+            near(found, &place)
+        }
         TimeFrom::Kafka => {
             let Some(time) = message.timestamp else {
                 let detail = "the message has no Kafka timestamp, which is its event time; see `record.time`";
                 return Err(DecodeProblem::new(RejectReason::MissingTime, detail));
             };
-            time::in_range(time.0).ok_or_else(|| {
+            let read = time::in_range(time.0).map(ReadTime::from);
+            read.ok_or_else(|| {
                 let detail =
                     format!("the Kafka timestamp {time} is outside the years 1970 to 2199");
                 DecodeProblem::new(RejectReason::BadTime, detail)
@@ -143,7 +151,9 @@ pub(super) fn time(
             let bad = |fault| {
                 DecodeProblem::new(RejectReason::BadTime, format!("header {name:?}: {fault}"))
             };
-            time::from_text(&text, format).map_err(bad)
+            near(times.from_text(&text).map_err(bad)?, &|| {
+                format!("header {name:?}")
+            })
         }
     }
 }

@@ -23,14 +23,27 @@ pub enum TextReading {
 
 /// Reads a number written as text; `Err` is the fault, without the name of the field.
 ///
-/// Spaces around it are allowed, thousands separators and decimal commas are not: a comma has two
-/// meanings, and the wrong one is a factor of a thousand.
-pub fn reading(text: &str) -> Result<TextReading, String> {
+/// Spaces around it are allowed, thousands separators are not; and a comma is the decimal mark only
+/// with `decimal_comma`, where a point is none: each has two meanings, and the wrong one is a factor of
+/// a thousand.
+pub fn reading(text: &str, decimal_comma: bool) -> Result<TextReading, String> {
     let trimmed = text.trim();
     if trimmed.is_empty() {
         return Ok(TextReading::Blank);
     }
-    match trimmed.parse::<f64>() {
+    if decimal_comma && trimmed.contains('.') {
+        return Err(format!(
+            "the text {} has a point, which is no decimal mark with record.decimal_comma",
+            quoted(trimmed)
+        ));
+    }
+    let pointed = decimal_comma && trimmed.contains(',');
+    let number = if pointed {
+        trimmed.replacen(',', ".", 1).parse()
+    } else {
+        trimmed.parse::<f64>()
+    };
+    match number {
         Ok(number) if number.is_finite() => Ok(TextReading::Number(number)),
         // Rust reads both "inf" and "1e999" as infinite; only the first says that the sensor gave
         // no number.
@@ -39,8 +52,8 @@ pub fn reading(text: &str) -> Result<TextReading, String> {
             "the number {} is beyond the range of a 64-bit float",
             quoted(trimmed)
         )),
-        Err(_) if is_decimal_comma(trimmed) => Err(format!(
-            "the text {} is not a number; write a decimal point, not a comma",
+        Err(_) if !decimal_comma && is_decimal_comma(trimmed) => Err(format!(
+            "the text {} is not a number; record.decimal_comma = true, or --decimal-comma, reads a comma as the decimal mark",
             quoted(trimmed)
         )),
         Err(_) => Err(format!("the text {} is not a number", quoted(trimmed))),
@@ -113,14 +126,18 @@ mod tests {
             ("7.", 7.0),
             ("0", 0.0),
         ] {
-            assert_eq!(reading(text), Ok(TextReading::Number(number)), "{text:?}");
+            assert_eq!(
+                reading(text, false),
+                Ok(TextReading::Number(number)),
+                "{text:?}"
+            );
         }
     }
 
     #[test]
     fn blank_text_and_non_finite_words_have_their_own_meaning() {
         for text in ["", " ", "\t\n"] {
-            assert_eq!(reading(text), Ok(TextReading::Blank), "{text:?}");
+            assert_eq!(reading(text, false), Ok(TextReading::Blank), "{text:?}");
         }
         for text in [
             "NaN",
@@ -133,7 +150,7 @@ mod tests {
             "-INFINITY",
             " nan ",
         ] {
-            assert_eq!(reading(text), Ok(TextReading::NonFinite), "{text:?}");
+            assert_eq!(reading(text, false), Ok(TextReading::NonFinite), "{text:?}");
         }
     }
 
@@ -151,19 +168,43 @@ mod tests {
             "true",
             "1.#INF",
         ] {
-            let detail = reading(text).expect_err(text);
+            let detail = reading(text, false).expect_err(text);
             assert!(
                 detail.contains("is not a number") && detail.contains(text),
                 "{detail}"
             );
-            assert!(!detail.contains("decimal point"), "{detail}");
+            assert!(!detail.contains("decimal mark"), "{detail}");
         }
         assert!(
-            reading("12,5")
+            reading("12,5", false)
                 .expect_err("a comma")
-                .contains("decimal point")
+                .contains("decimal mark")
         );
-        assert!(reading("1e999").expect_err("too large").contains("64-bit"));
+        assert!(
+            reading("1e999", false)
+                .expect_err("too large")
+                .contains("64-bit")
+        );
+    }
+
+    #[test]
+    fn a_decimal_comma_is_one_where_the_stream_says_so() {
+        for (text, number) in [
+            ("12,5", 12.5),
+            (" -0,25 ", -0.25),
+            ("7", 7.0),
+            ("1,5e3", 1_500.0),
+        ] {
+            assert_eq!(
+                reading(text, true),
+                Ok(TextReading::Number(number)),
+                "{text:?}"
+            );
+        }
+        assert_eq!(reading("nan", true), Ok(TextReading::NonFinite));
+        for text in ["1.234,5", "1.234", "1,2,3", "a,b"] {
+            assert!(reading(text, true).is_err(), "{text:?}");
+        }
     }
 
     #[test]
@@ -185,12 +226,12 @@ mod tests {
     proptest! {
         #[test]
         fn every_finite_number_reads_back_from_its_own_text(number in proptest::num::f64::NORMAL | proptest::num::f64::ZERO) {
-            prop_assert_eq!(reading(&format!(" {number:e} ")), Ok(TextReading::Number(number)));
+            prop_assert_eq!(reading(&format!(" {number:e} "), false), Ok(TextReading::Number(number)));
         }
 
         #[test]
         fn no_text_panics_or_gives_a_non_finite_number(text in ".{0,80}") {
-            if let Ok(TextReading::Number(number)) = reading(&text) {
+            if let Ok(TextReading::Number(number)) = reading(&text, false) {
                 prop_assert!(number.is_finite());
             }
         }

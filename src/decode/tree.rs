@@ -7,7 +7,7 @@
 //! an object's key as well as an array's index.
 
 use crate::record::RejectReason;
-use crate::record::format::{KeyFrom, RecordFormat, TimeFormat, TimeFrom};
+use crate::record::format::{KeyFrom, RecordFormat, TimeFrom};
 
 /// What a scalar at a node is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -17,7 +17,7 @@ pub(super) enum Target {
     /// The series key.
     Key,
     /// The event time.
-    Time(TimeFormat),
+    Time,
 }
 
 /// One place in the document.
@@ -54,7 +54,7 @@ impl Node {
         if let TimeFrom::Field(path) = &format.time {
             root.insert(
                 path,
-                Target::Time(format.time_format),
+                Target::Time,
                 format!("event time `{}`", path.join(".")),
                 &mut nodes,
             );
@@ -111,6 +111,24 @@ impl Node {
         self.children.is_empty()
     }
 
+    /// Whether a value here is a reading, and nothing else.
+    pub(super) fn is_reading(&self) -> bool {
+        let reading = |target: &Target| matches!(target, Target::Reading(_));
+        self.is_leaf() && !self.targets.is_empty() && self.targets.iter().all(reading)
+    }
+
+    /// Calls `of` with the index of each reading here and below.
+    pub(super) fn each_reading(&self, of: &mut dyn FnMut(usize)) {
+        for target in &self.targets {
+            if let Target::Reading(index) = target {
+                of(*index);
+            }
+        }
+        self.children
+            .iter()
+            .for_each(|(_, child)| child.each_reading(of));
+    }
+
     /// What the first target here or below is for.
     pub(super) fn first_target(&self) -> Option<Target> {
         self.targets.first().copied().or_else(|| {
@@ -125,7 +143,7 @@ impl Node {
         match self.first_target() {
             Some(Target::Reading(_)) => RejectReason::WrongType,
             Some(Target::Key) => RejectReason::BadKey,
-            Some(Target::Time(_)) => RejectReason::BadTime,
+            Some(Target::Time) => RejectReason::BadTime,
             None => RejectReason::NotObject,
         }
     }

@@ -8,13 +8,15 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 
 use super::DecodeProblem;
 use super::text::{self, TextReading, check_key, quoted};
-use super::time;
+use super::time::TimeReader;
 use super::tree::{Node, Target};
-use crate::record::format::TimeFormat;
-use crate::record::{EventTime, MISSING, NON_FINITE, RejectReason};
+use crate::record::{MISSING, NON_FINITE, ReadTime, RejectReason};
 
 /// The allowed values of a reading, in words.
 const READING_ALLOWED: &str = "a number, a number as text, true, false or null";
+
+/// What stands above configured places, in words.
+const OBJECT_ALLOWED: &str = "an object or array with the configured fields";
 
 /// What one document fills in.
 pub(super) struct Row<'r, 'a> {
@@ -28,15 +30,17 @@ pub(super) struct Row<'r, 'a> {
     /// The series key, if the document holds one.
     pub(super) key: Option<Cow<'a, str>>,
     /// The event time, if the document holds one.
-    pub(super) time: Option<EventTime>,
+    pub(super) time: Option<ReadTime>,
+    /// What reads it.
+    pub(super) times: &'r TimeReader,
+    /// Whether a comma is the decimal mark of numbers in text.
+    pub(super) decimal_comma: bool,
     /// Numbers that came as text.
     pub(super) coerced: u64,
     /// The first reading that came as text that is not a number, and what is wrong with it.
     pub(super) unreadable: Option<String>,
     /// Why the pass was ended by us rather than by the JSON reader.
     pub(super) problem: Option<DecodeProblem>,
-    /// The place entered last: a number that the JSON reader cannot hold stands there.
-    pub(super) entered: Option<&'r Node>,
 }
 
 impl<'r, 'a> Row<'r, 'a> {
@@ -44,7 +48,7 @@ impl<'r, 'a> Row<'r, 'a> {
     pub(super) fn restart(&mut self, stamp: u32) {
         self.values.fill(MISSING);
         (self.stamp, self.coerced) = (stamp, 0);
-        (self.key, self.time, self.entered) = (None, None, None);
+        (self.key, self.time) = (None, None);
         (self.unreadable, self.problem) = (None, None);
     }
 
@@ -64,9 +68,9 @@ impl<'r, 'a> Row<'r, 'a> {
                     format!("found {found}; a JSON object is allowed"),
                 );
             }
-            (_, false, _) => "an object or array with the configured fields",
+            (_, false, _) => OBJECT_ALLOWED,
             (_, _, Some(Target::Key)) => "a string or an integer",
-            (_, _, Some(Target::Time(format))) => time::allowed(format),
+            (_, _, Some(Target::Time)) => &self.times.allowed(),
             _ => READING_ALLOWED,
         };
         self.stop(
@@ -75,16 +79,36 @@ impl<'r, 'a> Row<'r, 'a> {
         )
     }
 
+    /// Each reading here and below is not a number, but `found`.
+    #[cold]
+    fn unreadable(&mut self, node: &Node, found: &str) {
+        let allowed = if node.is_leaf() {
+            READING_ALLOWED
+        } else {
+            OBJECT_ALLOWED
+        };
+        let detail = || format!("{}: found {found}; allowed is {allowed}", node.label);
+        self.unreadable.get_or_insert_with(detail);
+        let values = &mut self.values;
+        node.each_reading(&mut |index| {
+            if let Some(slot) = values.get_mut(index) {
+                *slot = NON_FINITE;
+            }
+        });
+    }
+
     fn take<E: Error>(&mut self, node: &Node, scalar: Scalar<'a, '_>) -> Result<(), E> {
-        let is_object_due = node.targets.is_empty();
-        if is_object_due && (node.id == 0 || !matches!(scalar, Scalar::Null)) {
+        if node.id == 0 {
             return Err(self.misfit(node, &scalar.describe()));
+        }
+        if node.targets.is_empty() && !matches!(scalar, Scalar::Null) {
+            self.unreadable(node, &scalar.describe());
         }
         for &target in &node.targets {
             match target {
                 Target::Reading(index) => self.take_reading(node, index, &scalar),
                 Target::Key => self.take_key(node, &scalar)?,
-                Target::Time(format) => self.take_time(node, format, &scalar)?,
+                Target::Time => self.take_time(node, &scalar)?,
             }
         }
         Ok(())
@@ -98,20 +122,22 @@ impl<'r, 'a> Row<'r, 'a> {
             Scalar::Unsigned(number) => *number as f64,
             Scalar::Bool(flag) => f64::from(u8::from(*flag)),
             Scalar::Null => MISSING,
-            Scalar::Borrowed(text) | Scalar::Copied(text) => match text::reading(text) {
-                Ok(TextReading::Number(number)) => {
-                    self.coerced += 1;
-                    number
+            Scalar::Borrowed(text) | Scalar::Copied(text) => {
+                match text::reading(text, self.decimal_comma) {
+                    Ok(TextReading::Number(number)) => {
+                        self.coerced += 1;
+                        number
+                    }
+                    Ok(TextReading::Blank) => MISSING,
+                    Ok(TextReading::NonFinite) => NON_FINITE,
+                    Err(wrong) => {
+                        let detail =
+                            || format!("{}: {wrong}; allowed is {READING_ALLOWED}", node.label);
+                        self.unreadable.get_or_insert_with(detail);
+                        NON_FINITE
+                    }
                 }
-                Ok(TextReading::Blank) => MISSING,
-                Ok(TextReading::NonFinite) => NON_FINITE,
-                Err(wrong) => {
-                    let detail =
-                        || format!("{}: {wrong}; allowed is {READING_ALLOWED}", node.label);
-                    self.unreadable.get_or_insert_with(detail);
-                    NON_FINITE
-                }
-            },
+            }
         };
         if let Some(slot) = self.values.get_mut(index) {
             *slot = value;
@@ -134,23 +160,19 @@ impl<'r, 'a> Row<'r, 'a> {
         Ok(())
     }
 
-    fn take_time<E: Error>(
-        &mut self,
-        node: &Node,
-        format: TimeFormat,
-        scalar: &Scalar<'a, '_>,
-    ) -> Result<(), E> {
+    fn take_time<E: Error>(&mut self, node: &Node, scalar: &Scalar<'a, '_>) -> Result<(), E> {
+        let times = self.times;
         let time = match scalar {
-            Scalar::Signed(number) => time::from_integer(*number, format),
+            Scalar::Signed(number) => times.from_integer(*number),
             // Saturation stays out of the allowed years in every unit.
             Scalar::Unsigned(number) => {
-                time::from_integer(i64::try_from(*number).unwrap_or(i64::MAX), format)
+                times.from_integer(i64::try_from(*number).unwrap_or(i64::MAX))
             }
-            Scalar::Float(number) => time::from_float(*number, format),
+            Scalar::Float(number) => times.from_float(*number),
             Scalar::Borrowed(text) | Scalar::Copied(text) if text.trim().is_empty() => {
                 return Ok(());
             }
-            Scalar::Borrowed(text) | Scalar::Copied(text) => time::from_text(text, format),
+            Scalar::Borrowed(text) | Scalar::Copied(text) => times.from_text(text),
             Scalar::Null => return Ok(()),
             Scalar::Bool(_) => return Err(self.misfit(node, &scalar.describe())),
         };
@@ -203,7 +225,6 @@ impl<'a> DeserializeSeed<'a> for RecordVisitor<'_, '_, 'a> {
 
     #[inline]
     fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<(), D::Error> {
-        self.row.entered = Some(self.node);
         if let Some(stamp) = self.row.seen.get_mut(self.node.id) {
             if *stamp == self.row.stamp {
                 let detail = format!("{} occurs twice; expected once", self.node.label);
@@ -254,7 +275,9 @@ impl<'a> Visitor<'a> for RecordVisitor<'_, '_, 'a> {
     #[inline]
     fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
         let Self { node, row } = self;
-        if node.id != 0 && node.is_leaf() {
+        if node.is_reading() {
+            row.unreadable(node, "an object");
+        } else if node.id != 0 && node.is_leaf() {
             return Err(row.misfit(node, "an object"));
         }
         // Documents of one stream mostly hold their keys in one order, the configured one.
@@ -273,7 +296,9 @@ impl<'a> Visitor<'a> for RecordVisitor<'_, '_, 'a> {
 
     fn visit_seq<A: SeqAccess<'a>>(self, mut seq: A) -> Result<(), A::Error> {
         let Self { node, row } = self;
-        if node.id == 0 || node.is_leaf() {
+        if node.is_reading() {
+            row.unreadable(node, "an array");
+        } else if node.id == 0 || node.is_leaf() {
             return Err(row.misfit(node, "an array"));
         }
         let mut wanted = node.elements().peekable();

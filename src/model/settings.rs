@@ -6,9 +6,9 @@ use std::time::Duration;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::options::{OptionFault, none_if_empty, optional};
+use crate::options::{self, OptionFault, none_if_empty, optional};
 
 /// Inputs of a model that looks at all of them at once: records of a window times fields, or pixels
 /// of a tile times channels.
@@ -46,7 +46,7 @@ pub struct ModelSettings {
     #[serde(deserialize_with = "features")]
     pub context: Vec<TimeFeature>,
     /// Time zone of `context`: an IANA name.
-    #[serde(deserialize_with = "time_zone")]
+    #[serde(deserialize_with = "options::time_zone")]
     #[schemars(with = "String", example = "Europe/Zurich", extend("x-syntax" = "time-zone"))]
     pub time_zone: TimeZone,
     /// Dates that count as Sundays for `context`.
@@ -103,15 +103,6 @@ fn features<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<TimeFeature>, D::E
     let mut features = Vec::deserialize(from)?;
     features.dedup();
     Ok(features)
-}
-
-/// Reads a time zone.
-///
-/// # Errors
-/// Where the name is not known.
-pub fn time_zone<'de, D: Deserializer<'de>>(from: D) -> Result<TimeZone, D::Error> {
-    TimeZone::get(&String::deserialize(from)?)
-        .map_err(|fault| de::Error::custom(format!("is not a known time zone: {fault}")))
 }
 
 /// A TorchScript module that may run.

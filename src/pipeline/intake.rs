@@ -98,6 +98,7 @@ impl Intake {
         let mut row = GatedRow {
             record,
             time: record.time,
+            record_time: record.time,
             values: Cow::Borrowed(row.values),
             image: row.image,
             slot,
@@ -136,14 +137,16 @@ impl Intake {
             found.begin_layout(self.layout, self.fields);
         }
         row.previous = found.gate.newest();
+        row.record_time = time_of(row.record, row.previous);
+        row.time = row.record_time;
         // The state of a series that a record with a wrong time would let expire is kept: the gate
         // rejects the record.
-        row.forgotten = found.expired(self.forget_after, row.record.time);
+        row.forgotten = found.expired(self.forget_after, row.time);
         let mut fresh = row.forgotten.then(|| SeriesState::new(self.fields));
         let state = fresh.as_mut().unwrap_or(found);
         let checked = match &self.resample {
             None => {
-                let time = row.record.time;
+                let time = row.time;
                 row.increments = self.increments(row, &state.gate);
                 let values = &row.values;
                 self.gate
@@ -187,7 +190,7 @@ impl Intake {
         row: &mut GatedRow<'_>,
         state: &mut SeriesState,
     ) -> Result<GateOutput, Refusal> {
-        let time = row.record.time;
+        let time = row.time;
         let arrival = row.record.arrival;
         let order = self.gate.check_time(&mut state.gate, time, arrival, None)?;
         let restarts = matches!(order, TimeOrder::SetBack { .. });
@@ -207,6 +210,16 @@ impl Intake {
     }
 }
 
+/// The time of a record. A local time of the hour that comes twice is the one that is nearer to the
+/// series' newest record, or else to the arrival of its message: records come in their order.
+fn time_of(record: &Record<'_>, newest: Option<EventTime>) -> EventTime {
+    let near = newest.or(record.arrival).unwrap_or(record.time);
+    let distance = |time: &EventTime| time.micros_since(near).unsigned_abs();
+    let second = record.second_time;
+    let second = second.filter(|second| distance(second) < distance(&record.time));
+    second.unwrap_or(record.time)
+}
+
 fn period(detector: &Detector) -> i64 {
     let bundle = detector.bundle();
     bundle.map_or(0, |bundle| bundle.calibration.period_micros)
@@ -215,4 +228,37 @@ fn period(detector: &Detector) -> i64 {
 fn gate_rules(stream: &StreamSettings, detector: &Detector) -> GateRules {
     let normals = detector.normals();
     GateRules::new(&stream.gate, &stream.record.fields, normals.as_deref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_local_time_that_comes_twice_is_that_in_the_order_of_the_records() {
+        const MINUTE: i64 = 60_000_000;
+        let record = |minute: i64| Record {
+            message: 0,
+            partition: 0,
+            offset: 0,
+            series: Cow::Borrowed("m"),
+            time: EventTime(minute * MINUTE),
+            second_time: Some(EventTime((minute + 60) * MINUTE)),
+            arrival: Some(EventTime(75 * MINUTE)),
+        };
+        let time = |minute, newest: Option<i64>| {
+            let newest = newest.map(|minute| EventTime(minute * MINUTE));
+            time_of(&record(minute), newest).0 / MINUTE
+        };
+        assert_eq!(time(0, Some(-1)), 0);
+        assert_eq!(time(30, Some(29)), 30);
+        assert_eq!(time(29, Some(30)), 29, "late");
+        assert_eq!(time(0, Some(59)), 60);
+        assert_eq!(time(1, Some(60)), 61);
+        assert_eq!(time(59, Some(118)), 119);
+        assert_eq!(time(20, None), 80, "by its arrival");
+        let mut plain = record(5);
+        (plain.second_time, plain.arrival) = (None, None);
+        assert_eq!(time_of(&plain, Some(EventTime(MINUTE))), plain.time);
+    }
 }

@@ -150,7 +150,7 @@ impl SilenceMonitor {
         let name = found.series.clone();
         let inter_arrival = &mut found.state.inter_arrival;
         let limit = self.policy.overdue_after(inter_arrival).unwrap_or(0);
-        let time = row.record.time;
+        let time = row.record_time;
         let is_new = row.previous.is_none();
         let announced = row.previous.map(|last| {
             self.policy.record(inter_arrival, time.micros_since(last));

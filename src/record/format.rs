@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jiff::Timestamp;
+use jiff::fmt::strtime;
+use jiff::tz::{Offset, TimeZone};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -41,8 +44,17 @@ pub struct RecordFormat {
     /// header, "field:" and a path into the record, or a list of keys.
     #[schemars(with = "KeyWords", example = "field:ts", extend("x-syntax" = "record-time"))]
     pub time: TimeFrom,
-    /// Format of an event time in a field or a header.
+    /// Format of an event time in a field or a header: "auto", "rfc3339", "epoch_s", "epoch_ms",
+    /// "epoch_us", "epoch_ns", "spreadsheet_days" (since 1899-12-30), or a pattern of strftime.
+    #[schemars(with = "String", example = "%d.%m.%Y %H:%M:%S", extend("x-syntax" = "time-format"))]
     pub time_format: TimeFormat,
+    /// Time zone of event times without an offset, by its IANA name. An hour that comes twice at the
+    /// end of summer time is resolved by the order of the records.
+    #[serde(deserialize_with = "options::time_zone")]
+    #[schemars(with = "String", example = "Europe/Berlin", extend("x-syntax" = "time-zone"))]
+    pub time_zone: TimeZone,
+    /// Whether a comma is the decimal mark of numbers in text, such as "12,5".
+    pub decimal_comma: bool,
     /// The readings, in the order of the model's inputs, 1 to 1024.
     #[serde(deserialize_with = "options::without_nulls")]
     pub fields: Vec<FieldSettings>,
@@ -156,11 +168,11 @@ impl TryFrom<KeyWords> for TimeFrom {
 }
 
 /// Formats of an event time.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(try_from = "String")]
 pub enum TimeFormat {
-    /// By its form: text is RFC 3339 (a space for the `T` and a missing offset, read as UTC, are
-    /// accepted); a number is an epoch whose magnitude determines the unit.
+    /// By its form: text is RFC 3339 (a space for the `T` and a missing offset are accepted); a number
+    /// is an epoch whose magnitude determines the unit, or date and time in 14 or 17 digits.
     Auto,
     /// RFC 3339 text.
     Rfc3339,
@@ -172,7 +184,55 @@ pub enum TimeFormat {
     EpochUs,
     /// Nanoseconds since the epoch.
     EpochNs,
+    /// Days since 1899-12-30 with a fraction, as spreadsheets count them.
+    SpreadsheetDays,
+    /// A pattern of strftime.
+    Pattern(String),
 }
+
+impl TimeFormat {
+    /// The formats with a name.
+    const NAMED: [(&str, Self); 7] = [
+        ("auto", Self::Auto),
+        ("rfc3339", Self::Rfc3339),
+        ("epoch_s", Self::EpochS),
+        ("epoch_ms", Self::EpochMs),
+        ("epoch_us", Self::EpochUs),
+        ("epoch_ns", Self::EpochNs),
+        ("spreadsheet_days", Self::SpreadsheetDays),
+    ];
+}
+
+impl TryFrom<String> for TimeFormat {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if let Some((_, format)) = Self::NAMED.iter().find(|(name, _)| *name == text) {
+            return Ok(format.clone());
+        }
+        if !text.contains('%') {
+            let names = Self::NAMED.map(|(name, _)| format!("{name:?}")).join(", ");
+            return Err(format!(
+                "must be one of {names}, or a pattern such as \"%d.%m.%Y %H:%M:%S\""
+            ));
+        }
+        let written = strtime::format(&text, SAMPLE);
+        let written = written.map_err(|fault| format!("is not a pattern of strftime: {fault}"))?;
+        let read = strtime::parse(&text, &written).and_then(|parsed| match parsed.timestamp() {
+            Some(time) => Ok(Offset::UTC.to_datetime(time).date()),
+            None => parsed.to_date(),
+        });
+        match read {
+            Ok(day) if day == Offset::UTC.to_datetime(SAMPLE).date() => Ok(Self::Pattern(text)),
+            Ok(_) | Err(_) => Err(format!(
+                "must hold year, month and day, so that the date can be read again from {written:?}"
+            )),
+        }
+    }
+}
+
+/// 2026-11-30T13:14:33Z: what a pattern has to write and to read.
+const SAMPLE: Timestamp = Timestamp::constant(1_796_044_473, 0);
 
 /// One sensor reading of a record.
 #[derive(Clone, PartialEq, Debug, Deserialize)]

@@ -26,6 +26,8 @@ pub struct GatedRow<'a> {
     pub record: &'a Record<'a>,
     /// Event time: of a resampled stream that of the row which the record completed.
     pub time: EventTime,
+    /// That of the record: of the two of a local time that comes twice the right one.
+    pub record_time: EventTime,
     /// One reading for each field: the record's, or those of the row which it completed.
     pub values: Cow<'a, [f64]>,
     /// Its image, where records are images.

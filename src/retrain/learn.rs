@@ -37,6 +37,7 @@ use crate::record::EventTime;
 use crate::score::calibrate::series_rows;
 use crate::score::charts::NormalRows;
 use crate::score::resolution::{least_deviations, scaled_steps};
+use crate::score::rest::Rest;
 use crate::score::{ScoreError, by_part, residuals};
 use crate::state::StoreError;
 
@@ -370,6 +371,8 @@ fn calibration(
         Some(_) => (Vec::new(), Vec::new()),
     };
     let least = least_deviations(&steps);
+    let fields_normal: Vec<_> = normals.iter().map(field_normal).collect();
+    let rest = Rest::of(&fields_normal, &scaler);
     let rows = NormalRows {
         readings: &readings,
         residuals: errors.as_deref().unwrap_or(&readings),
@@ -378,6 +381,7 @@ fn calibration(
         gaps: &folds.windows.gaps,
         folds: &folds.of,
         least: &least,
+        rest: &rest,
         denoiser: stream
             .model
             .kind
@@ -400,7 +404,7 @@ fn calibration(
         series_rows: series_rows(&folds.windows.segments),
         steps,
         seasons,
-        fields: normals.iter().map(field_normal).collect(),
+        fields: fields_normal,
         period_micros: set.period_micros(),
         peaks: None,
     };

@@ -104,6 +104,7 @@ impl Trial {
                     offset,
                     series: Cow::Borrowed("trial"),
                     time,
+                    second_time: None,
                     arrival: None,
                 });
                 batch.values.extend_from_slice(values);

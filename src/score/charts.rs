@@ -21,6 +21,7 @@ use super::chart::{Chart, ChartState, paced};
 use super::denoise::denoise;
 use super::matrix::NotPositiveDefinite;
 use super::regression::{Coefficients, FIELDS_MAX, Regressions, adjusted, fit, innovation};
+use super::rest::Rest;
 use super::rows::Rows;
 use super::wild::Tame;
 use super::{ScoreError, ScoreSettings};
@@ -59,6 +60,7 @@ pub struct Charts {
     charts: Vec<(ChartKind, Chart)>,
     /// Mean squared difference of successive records of each field.
     differences: Vec<f64>,
+    rest: Rest,
 }
 
 /// A record of a series as the charts see it.
@@ -127,6 +129,7 @@ impl Charts {
             denoiser: denoiser.cloned(),
             charts: c.charts.iter().map(chart).collect::<Result<_, _>>()?,
             differences: c.differences.clone(),
+            rest: Rest::of(&c.fields, &c.scaler),
         })
     }
 
@@ -144,6 +147,9 @@ impl Charts {
         let estimated = self.estimated(&state.now, z, residual, missing);
         let (z, residual) = estimated.as_ref().map_or((z, residual), |(z, r)| (z, r));
         let unrest = self.unrest(state, z, alerting);
+        if self.rest.ends_or_begins(&state.now.memory, z) {
+            state.interrupt(1);
+        }
         match (alerting, &state.before) {
             (true, None) => state.before = Some(Box::new(self.at_anchor(&state.now))),
             (false, Some(_)) => state.before = None,
@@ -364,6 +370,8 @@ pub struct NormalRows<'a> {
     pub folds: &'a [Vec<Range<usize>>],
     /// The least standard deviation of each field; see [`super::resolution`].
     pub least: &'a [f64],
+    /// Where the machine rests.
+    pub rest: &'a Rest,
     /// Seed of a denoiser; `None`: none is tried.
     pub denoiser: Option<u64>,
 }
@@ -401,6 +409,7 @@ impl NormalRows<'_> {
             gaps: &tame.gaps,
             folds: &tame.folds,
             least: self.least,
+            rest: self.rest,
             denoiser: self.denoiser,
         }
         .calibrate_tame(settings)
@@ -418,7 +427,8 @@ impl NormalRows<'_> {
         if settings.scope == ResidualScope::Record {
             charts.push(of(ChartKind::T2, self.residuals)?);
             if k <= FIELDS_MAX {
-                found = fit(self.readings, k, segments, gaps, self.folds)?;
+                let gaps = self.rest.with_gaps(self.readings, k, gaps);
+                found = fit(self.readings, k, segments, &gaps, self.folds)?;
                 if found.adjusted.is_some() {
                     let (rows, segments) = (&found.adjusteds, &found.adjusted_segments);
                     let adjusted = ChartKind::Adjusted;
@@ -434,7 +444,7 @@ impl NormalRows<'_> {
                 }
                 charts.push(of(ChartKind::Variance, &found.innovations)?);
                 if let Some(seed) = self.denoiser {
-                    let rows = Rows::new(self.readings, k, segments, gaps, self.folds);
+                    let rows = Rows::new(self.readings, k, segments, &gaps, self.folds);
                     (denoised, denoising_ratio) = denoise(&rows, seed)?;
                 }
                 if let Some(of) = &denoised {

@@ -64,6 +64,7 @@ pub fn run<const K: usize>(
             offset: number as i64,
             series: Cow::Borrowed("m"),
             time,
+            second_time: None,
             arrival: Some(time),
         };
         let batch = Batch {

@@ -110,6 +110,7 @@ impl Plant {
                     offset,
                     series,
                     time: now,
+                    second_time: None,
                     arrival: None,
                 });
                 let mut values = *reading.values;

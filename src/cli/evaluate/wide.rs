@@ -193,6 +193,7 @@ fn add(
                 offset: message as i64,
                 series,
                 time,
+                second_time: None,
                 arrival: None,
             });
             batch.values.push(value);

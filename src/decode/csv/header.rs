@@ -5,7 +5,7 @@ use ::csv::ByteRecord;
 use super::{Columns, TableOptions};
 use crate::decode::file::ReadError;
 use crate::decode::text::quoted;
-use crate::record::format::TimeFormat;
+use crate::decode::time::TimeReader;
 
 /// Delimiters that files are seen to have.
 const DELIMITERS: [u8; 4] = *b";\t,|";
@@ -22,7 +22,7 @@ pub(super) struct Header {
     /// The key's column.
     pub(super) key: Option<(String, usize)>,
     /// The event time's column and form.
-    pub(super) time: Option<(String, usize, TimeFormat)>,
+    pub(super) time: Option<(String, usize, TimeReader)>,
 }
 
 impl Header {
@@ -53,7 +53,7 @@ impl Header {
         let time = (options
             .time
             .as_ref()
-            .map(|(name, format)| Ok((name.clone(), find(name)?, *format))))
+            .map(|(name, times)| Ok((name.clone(), find(name)?, times.clone()))))
         .transpose()?;
         let field_columns: Vec<usize> = match &options.columns {
             Columns::Only(fields) => fields

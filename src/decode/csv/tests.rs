@@ -1,14 +1,18 @@
 //! The forms of a table, and everything that can be wrong with one.
 
+use jiff::tz::TimeZone;
+
 use super::*;
 use crate::decode::fixtures::example;
 use crate::decode::json::Decoder;
 use crate::record::Message;
+use crate::record::format::TimeFormat;
 
 fn options(delimiter: u8) -> TableOptions {
     let columns = Columns::Except(Vec::new());
     TableOptions {
         delimiter,
+        decimal_comma: false,
         time: None,
         key: None,
         series: "rig".to_owned(),
@@ -53,7 +57,10 @@ fn a_table_has_its_fields_times_keys_and_values() {
         2026-03-09 10:14:34;\"p \"\"2\"\"\";\"2.5\";1;\r\n\r\n\
         1773051275;p1;nan;0;-inf\r\n";
     let options = TableOptions {
-        time: Some(("ts".to_owned(), TimeFormat::Auto)),
+        time: Some((
+            "ts".to_owned(),
+            TimeReader::new(TimeFormat::Auto, TimeZone::UTC),
+        )),
         key: Some("pump; id".to_owned()),
         columns: Columns::Except(vec!["label".to_owned()]),
         ..options(b';')
@@ -99,7 +106,10 @@ fn without_key_and_time_columns_rows_have_their_number_and_one_series() {
 #[expect(clippy::too_many_lines, reason = "a table")]
 fn bad_rows_are_named_by_line_and_column_and_the_file_goes_on() {
     let options = TableOptions {
-        time: Some(("t".to_owned(), TimeFormat::EpochS)),
+        time: Some((
+            "t".to_owned(),
+            TimeReader::new(TimeFormat::EpochS, TimeZone::UTC),
+        )),
         key: Some("k".to_owned()),
         ..options(b',')
     };
@@ -144,7 +154,7 @@ fn bad_rows_are_named_by_line_and_column_and_the_file_goes_on() {
         (
             7,
             RejectReason::WrongType,
-            "line 9, column `x`: the text \"1,5\" is not a number; write a decimal point",
+            "line 9, column `x`: the text \"1,5\" is not a number; record.decimal_comma",
         ),
         (8, RejectReason::NotUtf8, "line 10, column `x`"),
         (
@@ -196,7 +206,10 @@ fn a_table_that_cannot_be_read_says_why_and_what_to_do() {
     );
     assert_refused(b"a,\xFFb\n", &options(b','), &["UTF-8"]);
     let with_time = TableOptions {
-        time: Some(("when".to_owned(), TimeFormat::Auto)),
+        time: Some((
+            "when".to_owned(),
+            TimeReader::new(TimeFormat::Auto, TimeZone::UTC),
+        )),
         ..options(b',')
     };
     assert_refused(b"a,b\n", &with_time, &["no column `when`", "`a`, `b`"]);
@@ -321,7 +334,10 @@ fn read_whole<R: io::Read>(table: &mut CsvTable<R>) -> (usize, usize) {
 fn skab_options(labelled: bool) -> TableOptions {
     let labels = ["anomaly", "changepoint"].map(str::to_owned);
     TableOptions {
-        time: Some(("datetime".to_owned(), TimeFormat::Auto)),
+        time: Some((
+            "datetime".to_owned(),
+            TimeReader::new(TimeFormat::Auto, TimeZone::UTC),
+        )),
         columns: Columns::Except(if labelled {
             labels.to_vec()
         } else {

@@ -14,6 +14,7 @@ use serde_json::json;
 
 use super::*;
 use crate::decode::fixtures;
+use crate::record::EventTime;
 use crate::record::Headers;
 use crate::record::RejectReason::{
     BadFile, BadImage, ImageTooLarge, MissingKey, MissingTime, TooLarge,

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 
 use super::*;
 use crate::decode::fixtures::{example, format};
+use crate::record::EventTime;
 use crate::record::NON_FINITE;
 
 const AT: EventTime = EventTime(1_773_051_273_000_000);
@@ -72,6 +73,7 @@ fn a_record_carries_its_place_key_time_and_readings() {
         offset: 41,
         series: Cow::Borrowed("p7"),
         time: AT,
+        second_time: None,
         arrival: Some(AT),
     };
     assert_eq!(batch.records, [record]);
@@ -159,7 +161,7 @@ fn what_is_no_reading_is_rejected_by_name_and_value() {
         ("\"n/a\"", "n/a"),
         ("\"null\"", "null"),
         ("\"-\"", "\"-\""),
-        ("\"12,5\"", "decimal point"),
+        ("\"12,5\"", "decimal mark"),
         ("\"1e999\"", "64-bit"),
         ("1e999", "64-bit"),
         ("-1e999", "64-bit"),
@@ -177,7 +179,7 @@ fn what_is_no_reading_is_rejected_by_name_and_value() {
 
 #[test]
 fn bare_nan_is_a_reading_that_is_not_a_number() {
-    for text in ["NaN", "nan", "Infinity", "-Infinity", "inf", "-inf"] {
+    for text in ["NaN", "nan", "-NaN", "Infinity", "-Infinity", "+inf", "inf", "-inf"] {
         let payload = format!("{{\"y\":1,\n \"x\":{text}}}");
         assert_eq!(readings(&x(), payload.as_bytes()).0, [NON_FINITE], "{text}");
     }
@@ -185,7 +187,7 @@ fn bare_nan_is_a_reading_that_is_not_a_number() {
     let payload = br#"{"x":1,"note":"NaN, \"NaN","y":NaN,"z":[NaN,{"x":NaN}]}"#;
     assert_eq!(readings(&two, payload).0, [1.0, NON_FINITE]);
     assert_eq!(readings(&two, br#"{"x":NaN,"y":2}"#).0, [NON_FINITE, 2.0]);
-    for text in ["-NaN", "nul", "nano", "NaN1"] {
+    for text in ["nul", "nano", "NaN1"] {
         let payload = format!("{{\"x\":{text}}}");
         assert_rejected(
             &x(),
@@ -207,6 +209,14 @@ fn text_that_is_not_a_number_makes_its_field_faulty_where_the_record_has_another
             "{text}"
         );
     }
+    for text in ["{\"v\":1}", "[1,[2]]", "1e999", "-1e400"] {
+        let payload = format!("{{\"x\":{text},\"y\":2}}");
+        let found = readings(&two, payload.as_bytes()).0;
+        assert_eq!(found, [NON_FINITE, 2.0], "{text}");
+    }
+    let below = Decoder::new(&format(&[("s.a", "a"), ("s.b", "b"), ("y", "y")]));
+    let found = readings(&below, br#"{"s":"Error!","y":2}"#).0;
+    assert_eq!(found, [NON_FINITE, NON_FINITE, 2.0]);
     let none = br#"{"x":"Bad","y":null}"#;
     assert_rejected(
         &two,
@@ -214,6 +224,20 @@ fn text_that_is_not_a_number_makes_its_field_faulty_where_the_record_has_another
         RejectReason::WrongType,
         &["`x`", "\"Bad\"", "not a number"],
     );
+}
+
+#[test]
+fn numbers_that_json_does_not_know_are_read() {
+    for (text, number) in [
+        ("007.5", 7.5),
+        ("-01", -1.0),
+        ("+2", 2.0),
+        (".5", 0.5),
+        ("5.", 5.0),
+    ] {
+        let payload = format!("{{\"x\":{text}}}");
+        assert_eq!(readings(&x(), payload.as_bytes()).0, [number], "{text}");
+    }
 }
 
 #[test]
@@ -323,7 +347,6 @@ fn one_object_is_due_and_nothing_else() {
         "{\"x\"",
         "{\"x\":1,}",
         "{'x':1}",
-        "{\"x\":01}",
         "{\"y\":[1}",
         "x=1",
         "{\"x\":\"\n\"}",
@@ -390,7 +413,7 @@ fn deep_nesting_neither_overflows_the_stack_nor_hides_a_record() {
     assert_rejected(&x(), open.as_bytes(), RejectReason::NotJson, &["EOF"]);
     assert_rejected(
         &x(),
-        format!("{{\"x\":{}", "[".repeat(deep)).as_bytes(),
+        format!("{{\"x\":{}{}}}", "[".repeat(deep), "]".repeat(deep)).as_bytes(),
         RejectReason::WrongType,
         &["an array"],
     );

@@ -114,6 +114,7 @@ fn run(
             offset: row as i64,
             series,
             time: set.times[row],
+            second_time: None,
             arrival: None,
         });
         batch.values.push(image.brightness());

@@ -41,6 +41,7 @@ fn an_object_holds_its_image_series_and_time() {
             offset: 41,
             series: Cow::Borrowed(series),
             time: AT,
+            second_time: None,
             arrival: Some(AT),
         };
         assert_eq!(
