@@ -2,10 +2,11 @@
 //! and what cannot be restored is reported.
 
 use std::fs;
+use std::path::PathBuf;
 
 use crate::support::stream::{Stream, TRAIN, records};
 use crate::support::topics::{add_partitions, delete_topic, partitions};
-use crate::support::{Daemon, create_topic};
+use crate::support::{Daemon, create_topic, wait_for};
 
 const LOST: &str = "outlierd_changelog_lost_total";
 
@@ -122,4 +123,55 @@ fn the_changelog_gets_the_partitions_of_its_input() {
     daemon.await_metric("outlierd_partitions", "", 4.0);
     assert_eq!(partitions(&stream.broker, &states), 4);
     daemon.stop();
+}
+
+/// The same stream on another machine, which gets the bundle from the shared topics.
+fn second_machine(stream: &Stream) -> PathBuf {
+    let folder = stream.folder.path().join("second");
+    fs::create_dir(&folder).unwrap();
+    let text = fs::read_to_string(&stream.config).unwrap();
+    let path = format!("{}/", stream.folder.path().display());
+    let config = folder.join("outlierd.toml");
+    let text = text.replace(&path, &format!("{}/", folder.display()));
+    fs::write(&config, text).unwrap();
+    config
+}
+
+#[test]
+fn another_instance_fills_the_changelog_with_the_states_that_it_has() {
+    let stream = Stream::delivered("elsewhere", "exactly_once");
+    let states = format!("{}.states", stream.topic);
+    let records = records();
+    let until = TRAIN + 250;
+    stream.send(&records[..until]);
+    let mut first = Daemon::start(&stream.config, "daemon");
+    stream.await_scores(until);
+    first.stop();
+    delete_topic(&stream.broker, &states);
+    stream.send(&records[until..until + 100]);
+    // The partition goes to an instance without any state, and stays there.
+    let mut second = Daemon::start(&second_machine(&stream), "second");
+    wait_for("the second instance to wait", || {
+        let page = second.page("/readyz")?;
+        (page.contains(" 503 ") && page.contains("has lost the states")).then_some(())
+    });
+    assert_eq!(
+        stream.count_scores(),
+        until,
+        "nothing is scored without them"
+    );
+    let mut first = Daemon::start(&stream.config, "daemon-again");
+    stream.await_scores(until + 100);
+    assert!(
+        first.log().contains("the changelog was empty"),
+        "{}",
+        first.log()
+    );
+    stream.send(&records[until + 100..]);
+    let total = stream.assert_same_as_replay(&records);
+    assert_eq!(second.metric(LOST, "") + first.metric(LOST, ""), 1.0);
+    second.stop();
+    first.stop();
+    assert_eq!(stream.count_scores(), records.len(), "no record twice");
+    assert_eq!(stream.alerts().0.len(), total, "no alert twice");
 }
