@@ -269,6 +269,7 @@ impl Lane {
     /// Reports an error that passes; the log has a line every [`WARN_EVERY`], since they come in
     /// swarms while a broker is away.
     fn consumer_failed(&self, error: &KafkaError, warned: &mut Option<Instant>) {
+        self.status.consumer_failed(&self.stream.input.topic, error);
         let is_logged = warned.is_none_or(|at| at.elapsed() > WARN_EVERY);
         if is_logged {
             *warned = Some(Instant::now());

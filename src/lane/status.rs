@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rdkafka::error::KafkaError;
+
 use crate::failure::{Failure, PresentFailure};
 
 /// A broker that is connected and answers nothing for longer than this is as good as gone. A lane asks
@@ -44,6 +46,8 @@ struct Progress {
     answered: Instant,
     /// Answers until then.
     answers: u64,
+    /// The last error of the consumer since it was a settled member of its group.
+    consumer_failure: Option<String>,
     /// Whether records waited then.
     is_behind: bool,
 }
@@ -59,6 +63,7 @@ impl Default for Progress {
             reported: now,
             answered: now,
             answers: 0,
+            consumer_failure: None,
             is_behind: false,
         }
     }
@@ -108,6 +113,11 @@ impl LaneStatus {
         self.failure.set(error);
     }
 
+    /// The consumer of an input topic failed, and librdkafka tries again.
+    pub(super) fn consumer_failed(&self, topic: &str, error: &KafkaError) {
+        self.progress().consumer_failure = Some(format!("; input topic {topic}: {error}"));
+    }
+
     /// Why a connection to a broker failed.
     pub(super) fn connection_failed(&self, reason: &str) {
         *self.connection() = Some(reason.to_owned());
@@ -137,6 +147,7 @@ impl LaneStatus {
         progress.is_behind = report.is_behind;
         if report.is_connected && report.is_joined {
             progress.joined = Some(now);
+            progress.consumer_failure = None;
             if !report.is_behind {
                 progress.advanced = now;
                 self.failure.clear();
@@ -172,8 +183,9 @@ impl LaneStatus {
             return Some("its consumer group has assigned no partitions yet".into());
         };
         if is_long_ago(joined) {
+            let failure = progress.consumer_failure.as_deref().unwrap_or_default();
             return Some(format!(
-                "it has been out of its consumer group for more than {limit} s"
+                "it has been out of its consumer group for more than {limit} s{failure}"
             ));
         }
         (progress.is_behind && is_long_ago(progress.advanced))

@@ -100,7 +100,7 @@ fn a_topic_that_is_deleted_while_outlierd_runs_is_reported() {
     await_answer(&daemon, " 200 ", "ready");
     // The input: nothing is left to score.
     delete_topic(&stream.broker, &stream.topic);
-    await_notice(&daemon, &stream.topic);
+    await_answer(&daemon, " 503 ", &stream.topic);
     create_topic(&stream.broker, &stream.topic, 1);
     stream.send(&records[until + 50..until + 100]);
     wait_for("the records of the new topic", || {
@@ -108,4 +108,14 @@ fn a_topic_that_is_deleted_while_outlierd_runs_is_reported() {
     });
     await_answer(&daemon, " 200 ", "ready");
     daemon.stop();
+}
+
+#[test]
+fn a_start_without_its_input_topic_ends_and_names_it() {
+    let stream = Stream::delivered("missing", "exactly_once");
+    delete_topic(&stream.broker, &stream.topic);
+    let mut daemon = Daemon::start(&stream.config, "daemon");
+    assert_eq!(daemon.wait(), 1, "{}", daemon.log());
+    let error = format!("its input topic {:?} does not exist", stream.topic);
+    assert!(daemon.log().contains(&error), "{}", daemon.log());
 }
