@@ -57,6 +57,29 @@ impl FailureClass {
     }
 }
 
+/// Panics on the thread that a test has named: `OUTLIERD_TEST_PANIC=THREAD=FILE` does so once the
+/// file exists. A panic of a step is an error of its records; this one ends the process.
+#[cfg(feature = "kafka-tests")]
+pub fn panic_if_asked() {
+    static ASKED: std::sync::OnceLock<Option<(String, std::path::PathBuf)>> =
+        std::sync::OnceLock::new();
+    let asked = ASKED.get_or_init(|| {
+        let asked = std::env::var("OUTLIERD_TEST_PANIC").ok()?;
+        let (thread, file) = asked.split_once('=')?;
+        Some((thread.to_owned(), file.into()))
+    });
+    if let Some((name, file)) = asked
+        && std::thread::current().name() == Some(name)
+        && file.exists()
+    {
+        panic!("{name} was asked to");
+    }
+}
+
+/// Does nothing: only builds for tests are asked.
+#[cfg(not(feature = "kafka-tests"))]
+pub fn panic_if_asked() {}
+
 /// An error that knows what it means.
 pub trait Failure: Error {
     /// Both answers; an error that wraps another one answers as that one does.

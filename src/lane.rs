@@ -24,6 +24,7 @@ pub mod poison;
 mod positions;
 pub mod rebalance;
 mod recovery;
+mod refill;
 pub mod sampler;
 mod silence;
 mod start;
@@ -53,7 +54,7 @@ use self::topic_watch::ReadRecords;
 use crate::config::settings::StreamSettings;
 use crate::events::InputPaused;
 use crate::events::lane::{ConsumerFailed, LaneRewound, RecordSteppedOver};
-use crate::failure::{Failure as _, panic_text};
+use crate::failure::{Failure as _, panic_if_asked, panic_text};
 use crate::pipeline::Pipeline;
 use crate::record::{RejectReason, Rejected};
 use crate::retrain::learner::{Learner, LearnerPhase};
@@ -209,6 +210,7 @@ impl Lane {
         self.status.running.store(true, Ordering::Release);
         while !stop.load(Ordering::Acquire) {
             self.status.turns();
+            panic_if_asked();
             let reloaded = lock(&self.reloaded).clone();
             if !Arc::ptr_eq(&in_force, &reloaded) {
                 lock(lane_state).pipeline_mut().episodes = reloaded.episode_policy();
@@ -267,6 +269,7 @@ impl Lane {
     /// Reports an error that passes; the log has a line every [`WARN_EVERY`], since they come in
     /// swarms while a broker is away.
     fn consumer_failed(&self, error: &KafkaError, warned: &mut Option<Instant>) {
+        self.status.consumer_failed(&self.stream.input.topic, error);
         let is_logged = warned.is_none_or(|at| at.elapsed() > WARN_EVERY);
         if is_logged {
             *warned = Some(Instant::now());

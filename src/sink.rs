@@ -8,6 +8,7 @@
 
 pub mod cloudevents;
 mod dead_letter;
+pub mod fill;
 pub mod producer;
 pub mod topics;
 pub mod transaction;

@@ -213,6 +213,23 @@ fn an_address_that_is_taken_ends_the_start_before_any_broker_is_asked() {
 }
 
 #[test]
+fn http_that_is_open_to_the_network_is_warned_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = rig::config(folder.path(), "127.0.0.1:1", "exactly_once", None);
+    for (address, warnings) in [("127.0.0.1:0", 0), ("0.0.0.0:0", 1)] {
+        let flag = format!("service.http_listen={address:?}");
+        let mut daemon = Daemon::start_with(&config, "daemon", &["--set", &flag]);
+        // The warning comes before it listens.
+        wait_for("HTTP", || daemon.page("/healthz"));
+        let log = daemon.log();
+        let of_address = format!("address={address}");
+        let is_warning = |line: &&str| line.contains("WARN") && line.contains(&of_address);
+        assert_eq!(log.lines().filter(is_warning).count(), warnings, "{log}");
+        daemon.stop();
+    }
+}
+
+#[test]
 fn a_start_without_a_broker_is_not_ready_and_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let config = rig::config(folder.path(), "127.0.0.1:1", "exactly_once", None);

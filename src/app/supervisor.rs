@@ -55,7 +55,7 @@ impl Lanes {
             let stream = Arc::new(stream.clone());
             let known_partitions = known_partitions(&stream.name, topics, &**store)?;
             let read_records = Arc::new(ReadRecords::default());
-            let watch = TopicWatch::start(&settings.kafka, &stream, &read_records, halt);
+            let watch = TopicWatch::start(&settings.kafka, &stream, &read_records, store, halt);
             threads.push(watch.map_err(AppError::Thread)?);
             for number in 0..stream.input.lanes {
                 let status = Arc::new(LaneStatus::default());

@@ -130,6 +130,31 @@ impl ChangelogLost<'_> {
     }
 }
 
+/// This instance has written the states of a partition to a changelog that had lost them.
+pub struct ChangelogRefilled<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// `output.states`.
+    pub topic: &'a str,
+    /// The partition.
+    pub partition: i32,
+    /// States written.
+    pub states: usize,
+}
+
+impl ChangelogRefilled<'_> {
+    /// Logs.
+    pub fn emit(&self) {
+        warn!(
+            stream = self.stream,
+            topic = self.topic,
+            partition = self.partition,
+            states = self.states,
+            "the changelog was empty: outlierd has written the states of its state folder to it"
+        );
+    }
+}
+
 /// The changelog got partitions, or was created, since the input has more.
 pub struct ChangelogExtended<'a> {
     /// The stream.

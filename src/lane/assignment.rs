@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::topic_partition_list::{Offset, TopicPartitionListElem};
+use rdkafka::topic_partition_list::Offset;
 
 use super::Lane;
 use super::error::LaneError;
@@ -69,7 +69,7 @@ impl StartFinder {
         lane_state.prepare_changelog(self.partitions_of_topic(consumer, partitions)?)?;
         let of_group = partitions
             .iter()
-            .map(|&partition| self.group_offset(&committed, partition));
+            .map(|&partition| GroupOffset::of(&committed, &self.topic, partition));
         let known = lane_state
             .handover()
             .known_positions(&of_group.collect::<Vec<_>>())?;
@@ -177,20 +177,6 @@ impl StartFinder {
                 waited: asked.elapsed(),
             }
             .emit();
-        }
-    }
-
-    fn group_offset(&self, committed: &TopicPartitionList, partition: i32) -> GroupOffset {
-        let found = committed.find_partition(&self.topic, partition);
-        let offset = match found.as_ref().map(TopicPartitionListElem::offset) {
-            Some(Offset::Offset(offset)) => Some(offset),
-            _ => None,
-        };
-        let changelog = found.and_then(|found| found.metadata().parse().ok());
-        GroupOffset {
-            partition,
-            offset,
-            changelog,
         }
     }
 }

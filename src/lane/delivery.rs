@@ -14,6 +14,8 @@ use rdkafka::topic_partition_list::Offset;
 use super::error::LaneError;
 use super::group::GroupMember;
 use super::notes::NoteChange;
+use super::refill::ChangelogRefill;
+use super::stored_states::StoredStates;
 use crate::config::settings::StreamSettings;
 use crate::events::lane::OffsetsNotCommitted;
 use crate::pipeline::series::SeriesTable;
@@ -111,12 +113,21 @@ pub(super) trait DeliveryGuarantee: Send {
     /// # Errors
     /// Without the states the partitions must not be read.
     fn restore(
-        &self,
+        &mut self,
         _store: &dyn Store,
         _partitions: &[CommittedStates],
         _stop: &AtomicBool,
     ) -> Result<Option<RestoredStates>, LaneError> {
         Ok(None)
+    }
+
+    /// Writes the stored states of a partition to the changelog, where that is empty. Returns whether
+    /// this instance did.
+    ///
+    /// # Errors
+    /// Where the store cannot be read, or the brokers do not answer or allow it.
+    fn fill(&self, _states: &StoredStates, _partition: i32) -> Result<bool, LaneError> {
+        Ok(true)
     }
 
     /// Sends a stored state to the changelog again, where there is one.
@@ -161,7 +172,7 @@ struct ExactlyOnce {
     kafka: KafkaSettings,
     stream: Arc<StreamSettings>,
     changelog: Changelog,
-    /// By partition, where the states of the last transaction end.
+    /// By partition, where the states of the last transaction end, or those that it came with.
     ends: HashMap<i32, i64>,
     /// When the last transaction ended.
     ended: Option<Instant>,
@@ -257,16 +268,21 @@ impl DeliveryGuarantee for ExactlyOnce {
     }
 
     fn restore(
-        &self,
+        &mut self,
         store: &dyn Store,
         partitions: &[CommittedStates],
         stop: &AtomicBool,
     ) -> Result<Option<RestoredStates>, LaneError> {
         let restored = self.changelog.restore(store, partitions, stop)?;
+        self.ends.extend(restored.ends.iter().copied());
         if !restored.lost.is_empty() {
             self.check_compaction()?;
         }
         Ok(Some(restored))
+    }
+
+    fn fill(&self, states: &StoredStates, partition: i32) -> Result<bool, LaneError> {
+        ChangelogRefill::new(&self.kafka, &self.stream).fill(states, partition)
     }
 
     fn resend(

@@ -53,6 +53,16 @@ pub enum LaneError {
     /// The changelog lost entries while the lane ran.
     #[error("the changelog has lost entries: the lane starts again and writes the states to it")]
     ChangelogLost,
+    /// The changelog lost its entries of a partition while nobody here has them.
+    #[error(
+        "the changelog {topic} has lost the states of partition {partition}, and this instance has not all of them: it waits for one that has"
+    )]
+    StatesAwaited {
+        /// The changelog.
+        topic: String,
+        /// The first partition.
+        partition: i32,
+    },
     /// The broker does not have the offset that the consumer asks for.
     #[error(
         "the next offset of a partition is outside of its topic: the lane starts again and compares the two"
@@ -88,7 +98,9 @@ impl Failure for LaneError {
             Self::Registry(error) => error.class(),
             Self::Topic(error) => error.class(),
             Self::Runtime(error) => error.class(),
-            Self::ChangelogLost | Self::OffsetOutOfRange => FailureClass::EXTERNAL.retryable(),
+            Self::ChangelogLost | Self::OffsetOutOfRange | Self::StatesAwaited { .. } => {
+                FailureClass::EXTERNAL.retryable()
+            }
             Self::Right(right) => right.class(),
             Self::Unreachable(error) => error.class(),
             Self::Fenced(error) => error.class(),

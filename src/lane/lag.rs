@@ -24,6 +24,7 @@ pub(super) fn measure(stream: &str, statistics: &Statistics) -> ConsumerLag {
     let group = statistics.cgrp.as_ref();
     let mut report = ConsumerReport {
         is_connected: !up.is_empty(),
+        answers: statistics.brokers.values().map(|broker| broker.rx).sum(),
         is_joined: group.is_some_and(|group| group.join_state == "steady"),
         is_behind: false,
     };

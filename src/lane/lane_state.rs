@@ -27,6 +27,7 @@ use super::positions::PartitionPositions;
 use super::recovery::PartitionRecovery;
 use super::sampler::Sampler;
 use super::silence::TopicSilenceMonitor;
+use super::status::LaneStatus;
 use super::stored_states::StoredStates;
 use super::topic_watch::ReadRecords;
 use super::uncommitted::Uncommitted;
@@ -73,6 +74,7 @@ pub struct LaneState {
     expiry: Expiry,
     /// How a commit becomes durable.
     delivery: Box<dyn DeliveryGuarantee>,
+    status: Arc<LaneStatus>,
     /// Whether the lane is to stop: whatever it waits for is given up then.
     stop: Arc<AtomicBool>,
 }
@@ -106,6 +108,7 @@ impl LaneState {
             recovery: PartitionRecovery::default(),
             pending_checkpoint: PendingCheckpoint::default(),
             began: Instant::now(),
+            status: lane.status.clone(),
             stop,
         }
     }

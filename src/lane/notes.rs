@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::LaneError;
-use crate::state::changelog::partition_note;
+use crate::state::changelog::{FILLED, partition_note};
 use crate::state::{Store, StoreError, codec};
 
 /// A changed entry: partition, key, and its bytes; `None` removes it.
@@ -38,7 +38,9 @@ impl PartitionNotes {
     ) -> Result<(), StoreError> {
         let prefix = partition_note(partition, "");
         let of = |(key, bytes): (String, Vec<u8>)| (key[prefix.len()..].to_owned(), bytes);
-        let found = store.notes(stream, &prefix)?.into_iter().map(of).collect();
+        let found = store.notes(stream, &prefix)?.into_iter().map(of);
+        // That one is of the changelog, which has to have it as its first entry.
+        let found = found.filter(|(key, _)| key != FILLED).collect();
         self.held.insert(partition, found);
         Ok(())
     }

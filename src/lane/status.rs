@@ -4,7 +4,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rdkafka::error::KafkaError;
+
 use crate::failure::{Failure, PresentFailure};
+
+/// A broker that is connected and answers nothing for longer than this is as good as gone. A lane asks
+/// more often than that, be it for the heartbeat of its group alone.
+const UNANSWERED_AFTER: Duration = Duration::from_secs(6);
 
 /// A lane that makes no progress for longer than this is not ready.
 const STALLED_AFTER: Duration = Duration::from_secs(15);
@@ -35,6 +41,13 @@ struct Progress {
     advanced: Instant,
     /// Whether a broker was connected when librdkafka last reported.
     is_connected: bool,
+    /// When librdkafka last reported, and when brokers had answered anything since the report before.
+    reported: Instant,
+    answered: Instant,
+    /// Answers until then.
+    answers: u64,
+    /// The last error of the consumer since it was a settled member of its group.
+    consumer_failure: Option<String>,
     /// Whether records waited then.
     is_behind: bool,
 }
@@ -47,6 +60,10 @@ impl Default for Progress {
             joined: None,
             advanced: now,
             is_connected: true,
+            reported: now,
+            answered: now,
+            answers: 0,
+            consumer_failure: None,
             is_behind: false,
         }
     }
@@ -56,6 +73,8 @@ impl Default for Progress {
 pub(super) struct ConsumerReport {
     /// Whether a broker is connected.
     pub(super) is_connected: bool,
+    /// How often brokers have answered, in all.
+    pub(super) answers: u64,
     /// Whether the group has given the lane its partitions, which may be none.
     pub(super) is_joined: bool,
     /// Whether records wait.
@@ -94,6 +113,11 @@ impl LaneStatus {
         self.failure.set(error);
     }
 
+    /// The consumer of an input topic failed, and librdkafka tries again.
+    pub(super) fn consumer_failed(&self, topic: &str, error: &KafkaError) {
+        self.progress().consumer_failure = Some(format!("; input topic {topic}: {error}"));
+    }
+
     /// Why a connection to a broker failed.
     pub(super) fn connection_failed(&self, reason: &str) {
         *self.connection() = Some(reason.to_owned());
@@ -116,9 +140,14 @@ impl LaneStatus {
         let now = Instant::now();
         let mut progress = self.progress();
         progress.is_connected = report.is_connected;
+        progress.reported = now;
+        if report.answers != progress.answers {
+            (progress.answers, progress.answered) = (report.answers, now);
+        }
         progress.is_behind = report.is_behind;
         if report.is_connected && report.is_joined {
             progress.joined = Some(now);
+            progress.consumer_failure = None;
             if !report.is_behind {
                 progress.advanced = now;
                 self.failure.clear();
@@ -146,12 +175,17 @@ impl LaneStatus {
             let reason = reason.map_or(String::new(), |reason| format!(": {reason}"));
             return Some(format!("no broker is connected{reason}"));
         }
+        let unanswered = progress.reported.duration_since(progress.answered);
+        if unanswered > UNANSWERED_AFTER {
+            return Some("a broker is connected, and none answers".into());
+        }
         let Some(joined) = progress.joined else {
             return Some("its consumer group has assigned no partitions yet".into());
         };
         if is_long_ago(joined) {
+            let failure = progress.consumer_failure.as_deref().unwrap_or_default();
             return Some(format!(
-                "it has been out of its consumer group for more than {limit} s"
+                "it has been out of its consumer group for more than {limit} s{failure}"
             ));
         }
         (progress.is_behind && is_long_ago(progress.advanced))
@@ -169,6 +203,7 @@ mod tests {
 
     const REPORT: ConsumerReport = ConsumerReport {
         is_connected: true,
+        answers: 1,
         is_joined: true,
         is_behind: false,
     };
@@ -223,6 +258,19 @@ mod tests {
         let late = Instant::now() + Duration::from_secs(20);
         status.progress().turned = late;
         assert!(status.not_ready(late).unwrap().contains("out of its"));
+    }
+
+    #[test]
+    fn a_lane_whose_broker_answers_nothing_is_not_ready() {
+        let status = running();
+        status.reported(&REPORT);
+        let early = Instant::now() - Duration::from_secs(7);
+        status.progress().answered = early;
+        status.reported(&REPORT);
+        assert!(after(&status, 0).contains("none answers"));
+        let answers = 2;
+        status.reported(&ConsumerReport { answers, ..REPORT });
+        assert_eq!(after(&status, 0), "");
     }
 
     #[test]

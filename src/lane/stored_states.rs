@@ -95,6 +95,19 @@ impl StoredStates {
         }
     }
 
+    /// Whether the store has all that was committed of a partition.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub(super) fn has_all(&self, group: &GroupOffset) -> Result<bool, StoreError> {
+        let partition = group.partition;
+        let noted = self.noted_position(partition)?.map(|noted| noted.next);
+        let position = noted.or(self.position(partition));
+        let entries = self.store.changelog(&self.stream, partition)?;
+        let is_known = group.offset.is_some() && group.changelog.is_some();
+        Ok(is_known && position == group.offset && entries >= group.changelog)
+    }
+
     /// The stored state of a series. A damaged one is reported and replaced by a new one; one of a
     /// newer outlierd must not be overwritten.
     pub(super) fn load(

@@ -2,7 +2,8 @@
 //! a topic that was deleted and created again from the old offset on, where that has the records.
 //!
 //! Every few seconds the thread of the stream reads the records again that the lanes had read last
-//! before. Where one of them is another record now, its partition was replaced since.
+//! before. Where one of them is another record now, its partition was replaced since. It also looks
+//! whether the changelog needs states that only this instance may have ([`ChangelogKeeper`]).
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,8 +14,11 @@ use std::time::{Duration, Instant};
 use rdkafka::error::KafkaError;
 
 use super::marks::{LogReader, RecordMark};
+use super::refill::ChangelogKeeper;
 use crate::config::settings::StreamSettings;
+use crate::failure::panic_if_asked;
 use crate::source::KafkaSettings;
+use crate::state::Store;
 
 /// How often the records are read again: a topic that is replaced is read from a wrong offset for so
 /// long at most.
@@ -90,6 +94,11 @@ impl ReadRecords {
         found.filter(|partition| owns(*partition)).collect()
     }
 
+    /// Whether a lane of this process reads a partition.
+    fn is_read(&self, partition: i32) -> bool {
+        self.shared().last.contains_key(&partition)
+    }
+
     fn last(&self) -> BTreeMap<i32, LastRecord> {
         let shared = self.shared();
         let last = shared.last.iter();
@@ -117,6 +126,8 @@ pub struct TopicWatch {
     kafka: KafkaSettings,
     stream: Arc<StreamSettings>,
     records: Arc<ReadRecords>,
+    /// Of a stream with a changelog.
+    keeper: Option<ChangelogKeeper>,
     halt: Arc<AtomicBool>,
 }
 
@@ -129,9 +140,11 @@ impl TopicWatch {
         kafka: &KafkaSettings,
         stream: &Arc<StreamSettings>,
         records: &Arc<ReadRecords>,
+        store: &Arc<dyn Store>,
         halt: &Arc<AtomicBool>,
     ) -> std::io::Result<JoinHandle<()>> {
-        let watch = Self {
+        let mut watch = Self {
+            keeper: ChangelogKeeper::new(kafka, stream, store),
             kafka: kafka.clone(),
             stream: stream.clone(),
             records: records.clone(),
@@ -141,12 +154,13 @@ impl TopicWatch {
         thread::Builder::new().name(name).spawn(move || watch.run())
     }
 
-    fn run(&self) {
+    fn run(&mut self) {
         let mut reader = None;
         let mut before = BTreeMap::new();
         let mut looked = Instant::now();
         while !self.halt.load(Ordering::Acquire) {
             thread::park_timeout(BEGIN_EVERY);
+            panic_if_asked();
             for (partition, last) in self.records.last() {
                 before.entry(partition).or_insert(last);
             }
@@ -160,6 +174,11 @@ impl TopicWatch {
                 Err(error) => {
                     tracing::debug!(stream = self.stream.name, error = %error, "cannot compare the input topic");
                 }
+            }
+            let records = &self.records;
+            let kept = (self.keeper.as_mut()).map(|keeper| keeper.look(|of| records.is_read(of)));
+            if let Some(Err(error)) = kept {
+                tracing::debug!(stream = self.stream.name, error = %error, "cannot compare the changelog");
             }
         }
     }

@@ -27,7 +27,7 @@ use super::sync::{OutgoingMessage, RegistrySync};
 use crate::config::settings::{ShareSettings, StreamSettings};
 use crate::events::published::PublishedEvent;
 use crate::events::share::{FeedbackDropped, SharingFailed};
-use crate::failure::Failure as _;
+use crate::failure::{Failure as _, panic_if_asked};
 use crate::record::feedback::{Feedback, FeedbackLabel, RecordRange};
 use crate::retrain::engine::{LabeledFeedback, is_known};
 use crate::retrain::set::TrainingRow;
@@ -212,6 +212,7 @@ impl Sharing {
         let run = move || {
             let mut settled = Instant::now();
             while !halt.load(Ordering::Acquire) {
+                panic_if_asked();
                 if self.reader.is_some() {
                     self.poll(POLL);
                 } else {

@@ -288,18 +288,29 @@ impl LaneProducer {
         offsets: &TopicPartitionList,
         group: &ConsumerGroupMetadata,
     ) -> Result<(), SinkError> {
-        let offsets = repeat("offsets", || {
+        repeat("offsets", || {
             self.producer
                 .send_offsets_to_transaction(offsets, group, STEP_TIMEOUT)
-        });
-        let done = offsets
-            .and_then(|()| repeat("commit", || self.producer.commit_transaction(STEP_TIMEOUT)));
-        done.map_err(|error| {
-            let refused = self.producer.context().refused_topic.take();
-            refused.unwrap_or(error)
-        })?;
+        })
+        .map_err(|error| self.cause(error))?;
+        self.commit_alone()
+    }
+
+    /// Commits everything sent, without offsets of the input.
+    ///
+    /// # Errors
+    /// As [`LaneProducer::commit`].
+    pub(super) fn commit_alone(&self) -> Result<(), SinkError> {
+        repeat("commit", || self.producer.commit_transaction(STEP_TIMEOUT))
+            .map_err(|error| self.cause(error))?;
         self.open.set(false);
         Ok(())
+    }
+
+    /// The topic that the brokers refused, where that is why a step failed.
+    fn cause(&self, error: SinkError) -> SinkError {
+        let refused = self.producer.context().refused_topic.take();
+        refused.unwrap_or(error)
     }
 
     /// Takes back everything sent since the last commit, where it went through a transaction.

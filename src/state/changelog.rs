@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::Offset;
 
@@ -42,6 +42,10 @@ pub fn note_key(key: &str) -> Vec<u8> {
     [&[NOTE], key.as_bytes()].concat()
 }
 
+/// The key of the note that a filled changelog begins with. Its value differs for each time that it
+/// was filled.
+pub const FILLED: &str = "filled";
+
 /// The key of a partition's note in the store.
 pub fn partition_note(partition: i32, key: &str) -> String {
     format!("partition/{partition}/{key}")
@@ -59,6 +63,20 @@ impl<'k> Subject<'k> {
             Some((&NOTE, note)) => Some(Self::Note(str::from_utf8(note).ok()?)),
             _ => Some(Self::Series(str::from_utf8(key).ok()?)),
         }
+    }
+}
+
+/// The oldest committed entry of a partition.
+struct FirstEntry {
+    key: Vec<u8>,
+    value: Vec<u8>,
+}
+
+impl FirstEntry {
+    /// Which filling the changelog is of; `None` where it was never filled.
+    fn filled(&self) -> Option<&[u8]> {
+        let is_filled = matches!(Subject::of(&self.key), Some(Subject::Note(FILLED)));
+        is_filled.then_some(&*self.value)
     }
 }
 
@@ -140,13 +158,33 @@ pub struct CommittedStates {
 pub struct RestoredStates {
     /// States read; a series may have had several.
     pub states: usize,
-    /// By partition that has lost entries, how many at most.
-    pub lost: BTreeMap<i32, i64>,
+    /// What partitions have lost.
+    pub lost: BTreeMap<i32, LostEntries>,
+    /// Of the others, where they ended.
+    pub ends: Vec<(i32, i64)>,
+}
+
+/// What the changelog of a partition has lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LostEntries {
+    /// How many entries at most.
+    pub entries: i64,
+    /// Whether it has none at all.
+    pub is_empty: bool,
+}
+
+/// What a store does not have of the changelog, and what the changelog does not have.
+struct Missing {
+    reading: Vec<PartitionReplay>,
+    lost: BTreeMap<i32, LostEntries>,
+    ends: Vec<(i32, i64)>,
 }
 
 /// One partition on its way to the end that it had when the replay began.
 struct PartitionReplay {
     partition: i32,
+    /// The oldest entry.
+    low: i64,
     from: i64,
     end: i64,
 }
@@ -174,20 +212,25 @@ impl Changelog {
         partitions: &[CommittedStates],
         stop: &AtomicBool,
     ) -> Result<RestoredStates, ChangelogError> {
-        let (mut reading, lost) = self.missing(store, partitions)?;
+        let Missing {
+            mut reading,
+            lost,
+            ends,
+        } = self.missing(store, partitions)?;
         if reading.is_empty() {
-            return Ok(RestoredStates { states: 0, lost });
+            let states = 0;
+            return Ok(RestoredStates { states, lost, ends });
         }
         // One that has lost entries is found again, until the states are committed to it.
         let known = reading.iter().filter(|r| !lost.contains_key(&r.partition));
-        let ends: Vec<(i32, i64)> = known.map(|r| (r.partition, r.end)).collect();
+        let read: Vec<(i32, i64)> = known.map(|r| (r.partition, r.end)).collect();
         reading.retain(|r| r.from < r.end);
         let replayed = match reading.is_empty() {
             true => Replayed::default(),
             false => self.replay(reading, store, stop)?,
         };
         let commit = Commit {
-            changelog: ends,
+            changelog: read,
             states: replayed.states,
             notes: replayed.notes.into_iter().collect(),
             ..Commit::default()
@@ -196,22 +239,24 @@ impl Changelog {
         Ok(RestoredStates {
             states: replayed.count,
             lost,
+            ends,
         })
     }
 
-    /// What the store does not have of each partition, and by partition how many entries that were
-    /// committed the changelog does not have.
+    /// What the store does not have of each partition, and what was committed and the changelog does
+    /// not have.
     fn missing(
         &self,
         store: &dyn Store,
         partitions: &[CommittedStates],
-    ) -> Result<(Vec<PartitionReplay>, BTreeMap<i32, i64>), ChangelogError> {
+    ) -> Result<Missing, ChangelogError> {
         // The end is that of everything written, decided or not: what is decided later belongs to
         // committed offsets too.
         let written = self
             .consumer("read_uncommitted")
             .map_err(|source| self.unread(source))?;
         let (mut reading, mut lost) = (Vec::new(), BTreeMap::new());
+        let mut ends = Vec::new();
         for committed in partitions {
             let partition = committed.partition;
             let (low, end) = written
@@ -225,29 +270,119 @@ impl Changelog {
             let due = committed.end.unwrap_or(from);
             let has_lost = due > end || from < low;
             if has_lost {
-                lost.insert(partition, (due - end).max(low - from));
+                let entries = (due - end).max(low - from);
+                lost.insert(partition, entries);
+            } else {
+                ends.push((partition, end));
             }
             if has_lost || committed.is_behind || from > end {
                 let from = if from > end { low } else { from.max(low) };
                 reading.push(PartitionReplay {
                     partition,
+                    low,
                     from,
                     end,
                 });
             }
         }
-        Ok((reading, lost))
+        let first = self.first_entries(reading.iter().map(|r| (r.partition, r.low)))?;
+        for replay in &mut reading {
+            let filled = first.get(&replay.partition).and_then(FirstEntry::filled);
+            if filled != self.stored_filling(store, replay.partition)?.as_deref() {
+                // It was created again since the store was compared with it.
+                replay.from = replay.low;
+            }
+        }
+        let lost = lost.into_iter().map(|(partition, entries)| {
+            let is_empty = !first.contains_key(&partition);
+            (partition, LostEntries { entries, is_empty })
+        });
+        Ok(Missing {
+            reading,
+            lost: lost.collect(),
+            ends,
+        })
+    }
+
+    /// Which filling of the changelog the states of the store come from.
+    fn stored_filling(
+        &self,
+        store: &dyn Store,
+        partition: i32,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let key = partition_note(partition, FILLED);
+        let found = store.notes(&self.stream, &key)?.into_iter();
+        Ok(found.into_iter().find(|(of, _)| *of == key).map(|(_, v)| v))
+    }
+
+    /// Whether a partition has no committed entry.
+    ///
+    /// # Errors
+    /// [`ChangelogError::Read`] where the brokers do not answer.
+    pub fn is_empty(&self, partition: i32) -> Result<bool, ChangelogError> {
+        let low = self.range(partition)?.0;
+        Ok(self.first_entries([(partition, low)])?.is_empty())
+    }
+
+    /// The oldest offset of a partition, and the one behind everything written.
+    ///
+    /// # Errors
+    /// [`ChangelogError::Read`] where the brokers do not answer.
+    pub fn range(&self, partition: i32) -> Result<(i64, i64), ChangelogError> {
+        let written = self.consumer("read_uncommitted");
+        let range = written
+            .and_then(|written| written.fetch_watermarks(&self.topic, partition, REQUEST_TIMEOUT));
+        range.map_err(|source| self.unread(source))
+    }
+
+    /// The first committed entry of each partition that has one, from its oldest offset on.
+    fn first_entries(
+        &self,
+        oldest: impl IntoIterator<Item = (i32, i64)>,
+    ) -> Result<BTreeMap<i32, FirstEntry>, ChangelogError> {
+        let read = |source| self.unread(source);
+        let mut left: BTreeMap<i32, i64> = oldest.into_iter().collect();
+        let mut found = BTreeMap::new();
+        if left.is_empty() {
+            return Ok(found);
+        }
+        let consumer = self.replay_consumer(&left).map_err(read)?;
+        let deadline = Instant::now() + REQUEST_TIMEOUT;
+        while !left.is_empty() {
+            match consumer.poll(PACE) {
+                Some(Ok(message)) => {
+                    if left.remove(&message.partition()).is_some() {
+                        let entry = FirstEntry {
+                            key: message.key().unwrap_or_default().to_vec(),
+                            value: message.payload().unwrap_or_default().to_vec(),
+                        };
+                        found.insert(message.partition(), entry);
+                    }
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    left.remove(&partition);
+                }
+                Some(Err(error)) if is_of_group(&error) => {}
+                Some(Err(source)) => return Err(read(source)),
+                None if Instant::now() > deadline => {
+                    let code = RDKafkaErrorCode::OperationTimedOut;
+                    return Err(read(KafkaError::MessageConsumption(code)));
+                }
+                None => {}
+            }
+        }
+        Ok(found)
     }
 
     /// A consumer of committed entries, where the reading of each partition begins.
     fn replay_consumer(
         &self,
-        reading: &[PartitionReplay],
+        from: &BTreeMap<i32, i64>,
     ) -> Result<BaseConsumer<QuietClientContext>, KafkaError> {
         let committed = self.consumer("read_committed")?;
         let mut start = TopicPartitionList::new();
-        for r in reading {
-            start.add_partition_offset(&self.topic, r.partition, Offset::Offset(r.from))?;
+        for (&partition, &from) in from {
+            start.add_partition_offset(&self.topic, partition, Offset::Offset(from))?;
         }
         committed.assign(&start)?;
         Ok(committed)
@@ -267,7 +402,8 @@ impl Changelog {
         stop: &AtomicBool,
     ) -> Result<Replayed, ChangelogError> {
         let read = |source| self.unread(source);
-        let consumer = self.replay_consumer(&left).map_err(read)?;
+        let from = left.iter().map(|r| (r.partition, r.from)).collect();
+        let consumer = self.replay_consumer(&from).map_err(read)?;
         let (mut replayed, mut progress) = (Replayed::default(), Instant::now());
         let mut at_end: Vec<i32> = Vec::new();
         while let Some(first) = left.first() {

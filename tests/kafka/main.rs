@@ -15,6 +15,7 @@ mod destination;
 mod feedback;
 mod fits;
 mod images;
+mod panics;
 mod poison;
 mod positions;
 mod ready;

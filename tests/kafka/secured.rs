@@ -149,10 +149,13 @@ fn the_documented_rights_suffice_and_each_that_is_missing_is_named() {
     stream.await_scores(TRAIN + 50);
     (1..count).for_each(fails_without);
 
-    // Another machine restores the states, with no other right.
+    // Another machine restores the states, with no other right; its password goes through SCRAM.
     daemon.signal("KILL");
     daemon.wait();
     fs::remove_dir_all(config.with_file_name("state")).unwrap();
+    let text = fs::read_to_string(&config).unwrap();
+    assert!(text.contains("PLAIN"));
+    fs::write(&config, text.replace("PLAIN", "SCRAM-SHA-512")).unwrap();
     daemon = Daemon::start(&config, "again");
     stream.send(&records[TRAIN + 50..TRAIN + 100]);
     stream.await_scores(TRAIN + 100);

@@ -1,7 +1,7 @@
 //! How partitions come to a lane and leave it, with their states.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::CommitMode;
@@ -17,7 +17,12 @@ use crate::lane::marks::{NOTE, NotedPosition};
 use crate::lane::start::{KnownPosition, PartitionStart};
 use crate::lane::{clocks, delivery};
 use crate::sink::Sink;
-use crate::state::changelog::CommittedStates;
+use crate::state::changelog::{CommittedStates, LostEntries};
+
+/// How long a lane waits for an instance that has the states which the changelog has lost. One that
+/// was killed may have to start again first.
+const FILL_PATIENCE: Duration = Duration::from_secs(30);
+const FILL_PACE: Duration = Duration::from_secs(1);
 
 /// The partitions of a lane, while they come or leave.
 pub(in crate::lane) struct PartitionHandover<'l> {
@@ -26,12 +31,14 @@ pub(in crate::lane) struct PartitionHandover<'l> {
 
 impl PartitionHandover<'_> {
     /// Fetches what is missing of the states of partitions that were committed elsewhere, or before
-    /// a crash. Where the changelog has lost some, it gets those of the store again. Returns whether it
-    /// has.
+    /// a crash. Returns what the changelog has lost.
     ///
     /// # Errors
     /// [`LaneError::Changelog`]: without the states the partitions must not be read.
-    fn restore(&mut self, partitions: &[CommittedStates]) -> Result<bool, LaneError> {
+    fn restore(
+        &mut self,
+        partitions: &[CommittedStates],
+    ) -> Result<BTreeMap<i32, LostEntries>, LaneError> {
         let behind = partitions.iter().filter(|committed| committed.is_behind);
         let behind: Vec<i32> = behind.map(|committed| committed.partition).collect();
         let started = Instant::now();
@@ -41,19 +48,8 @@ impl PartitionHandover<'_> {
             .delivery
             .restore(store, partitions, &self.lane.stop)?
         else {
-            return Ok(false);
+            return Ok(BTreeMap::new());
         };
-        for (&partition, &entries) in &restored.lost {
-            self.lane.recovery.of(partition).resend = true;
-            ChangelogLost {
-                stream: &self.lane.stream.name,
-                topic: &self.lane.stream.output.states,
-                partition,
-                entries,
-                stored: self.lane.states.count(partition)?,
-            }
-            .emit();
-        }
         if restored.states > 0 {
             StatesRestored {
                 stream: &self.lane.stream.name,
@@ -63,7 +59,62 @@ impl PartitionHandover<'_> {
             }
             .emit();
         }
-        Ok(!restored.lost.is_empty())
+        Ok(restored.lost)
+    }
+
+    /// The same for partitions that come. A changelog that has lost everything gets the states of
+    /// an instance that has all of them, which may be another one; where there is none, those of
+    /// this one.
+    ///
+    /// # Errors
+    /// As [`PartitionHandover::restore`].
+    fn restore_filled(&mut self, group: &[GroupOffset]) -> Result<(), LaneError> {
+        let began = Instant::now();
+        loop {
+            let compare = |group| self.lane.states.compare(group);
+            let committed: Vec<CommittedStates> = group.iter().map(compare).collect();
+            let lost = self.restore(&committed)?;
+            let of = |group: &&GroupOffset| lost.get(&group.partition).is_some_and(|l| l.is_empty);
+            let empty: Vec<&GroupOffset> = group.iter().filter(of).collect();
+            if empty.is_empty() {
+                return self.report_lost(&lost);
+            }
+            let mut awaited = None;
+            for group in empty {
+                let (states, partition) = (&self.lane.states, group.partition);
+                let nobody_has = group.changelog.is_none() || began.elapsed() > FILL_PATIENCE;
+                if nobody_has || states.has_all(group)? {
+                    self.lane.delivery.fill(states, partition)?;
+                } else {
+                    awaited = awaited.or(Some(partition));
+                }
+            }
+            if let Some(partition) = awaited {
+                let topic = self.lane.stream.output.states.clone();
+                let error = LaneError::StatesAwaited { topic, partition };
+                if self.lane.stops() {
+                    return Err(error);
+                }
+                self.lane.status.failed(&error);
+                std::thread::sleep(FILL_PACE);
+            }
+        }
+    }
+
+    /// Reports what the changelog has lost; it gets the states of the store again.
+    fn report_lost(&mut self, lost: &BTreeMap<i32, LostEntries>) -> Result<(), LaneError> {
+        for (&partition, lost) in lost {
+            self.lane.recovery.of(partition).resend = true;
+            ChangelogLost {
+                stream: &self.lane.stream.name,
+                topic: &self.lane.stream.output.states,
+                partition,
+                entries: lost.entries,
+                stored: self.lane.states.count(partition)?,
+            }
+            .emit();
+        }
+        Ok(())
     }
 
     /// Brings the states of partitions that come up to what the group has committed, and finds what is
@@ -75,9 +126,7 @@ impl PartitionHandover<'_> {
         &mut self,
         group: &[GroupOffset],
     ) -> Result<Vec<KnownPosition>, LaneError> {
-        let compare = |group| self.lane.states.compare(group);
-        let committed: Vec<CommittedStates> = group.iter().map(compare).collect();
-        self.restore(&committed)?;
+        self.restore_filled(group)?;
         let mut known = Vec::new();
         for group in group {
             let partition = group.partition;
@@ -124,7 +173,7 @@ impl PartitionHandover<'_> {
             end: None,
             is_behind: true,
         });
-        if self.restore(&states.collect::<Vec<_>>())? {
+        if !self.restore(&states.collect::<Vec<_>>())?.is_empty() {
             return Err(LaneError::ChangelogLost);
         }
         let needed = self.lane.recovery.clone();
@@ -161,6 +210,10 @@ impl PartitionHandover<'_> {
         self.lane.delivery.begin_again()?;
         let mut starts = Vec::new();
         for &partition in &owned {
+            if !self.lane.delivery.fill(&self.lane.states, partition)? {
+                // Another instance has filled it: what that wrote is read at a start.
+                return Err(LaneError::ChangelogLost);
+            }
             let noted = self.lane.states.noted_position(partition)?;
             let committed = self.lane.positions.committed_offset(partition);
             let next = noted.map(|noted| noted.next).or(committed);
