@@ -42,9 +42,17 @@ pub fn note_key(key: &str) -> Vec<u8> {
     [&[NOTE], key.as_bytes()].concat()
 }
 
+/// What the keys of notes of partitions begin with in the store.
+const PARTITION: &str = "partition/";
+
 /// The key of a partition's note in the store.
 pub fn partition_note(partition: i32, key: &str) -> String {
-    format!("partition/{partition}/{key}")
+    format!("{PARTITION}{partition}/{key}")
+}
+
+/// Whether a key in the store is that of a partition's note.
+pub fn is_partition_note(key: &str) -> bool {
+    key.starts_with(PARTITION)
 }
 
 /// What an entry of the changelog is about.
@@ -225,7 +233,10 @@ impl Changelog {
             let due = committed.end.unwrap_or(from);
             let has_lost = due > end || from < low;
             if has_lost {
-                lost.insert(partition, (due - end).max(low - from));
+                lost.insert(
+                    partition,
+                    (due.saturating_sub(end)).max(low.saturating_sub(from)),
+                );
             }
             if has_lost || committed.is_behind || from > end {
                 let from = if from > end { low } else { from.max(low) };
