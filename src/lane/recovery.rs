@@ -114,7 +114,8 @@ impl PartitionRecovery {
         if needed.rewind {
             clocks::forget(partition, notes);
         }
-        if needed.resend {
+        // What is sent of the states is committed at once, also where no record comes.
+        if needed.resend || needed.reformat {
             notes.resend(partition);
         }
         if let Some(until) = needed.until {

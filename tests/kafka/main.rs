@@ -31,3 +31,4 @@ mod support;
 mod test_images;
 #[path = "../test_stream/mod.rs"]
 mod test_stream;
+mod upgrades;
