@@ -323,7 +323,7 @@ fn the_topic_holds_the_newest_bundles_only() {
 #[test]
 fn a_message_of_a_newer_release_is_left_as_it_is() {
     let (mut topics, mut a, mut b) = (Topics::default(), Machine::new(), Machine::new());
-    let [first, second] = [bundle(1), bundle(2)];
+    let [first, second, third] = [bundle(1), bundle(2), bundle(3)];
     a.promote(&first, "the first one");
     reconcile(&mut topics, &mut [&mut a, &mut b]);
     let newer = |kind: &str| format!(r#"{{"type":"{kind}","stream":"s","of_a_newer_release":1}}"#);
@@ -347,11 +347,12 @@ fn a_message_of_a_newer_release_is_left_as_it_is() {
     // The operator of the newer release promotes one that this release reads.
     let readable = format!(
         r#"{{"type":"live","stream":"s","bundle":"{}","why":"x","at":"2099-01-01T00:00:00Z"}}"#,
-        first.id()
+        third.id()
     );
+    third.save(a.registry.root()).unwrap();
     (a.sync).take_control("control", "live/s", Some(readable.as_bytes()));
     a.sync.reconcile(|_| true).unwrap();
-    assert_eq!(a.live().as_deref(), Some(first.id()));
+    assert_eq!(a.live().as_deref(), Some(third.id()));
 }
 
 proptest! {
