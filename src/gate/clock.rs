@@ -111,7 +111,7 @@ impl TimeLimits {
         let by_us = clock.newest.micros_since(time);
         let late = by_us > self.allowed_lateness_us;
         if late && clock.late_run < self.late_reset {
-            clock.late_run = clock.late_run.saturating_add(1);
+            clock.late_run += 1;
             let detail = format!(
                 "event time {time} lies {} behind {}, the newest of its series; gate.allowed_lateness is {} (late record \
                  {} in a row; gate.late_reset {})",
