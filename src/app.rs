@@ -35,8 +35,9 @@ use crate::retrain::thread::Retrainer;
 use crate::share::error::ShareError;
 use crate::share::sync::RegistrySync;
 use crate::share::thread::{FeedbackTargets, Sharing};
+use crate::state::release::check_release;
 use crate::state::sled::SledStore;
-use crate::state::{Store, StoreError};
+use crate::state::{Store, StoreError, codec};
 use crate::web::{self, DaemonStatus, Server, StreamStatus};
 
 /// How often threads and readiness are looked at.
@@ -123,7 +124,11 @@ async fn start(
 ) -> Result<Running, AppError> {
     let readers = destination::open_all(settings)
         .map_err(|(stream, source)| AppError::Destination { stream, source })?;
+    codec::set_written(settings.service.state_format);
     let store = open_store(settings)?;
+    for stream in &settings.streams {
+        check_release(&*store, &stream.name)?;
+    }
     let registry = Arc::new(Registry::open(&settings.service.model_dir)?);
     tracing::info!(folder = %settings.service.model_dir.display(), "model folder open");
     let topics = await_topics(settings, &*store, status).await?;

@@ -8,6 +8,7 @@ pub mod alert;
 pub mod feedback;
 pub mod format;
 pub mod image;
+pub mod rejections;
 pub mod row;
 
 use std::borrow::Cow;

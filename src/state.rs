@@ -9,6 +9,7 @@
 pub mod changelog;
 pub mod codec;
 pub mod memory;
+pub mod release;
 pub mod sled;
 pub mod transfer;
 
@@ -127,6 +128,18 @@ pub enum StoreError {
         /// sled's error.
         detail: String,
     },
+    /// Another release wrote entries of a stream.
+    #[error(
+        "the state folder has an entry {key} of stream {stream} that this outlierd does not read: {source}"
+    )]
+    AnotherRelease {
+        /// The stream.
+        stream: String,
+        /// The key of the note, or what it is.
+        key: String,
+        /// Its version.
+        source: codec::CodecError,
+    },
     /// A read or write failed.
     #[error("the state of stream {stream} could not be {action}: {detail}")]
     Access {
@@ -149,6 +162,7 @@ impl Failure for StoreError {
             // The message names what somebody has to change before.
             Self::Open { source, .. } => FailureClass::lasting(source.domain()),
             Self::Damaged { .. } => FailureClass::EXTERNAL,
+            Self::AnotherRelease { source, .. } => source.class(),
             // An open store that failed once refuses all further access.
             Self::Access { domain, .. } => FailureClass::lasting(*domain),
         }

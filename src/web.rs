@@ -281,7 +281,16 @@ fn of_stream(stream: &StreamStatus) -> Value {
             )
         })
         .collect();
-    json!({ "stream": stream.name, "model": phase, "lanes": lanes, "destinations": destinations })
+    // All lanes share it.
+    let rejections = stream.lanes.first().map(|lane| &lane.rejections);
+    let unusable = rejections.and_then(|rejections| rejections.unusable(Instant::now()));
+    json!({
+        "stream": stream.name,
+        "model": phase,
+        "lanes": lanes,
+        "destinations": destinations,
+        "unusable": unusable,
+    })
 }
 
 async fn metrics(State(status): State<Arc<DaemonStatus>>) -> impl IntoResponse {

@@ -16,9 +16,11 @@ use outlierd::model::registry::Registry;
 use outlierd::record::EventTime;
 use outlierd::retrain::learn::learn;
 use outlierd::retrain::set::{TrainingRow, TrainingSet};
+use outlierd::share::archive::{ArchiveHeader, BYTES_MAX};
 use outlierd::share::sync::{OutgoingMessage, RegistrySync};
 use outlierd::state::Store;
 use outlierd::state::memory::MemoryStore;
+use proptest::prelude::*;
 
 /// A bundle of its own for each number.
 fn bundle(number: usize) -> Bundle {
@@ -305,6 +307,94 @@ fn the_topic_holds_the_newest_bundles_only() {
         before,
         "and nobody sends the old ones again"
     );
+    // Whoever trains removes old bundles from the topic: not as many parts as a forged size has.
+    let (old, hash) = (bundle(0), String::new());
+    for bytes in [usize::MAX, BYTES_MAX + 1] {
+        let header = ArchiveHeader {
+            hash: hash.clone(),
+            bytes,
+        };
+        let key = format!("s/{}/0", old.id());
+        (a.sync).take_part("bundles", &key, Some((header, b"x")));
+        assert_eq!(a.sync.reconcile(|_| true).unwrap(), []);
+    }
+}
+
+#[test]
+fn a_message_of_a_newer_release_is_left_as_it_is() {
+    let (mut topics, mut a, mut b) = (Topics::default(), Machine::new(), Machine::new());
+    let [first, second, third] = [bundle(1), bundle(2), bundle(3)];
+    a.promote(&first, "the first one");
+    reconcile(&mut topics, &mut [&mut a, &mut b]);
+    let newer = |kind: &str| format!(r#"{{"type":"{kind}","stream":"s","of_a_newer_release":1}}"#);
+    for key in ["live", "pin"] {
+        let (value, key) = (newer(key), format!("{key}/s"));
+        let taken = (a.sync).take_control("control", &key, Some(value.as_bytes()));
+        assert_eq!(taken, None);
+    }
+    a.registry.flags("s").unwrap().pin(true).unwrap();
+    a.promote(&second, "by hand");
+    let sent = a.sync.reconcile(|_| true).unwrap();
+    let controls = sent
+        .iter()
+        .filter(|m| matches!(m, OutgoingMessage::Control(..)));
+    assert_eq!(controls.count(), 0, "neither is replaced: {sent:?}");
+    assert_eq!(
+        a.live().as_deref(),
+        Some(second.id()),
+        "the command holds here"
+    );
+    // The operator of the newer release promotes one that this release reads.
+    let readable = format!(
+        r#"{{"type":"live","stream":"s","bundle":"{}","why":"x","at":"2099-01-01T00:00:00Z"}}"#,
+        third.id()
+    );
+    third.save(a.registry.root()).unwrap();
+    (a.sync).take_control("control", "live/s", Some(readable.as_bytes()));
+    a.sync.reconcile(|_| true).unwrap();
+    assert_eq!(a.live().as_deref(), Some(third.id()));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn no_message_of_a_topic_ends_the_sharing(
+        seconds in prop::collection::vec(-377_705_023_201_i64..=253_402_207_200, 4),
+        offsets: [i64; 2],
+        partition: i32,
+        peak: f64,
+        bytes: usize,
+        number: usize,
+        key in "(s/)?[a-f0-9/]{0,40}",
+        rest: Vec<u8>,
+    ) {
+        let mut a = Machine::new();
+        let at = |i: usize| jiff::Timestamp::from_second(seconds[i]).unwrap().to_string();
+        let live = serde_json::json!({
+            "type": "live", "stream": "s", "bundle": "0".repeat(32), "why": "x", "at": at(0)
+        });
+        let feedback = serde_json::json!({
+            "type": "feedback", "stream": "s", "label": "confirmed", "series": "a",
+            "from": at(1), "until": at(2), "at": at(3), "peak_score": peak,
+            "records": { "partition": partition, "first": offsets[0], "last": offsets[1] }
+        });
+        for value in [live, feedback] {
+            let value = serde_json::to_vec(&value).unwrap();
+            let feedback = a.sync.take_control("control", &key, Some(&value));
+            if let Some(feedback) = feedback {
+                feedback.subject();
+                feedback.is_about("a", EventTime(offsets[0]));
+            }
+        }
+        a.sync.take_control("control", "live/s", Some(&rest));
+        a.sync.take_control("control", &key, None);
+        for key in [key.clone(), format!("s/{}/{number}", "0".repeat(32))] {
+            let header = ArchiveHeader { hash: "0".into(), bytes };
+            a.sync.take_part("bundles", &key, Some((header, &rest)));
+            a.sync.take_part("bundles", &key, None);
+        }
+        prop_assert!(a.sync.reconcile(|_| true).unwrap().len() < 10);
+    }
 }
 
 #[test]

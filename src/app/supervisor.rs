@@ -57,8 +57,12 @@ impl Lanes {
             let read_records = Arc::new(ReadRecords::default());
             let watch = TopicWatch::start(&settings.kafka, &stream, &read_records, store, halt);
             threads.push(watch.map_err(AppError::Thread)?);
+            let rejections = Arc::default();
             for number in 0..stream.input.lanes {
-                let status = Arc::new(LaneStatus::default());
+                let status = Arc::new(LaneStatus {
+                    rejections: Arc::clone(&rejections),
+                    ..LaneStatus::default()
+                });
                 let reloaded = ReloadedStream::new(stream.clone().into());
                 let lane = Lane {
                     kafka: settings.kafka.clone(),

@@ -17,7 +17,7 @@ use super::config_args::ConfigArgs;
 use crate::config::settings::{Settings, StreamSettings};
 use crate::record::alert::{Alert, AlertEvent};
 use crate::record::feedback::{Feedback, FeedbackLabel, RecordRange};
-use crate::share::control::ControlMessage;
+use crate::share::control::{ControlMessage, MESSAGE_BYTES_MAX};
 use crate::share::message;
 use crate::signature::SharingKeys;
 use crate::source::KafkaSettings;
@@ -277,6 +277,12 @@ fn send(settings: &Settings, topic: &str, control: &ControlMessage) -> anyhow::R
         .context("librdkafka rejected the producer's properties")?;
     let key = control.key();
     let value = serde_json::to_vec(control)?;
+    if value.len() > MESSAGE_BYTES_MAX {
+        bail!(
+            "the feedback has {} bytes, and at most {MESSAGE_BYTES_MAX} are allowed: shorten its note",
+            value.len()
+        );
+    }
     let failed = || format!("cannot write to topic {topic}");
     let headers = message::headers(&keys, topic, &key, Some(&value), None);
     let record = BaseRecord::to(topic).key(&key).payload(&value);

@@ -11,6 +11,7 @@ use crate::config::settings::StreamSettings;
 use crate::model::bundle::Bundle;
 use crate::pipeline::Pipeline;
 use crate::pipeline::series::SeriesTable;
+use crate::record::rejections::Rejections;
 use crate::retrain::coverage::lacking;
 use crate::retrain::first::FirstModel;
 use crate::retrain::set::{TrainingRow, TrainingSet};
@@ -28,6 +29,16 @@ pub(super) struct FileRun {
     learned: Vec<TrainingRow>,
     /// Rows so far.
     pub(super) rows: usize,
+    /// Those of them that were rejected.
+    pub(super) rejections: Rejections,
+}
+
+/// An error of a run that ended for too few records, which the rejected ones may explain.
+pub(super) fn explained(error: anyhow::Error, rejections: &Rejections) -> anyhow::Error {
+    match rejections.count() {
+        0 => error,
+        _ => error.context(rejections.to_string()),
+    }
 }
 
 impl FileRun {
@@ -56,6 +67,7 @@ impl FileRun {
             wanted,
             learned: Vec::new(),
             rows: 0,
+            rejections: Rejections::default(),
         })
     }
 
@@ -68,7 +80,8 @@ impl FileRun {
             // Of a number of rows each counts, of a daemon's rule those that it learns from.
             let rows = self.train_rows.map_or(self.learned.len(), |_| self.rows);
             if rows >= self.wanted {
-                self.train()?;
+                self.train()
+                    .map_err(|error| explained(error, &self.rejections))?;
             }
             if let Some(left) = self.wanted.checked_sub(rows).filter(|left| *left > 0) {
                 most = left.min(batch);
@@ -83,6 +96,7 @@ impl FileRun {
         self.learned
             .extend(chunk.done.training_rows().map(|(_, row)| row));
         self.rows += chunk.rows;
+        self.rejections.add(chunk.rows, &chunk.done.rejected);
         Ok(Some(chunk))
     }
 

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow};
 
 use super::config_args::{ConfigArgs, stream_of_fields};
-use super::file_run::FileRun;
+use super::file_run::{FileRun, explained};
 use super::input_args::{Chunk, InputArgs, files, inputs};
 use crate::record::alert::{AlertEvent, AlertKind};
+use crate::record::rejections::Rejections;
 use crate::record::{EventTime, RecordOutcome};
 
 /// Score record files with the daemon's own pipeline: train on the first rows (or load a bundle),
@@ -78,6 +79,9 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
             out.display(),
             totals.describe()
         );
+        if totals.rejections.count() > 0 {
+            println!("{}", totals.rejections);
+        }
     }
     if let Some(mut alerts) = alerts {
         alerts.flush().context("cannot write the alerts")?;
@@ -97,7 +101,7 @@ fn create(path: &Path) -> anyhow::Result<File> {
 #[derive(Default)]
 struct Totals {
     rows: usize,
-    rejected: usize,
+    rejections: Rejections,
     scored: usize,
     alerting: usize,
     /// Times of the first and the last scored record of each series.
@@ -113,7 +117,7 @@ const MICROS_PER_DAY: f64 = 86_400e6;
 impl Totals {
     fn add(&mut self, chunk: &Chunk) {
         self.rows += chunk.rows;
-        self.rejected += chunk.done.rejected.len();
+        self.rejections.add(chunk.rows, &chunk.done.rejected);
         self.budgeted += chunk.done.counts.budgeted;
         for outcome in &chunk.done.outcomes {
             self.alerting += usize::from(outcome.alerting);
@@ -157,7 +161,7 @@ impl Totals {
             "{} rows, {} rejected; {} scored in {} series over {:.2} series-days, {} in alert; \
              alerts opened: {}",
             self.rows,
-            self.rejected,
+            self.rejections.count(),
             self.scored,
             self.spans.len(),
             micros / MICROS_PER_DAY,
@@ -221,10 +225,11 @@ impl Run {
                          --train-rows sets their number"
                     .to_owned(),
             };
-            bail!(
+            let few = anyhow!(
                 "{} rows are fewer than {wanted}: nothing was scored",
                 totals.rows
             );
+            return Err(explained(few, &totals.rejections));
         }
         out.flush()?;
         Ok(totals)

@@ -20,6 +20,7 @@ use crate::model::bundle::Bundle;
 use crate::model::registry::Registry;
 use crate::pipeline::Pipeline;
 use crate::pipeline::series::SeriesTable;
+use crate::record::rejections::Rejections;
 use crate::retrain::first::{FirstModel, learn_first};
 use crate::retrain::learn::{self, LearnError, Progress};
 use crate::retrain::set::{TrainingRow, TrainingSet};
@@ -126,7 +127,7 @@ fn chosen(
 fn from_files(args: &Args, stream: &Arc<StreamSettings>) -> anyhow::Result<Vec<TrainingRow>> {
     let mut rows = Vec::new();
     let mut read = 0;
-    let mut rejected = 0;
+    let mut rejections = Rejections::default();
     let stream = &Arc::new(stream_of_files(StreamSettings::clone(stream)));
     for path in args
         .inputs
@@ -143,7 +144,7 @@ fn from_files(args: &Args, stream: &Arc<StreamSettings>) -> anyhow::Result<Vec<T
             .with_context(|| format!("{}", path.display()))?
         {
             read += chunk.rows;
-            rejected += chunk.done.rejected.len();
+            rejections.add(chunk.rows, &chunk.done.rejected);
             if let (Some(_), Some(first)) = (&stream.image, chunk.done.rejected.first()) {
                 println!("left out of {}: {}", path.display(), first.detail);
             }
@@ -156,8 +157,8 @@ fn from_files(args: &Args, stream: &Arc<StreamSettings>) -> anyhow::Result<Vec<T
     }
     if rows.len() < read {
         println!(
-            "{read} rows read, {rejected} rejected, {} with sensor faults left out",
-            read - rejected - rows.len()
+            "{rejections}; {} with sensor faults left out",
+            (read - rows.len()) as u64 - rejections.count()
         );
     }
     Ok(rows)

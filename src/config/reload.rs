@@ -63,6 +63,7 @@ fn process(old: &Settings, new: &Settings) -> Vec<String> {
     let changed = [
         ("service.state_dir", a.state_dir != b.state_dir),
         ("service.model_dir", a.model_dir != b.model_dir),
+        ("service.state_format", a.state_format != b.state_format),
         ("service.http_listen", a.http_listen != b.http_listen),
         ("service.log_format", a.log_format != b.log_format),
         ("kafka", old.kafka != new.kafka),

@@ -22,6 +22,7 @@ use crate::resample::ResampleSettings;
 use crate::score::ScoreSettings;
 use crate::signature::PublicKey;
 use crate::source::{InputSettings, KafkaSettings};
+use crate::state::codec::{FORMAT, PREVIOUS};
 use crate::threshold::ThresholdSettings;
 
 /// The value of `output.file` that is the standard output.
@@ -67,6 +68,9 @@ pub struct ServiceSettings {
     #[serde(deserialize_with = "folder")]
     #[schemars(with = "String", example = "/var/lib/outlierd/models", extend("x-syntax" = "folder"))]
     pub model_dir: PathBuf,
+    /// Format of the stored states. The one before serves an upgrade (docs/upgrading.md).
+    #[schemars(range(min = PREVIOUS, max = FORMAT))]
+    pub state_format: u8,
     /// Shutdown grace period, 1s to 1h. Work still unfinished after it is abandoned and logged.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String", example = "20s", extend("x-duration" = {"minimum": "1s", "maximum": "1h"}))]

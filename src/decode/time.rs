@@ -48,6 +48,10 @@ const COMPACT: [(i64, &str); 2] = [
     (10_000_000_000_000, "%Y%m%d%H%M%S"),
     (10_000_000_000_000_000, "%Y%m%d%H%M%S%3f"),
 ];
+/// The first of them with a fraction of the second.
+const COMPACT_FRACTION: &str = "%Y%m%d%H%M%S%.f";
+/// Digits in front of it.
+const COMPACT_DIGITS: usize = 14;
 /// The same that it only suggests, by the number of digits: fewer may be a number.
 const SUGGESTED: [(usize, &str); 3] = [(12, "%y%m%d%H%M%S"), (10, "%y%m%d%H%M"), (8, "%Y%m%d")];
 /// Days between the first day of spreadsheets, 1899-12-30, and the Unix epoch.
@@ -124,6 +128,9 @@ impl TimeReader {
         let text = text.trim();
         if let TimeFormat::Pattern(pattern) = &self.format {
             return self.by_pattern(pattern, text);
+        }
+        if let Some(read) = self.compact_fraction(text) {
+            return Ok(read);
         }
         if self.format != TimeFormat::Rfc3339 && is_number(text) {
             return match text.parse::<i64>() {
@@ -213,6 +220,13 @@ impl TimeReader {
             }
             _ => None,
         }
+    }
+
+    /// A date and a time in 14 digits, with a fraction of the second.
+    fn compact_fraction(&self, text: &str) -> Option<ReadTime> {
+        let is_one = self.format == TimeFormat::Auto && text.find('.') == Some(COMPACT_DIGITS);
+        let read = is_one.then(|| self.parsed(COMPACT_FRACTION, text))??;
+        (read.time.0 >= AUTO_BEGIN_US).then_some(read)
     }
 
     fn by_pattern(&self, pattern: &str, text: &str) -> Result<ReadTime, String> {

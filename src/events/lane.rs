@@ -8,6 +8,7 @@ use tracing::{error, info, warn};
 use super::metric;
 use super::published::{Event, EventQueue};
 use crate::failure::Failure;
+use crate::record::rejections::Rejections;
 use crate::record::row::ThresholdCorrection;
 
 /// A lane rewinds to its last commit.
@@ -40,6 +41,24 @@ impl LaneRewound<'_> {
             "false"
         };
         metric::LANE_RESTARTS.add([("stream", self.stream), ("left_group", left_group)], 1);
+    }
+}
+
+/// Records of a stream were rejected since it was last said.
+pub struct RecordsRejected<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// How many, and why.
+    pub rejections: &'a Rejections,
+    /// The topic that has them.
+    pub dead_letters: &'a str,
+}
+
+impl RecordsRejected<'_> {
+    /// Logs; each of them was counted.
+    pub fn emit(&self) {
+        let (stream, dead_letters) = (self.stream, self.dead_letters);
+        warn!(stream, dead_letters, "{}", self.rejections);
     }
 }
 

@@ -119,10 +119,12 @@ table! {
     // Sharing
     BUNDLES_PUBLISHED: Counter = "outlierd_bundles_published_total", "Bundles sent to the other instances";
     BUNDLES_RECEIVED: Counter = "outlierd_bundles_received_total", "Bundles that came from another instance, by outcome";
+    BUNDLES_PRUNED: Counter = "outlierd_bundles_pruned_total", "Bundles deleted from the model folder, which keeps a bounded number of a stream";
     SHARING_FAILURES: Counter = "outlierd_sharing_failures_total", "Failed attempts to exchange bundles and feedback; each is retried";
     MESSAGES_SKIPPED: Counter = "outlierd_shared_messages_skipped_total", "Messages of a shared topic that could not be used";
     MESSAGES_REFUSED: Counter = "outlierd_shared_messages_refused_total", "Messages of a shared topic without a signature of a trusted key, which were ignored";
     FEEDBACK_DROPPED: Counter = "outlierd_feedback_dropped_total", "Feedback that was not used for training because it failed again and again";
+    FEEDBACK_EXPIRED: Counter = "outlierd_feedback_expired_total", "Feedback dropped because there is more than outlierd keeps, the oldest first";
     EVENTS_DROPPED: Counter = "outlierd_events_dropped_total", "Model events that were not published because the queue was full";
 
     // The process

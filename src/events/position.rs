@@ -52,7 +52,7 @@ impl PositionChange {
                 partition,
                 from,
                 to,
-                records = from - to,
+                records = from.saturating_sub(to),
                 "the committed offset was set back: outlierd scores these records again, with new clocks and windows"
             ),
             PositionCause::OffsetsReset => warn!(
@@ -60,7 +60,7 @@ impl PositionChange {
                 partition,
                 from,
                 to,
-                records = to - from,
+                records = to.saturating_sub(from),
                 "the committed offset was set forward: outlierd skips these records"
             ),
             PositionCause::RecordsLost => {
@@ -69,10 +69,10 @@ impl PositionChange {
                     partition,
                     from,
                     to,
-                    records = to - from,
+                    records = to.saturating_sub(from),
                     "records were deleted before outlierd read them: check the retention of the input topic and the lag"
                 );
-                let lost = u64::try_from(to - from).unwrap_or(0);
+                let lost = u64::try_from(to.saturating_sub(from)).unwrap_or(0);
                 metric::RECORDS_LOST.add([("stream", stream)], lost);
             }
             PositionCause::GroupOffsetMissing => warn!(

@@ -68,6 +68,55 @@ impl BundleReceived<'_> {
     }
 }
 
+/// Bundles were deleted, to keep those of a stream at a bounded number.
+pub struct BundlesPruned<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// Their ids; none: nothing to report.
+    pub bundles: &'a [String],
+}
+
+impl BundlesPruned<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        if self.bundles.is_empty() {
+            return;
+        }
+        info!(
+            stream = self.stream,
+            bundles = self.bundles.join(", "),
+            "the model folder has too many bundles: the oldest ones are deleted"
+        );
+        let deleted = self.bundles.len() as u64;
+        metric::BUNDLES_PRUNED.add([("stream", self.stream)], deleted);
+    }
+}
+
+/// Feedback made room for newer feedback: more is given than outlierd keeps.
+pub struct FeedbackExpired<'a> {
+    /// The feedback.
+    pub feedback: &'a Feedback,
+    /// Whether it is the first of its stream since the start.
+    pub is_first: bool,
+}
+
+impl FeedbackExpired<'_> {
+    /// Logs the first, and counts all.
+    pub fn emit(&self) {
+        let stream = self.feedback.stream.as_str();
+        if self.is_first {
+            warn!(
+                stream,
+                series = self.feedback.series,
+                subject = self.feedback.subject(),
+                at = %self.feedback.at,
+                "too much feedback: the oldest is dropped, and not applied where it was not yet"
+            );
+        }
+        metric::FEEDBACK_EXPIRED.add([("stream", stream)], 1);
+    }
+}
+
 /// A message of a shared topic cannot be used.
 pub struct MessageSkipped<'a> {
     /// The topic.

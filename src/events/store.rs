@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tracing::error;
+use tracing::{error, info};
 
 use super::metric;
 use crate::failure::Failure;
@@ -28,6 +28,31 @@ impl StateUnreadable<'_> {
             "stored state of a series is unreadable: it restarts from the fleet's calibration"
         );
         metric::STATE_UNREADABLE.add([("stream", self.stream)], 1);
+    }
+}
+
+/// Stored states were written again in the version that this process writes.
+pub struct StatesReformatted<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// Their partition.
+    pub partition: i32,
+    /// How many.
+    pub states: usize,
+    /// The version that they have now.
+    pub version: u8,
+}
+
+impl StatesReformatted<'_> {
+    /// Logs.
+    pub fn emit(&self) {
+        info!(
+            stream = self.stream,
+            partition = self.partition,
+            states = self.states,
+            version = self.version,
+            "stored states of another format rewritten"
+        );
     }
 }
 

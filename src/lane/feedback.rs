@@ -1,6 +1,8 @@
 //! Feedback on alerts, as a lane applies it to the states of its series: each once, which is a note
 //! of the partition that is committed with the state.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::error::LaneError;
@@ -11,7 +13,7 @@ use crate::pipeline::Pipeline;
 use crate::pipeline::series::SeriesTable;
 use crate::record::feedback::{Feedback, FeedbackEffect};
 use crate::retrain::engine::fingerprint;
-use crate::share::feedback_log::FeedbackLog;
+use crate::share::feedback_log::{FEEDBACK_MAX, FeedbackLog};
 
 /// How often feedback that had to wait is tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
@@ -56,13 +58,15 @@ impl FeedbackSeen {
         }
         let (mut waits, mut applied) = (false, false);
         for partition in receiver.positions.owned() {
-            for feedback in log.of_partition(partition) {
-                match receiver.apply(partition, &feedback)? {
+            let all = log.of_partition(partition);
+            for feedback in &all {
+                match receiver.apply(partition, feedback)? {
                     None => {}
                     Some(FeedbackEffect::Later) => waits = true,
                     Some(_) => applied = true,
                 }
             }
+            receiver.forget_expired(partition, &all);
         }
         *self = Self {
             version,
@@ -73,6 +77,19 @@ impl FeedbackSeen {
 }
 
 impl FeedbackReceiver<'_> {
+    /// Removes the notes of applied feedback that the log does not keep any more, where there are more
+    /// notes than it can hold.
+    fn forget_expired(&mut self, partition: i32, all: &[Arc<Feedback>]) {
+        let applied = self.notes.keys(partition, APPLIED);
+        if applied.len() <= FEEDBACK_MAX {
+            return;
+        }
+        let kept: BTreeSet<String> = all.iter().map(|feedback| feedback.subject()).collect();
+        for subject in applied.iter().filter(|subject| !kept.contains(*subject)) {
+            self.notes.remove(partition, &format!("{APPLIED}{subject}"));
+        }
+    }
+
     /// Applies feedback and notes that, unless it has to wait; `None` where it was applied before.
     fn apply(
         &mut self,

@@ -245,6 +245,8 @@ impl LaneState {
         self.table.set_now(self.began.elapsed());
         let mut done = self.pipeline.run(&messages, &mut self.table, &mut load)?;
         self.sampler.take(&self.pipeline, &done);
+        let rejections = &self.status.rejections;
+        rejections.observe(&self.stream, &messages, &done, started);
 
         for rejected in &done.rejected {
             if let Some(message) = batch.get(rejected.message) {

@@ -6,12 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
 use super::error::LaneError;
 use crate::state::changelog::{FILLED, partition_note};
-use crate::state::{Store, StoreError, codec};
+use crate::state::codec::{self, Stored};
+use crate::state::{Store, StoreError};
 
 /// A changed entry: partition, key, and its bytes; `None` removes it.
 pub(super) type NoteChange = (i32, String, Option<Vec<u8>>);
@@ -51,7 +49,7 @@ impl PartitionNotes {
     }
 
     /// An entry; `None` where there is none that can be read.
-    pub(super) fn get<T: DeserializeOwned>(&self, partition: i32, key: &str) -> Option<T> {
+    pub(super) fn get<T: Stored>(&self, partition: i32, key: &str) -> Option<T> {
         let bytes = self.held.get(&partition)?.get(key)?;
         codec::decode(bytes).ok()
     }
@@ -60,7 +58,7 @@ impl PartitionNotes {
     ///
     /// # Errors
     /// A value that cannot be encoded.
-    pub(super) fn put<T: Serialize>(
+    pub(super) fn put<T: Stored>(
         &mut self,
         partition: i32,
         key: &str,
@@ -73,6 +71,15 @@ impl PartitionNotes {
             self.changed.insert((partition, key.to_owned()));
         }
         Ok(())
+    }
+
+    /// The rest of the keys of a partition's entries that begin with `prefix`.
+    pub(super) fn keys(&self, partition: i32, prefix: &str) -> Vec<String> {
+        let held = self.held.get(&partition).into_iter();
+        let all = held.flat_map(BTreeMap::keys);
+        all.filter_map(|key| key.strip_prefix(prefix))
+            .map(str::to_owned)
+            .collect()
     }
 
     /// Removes an entry.

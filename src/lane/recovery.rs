@@ -10,6 +10,7 @@ use super::error::LaneError;
 use super::notes::PartitionNotes;
 use super::stored_states::StoredStates;
 use crate::events::position::StatesRecomputed;
+use crate::events::store::StatesReformatted;
 use crate::pipeline::series::SeriesState;
 use crate::sink::Sink;
 use crate::state::codec;
@@ -24,6 +25,9 @@ pub(super) struct Recovery {
     pub(super) resend: bool,
     /// Whether their series begin with new clocks and windows.
     pub(super) rewind: bool,
+    /// Whether some have another version than the one that is written now: all of them are written
+    /// in it, so that the release before or behind this one reads them.
+    pub(super) reformat: bool,
     /// Records before this offset are run again and not published.
     pub(super) until: Option<i64>,
 }
@@ -110,7 +114,8 @@ impl PartitionRecovery {
         if needed.rewind {
             clocks::forget(partition, notes);
         }
-        if needed.resend {
+        // What is sent of the states is committed at once, also where no record comes.
+        if needed.resend || needed.reformat {
             notes.resend(partition);
         }
         if let Some(until) = needed.until {
@@ -124,24 +129,43 @@ impl PartitionRecovery {
             }
             .emit();
         }
-        if !needed.rewind && !needed.resend {
+        if !needed.rewind && !needed.resend && !needed.reformat {
             return Ok(());
         }
+        let written = codec::written_version::<SeriesState>();
+        let mut rewritten = 0;
         states.each_page(partition, |page| {
             let mut changed = Vec::new();
             for (series, mut bytes) in page {
+                let version = codec::version_of::<SeriesState>(&bytes).ok();
+                let is_other = version.is_some_and(|version| version != written);
                 // One that cannot be read is reported with its next record.
-                if needed.rewind
+                if (needed.rewind || is_other)
                     && let Ok(mut state) = codec::decode::<SeriesState>(&bytes)
                 {
-                    state.rewind();
+                    if needed.rewind {
+                        state.rewind();
+                    }
+                    rewritten += usize::from(is_other);
                     bytes = codec::encode(&state)?;
                     changed.push((partition, series.clone(), Some(bytes.clone())));
                 }
-                delivery.resend(sink, partition, &series, &bytes)?;
+                if needed.rewind || needed.resend || is_other {
+                    delivery.resend(sink, partition, &series, &bytes)?;
+                }
             }
             Ok(states.stage(&changed)?)
-        })
+        })?;
+        if rewritten > 0 {
+            StatesReformatted {
+                stream: states.stream(),
+                partition,
+                states: rewritten,
+                version: written,
+            }
+            .emit();
+        }
+        Ok(())
     }
 }
 

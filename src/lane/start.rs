@@ -134,7 +134,7 @@ pub(super) fn find(
         let log = settled_range(reader, known, &stops)?;
         let position = known.of_states().unwrap_or_else(|| first(partition, log));
         if (log.low + 1..=log.high).contains(&position) {
-            before.insert(partition, position - 1);
+            before.insert(partition, position.saturating_sub(1));
         }
         logs.insert(partition, log);
     }
@@ -152,7 +152,7 @@ pub(super) fn find(
         let missing = known.missing_from(next, log);
         let until = missing.map(|_| next);
         let next = missing.unwrap_or(next);
-        let is_marked = before.get(&partition) == Some(&(next - 1));
+        let is_marked = before.get(&partition) == Some(&next.saturating_sub(1));
         let noted = known.noted.filter(|noted| noted.next == next);
         let noted = noted.and_then(|noted| noted.mark);
         starts.partitions.push(PartitionStart {

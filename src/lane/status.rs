@@ -1,11 +1,14 @@
 //! What a lane shows to health checks: whether it runs, and whether it makes progress.
 
+mod rejections;
+
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::error::KafkaError;
 
+pub use self::rejections::RejectionWatch;
 use crate::failure::{Failure, PresentFailure};
 
 /// A broker that is connected and answers nothing for longer than this is as good as gone. A lane asks
@@ -27,6 +30,8 @@ pub struct LaneStatus {
     /// What failed last; cleared once the lane has scored and committed records again, or none
     /// waits.
     failure: PresentFailure,
+    /// Of all lanes of the stream.
+    pub rejections: Arc<RejectionWatch>,
     progress: Mutex<Progress>,
     /// What librdkafka last reported of its connections, while none is up.
     connection_failure: Mutex<Option<String>>,
@@ -188,8 +193,11 @@ impl LaneStatus {
                 "it has been out of its consumer group for more than {limit} s{failure}"
             ));
         }
-        (progress.is_behind && is_long_ago(progress.advanced))
-            .then(|| format!("records wait, and none was processed for more than {limit} s"))
+        if progress.is_behind && is_long_ago(progress.advanced) {
+            let text = format!("records wait, and none was processed for more than {limit} s");
+            return Some(text);
+        }
+        self.rejections.unusable(now)
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {

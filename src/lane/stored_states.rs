@@ -8,7 +8,7 @@ use super::marks::{NOTE, NotedPosition};
 use crate::events::store::{StateUnreadable, StoreAccess, StoreAccessFailed};
 use crate::pipeline::series::{LoadError, SeriesState, SeriesTable, StoredSeries};
 use crate::state::changelog::{CommittedStates, partition_note};
-use crate::state::codec::{self, CodecError};
+use crate::state::codec;
 use crate::state::{StateChange, Store, StoreError};
 
 /// Stored series that are read at a time.
@@ -108,8 +108,40 @@ impl StoredStates {
         Ok(is_known && position == group.offset && entries >= group.changelog)
     }
 
-    /// The stored state of a series. A damaged one is reported and replaced by a new one; one of a
-    /// newer outlierd must not be overwritten.
+    /// Checks, of a partition that comes, that this release reads its stored states and notes: what
+    /// another release wrote must not be overwritten. Returns whether states have another version
+    /// than the one that is written now.
+    ///
+    /// # Errors
+    /// [`LoadError::AnotherRelease`], or where the store cannot be read.
+    pub(super) fn check_release(&self, partition: i32) -> Result<bool, LaneError> {
+        let refused = |entry: String| {
+            move |source| LaneError::from(LoadError::AnotherRelease { entry, source })
+        };
+        let notes = partition_note(partition, "");
+        for (key, bytes) in self.store.notes(&self.stream, &notes)? {
+            codec::check_release(&bytes).map_err(refused(format!("the stored note {key}")))?;
+        }
+        let written = codec::written_version::<SeriesState>();
+        let mut differs = false;
+        self.each_page(partition, |page| {
+            for (series, bytes) in page {
+                match codec::version_of::<SeriesState>(&bytes) {
+                    Ok(version) => differs |= version != written,
+                    Err(source) if source.is_of_another_release() => {
+                        return Err(refused(state_of(&series))(source));
+                    }
+                    // It is reported with the next record of the series.
+                    Err(_) => {}
+                }
+            }
+            Ok(())
+        })?;
+        Ok(differs)
+    }
+
+    /// The stored state of a series. A damaged one is reported and replaced by a new one; one of
+    /// another release must not be overwritten.
     pub(super) fn load(
         &self,
         partition: i32,
@@ -120,8 +152,8 @@ impl StoredStates {
         };
         match codec::decode(&bytes) {
             Ok(state) => Ok(Some(state)),
-            Err(source @ CodecError::Newer { .. }) => Err(LoadError::Newer {
-                series: series.into(),
+            Err(source) if source.is_of_another_release() => Err(LoadError::AnotherRelease {
+                entry: state_of(series),
                 source,
             }),
             Err(error) => {
@@ -196,4 +228,8 @@ impl StoredStates {
         table.set_known(partition, known);
         Ok(())
     }
+}
+
+fn state_of(series: &str) -> String {
+    format!("the stored state of series {series:?}")
 }

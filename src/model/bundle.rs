@@ -17,7 +17,7 @@ use thiserror::Error;
 use super::calibration::{Calibration, CalibrationError};
 use super::denoiser::Denoiser;
 use super::disk::{self, DiskError};
-use super::manifest::{FORMAT, Manifest, ManifestError, Origin};
+use super::manifest::{FORMAT, Manifest, ManifestError, OLDEST_FORMAT, Origin};
 use super::weights::{self, WeightsError};
 use super::{Autoencoder, from_weights, use_one_thread};
 use crate::record::alert::ChartKind;
@@ -49,7 +49,7 @@ pub enum BundleError {
     Disk(#[from] DiskError),
     /// The bundle was written by a newer version.
     #[error(
-        "{} has bundle format {found}, but this version reads format {FORMAT}: update outlierd, or promote an older bundle",
+        "{} has bundle format {found}, but this version reads formats {OLDEST_FORMAT} to {FORMAT}: update outlierd, or promote an older bundle",
         .path.display()
     )]
     NewerFormat {
@@ -60,7 +60,7 @@ pub enum BundleError {
     },
     /// The bundle was written by an older version.
     #[error(
-        "{} has bundle format {found}, but this version reads format {FORMAT}: train a new bundle",
+        "{} has bundle format {found}, but this version reads formats {OLDEST_FORMAT} to {FORMAT}: train a new bundle",
         .path.display()
     )]
     OlderFormat {
@@ -249,7 +249,7 @@ impl Bundle {
                 found: format,
             });
         }
-        if format < FORMAT {
+        if format < OLDEST_FORMAT {
             return Err(BundleError::OlderFormat {
                 path,
                 found: format,

@@ -151,6 +151,7 @@ impl Failure for RegistryError {
             Self::Unknown { .. }
             | Self::Ambiguous { .. }
             | Self::Current { .. }
+            | Self::Unreadable { .. }
             | Self::Misplaced { .. } => FailureClass::USER,
             Self::Bundle(error) => error.class(),
         }

@@ -15,8 +15,11 @@ use super::shape::{ModelShape, ShapeError};
 use crate::model::TrainingSettings;
 use crate::record::EventTime;
 
-/// The format of bundles that this version writes and reads. 2: several charts.
+/// The format of bundles that this version writes. Raise it with each new field, which is optional
+/// and left out where it is not there, so that older bundles keep their ids. 2: several charts.
 pub const FORMAT: u32 = 2;
+/// The oldest format that is read: 1 was in no release.
+pub const OLDEST_FORMAT: u32 = 2;
 /// Hexadecimal digits of a bundle's id: 128 of the 256 bits of its hash.
 pub const ID_DIGITS: usize = 32;
 

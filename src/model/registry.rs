@@ -3,12 +3,13 @@
 //! Contract: `<root>/<stream>/<id>/` are bundles, `<root>/<stream>/current` holds the id of the
 //! live one and is replaced by a rename, so that a reader sees the old id or the new one;
 //! `history.jsonl` tells each time that another one went live, `pinned` holds the live one fast,
-//! and `excluded.json` names what no bundle should have learned from. Nothing but the remains of
-//! dead writers is ever deleted.
+//! and `excluded_ranges.json` names what no bundle should be trained on. Of the bundles, [`prune`]
+//! keeps a bounded number.
 
 mod excluded_ranges;
 mod flags;
 mod history;
+mod prune;
 mod transfer;
 
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use thiserror::Error;
 pub use self::excluded_ranges::{ExcludedRanges, learned_from};
 pub use self::flags::OperatorFlags;
 pub use self::history::{AUTOMATIC_ROLLBACK, LiveHistory, WentLive};
+pub use self::prune::{YEAR, prune};
 pub use self::transfer::BundleFiles;
 use super::bundle::{Bundle, BundleError};
 use super::disk::{self, DiskError, TEMP_PREFIX, failed};
@@ -83,6 +85,14 @@ pub enum RegistryError {
         path: PathBuf,
         /// Its start.
         found: String,
+    },
+    /// A file beside the bundles that cannot be read.
+    #[error("{} is unreadable: {problem}; restore it from a copy, or remove it", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
     },
     /// A bundle that is not the one that its folder names.
     #[error("{} contains bundle {found}: rename the folder to that id, or copy the bundle again", .path.display())]

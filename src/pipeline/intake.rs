@@ -171,6 +171,9 @@ impl Intake {
             (found.gate, found.window, found.resample) = (fresh.gate, fresh.window, fresh.resample);
             found.inter_arrival.reset();
         }
+        if row.forgotten || row.previous.is_none() && found.since().is_none() {
+            found.begin_at(row.record.time);
+        }
         Ok(())
     }
 

@@ -16,13 +16,12 @@ use crate::record::row::GatedRow;
 use crate::resample::ResampleState;
 use crate::score::charts::ChartsState;
 use crate::state::StoreError;
-use crate::state::codec::CodecError;
+use crate::state::codec::{CodecError, Stored};
 use crate::threshold::SeriesThresholds;
 use crate::window::WindowState;
 
-/// What the steps remember of one series. Its bytes in the store are versioned by
-/// [`crate::state::codec`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+/// What the steps remember of one series. It is stored as [`Stored`] says, and shown as JSON.
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct SeriesState {
     /// What its rows were made of (`fits::row_layout`); 0 before the first record.
     pub layout: u32,
@@ -38,6 +37,52 @@ pub struct SeriesState {
     pub episode: EpisodeState,
     /// Of the steps that belong to a bundle; `None` until the series was first scored.
     pub scoring: Option<ScoringState>,
+    /// Event time of its first accepted record, or [`NEVER`]; see [`SeriesState::since`].
+    first: EventTime,
+}
+
+/// No record yet, or a release stored the series that did not keep its first one.
+const NEVER: EventTime = EventTime(i64::MIN);
+
+impl Stored for SeriesState {
+    const VERSION: u8 = 8;
+    const OLDEST: u8 = 7;
+
+    fn write(&self, version: u8, bytes: Vec<u8>) -> postcard::Result<Vec<u8>> {
+        if version == Self::VERSION {
+            return postcard::to_extend(self, bytes);
+        }
+        // 7: without the first record.
+        let before = (
+            self.layout,
+            &self.gate,
+            &self.inter_arrival,
+            &self.resample,
+            &self.window,
+            &self.episode,
+            &self.scoring,
+        );
+        postcard::to_extend(&before, bytes)
+    }
+
+    fn read(version: u8, body: &[u8]) -> postcard::Result<Self> {
+        let (before, rest) = postcard::take_from_bytes(body)?;
+        let (layout, gate, inter_arrival, resample, window, episode, scoring) = before;
+        let first = match version == Self::VERSION {
+            true => postcard::from_bytes(rest)?,
+            false => NEVER,
+        };
+        Ok(Self {
+            layout,
+            gate,
+            inter_arrival,
+            resample,
+            window,
+            episode,
+            scoring,
+            first,
+        })
+    }
 }
 
 /// What depends on the bundle that scores: replaced when another bundle goes live.
@@ -62,7 +107,19 @@ impl SeriesState {
             window: None,
             episode: EpisodeState::default(),
             scoring: None,
+            first: NEVER,
         }
+    }
+
+    /// Event time of its first accepted record since it was last forgotten; `None` where that is not
+    /// known. Nothing is scored by it.
+    pub fn since(&self) -> Option<EventTime> {
+        Some(self.first).filter(|first| *first != NEVER)
+    }
+
+    /// A record was accepted that is the first one of a new series, or of a series that begins again.
+    pub(super) fn begin_at(&mut self, time: EventTime) {
+        self.first = time;
     }
 
     /// Whether a series that was silent from its newest record until `at` starts from a new state.
@@ -145,11 +202,11 @@ pub enum LoadError {
     /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// It was written by a newer outlierd, and must not be overwritten.
-    #[error("cannot read the stored state of series {series:?}: {source}")]
-    Newer {
-        /// The series.
-        series: String,
+    /// Another release of outlierd wrote it, and it must not be overwritten.
+    #[error("cannot read {entry}: {source}")]
+    AnotherRelease {
+        /// Which stored entry.
+        entry: String,
         /// Why.
         source: CodecError,
     },
@@ -159,7 +216,7 @@ impl Failure for LoadError {
     fn class(&self) -> FailureClass {
         match self {
             Self::Store(error) => error.class(),
-            Self::Newer { source, .. } => source.class(),
+            Self::AnotherRelease { source, .. } => source.class(),
         }
     }
 }

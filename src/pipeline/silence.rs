@@ -443,7 +443,7 @@ impl Observation<'_, '_, '_> {
         let event = SilenceEvent {
             series,
             last,
-            since: EventTime(last.0 + limit),
+            since: EventTime(last.0.saturating_add(limit)),
             of: 0,
         };
         self.publish(&event, Some(self.record.time));

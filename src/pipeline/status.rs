@@ -19,6 +19,9 @@ pub struct SeriesStatus {
     pub series: String,
     /// Its partition.
     pub partition: i32,
+    /// Event time of its first record since it was last forgotten (RFC 3339, UTC); none where a
+    /// release stored the series that did not keep it.
+    pub since: Option<String>,
     /// Event time of its newest record (RFC 3339, UTC).
     pub newest: Option<String>,
     /// Seconds between two of its records, typically.
@@ -62,6 +65,7 @@ impl SeriesStatus {
         Self {
             series: series.to_owned(),
             partition,
+            since: state.since().map(|time| time.to_string()),
             newest: state.gate.newest().map(|time| time.to_string()),
             gap_s: state.inter_arrival.typical_s(),
             silent: state.inter_arrival.silent != SilenceStatus::No,

@@ -4,11 +4,11 @@
 //! The engine challenges with the traffic that it keeps, `outlierd train` with that of its files.
 
 use std::ops::ControlFlow;
-use std::time::Duration;
 
+use crate::events::share::BundlesPruned;
 use crate::model::ModelKind;
 use crate::model::bundle::Bundle;
-use crate::model::registry::{Registry, RegistryError};
+use crate::model::registry::{Registry, RegistryError, YEAR, prune};
 use crate::pipeline::fits;
 use crate::promotion::{PromotionVerdict, VERDICT};
 use crate::retrain::error::RetrainError;
@@ -18,8 +18,6 @@ use crate::retrain::set::TrainingSet;
 
 /// Minimum number of held-out records.
 pub const HELD_OUT_MIN: usize = 64;
-/// How far back the best bundle is looked for.
-const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// What a challenger is tested with.
 pub struct Challenge<'e> {
@@ -50,6 +48,11 @@ impl Challenge<'_> {
                 bundle: challenger.id().to_owned(),
             });
         }
+        BundlesPruned {
+            stream: &stream.name,
+            bundles: &prune(self.registry, &stream.name)?,
+        }
+        .emit();
         challenger.save(self.registry.root())?;
         let mut twin = |kind: ModelKind| -> Result<Option<Bundle>, RetrainError> {
             if kind == stream.model.kind {

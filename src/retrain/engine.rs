@@ -19,7 +19,7 @@ use std::sync::Arc;
 use self::challenge::BufferChallenge;
 use self::confirmed::ConfirmedFaults;
 use self::excluded::ExcludedTraffic;
-pub use self::feedback::{LabeledFeedback, fingerprint, is_known};
+pub use self::feedback::{LabeledFeedback, fingerprint, forget_applied, is_known};
 use self::live::LiveModel;
 use self::notes::{EngineNotes, NoteChange};
 pub use self::self_test::Sight;

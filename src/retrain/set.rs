@@ -231,9 +231,10 @@ impl TrainingSet {
             for run in runs.iter().filter(|run| run.len() >= window.max(1)) {
                 let times = &self.times[run.clone()];
                 if let Some((last, &first)) = last.zip(times.first()) {
-                    let missing = u64::try_from(first.micros_since(last) / period - 1)
-                        .ok()
-                        .filter(|&m| m > 0);
+                    let missing =
+                        u64::try_from((first.micros_since(last) / period).saturating_sub(1))
+                            .ok()
+                            .filter(|&m| m > 0);
                     found.gaps.extend(missing.map(|missing| CalibrationGap {
                         row: found.starts.len(),
                         missing,

@@ -34,6 +34,18 @@ impl ArchiveHeader {
     }
 }
 
+/// The key of a part: stream, bundle and number.
+pub fn part_key(stream: &str, id: &str, number: usize) -> String {
+    format!("{stream}/{id}/{number}")
+}
+
+/// What a key of [`part_key`] names; `None` where it is none.
+pub fn part_of(key: &str) -> Option<(&str, &str, usize)> {
+    let (rest, number) = key.rsplit_once('/')?;
+    let (stream, id) = rest.rsplit_once('/')?;
+    Some((stream, id, number.parse().ok()?))
+}
+
 /// Why parts are no parcel.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {

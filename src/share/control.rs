@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::record::feedback::Feedback;
 
+/// Bytes of a message at most: what is larger is none of outlierd's.
+pub const MESSAGE_BYTES_MAX: usize = 16 * 1024;
+
 /// A message of the control topic.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -45,6 +48,20 @@ pub struct LiveBundle {
 }
 
 impl ControlMessage {
+    /// The message that a value of the control topic holds.
+    ///
+    /// # Errors
+    /// Why it is none of this release.
+    pub fn parse(value: &[u8]) -> Result<Self, String> {
+        let bytes = value.len();
+        if bytes > MESSAGE_BYTES_MAX {
+            return Err(format!(
+                "it has {bytes} bytes, and a control message has at most {MESSAGE_BYTES_MAX}"
+            ));
+        }
+        serde_json::from_slice(value).map_err(|error| error.to_string())
+    }
+
     /// The stream that it is about.
     pub fn stream(&self) -> &str {
         match self {
@@ -58,8 +75,8 @@ impl ControlMessage {
     pub fn key(&self) -> String {
         let stream = self.stream();
         match self {
-            Self::Live(_) => format!("live/{stream}"),
-            Self::Pin { .. } => format!("pin/{stream}"),
+            Self::Live(_) => live_key(stream),
+            Self::Pin { .. } => pin_key(stream),
             Self::Challenge { .. } => format!("challenge/{stream}"),
             Self::Feedback(feedback) => format!("feedback/{stream}/{}", feedback.subject()),
         }
@@ -69,6 +86,16 @@ impl ControlMessage {
     pub fn challenge_of(key: &str) -> Option<&str> {
         key.strip_prefix("challenge/")
     }
+}
+
+/// The key of the message that names the live bundle of a stream.
+pub fn live_key(stream: &str) -> String {
+    format!("live/{stream}")
+}
+
+/// The key of the message that pins the live bundle of a stream.
+pub fn pin_key(stream: &str) -> String {
+    format!("pin/{stream}")
 }
 
 #[cfg(test)]

@@ -9,22 +9,34 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::record::feedback::Feedback;
 
+/// Feedback that is kept of a stream: an operator who labels an alert every hour gives as much in a
+/// year.
+pub const FEEDBACK_MAX: usize = 10_000;
+
 /// See the module. Shared by the thread that reads the control topic, which writes it, and the
 /// lanes of the stream.
 #[derive(Debug, Default)]
 pub struct FeedbackLog {
-    /// By what it is about: bounded by the topic, which keeps one message for each.
+    /// By what it is about; [`FEEDBACK_MAX`] at most, the newest.
     said: Mutex<BTreeMap<String, Arc<Feedback>>>,
     /// Counts the changes.
     version: AtomicU64,
 }
 
 impl FeedbackLog {
-    /// Takes feedback, in place of what was said before of the same alert.
-    pub fn insert(&self, feedback: Feedback) {
+    /// Takes feedback, in place of what was said before of the same alert. Returns the oldest one
+    /// where that leaves no room for it.
+    pub fn insert(&self, feedback: Feedback) -> Option<Arc<Feedback>> {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         said.insert(feedback.subject(), Arc::new(feedback));
         self.version.fetch_add(1, Ordering::Release);
+        if said.len() <= FEEDBACK_MAX {
+            return None;
+        }
+        let age =
+            |(subject, feedback): &(&String, &Arc<Feedback>)| (feedback.at, (*subject).clone());
+        let oldest = said.iter().min_by_key(age)?.0.clone();
+        said.remove(&oldest)
     }
 
     /// How often it has changed.
@@ -69,6 +81,32 @@ mod tests {
             bundle: None,
             at,
             note: None,
+        }
+    }
+
+    #[test]
+    fn the_oldest_feedback_makes_room_whatever_times_are_given() {
+        let log = FeedbackLog::default();
+        let full = i64::try_from(FEEDBACK_MAX).unwrap();
+        for second in 1..=full {
+            assert!(
+                log.insert(said(&format!("alert-{second}"), 0, second))
+                    .is_none()
+            );
+        }
+        for (alert, at, dropped) in [
+            ("newest", jiff::Timestamp::MAX, "alert-1"),
+            ("oldest", jiff::Timestamp::MIN, "oldest"),
+            ("next", jiff::Timestamp::UNIX_EPOCH, "next"),
+            ("newer", jiff::Timestamp::MAX, "alert-2"),
+        ] {
+            let feedback = Feedback {
+                at,
+                ..said(alert, 0, 0)
+            };
+            let found = log.insert(feedback).unwrap();
+            assert_eq!(found.alert.as_deref(), Some(dropped));
+            assert_eq!(log.of_partition(0).len(), FEEDBACK_MAX);
         }
     }
 

@@ -123,7 +123,8 @@ pub fn read(
         // The range is the operator's, and the topic may have lost it.
         return Ok(Vec::new());
     }
-    let mut back = if before == 0 { 0 } else { BACK.0 };
+    let first_back = if before == 0 { 0 } else { BACK.0 };
+    let mut back = first_back;
     loop {
         let start = at.first.saturating_sub(back).max(low);
         let mut assignment = TopicPartitionList::new();
@@ -132,7 +133,17 @@ pub fn read(
             at.partition,
             Offset::Offset(start),
         )?;
-        consumer.assign(&assignment)?;
+        // librdkafka 2.12 aborts the process where a partition is assigned again before it has stopped
+        // to read it.
+        if back == first_back {
+            consumer.assign(&assignment)?;
+        } else {
+            let sought = consumer.seek_partitions(assignment, REQUEST_TIMEOUT)?;
+            sought
+                .elements()
+                .iter()
+                .try_for_each(|partition| partition.error())?;
+        }
         let ends = vec![(at.partition, last + 1)];
         // An alert may have been open for weeks: what is kept of it is bounded.
         let limit = usize::try_from(back).unwrap_or(0) + TAKEN_MAX;

@@ -12,12 +12,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::archive::{ArchiveHeader, BundleArchive, IncompleteBundles};
-use super::control::{ControlMessage, LiveBundle};
+use super::archive::{ArchiveHeader, BundleArchive, IncompleteBundles, part_key, part_of};
+use super::control::{ControlMessage, LiveBundle, live_key, pin_key};
 use crate::config::settings::StreamSettings;
-use crate::events::share::{BundlePublished, BundleReceived, MessageSkipped};
+use crate::events::share::{BundlePublished, BundleReceived, BundlesPruned, MessageSkipped};
 use crate::failure::{Failure, FailureClass};
-use crate::model::registry::{Registry, RegistryError};
+use crate::model::registry::{Registry, RegistryError, prune};
 use crate::pipeline::load_fitting;
 use crate::record::feedback::Feedback;
 use crate::retrain::verdict::VERDICT;
@@ -25,6 +25,8 @@ use crate::state::{Commit, Store, StoreError, codec};
 
 /// Bundles of a stream that the topic holds: the newest ones.
 const KEPT_MAX: usize = 16;
+/// Bundles of a stream on the topic that are known: far more than the instances leave there.
+const KNOWN_MAX: usize = 1_000;
 /// The note of what folder and topic last agreed on.
 const LAST_SYNCED: &str = "share/last-synced";
 
@@ -92,6 +94,14 @@ struct SharedStream {
     looked_at: Vec<String>,
     /// A live bundle of the others that could not be made live here: said once.
     refused: Option<String>,
+    unreadable: UnreadableMessages,
+}
+
+/// Which control messages this release cannot read.
+#[derive(Debug, Default)]
+struct UnreadableMessages {
+    live: bool,
+    pin: bool,
 }
 
 impl SharedStream {
@@ -106,6 +116,7 @@ impl SharedStream {
             assembling: IncompleteBundles::default(),
             looked_at: Vec::new(),
             refused: None,
+            unreadable: UnreadableMessages::default(),
         }
     }
 }
@@ -158,18 +169,15 @@ impl RegistrySync {
             }
             return None;
         };
-        let control: ControlMessage = match serde_json::from_slice(value) {
+        let control = match ControlMessage::parse(value) {
             Ok(control) => control,
             Err(error) => {
-                MessageSkipped {
-                    topic,
-                    key,
-                    error: error.to_string(),
-                }
-                .emit();
+                MessageSkipped { topic, key, error }.emit();
+                self.set_unreadable(key, true);
                 return None;
             }
         };
+        self.set_unreadable(key, false);
         // Streams of other machines, that this one does not have.
         let shared = self.streams.get_mut(control.stream())?;
         match control {
@@ -179,6 +187,18 @@ impl RegistrySync {
             ControlMessage::Feedback(feedback) => return Some(feedback),
         }
         None
+    }
+
+    /// A newer release may have written a message that cannot be read: nothing takes its place.
+    fn set_unreadable(&mut self, key: &str, is_unreadable: bool) {
+        for (stream, shared) in &mut self.streams {
+            if key == live_key(stream) {
+                shared.unreadable.live = is_unreadable;
+            }
+            if key == pin_key(stream) {
+                shared.unreadable.pin = is_unreadable;
+            }
+        }
     }
 
     /// Takes a part of a bundle; the last one brings the bundle into the model folder.
@@ -200,11 +220,16 @@ impl RegistrySync {
             shared.looked_at.clear();
             return;
         };
-        shared.archives.insert(id.to_owned(), header.parts());
+        let parts = header.parts();
+        if shared.archives.len() >= KNOWN_MAX && !shared.archives.contains_key(id) {
+            let error = format!("the topic has more than {KNOWN_MAX} bundles of the stream");
+            return MessageSkipped { topic, key, error }.emit();
+        }
         let Some(dropped) = shared.assembling.begin(id, header) else {
             let error = "its header claims a size larger than any bundle".into();
             return MessageSkipped { topic, key, error }.emit();
         };
+        shared.archives.insert(id.to_owned(), parts);
         for id in dropped {
             let error = format!("incomplete bundles take too much memory: {id} is dropped");
             MessageSkipped { topic, key, error }.emit();
@@ -215,10 +240,7 @@ impl RegistrySync {
         assembling.take(number, bytes);
         let taken = match assembling.open() {
             Ok(None) => return,
-            Ok(Some(archive)) => self
-                .registry
-                .import_bundle(stream, id, &archive.files)
-                .map_err(SyncError::from),
+            Ok(Some(archive)) => import(&self.registry, stream, id, &archive),
             Err(error) => Err(error.into()),
         };
         shared.assembling.remove(id);
@@ -268,6 +290,19 @@ impl RegistrySync {
         }
         Ok(out)
     }
+}
+
+/// Brings a bundle into the model folder, which keeps a bounded number of them. Returns whether it
+/// is new there.
+fn import(
+    registry: &Registry,
+    stream: &str,
+    id: &str,
+    archive: &BundleArchive,
+) -> Result<bool, SyncError> {
+    let bundles = &prune(registry, stream)?;
+    BundlesPruned { stream, bundles }.emit();
+    Ok(registry.import_bundle(stream, id, &archive.files)?)
 }
 
 /// Sends the newest bundles that the topic does not have, and, where this machine leads, removes
@@ -344,6 +379,9 @@ fn live(
 ) -> Result<(), SyncError> {
     let here = registry.current(stream)?;
     let there = shared.live.as_ref().map(|live| live.bundle.clone());
+    if shared.unreadable.live {
+        return Ok(());
+    }
     if here == there {
         shared.last_synced.bundle = here;
         return Ok(());
@@ -414,6 +452,9 @@ fn pin(
 ) -> Result<(), SyncError> {
     let flags = registry.flags(stream)?;
     let here = flags.is_pinned();
+    if shared.unreadable.pin {
+        return Ok(());
+    }
     if here != shared.pinned {
         if here == shared.last_synced.pinned {
             flags.pin(shared.pinned)?;
@@ -450,14 +491,4 @@ fn challenge(
         out.push(OutgoingMessage::control(control));
     }
     Ok(())
-}
-
-fn part_key(stream: &str, id: &str, number: usize) -> String {
-    format!("{stream}/{id}/{number}")
-}
-
-fn part_of(key: &str) -> Option<(&str, &str, usize)> {
-    let (rest, number) = key.rsplit_once('/')?;
-    let (stream, id) = rest.rsplit_once('/')?;
-    Some((stream, id, number.parse().ok()?))
 }

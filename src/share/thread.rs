@@ -4,7 +4,7 @@
 //! for each thing that is to be known. Errors of the brokers pass: what is live stays so, and it is
 //! tried again.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
@@ -23,13 +23,13 @@ use super::error::{ShareError, TeachError};
 use super::feedback_log::FeedbackLog;
 use super::history::{self, HistoryError};
 use super::message;
-use super::sync::{OutgoingMessage, RegistrySync};
+use super::sync::{OutgoingMessage, RegistrySync, SyncError};
 use crate::config::settings::{ShareSettings, StreamSettings};
 use crate::events::published::PublishedEvent;
-use crate::events::share::{FeedbackDropped, SharingFailed};
+use crate::events::share::{FeedbackDropped, FeedbackExpired, SharingFailed};
 use crate::failure::{Failure as _, panic_if_asked};
 use crate::record::feedback::{Feedback, FeedbackLabel, RecordRange};
-use crate::retrain::engine::{LabeledFeedback, is_known};
+use crate::retrain::engine::{LabeledFeedback, forget_applied, is_known};
 use crate::retrain::set::TrainingRow;
 use crate::retrain::thread::Retrainer;
 use crate::signature::SharingKeys;
@@ -116,6 +116,8 @@ pub struct Sharing {
     /// takes the place of an earlier one. Entries leave when it has room for them, which it may not
     /// have in the course of a training.
     waiting: BTreeMap<(String, String), Waiting>,
+    /// The streams of which more feedback was given than is kept.
+    expired: BTreeSet<String>,
     /// When records could not be read last.
     failed: Option<Instant>,
 }
@@ -172,6 +174,7 @@ impl Sharing {
             events,
             logs: streams.iter().map(log).collect(),
             waiting: BTreeMap::new(),
+            expired: BTreeSet::new(),
             failed: None,
         })
     }
@@ -280,16 +283,29 @@ impl Sharing {
     }
 
     fn take_feedback(&mut self, feedback: Feedback) {
-        if let Some(log) = self.logs.get(&feedback.stream) {
-            log.insert(feedback.clone());
-        }
         let subject = (feedback.stream.clone(), feedback.subject());
+        let log = self.logs.get(&feedback.stream);
+        let expired = log.and_then(|log| log.insert(feedback.clone()));
         let waiting = Waiting {
             feedback,
             records: None,
             failures: 0,
         };
         self.waiting.insert(subject, waiting);
+        if let Some(feedback) = expired {
+            let subject = (feedback.stream.clone(), feedback.subject());
+            FeedbackExpired {
+                feedback: &feedback,
+                is_first: self.expired.insert(subject.0.clone()),
+            }
+            .emit();
+            self.waiting.remove(&subject);
+            // It was applied, or will not be: that need not be known any more.
+            if let Err(error) = forget_applied(&*self.store, &feedback) {
+                let error = &SyncError::from(error);
+                SharingFailed { error }.emit();
+            }
+        }
     }
 
     /// Holds folder and topics against each other, and sends what has changed here.

@@ -45,10 +45,17 @@ pub fn note_key(key: &str) -> Vec<u8> {
 /// The key of the note that a filled changelog begins with. Its value differs for each time that it
 /// was filled.
 pub const FILLED: &str = "filled";
+/// What the keys of notes of partitions begin with in the store.
+const PARTITION: &str = "partition/";
 
 /// The key of a partition's note in the store.
 pub fn partition_note(partition: i32, key: &str) -> String {
-    format!("partition/{partition}/{key}")
+    format!("{PARTITION}{partition}/{key}")
+}
+
+/// Whether a key in the store is that of a partition's note.
+pub fn is_partition_note(key: &str) -> bool {
+    key.starts_with(PARTITION)
 }
 
 /// What an entry of the changelog is about.
@@ -270,7 +277,7 @@ impl Changelog {
             let due = committed.end.unwrap_or(from);
             let has_lost = due > end || from < low;
             if has_lost {
-                let entries = (due - end).max(low - from);
+                let entries = (due.saturating_sub(end)).max(low.saturating_sub(from));
                 lost.insert(partition, entries);
             } else {
                 ends.push((partition, end));

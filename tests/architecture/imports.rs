@@ -103,6 +103,7 @@ pub const IMPORTS: [(&str, &[&str]); 30] = [
             "score",
             "signature",
             "source",
+            "state",
             "threshold",
         ],
     ),

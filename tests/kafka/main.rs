@@ -32,3 +32,4 @@ mod support;
 mod test_images;
 #[path = "../test_stream/mod.rs"]
 mod test_stream;
+mod upgrades;

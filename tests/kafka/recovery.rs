@@ -6,10 +6,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::daemon::get;
 use crate::support::own_broker::OwnBroker;
 use crate::support::stream::{Stream, TRAIN, records};
-use crate::support::{Daemon, OUTLIERD, outlierd, produce, wait_for};
+use crate::support::{Daemon, OUTLIERD, produce, wait_for};
 
 /// Lines that a daemon may log while it cannot do its work: it must not retry at full speed.
 const QUIET_LINES: usize = 150;
@@ -272,66 +271,4 @@ fn an_unreadable_changelog_entry_is_said_and_the_others_hold() {
     daemon.stop();
     let log = daemon.log();
     assert!(log.contains("series=\"somebody\""), "{log}");
-}
-
-#[test]
-fn a_state_of_a_newer_outlierd_is_refused_and_kept() {
-    let stream = Stream::delivered("newer", "exactly_once");
-    let records = records();
-    stream.send(&records[..TRAIN + 10]);
-    let mut daemon = Daemon::start(&stream.config, "daemon");
-    stream.await_scores(TRAIN + 10);
-    daemon.stop();
-    let export = stream.folder.path().join("states.jsonl");
-    let (config, file) = (
-        stream.config.display().to_string(),
-        export.display().to_string(),
-    );
-    outlierd(&["state", "export", "--config", &config, &file]);
-    let newest_state = || {
-        let mut states = stream.read("states");
-        states.retain(|read| read.key == "valve");
-        states.pop().unwrap().value.unwrap()
-    };
-    let newest = newest_state();
-    let newer = newer(&newest);
-    // From a file, as one message: any byte may be in it, a delimiter too.
-    let state = stream.folder.path().join("newer-state");
-    fs::write(&state, &newer).unwrap();
-    produce(
-        &stream.broker,
-        &format!("{}.states", stream.topic),
-        b"",
-        &["-k", "valve", &state.display().to_string()],
-    );
-    fs::remove_dir_all(stream.folder.path().join("state")).unwrap();
-    stream.send(&records[TRAIN + 10..TRAIN + 20]);
-    let mut daemon = Daemon::start(&stream.config, "daemon-older");
-    // The error says what to do, and the status page who has to.
-    let lane = wait_for("the refusal", || {
-        daemon.page("/healthz")?;
-        let lane = get(&daemon, "/status").1[0]["lanes"][0].clone();
-        lane["failure"].is_string().then_some(lane)
-    });
-    assert_eq!(lane["domain"], "user", "{lane}");
-    let text = lane["failure"].as_str().unwrap();
-    assert!(text.contains("install the newer outlierd again"), "{text}");
-    daemon.stop();
-    assert_eq!(
-        stream.scores().len(),
-        TRAIN + 10,
-        "nothing is scored with a state that is not read"
-    );
-    assert_eq!(newest_state(), newer, "and it is not overwritten");
-}
-
-/// The same value in a format of the next version, checksum and all.
-fn newer(state: &[u8]) -> Vec<u8> {
-    let mut bytes = state.to_vec();
-    bytes[0] += 1;
-    let mut sum = crc32fast::Hasher::new();
-    sum.update(&bytes[..1]);
-    sum.update(&bytes[5..]);
-    bytes[1..5].copy_from_slice(&sum.finalize().to_le_bytes());
-    bytes
 }

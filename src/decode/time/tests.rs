@@ -106,6 +106,10 @@ fn auto_takes_no_form_for_another() {
             Ok(EventTime(micros))
         );
     }
+    assert_eq!(
+        from_text("20260309101433.250", TimeFormat::Auto),
+        Ok(EventTime(AT.0 + 250_000))
+    );
     assert!(
         from_integer(9_999_999_999, TimeFormat::Auto).is_err(),
         "seconds in the year 2286"

@@ -130,6 +130,9 @@ impl PartitionHandover<'_> {
         let mut known = Vec::new();
         for group in group {
             let partition = group.partition;
+            if self.lane.states.check_release(partition)? {
+                self.lane.recovery.of(partition).reformat = true;
+            }
             known.push(KnownPosition {
                 noted: self.lane.states.noted_position(partition)?,
                 stored: self.lane.states.position(partition),

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::state::codec;
 
@@ -126,4 +128,29 @@ fn records_that_lost_states_had_are_run_again() {
     assert_eq!(behind.missing_from(520, low), Some(510));
     behind.group.offset = Some(500);
     assert_eq!(behind.missing_from(500, LOG), None);
+}
+
+proptest! {
+    /// Offsets of a topic, whoever wrote them.
+    #[test]
+    fn any_offsets_give_a_start_inside_of_the_topic(
+        noted: Option<i64>,
+        group: Option<i64>,
+        changelog: Option<i64>,
+        low in 0..=i64::MAX,
+        length in 0..=i64::MAX,
+        checksum in 0..3_u32,
+        lost_states: bool,
+    ) {
+        let log = LogRange { low, high: low.saturating_add(length) };
+        let known = KnownPosition { lost_states, ..known(noted, group, changelog) };
+        if let Some((next, changes)) = known.start(log, Some(mark(checksum))) {
+            prop_assert!((log.low..=log.high).contains(&next));
+            changes.iter().for_each(|change| change.emit("s"));
+            let missing = known.missing_from(next, log);
+            prop_assert!(missing.is_none_or(|from| (log.low..next).contains(&from)));
+        } else {
+            prop_assert_eq!(known.next(), None);
+        }
+    }
 }

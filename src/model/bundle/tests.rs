@@ -237,7 +237,7 @@ fn a_newer_format_is_refused_whatever_else_it_holds() {
     assert!(
         error
             .to_string()
-            .contains("format 3, but this version reads format 2: update outlierd"),
+            .contains("format 3, but this version reads formats 2 to 2: update outlierd"),
         "{error}"
     );
 }

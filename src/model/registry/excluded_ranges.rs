@@ -9,6 +9,8 @@ use crate::model::manifest::{Manifest, Segment};
 
 /// The file of the marked stretches.
 const EXCLUDED: &str = "excluded_ranges.json";
+/// Marked stretches that are kept, those that end last: the training buffer has no older traffic.
+const RANGES_MAX: usize = 10_000;
 
 /// The marked stretches of one stream, in a file.
 #[derive(Clone, Debug)]
@@ -24,15 +26,19 @@ impl ExcludedRanges {
         }
     }
 
-    /// What is marked; nothing where the file cannot be read.
+    /// What is marked.
     ///
     /// # Errors
-    /// The file system's.
+    /// The file system's, or a file that holds no stretches: it must not be overwritten.
     pub fn read(&self) -> Result<Vec<Segment>, RegistryError> {
-        let bytes = disk::read_if_there(&self.folder.join(EXCLUDED))?;
-        Ok(bytes
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-            .unwrap_or_default())
+        let path = self.folder.join(EXCLUDED);
+        let Some(bytes) = disk::read_if_there(&path)? else {
+            return Ok(Vec::new());
+        };
+        serde_json::from_slice(&bytes).map_err(|error| RegistryError::Unreadable {
+            path,
+            problem: error.to_string(),
+        })
     }
 
     /// Marks a stretch of time of a series. Returns whether it was not marked before.
@@ -45,6 +51,13 @@ impl ExcludedRanges {
             return Ok(false);
         }
         excluded.push(range.clone());
+        if excluded.len() > RANGES_MAX {
+            excluded.sort_by_key(|range| range.until);
+            let dropped = excluded.remove(0);
+            tracing::warn!(folder = %self.folder.display(), ranges = RANGES_MAX, series = dropped.series,
+                from = %dropped.from, until = %dropped.until,
+                "too many time ranges are excluded from training: the oldest one is dropped");
+        }
         disk::create_folders(&self.folder)?;
         disk::replace(
             &self.folder,
@@ -94,5 +107,30 @@ mod tests {
             learned_from(&manifest, &excluded).collect::<Vec<_>>(),
             [&learned]
         );
+    }
+
+    #[test]
+    fn the_newest_marks_are_kept_and_an_unreadable_file_is_not_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let marks = ExcludedRanges::in_folder(folder.path());
+        let range = |number: i64| Segment {
+            series: "a".into(),
+            from: EventTime(number),
+            until: EventTime(number),
+        };
+        let full: Vec<Segment> = (0..RANGES_MAX as i64).map(range).collect();
+        let path = folder.path().join(EXCLUDED);
+        std::fs::write(&path, serde_json::to_vec(&full).unwrap()).unwrap();
+        for number in [i64::MAX, 20_000] {
+            assert!(marks.add(&range(number)).unwrap());
+        }
+        let kept = marks.read().unwrap();
+        assert_eq!(kept.len(), RANGES_MAX);
+        assert!(!kept.contains(&range(0)) && !kept.contains(&range(1)));
+        assert!(kept.contains(&range(2)) && kept.contains(&range(20_000)));
+
+        std::fs::write(&path, "of a newer outlierd").unwrap();
+        assert!(marks.add(&range(7)).is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), b"of a newer outlierd");
     }
 }

@@ -1,6 +1,6 @@
 //! What was live when and why, and the way back.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,6 +13,10 @@ use crate::model::disk::{self, failed};
 
 /// One line for each time that another bundle went live.
 const HISTORY: &str = "history.jsonl";
+/// Bytes of the history from which on its older half is dropped: some thousand promotions.
+const BYTES_MAX: u64 = 1024 * 1024;
+/// Characters of a reason that are kept: it may come from another instance.
+const WHY_MAX: usize = 500;
 
 /// What the reason of a rollback that no operator asked for begins with.
 pub const AUTOMATIC_ROLLBACK: &str = "automatic rollback";
@@ -28,7 +32,7 @@ pub struct WentLive {
     pub why: String,
 }
 
-/// The history of one stream: a file that is only appended to.
+/// The history of one stream: a file that is appended to, and loses its older half when it is large.
 #[derive(Clone, Debug)]
 pub struct LiveHistory {
     path: PathBuf,
@@ -61,7 +65,8 @@ impl LiveHistory {
     /// As [`Self::entries`].
     pub fn kept_within(&self, duration: Duration) -> Result<Vec<String>, RegistryError> {
         let entries = self.entries()?;
-        let from = Timestamp::now().as_second() - duration.as_secs().cast_signed();
+        let span = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+        let from = Timestamp::now().as_second().saturating_sub(span);
         let is_automatic = |entry: &WentLive| entry.why.starts_with(AUTOMATIC_ROLLBACK);
         let failed: Vec<&str> = entries
             .windows(2)
@@ -100,7 +105,7 @@ impl LiveHistory {
         let entry = WentLive {
             at: Timestamp::now(),
             bundle: id.to_owned(),
-            why: why.to_owned(),
+            why: why.chars().take(WHY_MAX).collect(),
         };
         // One write of one line: another process that appends at the same time does not cut it in
         // two.
@@ -113,14 +118,55 @@ impl LiveHistory {
             file.write_all(line.as_bytes())
                 .and_then(|()| file.sync_all())
         });
-        Ok(written.map_err(failed("write", &self.path))?)
+        written.map_err(failed("write", &self.path))?;
+        self.shorten()
+    }
+
+    /// Drops the older half of a history that is too large. A line that another process appends in
+    /// this moment is lost.
+    fn shorten(&self) -> Result<(), RegistryError> {
+        let size = fs::metadata(&self.path).map_err(failed("read", &self.path))?;
+        let Some(folder) = self.path.parent().filter(|_| size.len() > BYTES_MAX) else {
+            return Ok(());
+        };
+        let bytes = disk::read(&self.path)?;
+        let half = bytes.len() / 2;
+        let newer = &bytes[half..];
+        let begin = newer.iter().position(|&byte| byte == b'\n');
+        let kept = &newer[begin.map_or(0, |at| at + 1)..];
+        tracing::info!(path = %self.path.display(), from = bytes.len(), to = kept.len(),
+            "history of live bundles is large: its older half is dropped");
+        Ok(disk::replace(folder, HISTORY, kept)?)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::tests::with_two;
-    use super::AUTOMATIC_ROLLBACK;
+    use super::{AUTOMATIC_ROLLBACK, BYTES_MAX, LiveHistory};
+
+    #[test]
+    fn a_large_history_keeps_its_newer_half_in_whole_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let history = LiveHistory::in_folder(folder.path());
+        let entry = |id: usize| format!("{id:032x}");
+        let why = "a reason of another instance ".repeat(100);
+        let mut written = 0;
+        let mut largest = 0;
+        while written < 4_000 {
+            history.append(&entry(written), &why).unwrap();
+            written += 1;
+            largest = largest.max(history.path.metadata().unwrap().len());
+        }
+        assert!(largest <= BYTES_MAX, "{largest} bytes");
+        let kept = history.entries().unwrap();
+        let due: Vec<String> = (written - kept.len()..written).map(entry).collect();
+        let bundles: Vec<String> = kept.into_iter().map(|entry| entry.bundle).collect();
+        assert_eq!(bundles, due, "the newest, none cut in two");
+        assert!(due.len() > 500, "{} are kept", due.len());
+        let before = history.before(Some(&entry(written - 1))).unwrap();
+        assert_eq!(before, Some(entry(written - 2)));
+    }
 
     #[test]
     fn the_way_back_is_that_of_the_history() {

@@ -3,7 +3,7 @@
 use super::notes::NoteChange;
 use crate::record::feedback::Feedback;
 use crate::retrain::set::{RecordRun, TrainingRow};
-use crate::state::{Store, StoreError};
+use crate::state::{Commit, Store, StoreError};
 
 /// Key prefix of the notes of applied feedback; each holds the hash of the feedback.
 const APPLIED: &str = "applied/";
@@ -33,6 +33,22 @@ pub fn is_known(store: &dyn Store, feedback: &Feedback) -> Result<bool, StoreErr
     Ok(notes
         .into_iter()
         .any(|(found, bytes)| found == key && bytes == fingerprint(feedback)))
+}
+
+/// Removes the note that feedback was applied.
+///
+/// # Errors
+/// Where the store cannot be written.
+pub fn forget_applied(store: &dyn Store, feedback: &Feedback) -> Result<(), StoreError> {
+    if !is_known(store, feedback)? {
+        return Ok(());
+    }
+    let note = (format!("{APPLIED}{}", feedback.subject()), None);
+    let commit = Commit {
+        notes: vec![note],
+        ..Commit::default()
+    };
+    store.commit(&feedback.stream, &commit)
 }
 
 /// What tells one feedback from another on the same alert.

@@ -3,8 +3,6 @@
 
 use std::sync::Arc;
 
-use serde::de::DeserializeOwned;
-
 use crate::config::settings::StreamSettings;
 use crate::events::store::{StoredEntry, StoredEntryIgnored};
 use crate::pipeline::series::SeriesState;
@@ -12,7 +10,7 @@ use crate::retrain::buffer::BufferChange;
 use crate::retrain::error::RetrainError;
 use crate::retrain::schedule::RetrainSchedule;
 use crate::retrain::set::RecordRun;
-use crate::state::codec;
+use crate::state::codec::{self, Stored};
 use crate::state::{Commit, Store, StoreError};
 
 /// Notes of runs start so; partition and offset follow.
@@ -59,7 +57,7 @@ impl EngineNotes {
 
     /// The notes whose keys begin with `prefix`, by the rest of the key; an unreadable one is
     /// logged as `entry` and ignored.
-    pub(super) fn decoded<T: DeserializeOwned>(
+    pub(super) fn decoded<T: Stored>(
         &self,
         prefix: &str,
         entry: StoredEntry,
