@@ -152,7 +152,10 @@ impl LaneState {
     pub(super) fn has_lost_changelog(&self, error: &LaneError) -> bool {
         match error {
             LaneError::ChangelogLost => true,
-            LaneError::Sink(_) => self.delivery.has_lost_changelog(&self.sink),
+            LaneError::Sink(_) => {
+                let owned = self.positions.owned();
+                self.delivery.has_lost_changelog(&self.sink, &owned)
+            }
             _ => false,
         }
     }
