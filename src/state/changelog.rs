@@ -351,13 +351,12 @@ impl Changelog {
         while !left.is_empty() {
             match consumer.poll(PACE) {
                 Some(Ok(message)) => {
-                    if left.remove(&message.partition()).is_some() {
-                        let entry = FirstEntry {
-                            key: message.key().unwrap_or_default().to_vec(),
-                            value: message.payload().unwrap_or_default().to_vec(),
-                        };
-                        found.insert(message.partition(), entry);
-                    }
+                    left.remove(&message.partition());
+                    let entry = || FirstEntry {
+                        key: message.key().unwrap_or_default().to_vec(),
+                        value: message.payload().unwrap_or_default().to_vec(),
+                    };
+                    found.entry(message.partition()).or_insert_with(entry);
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
                     left.remove(&partition);
