@@ -292,6 +292,10 @@ impl Changelog {
                 // It was created again since the store was compared with it.
                 replay.from = replay.low;
             }
+            if lost.contains_key(&replay.partition) {
+                // Another instance may have filled it since: what has a first entry is complete now.
+                replay.end = self.range(replay.partition)?.1;
+            }
         }
         let lost = lost.into_iter().map(|(partition, entries)| {
             let is_empty = !first.contains_key(&partition);
