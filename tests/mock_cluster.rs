@@ -220,8 +220,10 @@ fn http_that_is_open_to_the_network_is_warned_of() {
         let flag = format!("service.http_listen={address:?}");
         let mut daemon = Daemon::start_with(&config, "daemon", &["--set", &flag]);
         // The warning comes before it listens.
-        wait_for("HTTP", || daemon.page("/healthz"));
-        let log = daemon.log();
+        let log = wait_for("HTTP", || {
+            let log = daemon.log();
+            log.contains("http listening").then_some(log)
+        });
         let of_address = format!("address={address}");
         let is_warning = |line: &&str| line.contains("WARN") && line.contains(&of_address);
         assert_eq!(log.lines().filter(is_warning).count(), warnings, "{log}");

@@ -85,8 +85,9 @@ pub(super) trait DeliveryGuarantee: Send {
         Duration::ZERO
     }
 
-    /// Whether the brokers answer that the changelog does not exist.
-    fn has_lost_changelog(&self, _sink: &Sink) -> bool {
+    /// Whether the brokers answer that the changelog does not exist, or ends before what was committed
+    /// of some `owned` partition: another lane has created it again.
+    fn has_lost_changelog(&self, _sink: &Sink, _owned: &[i32]) -> bool {
         false
     }
 
@@ -241,8 +242,20 @@ impl DeliveryGuarantee for ExactlyOnce {
         TRANSACTION_PAUSE.saturating_sub(ago)
     }
 
-    fn has_lost_changelog(&self, sink: &Sink) -> bool {
-        matches!(sink.producer().changelog_partitions(), Ok(0))
+    fn has_lost_changelog(&self, sink: &Sink, owned: &[i32]) -> bool {
+        let producer = sink.producer();
+        let is_cut = |partition: &i32| {
+            let end = self.ends.get(partition);
+            end.is_some_and(|end| {
+                producer
+                    .changelog_end(*partition)
+                    .is_ok_and(|now| now < *end)
+            })
+        };
+        match producer.changelog_partitions() {
+            Ok(partitions) => partitions == 0 || owned.iter().any(is_cut),
+            Err(_) => false,
+        }
     }
 
     fn prepare(&self, sink: &Sink, partitions: usize) -> Result<(), LaneError> {

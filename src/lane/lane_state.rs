@@ -57,6 +57,8 @@ pub struct LaneState {
     states: StoredStates,
     learner: Arc<Learner>,
     positions: PartitionPositions,
+    /// Partitions of the input topic when the lane last got some.
+    input_partitions: usize,
     read_records: Arc<ReadRecords>,
     /// What is kept of partitions beside the states of series.
     notes: PartitionNotes,
@@ -101,6 +103,7 @@ impl LaneState {
             sink,
             learner: lane.learner.clone(),
             positions: PartitionPositions::default(),
+            input_partitions: 0,
             read_records: lane.read_records.clone(),
             notes: PartitionNotes::default(),
             feedback: FeedbackSeen::default(),
@@ -149,7 +152,10 @@ impl LaneState {
     pub(super) fn has_lost_changelog(&self, error: &LaneError) -> bool {
         match error {
             LaneError::ChangelogLost => true,
-            LaneError::Sink(_) => self.delivery.has_lost_changelog(&self.sink),
+            LaneError::Sink(_) => {
+                let owned = self.positions.owned();
+                self.delivery.has_lost_changelog(&self.sink, &owned)
+            }
             _ => false,
         }
     }
@@ -168,7 +174,8 @@ impl LaneState {
     ///
     /// # Errors
     /// [`LaneError`] where the brokers do not answer or allow it.
-    pub(super) fn prepare_changelog(&self, partitions: usize) -> Result<(), LaneError> {
+    pub(super) fn prepare_changelog(&mut self, partitions: usize) -> Result<(), LaneError> {
+        self.input_partitions = partitions;
         self.delivery.prepare(&self.sink, partitions)
     }
 
@@ -188,9 +195,13 @@ impl LaneState {
             .replaced(|partition| self.positions.owns(partition))
     }
 
-    /// Aborts what was sent since the last commit; the series in memory are void then.
+    /// Aborts what was sent since the last commit; the series in memory are void then, and the
+    /// partitions are not read any more.
     pub(super) fn abort(&mut self) {
         self.uncommitted.aborted();
+        for partition in self.positions.owned() {
+            self.read_records.end(partition);
+        }
         if let Err(error) = self.sink.producer().abort() {
             TransactionNotAborted {
                 stream: &self.stream.name,

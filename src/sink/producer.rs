@@ -203,6 +203,18 @@ impl LaneProducer {
         Ok(found.map_or(0, |found| found.partitions().len()))
     }
 
+    /// Behind the newest entry of a partition of the changelog, decided or not.
+    ///
+    /// # Errors
+    /// Where no broker answers, or the changelog has no such partition.
+    pub fn changelog_end(&self, partition: i32) -> Result<i64, KafkaError> {
+        let topic = &self.producer.context().states;
+        let client = self.producer.client();
+        Ok(client
+            .fetch_watermarks(topic, partition, METADATA_TIMEOUT)?
+            .1)
+    }
+
     /// Waits until everything sent so far is acknowledged or given up.
     pub(super) fn wait(&self, timeout: Duration) -> Result<(), SinkError> {
         let left = |source| SinkError::Flush {

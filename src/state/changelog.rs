@@ -299,6 +299,10 @@ impl Changelog {
                 // It was created again since the store was compared with it.
                 replay.from = replay.low;
             }
+            if lost.contains_key(&replay.partition) {
+                // Another instance may have filled it since: what has a first entry is complete now.
+                replay.end = self.range(replay.partition)?.1;
+            }
         }
         let lost = lost.into_iter().map(|(partition, entries)| {
             let is_empty = !first.contains_key(&partition);
@@ -358,13 +362,12 @@ impl Changelog {
         while !left.is_empty() {
             match consumer.poll(PACE) {
                 Some(Ok(message)) => {
-                    if left.remove(&message.partition()).is_some() {
-                        let entry = FirstEntry {
-                            key: message.key().unwrap_or_default().to_vec(),
-                            value: message.payload().unwrap_or_default().to_vec(),
-                        };
-                        found.insert(message.partition(), entry);
-                    }
+                    left.remove(&message.partition());
+                    let entry = || FirstEntry {
+                        key: message.key().unwrap_or_default().to_vec(),
+                        value: message.payload().unwrap_or_default().to_vec(),
+                    };
+                    found.entry(message.partition()).or_insert_with(entry);
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
                     left.remove(&partition);

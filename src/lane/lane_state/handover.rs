@@ -21,7 +21,7 @@ use crate::state::changelog::{CommittedStates, LostEntries};
 
 /// How long a lane waits for an instance that has the states which the changelog has lost. One that
 /// was killed may have to start again first.
-const FILL_PATIENCE: Duration = Duration::from_secs(30);
+const FILL_PATIENCE: Duration = Duration::from_secs(60);
 const FILL_PACE: Duration = Duration::from_secs(1);
 
 /// The partitions of a lane, while they come or leave.
@@ -207,8 +207,7 @@ impl PartitionHandover<'_> {
         self.lane.sink = sink;
         self.lane.uncommitted.aborted();
         let owned = self.lane.positions.owned();
-        let newest = owned.iter().max().map_or(0, |partition| partition + 1);
-        let partitions = usize::try_from(newest).unwrap_or(0);
+        let partitions = self.lane.input_partitions;
         self.lane.delivery.prepare(&self.lane.sink, partitions)?;
         self.lane.delivery.begin_again()?;
         let mut starts = Vec::new();
