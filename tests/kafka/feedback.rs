@@ -207,7 +207,7 @@ fn records_of_a_rare_series_before_an_alert_are_read_from_far_back() {
         first: last - EVERY as i64,
         last,
     };
-    // Some 6,000 records before the alert: more than the first two tries read.
+    // Some 6,000 records before the alert: more than the first try reads.
     let found = history::read(&settings.kafka, &settings_of_stream, "valve", at, BEFORE).unwrap();
     let offsets: Vec<i64> = found.iter().map(|(offset, _)| *offset).collect();
     let due = (0..BEFORE + 2).rev().map(|n| last - (n * EVERY) as i64);
