@@ -66,7 +66,7 @@ impl FeedbackSeen {
                     Some(_) => applied = true,
                 }
             }
-            receiver.forget_expired(partition, &all);
+            forget_expired(receiver.notes, partition, &all);
         }
         *self = Self {
             version,
@@ -77,19 +77,6 @@ impl FeedbackSeen {
 }
 
 impl FeedbackReceiver<'_> {
-    /// Removes the notes of applied feedback that the log does not keep any more, where there are more
-    /// notes than it can hold.
-    fn forget_expired(&mut self, partition: i32, all: &[Arc<Feedback>]) {
-        let applied = self.notes.keys(partition, APPLIED);
-        if applied.len() <= FEEDBACK_MAX {
-            return;
-        }
-        let kept: BTreeSet<String> = all.iter().map(|feedback| feedback.subject()).collect();
-        for subject in applied.iter().filter(|subject| !kept.contains(*subject)) {
-            self.notes.remove(partition, &format!("{APPLIED}{subject}"));
-        }
-    }
-
     /// Applies feedback and notes that, unless it has to wait; `None` where it was applied before.
     fn apply(
         &mut self,
@@ -122,5 +109,55 @@ impl FeedbackReceiver<'_> {
             self.notes.put(partition, &key, &applied)?;
         }
         Ok(Some(effect))
+    }
+}
+
+/// Removes the notes of applied feedback that the log does not keep any more, where there are more
+/// notes than it can hold.
+fn forget_expired(notes: &mut PartitionNotes, partition: i32, all: &[Arc<Feedback>]) {
+    let applied = notes.keys(partition, APPLIED);
+    if applied.len() <= FEEDBACK_MAX {
+        return;
+    }
+    let kept: BTreeSet<String> = all.iter().map(|feedback| feedback.subject()).collect();
+    for subject in applied.iter().filter(|subject| !kept.contains(*subject)) {
+        notes.remove(partition, &format!("{APPLIED}{subject}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::feedback::FeedbackLabel;
+
+    #[test]
+    fn notes_of_feedback_that_nobody_keeps_are_removed_where_there_are_too_many() {
+        let at = jiff::Timestamp::UNIX_EPOCH;
+        let kept = Arc::new(Feedback {
+            stream: "s".into(),
+            label: FeedbackLabel::Expected,
+            series: "a".into(),
+            alert: Some("7".into()),
+            from: at,
+            until: at,
+            records: None,
+            peak_score: None,
+            bundle: None,
+            at,
+            note: None,
+        });
+        let mut notes = PartitionNotes::default();
+        notes.put(1, "position", &7u32).unwrap();
+        for number in 0..FEEDBACK_MAX {
+            let key = format!("{APPLIED}{number}");
+            notes.put(1, &key, &vec![0_u8]).unwrap();
+        }
+        forget_expired(&mut notes, 1, std::slice::from_ref(&kept));
+        assert_eq!(notes.keys(1, APPLIED).len(), FEEDBACK_MAX, "there is room");
+        let key = format!("{APPLIED}{FEEDBACK_MAX}");
+        notes.put(1, &key, &vec![0_u8]).unwrap();
+        forget_expired(&mut notes, 1, &[kept]);
+        assert_eq!(notes.keys(1, APPLIED), ["7"]);
+        assert_eq!(notes.get::<u32>(1, "position"), Some(7));
     }
 }

@@ -272,8 +272,12 @@ impl RegistrySync {
             let before = shared.last_synced.clone();
             let is_trainer = is_trainer(stream);
             bundles(registry, stream, shared, is_trainer, &mut out)?;
-            live(registry, stream, shared, &mut out)?;
-            pin(registry, stream, shared, &mut out)?;
+            if !shared.unreadable.live {
+                live(registry, stream, shared, &mut out)?;
+            }
+            if !shared.unreadable.pin {
+                pin(registry, stream, shared, &mut out)?;
+            }
             challenge(registry, stream, shared, is_trainer, &mut out)?;
             if shared.last_synced != before {
                 let bytes = codec::encode(&shared.last_synced)
@@ -379,9 +383,6 @@ fn live(
 ) -> Result<(), SyncError> {
     let here = registry.current(stream)?;
     let there = shared.live.as_ref().map(|live| live.bundle.clone());
-    if shared.unreadable.live {
-        return Ok(());
-    }
     if here == there {
         shared.last_synced.bundle = here;
         return Ok(());
@@ -452,9 +453,6 @@ fn pin(
 ) -> Result<(), SyncError> {
     let flags = registry.flags(stream)?;
     let here = flags.is_pinned();
-    if shared.unreadable.pin {
-        return Ok(());
-    }
     if here != shared.pinned {
         if here == shared.last_synced.pinned {
             flags.pin(shared.pinned)?;

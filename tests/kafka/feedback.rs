@@ -1,6 +1,11 @@
 //! Feedback holds whenever it is given: while the daemon is down, while its partition moves, when
 //! more of it comes than fits into any queue, and when the daemon is killed right after.
 
+use std::sync::Arc;
+
+use outlierd::config::{ConfigSources, load};
+use outlierd::record::feedback::RecordRange;
+use outlierd::share::history;
 use serde_json::Value;
 
 use crate::share::{command, events, start};
@@ -176,4 +181,35 @@ fn more_comes_than_fits_into_any_queue() {
     of.send(0.6, 60);
     of.send(0.0, 150);
     assert_eq!(of.opened(), of.alerts);
+}
+
+/// The records before an alert are looked for further and further back, with one consumer.
+#[test]
+fn records_of_a_rare_series_before_an_alert_are_read_from_far_back() {
+    const EVERY: usize = 40;
+    const BEFORE: usize = 150;
+    let stream = Stream::delivered("rare", "exactly_once");
+    let record = |i: usize| match i % EVERY {
+        0 => steady(i, 0.0),
+        _ => steady(i, 0.0).replace("\"valve\"", &format!("\"other-{}\"", i % EVERY)),
+    };
+    let records: Vec<String> = (0..12_001).map(record).collect();
+    stream.send(&records);
+    let sources = ConfigSources {
+        file: Some(stream.config.clone()),
+        ..ConfigSources::default()
+    };
+    let mut settings = load(&sources).unwrap();
+    let settings_of_stream = Arc::new(settings.streams.remove(0));
+    let last = records.len() as i64 - 1;
+    let at = RecordRange {
+        partition: 0,
+        first: last - EVERY as i64,
+        last,
+    };
+    // Some 6,000 records before the alert: more than the first try reads.
+    let found = history::read(&settings.kafka, &settings_of_stream, "valve", at, BEFORE).unwrap();
+    let offsets: Vec<i64> = found.iter().map(|(offset, _)| *offset).collect();
+    let due = (0..BEFORE + 2).rev().map(|n| last - (n * EVERY) as i64);
+    assert_eq!(offsets, due.collect::<Vec<_>>());
 }
