@@ -29,6 +29,7 @@ fn states() -> Vec<SeriesState> {
         offset: record as i64,
         series: fleet::series(record).into(),
         time: fleet::time(record),
+        second_time: None,
         arrival: None,
     };
     let batch = Batch {

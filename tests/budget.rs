@@ -90,6 +90,7 @@ impl Plant {
                 offset: second * 6 + number as i64,
                 series: Cow::Borrowed(*name),
                 time: time(second),
+                second_time: None,
                 arrival: Some(time(second)),
             };
             let batch = Batch {

@@ -251,6 +251,7 @@ impl Plant {
                     offset: (step * PUMPS as u64) as i64 + pump as i64,
                     series: Cow::Owned(FleetPlan::name_of(pump)),
                     time: self.plan.time_of(step),
+                    second_time: None,
                     arrival: None,
                 });
                 batch.values.extend(values);

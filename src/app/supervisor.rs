@@ -59,10 +59,7 @@ impl Lanes {
             threads.push(watch.map_err(AppError::Thread)?);
             let rejections = Arc::default();
             for number in 0..stream.input.lanes {
-                let status = Arc::new(LaneStatus {
-                    rejections: Arc::clone(&rejections),
-                    ..LaneStatus::default()
-                });
+                let status = Arc::new(LaneStatus::new(&rejections));
                 let reloaded = ReloadedStream::new(stream.clone().into());
                 let lane = Lane {
                     kafka: settings.kafka.clone(),

@@ -87,6 +87,14 @@ pub(super) struct ConsumerReport {
 }
 
 impl LaneStatus {
+    /// That of a lane which is not running yet; `rejections` are those of its stream.
+    pub fn new(rejections: &Arc<RejectionWatch>) -> Self {
+        Self {
+            rejections: rejections.clone(),
+            ..Self::default()
+        }
+    }
+
     /// What failed; `None` while all is well.
     pub fn failure(&self) -> &PresentFailure {
         &self.failure

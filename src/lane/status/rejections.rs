@@ -42,7 +42,7 @@ struct Unusable {
 impl RejectionWatch {
     /// Takes a batch that went through the pipeline at `now`. A record is usable if it was not rejected
     /// and one of its readings is a number.
-    pub(super) fn observe(
+    pub(in crate::lane) fn observe(
         &self,
         stream: &StreamSettings,
         messages: &[Message<'_>],
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_stream_without_a_usable_record_says_why() {
-        let stream = three_fields();
+        let stream = std::sync::Arc::new(three_fields());
         let mut pipeline = Pipeline::new(stream.clone(), None).expect("a pipeline");
         let mut table = SeriesTable::new(10);
         let watch = RejectionWatch::default();
