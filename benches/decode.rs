@@ -67,6 +67,8 @@ fn format(key: KeyFrom, time: TimeFrom) -> RecordFormat {
         key,
         time,
         time_format: TimeFormat::Auto,
+        time_zone: jiff::tz::TimeZone::UTC,
+        decimal_comma: false,
         fields: FIELDS.iter().map(field).collect(),
         max_payload_bytes: 1 << 20,
         max_series: 1000,

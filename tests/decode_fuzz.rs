@@ -186,7 +186,10 @@ fn reading(document: &Value, path: &[&str]) -> f64 {
     for key in path {
         let below = match value {
             Value::Array(items) => key.parse::<usize>().ok().and_then(|index| items.get(index)),
-            _ => value.get(key),
+            Value::Object(_) => value.get(key),
+            Value::Null => None,
+            // It stands in place of the object that has the reading.
+            _ => return f64::INFINITY,
         };
         let Some(below) = below else { return f64::NAN };
         value = below;
@@ -200,7 +203,7 @@ fn reading(document: &Value, path: &[&str]) -> f64 {
             Ok(number) if number.is_finite() => number,
             _ => f64::INFINITY,
         },
-        other => panic!("{other} was accepted as a reading"),
+        Value::Array(_) | Value::Object(_) => f64::INFINITY,
     }
 }
 
@@ -218,15 +221,29 @@ fn is_skipped_detail(error: &serde_json::Error) -> bool {
     .any(|part| error.contains(part))
 }
 
-/// Bare words where a value may be, in quotes.
+/// Numbers that JSON does not know, and words for what is not one, in quotes.
 fn worded(text: &str) -> String {
-    let mut text = text.to_owned();
-    for word in ["-Infinity", "Infinity", "NaN"] {
-        for before in [":", "[", ","] {
-            text = text.replace(&format!("{before}{word}"), &format!("{before}\"NaN\""));
+    let (mut worded, mut token) = (String::new(), String::new());
+    let (mut in_text, mut is_escaped) = (false, false);
+    for c in text.chars().chain(['\n']) {
+        if !in_text && (c.is_ascii_alphanumeric() || "+-.".contains(c)) {
+            token.push(c);
+            continue;
         }
+        let is_number = token.parse::<f64>().is_ok();
+        let is_known = serde_json::from_str::<Value>(&token).is_ok();
+        match is_number && !is_known {
+            true => worded.push_str(&format!("\"{token}\"")),
+            false => worded.push_str(&token),
+        }
+        token.clear();
+        if c == '"' && !is_escaped {
+            in_text = !in_text;
+        }
+        is_escaped = in_text && c == '\\' && !is_escaped;
+        worded.push(c);
     }
-    text
+    worded
 }
 
 /// Holds an accepted record against an independent reading of its payload; `false` where that

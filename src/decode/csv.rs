@@ -246,7 +246,7 @@ impl<R: Read> CsvTable<R> {
             );
             return Err(DecodeProblem::new(RejectReason::MissingTime, detail));
         }
-        times.from_text(cell).map_err(|wrong| {
+        times.read_text(cell).map_err(|wrong| {
             DecodeProblem::new(RejectReason::BadTime, format!(", column `{name}`: {wrong}"))
         })
     }

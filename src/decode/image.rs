@@ -210,10 +210,10 @@ impl ImageDecoder {
             let read = match at(object, path) {
                 None | Some(Value::Null) => None,
                 Some(Value::String(text)) if text.trim().is_empty() => None,
-                Some(Value::String(text)) => Some(self.times.from_text(text)),
+                Some(Value::String(text)) => Some(self.times.read_text(text)),
                 Some(Value::Number(number)) => Some(match number.as_i64() {
-                    Some(whole) => self.times.from_integer(whole),
-                    None => self.times.from_float(number.as_f64().unwrap_or(f64::NAN)),
+                    Some(whole) => self.times.read_integer(whole),
+                    None => self.times.read_float(number.as_f64().unwrap_or(f64::NAN)),
                 }),
                 Some(_) => Some(Err("neither text nor a number".to_owned())),
             };

@@ -151,7 +151,7 @@ pub(super) fn time(
             let bad = |fault| {
                 DecodeProblem::new(RejectReason::BadTime, format!("header {name:?}: {fault}"))
             };
-            near(times.from_text(&text).map_err(bad)?, &|| {
+            near(times.read_text(&text).map_err(bad)?, &|| {
                 format!("header {name:?}")
             })
         }

@@ -89,12 +89,12 @@ impl TimeReader {
     }
 
     /// Reads a whole number of the format's unit. `Err` is the fault, without the name of the field.
-    pub fn from_integer(&self, number: i64) -> Result<ReadTime, String> {
+    pub fn read_integer(&self, number: i64) -> Result<ReadTime, String> {
         if let Some(compact) = self.compact(number) {
             return compact;
         }
         let micros = match self.unit(number as f64) {
-            Some(Unit::Days) => return self.from_float(number as f64),
+            Some(Unit::Days) => return self.read_float(number as f64),
             Some(Unit::Seconds) => number.checked_mul(1_000_000),
             Some(Unit::Millis) => number.checked_mul(1_000),
             Some(Unit::Micros) => Some(number),
@@ -106,9 +106,9 @@ impl TimeReader {
 
     /// Reads a number with a fraction of the format's unit. `Err` is the fault, without the name of
     /// the field.
-    pub fn from_float(&self, number: f64) -> Result<ReadTime, String> {
+    pub fn read_float(&self, number: f64) -> Result<ReadTime, String> {
         let micros = match self.unit(number) {
-            Some(Unit::Days) => return self.from_days(number),
+            Some(Unit::Days) => return self.read_days(number),
             Some(Unit::Seconds) => number * 1e6,
             Some(Unit::Millis) => number * 1e3,
             Some(Unit::Micros) => number,
@@ -124,7 +124,7 @@ impl TimeReader {
     /// name of the field.
     ///
     /// The caller has handled blank text: a blank time is a missing one.
-    pub fn from_text(&self, text: &str) -> Result<ReadTime, String> {
+    pub fn read_text(&self, text: &str) -> Result<ReadTime, String> {
         let text = text.trim();
         if let TimeFormat::Pattern(pattern) = &self.format {
             return self.by_pattern(pattern, text);
@@ -134,11 +134,11 @@ impl TimeReader {
         }
         if self.format != TimeFormat::Rfc3339 && is_number(text) {
             return match text.parse::<i64>() {
-                Ok(number) => self.from_integer(number),
+                Ok(number) => self.read_integer(number),
                 Err(_) => text
                     .parse()
                     .map_err(|_| self.unreadable(text))
-                    .and_then(|number| self.from_float(number)),
+                    .and_then(|number| self.read_float(number)),
             };
         }
         if !matches!(self.format, TimeFormat::Auto | TimeFormat::Rfc3339) {
@@ -262,7 +262,7 @@ impl TimeReader {
         }
     }
 
-    fn from_days(&self, number: f64) -> Result<ReadTime, String> {
+    fn read_days(&self, number: f64) -> Result<ReadTime, String> {
         let millis = ((number - SPREADSHEET_DAYS) * 86_400e3).round();
         let local = Timestamp::from_millisecond(millis as i64).ok();
         let local = local.filter(|_| millis.is_finite());
@@ -315,7 +315,7 @@ impl TimeReader {
                 .parse::<f64>()
                 .ok()
                 .filter(|days| (20_000.0..110_000.0).contains(days));
-            let read = Self::new(TimeFormat::SpreadsheetDays, self.zone.clone()).from_float(days?);
+            let read = Self::new(TimeFormat::SpreadsheetDays, self.zone.clone()).read_float(days?);
             read.ok()
                 .map(|read| ("\"spreadsheet_days\"".to_owned(), read.time))
         };

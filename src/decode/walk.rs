@@ -163,16 +163,16 @@ impl<'r, 'a> Row<'r, 'a> {
     fn take_time<E: Error>(&mut self, node: &Node, scalar: &Scalar<'a, '_>) -> Result<(), E> {
         let times = self.times;
         let time = match scalar {
-            Scalar::Signed(number) => times.from_integer(*number),
+            Scalar::Signed(number) => times.read_integer(*number),
             // Saturation stays out of the allowed years in every unit.
             Scalar::Unsigned(number) => {
-                times.from_integer(i64::try_from(*number).unwrap_or(i64::MAX))
+                times.read_integer(i64::try_from(*number).unwrap_or(i64::MAX))
             }
-            Scalar::Float(number) => times.from_float(*number),
+            Scalar::Float(number) => times.read_float(*number),
             Scalar::Borrowed(text) | Scalar::Copied(text) if text.trim().is_empty() => {
                 return Ok(());
             }
-            Scalar::Borrowed(text) | Scalar::Copied(text) => times.from_text(text),
+            Scalar::Borrowed(text) | Scalar::Copied(text) => times.read_text(text),
             Scalar::Null => return Ok(()),
             Scalar::Bool(_) => return Err(self.misfit(node, &scalar.describe())),
         };

@@ -177,7 +177,7 @@ fn bad_rows_are_named_by_line_and_column_and_the_file_goes_on() {
     assert!(
         batch.rejected[0]
             .detail
-            .contains("decimal points, not commas"),
+            .contains("a decimal comma need another delimiter"),
         "{}",
         batch.rejected[0].detail
     );

@@ -179,7 +179,16 @@ fn what_is_no_reading_is_rejected_by_name_and_value() {
 
 #[test]
 fn bare_nan_is_a_reading_that_is_not_a_number() {
-    for text in ["NaN", "nan", "-NaN", "Infinity", "-Infinity", "+inf", "inf", "-inf"] {
+    for text in [
+        "NaN",
+        "nan",
+        "-NaN",
+        "Infinity",
+        "-Infinity",
+        "+inf",
+        "inf",
+        "-inf",
+    ] {
         let payload = format!("{{\"y\":1,\n \"x\":{text}}}");
         assert_eq!(readings(&x(), payload.as_bytes()).0, [NON_FINITE], "{text}");
     }

@@ -14,15 +14,15 @@ fn pattern(pattern: &str) -> TimeFormat {
 }
 
 fn from_text(text: &str, format: TimeFormat) -> Result<EventTime, String> {
-    reader(format).from_text(text).map(|read| read.time)
+    reader(format).read_text(text).map(|read| read.time)
 }
 
 fn from_integer(number: i64, format: TimeFormat) -> Result<EventTime, String> {
-    reader(format).from_integer(number).map(|read| read.time)
+    reader(format).read_integer(number).map(|read| read.time)
 }
 
 fn from_float(number: f64, format: TimeFormat) -> Result<EventTime, String> {
-    reader(format).from_float(number).map(|read| read.time)
+    reader(format).read_float(number).map(|read| read.time)
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn local_times_have_a_zone_and_an_hour_that_comes_twice_two_times() {
         TimeZone::get("Europe/Berlin").expect("a zone"),
     );
     let read = |text: &str| {
-        let read = berlin.from_text(text).expect(text);
+        let read = berlin.read_text(text).expect(text);
         (
             read.time.to_string(),
             read.second.map(|time| time.to_string()),
