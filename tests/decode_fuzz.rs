@@ -161,13 +161,21 @@ fn mutate_bytes(rng: &mut ChaCha8Rng, payload: &mut Vec<u8>) {
     }
 }
 
-/// One payload: a valid record, damaged in one of five ways, or not at all.
+/// One payload: a valid record, damaged in one of six ways, or not at all.
 fn payload(rng: &mut ChaCha8Rng) -> Vec<u8> {
     let mut members = members(rng);
     match rng.random_range(0..10) {
         0 => return (0..rng.random_range(0..64)).map(|_| rng.random()).collect(),
         1 => return vec![b"{[\"0"[rng.random_range(0..4)]; rng.random_range(0..6000)],
         2..=5 => mutate_structure(rng, &mut members),
+        6 => {
+            // Not one reading is a number.
+            members.retain(|(key, _)| key == "pump" || key == "ts");
+            members.push((
+                "flow".to_owned(),
+                pick(rng, &["\"Bad\"", "{}", "1e999"]).to_owned(),
+            ));
+        }
         _ => {}
     }
     let mut payload = joined(&members);
