@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::error::AppError;
 use crate::config::settings::{Settings, StreamSettings};
 use crate::events::daemon::BrokersAwaited;
-use crate::failure::Failure as _;
+use crate::failure::Failure;
 use crate::sink::topics::{self, SHARED, StreamTopics, TopicError};
 use crate::sink::transaction;
 use crate::source::Delivery;
@@ -49,7 +49,8 @@ pub(super) async fn await_topics(
             let shared = shared.map(|share| [&share.control, &share.bundles, &share.events]);
             let shared = shared.into_iter().flatten().flatten().map(String::as_str);
             let written = stream.output.topics().map(|(_, topic)| topic);
-            check_writes(settings, stream, store, written.chain(shared))?;
+            let written: Vec<&str> = written.chain(shared).collect();
+            check_writes(settings, stream, store, &written, status).await?;
         }
         tracing::info!(
             stream = stream.name,
@@ -80,15 +81,24 @@ fn check_reads(cluster: &Cluster, stream: &StreamSettings) -> Result<(), TopicEr
     Ok(())
 }
 
-/// Whether the brokers have transactions, and outlierd may write all topics in one.
-fn check_writes<'t>(
+/// Whether the brokers have transactions, and outlierd may write all topics in one. Brokers that go
+/// away meanwhile refuse nothing.
+async fn check_writes(
     settings: &Settings,
     stream: &StreamSettings,
     store: &dyn Store,
-    topics: impl Iterator<Item = &'t str>,
+    topics: &[&str],
+    status: &DaemonStatus,
 ) -> Result<(), AppError> {
     let id = format!("{}-{}-check", stream.input.group, store.instance()?);
-    transaction::check(&settings.kafka, stream, &id, topics).map_err(|source| {
+    let checked = loop {
+        match transaction::check(&settings.kafka, stream, &id, topics.iter().copied()) {
+            Err(error) if error.is_retryable() => wait(status, &error).await,
+            checked => break checked,
+        }
+    };
+    status.starting.clear();
+    checked.map_err(|source| {
         let name = stream.name.clone();
         if let Some(right) = source.missing_right(&settings.kafka, stream, &id) {
             return TopicError::refused(&name, right).into();
@@ -104,6 +114,17 @@ fn check_writes<'t>(
             },
         }
     })
+}
+
+/// Waits before the brokers are asked again, and says why.
+async fn wait(status: &DaemonStatus, error: &dyn Failure) {
+    BrokersAwaited {
+        error,
+        retry: BROKER_RETRY,
+    }
+    .emit();
+    status.starting.set(error);
+    tokio::time::sleep(BROKER_RETRY).await;
 }
 
 /// Asks again until a broker answers.
@@ -123,13 +144,7 @@ where
                 tokio::time::sleep(TOPIC_RETRY).await;
             }
             Err(error) if error.is_retryable() => {
-                BrokersAwaited {
-                    error: &error,
-                    retry: BROKER_RETRY,
-                }
-                .emit();
-                status.starting.set(&error);
-                tokio::time::sleep(BROKER_RETRY).await;
+                wait(status, &error).await;
             }
             answer => {
                 status.starting.clear();
