@@ -152,9 +152,13 @@ impl Lane {
         self.status.running.store(false, Ordering::Release);
         self.retrainer.set_trainer(self.number, false);
         let done = done.and_then(|()| {
-            lock(&lane_state)
-                .commit(&consumer, CommitMode::Sync)
-                .map(drop)
+            let mut lane_state = lock(&lane_state);
+            // The partitions may have new owners, who find what is not committed.
+            if consumer.context().has_aborted() || consumer.assignment_lost() {
+                lane_state.abort();
+                return Ok(());
+            }
+            lane_state.commit(&consumer, CommitMode::Sync).map(drop)
         });
         if done.is_err() {
             lock(&lane_state).abort();
@@ -239,6 +243,7 @@ impl Lane {
             let mut lane_state = lock(lane_state);
             let done = match consumer.context().take_failure() {
                 Some(failure) => Err(failure),
+                None if consumer.context().has_aborted() => break,
                 None => self.advance(consumer, &mut lane_state, &batch, slow),
             };
             match done {
@@ -253,12 +258,7 @@ impl Lane {
                 }
             }
             self.follow_topic(consumer, &mut lane_state)?;
-            self.status
-                .partitions
-                .store(lane_state.owned(), Ordering::Release);
-            self.status
-                .series
-                .store(lane_state.series(), Ordering::Release);
+            self.status.owns(lane_state.owned(), lane_state.series());
             self.retrainer
                 .set_trainer(self.number, lane_state.is_trainer());
             self.learner.train_if_ready(self.retrainer.is_trainer());

@@ -38,6 +38,8 @@ pub struct LaneContext {
     revoked: Mutex<Vec<i32>>,
     /// A rebalance that could not be answered: the lane takes it and restarts.
     failure: Mutex<Option<LaneError>>,
+    /// See [`LaneContext::has_aborted`].
+    aborted: AtomicBool,
     /// Whether the lane has ended: the group may still assign while the consumer leaves it, and
     /// nobody would read that.
     leaving: AtomicBool,
@@ -65,7 +67,7 @@ impl LaneContext {
     /// Callbacks that act on a lane's state.
     pub fn new(lane: &Lane, lane_state: Arc<Mutex<LaneState>>) -> Self {
         let (rebalances, revoked, failure, leaving, at_end, paused) = Default::default();
-        let (drained, ends) = Default::default();
+        let (drained, ends, aborted) = Default::default();
         Self {
             stream: lane.stream.name.clone(),
             lane: lane.number,
@@ -76,6 +78,7 @@ impl LaneContext {
             rebalances,
             revoked,
             failure,
+            aborted,
             leaving,
             at_end,
             drained,
@@ -142,6 +145,12 @@ impl LaneContext {
             .take()
     }
 
+    /// Whether a rebalance failed while the lane stops. What is not committed then must not be: the
+    /// group may have waited for the lane for too long, and have given its partitions away.
+    pub fn has_aborted(&self) -> bool {
+        self.aborted.load(Ordering::Acquire)
+    }
+
     /// Keeps a failure for the lane; one that stops ends anyway.
     fn fail(&self, error: LaneError) {
         if self
@@ -151,6 +160,7 @@ impl LaneContext {
             .stops()
         {
             tracing::info!(stream = self.stream, lane = self.lane, error = %error, "rebalance aborted");
+            self.aborted.store(true, Ordering::Release);
         } else {
             *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
         }

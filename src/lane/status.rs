@@ -100,6 +100,12 @@ impl LaneStatus {
         &self.failure
     }
 
+    /// How many partitions the lane owns, and how many series it has in memory.
+    pub(super) fn owns(&self, partitions: usize, series: usize) {
+        self.partitions.store(partitions, Ordering::Release);
+        self.series.store(series, Ordering::Release);
+    }
+
     /// The loop begins a turn.
     pub(super) fn turns(&self) {
         self.progress().turned = Instant::now();
