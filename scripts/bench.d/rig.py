@@ -197,8 +197,10 @@ class Outlierd:
         while True:
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{self.rig.http}/status", timeout=30) as page:
-                    lanes = json.load(page)[0]["lanes"]
-                if all(lane["partitions"] == share for lane in lanes):
+                    streams = json.load(page)
+                # Before the lanes start there are none.
+                lanes = streams[0]["lanes"] if streams else []
+                if lanes and all(lane["partitions"] == share for lane in lanes):
                     return
             except (urllib.error.URLError, ConnectionError):
                 pass
