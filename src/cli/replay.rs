@@ -117,7 +117,6 @@ const MICROS_PER_DAY: f64 = 86_400e6;
 impl Totals {
     fn add(&mut self, chunk: &Chunk) {
         self.rows += chunk.rows;
-        self.rejections.add(chunk.rows, &chunk.done.rejected);
         self.budgeted += chunk.done.counts.budgeted;
         for outcome in &chunk.done.outcomes {
             self.alerting += usize::from(outcome.alerting);
@@ -229,8 +228,9 @@ impl Run {
                 "{} rows are fewer than {wanted}: nothing was scored",
                 totals.rows
             );
-            return Err(explained(few, &totals.rejections));
+            return Err(explained(few, &self.0.rejections));
         }
+        totals.rejections = self.0.rejections;
         out.flush()?;
         Ok(totals)
     }

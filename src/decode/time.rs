@@ -18,6 +18,8 @@
 //!   these.
 //! - A pattern is read as `strptime` does (POSIX.1-2024; the directives are those of `jiff`).
 
+use std::fmt::{self, Display};
+
 use jiff::Timestamp;
 use jiff::civil::{DateTime, Time, date};
 use jiff::fmt::strtime;
@@ -101,7 +103,7 @@ impl TimeReader {
             Some(Unit::Nanos) => Some(number.div_euclid(1_000)),
             None => return Err(self.not_a_number(&number.to_string())),
         };
-        self.counted(micros, &number.to_string())
+        self.counted(micros, &number)
     }
 
     /// Reads a number with a fraction of the format's unit. `Err` is the fault, without the name of
@@ -117,7 +119,7 @@ impl TimeReader {
         };
         // The cast saturates and makes NaN 0, which is why NaN is asked for first.
         let micros = (!micros.is_nan()).then_some(micros.round() as i64);
-        self.counted(micros, &number.to_string())
+        self.counted(micros, &number)
     }
 
     /// Reads text: a date and time, or a number of the format's unit. `Err` is the fault, without the
@@ -158,7 +160,7 @@ impl TimeReader {
                 .and_then(|civil| self.local(civil))
         };
         let read = read.ok_or_else(|| self.unreadable(text))?;
-        self.checked(read, &quoted(text))
+        self.checked(read, &Quoted(text))
     }
 
     /// What the format allows, for people.
@@ -232,7 +234,7 @@ impl TimeReader {
     fn by_pattern(&self, pattern: &str, text: &str) -> Result<ReadTime, String> {
         let read = self.parsed(pattern, text);
         let read = read.ok_or_else(|| self.unreadable(text))?;
-        self.checked(read, &quoted(text))
+        self.checked(read, &Quoted(text))
     }
 
     /// `None` where the text does not have the form of the pattern, or is no time.
@@ -268,17 +270,16 @@ impl TimeReader {
         let local = local.filter(|_| millis.is_finite());
         // The number counts local days.
         let read = local.and_then(|local| self.local(Offset::UTC.to_datetime(local)));
-        let found = number.to_string();
-        self.checked(read.ok_or_else(|| self.out_of_range(&found))?, &found)
+        self.checked(read.ok_or_else(|| self.out_of_range(&number))?, &number)
     }
 
     /// A number that counts from the epoch.
-    fn counted(&self, micros: Option<i64>, found: &str) -> Result<ReadTime, String> {
+    fn counted(&self, micros: Option<i64>, found: &dyn Display) -> Result<ReadTime, String> {
         let time = micros.ok_or_else(|| self.out_of_range(found))?;
         self.checked(EventTime(time).into(), found)
     }
 
-    fn checked(&self, read: ReadTime, found: &str) -> Result<ReadTime, String> {
+    fn checked(&self, read: ReadTime, found: &dyn Display) -> Result<ReadTime, String> {
         in_range(read.time.0).ok_or_else(|| self.out_of_range(found))?;
         if self.format == TimeFormat::Auto && read.time.0 < AUTO_BEGIN_US {
             return Err(self.too_early(read.time, found));
@@ -304,8 +305,9 @@ impl TimeReader {
 
     /// Of a time that no clock of today has: another form that the text may have, or a clock that was
     /// never set.
-    fn too_early(&self, time: EventTime, found: &str) -> String {
-        let digits = found.trim_matches('"');
+    fn too_early(&self, time: EventTime, found: &dyn Display) -> String {
+        let digits = found.to_string();
+        let digits = digits.trim_matches('"');
         let pattern = SUGGESTED.iter().find_map(|(length, pattern)| {
             let read = (*length == digits.len()).then(|| self.parsed(pattern, digits))?;
             read.map(|read| (format!("{pattern:?}"), read.time))
@@ -342,11 +344,20 @@ impl TimeReader {
         format!("the text {} is not {}", quoted(text), self.allowed())
     }
 
-    fn out_of_range(&self, found: &str) -> String {
+    fn out_of_range(&self, found: &dyn Display) -> String {
         format!(
             "{found}, read as {}, is outside the years 1970 to 2199; check the clock and record.time_format",
             self.allowed()
         )
+    }
+}
+
+/// Text as errors quote it; most times are right, and nobody writes them.
+struct Quoted<'t>(&'t str);
+
+impl Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&quoted(self.0))
     }
 }
 

@@ -172,7 +172,7 @@ impl Intake {
             found.inter_arrival.reset();
         }
         if row.forgotten || row.previous.is_none() && found.since().is_none() {
-            found.begin_at(row.record.time);
+            found.begin_at(row.record_time);
         }
         Ok(())
     }

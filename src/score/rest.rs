@@ -15,7 +15,8 @@ const RUN: u32 = 10;
 /// valve that closes.
 const FIELDS: usize = 2;
 
-/// The scaled reading, cut as a memory cuts, at which each field rests; NaN where it never does.
+/// The scaled reading, cut as a memory cuts, at which each field rests; NaN where it never does. Empty
+/// where too few fields do for the machine to rest.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Rest(Vec<f32>);
 
@@ -23,6 +24,10 @@ impl Rest {
     /// That of the normal readings of a bundle.
     pub fn of(fields: &[FieldNormal], scaler: &Scaler) -> Self {
         let readings: Vec<f64> = fields.iter().map(reading).collect();
+        let resting = readings.iter().filter(|reading| reading.is_finite());
+        if resting.count() < needed(readings.len()) {
+            return Self::default();
+        }
         let mut scaled = vec![0.0; readings.len()];
         scaler.scale_into(&readings, &mut scaled);
         Self(scaled.into_iter().map(|z| z.clamp(-CLIP, CLIP)).collect())
@@ -30,7 +35,7 @@ impl Rest {
 
     /// Whether the machine starts or stops at a record (scaled readings) after that of a memory.
     pub fn ends_or_begins(&self, memory: &Memory, z: &[f32]) -> bool {
-        let before = memory.newest();
+        let before = memory.newest().filter(|_| !self.0.is_empty());
         before.is_some_and(|before| self.holds(before) != self.holds(z))
     }
 
@@ -58,8 +63,13 @@ impl Rest {
     fn holds(&self, z: &[f32]) -> bool {
         let fields = self.0.iter().zip(z);
         let resting = fields.filter(|(rest, z)| **rest == z.clamp(-CLIP, CLIP));
-        resting.count() >= FIELDS.max(self.0.len().div_ceil(2))
+        resting.count() >= needed(self.0.len())
     }
+}
+
+/// Fields of so many that rest where the machine does.
+fn needed(fields: usize) -> usize {
+    FIELDS.max(fields.div_ceil(2))
 }
 
 /// NaN where there is no such reading.

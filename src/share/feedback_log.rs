@@ -33,9 +33,10 @@ impl FeedbackLog {
         if said.len() <= FEEDBACK_MAX {
             return None;
         }
-        let age =
-            |(subject, feedback): &(&String, &Arc<Feedback>)| (feedback.at, (*subject).clone());
-        let oldest = said.iter().min_by_key(age)?.0.clone();
+        let by_age = |a: &(&String, &Arc<Feedback>), b: &(&String, &Arc<Feedback>)| {
+            (a.1.at, a.0).cmp(&(b.1.at, b.0))
+        };
+        let oldest = said.iter().min_by(by_age)?.0.clone();
         said.remove(&oldest)
     }
 

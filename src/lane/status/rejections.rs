@@ -57,8 +57,8 @@ impl RejectionWatch {
         } else if let Some(newest) = messages.last() {
             let rejected = done.rejected.last();
             let reason = rejected.map_or_else(|| no_field(stream, newest), |it| it.detail.clone());
-            let records = watch.unusable.as_ref().map_or(0, |before| before.records);
-            let since = watch.unusable.as_ref().map_or(now, |before| before.since);
+            let before = watch.unusable.take();
+            let (since, records) = before.map_or((now, 0), |it| (it.since, it.records));
             watch.unusable = Some(Unusable {
                 since,
                 records: records + messages.len(),
