@@ -27,6 +27,7 @@ fn states() -> Vec<SeriesState> {
         message: record,
         partition: 0,
         offset: record as i64,
+        part: None,
         series: fleet::series(record).into(),
         time: fleet::time(record),
         second_time: None,

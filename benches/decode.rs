@@ -1,13 +1,13 @@
 //! Records a second of the JSON decoder on 8-field records, beside a struct derived for exactly
-//! these records and beside building a `serde_json::Value`. Run with `cargo bench --bench decode`.
+//! these records and beside building a `serde_json::Value`; and of the Avro decoder on the same
+//! records. Run with `cargo bench --bench decode`.
 
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use outlierd::decode::json::Decoder;
-use outlierd::record::format::{
-    FieldSettings, Format, KeyFrom, RecordFormat, TimeFormat, TimeFrom,
-};
+use outlierd::decode::records::Decoder;
+use outlierd::decode::schemas::StreamSchemas;
+use outlierd::record::format::{FieldSettings, Format, KeyFrom, RecordFormat, TimeFrom};
 use outlierd::record::{EventTime, Message};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -63,16 +63,69 @@ fn payloads() -> Vec<Vec<u8>> {
 fn format(key: KeyFrom, time: TimeFrom) -> RecordFormat {
     let field = |name: &&str| FieldSettings::named(name);
     RecordFormat {
-        format: Format::Json,
         key,
         time,
-        time_format: TimeFormat::Auto,
-        time_zone: jiff::tz::TimeZone::UTC,
-        decimal_comma: false,
-        fields: FIELDS.iter().map(field).collect(),
-        max_payload_bytes: 1 << 20,
-        max_series: 1000,
+        ..RecordFormat::json(FIELDS.iter().map(field).collect())
     }
+}
+
+/// The same records in Avro, with four fields more that nobody reads.
+fn avro_payloads() -> Vec<Vec<u8>> {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let record = |index: usize| {
+        let pump = format!("p{}", index % 100);
+        let mut bytes = vec![2 * pump.len() as u8];
+        bytes.extend(pump.as_bytes());
+        let mut time = (1_773_051_273 + index as u64) << 1;
+        while time >= 0x80 {
+            bytes.push(time as u8 | 0x80);
+            time >>= 7;
+        }
+        bytes.push(time as u8);
+        for _ in FIELDS {
+            bytes.push(2);
+            bytes.extend(rng.random_range(-250.0_f64..250.0).to_le_bytes());
+        }
+        bytes.extend(b"\x0Anorth");
+        bytes.extend([0; 17]);
+        bytes
+    };
+    (0..RECORDS).map(record).collect()
+}
+
+fn avro_schema() -> String {
+    let optional = |name: &&str| format!(r#"{{"name":"{name}","type":["null","double"]}}"#);
+    let fields: Vec<String> = FIELDS.iter().map(optional).collect();
+    format!(
+        r#"{{"type":"record","name":"Reading","fields":[{{"name":"pump","type":"string"}},
+        {{"name":"ts","type":"long"}},{},{{"name":"site","type":"string"}},
+        {{"name":"x","type":"double"}},{{"name":"y","type":"double"}},{{"name":"n","type":["null","int"]}}]}}"#,
+        fields.join(",")
+    )
+}
+
+fn decode_avro(c: &mut Criterion) {
+    let file = std::env::temp_dir().join(format!("outlierd-bench-{}.avsc", std::process::id()));
+    std::fs::write(&file, avro_schema()).expect("a file");
+    let time = TimeFrom::Field(vec!["ts".to_owned()]);
+    let mut format = format(KeyFrom::Field(vec!["pump".to_owned()]), time);
+    format.format = Format::Avro;
+    format.schema.file = Some(file.clone());
+    let decoder = Decoder::with_schemas(&format, &StreamSchemas::default()).expect("a decoder");
+    std::fs::remove_file(file).expect("the file");
+    let payloads = avro_payloads();
+    let message = |payload| Message {
+        payload: Some(Vec::as_slice(payload)),
+        ..Message::default()
+    };
+    let messages: Vec<Message<'_>> = payloads.iter().map(message).collect();
+    assert_eq!(decoder.decode(&messages).records.len(), RECORDS);
+    let mut group = c.benchmark_group("decode_avro_8_fields");
+    group.throughput(Throughput::Elements(RECORDS as u64));
+    group.bench_function("decoder", |b| {
+        b.iter(|| decoder.decode(black_box(&messages)))
+    });
+    group.finish();
 }
 
 #[expect(clippy::too_many_lines, reason = "a table")]
@@ -146,5 +199,5 @@ fn decode(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, decode);
+criterion_group!(benches, decode, decode_avro);
 criterion_main!(benches);

@@ -11,18 +11,22 @@
 
 mod check;
 mod config_args;
+mod connect;
 mod demo;
 mod evaluate;
 mod feedback;
 mod file_run;
 mod image_files;
+mod init;
 mod input_args;
 mod model;
 mod replay;
 mod run;
 mod schema;
 mod state;
+mod tap;
 mod topic_range;
+mod topic_sample;
 mod train;
 
 use std::fmt::Write as _;
@@ -52,6 +56,8 @@ enum Command {
     Run(run::Args),
     Demo(demo::Args),
     Check(check::Args),
+    Init(init::Args),
+    Tap(tap::Args),
     Train(train::Args),
     Replay(replay::Args),
     Evaluate(evaluate::Args),
@@ -69,6 +75,8 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::main(&args),
         Command::Demo(args) => demo::main(&args),
         Command::Check(args) => check::main(&args),
+        Command::Init(args) => init::main(&args),
+        Command::Tap(args) => tap::main(&args),
         Command::Train(args) => train::main(&args),
         Command::Replay(args) => replay::main(&args),
         Command::Evaluate(args) => evaluate::main(&args),

@@ -92,7 +92,7 @@ fn read(tree: &MergedTree, problems: &mut Vec<ConfigProblem>) -> Option<Settings
             let between = check::problems(&settings, tree, problems);
             problems.extend(between);
             for stream in &mut settings.streams {
-                stream.complete();
+                stream.complete(&settings.registry);
             }
             Some(settings)
         }

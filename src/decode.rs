@@ -23,13 +23,25 @@
 //!
 //! Event times are described in [`time`], series keys in [`text`].
 
+mod avro;
 pub mod batch;
 pub mod csv;
+mod encoding;
 pub mod file;
+mod filter;
 pub mod image;
+pub mod infer;
 pub mod json;
+mod layout;
 pub mod lines;
+mod protobuf;
+mod reader;
+pub mod records;
 pub mod schema;
+pub mod schemas;
+pub mod transform;
+mod unpack;
+mod worker;
 
 pub mod text;
 pub mod time;

@@ -147,7 +147,7 @@ impl GateRules {
     ) -> GateOutput {
         match self.check_time(state, time, arrival, Some(values)) {
             Ok(order) => GateOutput {
-                verdict: self.check_values(state, time, values),
+                verdict: self.check_values(state, time, values, &[]),
                 order,
             },
             Err((reason, detail)) => GateOutput {
@@ -227,18 +227,23 @@ impl GateRules {
             .collect()
     }
 
-    /// The second half: the readings, which may be those of a row of several records, at its time.
+    /// The second half: the readings, which may be those of a row of several records, at its time. Those
+    /// of the fields `held` did not come: nothing is known of their sensors.
     pub fn check_values(
         &self,
         state: &mut GateState,
         time: EventTime,
         values: &[f64],
+        held: &[usize],
     ) -> GateVerdict {
         let mut faults = Vec::new();
         for (field, (limits, x)) in self.fields.iter().zip(self.readings(values)).enumerate() {
             let Some(memory) = state.fields.get_mut(field) else {
                 break;
             };
+            if held.contains(&field) {
+                continue;
+            }
             let doubt = self.doubt.as_ref();
             let relearned = doubt.and_then(|doubt| doubt.rules_of(state.doubts.as_deref(), field));
             let limits = relearned.as_ref().unwrap_or(limits);

@@ -20,25 +20,29 @@ mod lag;
 pub mod lane_state;
 mod marks;
 mod notes;
+mod passing_errors;
 pub mod poison;
 mod positions;
 pub mod rebalance;
 mod recovery;
 mod refill;
 pub mod sampler;
+mod schema_wait;
 mod silence;
 mod start;
 mod status;
 pub mod stored_states;
+mod stream_alert;
 pub mod topic_watch;
 mod uncommitted;
+mod unusable;
 mod warm_up;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
@@ -47,14 +51,16 @@ use rdkafka::message::{BorrowedMessage, Message as _};
 
 use self::error::LaneError;
 use self::lane_state::LaneState;
+use self::passing_errors::PassingErrors;
 use self::poison::{Place, PoisonWatch, Stumble, TRIES};
 use self::rebalance::{LaneContext, seek};
+use self::schema_wait::SchemaWait;
 pub use self::status::LaneStatus;
 use self::topic_watch::ReadRecords;
 use crate::config::settings::StreamSettings;
 use crate::events::InputPaused;
-use crate::events::lane::{ConsumerFailed, LaneRewound, RecordSteppedOver};
-use crate::failure::{Failure as _, panic_if_asked, panic_text};
+use crate::events::lane::{LaneRewound, RecordSteppedOver};
+use crate::failure::{panic_if_asked, panic_text};
 use crate::pipeline::Pipeline;
 use crate::record::{RejectReason, Rejected};
 use crate::retrain::learner::{Learner, LearnerPhase};
@@ -75,9 +81,6 @@ const IN_FLIGHT_RESUME: usize = 2_000;
 const GO_BACK_MAX: u32 = 3;
 /// How long the consumer may take to go to another offset.
 const SEEK_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How often passing errors of the consumer are logged.
-const WARN_EVERY: Duration = Duration::from_secs(10);
 
 /// The settings of a stream that are in force. A reload replaces them; only keys that need no
 /// restart differ from those that the lane was started with.
@@ -208,7 +211,8 @@ impl Lane {
         lane_state: &Mutex<LaneState>,
         stop: &AtomicBool,
     ) -> Result<(), LaneError> {
-        let mut warned: Option<Instant> = None;
+        let mut errors = PassingErrors::of(self);
+        let mut waiting = SchemaWait::default();
         let mut in_force = self.stream.clone();
         let mut rewinds = 0;
         self.status.running.store(true, Ordering::Release);
@@ -221,16 +225,10 @@ impl Lane {
                 in_force = reloaded;
             }
             let phase = self.learner.phase();
-            let slow = self.follow(&phase, consumer, lane_state)?;
+            let slow = self.follow(&phase, waiting.is_waiting(), consumer, lane_state)?;
             let rebalances = consumer.context().rebalances();
             let interrupted = || consumer.context().rebalances() != rebalances;
-            let passes = |error: &KafkaError| {
-                let passes = error.is_retryable();
-                if passes {
-                    self.consumer_failed(error, &mut warned);
-                }
-                passes
-            };
+            let passes = |error: &KafkaError| errors.passes(error);
             let mut bounds = self.bounds(&phase, consumer.context().is_paused());
             if let Some(due_in) = lock(lane_state).urgent_in() {
                 bounds.wait = bounds.wait.min(due_in);
@@ -239,8 +237,11 @@ impl Lane {
                 poll_batch(consumer, bounds, interrupted, passes).map_err(LaneError::of_poll)?;
             let revoked = consumer.context().take_revoked();
             batch.retain(|message| !revoked.contains(&message.partition()));
+            waiting.drop_partitions(&revoked);
 
             let mut lane_state = lock(lane_state);
+            let mut batch = waiting.ready(batch, &mut lane_state);
+            waiting.report(&self.stream, self.number, &self.status);
             let done = match consumer.context().take_failure() {
                 Some(failure) => Err(failure),
                 None if consumer.context().has_aborted() => break,
@@ -254,10 +255,11 @@ impl Lane {
                 Ok(false) => {}
                 Err(error) => {
                     rewinds += 1;
+                    batch.extend(waiting.take());
                     self.rewind(consumer, &mut lane_state, &batch, error, rewinds)?;
                 }
             }
-            self.follow_topic(consumer, &mut lane_state)?;
+            waiting.drop_partitions(&self.follow_topic(consumer, &mut lane_state)?);
             self.status.owns(lane_state.owned(), lane_state.series());
             self.retrainer
                 .set_trainer(self.number, lane_state.is_trainer());
@@ -266,39 +268,23 @@ impl Lane {
         Ok(())
     }
 
-    /// Reports an error that passes; the log has a line every [`WARN_EVERY`], since they come in
-    /// swarms while a broker is away.
-    fn consumer_failed(&self, error: &KafkaError, warned: &mut Option<Instant>) {
-        self.status.consumer_failed(&self.stream.input.topic, error);
-        let is_logged = warned.is_none_or(|at| at.elapsed() > WARN_EVERY);
-        if is_logged {
-            *warned = Some(Instant::now());
-        }
-        ConsumerFailed {
-            stream: &self.stream.name,
-            lane: self.number,
-            error,
-            is_logged,
-        }
-        .emit();
-    }
-
-    /// Reads owned partitions from their beginning whose topic was deleted and created again.
+    /// Reads owned partitions from their beginning whose topic was deleted and created again, and
+    /// returns them.
     fn follow_topic(
         &self,
         consumer: &BaseConsumer<LaneContext>,
         lane_state: &mut LaneState,
-    ) -> Result<(), LaneError> {
+    ) -> Result<Vec<i32>, LaneError> {
         let mut lows = BTreeMap::new();
         for partition in lane_state.replaced() {
             let topic = &self.stream.input.topic;
             let (low, _) = consumer.fetch_watermarks(topic, partition, SEEK_TIMEOUT)?;
             lows.insert(partition, low);
         }
-        match lows.is_empty() {
-            true => Ok(()),
-            false => seek(consumer, lane_state.handover().restart(consumer, &lows)?),
+        if !lows.is_empty() {
+            seek(consumer, lane_state.handover().restart(consumer, &lows)?)?;
         }
+        Ok(lows.into_keys().collect())
     }
 
     /// One step: the batch through the pipeline, and a commit where it is time for one. Returns
@@ -317,9 +303,8 @@ impl Lane {
             lane_state
                 .watch()
                 .watch_topic(batch, consumer.context().is_at_end())?;
-            lane_state
-                .watch()
-                .follow_detector(self.retrainer.sight().as_ref())?;
+            let sight = self.retrainer.sight();
+            lane_state.watch().follow_stream(sight.as_ref())?;
         }
         let first = batch.first().map(place);
         let stumble = lock(&self.poison).steps_over(first).cloned();
@@ -424,12 +409,13 @@ impl Lane {
         Ok(())
     }
 
-    /// Brings the lane in line with the learner and with its output: paused while a first model is
-    /// trained or the output is slow, swapped when a bundle is live. Returns whether the output is
-    /// slow.
+    /// Brings the lane in line with the learner, its output and the registry: paused while a first
+    /// model is trained, the output is slow or records `wait` for their schemas, swapped when a bundle
+    /// is live. Returns whether the output is slow.
     fn follow(
         &self,
         phase: &LearnerPhase,
+        wait: bool,
         consumer: &BaseConsumer<LaneContext>,
         lane_state: &Mutex<LaneState>,
     ) -> Result<bool, LaneError> {
@@ -449,14 +435,16 @@ impl Lane {
             } else {
                 IN_FLIGHT_MAX
             };
-        if paused != (training || slow) {
+        if paused != (training || slow || wait) {
             consumer.context().set_paused(!paused);
+            // What is known of the ends leaves out the records that wait.
+            consumer.context().forget_ends();
             if paused {
                 consumer.resume(&consumer.assignment()?)?;
             } else {
                 consumer.pause(&consumer.assignment()?)?;
             }
-            if slow || !training {
+            if slow || !training && !wait {
                 InputPaused {
                     stream: &self.stream.name,
                     lane: self.number,

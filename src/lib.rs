@@ -8,9 +8,11 @@
 //! | [`options`] | how options are written and read: durations, sizes, paths |
 //! | [`record`] | the types that travel between the steps, and the format of records |
 //! | [`source`] | polls batches of messages from Kafka |
-//! | [`decode`] | bytes to readings or pixels: JSON, CSV, PNG, JPEG. A new input format goes here |
+//! | [`schema_registry`] | fetches the schemas of messages in Avro and Protobuf |
+//! | [`decode`] | bytes to readings or pixels: encodings, layouts, transforms. A new input format goes here |
 //! | [`gate`] | rejects bad event times, finds sensor faults |
 //! | [`resample`] | makes rows of a fixed period from irregular records |
+//! | [`hold`] | keeps the last readings of fields that report by exception |
 //! | [`window`] | keeps the last W records of each series |
 //! | [`score`] | one forward pass for a batch of readings, then one score for each record: a record is scored here |
 //! | [`threshold`] | the adaptive limit of each series |
@@ -53,8 +55,10 @@ pub mod record;
 pub mod decode;
 pub mod episode;
 pub mod gate;
+pub mod hold;
 pub mod inter_arrival;
 pub mod resample;
+pub mod schema_registry;
 pub mod score;
 pub mod sink;
 pub mod source;

@@ -13,6 +13,7 @@ mod silence;
 pub mod status;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use self::detector::{Detector, ModelInput, ModelOutput};
 pub use self::error::PipelineError;
@@ -28,6 +29,9 @@ use crate::model::bundle::Bundle;
 use crate::record::alert::Alert;
 use crate::record::row::{DecodedRow, GatedRow};
 use crate::record::{Batch, Message};
+
+/// How long [`Pipeline::await_schemas`] waits for the registry.
+const REGISTRY_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The steps of a stream, ready to run; each lane and each trial has its own.
 pub struct Pipeline {
@@ -51,7 +55,7 @@ impl Pipeline {
     pub fn new(stream: Arc<StreamSettings>, bundle: Option<Bundle>) -> Result<Self, PipelineError> {
         let detector = Detector::new(&stream, bundle, None)?;
         Ok(Self {
-            decoder: BatchDecoder::new(&stream.record, stream.image.as_ref())?,
+            decoder: BatchDecoder::new(&stream.record, stream.image.as_ref(), &stream.schemas)?,
             intake: Intake::new(&stream, &detector),
             silence: SilenceMonitor::new(&stream),
             episodes: stream.episode_policy(),
@@ -70,7 +74,27 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Runs a batch of messages.
+    /// Whether messages name their schemas in a registry: each batch is resolved before it runs.
+    pub fn needs_registry(&self) -> bool {
+        self.decoder.needs_registry()
+    }
+
+    /// Looks up the schemas of a batch of messages. Returns whether the registry has answered for all
+    /// of them; only then may the batch run.
+    pub fn resolve(&mut self, messages: &[Message<'_>]) -> bool {
+        self.decoder.resolve(messages)
+    }
+
+    /// The same, and waits for the registry.
+    ///
+    /// # Errors
+    /// [`PipelineError::Registry`], where it does not answer in time.
+    pub fn await_schemas(&mut self, messages: &[Message<'_>]) -> Result<(), PipelineError> {
+        let awaited = self.decoder.await_schemas(messages, REGISTRY_PATIENCE);
+        awaited.map_err(PipelineError::Registry)
+    }
+
+    /// Runs a batch of messages, which is resolved where the stream needs it.
     ///
     /// # Errors
     /// As [`Pipeline::run_decoded`].

@@ -5,6 +5,7 @@
 //! [`alert::Alert`]s. This module imports only [`crate::options`], so that every step may import it.
 
 pub mod alert;
+mod fault;
 pub mod feedback;
 pub mod format;
 pub mod image;
@@ -16,6 +17,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::fault::{FaultKind, SensorFault};
 pub use self::image::Image;
 
 use serde::{Deserialize, Serialize};
@@ -135,6 +137,8 @@ pub struct Record<'a> {
     pub partition: i32,
     /// Offset of the message.
     pub offset: i64,
+    /// Which of its message's records, from 0; `None` where the message is one record.
+    pub part: Option<u32>,
     /// The key of the series inside its stream.
     pub series: Cow<'a, str>,
     /// Event time; of a local time that comes twice the first one.
@@ -146,12 +150,18 @@ pub struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// The record of the `index`-th message of a batch.
-    pub fn of(message: &Message<'_>, index: usize, series: Cow<'a, str>, time: ReadTime) -> Self {
+    /// The `part`-th record of the `index`-th message of a batch.
+    pub fn of(
+        message: &Message<'_>,
+        (index, part): (usize, Option<u32>),
+        series: Cow<'a, str>,
+        time: ReadTime,
+    ) -> Self {
         Self {
             message: index,
             partition: message.partition,
             offset: message.offset,
+            part,
             series,
             time: time.time,
             second_time: time.second,
@@ -160,8 +170,19 @@ impl<'a> Record<'a> {
     }
 }
 
+/// Records of one message at most.
+pub const PARTS_MAX: u32 = 10_000;
+/// Bits of a place that are the part: room for [`PARTS_MAX`].
+const PART_BITS: u32 = 14;
+
+/// A number that no other record of the partition has, in the order of the records: the offset, where the
+/// message is one record.
+pub fn place_of(offset: i64, part: Option<u32>) -> i64 {
+    part.map_or(offset, |part| offset << PART_BITS | i64::from(part))
+}
+
 /// What a decode step makes of a batch of messages: the records in message order, and the rejected
-/// messages.
+/// messages and parts of messages.
 ///
 /// `values` is row-major, `records.len() x fields`. A field that is absent or null is [`MISSING`]
 /// (NaN); a reading that is not a finite number (`"NaN"`, `"inf"`) is [`NON_FINITE`] (infinite).
@@ -200,11 +221,14 @@ pub const MISSING: f64 = f64::NAN;
 /// Value of a reading that is not a finite number.
 pub const NON_FINITE: f64 = f64::INFINITY;
 
-/// A message that will not be scored: it goes to the dead-letter topic with its original bytes.
+/// A message, or one of its records, that will not be scored: it goes to the dead-letter topic with its
+/// original bytes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rejected {
     /// Index of the message in the polled batch.
     pub message: usize,
+    /// Which of its message's records, from 0; `None` where it is the message.
+    pub part: Option<u32>,
     /// Why, for counters and programs.
     pub reason: RejectReason,
     /// Why, for people: names the field, the value found and what was allowed. At most
@@ -216,7 +240,7 @@ impl Rejected {
     /// Bound on the length of `detail`, in bytes.
     pub const DETAIL_MAX: usize = 300;
 
-    /// A rejection whose detail is cut at [`Rejected::DETAIL_MAX`] bytes, at a character boundary.
+    /// A rejected message. The detail is cut at [`Rejected::DETAIL_MAX`] bytes, at a character boundary.
     pub fn new(message: usize, reason: RejectReason, detail: impl Into<String>) -> Self {
         let mut detail = detail.into();
         if detail.len() > Self::DETAIL_MAX {
@@ -228,9 +252,15 @@ impl Rejected {
         }
         Self {
             message,
+            part: None,
             reason,
             detail,
         }
+    }
+
+    /// The same, of one record of a message.
+    pub fn of_part(self, part: Option<u32>) -> Self {
+        Self { part, ..self }
     }
 }
 
@@ -261,8 +291,17 @@ pub enum RejectReason {
     NotUtf8,
     /// Not JSON, or not one JSON value.
     NotJson,
-    /// JSON, but not an object.
+    /// Not the encoding of `record.format`.
+    NotDecodable,
+    /// The registry does not have the schema that the message names.
+    UnknownSchema,
+    /// A schema that is invalid, or of another language than the stream, or without any configured
+    /// field.
+    UnusableSchema,
+    /// Not an object, or not of `record.layout`.
     NotObject,
+    /// `record.transform` failed.
+    TransformFailed,
     /// A configured field occurs twice.
     DuplicateField,
     /// The value of a configured field is not a number.
@@ -305,77 +344,6 @@ pub enum GateVerdict {
     Fault(Vec<SensorFault>),
     /// Its time is invalid: the record goes to the dead letters.
     Reject(RejectReason, String),
-}
-
-/// One faulty sensor.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct SensorFault {
-    /// Index of the field in the stream's configuration.
-    #[serde(skip)]
-    #[schemars(skip)]
-    pub field: usize,
-    /// Kind of fault.
-    pub kind: FaultKind,
-    /// The reading, if it is finite; of a spike its last reading.
-    pub value: Option<f64>,
-    /// Records in a row with that reading; only of a sensor that is stuck.
-    pub repeats: Option<u32>,
-}
-
-/// The kinds of sensor fault.
-#[derive(
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-    Debug,
-    Serialize,
-    Deserialize,
-    schemars::JsonSchema,
-    strum::IntoStaticStr,
-)]
-#[strum(serialize_all = "snake_case")]
-#[serde(rename_all = "snake_case")]
-pub enum FaultKind {
-    /// Absent or null.
-    Missing,
-    /// Not a finite number.
-    NonFinite,
-    /// Outside the declared physical range.
-    OutOfRange,
-    /// Equal readings in a row, for far longer than in normal operation.
-    Stuck,
-    /// The same of most fields at once: the machine is at a standstill, or repeats its last readings.
-    Standstill,
-    /// A number in place of a missing reading, such as -9999, far outside the normal range.
-    Sentinel,
-    /// A counter fell, which it never did in normal operation: a device that was exchanged, or
-    /// restarted.
-    CounterReset,
-    /// The reading changes, but by a small fraction of its normal movement.
-    Flat,
-    /// The reading fits only in another unit or at another scale.
-    ScaleJump,
-    /// The reading jumped out of its normal range at most a few records ago: a spike, or a
-    /// persistent change, which the model then scores.
-    Jump,
-    /// The reading returned from such a jump with this record: it was a spike.
-    Spike,
-    /// The sensor was stuck, flat or at another scale for `gate.doubt_after`, and varies as the others
-    /// do: from this record on it is scored again, with a relearned range.
-    CalibrationDoubtful,
-}
-
-impl_as_str!(FaultKind);
-
-impl FaultKind {
-    /// Whether the present reading is not scored. A spike is over, and a doubted fault as well.
-    pub fn is_unusable(self) -> bool {
-        !matches!(self, Self::Spike | Self::CalibrationDoubtful)
-    }
 }
 
 /// What the score step makes of one window.
@@ -446,6 +414,8 @@ pub struct RecordOutcome {
     pub partition: i32,
     /// Offset of the message.
     pub offset: i64,
+    /// Which of its message's records, from 0; `None` where the message is one record.
+    pub part: Option<u32>,
     /// The series.
     pub series: Arc<str>,
     /// Event time.
@@ -466,6 +436,13 @@ pub struct RecordOutcome {
     pub top_field: Option<usize>,
     /// Its image as a file, where it is one.
     pub image: Option<Arc<[u8]>>,
+}
+
+impl RecordOutcome {
+    /// See [`place_of`].
+    pub fn place(&self) -> i64 {
+        place_of(self.offset, self.part)
+    }
 }
 
 /// One training record.

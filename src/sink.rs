@@ -221,7 +221,8 @@ impl Sink {
     }
 
     /// Sends a record that could not be scored, with its original key, value and headers, as far as
-    /// they fit into its topic, and the reason.
+    /// they fit into its topic, and the reason. One that `repeats` is another part of the message of the
+    /// one before, and leaves out the value.
     ///
     /// # Errors
     /// [`SinkError::Delivery`] where librdkafka does not take it.
@@ -229,8 +230,10 @@ impl Sink {
         &self,
         message: &BorrowedMessage<'_>,
         rejected: &Rejected,
+        repeats: bool,
     ) -> Result<(), SinkError> {
-        let omitted = Omitted::of(message, self.producer.dead_letter_bytes_max());
+        let mut omitted = Omitted::of(message, self.producer.dead_letter_bytes_max());
+        omitted.payload |= repeats;
         let headers = omitted.headers(message, &self.stream, &self.input, rejected);
         let mut record = BaseRecord::<[u8], [u8]>::to(&self.output.dead_letters).headers(headers);
         if let Some(key) = message.key().filter(|_| !omitted.key) {
@@ -250,7 +253,7 @@ impl Sink {
         let Some(topic) = &self.output.scores else {
             return Ok(());
         };
-        let payload = serde_json::json!({
+        let mut payload = serde_json::json!({
             "stream": self.stream,
             "series": outcome.series,
             "time": outcome.time.to_string(),
@@ -259,8 +262,11 @@ impl Sink {
             "threshold": outcome.threshold,
             "verdict": outcome.verdict,
             "position": { "topic": self.input, "partition": outcome.partition, "offset": outcome.offset },
-        })
-        .to_string();
+        });
+        if let Some(part) = outcome.part {
+            payload["position"]["part"] = part.into();
+        }
+        let payload = payload.to_string();
         self.producer.send(
             BaseRecord::to(topic)
                 .key(&*outcome.series)

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::message::{BorrowedMessage, OwnedMessage};
 use rdkafka::topic_partition_list::Offset;
 use rdkafka::{ClientConfig, ClientContext, TopicPartitionList};
 
@@ -222,7 +222,7 @@ pub fn poll_batch<'c, C: ConsumerContext>(
 }
 
 /// The record path's view of a Kafka message.
-pub fn view<'a>(message: &'a BorrowedMessage<'_>) -> Message<'a> {
+pub fn view<M: rdkafka::Message + Headers>(message: &M) -> Message<'_> {
     let timestamp = message.timestamp().to_millis();
     let timestamp = timestamp.map(EventTime::from_millis);
     Message {
@@ -239,11 +239,23 @@ pub fn view<'a>(message: &'a BorrowedMessage<'_>) -> Message<'a> {
 /// librdkafka parses the headers of a message on access: most streams never need them.
 impl Headers for BorrowedMessage<'_> {
     fn last(&self, name: &str) -> Option<&[u8]> {
-        use rdkafka::message::Headers as _;
-        self.headers()?
-            .iter()
-            .filter(|header| header.key == name)
-            .filter_map(|header| header.value)
-            .last()
+        last_header(self, name)
     }
+}
+
+/// Those of a message that was kept.
+impl Headers for OwnedMessage {
+    fn last(&self, name: &str) -> Option<&[u8]> {
+        last_header(self, name)
+    }
+}
+
+fn last_header<'a>(message: &'a impl rdkafka::Message, name: &str) -> Option<&'a [u8]> {
+    use rdkafka::message::Headers as _;
+    message
+        .headers()?
+        .iter()
+        .filter(|header| header.key == name)
+        .filter_map(|header| header.value)
+        .last()
 }

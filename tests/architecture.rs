@@ -29,11 +29,12 @@ use source::{Module, Name, read, rust_files};
 const LINES_MAX: usize = 500;
 
 /// The steps of the path; none imports another.
-const STEPS: [&str; 9] = [
+const STEPS: [&str; 10] = [
     "source",
     "decode",
     "gate",
     "resample",
+    "hold",
     "window",
     "score",
     "threshold",
@@ -59,6 +60,7 @@ const CRATES: [(&str, &[&str]); 4] = [
             "cli/demo",
             "cli/feedback",
             "cli/topic_range",
+            "cli/topic_sample",
         ],
     ),
     ("sled", &["state/sled"]),

@@ -88,6 +88,7 @@ impl Plant {
                 message: number,
                 partition: 0,
                 offset: second * 6 + number as i64,
+                part: None,
                 series: Cow::Borrowed(*name),
                 time: time(second),
                 second_time: None,

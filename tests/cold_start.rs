@@ -63,6 +63,7 @@ fn sampled(
             message: 0,
             partition: 0,
             offset: second,
+            part: None,
             series: Cow::Borrowed("a"),
             time,
             second_time: None,

@@ -7,6 +7,8 @@
 
 #[path = "config/manual.rs"]
 mod manual;
+#[path = "config/registry.rs"]
+mod registry;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -417,7 +419,7 @@ fn variables_and_flags_are_named_where_they_are_at_fault() {
       streams.pumps.window = "8 records" (set by --set) must be a whole number from 1 to 4096
         fix: correct it, or remove it for the default 1
       window is not a known key
-        fix: remove it; known here are defaults, image_defaults, kafka, service, share, streams
+        fix: remove it; known here are defaults, image_defaults, kafka, registry, service, share, streams
     "#);
 }
 

@@ -1,10 +1,8 @@
 //! 100,000 damaged payloads through the JSON decoder: whatever comes, each message is one record or
 //! one rejection, in order, and what is accepted means the same to an independent reader.
 
-use outlierd::decode::json::Decoder;
-use outlierd::record::format::{
-    FieldSettings, Format, KeyFrom, RecordFormat, TimeFormat, TimeFrom,
-};
+use outlierd::decode::records::Decoder;
+use outlierd::record::format::{FieldSettings, KeyFrom, RecordFormat, TimeFrom};
 use outlierd::record::{Batch, EventTime, Message, RejectReason, Rejected};
 use rand::Rng;
 use rand::seq::IndexedRandom;
@@ -61,20 +59,15 @@ fn format() -> RecordFormat {
         ..FieldSettings::named(name)
     };
     RecordFormat {
-        format: Format::Json,
         key: KeyFrom::Field(vec!["pump".to_owned()]),
         time: TimeFrom::Field(vec!["ts".to_owned()]),
-        time_format: TimeFormat::Auto,
-        time_zone: jiff::tz::TimeZone::UTC,
-        decimal_comma: false,
-        fields: vec![
+        max_payload_bytes: 4096,
+        ..RecordFormat::json(vec![
             field("flow", &["flow"]),
             field("temp", &["motor", "temp"]),
             field("second", &["r", "1", "v"]),
             field("b\"q", &["b\"q"]),
-        ],
-        max_payload_bytes: 4096,
-        max_series: 10,
+        ])
     }
 }
 

@@ -78,6 +78,7 @@ impl Machine {
                 message: 0,
                 partition: 0,
                 offset: second,
+                part: None,
                 series,
                 time,
                 second_time: None,

@@ -46,6 +46,7 @@ fn batch(records: &[(f64, [f64; 2])]) -> Batch<'static> {
             message,
             partition: 0,
             offset,
+            part: None,
             series: "a".into(),
             time,
             second_time: None,

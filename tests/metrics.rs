@@ -71,6 +71,7 @@ fn faulty() -> Batch<'static> {
                 message,
                 partition: 0,
                 offset: message as i64,
+                part: None,
                 series: series.into(),
                 time: EventTime((second + place as i64) * 1_000_000),
                 second_time: None,

@@ -186,6 +186,7 @@ fn dead_letters_are_valid_and_what_is_none_is_not() {
         reason: RejectReason::Late,
         detail: "event time 1970-01-01T00:00:00Z lies 12s behind its series".into(),
         position: position(),
+        part: Some(3),
         payload_bytes: 120,
         payload_omitted: false,
         key_omitted: false,

@@ -70,6 +70,7 @@ impl Plant {
                 message: 0,
                 partition: 0,
                 offset,
+                part: None,
                 series: name,
                 time: time(second),
                 second_time: None,

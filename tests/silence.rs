@@ -91,6 +91,7 @@ impl TestLane {
                 message: index,
                 partition,
                 offset,
+                part: None,
                 series: Cow::Borrowed(series.as_str()),
                 time,
                 second_time: None,

@@ -12,7 +12,7 @@ use anyhow::{Context as _, ensure};
 use clap::Parser;
 use outlierd::config::settings::{Settings, StreamSettings};
 use outlierd::config::{ConfigSources, load};
-use outlierd::decode::json::Decoder;
+use outlierd::decode::records::Decoder;
 use outlierd::model::registry::Registry;
 use outlierd::score::Scorer;
 use outlierd::source::{BatchBounds, consumer_config, poll_batch, view};

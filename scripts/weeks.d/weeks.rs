@@ -249,6 +249,7 @@ impl Plant {
                     message: batch.records.len(),
                     partition: 0,
                     offset: (step * PUMPS as u64) as i64 + pump as i64,
+                    part: None,
                     series: Cow::Owned(FleetPlan::name_of(pump)),
                     time: self.plan.time_of(step),
                     second_time: None,

@@ -3,14 +3,21 @@
 use std::process::ExitCode;
 
 use super::config_args::ConfigArgs;
+use super::connect::connect;
 
 /// Validate a configuration and list every problem (exit code 64). `run` does so as well, before it
-/// starts.
+/// starts. With --connect, ask the brokers, topics, rights and newest records as well, and list what
+/// would go wrong (exit code 1).
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  outlierd check --config /etc/outlierd/outlierd.toml")]
+#[command(
+    after_help = "Examples:\n  outlierd check --config /etc/outlierd/outlierd.toml\n  outlierd check --connect --config /etc/outlierd/outlierd.toml"
+)]
 pub(super) struct Args {
     #[command(flatten)]
     config: ConfigArgs,
+    /// Ask the brokers, and read the newest 100 records of each stream
+    #[arg(long)]
+    connect: bool,
 }
 
 pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
@@ -27,5 +34,19 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         );
     }
     println!("the configuration is valid");
-    Ok(ExitCode::SUCCESS)
+    if !args.connect {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let findings = connect(&settings);
+    for note in &findings.notes {
+        println!("  {note}");
+    }
+    for problem in &findings.problems {
+        println!("PROBLEM {problem}");
+    }
+    if findings.problems.is_empty() {
+        println!("nothing found that would go wrong");
+        return Ok(ExitCode::SUCCESS);
+    }
+    Ok(ExitCode::FAILURE)
 }

@@ -67,25 +67,33 @@ impl ConfigArgs {
 
     /// One stream of the configuration; without a name, the only one.
     pub(super) fn stream(&self, name: Option<&str>) -> anyhow::Result<StreamSettings> {
-        let streams = self.load()?.streams;
-        let names = || {
-            streams
-                .iter()
-                .map(|stream| stream.name.as_str())
-                .collect::<Vec<_>>()
-                .join(", ")
-        };
-        match (name, &streams[..]) {
-            (None, [only]) => Ok(only.clone()),
-            (None, _) => bail!("--stream NAME is needed: the configuration has {}", names()),
-            (Some(name), _) => match streams.iter().find(|stream| stream.name == name) {
-                Some(found) => Ok(found.clone()),
-                None => bail!(
-                    "the configuration has no stream {name:?}; it has {}",
-                    names()
-                ),
-            },
-        }
+        stream_of(&self.load()?, name).cloned()
+    }
+}
+
+/// One stream of a configuration; without a name, the only one.
+pub(super) fn stream_of<'s>(
+    settings: &'s Settings,
+    name: Option<&str>,
+) -> anyhow::Result<&'s StreamSettings> {
+    let streams = &settings.streams;
+    let names = || {
+        streams
+            .iter()
+            .map(|stream| stream.name.as_str())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    match (name, &streams[..]) {
+        (None, [only]) => Ok(only),
+        (None, _) => bail!("--stream NAME is needed: the configuration has {}", names()),
+        (Some(name), _) => match streams.iter().find(|stream| stream.name == name) {
+            Some(found) => Ok(found),
+            None => bail!(
+                "the configuration has no stream {name:?}; it has {}",
+                names()
+            ),
+        },
     }
 }
 

@@ -84,7 +84,9 @@ impl FileRun {
                     .map_err(|error| explained(error, &self.rejections))?;
             }
             if let Some(left) = self.wanted.checked_sub(rows).filter(|left| *left > 0) {
-                most = left.min(batch);
+                // One message may hold more records than are left.
+                let is_single = self.stream.record.has_single_records();
+                most = if is_single { left.min(batch) } else { 1 };
             }
         }
         let Some(chunk) = self
@@ -95,8 +97,9 @@ impl FileRun {
         };
         self.learned
             .extend(chunk.done.training_rows().map(|(_, row)| row));
-        self.rows += chunk.rows;
-        self.rejections.add(chunk.rows, &chunk.done.rejected);
+        let records = chunk.done.counts.records as usize;
+        self.rows += records;
+        self.rejections.add(records, &chunk.done.rejected);
         Ok(Some(chunk))
     }
 

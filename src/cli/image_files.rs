@@ -8,20 +8,23 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 
 use crate::config::settings::StreamSettings;
-use crate::record::format::{ImagePayload, KeyFrom, TimeFrom};
+use crate::record::format::{Format, ImagePayload, KeyFrom, TimeFrom};
 use crate::record::{EventTime, Message};
 
 /// Images that are read at a time, and bytes after which they are enough.
 const CHUNK_FILES: usize = 64;
 const CHUNK_BYTES: usize = 64 << 20;
 
-/// The same stream for files: series and times of images are those of [`ImageFiles`]; one of
-/// readings is left as it is.
+/// The same stream for files: series and times of images are those of [`ImageFiles`]; files have no
+/// messages in Avro or Protobuf, but JSON.
 pub(super) fn stream_of_files(mut stream: StreamSettings) -> StreamSettings {
     if let Some(image) = &mut stream.image {
         (stream.record.key, stream.record.time) = (KeyFrom::Kafka, TimeFrom::Kafka);
         image.payload = ImagePayload::Image;
         stream.record.max_payload_bytes = image.max_file_bytes;
+    }
+    if stream.record.format.has_schema() {
+        stream.record.format = Format::Json;
     }
     stream
 }

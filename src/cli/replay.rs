@@ -242,14 +242,26 @@ impl Run {
     ) -> anyhow::Result<()> {
         let mut outcomes = chunk.done.outcomes.iter().peekable();
         let mut rejected = chunk.done.rejected.iter().peekable();
+        // A message has as many lines as records, and one where it has none.
         for row in 0..chunk.rows {
-            if let Some(outcome) = outcomes.next_if(|outcome| outcome.message == row) {
-                out.write_record(self.cells(outcome))?;
-            } else {
-                let reason = rejected
-                    .next_if(|r| r.message == row)
-                    .map_or("rejected", |r| r.reason.as_str());
-                out.write_record(["", "", "", reason, "0", ""])?;
+            let mut is_empty = true;
+            loop {
+                let refused = rejected.peek().filter(|of| of.message == row);
+                let next = refused.map(|of| of.part);
+                let is_before = |of: &&RecordOutcome| {
+                    of.message == row && next.is_none_or(|part| of.part < part)
+                };
+                if let Some(outcome) = outcomes.next_if(is_before) {
+                    out.write_record(self.cells(outcome))?;
+                } else if let Some(refused) = rejected.next_if(|of| of.message == row) {
+                    out.write_record(["", "", "", refused.reason.as_str(), "0", ""])?;
+                } else {
+                    break;
+                }
+                is_empty = false;
+            }
+            if is_empty {
+                out.write_record(["", "", "", "no_record", "0", ""])?;
             }
         }
         Ok(())

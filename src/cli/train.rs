@@ -144,7 +144,7 @@ fn from_files(args: &Args, stream: &Arc<StreamSettings>) -> anyhow::Result<Vec<T
             .with_context(|| format!("{}", path.display()))?
         {
             read += chunk.rows;
-            rejections.add(chunk.rows, &chunk.done.rejected);
+            rejections.add(chunk.done.counts.records as usize, &chunk.done.rejected);
             if let (Some(_), Some(first)) = (&stream.image, chunk.done.rejected.first()) {
                 println!("left out of {}: {}", path.display(), first.detail);
             }

@@ -15,6 +15,7 @@ use super::problems::{ConfigProblem, KeyPath};
 use super::settings::{Settings, StreamSettings};
 use super::syntax;
 use crate::options::OptionFault;
+use crate::schema_registry::client::RegistryClient;
 
 /// Longest list of fields.
 const FIELDS_MAX: usize = 1024;
@@ -34,7 +35,7 @@ pub fn problems(
     service(&mut report, settings);
     for stream in &settings.streams {
         options(&mut report, stream);
-        streams::within(&mut report, stream);
+        streams::within(&mut report, stream, &settings.registry);
         match &stream.image {
             Some(format) => image::check(&mut report, stream, format),
             None => model::check(&mut report, stream),
@@ -57,6 +58,11 @@ fn service(report: &mut Report<'_>, settings: &Settings) {
         let fault = "needs share.signing_key: the other instances would ignore the bundles that this one trains";
         let fix = "give each instance a private key: openssl genpkey -algorithm ed25519 -out FILE";
         report.add_found(KeyPath::of("share.trusted_keys"), None, fault, fix);
+    }
+    if !settings.registry.urls.is_empty()
+        && let Err(fault) = RegistryClient::new(&settings.registry)
+    {
+        report.option(KeyPath::of("registry").key(fault.key), fault);
     }
     for fault in settings.kafka.faults() {
         report.option(KeyPath::of("kafka").key(fault.key), fault);

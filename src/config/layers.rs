@@ -11,7 +11,7 @@ use std::path::Path;
 use config::{Config, ConfigError, File, FileFormat, Source, Value, ValueKind};
 
 use super::ConfigSources;
-use super::problems::{ConfigProblem, KeyPath, PROPERTY_TABLES};
+use super::problems::{ConfigProblem, KeyPath, PROPERTY_TABLES, REGISTRY_SECRETS};
 
 type TomlTable = config::Map<String, Value>;
 
@@ -257,7 +257,11 @@ fn set(
     if keys.iter().any(String::is_empty) {
         return Err("has an empty key".into());
     }
-    let value = if is_property(&keys) {
+    let is_secret = matches!(keys.as_slice(), [table, key] if table == "registry" && REGISTRY_SECRETS.contains(&key.as_str()));
+    let value = if is_secret && !found.starts_with(['"', '\'', '{']) {
+        // A password may look like a number.
+        Value::new(Some(&origin.to_owned()), found)
+    } else if is_property(&keys) {
         // Passwords may look like numbers; librdkafka takes everything as text.
         let property = keys.split_off(2).join(".");
         keys.push(property);

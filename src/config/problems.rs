@@ -15,6 +15,9 @@ const FOUND_CHARS_MAX: usize = 60;
 /// be passwords.
 pub const PROPERTY_TABLES: [&str; 3] = ["properties", "consumer", "producer"];
 
+/// Keys of `[registry]` whose values are secrets.
+pub const REGISTRY_SECRETS: [&str; 2] = ["password", "token"];
+
 /// One step of a key path.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum KeyStep {
@@ -70,8 +73,9 @@ impl KeyPath {
     /// Whether the value is never shown: librdkafka properties hold passwords.
     fn is_secret(&self) -> bool {
         match self.0.as_slice() {
-            [KeyStep::Key(kafka), KeyStep::Key(table), ..] => {
-                kafka == "kafka" && PROPERTY_TABLES.contains(&table.as_str())
+            [KeyStep::Key(table), KeyStep::Key(key), ..] => {
+                table == "kafka" && PROPERTY_TABLES.contains(&key.as_str())
+                    || table == "registry" && REGISTRY_SECRETS.contains(&key.as_str())
             }
             _ => false,
         }

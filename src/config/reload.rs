@@ -67,6 +67,7 @@ fn process(old: &Settings, new: &Settings) -> Vec<String> {
         ("service.http_listen", a.http_listen != b.http_listen),
         ("service.log_format", a.log_format != b.log_format),
         ("kafka", old.kafka != new.kafka),
+        ("registry", old.registry != new.registry),
         ("share", old.share != new.share),
     ];
     changed
@@ -83,6 +84,7 @@ fn stream(old: &StreamSettings, new: &StreamSettings) -> Vec<String> {
         input,
         output,
         record,
+        schemas: _of_the_registry,
         image,
         retention,
         resample,

@@ -1,6 +1,6 @@
-//! librdkafka properties that are read from files, so that passwords are neither in the
-//! configuration nor in the environment: `sasl.password = { file = "/run/secrets/kafka" }`, or
-//! `{ credential = "kafka" }` for a credential of systemd.
+//! librdkafka properties and secrets of the registry that are read from files, so that passwords are
+//! neither in the configuration nor in the environment: `sasl.password = { file =
+//! "/run/secrets/kafka" }`, or `{ credential = "kafka" }` for a credential of systemd.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::problems::{ConfigProblem, KeyPath, PROPERTY_TABLES};
+use super::problems::{ConfigProblem, KeyPath, PROPERTY_TABLES, REGISTRY_SECRETS};
 
 /// Where systemd puts the credentials of a unit.
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
@@ -62,6 +62,38 @@ pub fn resolve(
                     let at = KeyPath::of("kafka").key(table).key(&key);
                     problems.push(ConfigProblem::new(at, fault, fix));
                 }
+            }
+        }
+    }
+    if let Some(Value::Object(registry)) = tree.get_mut("registry") {
+        resolve_registry(registry, folder, problems);
+    }
+}
+
+/// The same for the secrets of the registry, which are tables of their own.
+fn resolve_registry(
+    registry: &mut Map<String, Value>,
+    folder: Option<&Path>,
+    problems: &mut Vec<ConfigProblem>,
+) {
+    for key in REGISTRY_SECRETS {
+        let Some(Value::Object(source)) = registry.get(key) else {
+            continue;
+        };
+        let found = match (source.get("file"), source.get("credential"), source.len()) {
+            (Some(file), None, 1) => Ok((SecretSource::File, file)),
+            (None, Some(credential), 1) => Ok((SecretSource::Credential, credential)),
+            _ => {
+                let fix = "write { file = \"/run/secrets/registry\" }";
+                Err(("must be text, a file or a credential".to_owned(), fix))
+            }
+        };
+        let secret = found.and_then(|(source, name)| read(&Map::new(), key, source, name, folder));
+        match secret {
+            Ok(secret) => drop(registry.insert(key.to_owned(), secret.into())),
+            Err((fault, fix)) => {
+                let at = KeyPath::of("registry").key(key);
+                problems.push(ConfigProblem::new(at, fault, fix));
             }
         }
     }

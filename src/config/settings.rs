@@ -12,6 +12,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
+use crate::decode::schemas::StreamSchemas;
 use crate::episode::{EpisodePolicy, EpisodeSettings, MuteSettings};
 use crate::gate::GateSettings;
 use crate::inter_arrival::SilenceSettings;
@@ -19,6 +20,7 @@ use crate::model::{ModelKind, ModelSettings, TimeFeature, TrainingSettings};
 use crate::options::{none_if_empty, optional, without_nulls};
 use crate::record::format::{FieldSettings, ImageFormat, RecordFormat};
 use crate::resample::ResampleSettings;
+use crate::schema_registry::RegistrySettings;
 use crate::score::ScoreSettings;
 use crate::signature::PublicKey;
 use crate::source::{InputSettings, KafkaSettings};
@@ -37,6 +39,8 @@ pub struct Settings {
     pub service: ServiceSettings,
     /// Connection to the brokers.
     pub kafka: KafkaSettings,
+    /// Schema registry.
+    pub registry: RegistrySettings,
     /// Topics that all instances of the same streams share.
     pub share: ShareSettings,
     /// The streams, by name: letters, digits, `-`, `_` and `.`, at most 100, the first a letter or
@@ -186,6 +190,9 @@ pub struct StreamSettings {
     pub output: OutputSettings,
     /// Record format.
     pub record: RecordFormat,
+    /// The schemas of its messages, from the table `registry`.
+    #[serde(skip)]
+    pub schemas: StreamSchemas,
     /// How images are read, cut and scored; only for record.format = "image".
     #[serde(default)]
     #[schemars(with = "ImageFormat")]
@@ -222,9 +229,12 @@ pub struct StreamSettings {
 }
 
 impl StreamSettings {
-    /// Adds the field that a stream of images has: what the gate sees of an image, its brightness,
-    /// 0 (black) to 1 (white) on average.
-    pub(super) fn complete(&mut self) {
+    /// Gives a stream of messages in Avro or Protobuf the registry, and one of images its field: what
+    /// the gate sees of an image, its brightness, 0 (black) to 1 (white) on average.
+    pub(super) fn complete(&mut self, registry: &RegistrySettings) {
+        if self.record.format.has_schema() && self.record.schema.file.is_none() {
+            self.schemas = StreamSchemas::of(registry);
+        }
         if self.image.is_some() {
             self.record.fields = vec![FieldSettings {
                 min: 0.0,

@@ -6,9 +6,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::settings::{address, folder, log_filter};
+use crate::decode::transform;
 use crate::episode::{NOfM, series, time};
 use crate::options::{check_duration, check_size, dotted_path, name, time_zone};
-use crate::record::format::{KeyFrom, TimeFormat, TimeFrom, path};
+use crate::record::format::{KeyFrom, TimeFormat, TimeFrom, delimiter, path, path_or_whole};
 use crate::signature::PublicKey;
 use crate::source::brokers;
 use crate::threshold::AlertBudget;
@@ -23,11 +24,16 @@ type Read = fn(&Value) -> Result<(), String>;
 
 /// The texts with a syntax of their own, by the value of `x-syntax`. Each is read by what serde
 /// reads the option with.
-const SYNTAXES: [(&str, Read); 16] = [
+const SYNTAXES: [(&str, Read); 19] = [
     ("address", |value| read(address(value))),
     ("alert-budget", read_as::<AlertBudget>),
     ("brokers", |value| read(brokers(value))),
+    ("delimiter", |value| read(delimiter(value))),
     ("field", field),
+    ("filter", |value| match value.as_str() {
+        Some("") | None => Ok(()),
+        Some(text) => transform::check(text).map_err(|wrong| format!("is no jq filter: {wrong}")),
+    }),
     ("folder", |value| read(folder(value))),
     ("log-filter", |value| read(log_filter(value))),
     ("n-of-m", read_as::<NOfM>),
@@ -35,6 +41,7 @@ const SYNTAXES: [(&str, Read); 16] = [
         name(value.as_str().unwrap_or_default()).map(drop)
     }),
     ("path", |value| read(path(value))),
+    ("path-or-whole", |value| read(path_or_whole(value))),
     ("public-key", read_as::<PublicKey>),
     ("record-key", read_as::<KeyFrom>),
     ("record-time", read_as::<TimeFrom>),

@@ -173,6 +173,7 @@ impl<R: Read> CsvTable<R> {
                         message: index,
                         partition: 0,
                         offset: self.next,
+                        part: None,
                         series,
                         time: read.time,
                         second_time: read.second,

@@ -1,6 +1,6 @@
 //! Formats that the tests of the decode step share.
 
-use crate::record::format::{FieldSettings, Format, KeyFrom, RecordFormat, TimeFormat, TimeFrom};
+use crate::record::format::{FieldSettings, KeyFrom, RecordFormat, TimeFrom};
 
 /// A field without a unit or bounds.
 pub(super) fn field(name: &str, path: &[&str]) -> FieldSettings {
@@ -13,20 +13,8 @@ pub(super) fn field(name: &str, path: &[&str]) -> FieldSettings {
 
 /// A format with key and time from Kafka and the fields given as (dotted path, name).
 pub(super) fn format(fields: &[(&str, &str)]) -> RecordFormat {
-    RecordFormat {
-        format: Format::Json,
-        key: KeyFrom::Kafka,
-        time: TimeFrom::Kafka,
-        time_format: TimeFormat::Auto,
-        time_zone: jiff::tz::TimeZone::UTC,
-        decimal_comma: false,
-        fields: fields
-            .iter()
-            .map(|(path, name)| field(name, &path.split('.').collect::<Vec<_>>()))
-            .collect(),
-        max_payload_bytes: 1 << 20,
-        max_series: 1000,
-    }
+    let named = |(path, name): &(&str, &str)| field(name, &path.split('.').collect::<Vec<_>>());
+    RecordFormat::json(fields.iter().map(named).collect())
 }
 
 /// The example stream: a pump's flow, pressure and temperature, the last one nested.

@@ -9,10 +9,9 @@
 //! Contract: as [`super`]. No image makes the process take more memory or time than
 //! `image.max_pixels`, `image.max_file_bytes` and `image.decode_timeout` allow; a file is read only
 //! if it lies below `image.root`, links followed. Decoding is the work of a thread of its own
-//! (`worker.rs`), which a decoder that hangs or panics takes down with it, and nothing else.
+//! ([`super::worker`]), which a decoder that hangs or panics takes down with it, and nothing else.
 
 mod pixels;
-mod worker;
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -25,10 +24,10 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde_json::Value;
 
 pub use self::pixels::decode_file;
-use self::pixels::{Raw, Source};
-use self::worker::DecodeWorker;
+use self::pixels::{Raw, Source, decode};
 use super::text::quoted;
 use super::time::TimeReader;
+use super::worker::{NoAnswer, Worker};
 use super::{DecodeProblem, meta};
 use crate::record::format::{ImageFormat, ImagePayload, KeyFrom, RecordFormat, TimeFrom};
 use crate::record::{Batch, Image, Message, ReadTime, Record, RejectReason, Rejected};
@@ -48,7 +47,15 @@ pub struct ImageDecoder {
     times: TimeReader,
     format: Arc<ImageFormat>,
     max_payload_bytes: usize,
-    worker: DecodeWorker,
+    worker: Worker<Source, Result<Image, DecodeProblem>>,
+}
+
+/// Decodes images, each in the time that it may take.
+fn decoder_of(format: Arc<ImageFormat>) -> Worker<Source, Result<Image, DecodeProblem>> {
+    Worker::new("decode-image", format.decode_timeout, move || {
+        let format = format.clone();
+        Box::new(move |source| decode(source, &format))
+    })
 }
 
 /// What one message gave.
@@ -75,7 +82,7 @@ impl ImageDecoder {
             key,
             time,
             times: TimeReader::of(record),
-            worker: DecodeWorker::new(format.clone()),
+            worker: decoder_of(format.clone()),
             format,
             max_payload_bytes: record.max_payload_bytes,
         }
@@ -98,7 +105,8 @@ impl ImageDecoder {
                     image,
                 }) => {
                     bytes += size_of_val(image.pixels.as_slice()) + image.file.len();
-                    batch.records.push(Record::of(message, index, series, time));
+                    let at = (index, None);
+                    batch.records.push(Record::of(message, at, series, time));
                     batch.values.push(image.brightness());
                     batch.images.push(image);
                 }
@@ -110,6 +118,21 @@ impl ImageDecoder {
             }
         }
         (batch, messages.len())
+    }
+
+    fn undecoded(&self, why: &NoAnswer) -> DecodeProblem {
+        let detail = match why {
+            NoAnswer::TooLong => format!(
+                "decoding takes longer than {}; see `image.decode_timeout`",
+                humantime::format_duration(self.format.decode_timeout)
+            ),
+            NoAnswer::Failed => "the decoder failed: the image is damaged".to_owned(),
+            NoAnswer::Busy => {
+                "images before it are still being decoded; see `image.decode_timeout`".to_owned()
+            }
+            NoAnswer::NoThread(error) => format!("cannot start a decoder thread: {error}"),
+        };
+        DecodeProblem::new(RejectReason::BadImage, detail)
     }
 
     fn decode_one<'a>(&mut self, message: &Message<'a>) -> Result<DecodedImage<'a>, DecodeProblem> {
@@ -132,7 +155,8 @@ impl ImageDecoder {
                 self.format.max_file_bytes,
             ));
         }
-        let image = self.worker.decode(source)?;
+        let image = self.worker.run(source);
+        let image = image.map_err(|why| self.undecoded(&why))??;
         Ok(DecodedImage {
             series,
             time,

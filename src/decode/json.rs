@@ -1,8 +1,8 @@
-//! The JSON decoder: Kafka messages (or lines of a file) become the records of a stream.
+//! JSON: Kafka messages (or lines of a file) become the records of a stream.
 //!
-//! A payload is one JSON object (RFC 8259) in UTF-8, after a byte order mark if there is one. It is
-//! read in one streaming pass: no document is built, and a record allocates nothing that [`Batch`]
-//! does not keep. Text that is borrowed from the message stays borrowed.
+//! A payload is one JSON object (RFC 8259) in UTF-8, after a byte order mark or the frame of a schema
+//! registry if there is one. Where a message is one record, it is read in one streaming pass: no value
+//! is built, and a record allocates nothing that its batch does not keep. Text that is borrowed from the message stays borrowed.
 //!
 //! Defined outcomes, beside those of single values in [`crate::decode`]:
 //! - a configured place that occurs twice is rejected; other repeated keys are skipped like all
@@ -20,169 +20,68 @@
 //!   series key, then the time are looked at in this order, and the first problem is the one
 //!   reported.
 
-use std::borrow::Cow;
-
-use serde::de::DeserializeSeed;
-use serde_json::Deserializer;
+use serde_json::{Deserializer, Value};
 
 use super::DecodeProblem;
 use super::bare;
 use super::meta;
-use super::text::{check_readable, quoted};
-use super::time::TimeReader;
-use super::tree::Node;
-use super::walk::{RecordVisitor, Row};
-use crate::record::format::{KeyFrom, RecordFormat, TimeFrom};
-use crate::record::{Batch, MISSING, Message, ReadTime, Record, RejectReason, Rejected};
+use super::reader::RecordReader;
+use super::text::quoted;
+use super::unpack::without_frame;
+use super::walk::Row;
+use crate::record::RejectReason;
 
 /// Bytes on either side of a syntax error that a detail quotes.
 const QUOTED_BYTES: usize = 12;
-/// Added to the stamp of a document that is read a second time.
-const SECOND_PASS: u32 = 1 << 31;
 
-/// Reads the messages of one stream. It is built once and never changes, so that lanes may share
-/// it.
-#[derive(Clone, Debug)]
-pub struct Decoder {
-    /// The configured paths; walked beside each document.
-    tree: Node,
-    /// Nodes of the tree.
-    nodes: usize,
-    /// Readings of a record.
-    fields: usize,
-    /// Where the series key is, if not in the document.
-    key: KeyFrom,
-    /// Where the event time is, if not in the document.
-    time: TimeFrom,
-    /// What reads it.
-    times: TimeReader,
-    /// Whether a comma is the decimal mark of numbers in text.
-    decimal_comma: bool,
-    /// Longest payload that is read.
-    max_payload_bytes: usize,
+/// Streams the record of a message into its row.
+///
+/// # Errors
+/// Bytes that are not JSON, and what the reader does not take.
+pub(super) fn read<'r, 'x>(
+    payload: &'x [u8],
+    reader: &'r RecordReader,
+    row: &mut Row<'r, 'x>,
+) -> Result<(), DecodeProblem> {
+    let text = meta::text(without_frame(payload))?;
+    let mut json = Deserializer::from_str(text);
+    let read = reader.walk(&mut json, row).and_then(|()| json.end());
+    let Err(error) = read else {
+        return Ok(());
+    };
+    let is_readable = row.problem.is_none();
+    let Some(text) = is_readable.then(|| bare::quoted(text)).flatten() else {
+        return Err(row.problem_or(|| not_json(text, &error)));
+    };
+    row.read_again();
+    let mut json = Deserializer::from_reader(text.as_bytes());
+    let read = reader.walk(&mut json, row).and_then(|()| json.end());
+    read.map_err(|error| row.problem_or(|| not_json(&text, &error)))
 }
 
-/// What one message gave beside its readings.
-struct DecodedRecord<'a> {
-    series: Cow<'a, str>,
-    time: ReadTime,
-    coerced: u64,
+/// The values of a message: JSON values, one behind the other.
+///
+/// # Errors
+/// Bytes that are not JSON.
+pub(super) fn values(payload: &[u8]) -> Result<Vec<Result<Value, DecodeProblem>>, DecodeProblem> {
+    let text = meta::text(without_frame(payload))?;
+    match stream(text) {
+        Ok(values) => Ok(values),
+        Err(error) => {
+            let text = bare::quoted(text).ok_or_else(|| not_json(text, &error))?;
+            stream(&text).map_err(|error| not_json(&text, &error))
+        }
+    }
 }
 
-impl Decoder {
-    /// A decoder of records of `format`.
-    pub fn new(format: &RecordFormat) -> Self {
-        let (tree, nodes) = Node::of(format);
-        Self {
-            tree,
-            nodes,
-            fields: format.fields.len(),
-            key: format.key.clone(),
-            time: format.time.clone(),
-            times: TimeReader::of(format),
-            decimal_comma: format.decimal_comma,
-            max_payload_bytes: format.max_payload_bytes,
-        }
-    }
-
-    /// Decodes a micro-batch: each message becomes one record or one rejection, in the order of the
-    /// messages.
-    pub fn decode<'a>(&self, messages: &[Message<'a>]) -> Batch<'a> {
-        let mut batch = Batch {
-            records: Vec::with_capacity(messages.len()),
-            values: Vec::with_capacity(messages.len() * self.fields),
-            ..Batch::default()
-        };
-        let mut seen = vec![0; self.nodes];
-        for (index, message) in messages.iter().enumerate() {
-            let start = batch.values.len();
-            batch.values.resize(start + self.fields, MISSING);
-            let row = Row {
-                values: batch.values.get_mut(start..).unwrap_or_default(),
-                seen: &mut seen,
-                // 0 is what `seen` starts with; no micro-batch comes near 2^31 messages.
-                stamp: index as u32 + 1,
-                key: None,
-                time: None,
-                times: &self.times,
-                decimal_comma: self.decimal_comma,
-                coerced: 0,
-                unreadable: None,
-                problem: None,
-            };
-            match self.decode_one(message, row) {
-                Ok(DecodedRecord {
-                    series,
-                    time,
-                    coerced,
-                }) => {
-                    batch.records.push(Record::of(message, index, series, time));
-                    batch.coerced += coerced;
-                }
-                Err(problem) => {
-                    batch.values.truncate(start);
-                    batch
-                        .rejected
-                        .push(Rejected::new(index, problem.reason, problem.detail));
-                }
-            }
-        }
-        batch
-    }
-
-    fn decode_one<'r, 'a>(
-        &'r self,
-        message: &Message<'a>,
-        mut row: Row<'r, 'a>,
-    ) -> Result<DecodedRecord<'a>, DecodeProblem> {
-        let text = self.payload_text(message)?;
-        if let Err(error) = self.walk(Deserializer::from_str(text), &mut row) {
-            let is_readable = row.problem.is_none();
-            let Some(text) = is_readable.then(|| bare::quoted(text)).flatten() else {
-                return Err(syntax_problem(text, &error, row));
-            };
-            row.restart(row.stamp | SECOND_PASS);
-            let reader = Deserializer::from_reader(text.as_bytes());
-            if let Err(error) = self.walk(reader, &mut row) {
-                return Err(syntax_problem(&text, &error, row));
-            }
-        }
-        check_readable(row.values, row.unreadable)?;
-        let series = meta::series(&self.key, message, row.key)?;
-        let time = meta::time(&self.time, &self.times, message, row.time)?;
-        Ok(DecodedRecord {
-            series,
-            time,
-            coerced: row.coerced,
-        })
-    }
-
-    /// One pass over a document.
-    fn walk<'r, 'a, R: serde_json::de::Read<'a>>(
-        &'r self,
-        mut reader: Deserializer<R>,
-        row: &mut Row<'r, 'a>,
-    ) -> Result<(), serde_json::Error> {
-        let node = &self.tree;
-        RecordVisitor { node, row }.deserialize(&mut reader)?;
-        reader.end()
-    }
-
-    fn payload_text<'a>(&self, message: &Message<'a>) -> Result<&'a str, DecodeProblem> {
-        meta::text(meta::payload(
-            message,
-            self.max_payload_bytes,
-            "a JSON object",
-        )?)
-    }
+fn stream(text: &str) -> Result<Vec<Result<Value, DecodeProblem>>, serde_json::Error> {
+    let values = Deserializer::from_str(text).into_iter::<Value>();
+    values.map(|value| Ok(Ok(value?))).collect()
 }
 
 /// The rejection that follows from a failed pass.
 #[cold]
-fn syntax_problem(text: &str, error: &serde_json::Error, row: Row<'_, '_>) -> DecodeProblem {
-    if let Some(problem) = row.problem {
-        return problem;
-    }
+fn not_json(text: &str, error: &serde_json::Error) -> DecodeProblem {
     let message = error.to_string();
     let at = byte_offset(text, error);
     let near = {
@@ -199,7 +98,7 @@ fn syntax_problem(text: &str, error: &serde_json::Error, row: Row<'_, '_>) -> De
         )
     };
     let hint = if message.starts_with("trailing characters") {
-        "; one JSON object for each message is allowed"
+        "; one JSON object for each message is allowed, several with record.layout = \"rows\""
     } else {
         ""
     };

@@ -159,7 +159,7 @@ impl<R: Read> Lines<R> {
 mod tests {
     use super::*;
     use crate::decode::fixtures::format;
-    use crate::decode::json::Decoder;
+    use crate::decode::records::Decoder;
     use crate::record::RejectReason;
 
     fn lines(content: &str, payload_bytes_max: usize) -> Lines<&[u8]> {

@@ -25,10 +25,7 @@ pub(super) fn payload<'a>(
         ));
     };
     if payload.len() > bytes_max {
-        let detail = format!(
-            "the payload is longer than the allowed {bytes_max} bytes; see `record.max_payload_bytes`"
-        );
-        return Err(DecodeProblem::new(RejectReason::TooLarge, detail));
+        return Err(too_large(bytes_max));
     }
     match payload {
         bytes if bytes.is_empty() || bytes == BOM => Err(DecodeProblem::new(
@@ -37,6 +34,14 @@ pub(super) fn payload<'a>(
         )),
         payload => Ok(payload),
     }
+}
+
+/// A payload above the bound.
+pub(super) fn too_large(bytes_max: usize) -> DecodeProblem {
+    let detail = format!(
+        "the payload is longer than the allowed {bytes_max} bytes; see `record.max_payload_bytes`"
+    );
+    DecodeProblem::new(RejectReason::TooLarge, detail)
 }
 
 /// A payload as text, without its byte order mark.

@@ -160,7 +160,7 @@ fn describe(field: &FieldSettings) -> String {
 mod tests {
     use super::*;
     use crate::decode::fixtures::{example, format};
-    use crate::decode::json::Decoder;
+    use crate::decode::records::Decoder;
     use crate::record::format::{KeyFrom, TimeFrom};
     use crate::record::{EventTime, Message};
 

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::DecodeProblem;
@@ -14,6 +15,9 @@ use crate::record::{MISSING, NON_FINITE, ReadTime, RejectReason};
 
 /// The allowed values of a reading, in words.
 const READING_ALLOWED: &str = "a number, a number as text, true, false or null";
+
+/// Added to the stamp of a document that is read a second time.
+const SECOND_PASS: u32 = 1 << 31;
 
 /// What stands above configured places, in words.
 const OBJECT_ALLOWED: &str = "an object or array with the configured fields";
@@ -45,11 +49,20 @@ pub(super) struct Row<'r, 'a> {
 
 impl<'r, 'a> Row<'r, 'a> {
     /// Forgets what the document held, to read it once more.
-    pub(super) fn restart(&mut self, stamp: u32) {
+    pub(super) fn read_again(&mut self) {
         self.values.fill(MISSING);
-        (self.stamp, self.coerced) = (stamp, 0);
+        (self.stamp, self.coerced) = (self.stamp | SECOND_PASS, 0);
         (self.key, self.time) = (None, None);
         (self.unreadable, self.problem) = (None, None);
+    }
+
+    /// The problem that ended the pass where it is ours, else that of the reader.
+    #[cold]
+    pub(super) fn problem_or(
+        &mut self,
+        of_reader: impl FnOnce() -> DecodeProblem,
+    ) -> DecodeProblem {
+        self.problem.take().unwrap_or_else(of_reader)
     }
 
     /// Ends the pass. The reader's own error carries only text, so the problem travels beside it.
@@ -65,7 +78,7 @@ impl<'r, 'a> Row<'r, 'a> {
             (0, _, _) => {
                 return self.stop(
                     RejectReason::NotObject,
-                    format!("found {found}; a JSON object is allowed"),
+                    format!("found {found}; an object is allowed{}", hint(found)),
                 );
             }
             (_, false, _) => OBJECT_ALLOWED,
@@ -117,6 +130,8 @@ impl<'r, 'a> Row<'r, 'a> {
     #[inline]
     fn take_reading(&mut self, node: &Node, index: usize, scalar: &Scalar<'a, '_>) {
         let value = match scalar {
+            // NaN would be taken for missing.
+            Scalar::Float(number) if number.is_nan() => NON_FINITE,
             Scalar::Float(number) => *number,
             Scalar::Signed(number) => *number as f64,
             Scalar::Unsigned(number) => *number as f64,
@@ -186,7 +201,15 @@ impl<'r, 'a> Row<'r, 'a> {
     }
 }
 
-/// A JSON value that is neither object nor array.
+/// The setting that reads it.
+fn hint(found: &str) -> &'static str {
+    match found {
+        "an array" => ", an array with record.layout = \"rows\"",
+        _ => "",
+    }
+}
+
+/// A value that is neither object nor array.
 enum Scalar<'a, 't> {
     Null,
     Bool(bool),
@@ -272,6 +295,24 @@ impl<'a> Visitor<'a> for RecordVisitor<'_, '_, 'a> {
         self.row.take(self.node, Scalar::Copied(text))
     }
 
+    fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<(), E> {
+        let text = String::from_utf8_lossy(bytes);
+        self.row.take(self.node, Scalar::Copied(&text))
+    }
+
+    /// MessagePack's extension types; a point in time is the only one that is read.
+    fn visit_newtype_struct<D: Deserializer<'a>>(self, of: D) -> Result<(), D::Error> {
+        match <(i8, ExtensionBytes)>::deserialize(of)? {
+            (TIMESTAMP, ExtensionBytes(Some(nanos))) => {
+                self.row.take(self.node, Scalar::Signed(nanos))
+            }
+            (kind, _) => {
+                let text = format!("the extension type {kind}");
+                self.row.take(self.node, Scalar::Copied(&text))
+            }
+        }
+    }
+
     #[inline]
     fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
         let Self { node, row } = self;
@@ -318,6 +359,41 @@ impl<'a> Visitor<'a> for RecordVisitor<'_, '_, 'a> {
     }
 }
 
+/// MessagePack's extension type of a point in time.
+const TIMESTAMP: i8 = -1;
+
+/// The bytes of an extension type as a point in time, in nanoseconds since the epoch: seconds in four
+/// bytes; nanoseconds in 30 and seconds in 34 bits; or nanoseconds in four and seconds in eight bytes.
+struct ExtensionBytes(Option<i64>);
+
+impl<'de> Deserialize<'de> for ExtensionBytes {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_bytes(Self(None))
+    }
+}
+
+impl Visitor<'_> for ExtensionBytes {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("bytes")
+    }
+
+    fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Self, E> {
+        let number = bytes
+            .iter()
+            .fold(0_u128, |number, byte| number << 8 | u128::from(*byte));
+        let (seconds, nanos) = match bytes.len() {
+            4 => (number as i64, 0),
+            8 => ((number & ((1 << 34) - 1)) as i64, (number >> 34) as i64),
+            12 => (number as u64 as i64, (number >> 64) as i64),
+            _ => return Ok(Self(None)),
+        };
+        let nanos = |of: i64| of.checked_add(nanos);
+        Ok(Self(seconds.checked_mul(1_000_000_000).and_then(nanos)))
+    }
+}
+
 /// Finds the child that a key of an object leads to, without keeping the key.
 struct KeyOf<'n> {
     node: &'n Node,
@@ -344,5 +420,9 @@ impl<'n> Visitor<'_> for KeyOf<'n> {
     #[inline]
     fn visit_str<E: Error>(self, key: &str) -> Result<Self::Value, E> {
         Ok(self.node.child(key, self.expected))
+    }
+
+    fn visit_u64<E: Error>(self, key: u64) -> Result<Self::Value, E> {
+        Ok(self.node.child(&key.to_string(), self.expected))
     }
 }

@@ -67,7 +67,7 @@ impl AlertFactory {
             },
             partition: shown_by.partition,
             // Of no record: the time of the last one stands for it in the id.
-            offset: event.last.0,
+            place: event.last.0,
             opened_at: event.since,
             since: event.last,
             records: event.of as u64,
@@ -118,7 +118,7 @@ impl AlertFactory {
         published: &EpisodeEvent,
     ) -> Alert {
         Alert {
-            id: self.id(record.series, kind, published.partition, published.offset),
+            id: self.id(record.series, kind, published.partition, published.place),
             sequence: published.sequence,
             event: published.event,
             kind,
@@ -172,18 +172,18 @@ impl AlertFactory {
     }
 
     /// The first 32 hexadecimal digits of BLAKE3 over stream, series, kind, topic, partition and
-    /// opening offset. Each part goes in behind its length in bytes (u64, little-endian, like the
+    /// place of the record that opened it. Each part goes in behind its length in bytes (u64, little-endian, like the
     /// numbers), so that no two lists of parts are the same bytes.
-    fn id(&self, series: &str, kind: AlertKind, partition: i32, offset: i64) -> String {
+    fn id(&self, series: &str, kind: AlertKind, partition: i32, place: i64) -> String {
         let partition = partition.to_le_bytes();
-        let offset = offset.to_le_bytes();
+        let place = place.to_le_bytes();
         let parts: [&[u8]; 6] = [
             self.stream.as_bytes(),
             series.as_bytes(),
             kind.as_str().as_bytes(),
             self.topic.as_bytes(),
             &partition,
-            &offset,
+            &place,
         ];
         hash_of(&parts).to_hex().chars().take(32).collect()
     }

@@ -62,7 +62,7 @@ pub struct EpisodeEvent {
     pub severity: Severity,
     /// Position and time of the record that opened the episode.
     pub partition: i32,
-    pub offset: i64,
+    pub place: i64,
     pub opened_at: EventTime,
     /// Time of the first hit of the run that opened it.
     pub since: EventTime,
@@ -108,7 +108,7 @@ struct OpenEpisode {
     /// How often in a row an episode has come back.
     flaps: u8,
     partition: i32,
-    offset: i64,
+    place: i64,
     opened_at: EventTime,
     since: EventTime,
     records: u64,
@@ -219,7 +219,7 @@ impl EpisodeMachine {
             quiet: 0,
             flaps,
             partition: at.partition,
-            offset: at.offset,
+            place: at.place(),
             opened_at: at.time,
             since,
             records: 1,
@@ -298,7 +298,7 @@ impl OpenEpisode {
             sequence,
             severity: self.severity,
             partition: self.partition,
-            offset: self.offset,
+            place: self.place,
             opened_at: self.opened_at,
             since: self.since,
             records: self.records,

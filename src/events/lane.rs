@@ -62,6 +62,31 @@ impl RecordsRejected<'_> {
     }
 }
 
+/// Records of a lane wait for a schema registry that does not answer.
+pub struct SchemasAwaited<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// The lane's number.
+    pub lane: usize,
+    /// How many wait that were read already.
+    pub records: usize,
+    /// Why the registry does not answer.
+    pub error: &'a str,
+}
+
+impl SchemasAwaited<'_> {
+    /// Logs.
+    pub fn emit(&self) {
+        warn!(
+            stream = self.stream,
+            lane = self.lane,
+            records = self.records,
+            error = self.error,
+            "records wait for their schemas: the schema registry does not answer"
+        );
+    }
+}
+
 /// A lane steps over a record that failed again and again.
 pub struct RecordSteppedOver<'a> {
     /// The stream.

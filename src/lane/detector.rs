@@ -1,22 +1,20 @@
 //! The alert of a stream whose detector is blind: published by the lane that owns partition 0, as
 //! the self-test of its machine finds it.
 //!
-//! The self-test reports the detector's health repeatedly; what is open is a note of partition 0
-//! that is committed with the alert. So none is lost or doubled, whatever is killed: the next owner
-//! of the partition compares the two again.
+//! The self-test reports the detector's health repeatedly; see [`super::stream_alert`] for what is open.
 
 use super::error::LaneError;
 use super::notes::PartitionNotes;
 use super::positions::PartitionPositions;
-use crate::episode::{AlertFactory, SilenceEvent};
-use crate::record::alert::{Alert, AlertEvent, AlertKind};
-use crate::record::row::RecordContext;
+use super::stream_alert::{PARTITION, StreamAlert};
+use crate::episode::AlertFactory;
+use crate::record::alert::{Alert, AlertKind};
 use crate::retrain::engine::Sight;
 
-/// The partition whose owner publishes it.
-pub(super) const PARTITION: i32 = 0;
-/// The key of the note with the open alert, as JSON.
-const NOTE: &str = "detector_degraded";
+const DEGRADED: StreamAlert = StreamAlert {
+    kind: AlertKind::DetectorDegraded,
+    note: "detector_degraded",
+};
 
 /// As [`follow`], for a lane: only the owner of the partition publishes.
 ///
@@ -43,46 +41,24 @@ fn follow(
     alerts: &AlertFactory,
     notes: &mut PartitionNotes,
 ) -> Result<Option<Alert>, LaneError> {
-    let open: Option<Alert> = notes
-        .get::<String>(PARTITION, NOTE)
-        .and_then(|json| serde_json::from_str(&json).ok());
-    match (open, sight.degraded) {
-        (None, true) => {
-            let quiet = SilenceEvent {
-                series: "*",
-                last: sight.since,
-                since: sight.since,
-                of: sight.tested,
-            };
-            let shown_by = RecordContext {
-                series: "*",
-                time: sight.since,
-                partition: PARTITION,
-                bundle: &sight.bundle,
-                ..RecordContext::default()
-            };
-            let alert = alerts.without_episode(AlertKind::DetectorDegraded, &quiet, shown_by, None);
-            let json = serde_json::to_string(&alert).unwrap_or_default();
-            notes.put(PARTITION, NOTE, &json)?;
-            Ok(Some(alert))
+    let (at, tested, bundle) = (sight.since, sight.tested, &sight.bundle);
+    Ok(match (DEGRADED.current(notes), sight.degraded) {
+        (None, true) => Some(DEGRADED.open(at, tested, bundle, alerts, notes)?),
+        (Some(open), false) => {
+            let mut alert = DEGRADED.close(open, at, notes);
+            alert.records = tested as u64;
+            alert.bundle.clone_from(bundle);
+            Some(alert)
         }
-        (Some(mut alert), false) => {
-            notes.remove(PARTITION, NOTE);
-            (alert.sequence, alert.event) = (1, AlertEvent::Close);
-            alert.time = sight.since.to_string();
-            alert.closed_at = Some(alert.time.clone());
-            alert.records = sight.tested as u64;
-            alert.bundle.clone_from(&sight.bundle);
-            Ok(Some(alert))
-        }
-        _ => Ok(None),
-    }
+        _ => None,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::record::EventTime;
+    use crate::record::alert::AlertEvent;
     use crate::test_stream::three_fields;
 
     #[test]

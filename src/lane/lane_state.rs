@@ -259,9 +259,11 @@ impl LaneState {
         let rejections = &self.status.rejections;
         rejections.observe(&self.stream, &messages, &done, started);
 
+        let mut before = None;
         for rejected in &done.rejected {
+            let repeats = before.replace(rejected.message) == Some(rejected.message);
             if let Some(message) = batch.get(rejected.message) {
-                self.sink.dead_letter(message, rejected)?;
+                self.sink.dead_letter(message, rejected, repeats)?;
             }
         }
         self.publish(std::mem::take(&mut done.alerts))?;
@@ -273,7 +275,7 @@ impl LaneState {
         }
         for (of, row) in done.training_rows() {
             let partition = of.partition;
-            let offset = of.offset;
+            let offset = of.place();
             self.uncommitted
                 .learned((partition, offset, codec::encode(&row)?));
             self.learner.add(partition, offset, row);
@@ -294,7 +296,7 @@ impl LaneState {
         reason: Option<&Rejected>,
     ) -> Result<(), LaneError> {
         if let (Some(message), Some(rejected)) = (batch.first(), reason) {
-            self.sink.dead_letter(message, rejected)?;
+            self.sink.dead_letter(message, rejected, false)?;
         }
         self.positions.advance(batch);
         Ok(())
@@ -410,7 +412,9 @@ impl LaneState {
             learned: self.uncommitted.take_learned(),
             notes: notes.clone(),
         });
-        self.store_if_due(mode)?;
+        // A changelog that is lost before the next time would take it along.
+        let stores = self.uncommitted.has_alert_of_notes();
+        self.store_if_due(if stores { CommitMode::Sync } else { mode })?;
         self.uncommitted.published();
         events::Committed {
             stream: &stream.name,

@@ -112,7 +112,8 @@ impl TopicSilenceMonitor {
     }
 
     /// Records came, at the end of each partition those of `newest`; returns the alerts that they
-    /// close.
+    /// close. Records of a partition that came with a backlog are older than a silence, and do not
+    /// end it.
     ///
     /// # Errors
     /// A note that cannot be encoded.
@@ -135,6 +136,7 @@ impl TopicSilenceMonitor {
         );
         self.inter_arrival.silent = SilenceStatus::No;
         self.since = now;
+        let ended = self.ended_by(newest);
         for &(partition, newest) in newest {
             let arrivals = self.arrivals.entry(partition);
             arrivals
@@ -142,7 +144,10 @@ impl TopicSilenceMonitor {
                 .or_insert_with(|| Arrivals::new(newest));
         }
         let mut closed = Vec::new();
-        for (partition, mut alert) in std::mem::take(&mut self.open) {
+        for partition in ended {
+            let Some(mut alert) = self.open.remove(&partition) else {
+                continue;
+            };
             (alert.sequence, alert.event) = (1, AlertEvent::Close);
             alert.time = last.time.to_string();
             alert.closed_at = Some(alert.time.clone());
@@ -154,6 +159,17 @@ impl TopicSilenceMonitor {
             self.keep(*partition, notes)?;
         }
         Ok(closed)
+    }
+
+    /// The open alerts that records end, by the partition that each is kept with: records after the last
+    /// one before the silence.
+    fn ended_by(&self, newest: &[(i32, Newest)]) -> Vec<i32> {
+        let is_ended = |partition: &i32| {
+            let last = self.arrivals.get(partition).map(|of| of.newest.time);
+            let mut came = newest.iter();
+            came.any(|(of, found)| of == partition || last.is_none_or(|last| found.time > last))
+        };
+        self.open.keys().copied().filter(is_ended).collect()
     }
 
     /// Nothing came; `at_end` says whether the lane has read all there is and the brokers answer.
@@ -385,6 +401,19 @@ mod tests {
         lane.restart(&[1, 3]);
         let closed: Vec<String> = lane.record(1, 90, 5).into_iter().map(|a| a.id).collect();
         assert_eq!(closed, [second.id, first.id]);
+    }
+
+    #[test]
+    fn the_backlog_of_a_partition_that_comes_does_not_end_a_silence() {
+        let mut lane = TestLane::new();
+        let open = lane.nothing(61, true).unwrap();
+        assert_eq!(lane.record(1, 40, 1), [], "it was sent before the silence");
+        assert_eq!(lane.nothing(600, true), None, "it is open");
+        let closed = lane.record(1, 100, 1);
+        assert_eq!(closed.first().map(|alert| &alert.id), Some(&open.id));
+        // The partition with the last record before the silence has sent again, whatever its clock says.
+        assert!(lane.nothing(3_600, true).is_some());
+        assert_eq!(lane.record(1, 50, 1).len(), 1);
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub struct LaneStatus {
     progress: Mutex<Progress>,
     /// What librdkafka last reported of its connections, while none is up.
     connection_failure: Mutex<Option<String>>,
+    /// Why the schema registry does not answer, while records wait for it.
+    registry_failure: Mutex<Option<String>>,
 }
 
 struct Progress {
@@ -137,6 +139,16 @@ impl LaneStatus {
         self.progress().consumer_failure = Some(format!("; input topic {topic}: {error}"));
     }
 
+    /// Records wait for a registry that does not answer, for this reason; or none waits any more.
+    pub(super) fn awaits_schemas(&self, reason: Option<String>) {
+        *self.registry() = reason;
+    }
+
+    fn registry(&self) -> MutexGuard<'_, Option<String>> {
+        let kept = self.registry_failure.lock();
+        kept.unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Why a connection to a broker failed.
     pub(super) fn connection_failed(&self, reason: &str) {
         *self.connection() = Some(reason.to_owned());
@@ -205,6 +217,11 @@ impl LaneStatus {
             let failure = progress.consumer_failure.as_deref().unwrap_or_default();
             return Some(format!(
                 "it has been out of its consumer group for more than {limit} s{failure}"
+            ));
+        }
+        if let Some(reason) = self.registry().as_deref() {
+            return Some(format!(
+                "records wait for their schemas: the schema registry does not answer: {reason}"
             ));
         }
         if progress.is_behind && is_long_ago(progress.advanced) {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::events::AlertPublished;
-use crate::record::alert::Alert;
+use crate::record::alert::{Alert, AlertKind};
 use crate::state::Learned;
 
 /// See the module.
@@ -33,6 +33,18 @@ impl Uncommitted {
     pub(super) fn alert(&mut self, alert: Alert) {
         self.alerts.push(alert);
         self.urgent = true;
+    }
+
+    /// Whether an alert of missing data or of the detector was sent: what is known of it is in notes, and
+    /// no record that runs again makes it again.
+    pub(super) fn has_alert_of_notes(&self) -> bool {
+        let is_of_notes = |alert: &Alert| {
+            matches!(
+                alert.kind,
+                AlertKind::Silence | AlertKind::DetectorDegraded | AlertKind::UnusableRecords
+            )
+        };
+        self.alerts.iter().any(is_of_notes)
     }
 
     pub(super) fn learned(&mut self, record: Learned) {

@@ -1,7 +1,7 @@
 //! Failures of the pipeline for which no record is to blame.
 
 use super::series::LoadError;
-use crate::decode::batch::NoImageSettings;
+use crate::decode::batch::DecoderError;
 use crate::failure::{Failure, FailureClass};
 use crate::score::ScoreError;
 
@@ -16,7 +16,10 @@ pub enum PipelineError {
     Load(#[from] LoadError),
     /// The messages of the stream cannot be decoded.
     #[error(transparent)]
-    Decoder(#[from] NoImageSettings),
+    Decoder(#[from] DecoderError),
+    /// The schemas of the messages cannot be had.
+    #[error("the schema registry does not answer: {0}")]
+    Registry(String),
     /// The bundle was made for another context.
     #[error(
         "bundle {bundle} was trained with time features {found}, but stream {stream} is configured with {wanted}: train a new bundle, or correct model.context"
@@ -85,6 +88,7 @@ impl Failure for PipelineError {
             Self::Score(error) => error.class(),
             Self::Load(error) => error.class(),
             Self::Decoder(error) => error.class(),
+            Self::Registry(_) => FailureClass::EXTERNAL.retryable(),
             Self::Context { .. }
             | Self::Window { .. }
             | Self::Records { .. }

@@ -1,5 +1,5 @@
 //! The first step after decoding: opens the series of a record and takes the record through the
-//! gate, resampling inside.
+//! gate, resampling and held readings inside.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use super::fits::row_layout;
 use super::series::{LoadError, SeriesAccess, SeriesState, Slot, SlotError};
 use crate::config::settings::StreamSettings;
 use crate::gate::{GateOutput, GateRules, GateState, TimeOrder};
+use crate::hold::HoldRules;
 use crate::record::row::{DecodedRow, GatedRow, Increment, WindowStatus};
 use crate::record::{EventTime, GateVerdict, Record, RejectReason};
 use crate::resample::{ResampledRow, Resampler};
@@ -28,6 +29,8 @@ pub struct Intake {
     period: i64,
     /// `None` where records are taken as they come.
     resample: Option<Resampler>,
+    /// `None` where no reading is held.
+    hold: Option<HoldRules>,
     /// Records that arrived before this warm up: they were there before the stream's first start.
     warm_until: Option<EventTime>,
 }
@@ -65,6 +68,7 @@ impl Intake {
             gate: gate_rules(stream, detector),
             period: period(detector),
             resample: Resampler::new(&stream.resample, fields),
+            hold: HoldRules::new(&stream.record),
             warm_until: None,
         }
     }
@@ -145,13 +149,7 @@ impl Intake {
         let mut fresh = row.forgotten.then(|| SeriesState::new(self.fields));
         let state = fresh.as_mut().unwrap_or(found);
         let checked = match &self.resample {
-            None => {
-                let time = row.time;
-                row.increments = self.increments(row, &state.gate);
-                let values = &row.values;
-                self.gate
-                    .check(&mut state.gate, time, row.record.arrival, values)
-            }
+            None => self.check_record(row, state)?,
             Some(resampler) => self.check_resampled(resampler, row, state)?,
         };
         row.out_of_order = checked.order != TimeOrder::InOrder;
@@ -169,6 +167,7 @@ impl Intake {
             // Chart, threshold and episodes wait until the records before it in the batch have been
             // judged.
             (found.gate, found.window, found.resample) = (fresh.gate, fresh.window, fresh.resample);
+            found.held = fresh.held;
             found.inter_arrival.reset();
         }
         if row.forgotten || row.previous.is_none() && found.since().is_none() {
@@ -186,6 +185,45 @@ impl Intake {
             .increments(state, &row.values, elapsed, self.period)
     }
 
+    /// Checks the time and the readings of the record.
+    fn check_record(
+        &self,
+        row: &mut GatedRow<'_>,
+        state: &mut SeriesState,
+    ) -> Result<GateOutput, Refusal> {
+        let (time, arrival) = (row.time, row.record.arrival);
+        let filled = self.fill(row, state);
+        row.increments = self.increments(row, &state.gate);
+        let values = Some(&*row.values);
+        let order = self
+            .gate
+            .check_time(&mut state.gate, time, arrival, values)?;
+        let verdict = self.check_values(row, state, &filled);
+        Ok(GateOutput { verdict, order })
+    }
+
+    /// Fills the row with the readings that are held. Returns the fields of these.
+    fn fill(&self, row: &mut GatedRow<'_>, state: &SeriesState) -> Vec<usize> {
+        match (&self.hold, &state.held) {
+            (Some(hold), Some(held)) => hold.fill(held, row.time, row.values.to_mut()),
+            _ => Vec::new(),
+        }
+    }
+
+    fn check_values(
+        &self,
+        row: &GatedRow<'_>,
+        state: &mut SeriesState,
+        filled: &[usize],
+    ) -> GateVerdict {
+        let (time, values) = (row.time, &row.values);
+        if let Some(hold) = &self.hold {
+            let held = state.held.get_or_insert_default();
+            hold.hold(held, time, values, filled);
+        }
+        (self.gate).check_values(&mut state.gate, time, values, filled)
+    }
+
     /// Checks the time of the record, and the readings of the row that it completes.
     fn check_resampled(
         &self,
@@ -201,8 +239,9 @@ impl Intake {
         let verdict = match resampler.push(open, time, &row.values, restarts) {
             Some(ResampledRow { time, values }) => {
                 (row.time, row.values) = (time, Cow::Owned(values));
+                let filled = self.fill(row, state);
                 row.increments = self.increments(row, &state.gate);
-                self.gate.check_values(&mut state.gate, time, &row.values)
+                self.check_values(row, state, &filled)
             }
             None => {
                 row.window = WindowStatus::Resampling;
@@ -244,6 +283,7 @@ mod tests {
             message: 0,
             partition: 0,
             offset: 0,
+            part: None,
             series: Cow::Borrowed("m"),
             time: EventTime(minute * MINUTE),
             second_time: Some(EventTime((minute + 60) * MINUTE)),

@@ -90,6 +90,7 @@ impl BatchOutput {
             Err(Refusal::Load(error)) => Err(error),
             Err(Refusal::Reject(reason, detail)) => {
                 let rejected = Rejected::new(record.message, reason, detail);
+                let rejected = rejected.of_part(record.part);
                 self.rejected.push(rejected);
                 Ok(None)
             }
@@ -128,6 +129,7 @@ impl BatchOutput {
             message: row.record.message,
             partition: row.record.partition,
             offset: row.record.offset,
+            part: row.record.part,
             series: series.clone(),
             time: row.time,
             verdict: episode.verdict,
@@ -145,7 +147,8 @@ impl BatchOutput {
     /// the messages.
     pub(super) fn with_rejected(mut self, undecoded: Vec<Rejected>) -> Self {
         self.rejected.extend(undecoded);
-        self.rejected.sort_by_key(|rejected| rejected.message);
+        self.rejected
+            .sort_by_key(|rejected| (rejected.message, rejected.part));
         let reasons = self.rejected.iter().map(|rejected| rejected.reason);
         self.counts.rejected = reasons.collect();
         self

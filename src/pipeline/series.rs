@@ -10,6 +10,7 @@ pub use self::table::{SeriesTable, Slot, SlotError};
 use crate::episode::EpisodeState;
 use crate::failure::{Failure, FailureClass};
 use crate::gate::GateState;
+use crate::hold::HeldReadings;
 use crate::inter_arrival::{InterArrivalStats, SilenceStatus};
 use crate::record::EventTime;
 use crate::record::row::GatedRow;
@@ -39,6 +40,10 @@ pub struct SeriesState {
     pub scoring: Option<ScoringState>,
     /// Event time of its first accepted record, or [`NEVER`]; see [`SeriesState::since`].
     first: EventTime,
+    /// The last readings, where they are held. The last field: the release that knows none reads what is
+    /// before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held: Option<Box<HeldReadings>>,
 }
 
 /// No record yet, or a release stored the series that did not keep its first one.
@@ -68,9 +73,13 @@ impl Stored for SeriesState {
     fn read(version: u8, body: &[u8]) -> postcard::Result<Self> {
         let (before, rest) = postcard::take_from_bytes(body)?;
         let (layout, gate, inter_arrival, resample, window, episode, scoring) = before;
-        let first = match version == Self::VERSION {
-            true => postcard::from_bytes(rest)?,
-            false => NEVER,
+        let (first, rest) = match version == Self::VERSION {
+            true => postcard::take_from_bytes(rest)?,
+            false => (NEVER, rest),
+        };
+        let held = match rest.is_empty() {
+            true => None,
+            false => postcard::from_bytes(rest)?,
         };
         Ok(Self {
             layout,
@@ -81,6 +90,7 @@ impl Stored for SeriesState {
             episode,
             scoring,
             first,
+            held,
         })
     }
 }
@@ -108,6 +118,7 @@ impl SeriesState {
             episode: EpisodeState::default(),
             scoring: None,
             first: NEVER,
+            held: None,
         }
     }
 
@@ -149,6 +160,7 @@ impl SeriesState {
     /// interval and its open alerts are no rows: they stay.
     pub(super) fn begin_layout(&mut self, layout: u32, fields: usize) {
         (self.window, self.resample, self.scoring) = (None, None, None);
+        self.held = None;
         self.gate.forget_readings(fields);
         self.layout = layout;
     }
@@ -156,7 +168,7 @@ impl SeriesState {
     /// Prepares for records that are older than those before: the series gets a new clock and new
     /// rows. Thresholds and open alerts stay.
     pub fn rewind(&mut self) {
-        (self.window, self.resample) = (None, None);
+        (self.window, self.resample, self.held) = (None, None, None);
         self.gate = GateState::new(self.gate.fields());
         self.inter_arrival.reset();
         self.interrupt(u64::MAX);

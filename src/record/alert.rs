@@ -213,6 +213,9 @@ pub enum AlertKind {
     /// Readings lie far outside the range that the model was trained on: what it makes of them means
     /// little until another bundle has learned them.
     OutOfTrainingRange,
+    /// The stream gets records, and has had none for a minute that it can use: its configuration, or what
+    /// sends them, is wrong.
+    UnusableRecords,
 }
 
 impl_as_str!(AlertKind);
@@ -223,7 +226,7 @@ impl AlertKind {
 
     /// Whether alerts of the kind say that something is wrong; the others say what is not known.
     pub fn is_alarm(self) -> bool {
-        self != Self::OutOfTrainingRange
+        !matches!(self, Self::OutOfTrainingRange | Self::UnusableRecords)
     }
 
     /// The name for people.
@@ -323,6 +326,9 @@ pub struct DeadLetter {
     pub detail: String,
     /// Position of the record.
     pub position: InputPosition,
+    /// Which of the message's records it is, from 0; absent where it is the message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub part: Option<u32>,
     /// Length of the original value in bytes.
     pub payload_bytes: u64,
     /// Whether the value was omitted.

@@ -1,16 +1,21 @@
 //! The format of a stream's records: where key, time and fields are.
 
+mod image_format;
+mod layout;
+mod schema;
 mod time_format;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::image_format::{Channels, ErrorMeasure, ImageFormat, ImagePayload};
+pub use self::layout::{Layout, TagFormat, delimiter, path, path_or_whole};
+pub use self::schema::SchemaFormat;
 pub use self::time_format::TimeFormat;
-use crate::options::{self, ByteSizeText, OptionFault, optional};
+use crate::options::{self, ByteSizeText, optional};
 
 /// The formats of a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
@@ -18,14 +23,69 @@ use crate::options::{self, ByteSizeText, OptionFault, optional};
 pub enum Format {
     /// A JSON object of readings.
     Json,
+    /// A map of readings in MessagePack.
+    Msgpack,
+    /// Lines of CSV.
+    Csv,
+    /// Lines of InfluxDB's line protocol.
+    Influx,
+    /// A record in Avro.
+    Avro,
+    /// A message in Protobuf.
+    Protobuf,
     /// An image.
     Image,
+}
+
+impl RecordFormat {
+    /// JSON objects of some fields, with key and time from Kafka, and everything else as built in.
+    pub fn json(fields: Vec<FieldSettings>) -> Self {
+        let path = |key: &str| vec![key.to_owned()];
+        Self {
+            format: Format::Json,
+            layout: Layout::Row,
+            rows: Vec::new(),
+            tags: TagFormat {
+                path: Vec::new(),
+                name: path("name"),
+                value: path("value"),
+                quality: Vec::new(),
+            },
+            columns: Vec::new(),
+            delimiter: b',',
+            schema: SchemaFormat::default(),
+            transform: String::new(),
+            key: KeyFrom::Kafka,
+            time: TimeFrom::Kafka,
+            time_format: TimeFormat::Auto,
+            time_zone: TimeZone::UTC,
+            decimal_comma: false,
+            fields,
+            hold: Duration::ZERO,
+            max_payload_bytes: 1 << 20,
+            max_series: 10_000,
+        }
+    }
+}
+
+impl RecordFormat {
+    /// Whether each message is at most one record.
+    pub fn has_single_records(&self) -> bool {
+        let is_value = !matches!(self.format, Format::Csv | Format::Influx);
+        let is_one = matches!(self.layout, Layout::Row | Layout::Tags);
+        is_value && is_one && self.transform.is_empty()
+    }
 }
 
 impl Format {
     /// Whether records are images; else they are readings.
     pub fn is_image(self) -> bool {
         self == Self::Image
+    }
+
+    /// Whether messages are read by a schema.
+    pub fn has_schema(self) -> bool {
+        matches!(self, Self::Avro | Self::Protobuf)
     }
 }
 
@@ -34,8 +94,31 @@ impl Format {
 #[serde(deny_unknown_fields)]
 #[schemars(transform = optional)]
 pub struct RecordFormat {
-    /// Format of a record: a JSON object of readings, or an image.
+    /// Format of a message: "json", "msgpack", "csv" (lines), "influx" (line protocol), "avro",
+    /// "protobuf", or "image".
     pub format: Format,
+    /// Layout of a message: "row" (one record), "rows" (an array of records), "tags" (the tags of one
+    /// record, as name and value), or "tag" (one tag; resample.period joins them).
+    pub layout: Layout,
+    /// With the layout "rows", the path of the array; "": the whole value.
+    #[serde(deserialize_with = "path_or_whole")]
+    #[schemars(with = "String", example = &"data", extend("x-syntax" = "path-or-whole"))]
+    pub rows: Vec<String>,
+    /// How tags are written, with the layouts "tags" and "tag".
+    pub tags: TagFormat,
+    /// With the format "csv", the names of the columns, in their order.
+    #[serde(deserialize_with = "options::without_nulls")]
+    pub columns: Vec<String>,
+    /// With the format "csv", the character between two cells, or "tab".
+    #[serde(deserialize_with = "delimiter")]
+    #[schemars(with = "String", example = ";", extend("x-syntax" = "delimiter"))]
+    pub delimiter: u8,
+    /// The schema of messages in Avro or Protobuf, where it is not in a registry.
+    pub schema: SchemaFormat,
+    /// A filter in the jq language that makes none, one or many values of a message's value, before its
+    /// layout; "": none.
+    #[schemars(extend("x-syntax" = "filter"), example = "select(.op != \"d\") | .after")]
+    pub transform: String,
     /// Source of the series key: "kafka" (the Kafka key), "partition", "header:" and the name of a
     /// Kafka header, or "field:" and a path into the record. A list of keys is such a path too, for
     /// keys that hold dots.
@@ -59,6 +142,10 @@ pub struct RecordFormat {
     /// The readings, in the order of the model's inputs, 1 to 1024.
     #[serde(deserialize_with = "options::without_nulls")]
     pub fields: Vec<FieldSettings>,
+    /// How long a field that a message does not have keeps its last reading, 0s to 30d; 0s: not at all.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String", example = "5m", extend("x-duration" = {"minimum": "1ms", "maximum": "30d", "zero": "off"}))]
+    pub hold: Duration,
     /// Maximum payload, 16 B to 64 MiB.
     #[serde(deserialize_with = "options::size")]
     #[schemars(with = "ByteSizeText", example = "1 MiB", extend("x-size" = {"minimum": "16 B", "maximum": "64 MiB"}))]
@@ -186,6 +273,8 @@ pub struct FieldSettings {
     pub resample: Option<ResampleRule>,
     /// Whether it is a counter; `None`: training finds out.
     pub counter: Option<bool>,
+    /// How long its last reading is held; `None`: as long as the stream says.
+    pub hold: Option<Duration>,
 }
 
 impl FieldSettings {
@@ -199,6 +288,7 @@ impl FieldSettings {
             max: f64::INFINITY,
             resample: None,
             counter: None,
+            hold: None,
         }
     }
 }
@@ -247,6 +337,10 @@ struct FieldTable {
     /// Whether it only rises, such as an energy meter or pieces made, but for resets to 0: a model
     /// gets what it rises by [default: the training records decide].
     counter: Option<bool>,
+    /// How long it keeps its last reading where a message does not have it [default: record.hold].
+    #[serde(default, with = "humantime_serde")]
+    #[schemars(with = "Option<String>", example = "5m", extend("x-duration" = {"minimum": "1ms", "maximum": "30d", "zero": "off"}))]
+    hold: Option<Duration>,
 }
 
 impl TryFrom<FieldNotation> for FieldSettings {
@@ -262,6 +356,7 @@ impl TryFrom<FieldNotation> for FieldSettings {
                 max: None,
                 resample: None,
                 counter: None,
+                hold: None,
             },
             FieldNotation::Table(table) => table,
         };
@@ -278,17 +373,9 @@ impl TryFrom<FieldNotation> for FieldSettings {
             max: table.max.unwrap_or(f64::INFINITY),
             resample: table.resample,
             counter: table.counter,
+            hold: table.hold,
         })
     }
-}
-
-/// A path into a record, as the option of another table.
-///
-/// # Errors
-/// The allowed paths.
-pub fn path<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
-    let words = KeyWords::deserialize(from)?;
-    words.path().map_err(serde::de::Error::custom)
 }
 
 /// How several readings in a bucket are combined.
@@ -303,107 +390,6 @@ pub enum ResampleRule {
     Max,
     /// The smallest one.
     Min,
-}
-
-/// How images are read, cut into tiles, and scored; only for record.format = "image".
-#[derive(Clone, PartialEq, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(transform = optional)]
-pub struct ImageFormat {
-    /// Payload: the image itself, or a JSON object with it.
-    pub payload: ImagePayload,
-    /// In a JSON object, the path of the image as base64 text.
-    #[serde(deserialize_with = "path")]
-    #[schemars(with = "String", example = &"image", extend("x-syntax" = "path"))]
-    pub data: Vec<String>,
-    /// In a JSON object, the path of the name of a file below `root`.
-    #[serde(deserialize_with = "path")]
-    #[schemars(with = "String", example = &"file", extend("x-syntax" = "path"))]
-    pub file: Vec<String>,
-    /// Folder below which files may be read; "" for none.
-    #[serde(deserialize_with = "options::none_if_empty")]
-    #[schemars(with = "String", example = "/var/lib/cameras")]
-    pub root: Option<PathBuf>,
-    /// Colour mode.
-    pub channels: Channels,
-    /// Maximum size of a decoded image in pixels, 1 to 268435456.
-    #[schemars(range(min = 1, max = 268_435_456))]
-    pub max_pixels: usize,
-    /// Maximum size of a file, 16 B to 1 GiB.
-    #[serde(deserialize_with = "options::size")]
-    #[schemars(with = "ByteSizeText", example = "32 MiB", extend("x-size" = {"minimum": "16 B", "maximum": "1 GiB"}))]
-    pub max_file_bytes: usize,
-    /// Time limit for decoding one image, 10ms to 60s.
-    #[serde(with = "humantime_serde")]
-    #[schemars(with = "String", example = "2s", extend("x-duration" = {"minimum": "10ms", "maximum": "1m"}))]
-    pub decode_timeout: Duration,
-    /// Longer side to which larger images are downscaled, 8 to 16384 pixels; 0: full size.
-    #[schemars(range(min = 0, max = 16_384))]
-    pub reduce_to: usize,
-    /// Side of the model's tiles, 8 to 512 pixels.
-    #[schemars(range(min = 8, max = 512))]
-    pub tile: usize,
-    /// Minimum overlap of neighbouring tiles in pixels, 0 to half a tile.
-    #[schemars(range(min = 0, max = 256))]
-    pub overlap: usize,
-    /// Error measure between image and reconstruction at each pixel.
-    pub error: ErrorMeasure,
-}
-
-impl ImageFormat {
-    /// What is wrong with the values.
-    pub fn faults(&self) -> impl Iterator<Item = OptionFault> {
-        let half = format!("must be at most half of image.tile, which is {}", self.tile);
-        let reduced = "must be at least 8 pixels, or 0 for full size";
-        [
-            OptionFault::when((1..8).contains(&self.reduce_to), "reduce_to", reduced),
-            OptionFault::when(2 * self.overlap > self.tile, "overlap", half),
-        ]
-        .into_iter()
-        .flatten()
-    }
-}
-
-/// Kinds of message payload.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ImagePayload {
-    /// The image.
-    Image,
-    /// A JSON object that holds the image or names its file.
-    Json,
-}
-
-/// Colour modes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Channels {
-    /// Luminance.
-    #[default]
-    Grey,
-    /// Red, green and blue.
-    Rgb,
-}
-
-impl Channels {
-    /// How many there are.
-    pub fn count(self) -> usize {
-        match self {
-            Self::Grey => 1,
-            Self::Rgb => 3,
-        }
-    }
-}
-
-/// Error measure between image and reconstruction at each pixel.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ErrorMeasure {
-    /// The square of their difference.
-    #[default]
-    Squared,
-    /// Structural dissimilarity: (1 - SSIM) / 2 of their surroundings.
-    Ssim,
 }
 
 #[cfg(test)]

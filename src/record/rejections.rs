@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::{RejectReason, Rejected};
+use super::{Batch, RejectReason, Rejected};
 
 /// A count of records, and of those among them that were rejected.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -15,6 +15,14 @@ pub struct Rejections {
 }
 
 impl Rejections {
+    /// Those of a decoded batch.
+    pub fn of(batch: &Batch<'_>) -> Self {
+        let mut rejections = Self::default();
+        let records = batch.records.len() + batch.rejected.len();
+        rejections.add(records, &batch.rejected);
+        rejections
+    }
+
     /// Adds a batch of so many records, of which some were rejected.
     pub fn add(&mut self, records: usize, rejected: &[Rejected]) {
         self.records += records as u64;

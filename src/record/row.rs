@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::alert::{Alert, ChartKind, CloseReason};
-use super::{EventTime, Image, Record, Scored, SensorFault};
+use super::{EventTime, Image, Record, Scored, SensorFault, place_of};
 
 /// A decoded record with its readings, and its image where it is one.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +76,7 @@ impl GatedRow<'_> {
             time: self.time,
             partition: self.record.partition,
             offset: self.record.offset,
+            part: self.record.part,
             bundle: "",
             trained_on: 0,
             muted: self.warms_up,
@@ -147,6 +148,8 @@ pub struct RecordContext<'a> {
     pub partition: i32,
     /// Offset of its message.
     pub offset: i64,
+    /// Which of its message's records, from 0; `None` where the message is one record.
+    pub part: Option<u32>,
     /// Id of the bundle in use; empty if there is none.
     pub bundle: &'a str,
     /// Rows that it was trained on.
@@ -159,6 +162,11 @@ pub struct RecordContext<'a> {
 }
 
 impl RecordContext<'_> {
+    /// See [`place_of`].
+    pub fn place(&self) -> i64 {
+        place_of(self.offset, self.part)
+    }
+
     /// The same, muted too where a mute covers it.
     pub fn muted_by(&self, is_muted: bool) -> Self {
         Self {

@@ -171,7 +171,7 @@ impl Collector {
             found.open = Some(RecordRun {
                 series: series.to_string(),
                 partition: outcome.partition,
-                offset: outcome.offset,
+                offset: outcome.place(),
                 bundle,
                 ..RecordRun::default()
             });
@@ -295,6 +295,7 @@ mod tests {
             message: 0,
             partition: 0,
             offset: second,
+            part: None,
             series: series.into(),
             time: EventTime(second * 1_000_000),
             verdict,

@@ -102,6 +102,7 @@ impl Trial {
                     message,
                     partition,
                     offset,
+                    part: None,
                     series: Cow::Borrowed("trial"),
                     time,
                     second_time: None,

@@ -91,6 +91,7 @@ pub fn rows(
                 .any(|&(p, end)| p == m.partition && m.offset < end)
         };
         let messages: Vec<_> = batch.iter().map(view).filter(inside).collect();
+        pipeline.await_schemas(&messages)?;
         let done = pipeline.run(&messages, &mut table, &mut |_, _| Ok(None))?;
         let wanted = done.training_rows().filter(|(_, row)| keeps(row));
         rows.extend(wanted.map(|(outcome, row)| (outcome.offset, row)));

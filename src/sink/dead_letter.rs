@@ -81,6 +81,12 @@ impl Omitted {
                 value: Some(value),
             });
         }
+        if let Some(part) = rejected.part {
+            headers = headers.insert(Header {
+                key: "outlierd-part",
+                value: Some(&part.to_string()),
+            });
+        }
         headers
     }
 }

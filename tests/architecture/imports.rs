@@ -2,13 +2,15 @@
 
 /// Which top-level module imports which: all of them, in the order of lib.rs. A test holds this
 /// equal to the code.
-pub const IMPORTS: [(&str, &[&str]); 30] = [
+pub const IMPORTS: [(&str, &[&str]); 32] = [
     ("options", &[]),
     ("record", &["options"]),
     ("inter_arrival", &["options"]),
-    ("decode", &["failure", "record"]),
+    ("schema_registry", &["failure", "options"]),
+    ("decode", &["failure", "record", "schema_registry"]),
     ("episode", &["options", "record"]),
     ("gate", &["options", "record"]),
+    ("hold", &["record"]),
     ("resample", &["options", "record"]),
     ("score", &["failure", "model", "options", "record"]),
     ("sink", &["config", "events", "failure", "record", "source"]),
@@ -43,6 +45,7 @@ pub const IMPORTS: [(&str, &[&str]); 30] = [
             "events",
             "failure",
             "gate",
+            "hold",
             "inter_arrival",
             "model",
             "record",
@@ -92,6 +95,7 @@ pub const IMPORTS: [(&str, &[&str]); 30] = [
     (
         "config",
         &[
+            "decode",
             "episode",
             "failure",
             "gate",
@@ -100,6 +104,7 @@ pub const IMPORTS: [(&str, &[&str]); 30] = [
             "options",
             "record",
             "resample",
+            "schema_registry",
             "score",
             "signature",
             "source",
@@ -157,6 +162,7 @@ pub const IMPORTS: [(&str, &[&str]); 30] = [
             "share",
             "signature",
             "sim",
+            "sink",
             "source",
             "state",
         ],

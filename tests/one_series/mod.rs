@@ -62,6 +62,7 @@ pub fn run<const K: usize>(
             message: 0,
             partition: 0,
             offset: number as i64,
+            part: None,
             series: Cow::Borrowed("m"),
             time,
             second_time: None,

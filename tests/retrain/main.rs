@@ -108,6 +108,7 @@ impl Plant {
                     message: pump,
                     partition: 0,
                     offset,
+                    part: None,
                     series,
                     time: now,
                     second_time: None,

@@ -191,6 +191,7 @@ fn add(
                 message,
                 partition: 0,
                 offset: message as i64,
+                part: None,
                 series,
                 time,
                 second_time: None,

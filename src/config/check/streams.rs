@@ -6,17 +6,25 @@ use super::{FIELDS_MAX, Report};
 use crate::config::problems::KeyPath;
 use crate::config::settings::{DestinationSettings, Settings, StreamSettings};
 use crate::config::syntax;
+use crate::decode::schemas::SchemaUse;
 use crate::episode::MuteSettings;
 use crate::options;
-use crate::record::format::FieldSettings;
+use crate::record::format::{FieldSettings, Format, Layout};
+use crate::schema_registry::RegistrySettings;
 
 /// The rules of one stream.
-pub(super) fn within(report: &mut Report<'_>, stream: &StreamSettings) {
+pub(super) fn within(
+    report: &mut Report<'_>,
+    stream: &StreamSettings,
+    registry: &RegistrySettings,
+) {
     names(report, stream);
     distinct_topics(report, stream);
     if !stream.record.format.is_image() {
         fields(report, stream);
     }
+    shape(report, stream);
+    schema(report, stream, registry);
     mutes(report, stream);
 }
 
@@ -62,6 +70,75 @@ fn distinct_topics(report: &mut Report<'_>, stream: &StreamSettings) {
             report.add_found(at, Some(&topic.into()), fault, fix);
         }
         taken.push((key, topic));
+    }
+}
+
+/// Encoding, layout and what they need agree.
+fn shape(report: &mut Report<'_>, stream: &StreamSettings) {
+    let record = &stream.record;
+    let mut fault = |key: &str, fault: &str, fix: &str| {
+        let place = report.place(&stream.name, key);
+        report.add_found(place, None, fault, fix);
+    };
+    if record.layout == Layout::Tag && stream.resample.period.is_zero() {
+        let fix =
+            "set how often a series has a row of all its tags, such as resample.period = \"10s\"";
+        fault(
+            "resample.period",
+            "is 0s, but record.layout = \"tag\" needs it",
+            fix,
+        );
+    }
+    if record.format == Format::Csv && record.columns.is_empty() {
+        let fix = "name the columns of a line, such as record.columns = [\"ts\", \"flow\"]";
+        fault(
+            "record.columns",
+            "is missing, but record.format = \"csv\" needs it",
+            fix,
+        );
+    }
+    if record.format.is_image() && record.layout != Layout::Row {
+        fault(
+            "record.layout",
+            "is for readings, but the records are images",
+            "leave it out",
+        );
+    }
+    if record.format.is_image() && !record.transform.is_empty() {
+        fault(
+            "record.transform",
+            "is for readings, but the records are images",
+            "leave it out",
+        );
+    }
+}
+
+/// Messages that are read by a schema have one.
+fn schema(report: &mut Report<'_>, stream: &StreamSettings, registry: &RegistrySettings) {
+    let (format, schema) = (stream.record.format, &stream.record.schema);
+    let at = |key: &str| format!("record.schema.{key}");
+    let mut fault = |key: &str, fault: String, fix: &str| {
+        let place = report.place(&stream.name, &at(key));
+        report.add_found(place, None, fault, fix);
+    };
+    if !format.has_schema() {
+        if schema.file.is_some() {
+            let wrong = "is for record.format = \"avro\" or \"protobuf\"";
+            fault("file", wrong.to_owned(), "leave it out");
+        }
+        return;
+    }
+    if schema.file.is_none() && registry.urls.is_empty() {
+        let wrong = "is missing: messages in Avro and Protobuf are read by a schema";
+        let fix = "name the schema's file, or the registry: registry.urls = [\"https://registry-1:8081\"]";
+        fault("file", wrong.to_owned(), fix);
+    }
+    if schema.message.is_some() && (format == Format::Avro || schema.file.is_none()) {
+        let wrong = "is for a file of record.format = \"protobuf\"";
+        fault("message", wrong.to_owned(), "leave it out");
+    } else if let Err(wrong) = SchemaUse::of(&stream.record).open(schema) {
+        let fix = "correct the schema, the message or the paths of the fields";
+        fault("file", format!("cannot be used: {wrong}"), fix);
     }
 }
 

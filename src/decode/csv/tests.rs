@@ -4,7 +4,7 @@ use jiff::tz::TimeZone;
 
 use super::*;
 use crate::decode::fixtures::example;
-use crate::decode::json::Decoder;
+use crate::decode::records::Decoder;
 use crate::record::Message;
 use crate::record::format::TimeFormat;
 

@@ -151,6 +151,7 @@ fn assert_refused(batch: &Batch<'_>, reason: RejectReason, says: &str) {
         message,
         reason: found,
         detail,
+        ..
     } = batch.rejected.first().expect("a rejection");
     assert_eq!((*message, *found), (0, reason), "{detail}");
     assert!(detail.contains(says), "{detail:?} does not say {says:?}");

@@ -6,8 +6,9 @@ use std::borrow::Cow;
 
 use super::*;
 use crate::decode::fixtures::{example, format};
-use crate::record::EventTime;
-use crate::record::NON_FINITE;
+use crate::decode::records::Decoder;
+use crate::record::format::{KeyFrom, RecordFormat, TimeFrom};
+use crate::record::{EventTime, Message, NON_FINITE, Record, Rejected};
 
 const AT: EventTime = EventTime(1_773_051_273_000_000);
 
@@ -71,6 +72,7 @@ fn a_record_carries_its_place_key_time_and_readings() {
         message: 0,
         partition: 3,
         offset: 41,
+        part: None,
         series: Cow::Borrowed("p7"),
         time: AT,
         second_time: None,
@@ -333,7 +335,7 @@ fn one_object_is_due_and_nothing_else() {
             &x(),
             payload.as_bytes(),
             RejectReason::NotObject,
-            &["a JSON object"],
+            &["an object"],
         );
     }
     for payload in [

@@ -9,7 +9,7 @@ use super::LaneState;
 use crate::lane::error::LaneError;
 use crate::lane::feedback::FeedbackReceiver;
 use crate::lane::silence::newest;
-use crate::lane::{clocks, detector};
+use crate::lane::{clocks, detector, unusable};
 use crate::record::EventTime;
 use crate::record::alert::Alert;
 use crate::retrain::engine::Sight;
@@ -94,19 +94,25 @@ impl LaneWatch<'_> {
         self.lane.publish(alerts)
     }
 
-    /// Publishes where the stream's detector has gone blind, or sees again, if partition 0 is
-    /// owned.
+    /// Publishes where the stream has had no usable record for a minute, or has one again, and where its
+    /// detector has gone blind, or sees again, if partition 0 is owned.
     ///
     /// # Errors
-    /// Where the alert cannot be sent.
-    pub(in crate::lane) fn follow_detector(
+    /// Where an alert cannot be sent.
+    pub(in crate::lane) fn follow_stream(
         &mut self,
         sight: Option<&Sight>,
     ) -> Result<(), LaneError> {
-        let Some(sight) = sight else { return Ok(()) };
         let alerts = self.lane.pipeline.episodes.alerts();
         let (notes, positions) = (&mut self.lane.notes, &self.lane.positions);
-        let alert = detector::follow_as_owner(sight, alerts, notes, positions)?;
-        self.lane.publish(alert.map(Alert::summarized))
+        let seen = &self.lane.status.rejections;
+        let now = Instant::now();
+        let unusable = unusable::follow_as_owner(seen, now, alerts, notes, positions)?;
+        let degraded = match sight {
+            Some(sight) => detector::follow_as_owner(sight, alerts, notes, positions)?,
+            None => None,
+        };
+        let degraded = degraded.map(Alert::summarized);
+        self.lane.publish(unusable.into_iter().chain(degraded))
     }
 }

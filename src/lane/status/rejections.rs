@@ -31,6 +31,8 @@ struct Watch {
     reported: Option<Instant>,
     /// The records since one was usable; `None` where the newest one was.
     unusable: Option<Unusable>,
+    /// Whether one was usable since the start.
+    has_usable: bool,
 }
 
 struct Unusable {
@@ -50,10 +52,12 @@ impl RejectionWatch {
         now: Instant,
     ) {
         let mut watch = self.lock();
-        watch.pending.add(messages.len(), &done.rejected);
+        watch
+            .pending
+            .add(done.counts.records as usize, &done.rejected);
         let is_number = |(_, values): (_, &[f64])| values.iter().any(|value| value.is_finite());
         if done.readings().any(is_number) {
-            watch.unusable = None;
+            (watch.unusable, watch.has_usable) = (None, true);
         } else if let Some(newest) = messages.last() {
             let rejected = done.rejected.last();
             let reason = rejected.map_or_else(|| no_field(stream, newest), |it| it.detail.clone());
@@ -93,6 +97,12 @@ impl RejectionWatch {
                 unusable.reason
             )
         })
+    }
+
+    /// Whether the newest records could be used; after a start no record may have come yet.
+    pub fn is_usable(&self) -> bool {
+        let watch = self.lock();
+        watch.has_usable && watch.unusable.is_none()
     }
 
     fn lock(&self) -> MutexGuard<'_, Watch> {

@@ -34,6 +34,10 @@ pub(super) fn of(alert: &Alert) -> String {
         (_, AlertKind::Silence) => silence(alert),
         (_, AlertKind::DetectorDegraded) => detector_degraded(alert),
         (_, AlertKind::OutOfTrainingRange) => outside(alert),
+        (_, AlertKind::UnusableRecords) => format!(
+            "None of the records of stream {} could be used for a minute",
+            alert.stream
+        ),
     };
     sentence + "."
 }
@@ -290,6 +294,9 @@ fn closed(alert: &Alert) -> String {
         (_, AlertKind::OutOfTrainingRange) => {
             format!("The readings of {series} are back in their training range, or trained on")
         }
+        (_, AlertKind::UnusableRecords) => {
+            format!("Records of stream {} can be used again", alert.stream)
+        }
     };
     let mut sentence = why + &lasted(alert);
     if alert.kind == AlertKind::Anomaly {
@@ -315,6 +322,7 @@ fn lasted(alert: &Alert) -> String {
         AlertKind::Silence => "silence",
         AlertKind::DetectorDegraded => "degradation",
         AlertKind::OutOfTrainingRange => "excursion",
+        AlertKind::UnusableRecords => "time without a usable record",
     };
     let span = match (began.parse::<Timestamp>(), end.parse::<Timestamp>()) {
         (Ok(began), Ok(end)) => duration(end.as_second() - began.as_second()),

@@ -2,6 +2,7 @@
 //! daemon as a process.
 
 pub mod own_broker;
+pub mod own_registry;
 pub mod process;
 pub mod stream;
 pub mod topics;

@@ -1,9 +1,11 @@
 //! A broker that one test has for itself, to take it away.
 
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
+use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
+
+use super::process::run_script;
 
 static NEXT_PORT: AtomicU16 = AtomicU16::new(21192);
 
@@ -94,16 +96,7 @@ impl OwnBroker {
     }
 
     fn kafka(&self, command: &str, arguments: &[&str]) -> bool {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/kafka");
-        let port = self.port.to_string();
-        let folder = self.folder.path().join("kafka");
-        let status = Command::new(script)
-            .args([command, "--port", &port, "--dir"])
-            .arg(folder)
-            .args(arguments)
-            .stdout(Stdio::null())
-            .status();
-        status.unwrap().success()
+        run_script("kafka", command, self.port, self.folder.path(), arguments)
     }
 }
 

@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 pub const OUTLIERD: &str = env!("CARGO_BIN_EXE_outlierd");
@@ -42,6 +42,21 @@ pub fn write_config(folder: &Path, brokers: &str, text: &str) -> PathBuf {
     );
     fs::write(&path, text).unwrap();
     path
+}
+
+/// Runs a command of a script of the repository that keeps a server on a port, in a folder of this
+/// name. Returns whether it succeeded.
+pub fn run_script(name: &str, command: &str, port: u16, folder: &Path, arguments: &[&str]) -> bool {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("scripts")
+        .join(name);
+    let status = Command::new(script)
+        .args([command, "--port", &port.to_string(), "--dir"])
+        .arg(folder.join(name))
+        .args(arguments)
+        .stdout(Stdio::null())
+        .status();
+    status.unwrap().success()
 }
 
 /// The daemon as a process; killed when dropped.

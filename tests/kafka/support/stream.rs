@@ -10,7 +10,8 @@ use super::{
     Read, broker, consume, create_topic, outlierd, produce, unique, wait_for, write_config,
 };
 
-const FIELDS: [&str; 8] = [
+/// The readings of its records.
+pub const FIELDS: [&str; 8] = [
     "a1",
     "a2",
     "current",

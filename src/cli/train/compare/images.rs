@@ -112,6 +112,7 @@ fn run(
             message,
             partition: 0,
             offset: row as i64,
+            part: None,
             series,
             time: set.times[row],
             second_time: None,

@@ -39,6 +39,7 @@ fn an_object_holds_its_image_series_and_time() {
             message: 0,
             partition: 3,
             offset: 41,
+            part: None,
             series: Cow::Borrowed(series),
             time: AT,
             second_time: None,
