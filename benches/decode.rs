@@ -1,6 +1,6 @@
 //! Records a second of the JSON decoder on 8-field records, beside a struct derived for exactly
-//! these records and beside building a `serde_json::Value`; and of the Avro decoder on the same
-//! records. Run with `cargo bench --bench decode`.
+//! these records and beside building a `serde_json::Value`; of the same with filters; and of the Avro
+//! decoder on the same records. Run with `cargo bench --bench decode`.
 
 use std::hint::black_box;
 
@@ -199,5 +199,42 @@ fn decode(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, decode, decode_avro);
+/// What `record.transform` costs: a filter that changes nothing, and one that takes a change of
+/// Debezium out of its envelope.
+fn decode_with_a_filter(c: &mut Criterion) {
+    let time = TimeFrom::Field(vec!["ts".to_owned()]);
+    let plain = format(KeyFrom::Field(vec!["pump".to_owned()]), time);
+    let payloads = payloads();
+    let wrapped = payloads.iter().map(|payload| {
+        let row = String::from_utf8_lossy(payload);
+        format!("{{\"op\":\"c\",\"before\":null,\"after\":{row}}}").into_bytes()
+    });
+    let wrapped: Vec<Vec<u8>> = wrapped.collect();
+    let mut group = c.benchmark_group("decode_json_8_fields_by_filter");
+    group.throughput(Throughput::Elements(RECORDS as u64));
+    for (name, transform, payloads) in [
+        ("none", "", &payloads),
+        ("identity", ".", &payloads),
+        (
+            "envelope",
+            "select(.op != \"d\") | .after // empty",
+            &wrapped,
+        ),
+    ] {
+        let decoder = Decoder::new(&RecordFormat {
+            transform: transform.to_owned(),
+            ..plain.clone()
+        });
+        let message = |payload| Message {
+            payload: Some(Vec::as_slice(payload)),
+            ..Message::default()
+        };
+        let messages: Vec<Message<'_>> = payloads.iter().map(message).collect();
+        assert_eq!(decoder.decode(&messages).records.len(), RECORDS);
+        group.bench_function(name, |b| b.iter(|| decoder.decode(black_box(&messages))));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, decode, decode_avro, decode_with_a_filter);
 criterion_main!(benches);

@@ -251,6 +251,8 @@ impl EpisodePolicy {
     /// What the record means to the anomaly's machine and to the sensor fault's.
     fn inputs(&self, judgement: &Judgement<'_>) -> (Option<EpisodeInput>, Option<EpisodeInput>) {
         let anomaly = match *judgement {
+            // The machine does something else: that says nothing of what is open.
+            Judgement::Ignored => return (None, None),
             Judgement::Learning | Judgement::Between | Judgement::Faulty(_) => None,
             Judgement::Scored {
                 settled: Some(_), ..
@@ -286,6 +288,7 @@ impl EpisodePolicy {
         match *judgement {
             Judgement::Learning => RecordVerdict::Learning,
             Judgement::Between => RecordVerdict::Between,
+            Judgement::Ignored => RecordVerdict::Ignored,
             Judgement::Faulty(_) => RecordVerdict::SensorFault,
             Judgement::Scored {
                 score, threshold, ..

@@ -50,6 +50,8 @@ pub struct GateRules {
     fields: Vec<field::FieldRules>,
     /// `None` where faults are never doubted.
     doubt: Option<doubt::DoubtRules>,
+    /// Fields whose states are ignored, each with these.
+    ignored: Vec<(usize, Vec<f64>)>,
 }
 
 /// What the gate remembers of one series: some 24 bytes a field, and its clock.
@@ -124,6 +126,7 @@ impl GateRules {
             clock: clock::TimeLimits::new(gate),
             fields: rules.collect(),
             doubt: normals.and_then(|normals| doubt::DoubtRules::new(gate, fields, normals)),
+            ignored: gate.ignored(fields).collect(),
         }
     }
 
@@ -184,6 +187,16 @@ impl GateRules {
         self.clock.check(&mut state.clock, time, arrival, repeated)
     }
 
+    /// Whether a record is to be ignored, by its states.
+    pub fn ignores(&self, values: &[f64]) -> bool {
+        let mut rules = self.ignored.iter();
+        rules.any(|(field, states)| {
+            values
+                .get(*field)
+                .is_some_and(|state| states.contains(state))
+        })
+    }
+
     fn readings(&self, values: &[f64]) -> impl Iterator<Item = f64> {
         (0..self.fields.len()).map(|index| values.get(index).copied().unwrap_or(MISSING))
     }
@@ -217,8 +230,8 @@ impl GateRules {
             .enumerate()
             .filter(|(_, ((rules, _), _))| rules.is_counter());
         counted
-            .map(|(field, ((_, memory), &x))| {
-                let last = memory.last();
+            .map(|(field, ((rules, memory), &x))| {
+                let (last, period) = (memory.last(), rules.rise_period(period));
                 Increment {
                     field,
                     value: last.map_or(f64::NAN, |last| increment(last, x, elapsed, period)),

@@ -21,6 +21,7 @@ pub mod scaler;
 pub mod script;
 pub mod seasons;
 pub mod shape;
+pub mod states;
 pub mod train;
 pub mod weights;
 

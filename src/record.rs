@@ -381,6 +381,8 @@ pub enum RecordVerdict {
     /// Between two scored windows (`stride`): the next one includes it; or part of a resampled row
     /// that is not complete.
     Between,
+    /// In a state of the machine that is neither scored nor used for training (`gate.ignore_when`).
+    Ignored,
     /// Below the threshold.
     Normal,
     /// Slightly below the threshold (`episode.suspect_ratio`).
@@ -395,9 +397,10 @@ impl_as_str!(RecordVerdict);
 
 impl RecordVerdict {
     /// All of them, in their order.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Learning,
         Self::Between,
+        Self::Ignored,
         Self::Normal,
         Self::Suspect,
         Self::Outlier,

@@ -1,9 +1,11 @@
 //! Damaged messages in each encoding and layout: a hundred thousand of each give records or rejections,
-//! never a panic, and no more records than a message may have.
+//! never a panic, no more records than a message may have, and memory stays flat.
 #![allow(
     clippy::unwrap_used,
     reason = "a test says what it expects by unwrapping it"
 )]
+
+mod resident;
 
 use std::time::{Duration, Instant};
 
@@ -19,6 +21,8 @@ const PAYLOADS: usize = 100_000;
 const BATCH: usize = 500;
 /// What all of them may take on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// What memory may grow by once a tenth of them is decoded, in KiB: the tests run side by side.
+const GROWTH_MAX: u64 = 48 << 10;
 
 fn format(change: impl FnOnce(&mut RecordFormat)) -> RecordFormat {
     let mut format = RecordFormat::json(["flow", "temp"].map(FieldSettings::named).to_vec());
@@ -53,8 +57,11 @@ fn survives(name: &str, format: &RecordFormat, seeds: &[Vec<u8>]) {
     let decoder = Decoder::new(format);
     let mut rng = ChaCha8Rng::seed_from_u64(7);
     let began = Instant::now();
-    let (mut records, mut rejected) = (0, 0);
-    for _ in 0..PAYLOADS / BATCH {
+    let (mut records, mut rejected, mut before) = (0, 0, 0);
+    for number in 0..PAYLOADS / BATCH {
+        if number == PAYLOADS / BATCH / 10 {
+            before = resident::kibibytes();
+        }
         let payloads: Vec<Vec<u8>> = (0..BATCH)
             .map(|_| {
                 let seed = &seeds[rng.random_range(0..seeds.len())];
@@ -75,6 +82,11 @@ fn survives(name: &str, format: &RecordFormat, seeds: &[Vec<u8>]) {
         records += batch.records.len();
         rejected += batch.rejected.len();
     }
+    let after = resident::kibibytes();
+    assert!(
+        after < before + GROWTH_MAX,
+        "{name}: {before} to {after} KiB"
+    );
     // Whole ones are among them, and damaged ones.
     assert!(records > PAYLOADS / 20, "{name}: {records} records");
     assert!(rejected > PAYLOADS / 100, "{name}: {rejected} rejected");

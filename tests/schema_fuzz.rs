@@ -6,6 +6,8 @@
     reason = "a test says what it expects by unwrapping it, in its helpers too"
 )]
 
+mod resident;
+
 use std::fs;
 
 use outlierd::decode::records::Decoder;
@@ -35,12 +37,6 @@ const AVRO_RECORD: &[u8] =
 const PROTOBUF_RECORD: &[u8] =
     b"\x0A\x02k1\x12\x03abc\x19\x00\x00\x00\x00\x00\x00\xF8\x3F\x22\x03\x0A\x01k\
     \x2A\x05\x0A\x01m\x10\x05\x32\x02\x01\x00\x3D\x00\x00\x80\x3F";
-
-/// The resident memory of this process in KiB.
-fn memory() -> u64 {
-    let status = fs::read_to_string("/proc/self/statm").unwrap();
-    status.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4
-}
 
 fn damaged(whole: &[u8], rng: &mut ChaCha8Rng) -> Vec<u8> {
     let mut bytes = whole.to_vec();
@@ -98,10 +94,10 @@ fn damaged_messages_are_records_or_rejections_and_memory_stays_flat() {
                 not_decodable += usize::from(rejected.reason == RejectReason::NotDecodable);
             }
             if number == PAYLOADS / 10 {
-                before = memory();
+                before = resident::kibibytes();
             }
         }
-        let after = memory();
+        let after = resident::kibibytes();
         assert!(
             records > PAYLOADS / 5 && not_decodable > PAYLOADS / 5,
             "{records}, {not_decodable}"

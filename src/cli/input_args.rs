@@ -1,6 +1,7 @@
 //! Flags of commands that read record files, and the reading itself: CSV tables and JSON lines look
 //! the same from here on.
 
+use std::collections::HashMap;
 use std::fs;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -83,6 +84,7 @@ impl InputArgs {
                 key: None,
                 series,
                 columns: Columns::Except(self.ignore.clone()),
+                states: HashMap::new(),
             },
         };
         options.decimal_comma |= self.decimal_comma;

@@ -18,7 +18,7 @@ use crate::gate::GateSettings;
 use crate::inter_arrival::SilenceSettings;
 use crate::model::{ModelKind, ModelSettings, TimeFeature, TrainingSettings};
 use crate::options::{none_if_empty, optional, without_nulls};
-use crate::record::format::{FieldSettings, ImageFormat, RecordFormat};
+use crate::record::format::{FieldSettings, ImageFormat, ReadAs, RecordFormat};
 use crate::resample::ResampleSettings;
 use crate::schema_registry::RegistrySettings;
 use crate::score::ScoreSettings;
@@ -239,7 +239,7 @@ impl StreamSettings {
             self.record.fields = vec![FieldSettings {
                 min: 0.0,
                 max: 1.0,
-                counter: Some(false),
+                read_as: Some(ReadAs::Value),
                 ..FieldSettings::named("brightness")
             }];
         }

@@ -8,6 +8,7 @@
 //! numbers that data frames write) are never fields.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -18,7 +19,7 @@ use super::DecodeProblem;
 use super::file::{self, ReadError};
 use super::text::{self, TextReading, check_key, check_readable, is_decimal_comma};
 use super::time::TimeReader;
-use crate::record::format::{KeyFrom, RecordFormat, TimeFrom};
+use crate::record::format::{KeyFrom, RecordFormat, States, TimeFrom};
 use crate::record::{
     Batch, EventTime, MISSING, NON_FINITE, ReadTime, Record, RejectReason, Rejected,
 };
@@ -45,6 +46,8 @@ pub struct TableOptions {
     pub series: String,
     /// Which columns are fields.
     pub columns: Columns,
+    /// Of the fields that name a state, their states by the name of the field.
+    pub states: HashMap<String, States>,
 }
 
 /// Which columns of a table are its fields.
@@ -82,6 +85,9 @@ impl TableOptions {
                     .map(|field| field.name.clone())
                     .collect(),
             ),
+            states: (format.fields.iter())
+                .filter_map(|field| Some((field.name.clone(), field.states.clone()?)))
+                .collect(),
         }
     }
 }
@@ -96,6 +102,8 @@ pub struct CsvTable<R> {
     delimiter: u8,
     decimal_comma: bool,
     series: String,
+    /// By field.
+    states: Vec<Option<States>>,
     /// The row that is being read; kept so that its memory is used again.
     row: ByteRecord,
     /// Number of the next row, from 0.
@@ -139,7 +147,12 @@ impl<R: Read> CsvTable<R> {
             return Err(ReadError::Empty { file });
         }
         let header = Header::of(&file, &row, options)?;
+        let fields = header.fields.iter();
+        let states = fields
+            .map(|field| options.states.get(field).cloned())
+            .collect();
         Ok(Self {
+            states,
             file,
             reader,
             header,
@@ -205,21 +218,29 @@ impl<R: Read> CsvTable<R> {
             ));
         }
         let (start, mut unreadable) = (values.len(), None);
-        for (name, &column) in self.header.fields.iter().zip(&self.header.field_columns) {
-            values.push(
-                match text::reading(self.cell(name, column)?, self.decimal_comma) {
-                    Ok(TextReading::Number(number)) => number,
-                    Ok(TextReading::Blank) => MISSING,
-                    Ok(TextReading::NonFinite) => NON_FINITE,
-                    Err(wrong) => {
-                        unreadable.get_or_insert_with(|| format!(", column `{name}`: {wrong}"));
-                        NON_FINITE
-                    }
-                },
-            );
+        let columns = self.header.fields.iter().zip(&self.header.field_columns);
+        for ((name, &column), states) in columns.zip(&self.states) {
+            let read = self.value(self.cell(name, column)?, states.as_ref());
+            values.push(read.unwrap_or_else(|wrong| {
+                unreadable.get_or_insert_with(|| format!(", column `{name}`: {wrong}"));
+                NON_FINITE
+            }));
         }
         check_readable(&values[start..], unreadable)?;
         Ok((self.series_of_row()?, self.time_of_row()?))
+    }
+
+    /// The reading or the state of a cell, or what is wrong with it.
+    fn value(&self, cell: &str, states: Option<&States>) -> Result<f64, String> {
+        if let Some(states) = states {
+            let wrong = || text::no_state(&format!("the text {}", text::quoted(cell)), states);
+            return text::state(cell, states).ok_or_else(wrong);
+        }
+        Ok(match text::reading(cell, self.decimal_comma)? {
+            TextReading::Number(number) => number,
+            TextReading::Blank => MISSING,
+            TextReading::NonFinite => NON_FINITE,
+        })
     }
 
     fn series_of_row(&self) -> Result<String, DecodeProblem> {

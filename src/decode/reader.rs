@@ -10,7 +10,7 @@ use super::time::TimeReader;
 use super::tree::Node;
 use super::walk::{RecordVisitor, Row};
 use super::{DecodeProblem, meta};
-use crate::record::format::{KeyFrom, RecordFormat, TimeFrom};
+use crate::record::format::{KeyFrom, RecordFormat, States, TimeFrom};
 use crate::record::{Batch, MISSING, Message, ReadTime, Record, Rejected};
 
 /// Reads the documents of one stream; it never changes.
@@ -30,6 +30,8 @@ pub(super) struct RecordReader {
     times: TimeReader,
     /// Whether a comma is the decimal mark of numbers in text.
     decimal_comma: bool,
+    /// The states of each field that names one.
+    states: Vec<Option<States>>,
 }
 
 /// What one document gave beside its readings.
@@ -61,6 +63,7 @@ impl RecordReader {
             time: format.time.clone(),
             times: TimeReader::of(format),
             decimal_comma: format.decimal_comma,
+            states: format.states(),
         }
     }
 
@@ -157,6 +160,7 @@ impl<'r, 'a> BatchBuilder<'r, 'a> {
             time: None,
             times: &self.reader.times,
             decimal_comma: self.reader.decimal_comma,
+            states: &self.reader.states,
             coerced: 0,
             unreadable: None,
             problem: None,

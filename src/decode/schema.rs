@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::text::KEY_BYTES_MAX;
 use super::time::TimeReader;
 use super::tree::{Node, Target};
-use crate::record::format::{FieldSettings, RecordFormat, TimeFormat};
+use crate::record::format::{FieldSettings, RecordFormat, States, TimeFormat};
 
 /// Largest array index that is described; a schema needs an entry for each element before it.
 const INDEX_MAX: usize = 63;
@@ -118,7 +118,7 @@ fn parent(node: &Node, format: &RecordFormat) -> Value {
 fn is_required(node: &Node) -> bool {
     node.targets
         .iter()
-        .any(|target| !matches!(target, Target::Reading(_)))
+        .any(|target| !matches!(target, Target::Reading(_) | Target::State(_)))
         || node.children().any(|(_, child)| is_required(child))
 }
 
@@ -127,6 +127,14 @@ fn scalar(target: Target, format: &RecordFormat) -> Value {
         Target::Reading(index) => {
             let description = format.fields.get(index).map(describe).unwrap_or_default();
             json!({ "$ref": "#/$defs/reading", "description": description })
+        }
+        Target::State(index) => {
+            let field = format.fields.get(index);
+            let states = field.and_then(|field| field.states.as_ref());
+            let mut allowed: Vec<Value> = states.map_or_else(Vec::new, States::in_json);
+            allowed.push(Value::Null);
+            let description = field.map(describe).unwrap_or_default();
+            json!({ "description": description, "enum": allowed })
         }
         Target::Key => json!({
             "description": format!("Series key; text of 1 to {KEY_BYTES_MAX} bytes of UTF-8, or an integer"),

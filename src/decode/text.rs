@@ -2,7 +2,8 @@
 //! cells share.
 
 use super::DecodeProblem;
-use crate::record::RejectReason;
+use crate::record::format::States;
+use crate::record::{MISSING, RejectReason};
 
 /// Longest series key, in bytes.
 pub const KEY_BYTES_MAX: usize = 256;
@@ -19,6 +20,22 @@ pub enum TextReading {
     Blank,
     /// `NaN` or an infinity.
     NonFinite,
+}
+
+/// The index of a state written as text, [`MISSING`] for nothing but spaces; `None` where it is not one
+/// of the list.
+pub fn state(text: &str, states: &States) -> Option<f64> {
+    match text.trim().is_empty() {
+        true => Some(MISSING),
+        false => states.of_text(text),
+    }
+}
+
+/// What is wrong with a value that is no state.
+#[cold]
+pub fn no_state(found: &str, states: &States) -> String {
+    let allowed: Vec<&str> = states.names().collect();
+    format!("found {found}; allowed is one of {}", allowed.join(", "))
 }
 
 /// Reads a number written as text; `Err` is the fault, without the name of the field.

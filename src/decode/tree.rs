@@ -14,6 +14,8 @@ use crate::record::format::{KeyFrom, RecordFormat, TimeFrom};
 pub(super) enum Target {
     /// The reading with this index in the row.
     Reading(usize),
+    /// The state with this index in the row.
+    State(usize),
     /// The series key.
     Key,
     /// The event time.
@@ -66,7 +68,11 @@ impl Node {
             } else {
                 format!("field `{}` (at `{path}`)", field.name)
             };
-            root.insert(&field.path, Target::Reading(index), label, &mut nodes);
+            let target = match field.states {
+                Some(_) => Target::State(index),
+                None => Target::Reading(index),
+            };
+            root.insert(&field.path, target, label, &mut nodes);
         }
         root.seal();
         (root, nodes)
@@ -111,16 +117,16 @@ impl Node {
         self.children.is_empty()
     }
 
-    /// Whether a value here is a reading, and nothing else.
+    /// Whether a value here is a reading or a state, and nothing else.
     pub(super) fn is_reading(&self) -> bool {
-        let reading = |target: &Target| matches!(target, Target::Reading(_));
+        let reading = |target: &Target| matches!(target, Target::Reading(_) | Target::State(_));
         self.is_leaf() && !self.targets.is_empty() && self.targets.iter().all(reading)
     }
 
-    /// Calls `of` with the index of each reading here and below.
+    /// Calls `of` with the index of each reading and state here and below.
     pub(super) fn each_reading(&self, of: &mut dyn FnMut(usize)) {
         for target in &self.targets {
-            if let Target::Reading(index) = target {
+            if let Target::Reading(index) | Target::State(index) = target {
                 of(*index);
             }
         }
@@ -141,7 +147,7 @@ impl Node {
     /// Why a record is rejected whose value here cannot be what it is for.
     pub(super) fn misfit(&self) -> RejectReason {
         match self.first_target() {
-            Some(Target::Reading(_)) => RejectReason::WrongType,
+            Some(Target::Reading(_) | Target::State(_)) => RejectReason::WrongType,
             Some(Target::Key) => RejectReason::BadKey,
             Some(Target::Time) => RejectReason::BadTime,
             None => RejectReason::NotObject,

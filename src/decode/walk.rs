@@ -11,6 +11,7 @@ use super::DecodeProblem;
 use super::text::{self, TextReading, check_key, quoted};
 use super::time::TimeReader;
 use super::tree::{Node, Target};
+use crate::record::format::States;
 use crate::record::{MISSING, NON_FINITE, ReadTime, RejectReason};
 
 /// The allowed values of a reading, in words.
@@ -39,6 +40,8 @@ pub(super) struct Row<'r, 'a> {
     pub(super) times: &'r TimeReader,
     /// Whether a comma is the decimal mark of numbers in text.
     pub(super) decimal_comma: bool,
+    /// The states of each field that names one.
+    pub(super) states: &'r [Option<States>],
     /// Numbers that came as text.
     pub(super) coerced: u64,
     /// The first reading that came as text that is not a number, and what is wrong with it.
@@ -120,6 +123,7 @@ impl<'r, 'a> Row<'r, 'a> {
         for &target in &node.targets {
             match target {
                 Target::Reading(index) => self.take_reading(node, index, &scalar),
+                Target::State(index) => self.take_state(node, index, &scalar),
                 Target::Key => self.take_key(node, &scalar)?,
                 Target::Time => self.take_time(node, &scalar)?,
             }
@@ -156,6 +160,28 @@ impl<'r, 'a> Row<'r, 'a> {
         };
         if let Some(slot) = self.values.get_mut(index) {
             *slot = value;
+        }
+    }
+
+    fn take_state(&mut self, node: &Node, index: usize, scalar: &Scalar<'a, '_>) {
+        let Some(states) = self.states.get(index).and_then(Option::as_ref) else {
+            return;
+        };
+        let found = match scalar {
+            Scalar::Null => Some(MISSING),
+            Scalar::Float(number) => states.of_number(*number),
+            Scalar::Signed(number) => states.of_number(*number as f64),
+            Scalar::Unsigned(number) => states.of_number(*number as f64),
+            Scalar::Bool(flag) => states.of_flag(*flag),
+            Scalar::Borrowed(text) | Scalar::Copied(text) => text::state(text, states),
+        };
+        if found.is_none() {
+            let found = scalar.describe();
+            let detail = || format!("{}: {}", node.label, text::no_state(&found, states));
+            self.unreadable.get_or_insert_with(detail);
+        }
+        if let Some(slot) = self.values.get_mut(index) {
+            *slot = found.unwrap_or(NON_FINITE);
         }
     }
 

@@ -72,19 +72,20 @@ pub fn increment(last: f64, x: f64, elapsed: i64, period: i64) -> f64 {
     }
 }
 
-/// Rows (row-major) whose `counters` are replaced by their increments; `runs` are rows that follow
-/// each other in a series, at `times` in microseconds. Where there is none (the first row of a run, a
+/// Rows (row-major) whose `counters` are replaced by their increments, each for a period in
+/// microseconds (0: from record to record); `runs` are rows that follow each other in a series, at
+/// `times` in microseconds. Where there is none (the first row of a run, a
 /// reset) it is the field's mean increment.
 pub fn increments(
     rows: &[f64],
-    counters: &[Option<Counter>],
+    counters: &[Option<i64>],
     runs: &[Range<usize>],
     times: &[i64],
-    period: i64,
 ) -> Vec<f64> {
     let k = counters.len();
     let mut out = rows.to_vec();
-    for (field, _) in counters.iter().enumerate().filter(|(_, c)| c.is_some()) {
+    let counters = counters.iter().enumerate();
+    for (field, period) in counters.filter_map(|(field, period)| Some((field, (*period)?))) {
         let (mut sum, mut found) = (0.0, 0.0f64);
         for run in runs {
             for row in run.clone() {
@@ -150,10 +151,14 @@ mod tests {
 
     #[test]
     fn increments_are_those_of_one_period() {
-        let counters = [None, Some(Counter { resets: true })];
         let rows = [7.0, 10.0, 8.0, 12.0, 9.0, 18.0, 9.0, 0.0, 5.0, 100.0];
         let times = [0, 10, 40, 50, 0];
-        let found = increments(&rows, &counters, &[0..4, 4..5], &times, 10);
+        let of = |period| increments(&rows, &[None, period], &[0..4, 4..5], &times);
+        let found = of(Some(10));
         assert_eq!(found, [7.0, 2.0, 8.0, 2.0, 9.0, 2.0, 9.0, 2.0, 5.0, 2.0]);
+        // From record to record the time between them does not count.
+        let found = of(Some(0));
+        assert_eq!(found, [7.0, 4.0, 8.0, 2.0, 9.0, 6.0, 9.0, 4.0, 5.0, 4.0]);
+        assert_eq!(of(None), rows);
     }
 }

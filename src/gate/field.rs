@@ -9,7 +9,7 @@ use super::sentinel::Sentinels;
 use super::spike::{Excursion, Spike};
 use crate::gate::GateSettings;
 use crate::record::FaultKind;
-use crate::record::format::FieldSettings;
+use crate::record::format::{FieldSettings, ReadAs};
 
 /// A reading has to repeat this many times longer than it ever did in normal data before its sensor
 /// is stuck. The longest run of a few hundred training rows is a poor estimate of the longest run
@@ -51,6 +51,8 @@ pub struct FieldRules {
     trained: Option<[f64; 2]>,
     /// Of a counter, with its mean rise.
     counter: Option<(Counter, f64)>,
+    /// Whether a model gets what it rises by from record to record, however far they are apart.
+    per_record: bool,
     flat: Option<Flat>,
     scale: Option<Scale>,
     spike: Option<Spike>,
@@ -148,6 +150,9 @@ impl FieldState {
 impl FieldRules {
     /// The rules of `field`; `normal` is `None` while there is no bundle.
     pub fn new(gate: &GateSettings, field: &FieldSettings, normal: Option<&NormalRange>) -> Self {
+        // A state has no range and no movement, and may last.
+        let has_readings = field.states.is_none();
+        let normal = normal.filter(|_| has_readings);
         // A field that was constant in training (a set point, a spare input) has no normal movement
         // to miss: equal readings are its normal state, so it is never stuck and never flat. Should
         // it move, the model will say so.
@@ -156,7 +161,7 @@ impl FieldRules {
         let persistence = longer(normal.map_or(0, |normal| normal.longest_run));
         let moving = longer(normal.map_or(0, |normal| normal.moving_run));
         let coarse = normal.map_or(0.0, |normal| MEAN_RUN_MARGIN * normal.mean_run) as u32;
-        let is_on = moves && gate.stuck_after > 0;
+        let is_on = moves && has_readings && gate.stuck_after > 0;
         // A counter leaves every range.
         let level = normal.filter(|normal| normal.counter.is_none());
         let flat =
@@ -174,6 +179,7 @@ impl FieldRules {
                 0
             },
             counter: normal.and_then(|normal| Some((normal.counter?, normal.movement))),
+            per_record: field.read_as == Some(ReadAs::Delta),
             trained: level.filter(|_| moves).map(|normal| normal.range),
             flat: flat.map(|normal| Flat {
                 movement: normal.movement,
@@ -197,6 +203,15 @@ impl FieldRules {
     /// Whether the field only rises.
     pub fn is_counter(&self) -> bool {
         self.counter.is_some()
+    }
+
+    /// The period that a rise of it is for, of that of the training records; 0: that between two
+    /// records.
+    pub fn rise_period(&self, period: i64) -> i64 {
+        match self.per_record {
+            true => 0,
+            false => period,
+        }
     }
 
     /// The first rule that the reading breaks, the most certain rules first, and the reading that

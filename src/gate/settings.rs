@@ -1,11 +1,13 @@
 //! The options of the gate: `[streams.NAME.gate]`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::options::{OptionFault, optional};
+use crate::record::format::{FieldSettings, StateValue};
 
 /// No two gaps are alike: below this, each is missing something.
 const GAP_AFTER_MIN: f64 = 1.5;
@@ -48,9 +50,24 @@ pub struct GateSettings {
     /// 1.5 to 1000000; 0: never.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub gap_after: f64,
+    /// States of the machine in which its records are neither scored nor used for training, by the
+    /// name of a field with `values`, such as { mode = ["cleaning", "start-up"] }.
+    pub ignore_when: BTreeMap<String, Vec<StateValue>>,
 }
 
 impl GateSettings {
+    /// The fields whose states are ignored, and the indices of these.
+    pub fn ignored(&self, fields: &[FieldSettings]) -> impl Iterator<Item = (usize, Vec<f64>)> {
+        let named = fields.iter().enumerate();
+        named.filter_map(|(index, field)| {
+            let (states, ignored) = (field.states.as_ref()?, self.ignore_when.get(&field.name)?);
+            let found = ignored
+                .iter()
+                .filter_map(|state| states.of_text(&state.text()));
+            Some((index, found.collect()))
+        })
+    }
+
     /// What is wrong with the values.
     pub fn faults(&self) -> impl Iterator<Item = OptionFault> {
         let stuck = "must be at least 2 equal readings, or 0 for off";

@@ -11,6 +11,7 @@ use thiserror::Error;
 use super::memory;
 use super::scaler::Scaler;
 use super::shape::ModelShape;
+use super::states::StateBaseline;
 use crate::model::{ResidualScope, TimeFeature};
 use crate::record::alert::ChartKind;
 use crate::record::format::ErrorMeasure;
@@ -71,6 +72,9 @@ pub struct Calibration {
     /// without time features, and where the charts look at no readings.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub seasons: Vec<f32>,
+    /// What the states of a record add to its readings; `None` where no field names a state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub states: Option<StateBaseline>,
     /// How each field of a record behaves normally, in sensor units.
     pub fields: Vec<FieldNormal>,
     /// Median event time between two records of a series, in microseconds; 0 where it is not known.
@@ -206,14 +210,7 @@ impl Calibration {
         exactly("scaler.mean", self.scaler.mean.len(), scales)?;
         exactly("scaler.sd", self.scaler.sd.len(), scales)?;
         exactly("fields", self.fields.len(), shape.readings())?;
-        let slots = match self.scope {
-            ResidualScope::Record => TimeFeature::slots(&shape.context),
-            ResidualScope::Window => 0,
-        };
-        exactly("seasons", self.seasons.len(), slots * shape.scored())?;
-        let seasons: Vec<f64> = self.seasons.iter().map(|&z| f64::from(z)).collect();
-        every("seasons", seasons.iter(), "finite", |x| x.is_finite())?;
-
+        self.validate_baselines(shape)?;
         every("scaler.mean", self.scaler.mean.iter(), "finite", |x| {
             x.is_finite()
         })?;
@@ -243,6 +240,22 @@ impl Calibration {
             NOT_NEGATIVE,
             not_negative,
         )
+    }
+
+    /// What readings are compared with.
+    fn validate_baselines(&self, shape: &ModelShape) -> Result<(), CalibrationError> {
+        let states = self.states.as_ref();
+        if states.is_some_and(|states| !states.is_of(self.fields.len())) {
+            let allowed = "a finite offset for each state and field".to_owned();
+            return Err(length("states", self.fields.len(), allowed));
+        }
+        let slots = match self.scope {
+            ResidualScope::Record => TimeFeature::slots(&shape.context),
+            ResidualScope::Window => 0,
+        };
+        exactly("seasons", self.seasons.len(), slots * shape.scored())?;
+        let seasons: Vec<f64> = self.seasons.iter().map(|&z| f64::from(z)).collect();
+        every("seasons", seasons.iter(), "finite", |x| x.is_finite())
     }
 
     /// The charts and what they look at.
@@ -379,6 +392,7 @@ mod tests {
             }],
             innovation: Vec::new(),
             adjusted: Vec::new(),
+            states: None,
             differences: vec![1.0, 0.5],
             lift: 0.0,
             series_rows: 3,

@@ -14,6 +14,7 @@ use thiserror::Error;
 use super::shape::{ModelShape, ShapeError};
 use crate::model::TrainingSettings;
 use crate::record::EventTime;
+use crate::record::format::{FieldSettings, States};
 
 /// The format of bundles that this version writes. Raise it with each new field, which is optional
 /// and left out where it is not there, so that older bundles keep their ids. 2: several charts.
@@ -71,6 +72,22 @@ pub struct FieldInfo {
     pub path: Vec<String>,
     /// Its unit, for display.
     pub unit: Option<String>,
+    /// Its states, where it names one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub states: Vec<String>,
+}
+
+impl FieldInfo {
+    /// A configured field.
+    pub fn of(field: &FieldSettings) -> Self {
+        let states = field.states.iter().flat_map(States::names);
+        Self {
+            name: field.name.clone(),
+            path: field.path.clone(),
+            unit: field.unit.clone(),
+            states: states.map(str::to_owned).collect(),
+        }
+    }
 }
 
 /// A stretch of event time, both ends included.

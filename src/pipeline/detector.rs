@@ -201,6 +201,7 @@ impl Detector {
             state.interrupt(missing);
         }
         let judgement = match (self.live(), evidence) {
+            _ if row.ignored => Judgement::Ignored,
             (Some(live), Some(evidence)) => return live.score(state, row, evidence),
             _ if !row.faults.is_empty() => Judgement::Faulty(&row.faults),
             _ => match row.window {
@@ -298,6 +299,9 @@ impl RowDetector {
         for field in row.unusable() {
             readings.to_mut()[field] = f64::NAN;
         }
+        if let Some(states) = &self.live.bundle().calibration.states {
+            states.settle(readings.to_mut());
+        }
         let clock = Some(&self.live.clock).filter(|clock| clock.slots() > 0);
         let extended = clock.map(|by| by.extended(&readings, &[row.time], readings.len()));
         let values = extended.as_deref().unwrap_or(&readings);
@@ -337,14 +341,18 @@ impl RowDetector {
         let scorer = &self.live.scorer;
         let unusable = row.unusable();
         let expected = self.live.season(row.time).unwrap_or(expected);
+        let states = self.live.bundle().calibration.states.as_ref();
+        let offsets = states.and_then(|states| states.offsets(&row.values));
         let readings = row.values.iter().zip(expected);
         let fields = self.fields.iter().zip(readings);
         fields
             .zip(scorer.charts().shares(&scoring.charts, chart))
             .enumerate()
             .filter(|(index, _)| !unusable.contains(index))
+            .filter(|(_, ((field, _), _))| field.states.is_none())
             .map(|(index, ((field, (&value, &expected)), share))| {
-                let expected = scorer.expected(index, expected);
+                let offset = offsets.map_or(0.0, |offsets| offsets[index]);
+                let expected = scorer.expected(index, expected) + offset;
                 // Of a counter the model knows what it rises by.
                 let rise = row.increments.iter().find(|rise| rise.field == index);
                 let expected = match rise.map(|rise| rise.value) {

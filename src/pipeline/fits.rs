@@ -5,7 +5,9 @@ use super::PipelineError;
 use crate::config::settings::StreamSettings;
 use crate::failure::{Failure, FailureClass};
 use crate::model::bundle::Bundle;
+use crate::model::manifest::FieldInfo;
 use crate::model::registry::{Registry, RegistryError};
+use crate::record::format::{ReadAs, States};
 
 /// Why a bundle cannot score a stream.
 #[derive(Debug, thiserror::Error)]
@@ -47,17 +49,30 @@ pub fn load_fitting(
 pub(super) fn row_layout(stream: &StreamSettings) -> u32 {
     let mut hasher = blake3::Hasher::new();
     for field in &stream.record.fields {
-        let is_counter = field
-            .counter
-            .map_or(0, |is_counter| 1 + u8::from(is_counter));
-        hasher
-            .update(field.name.as_bytes())
-            .update(&[0, is_counter]);
+        let read_as = match field.read_as {
+            None => 0,
+            Some(ReadAs::Value) => 1,
+            Some(ReadAs::Rate) => 2,
+            Some(ReadAs::Delta) => 3,
+        };
+        hasher.update(field.name.as_bytes()).update(&[0, read_as]);
+        for state in field.states.iter().flat_map(States::names) {
+            hasher.update(state.as_bytes()).update(&[0]);
+        }
     }
     hasher.update(format!("{:?}", stream.model.context).as_bytes());
     hasher.update(&stream.resample.period.as_micros().to_le_bytes());
     let [a, b, c, d, ..] = *hasher.finalize().as_bytes();
     u32::from_le_bytes([a, b, c, d]).max(1)
+}
+
+/// The fields in words, with their states.
+fn described(fields: impl Iterator<Item = FieldInfo>) -> Vec<String> {
+    let fields = fields.map(|field| match field.states.is_empty() {
+        true => field.name,
+        false => format!("{} ({})", field.name, field.states.join(", ")),
+    });
+    fields.collect()
 }
 
 /// Whether a bundle was trained for the configuration of a stream.
@@ -93,8 +108,8 @@ pub fn fits(stream: &StreamSettings, bundle: &Bundle) -> Result<(), PipelineErro
             wanted: format!("{wanted_context:?}"),
         });
     }
-    let found: Vec<&str> = manifest.origin.fields.iter().map(|f| &*f.name).collect();
-    let wanted: Vec<&str> = stream.record.fields.iter().map(|f| &*f.name).collect();
+    let found = described(manifest.origin.fields.iter().cloned());
+    let wanted = described(stream.record.fields.iter().map(FieldInfo::of));
     if found != wanted {
         return Err(PipelineError::Fields {
             bundle: bundle.id().into(),

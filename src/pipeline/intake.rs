@@ -109,6 +109,7 @@ impl Intake {
             previous: None,
             faults: Vec::new(),
             increments: Vec::new(),
+            ignored: false,
             outside: Vec::new(),
             window: WindowStatus::Filling,
             silence: Vec::new(),
@@ -158,7 +159,7 @@ impl Intake {
             GateVerdict::Fault(faults) => row.faults = faults,
             GateVerdict::Pass => {}
         }
-        if row.window != WindowStatus::Resampling {
+        if row.window != WindowStatus::Resampling && !row.ignored {
             row.outside = self.gate.outside(&row.values);
             row.outside
                 .retain(|found| row.faults.iter().all(|fault| fault.field != found.field));
@@ -212,14 +213,20 @@ impl Intake {
 
     fn check_values(
         &self,
-        row: &GatedRow<'_>,
+        row: &mut GatedRow<'_>,
         state: &mut SeriesState,
         filled: &[usize],
     ) -> GateVerdict {
+        row.ignored = self.gate.ignores(&row.values);
         let (time, values) = (row.time, &row.values);
         if let Some(hold) = &self.hold {
             let held = state.held.get_or_insert_default();
             hold.hold(held, time, values, filled);
+        }
+        if row.ignored {
+            // What a start-up does to readings and counters is no fault, and no past of what follows.
+            state.gate.forget_readings(self.fields);
+            return GateVerdict::Pass;
         }
         (self.gate).check_values(&mut state.gate, time, values, filled)
     }

@@ -3,6 +3,7 @@
 mod image_format;
 mod layout;
 mod schema;
+mod states;
 mod time_format;
 
 use std::time::Duration;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use self::image_format::{Channels, ErrorMeasure, ImageFormat, ImagePayload};
 pub use self::layout::{Layout, TagFormat, delimiter, path, path_or_whole};
 pub use self::schema::SchemaFormat;
+pub use self::states::{STATES_MAX, StateValue, States};
 pub use self::time_format::TimeFormat;
 use crate::options::{self, ByteSizeText, optional};
 
@@ -69,6 +71,12 @@ impl RecordFormat {
 }
 
 impl RecordFormat {
+    /// The states of each field; `None` for those that have readings.
+    pub fn states(&self) -> Vec<Option<States>> {
+        let fields = self.fields.iter();
+        fields.map(|field| field.states.clone()).collect()
+    }
+
     /// Whether each message is at most one record.
     pub fn has_single_records(&self) -> bool {
         let is_value = !matches!(self.format, Format::Csv | Format::Influx);
@@ -271,8 +279,10 @@ pub struct FieldSettings {
     pub max: f64,
     /// How several readings in a bucket are combined; `None` is the stream's rule.
     pub resample: Option<ResampleRule>,
-    /// Whether it is a counter; `None`: training finds out.
-    pub counter: Option<bool>,
+    /// What the model gets of it; `None`: training finds out.
+    pub read_as: Option<ReadAs>,
+    /// Its states, where it names one and has no readings.
+    pub states: Option<States>,
     /// How long its last reading is held; `None`: as long as the stream says.
     pub hold: Option<Duration>,
 }
@@ -287,7 +297,8 @@ impl FieldSettings {
             min: f64::NEG_INFINITY,
             max: f64::INFINITY,
             resample: None,
-            counter: None,
+            read_as: None,
+            states: None,
             hold: None,
         }
     }
@@ -334,9 +345,15 @@ struct FieldTable {
     max: Option<f64>,
     /// How several of its readings in a bucket are combined [default: resample.rule].
     resample: Option<ResampleRule>,
-    /// Whether it only rises, such as an energy meter or pieces made, but for resets to 0: a model
-    /// gets what it rises by [default: the training records decide].
-    counter: Option<bool>,
+    /// What the model gets of it: "value"; "rate" (what it rises by in a typical period) or "delta"
+    /// (what it rises by from record to record), of a counter such as an energy meter or pieces made
+    /// [default: the training records decide whether it is a counter].
+    #[serde(rename = "as")]
+    read_as: Option<ReadAs>,
+    /// Its states, such as ["off", "run", "cleaning"] or [false, true], where it has no readings but
+    /// names what the machine does: context of the others, that is not scored [default: none].
+    #[schemars(length(min = 2, max = 64))]
+    values: Option<Vec<StateValue>>,
     /// How long it keeps its last reading where a message does not have it [default: record.hold].
     #[serde(default, with = "humantime_serde")]
     #[schemars(with = "Option<String>", example = "5m", extend("x-duration" = {"minimum": "1ms", "maximum": "30d", "zero": "off"}))]
@@ -355,7 +372,8 @@ impl TryFrom<FieldNotation> for FieldSettings {
                 min: None,
                 max: None,
                 resample: None,
-                counter: None,
+                read_as: None,
+                values: None,
                 hold: None,
             },
             FieldNotation::Table(table) => table,
@@ -365,16 +383,46 @@ impl TryFrom<FieldNotation> for FieldSettings {
             Some(words) => words.path()?,
             None => options::dotted_path(&name)?,
         };
+        let states = table.values.as_deref().map(States::new).transpose()?;
+        let has_readings = table.min.is_some() || table.max.is_some() || table.read_as.is_some();
+        if states.is_some() && has_readings {
+            return Err("a field with `values` has no readings: leave out min, max and as".into());
+        }
+        // Between two states there is nothing.
+        let last = states.as_ref().map(|_| ResampleRule::Last);
+        if last.is_some() && !matches!(table.resample, None | Some(ResampleRule::Last)) {
+            return Err("a field with `values` is resampled as \"last\" only".into());
+        }
         Ok(Self {
             name,
             path,
             unit: table.unit,
             min: table.min.unwrap_or(f64::NEG_INFINITY),
             max: table.max.unwrap_or(f64::INFINITY),
-            resample: table.resample,
-            counter: table.counter,
+            resample: last.or(table.resample),
+            read_as: table.read_as,
+            states,
             hold: table.hold,
         })
+    }
+}
+
+/// What the model gets of a field.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReadAs {
+    /// Its readings.
+    Value,
+    /// What it rises by in a typical period between two records.
+    Rate,
+    /// What it rises by from one record to the next, however far they are apart.
+    Delta,
+}
+
+impl ReadAs {
+    /// Whether it is a counter.
+    pub fn is_counter(self) -> bool {
+        self != Self::Value
     }
 }
 

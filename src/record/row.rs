@@ -40,6 +40,8 @@ pub struct GatedRow<'a> {
     pub faults: Vec<SensorFault>,
     /// What its counters rose by.
     pub increments: Vec<Increment>,
+    /// Whether `gate.ignore_when` names its state: it is not scored.
+    pub ignored: bool,
     /// Its readings far outside the range that they were trained on.
     pub outside: Vec<OutsideReading>,
     /// What it adds to.
@@ -64,9 +66,9 @@ impl GatedRow<'_> {
         unusable.map(|fault| fault.field).collect()
     }
 
-    /// Whether at least half of its fields are left to be scored.
+    /// Whether at least half of its fields are left to be scored, and its state is not ignored.
     pub fn is_scorable(&self) -> bool {
-        2 * self.unusable().len() <= self.values.len()
+        !self.ignored && 2 * self.unusable().len() <= self.values.len()
     }
 
     /// Its context in the series called `series`, without a bundle.
@@ -184,6 +186,8 @@ pub enum Judgement<'a> {
     /// Fit, and between two windows that are scored, or part of a resampled row that is not
     /// complete.
     Between,
+    /// Not scored, whatever it holds: `gate.ignore_when` names its state.
+    Ignored,
     /// Scored.
     Scored {
         /// Finite, >= 0.
@@ -211,7 +215,7 @@ impl<'a> Judgement<'a> {
     pub fn faults(&self) -> &'a [SensorFault] {
         match self {
             Self::Scored { faults, .. } | Self::Faulty(faults) => faults,
-            Self::Learning | Self::Between => &[],
+            Self::Learning | Self::Between | Self::Ignored => &[],
         }
     }
 }

@@ -8,7 +8,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::learn::inputs::{counted, normals};
+use super::learn::inputs::{inputs, normals};
 use super::set::TrainingSet;
 use crate::config::settings::StreamSettings;
 use crate::model::scaler::Scaler;
@@ -54,8 +54,7 @@ pub fn lacking(stream: &StreamSettings, set: &TrainingSet) -> Option<Lacking> {
         return None;
     }
     let fields = stream.record.fields.len();
-    let normals = normals(stream, set).into_iter();
-    let rows = counted(set, normals.map(|normal| normal.counter)).rows;
+    let rows = inputs(stream, set, &normals(stream, set)).0.rows;
     let scaled = Scaler::fit(&rows, fields).ok()?.scaled(&rows);
     // The charts' own memory: (2 - alpha) / alpha records.
     let smoothing = 2.0 / stream.score.ewma_weight - 1.0;

@@ -14,7 +14,7 @@ use std::ops::ControlFlow;
 use jiff::Timestamp;
 
 use self::folds::{Folds, parts};
-use self::inputs::{counted, field_normal, normals, take_seasons};
+use self::inputs::{field_normal, inputs, normals, take_seasons};
 use super::set::{TrainingSet, WindowStarts};
 use crate::config::settings::StreamSettings;
 use crate::failure::{Failure, FailureClass};
@@ -173,7 +173,7 @@ pub fn learn(
             .zip(&normals)
             .all(|(before, now)| before.counter_resets.is_some() == now.counter.is_some())
     });
-    let set = &counted(set, normals.iter().map(|normal| normal.counter));
+    let (set, states) = &inputs(stream, set, &normals);
     let windows = windows(stream, set)?;
     let clock = TimeContext::new(&stream.model);
     let scaler = match start {
@@ -197,6 +197,10 @@ pub fn learn(
     let model = joined(stream, &shape, &folds, trained, on_progress)?;
     let (calibration, denoiser, ratio) =
         calibration(stream, set, &normals, scaler, errors, &folds)?;
+    let calibration = Calibration {
+        states: states.clone(),
+        ..calibration
+    };
     metrics.denoising_ratio = ratio;
     let origin = origin(stream, set, folds.windows.starts.len(), metrics);
     Ok(Bundle::new(
@@ -404,6 +408,7 @@ fn calibration(
         series_rows: series_rows(&folds.windows.segments),
         steps,
         seasons,
+        states: None,
         fields: fields_normal,
         period_micros: set.period_micros(),
         peaks: None,
@@ -425,14 +430,9 @@ fn metrics(trained: &[Trained]) -> Metrics {
 }
 
 fn origin(stream: &StreamSettings, set: &TrainingSet, rows: usize, metrics: Metrics) -> Origin {
-    let info = |field: &crate::record::format::FieldSettings| FieldInfo {
-        name: field.name.clone(),
-        path: field.path.clone(),
-        unit: field.unit.clone(),
-    };
     Origin {
         stream: stream.name.clone(),
-        fields: stream.record.fields.iter().map(info).collect(),
+        fields: stream.record.fields.iter().map(FieldInfo::of).collect(),
         training: stream.training.clone(),
         rows: rows as u64,
         learned_from: set.ranges(),

@@ -21,11 +21,10 @@ use serde::{Deserialize, Serialize};
 use super::budget::most_by_chance;
 use super::error::RetrainError;
 use super::inject::{InjectedFault, InjectedFaultKind, inject};
-use super::learn::inputs::counted;
+use super::learn::inputs::inputs_of;
 use super::set::TrainingSet;
 use super::trial::{Sequence, Trial, TrialResult};
 use crate::config::settings::StreamSettings;
-use crate::gate::Counter;
 use crate::model::bundle::Bundle;
 use crate::model::context::TimeContext;
 use crate::model::manifest::Segment;
@@ -185,9 +184,13 @@ impl<'a> EvaluationSuite<'a> {
         let unit = spread(case.all, fields);
         let places = places(case.all, fields);
         let step = fields.div_ceil(FIELDS);
+        let has_readings = |field: usize| case.stream.record.fields[field].states.is_none();
         let mut injected = Vec::new();
         for place in 0..places.len() {
-            for field in (0..fields).step_by(step) {
+            for field in (0..fields)
+                .step_by(step)
+                .filter(|&field| has_readings(field))
+            {
                 for kind in InjectedFaultKind::ALL {
                     let fault = |&size: &f64| InjectedCase {
                         fault: InjectedFault { kind, field, size },
@@ -267,9 +270,7 @@ impl<'a> EvaluationSuite<'a> {
             .case
             .held_out
             .windows(self.case.stream.window, self.case.stream.stride);
-        let fields = bundle.calibration.fields.iter();
-        let counters = fields.map(|field| field.counter_resets.map(|resets| Counter { resets }));
-        let set = counted(self.case.held_out, counters);
+        let set = inputs_of(self.case.stream, self.case.held_out, &bundle.calibration);
         let rows =
             TimeContext::new(&self.case.stream.model).extended(&set.rows, &set.times, self.fields);
         let mut errors = squared_errors(bundle, &rows, &windows.starts, &self.unit)?;

@@ -5,6 +5,7 @@ mod doubt;
 mod properties;
 mod spikes;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -32,6 +33,7 @@ fn gate() -> GateSettings {
         spike: true,
         doubt_after: Duration::from_secs(14 * 86_400),
         gap_after: 5.0,
+        ignore_when: BTreeMap::new(),
     }
 }
 

@@ -2,6 +2,8 @@
 //! is away, and a restart in the middle.
 
 use std::fs;
+use std::thread;
+use std::time::Duration;
 
 use outlierd::schema_registry::SchemaType;
 use rdkafka::ClientConfig;
@@ -232,6 +234,13 @@ fn send(stream: &Stream, payloads: impl Iterator<Item = Vec<u8>>) {
     producer.flush(PATIENCE).unwrap();
 }
 
+/// How long the registry stays away at least, beside what the test waits for: none, or
+/// `OUTLIERD_TEST_OUTAGE` seconds.
+fn outage() -> Duration {
+    let seconds = std::env::var("OUTLIERD_TEST_OUTAGE").ok();
+    Duration::from_secs(seconds.and_then(|s| s.parse().ok()).unwrap_or(0))
+}
+
 /// The test of one encoding: how many records were scored in all.
 fn nothing_is_lost(encoder: &dyn Encoder, registry: &OwnRegistry) {
     let stream = stream(encoder, registry);
@@ -259,6 +268,7 @@ fn nothing_is_lost(encoder: &dyn Encoder, registry: &OwnRegistry) {
 
     registry.kill();
     send(&stream, payloads(before..RECORDS));
+    thread::sleep(outage());
     if encoder.format() == "json" {
         stream.await_count(RECORDS);
     } else {

@@ -8,8 +8,9 @@ use crate::config::settings::{DestinationSettings, Settings, StreamSettings};
 use crate::config::syntax;
 use crate::decode::schemas::SchemaUse;
 use crate::episode::MuteSettings;
+use crate::model::states::{CELLS_MAX, cells};
 use crate::options;
-use crate::record::format::{FieldSettings, Format, Layout};
+use crate::record::format::{FieldSettings, Format, Layout, StateValue, States};
 use crate::schema_registry::RegistrySettings;
 
 /// The rules of one stream.
@@ -22,6 +23,7 @@ pub(super) fn within(
     distinct_topics(report, stream);
     if !stream.record.format.is_image() {
         fields(report, stream);
+        states(report, stream);
     }
     shape(report, stream);
     schema(report, stream, registry);
@@ -187,6 +189,40 @@ fn fields(report: &mut Report<'_>, stream: &StreamSettings) {
             let fault = format!("lies inside of fields[{above}], which is a number");
             let at = place.clone().index(i);
             report.add_found(at, None, fault, "correct the path of one of them");
+        }
+    }
+}
+
+/// At least one field has readings, and the states are few enough and those that are ignored exist.
+fn states(report: &mut Report<'_>, stream: &StreamSettings) {
+    let fields = &stream.record.fields;
+    let place = report.place(&stream.name, "record.fields");
+    if !fields.is_empty() && fields.iter().all(|field| field.states.is_some()) {
+        let fix = "add a field without `values`";
+        report.add_found(place.clone(), None, "has states only, and no readings", fix);
+    }
+    let counts = fields.iter().filter_map(|field| field.states.as_ref());
+    let counts: Vec<usize> = counts.map(States::count).collect();
+    let cells = cells(&counts);
+    if cells > CELLS_MAX {
+        let fault = format!("has {cells} combinations of states; at most {CELLS_MAX} are allowed");
+        report.add_found(place, None, fault, "give fewer `values`");
+    }
+    for (name, ignored) in &stream.gate.ignore_when {
+        let place = report.place(&stream.name, "gate.ignore_when").key(name);
+        let field = fields.iter().find(|field| field.name == *name);
+        let Some(states) = field.and_then(|field| field.states.as_ref()) else {
+            let fix = "name a field of record.fields that has `values`";
+            report.add_found(place, None, "is no field with `values`", fix);
+            continue;
+        };
+        for state in ignored.iter().map(StateValue::text) {
+            if states.of_text(&state).is_none() {
+                let allowed: Vec<&str> = states.names().collect();
+                let fault = format!("{state:?} is not in the values of {name}");
+                let fix = format!("use some of {}", allowed.join(", "));
+                report.add_found(place.clone(), None, fault, &fix);
+            }
         }
     }
 }

@@ -17,6 +17,7 @@ fn options(delimiter: u8) -> TableOptions {
         key: None,
         series: "rig".to_owned(),
         columns,
+        states: HashMap::new(),
     }
 }
 

@@ -7,13 +7,15 @@ use super::InferredFormat;
 use super::places::{Place, Places, field_of};
 use super::shape::Shape;
 use crate::record::format::{
-    FieldSettings, Format, KeyFrom, Layout, RecordFormat, TimeFormat, TimeFrom,
+    FieldSettings, Format, KeyFrom, Layout, RecordFormat, States, TimeFormat, TimeFrom,
 };
 
 /// Typical periods for which a reading is held that does not come with each record.
 const HELD_PERIODS: f64 = 60.0;
 /// Bounds of that, in seconds.
 const HELD: (f64, f64) = (60.0, 86_400.0);
+/// Combinations of states at most: a sample says little of more.
+const CELLS_MAX: usize = 32;
 
 impl InferredFormat {
     pub(super) fn of_images(record: RecordFormat, notes: Vec<String>) -> Self {
@@ -36,15 +38,29 @@ impl InferredFormat {
     ) -> Self {
         let found = places.readings(&record);
         record.fields = found.iter().map(|place| field_of(place, &found)).collect();
-        let ranges = found.iter().map(|place| place.seen()).collect();
-        let states = places.all().iter().filter(|place| place.is_state());
-        let is_key =
-            |place: &&Place| !matches!(&record.key, KeyFrom::Field(path) if *path == place.path());
-        let states = states.filter(is_key).map(|place| {
-            let texts: Vec<&str> = place.texts().take(5).collect();
-            format!("{}: {}", place.name(), texts.join(", "))
-        });
-        let states = states.collect();
+        let mut ranges: Vec<String> = found.iter().map(|place| place.seen()).collect();
+        let mut states = Vec::new();
+        let mut cells = 1;
+        let key = record.key.clone();
+        let is_key = |place: &Place| matches!(&key, KeyFrom::Field(path) if *path == place.path());
+        for place in places.all().iter().filter(|place| place.is_state()) {
+            // Of a message with one tag, another place says what the tag is.
+            if is_key(place) || shape.is_tag {
+                continue;
+            }
+            let found_states = place.states().filter(|s| cells * s.count() <= CELLS_MAX);
+            if let Some(found_states) = found_states {
+                cells *= found_states.count();
+                record.fields.push(FieldSettings {
+                    states: Some(found_states),
+                    ..field_of(place, &[&found[..], &[place]].concat())
+                });
+                ranges.push("a state: context of the readings, not scored".to_owned());
+            } else {
+                let texts: Vec<&str> = place.texts().take(5).collect();
+                states.push(format!("{}: {}", place.name(), texts.join(", ")));
+            }
+        }
         let is_sparse = found.iter().any(|place| place.is_sparse());
         let mut resample_s = None;
         if let Some(period) = period_s.filter(|_| is_sparse || shape.is_tag) {
@@ -191,20 +207,32 @@ impl InferredFormat {
         }
         *text += "]\n";
         for state in &self.states {
-            let _ = writeln!(text, "# Not a reading: {}", state.replace('\n', " "));
+            let state = state.replace('\n', " ");
+            let _ = writeln!(
+                text,
+                "# Not a reading, but context with a list of all of its `values`: {state}"
+            );
         }
     }
 }
 
 fn field_text(field: &FieldSettings) -> String {
     match field.path.as_slice() {
-        [only] if *only == field.name && !only.contains('.') => quoted(only),
+        [only] if *only == field.name && !only.contains('.') && field.states.is_none() => {
+            quoted(only)
+        }
         keys => format!(
-            "{{ name = {}, path = {} }}",
+            "{{ name = {}, path = {}{} }}",
             quoted(&field.name),
-            path(keys)
+            path(keys),
+            field.states.as_ref().map_or(String::new(), values)
         ),
     }
+}
+
+fn values(states: &States) -> String {
+    let states: Vec<String> = states.names().map(quoted).collect();
+    format!(", values = [{}]", states.join(", "))
 }
 
 fn write_source(text: &mut String, key: &str, place: Option<&Vec<String>>, word: &str) {

@@ -1,11 +1,11 @@
 //! The places of records that hold scalars, and what they hold.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
 
 use crate::decode::text::{self, TextReading};
-use crate::record::format::{FieldSettings, KeyFrom, RecordFormat, TimeFrom};
+use crate::record::format::{FieldSettings, KeyFrom, RecordFormat, StateValue, States, TimeFrom};
 
 /// Different texts that are kept of a place.
 const TEXTS_MAX: usize = 200;
@@ -15,6 +15,8 @@ const PLACES_MAX: usize = 2_000;
 const DEPTH_MAX: usize = 8;
 /// Fields at most.
 const FIELDS_MAX: usize = 1_024;
+/// How often the rarest state of a place is seen in a sample that has all of them.
+const SEEN_MIN: usize = 5;
 /// Share of a place's values that have to be numbers for a reading.
 const NUMBERS_SHARE: f64 = 0.8;
 /// Names of places that name series, the surest last.
@@ -60,7 +62,10 @@ pub(super) struct Place {
     range: Option<(f64, f64)>,
     /// Whether each number is whole.
     is_whole: bool,
-    texts: BTreeSet<String>,
+    /// How often each value was seen, as text.
+    texts: BTreeMap<String, usize>,
+    /// Values that are `true` or `false`.
+    flags: usize,
     /// Whether there were more texts than are kept.
     has_many: bool,
     /// Records of the sample.
@@ -114,15 +119,29 @@ impl Place {
         self.is_whole && COUNTERS.contains(&self.last().as_str())
     }
 
-    /// Whether it holds texts of few kinds that are no numbers.
+    /// Whether it holds texts of few kinds that are no numbers, or `true` and `false`.
     pub(super) fn is_state(&self) -> bool {
         let few = !self.has_many && (2..=20).contains(&self.texts.len());
-        self.numbers == 0 && few && self.records > 4 * self.texts.len()
+        let is_state = self.numbers == 0 || self.flags == self.count;
+        is_state && few && self.records > 4 * self.texts.len()
+    }
+
+    /// Its states, where each was seen so often that hardly one is missing.
+    pub(super) fn states(&self) -> Option<States> {
+        let is_complete = self.texts.values().all(|seen| *seen >= SEEN_MIN);
+        let value = |text: &String| match (self.flags > 0, text.as_str()) {
+            (true, flag) => StateValue::Flag(flag == "true"),
+            (false, text) => StateValue::Text(text.to_owned()),
+        };
+        let values: Vec<StateValue> = self.texts.keys().map(value).collect();
+        States::new(&values)
+            .ok()
+            .filter(|_| is_complete && self.is_state())
     }
 
     /// The texts that it holds.
     pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
-        self.texts.iter().map(String::as_str)
+        self.texts.keys().map(String::as_str)
     }
 
     /// What was seen of it, in words.
@@ -178,7 +197,7 @@ impl Places {
         let is_used = |place: &&Place| {
             let key = matches!(&record.key, KeyFrom::Field(path) if *path == place.path);
             let time = matches!(&record.time, TimeFrom::Field(path) if *path == place.path);
-            place.is_reading() && !key && !time && !place.is_counter()
+            place.is_reading() && !place.is_state() && !key && !time && !place.is_counter()
         };
         // A place inside of another one cannot be read beside it.
         self.list.iter().filter(is_used).take(FIELDS_MAX).collect()
@@ -244,9 +263,11 @@ impl Places {
             Value::String(text) => text.clone(),
             other => other.to_string(),
         };
-        match place.texts.len() < TEXTS_MAX {
-            true => drop(place.texts.insert(text)),
-            false => place.has_many |= !place.texts.contains(&text),
+        place.flags += usize::from(scalar.is_boolean());
+        match (place.texts.len() < TEXTS_MAX, place.texts.get_mut(&text)) {
+            (_, Some(seen)) => *seen += 1,
+            (true, None) => drop(place.texts.insert(text, 1)),
+            (false, None) => place.has_many = true,
         }
     }
 }

@@ -54,6 +54,7 @@ fn calibration() -> Calibration {
         }],
         innovation: (0..54).map(|i| (i as f32 / 7.0).sin()).collect(),
         adjusted: Vec::new(),
+        states: None,
         differences: vec![0.1, 1.0, 2.0 / 3.0],
         lift: 0.0,
         series_rows: 199,
@@ -100,6 +101,7 @@ pub(in crate::model) fn example(kind: ModelKind, seed: u64, created: i64) -> Bun
         name: name.to_owned(),
         path: vec![name.to_owned()],
         unit: Some("bar".to_owned()),
+        states: Vec::new(),
     };
     let origin = Origin {
         stream: "pumps".to_owned(),

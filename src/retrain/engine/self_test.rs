@@ -90,7 +90,10 @@ impl SelfTestRound {
         self.next = from + chosen.len();
         let bundle = input.registry.load(&input.stream.name, live)?;
         let period = bundle.calibration.period_micros;
-        let unit = spread(&TrainingSet::of_runs(input.buffer.runs()), fields);
+        let mut unit = spread(&TrainingSet::of_runs(input.buffer.runs()), fields);
+        let settings = unit.iter_mut().zip(&input.stream.record.fields);
+        let states = settings.filter(|(_, field)| field.states.is_some());
+        states.for_each(|(unit, _)| *unit = f64::NAN);
         let mut trial = Trial::new(input.stream, bundle)?;
         for series in chosen {
             let Some((state, values)) = input.live_series(series, fields, now)? else {

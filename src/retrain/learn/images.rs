@@ -138,6 +138,7 @@ fn calibration(
         charts: Vec::new(),
         innovation: Vec::new(),
         adjusted: Vec::new(),
+        states: None,
         differences: Vec::new(),
         lift: 0.0,
         series_rows: series_rows(&set.segments),

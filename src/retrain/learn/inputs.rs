@@ -1,13 +1,16 @@
-//! What a model and its charts get of training records: of counters their increments, and of a stream
-//! with time features the readings less their season.
+//! What a model and its charts get of training records: of counters their increments, of records that
+//! name a state the readings less what it adds to them, and of a stream with time features the readings
+//! less their season.
 
 use super::folds::Folds;
 use crate::config::settings::StreamSettings;
 use crate::events::retrain::FewCycles;
 use crate::gate::{self, Counter, NormalRange};
-use crate::model::calibration::FieldNormal;
+use crate::model::calibration::{Calibration, FieldNormal};
 use crate::model::context::{ClockTime, TimeContext};
 use crate::model::seasons::SeasonRows;
+use crate::model::states::StateBaseline;
+use crate::record::format::{ReadAs, States};
 use crate::retrain::set::TrainingSet;
 
 /// Whole days or weeks below which a seasonal baseline hardly knows what returns.
@@ -79,23 +82,71 @@ pub fn normals(stream: &StreamSettings, set: &TrainingSet) -> Vec<NormalRange> {
     let fields = &stream.record.fields;
     let mut normals = gate::normals(&set.rows, fields.len(), &set.runs);
     for (normal, field) in normals.iter_mut().zip(fields) {
-        match field.counter {
+        match field.read_as.map(ReadAs::is_counter) {
+            // A state has no step either.
+            _ if field.states.is_some() => (normal.step, normal.counter) = (None, None),
             Some(false) => normal.counter = None,
-            Some(true) => normal.counter = normal.counter.or(Some(Counter { resets: true })),
+            // That it falls is no fault, whether training saw it or not.
+            Some(true) => normal.counter = Some(Counter { resets: true }),
             None => {}
         }
     }
     normals
 }
 
-/// The records with what their counters rise by, which is what a model gets of them.
-pub fn counted(set: &TrainingSet, counters: impl Iterator<Item = Option<Counter>>) -> TrainingSet {
-    let counters: Vec<Option<Counter>> = counters.collect();
+/// The records as a new model gets them, and what their states add to them.
+pub fn inputs(
+    stream: &StreamSettings,
+    set: &TrainingSet,
+    normals: &[NormalRange],
+) -> (TrainingSet, Option<StateBaseline>) {
+    let counters = normals.iter().map(|normal| normal.counter);
+    let mut set = counted(stream, set, counters);
+    let fields = stream.record.fields.iter();
+    let counts: Vec<usize> = fields
+        .map(|field| field.states.as_ref().map_or(0, States::count))
+        .collect();
+    let states = StateBaseline::fit(&set.rows, &counts, &set.segments);
+    settle(&mut set, states.as_ref());
+    (set, states)
+}
+
+/// The records as the model of a bundle gets them.
+pub fn inputs_of(stream: &StreamSettings, set: &TrainingSet, of: &Calibration) -> TrainingSet {
+    let fields = of.fields.iter();
+    let counters = fields.map(|field| field.counter_resets.map(|resets| Counter { resets }));
+    let mut set = counted(stream, set, counters);
+    settle(&mut set, of.states.as_ref());
+    set
+}
+
+fn settle(set: &mut TrainingSet, states: Option<&StateBaseline>) {
+    if let Some(states) = states {
+        let k = states.fields();
+        (set.rows.chunks_exact_mut(k)).for_each(|row| states.settle(row));
+    }
+}
+
+/// The records with what their counters rise by, in place of what they show.
+fn counted(
+    stream: &StreamSettings,
+    set: &TrainingSet,
+    counters: impl Iterator<Item = Option<Counter>>,
+) -> TrainingSet {
     let mut set = set.clone();
+    let period = set.period_micros();
+    let fields = stream.record.fields.iter().zip(counters);
+    let counters: Vec<Option<i64>> = fields
+        .map(|(field, counter)| {
+            counter.map(|_| match field.read_as {
+                Some(ReadAs::Delta) => 0,
+                _ => period,
+            })
+        })
+        .collect();
     if counters.iter().any(Option::is_some) {
         let times: Vec<i64> = set.times.iter().map(|time| time.0).collect();
-        let period = set.period_micros();
-        set.rows = gate::increments(&set.rows, &counters, &set.runs, &times, period);
+        set.rows = gate::increments(&set.rows, &counters, &set.runs, &times);
     }
     set
 }
