@@ -67,7 +67,7 @@ use crate::retrain::learner::{Learner, LearnerPhase};
 use crate::retrain::thread::Retrainer;
 use crate::share::feedback_log::FeedbackLog;
 use crate::sink::Sink;
-use crate::source::{BatchBounds, Delivery, KafkaSettings, consumer_config, poll_batch};
+use crate::source::{self, BatchBounds, Delivery, KafkaSettings, consumer_config, poll_batch};
 use crate::state::Store;
 
 /// How long a paused lane polls at a time; bounds how late it notices a new bundle or a stop.
@@ -148,6 +148,7 @@ impl Lane {
     }
 
     fn run_from_commit(&self, stop: &Arc<AtomicBool>) -> Result<(), LaneError> {
+        self.kafka.tokens().check()?;
         let lane_state = Arc::new(Mutex::new(self.lane_state(stop)?));
         let consumer = self.consumer(&lane_state)?;
         consumer.subscribe(&[&self.stream.input.topic])?;
@@ -202,7 +203,7 @@ impl Lane {
         let config: ClientConfig =
             consumer_config(&self.kafka, &self.stream.input, &self.client_id());
         let context = LaneContext::new(self, lane_state.clone());
-        Ok(config.create_with_context(context)?)
+        Ok(source::consumer(&self.kafka, &config, context)?)
     }
 
     fn poll_until(

@@ -8,6 +8,7 @@
 //! | [`options`] | how options are written and read: durations, sizes, paths |
 //! | [`record`] | the types that travel between the steps, and the format of records |
 //! | [`source`] | polls batches of messages from Kafka |
+//! | [`http`] | requests over HTTP |
 //! | [`schema_registry`] | fetches the schemas of messages in Avro and Protobuf |
 //! | [`decode`] | bytes to readings or pixels: encodings, layouts, transforms. A new input format goes here |
 //! | [`gate`] | rejects bad event times, finds sensor faults |
@@ -49,6 +50,7 @@ macro_rules! impl_as_str {
     };
 }
 
+pub mod http;
 pub mod options;
 pub mod record;
 

@@ -174,7 +174,7 @@ impl Sink {
         };
         let transactional = transactional_id.is_some();
         Ok(Self {
-            producer: LaneProducer::new(&config, states, dead_letters, transactional)?,
+            producer: LaneProducer::new(kafka, &config, states, dead_letters, transactional)?,
             stream: stream.name.clone(),
             input: stream.input.topic.clone(),
             output: stream.output.clone(),

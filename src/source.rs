@@ -6,16 +6,23 @@
 pub mod backoff;
 pub mod cluster;
 mod failure;
+mod oidc;
 pub mod rights;
 mod settings;
+mod tokens;
 
+pub use self::oidc::{OidcFault, TokenError};
 pub use self::settings::{Delivery, InputSettings, KafkaSettings, StartOffset, brokers};
+pub use self::tokens::{SharedTokens, Tokens};
 
+use std::error::Error;
 use std::time::{Duration, Instant};
 
+use rdkafka::client::OAuthToken;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, OwnedMessage};
+use rdkafka::producer::{BaseProducer, ProducerContext};
 use rdkafka::topic_partition_list::Offset;
 use rdkafka::{ClientConfig, ClientContext, TopicPartitionList};
 
@@ -27,7 +34,7 @@ pub fn client_config(kafka: &KafkaSettings, client_id: &str) -> ClientConfig {
     config
         .set("bootstrap.servers", &kafka.brokers)
         .set("client.id", client_id);
-    for (key, value) in &kafka.properties {
+    for (key, value) in kafka.client_properties() {
         config.set(key, value);
     }
     config
@@ -68,6 +75,8 @@ pub fn add_from_beginning<C: ConsumerContext>(
     list: &mut TopicPartitionList,
     timeout: Duration,
 ) -> Result<(), KafkaError> {
+    // Nobody else polls this client while its topic cannot be found, and its token may expire.
+    drop(consumer.poll(Duration::ZERO));
     let metadata = consumer.fetch_metadata(Some(topic), timeout)?;
     for found in metadata.topics() {
         let error = found.error().map(RDKafkaErrorCode::from);
@@ -83,13 +92,65 @@ pub fn add_from_beginning<C: ConsumerContext>(
     Ok(())
 }
 
+/// A consumer that has its token, where OIDC needs one. librdkafka asks for it in the poll, and the
+/// calls that ask the brokers do not poll.
+///
+/// # Errors
+/// Where librdkafka rejects the properties, or there is no token.
+pub fn consumer<C: ConsumerContext>(
+    kafka: &KafkaSettings,
+    config: &ClientConfig,
+    context: C,
+) -> Result<BaseConsumer<C>, KafkaError> {
+    let tokens = kafka.tokens();
+    tokens.check()?;
+    let consumer: BaseConsumer<C> = config.create_with_context(context)?;
+    if tokens.are_needed() {
+        // Nothing is assigned that it could read.
+        drop(consumer.poll(Duration::ZERO));
+    }
+    Ok(consumer)
+}
+
+/// A producer that has its token; see [`consumer`].
+///
+/// # Errors
+/// As of [`consumer`].
+pub fn producer<C: ProducerContext>(
+    kafka: &KafkaSettings,
+    config: &ClientConfig,
+    context: C,
+) -> Result<BaseProducer<C>, KafkaError> {
+    let tokens = kafka.tokens();
+    tokens.check()?;
+    let producer: BaseProducer<C> = config.create_with_context(context)?;
+    if tokens.are_needed() {
+        producer.poll(Duration::ZERO);
+    }
+    Ok(producer)
+}
+
 /// The context of a client whose poll returns the errors: librdkafka's messages on their causes are
 /// logged at debug level.
-pub struct QuietClientContext;
+#[derive(Default)]
+pub struct QuietClientContext(Tokens);
+
+impl QuietClientContext {
+    /// Of a client of these settings.
+    pub fn of(kafka: &KafkaSettings) -> Self {
+        Self(kafka.tokens())
+    }
+}
 
 impl ClientContext for QuietClientContext {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(error = %error, reason, "client");
+    }
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        self.0.answer()
     }
 }
 
@@ -98,11 +159,11 @@ impl ConsumerContext for QuietClientContext {}
 /// The properties that librdkafka does not know or whose values it does not take: table, key, and
 /// why.
 pub fn refused_properties(kafka: &KafkaSettings) -> Vec<(&'static str, String, String)> {
-    let tables = [
-        ("properties", &kafka.properties),
-        ("consumer", &kafka.consumer),
-        ("producer", &kafka.producer),
-    ];
+    let tables = [("consumer", &kafka.consumer), ("producer", &kafka.producer)];
+    let of_tables = tables
+        .iter()
+        .flat_map(|(table, pairs)| pairs.iter().map(|(k, v)| (*table, k, v)));
+    let of_all = kafka.client_properties();
     let check = |(table, key, value): (&'static str, &String, &String)| {
         let refusal = ClientConfig::new()
             .set(key, value)
@@ -114,9 +175,9 @@ pub fn refused_properties(kafka: &KafkaSettings) -> Vec<(&'static str, String, S
         };
         Some((table, key.clone(), why))
     };
-    tables
-        .iter()
-        .flat_map(|(table, pairs)| pairs.iter().map(|(k, v)| (*table, k, v)))
+    of_all
+        .map(|(k, v)| ("properties", k, v))
+        .chain(of_tables)
         .filter_map(check)
         .collect()
 }

@@ -85,11 +85,14 @@ fn check_topics(
     for (key, topic) in stream.output.topics() {
         match size(topic) {
             Some(_) => written.push(topic),
-            None if settings.kafka.create_topics => {
-                findings.notes.push(format!("{name}: output.{key}, topic {topic}, will be created at start"));
+            None if cluster.creates_topics() => {
+                findings.notes.push(format!(
+                    "{name}: output.{key}, topic {topic}, will be created at start"
+                ));
             }
             None => findings.problems.push(format!(
-                "{name}: output.{key}, topic {topic}, does not exist; create it, or set kafka.create_topics = true"
+                "{name}: output.{key}, topic {topic}, does not exist; create it, or {}",
+                cluster.creation_hint()
             )),
         }
     }

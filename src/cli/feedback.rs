@@ -1,5 +1,6 @@
 //! `outlierd feedback`: sends operator feedback on an alert to all instances.
 
+use std::error::Error;
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -7,8 +8,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 use rdkafka::TopicPartitionList;
-use rdkafka::client::ClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::client::{ClientContext, OAuthToken};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{DeliveryResult, Message as _};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
@@ -22,7 +23,8 @@ use crate::share::message;
 use crate::signature::SharingKeys;
 use crate::source::KafkaSettings;
 use crate::source::rights::is_of_group;
-use crate::source::{add_from_beginning, producer_config, reader_config};
+use crate::source::{QuietClientContext, Tokens};
+use crate::source::{add_from_beginning, consumer, producer_config, reader_config};
 
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// A topic that yields nothing for this long is taken to be at its end.
@@ -223,9 +225,8 @@ fn of_alert(args: &Args, settings: &Settings, id: &str) -> anyhow::Result<Feedba
 fn alerts(kafka: &KafkaSettings, stream: &StreamSettings, id: &str) -> anyhow::Result<Vec<Alert>> {
     let topic = &stream.output.alerts;
     let config = reader_config(kafka, "outlierd-feedback", &stream.input.group);
-    let consumer: BaseConsumer = config
-        .create()
-        .context("librdkafka rejected the consumer's properties")?;
+    let consumer = consumer(kafka, &config, QuietClientContext::of(kafka))
+        .context("cannot create a consumer")?;
     let mut all = TopicPartitionList::new();
     add_from_beginning(&consumer, topic, &mut all, TIMEOUT).context("no broker answered")?;
     let mut open = all.count();
@@ -251,12 +252,18 @@ fn alerts(kafka: &KafkaSettings, stream: &StreamSettings, id: &str) -> anyhow::R
 }
 
 /// Keeps why a message was not delivered: a flush counts it as done all the same.
-#[derive(Default)]
 struct Delivery {
     failed: Mutex<Option<KafkaError>>,
+    tokens: Tokens,
 }
 
-impl ClientContext for Delivery {}
+impl ClientContext for Delivery {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        self.tokens.answer()
+    }
+}
 
 impl ProducerContext for Delivery {
     type DeliveryOpaque = ();
@@ -272,8 +279,10 @@ fn send(settings: &Settings, topic: &str, control: &ControlMessage) -> anyhow::R
     let share = &settings.share;
     let keys = SharingKeys::load(share.signing_key.as_deref(), &share.trusted_keys)?;
     let config = producer_config(&settings.kafka, "outlierd-feedback");
+    let (failed, tokens) = (Mutex::default(), settings.kafka.tokens());
+    tokens.check()?;
     let producer: ThreadedProducer<Delivery> = config
-        .create_with_context(Delivery::default())
+        .create_with_context(Delivery { failed, tokens })
         .context("librdkafka rejected the producer's properties")?;
     let key = control.key();
     let value = serde_json::to_vec(control)?;

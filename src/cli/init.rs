@@ -12,7 +12,7 @@ use crate::config::{ConfigSources, load};
 use crate::decode::infer::infer;
 use crate::decode::records::Decoder;
 use crate::record::rejections::Rejections;
-use crate::source::{KafkaSettings, view};
+use crate::source::{KafkaSettings, SharedTokens, view};
 
 /// Look at the newest messages of a topic, or at a file with one message a line, and write a
 /// configuration that reads them: encoding, layout, series key, event time and its format, and the
@@ -109,6 +109,7 @@ fn sample(args: &Args) -> anyhow::Result<Vec<SampledMessage>> {
         producer: BTreeMap::new(),
         create_topics: false,
         replication_factor: -1,
+        tokens: SharedTokens::default(),
     };
     let topic = args.topic.as_deref().unwrap_or_default();
     TopicReader::open(&kafka, "outlierd-init", topic, args.messages)?.sample()

@@ -12,8 +12,7 @@ use rdkafka::topic_partition_list::Offset;
 use crate::config::settings::StreamSettings;
 use crate::retrain::set::TrainingRow;
 use crate::share::history;
-use crate::source::KafkaSettings;
-use crate::source::reader_config;
+use crate::source::{KafkaSettings, QuietClientContext, consumer, reader_config};
 
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// Which part of the topic.
@@ -36,9 +35,8 @@ pub(super) fn read(
 ) -> anyhow::Result<Vec<TrainingRow>> {
     let topic = &stream.input.topic;
     let config = reader_config(kafka, "outlierd-train", &stream.input.group);
-    let consumer: BaseConsumer = config
-        .create()
-        .context("librdkafka rejected the consumer's properties")?;
+    let consumer = consumer(kafka, &config, QuietClientContext::of(kafka))
+        .context("cannot create a consumer")?;
     let (start, ends) = bounds(&consumer, topic, range)?;
     consumer.assign(&start)?;
 
@@ -49,7 +47,7 @@ pub(super) fn read(
 
 /// Where each partition starts, and the offset that it ends before.
 fn bounds(
-    consumer: &BaseConsumer,
+    consumer: &BaseConsumer<QuietClientContext>,
     topic: &str,
     range: &TopicRange,
 ) -> anyhow::Result<(TopicPartitionList, Vec<(i32, i64)>)> {

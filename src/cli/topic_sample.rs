@@ -9,7 +9,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{Message as _, OwnedMessage, Timestamp};
 use rdkafka::topic_partition_list::Offset;
 
-use crate::source::{KafkaSettings, QuietClientContext, reader_config};
+use crate::source::{KafkaSettings, QuietClientContext, consumer, reader_config};
 
 /// How long one request to the brokers may take.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -47,10 +47,9 @@ impl TopicReader {
         topic: &str,
         count: usize,
     ) -> anyhow::Result<Self> {
-        let consumer: BaseConsumer<QuietClientContext> =
-            reader_config(kafka, "outlierd-sample", group)
-                .create_with_context(QuietClientContext)
-                .context("librdkafka rejected the consumer's properties")?;
+        let config = reader_config(kafka, "outlierd-sample", group);
+        let consumer = consumer(kafka, &config, QuietClientContext::of(kafka))
+            .context("cannot create a consumer")?;
         let metadata = consumer
             .fetch_metadata(Some(topic), TIMEOUT)
             .with_context(|| format!("no broker of {} answered", kafka.brokers))?;

@@ -16,6 +16,7 @@ use super::settings::{Settings, StreamSettings};
 use super::syntax;
 use crate::options::OptionFault;
 use crate::schema_registry::client::RegistryClient;
+use crate::source::OidcFault;
 
 /// Longest list of fields.
 const FIELDS_MAX: usize = 1024;
@@ -70,6 +71,10 @@ fn service(report: &mut Report<'_>, settings: &Settings) {
     for (table, key, fix) in settings.kafka.refused() {
         let key = KeyPath::of("kafka").key(table).key(key);
         report.add(key, "cannot be set here: outlierd sets it itself", fix);
+    }
+    if let Some(OidcFault { key, fault, fix }) = settings.kafka.oidc_fault() {
+        let key = KeyPath::of("kafka").key("properties").key(&key);
+        report.add(key, fault, fix);
     }
 }
 

@@ -24,7 +24,7 @@ use crate::failure::Failure as _;
 use crate::source::KafkaSettings;
 use crate::source::backoff::Backoff;
 use crate::source::rights::{Access, READ};
-use crate::source::{BatchBounds, QuietClientContext, client_config, poll_batch};
+use crate::source::{self, BatchBounds, QuietClientContext, client_config, poll_batch};
 
 /// How long the reader polls at a time; bounds how late it notices a stop.
 const POLL: Duration = Duration::from_millis(200);
@@ -154,7 +154,7 @@ impl DestinationReader {
             .set("enable.auto.offset.store", "false")
             .set("enable.partition.eof", "false")
             .set("isolation.level", "read_committed");
-        config.create_with_context(QuietClientContext)
+        source::consumer(&self.kafka, &config, QuietClientContext::of(&self.kafka))
     }
 
     /// Delivers a batch, however many attempts it takes; returns whether it is delivered, which it

@@ -28,6 +28,24 @@ impl BrokersAwaited<'_> {
     }
 }
 
+/// The endpoint did not give a new token while the old one is valid.
+pub struct TokenNotRenewed<'a> {
+    /// Why.
+    pub error: &'a dyn Failure,
+}
+
+impl TokenNotRenewed<'_> {
+    /// Logs and counts.
+    pub fn emit(&self) {
+        warn!(
+            error = %self.error,
+            domain = self.error.domain().as_str(),
+            "token not renewed, using the old one while it is valid"
+        );
+        metric::TOKENS_NOT_RENEWED.add([], 1);
+    }
+}
+
 /// The state store failed, so that the daemon stops.
 pub struct StoreLost<'a> {
     /// Why.

@@ -130,6 +130,7 @@ table! {
     // The process
     READY: Gauge = "outlierd_ready", "1 while all lanes score what comes; /readyz has the reason where it is 0";
     BROKERS_AWAITED: Counter = "outlierd_brokers_awaited_total", "Attempts at the start that no broker answered";
+    TOKENS_NOT_RENEWED: Counter = "outlierd_tokens_not_renewed_total", "Attempts to renew the OIDC token of the Kafka clients that failed while the old one was valid";
     CONFIG_RELOADS: Counter = "outlierd_config_reloads_total", "Reloads of the configuration, by outcome";
 
     // Operators

@@ -10,9 +10,9 @@ use crate::pipeline::series::LoadError;
 use crate::sink::SinkError;
 use crate::sink::topics::TopicError;
 use crate::sink::transaction::Fenced;
-use crate::source::KafkaSettings;
 use crate::source::cluster::{Unreachable, is_of_credentials};
 use crate::source::rights::{Access, MissingRight, READ};
+use crate::source::{KafkaSettings, TokenError};
 use crate::state::StoreError;
 use crate::state::changelog::ChangelogError;
 use crate::state::codec::CodecError;
@@ -108,6 +108,12 @@ impl Failure for LaneError {
             // A lane that starts again joins its group again.
             Self::NoGroup => FailureClass::INTERNAL.retryable(),
         }
+    }
+}
+
+impl From<TokenError> for LaneError {
+    fn from(error: TokenError) -> Self {
+        Self::Unreachable(error.into())
     }
 }
 

@@ -12,7 +12,7 @@ use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::Offset;
 use serde::{Deserialize, Serialize};
 
-use crate::source::{KafkaSettings, QuietClientContext, reader_config};
+use crate::source::{KafkaSettings, QuietClientContext, consumer, reader_config};
 
 /// The key of the note that has a [`NotedPosition`].
 pub(super) const NOTE: &str = "position";
@@ -75,12 +75,13 @@ impl LogReader {
     /// A reader of `topic`; see [`reader_config`] for `group`.
     pub(super) fn new(kafka: &KafkaSettings, group: &str, topic: &str) -> Result<Self, KafkaError> {
         // One record of each partition is wanted.
-        let consumer = reader_config(kafka, "outlierd-positions", group)
+        let mut config = reader_config(kafka, "outlierd-positions", group);
+        config
             .set("isolation.level", "read_uncommitted")
             .set("auto.offset.reset", "error")
             .set("queued.min.messages", "1")
-            .set("fetch.message.max.bytes", "1024")
-            .create_with_context(QuietClientContext)?;
+            .set("fetch.message.max.bytes", "1024");
+        let consumer = consumer(kafka, &config, QuietClientContext::of(kafka))?;
         let topic = topic.to_owned();
         Ok(Self {
             consumer,

@@ -2,9 +2,11 @@
 //! where their states are.
 
 use std::collections::BTreeSet;
+use std::error::Error;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rdkafka::client::OAuthToken;
 use rdkafka::consumer::{
     BaseConsumer, CommitMode, Consumer, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol,
 };
@@ -23,6 +25,7 @@ use super::{Lane, SEEK_TIMEOUT};
 use crate::events::PartitionsChanged;
 use crate::record::EventTime;
 use crate::retrain::learner::Learner;
+use crate::source::Tokens;
 
 /// The consumer's callbacks of one lane. They run on the lane's thread, inside its poll.
 pub struct LaneContext {
@@ -51,6 +54,7 @@ pub struct LaneContext {
     ends: Mutex<Option<(Vec<i32>, EventTime)>>,
     /// Whether the lane has paused its partitions: those that come meanwhile are paused too.
     paused: AtomicBool,
+    tokens: Tokens,
 }
 
 impl GroupMember for BaseConsumer<LaneContext> {
@@ -84,6 +88,7 @@ impl LaneContext {
             drained,
             ends,
             paused,
+            tokens: lane.kafka.tokens(),
         }
     }
 
@@ -285,6 +290,8 @@ fn numbers(partitions: &TopicPartitionList) -> Vec<i32> {
 }
 
 impl ClientContext for LaneContext {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
     /// How far the lane is behind the newest record that it may read. librdkafka's own lag counts
     /// from offsets that the consumer commits, and a transaction commits them without it.
     fn stats(&self, statistics: Statistics) {
@@ -313,6 +320,10 @@ impl ClientContext for LaneContext {
         if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
             self.status.connection_failed(reason);
         }
+    }
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        self.tokens.answer()
     }
 }
 

@@ -17,7 +17,7 @@ use crate::events::position::ChangelogRefilled;
 use crate::record::EventTime;
 use crate::sink::SinkError;
 use crate::sink::fill::ChangelogFill;
-use crate::source::{Delivery, KafkaSettings, QuietClientContext, reader_config};
+use crate::source::{Delivery, KafkaSettings, QuietClientContext, consumer, reader_config};
 use crate::state::changelog::{Changelog, FILLED, note_key, partition_note};
 use crate::state::{Commit, Store};
 
@@ -137,6 +137,8 @@ impl ChangelogKeeper {
             Some(consumer) => consumer,
             None => self.connect()?,
         };
+        // Nobody else polls it, and its token may expire.
+        drop(consumer.poll(Duration::ZERO));
         let mut empty = Vec::new();
         let positions = self.states.store().positions(&stream.name)?;
         for (partition, _) in positions {
@@ -172,8 +174,8 @@ impl ChangelogKeeper {
     }
 
     fn connect(&self) -> Result<BaseConsumer<QuietClientContext>, KafkaError> {
-        let group = &self.refill.stream.input.group;
-        reader_config(&self.refill.kafka, "outlierd-changelog", group)
-            .create_with_context(QuietClientContext)
+        let ChangelogRefill { kafka, stream, .. } = &self.refill;
+        let config = reader_config(kafka, "outlierd-changelog", &stream.input.group);
+        consumer(kafka, &config, QuietClientContext::of(kafka))
     }
 }

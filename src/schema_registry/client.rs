@@ -9,14 +9,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 use ureq::Agent;
-use ureq::tls::{PemItem, RootCerts, TlsConfig, TlsProvider};
+use ureq::tls::RootCerts;
 
+use crate::http::{self, cause, percent_encoded, shortened};
 use crate::options::OptionFault;
 
 use super::{RegisteredSchema, RegistrySettings, SchemaRegistryError, SchemaType};
 
-/// What the registry's log names outlierd.
-const USER_AGENT: &str = concat!("outlierd/", env!("CARGO_PKG_VERSION"));
 /// Longest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: u64 = 8 << 20;
 /// Most schemas that one schema needs, directly or not.
@@ -72,25 +71,9 @@ impl RegistryClient {
                 fault("urls", format!("must be URLs, and {wrong} (URL {number})"))
             })?;
         }
-        let roots = match &settings.ca_file {
-            Some(file) => certificates(file)?,
-            None => RootCerts::PlatformVerifier,
-        };
-        let tls = TlsConfig::builder()
-            .provider(TlsProvider::NativeTls)
-            .root_certs(roots)
-            .build();
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(3)
-            // Requests are rare: a kept connection would mostly be one that the registry has closed.
-            .max_idle_connections(0)
-            .timeout_global(Some(settings.timeout))
-            .user_agent(USER_AGENT)
-            .tls_config(tls)
-            .build();
+        let roots = settings.ca_file.as_deref().map(certificates).transpose()?;
         Ok(Self {
-            agent: config.new_agent(),
+            agent: http::agent(roots, settings.timeout),
             urls: settings
                 .urls
                 .iter()
@@ -162,7 +145,7 @@ impl RegistryClient {
                     "more than {REFERENCES_MAX} schemas are needed, or more than {REFERENCE_DEPTH_MAX} in a row"
                 )));
             }
-            let path = format!("/subjects/{}/versions/{version}", encoded(subject));
+            let path = format!("/subjects/{}/versions/{version}", percent_encoded(subject));
             let answer = self.request(&path, None)?;
             self.collect(&answer, found, seen, depth + 1)?;
             let what = format!("version {version} of the subject {subject:?}");
@@ -183,7 +166,7 @@ impl RegistryClient {
         text: &str,
     ) -> Result<u32, SchemaRegistryError> {
         let body = json!({ "schemaType": schema_type.as_str(), "schema": text });
-        let path = format!("/subjects/{}/versions", encoded(subject));
+        let path = format!("/subjects/{}/versions", percent_encoded(subject));
         let answer = self.request(&path, Some(&body.to_string()))?;
         let id = answer.get("id").and_then(Value::as_u64);
         id.and_then(|id| u32::try_from(id).ok()).ok_or_else(|| {
@@ -337,54 +320,11 @@ fn check_url(url: &str) -> Result<(), &'static str> {
 fn certificates(file: &Path) -> Result<RootCerts, OptionFault> {
     let pem = std::fs::read(file)
         .map_err(|error| fault("ca_file", format!("cannot be read: {error}")))?;
-    let items = ureq::tls::parse_pem(&pem).filter_map(Result::ok);
-    let certificates: Vec<_> = items
-        .filter_map(|item| match item {
-            PemItem::Certificate(certificate) => Some(certificate),
-            _ => None,
-        })
-        .collect();
-    match certificates.is_empty() {
-        true => Err(fault("ca_file", "has no certificate in PEM")),
-        false => Ok(RootCerts::new_with_certs(&certificates)),
-    }
-}
-
-/// The cause of a failed exchange, without the jargon of the library.
-fn cause(error: &ureq::Error) -> String {
-    match error {
-        ureq::Error::Io(error) => error.to_string(),
-        ureq::Error::Timeout(_) => "no answer within the time-out".to_owned(),
-        ureq::Error::HostNotFound => "the host is not found".to_owned(),
-        ureq::Error::BodyExceedsLimit(_) => {
-            format!("the answer has more than {ANSWER_BYTES_MAX} bytes")
-        }
-        error => error.to_string(),
-    }
+    http::certificates(&pem).ok_or_else(|| fault("ca_file", "has no certificate in PEM"))
 }
 
 fn text_of(answer: &Value, what: &str) -> Result<String, SchemaRegistryError> {
     let text = answer.get("schema").and_then(Value::as_str);
     let absent = || SchemaRegistryError::Refused(format!("the answer for {what} has no text"));
     text.map(str::to_owned).ok_or_else(absent)
-}
-
-/// A registry's message, short enough for a log line.
-fn shortened(message: &str) -> String {
-    let line = message.lines().next().unwrap_or_default();
-    line.chars().take(200).collect()
-}
-
-/// A subject as one part of a path.
-fn encoded(subject: &str) -> String {
-    let mut encoded = String::with_capacity(subject.len());
-    for byte in subject.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                encoded.push(char::from(byte));
-            }
-            _ => encoded.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    encoded
 }

@@ -19,7 +19,7 @@ use crate::record::feedback::RecordRange;
 use crate::retrain::set::TrainingRow;
 use crate::source::KafkaSettings;
 use crate::source::rights::is_of_group;
-use crate::source::{BatchBounds, poll_batch, reader_config, view};
+use crate::source::{BatchBounds, QuietClientContext, consumer, poll_batch, reader_config, view};
 
 /// How long one request to the brokers may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
@@ -58,7 +58,7 @@ impl Failure for HistoryError {
 /// # Errors
 /// See [`HistoryError`].
 pub fn rows(
-    consumer: &BaseConsumer,
+    consumer: &BaseConsumer<QuietClientContext>,
     stream: &Arc<StreamSettings>,
     mut ends: Vec<(i32, i64)>,
     limit: usize,
@@ -115,8 +115,8 @@ pub fn read(
     at: RecordRange,
     before: usize,
 ) -> Result<Vec<(i64, TrainingRow)>, HistoryError> {
-    let consumer: BaseConsumer =
-        reader_config(kafka, "outlierd-history", &stream.input.group).create()?;
+    let config = reader_config(kafka, "outlierd-history", &stream.input.group);
+    let consumer = consumer(kafka, &config, QuietClientContext::of(kafka))?;
     let (low, high) =
         consumer.fetch_watermarks(&stream.input.topic, at.partition, REQUEST_TIMEOUT)?;
     let last = at.last.min(high.saturating_sub(1));

@@ -5,6 +5,7 @@
 //! tried again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
@@ -12,7 +13,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{DeliveryResult, Message as _, OwnedHeaders};
@@ -36,7 +37,9 @@ use crate::signature::SharingKeys;
 use crate::sink::cloudevents;
 use crate::source::KafkaSettings;
 use crate::source::rights::{Access, READ, WRITE, is_of_group};
-use crate::source::{QuietClientContext, add_from_beginning, producer_config, reader_config};
+use crate::source::{
+    QuietClientContext, add_from_beginning, consumer, producer_config, reader_config,
+};
 use crate::state::Store;
 
 /// How long the thread waits for messages at a time; bounds how late it notices a stop.
@@ -82,8 +85,14 @@ impl ShareProducerContext {
 }
 
 impl ClientContext for ShareProducerContext {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
     fn error(&self, error: KafkaError, reason: &str) {
-        QuietClientContext.error(error, reason);
+        tracing::debug!(error = %error, reason, "client");
+    }
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        self.kafka.tokens().answer()
     }
 }
 
@@ -150,7 +159,7 @@ impl Sharing {
         config.set("auto.offset.reset", "earliest");
         let reader = match (topics.control.clone(), topics.bundles.clone()) {
             (Some(control), Some(bundles)) => Some(TopicReader {
-                consumer: config.create_with_context(QuietClientContext)?,
+                consumer: consumer(kafka, &config, QuietClientContext::of(kafka))?,
                 control,
                 bundles,
             }),

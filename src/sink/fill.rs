@@ -48,7 +48,7 @@ impl ChangelogFill {
             topic: stream.output.dead_letters.clone(),
             bytes_max: Arc::default(),
         };
-        let producer = LaneProducer::new(&config, &topic, dead_letters, true)?;
+        let producer = LaneProducer::new(kafka, &config, &topic, dead_letters, true)?;
         Ok(Self {
             producer,
             id,

@@ -2,10 +2,12 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
+use std::error::Error;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use rdkafka::client::OAuthToken;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -15,6 +17,7 @@ use rdkafka::{ClientConfig, ClientContext, TopicPartitionList};
 
 use super::SinkError;
 use super::transaction::{ABORT_TIMEOUT, RefusedTopic, STEP_TIMEOUT, init, repeat};
+use crate::source::{self, KafkaSettings, Tokens};
 
 /// How often deliveries are looked for while they are waited for: an alert waits that much longer.
 const DELIVERY_PACE: Duration = Duration::from_micros(300);
@@ -58,12 +61,15 @@ struct DeliveryReports {
     dead_letters: DeadLetterLimit,
     /// Topic of the states.
     states: String,
+    tokens: Tokens,
     /// By partition, the offset behind the newest state that the brokers have; emptied by
     /// [`LaneProducer::take_changelog`].
     changelog: Mutex<HashMap<i32, i64>>,
 }
 
 impl ClientContext for DeliveryReports {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
     /// The flush reports the effect on results; librdkafka logs the causes.
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(error = %error, reason, "producer");
@@ -71,6 +77,10 @@ impl ClientContext for DeliveryReports {
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         self.refused_topic.read_log(level, facility, line);
+    }
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        self.tokens.answer()
     }
 }
 
@@ -109,6 +119,7 @@ pub struct LaneProducer {
 impl LaneProducer {
     /// The producer of a client's properties; `states` is the topic of the states.
     pub(super) fn new(
+        kafka: &KafkaSettings,
         config: &ClientConfig,
         states: &str,
         dead_letters: DeadLetterLimit,
@@ -119,11 +130,10 @@ impl LaneProducer {
             refused_topic: RefusedTopic::default(),
             dead_letters,
             states: states.to_owned(),
+            tokens: kafka.tokens(),
             changelog: Mutex::default(),
         };
-        let producer = config
-            .create_with_context(deliveries)
-            .map_err(SinkError::Config)?;
+        let producer = source::producer(kafka, config, deliveries).map_err(SinkError::Config)?;
         if transactional {
             init(&producer)?;
         }

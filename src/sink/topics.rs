@@ -51,26 +51,28 @@ pub enum TopicError {
         hint: String,
     },
     /// An output topic does not exist, and may not be created.
-    #[error(
-        "stream {stream}: its output topics {topics} do not exist; create them, or set kafka.create_topics = true"
-    )]
+    #[error("stream {stream}: its output topics {topics} do not exist; create them, or {hint}")]
     NoOutput {
         /// The stream.
         stream: String,
         /// Their names.
         topics: String,
+        /// [`Cluster::creation_hint`].
+        hint: &'static str,
     },
     /// A shared topic does not exist, and may not be created.
     #[error(
-        "the topics of [share] {topics} do not exist; create them with one partition (bundles and control compacted), set kafka.create_topics = true, or set their keys to \"\" to disable sharing"
+        "the topics of [share] {topics} do not exist; create them with one partition (bundles and control compacted), {hint}, or set their keys to \"\" to disable sharing"
     )]
     NoShared {
         /// Their names.
         topics: String,
+        /// [`Cluster::creation_hint`].
+        hint: &'static str,
     },
     /// The changelog lacks partitions, and may not get them.
     #[error(
-        "stream {stream}: output.states = {topic:?} has {found} partitions, but the input has {wanted}; add partitions (kafka-topics --alter --topic {topic} --partitions {wanted}), or set kafka.create_topics = true"
+        "stream {stream}: output.states = {topic:?} has {found} partitions, but the input has {wanted}; add partitions (kafka-topics --alter --topic {topic} --partitions {wanted}), or {hint}"
     )]
     Partitions {
         /// The stream.
@@ -81,6 +83,8 @@ pub enum TopicError {
         found: usize,
         /// Partitions of the input.
         wanted: usize,
+        /// [`Cluster::creation_hint`].
+        hint: &'static str,
     },
     /// An output topic could not be created.
     #[error(
@@ -222,10 +226,11 @@ async fn check(
     if missing.is_empty() {
         return Ok((partitions, known, Vec::new()));
     }
-    if !kafka.create_topics {
+    if !cluster.creates_topics() {
         return Err(TopicError::NoOutput {
             stream: stream.name.clone(),
             topics: missing.join(", "),
+            hint: cluster.creation_hint(),
         });
     }
     let new = missing.iter().map(|name| match *name {
@@ -252,11 +257,12 @@ async fn max_message_bytes(cluster: &Cluster, topic: &str) -> usize {
     bytes.min(MAX_MESSAGE_BYTES)
 }
 
-/// An option of a topic; `None` without the right to read it.
+/// An option of a topic; `None` without the right to read it, or a client that can.
 async fn option_of(cluster: &Cluster, topic: &str, name: &str) -> Option<String> {
     let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
     let topics = [ResourceSpecifier::Topic(topic)];
-    let described = cluster.admin.describe_configs(&topics, &options).await;
+    let described = cluster.admin.as_ref()?.describe_configs(&topics, &options);
+    let described = described.await;
     let described = described.ok()?.pop()?.ok()?;
     described.get(name)?.value.clone()
 }
@@ -297,9 +303,10 @@ pub async fn prepare_shared(
         };
         visible(cluster, SHARED, topic, operation)?;
     }
-    if !missing.is_empty() && !kafka.create_topics {
+    if !missing.is_empty() && !cluster.creates_topics() {
         return Err(TopicError::NoShared {
             topics: missing.join(", "),
+            hint: cluster.creation_hint(),
         });
     }
     let new = missing.iter().map(|name| {
@@ -344,11 +351,11 @@ pub fn check_reads(
 }
 
 async fn create(cluster: &Cluster, stream: &str, new: Vec<NewTopic<'_>>) -> Result<(), TopicError> {
-    if new.is_empty() {
+    let Some(admin) = cluster.admin.as_ref().filter(|_| !new.is_empty()) else {
         return Ok(());
-    }
+    };
     let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT));
-    let created = cluster.admin.create_topics(&new, &options).await;
+    let created = admin.create_topics(&new, &options).await;
     for result in created.map_err(|error| cluster.unreachable(error))? {
         match result {
             // Another instance was quicker.

@@ -6,9 +6,11 @@
 //! after a restart aborts what the last run left open. After any error outlierd aborts the
 //! transaction and the lane rewinds to its last commit.
 
+use std::error::Error;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use rdkafka::client::{DefaultClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
@@ -18,7 +20,7 @@ use rdkafka::{ClientConfig, ClientContext};
 use super::SinkError;
 use crate::config::settings::StreamSettings;
 use crate::failure::{Failure, FailureClass};
-use crate::source::{KafkaSettings, QuietClientContext, client_config};
+use crate::source::{self, KafkaSettings, Tokens, client_config};
 
 /// How long one step may take, repetitions included.
 pub(super) const STEP_TIMEOUT: Duration = Duration::from_secs(60);
@@ -76,7 +78,7 @@ impl RefusedTopic {
             let topic = line.split('"').nth(1).map(str::to_owned);
             *self.0.lock().unwrap_or_else(PoisonError::into_inner) = topic;
         }
-        QuietClientContext.log(level, facility, line);
+        DefaultClientContext.log(level, facility, line);
     }
 
     /// The topic that was refused since the last call.
@@ -89,18 +91,24 @@ impl RefusedTopic {
     }
 }
 
-#[derive(Default)]
 struct CheckContext {
     refused: RefusedTopic,
+    tokens: Tokens,
 }
 
 impl ClientContext for CheckContext {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         self.refused.read_log(level, facility, line);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        QuietClientContext.error(error, reason);
+        tracing::debug!(error = %error, reason, "client");
+    }
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        self.tokens.answer()
     }
 }
 
@@ -144,9 +152,11 @@ pub fn check<'t>(
         .set("transaction.timeout.ms", CHECK_TIMEOUT_MS)
         .set("delivery.timeout.ms", CHECK_TIMEOUT_MS)
         .set("linger.ms", CHECK_LINGER_MS);
-    let producer: BaseProducer<CheckContext> = config
-        .create_with_context(CheckContext::default())
-        .map_err(SinkError::Config)?;
+    let context = CheckContext {
+        refused: RefusedTopic::default(),
+        tokens: kafka.tokens(),
+    };
+    let producer = source::producer(kafka, &config, context).map_err(SinkError::Config)?;
     init(&producer)?;
     let failed = |step| move |source| SinkError::Transaction { step, source };
     producer.begin_transaction().map_err(failed("begin"))?;

@@ -2,12 +2,13 @@
 //! client may read.
 
 use std::collections::BTreeSet;
+use std::error::Error;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
 use rdkafka::admin::AdminClient;
-use rdkafka::client::{ClientContext, DefaultClientContext};
+use rdkafka::client::{ClientContext, DefaultClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -15,7 +16,9 @@ use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::Offset;
 
 use super::rights::{Access, MissingRight, READ, is_of_group};
-use super::{KafkaSettings, QuietClientContext, client_config, reader_config};
+use super::{
+    KafkaSettings, QuietClientContext, TokenError, Tokens, client_config, consumer, reader_config,
+};
 use crate::failure::{Failure, FailureClass};
 
 /// How long the brokers may take to answer before outlierd reports that they do not.
@@ -40,19 +43,27 @@ fn hint(reason: &str) -> &'static str {
 
 /// No broker answers.
 #[derive(Debug, thiserror::Error)]
-#[error("no broker of {brokers} answered: {reason}")]
-pub struct Unreachable {
-    brokers: String,
-    /// librdkafka's, with the broker and the step of the connection that failed.
-    reason: String,
-    source: KafkaError,
+pub enum Unreachable {
+    /// Those that were asked.
+    #[error("no broker of {brokers} answered: {reason}")]
+    Brokers {
+        /// `kafka.brokers`.
+        brokers: String,
+        /// librdkafka's, with the broker and the step of the connection that failed.
+        reason: String,
+        /// What the call returned.
+        source: KafkaError,
+    },
+    /// None was asked, for want of a token.
+    #[error(transparent)]
+    Token(#[from] TokenError),
 }
 
 impl Unreachable {
     /// `kafka.brokers` do not answer, for the `reason` that librdkafka gives.
     pub fn new(brokers: &str, reason: String, source: KafkaError) -> Self {
         let reason = format!("{reason}{}", hint(&reason));
-        Self {
+        Self::Brokers {
             brokers: brokers.to_owned(),
             reason,
             source,
@@ -64,9 +75,14 @@ impl Failure for Unreachable {
     /// Credentials and certificates are the user's; another attempt may succeed even so, once they
     /// are corrected on the side of the brokers.
     fn class(&self) -> FailureClass {
-        match is_of_credentials(&self.source) || is_reason_of_credentials(&self.reason) {
-            true => FailureClass::USER.retryable(),
-            false => FailureClass::EXTERNAL.retryable(),
+        match self {
+            Self::Token(error) => error.class(),
+            Self::Brokers { reason, source, .. }
+                if is_of_credentials(source) || is_reason_of_credentials(reason) =>
+            {
+                FailureClass::USER.retryable()
+            }
+            Self::Brokers { .. } => FailureClass::EXTERNAL.retryable(),
         }
     }
 }
@@ -86,12 +102,14 @@ fn is_reason_of_credentials(reason: &str) -> bool {
 
 /// Keeps the reason that librdkafka logs for a connection that fails: the calls that wait for it
 /// fail with a time-out.
-#[derive(Default)]
-struct ConnectionContext(Mutex<Option<String>>);
+struct ConnectionContext {
+    kept: Mutex<Option<String>>,
+    tokens: Tokens,
+}
 
 impl ConnectionContext {
     fn reason(&self) -> Option<String> {
-        self.0
+        self.kept
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
@@ -99,18 +117,24 @@ impl ConnectionContext {
 }
 
 impl ClientContext for ConnectionContext {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         if facility == "FAIL" {
             // In front is the name of the thread.
             let reason = line.split_once("]: ").map_or(line, |(_, reason)| reason);
-            let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
             *kept = Some(reason.to_owned());
         }
-        QuietClientContext.log(level, facility, line);
+        DefaultClientContext.log(level, facility, line);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        QuietClientContext.error(error, reason);
+        tracing::debug!(error = %error, reason, "client");
+    }
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        self.tokens.answer()
     }
 }
 
@@ -120,8 +144,8 @@ impl ConsumerContext for ConnectionContext {}
 pub struct Cluster {
     /// Their settings.
     pub kafka: KafkaSettings,
-    /// To create and describe topics.
-    pub admin: AdminClient<DefaultClientContext>,
+    /// To create and describe topics; `None` with OIDC, whose tokens rdkafka gives no such client.
+    pub admin: Option<AdminClient<DefaultClientContext>>,
     /// Asks for topics. Brokers that create the topics that a producer asks for do not do so for a
     /// consumer.
     consumer: BaseConsumer<ConnectionContext>,
@@ -134,19 +158,38 @@ impl Cluster {
     /// Where librdkafka rejects the properties.
     pub fn new(kafka: &KafkaSettings) -> Result<Self, KafkaError> {
         let config = client_config(kafka, "outlierd-admin");
+        let tokens = kafka.tokens();
+        let has_admin = !tokens.are_needed();
+        let kept = Mutex::default();
         Ok(Self {
             kafka: kafka.clone(),
-            admin: config.create()?,
-            consumer: config.create_with_context(ConnectionContext::default())?,
+            admin: has_admin.then(|| config.create()).transpose()?,
+            consumer: config.create_with_context(ConnectionContext { kept, tokens })?,
         })
+    }
+
+    /// Whether outlierd creates topics, and adds partitions.
+    pub fn creates_topics(&self) -> bool {
+        self.kafka.create_topics && self.admin.is_some()
+    }
+
+    /// What to do where it does not.
+    pub fn creation_hint(&self) -> &'static str {
+        match self.admin {
+            Some(_) => "set kafka.create_topics = true",
+            None => "see docs/kafka.md: with OIDC outlierd cannot do so itself",
+        }
     }
 
     /// Every topic that the client may see, with its number of partitions.
     ///
     /// # Errors
-    /// Where no broker answers.
+    /// Where no broker answers, or there is no token.
     pub fn topics(&self) -> Result<Vec<(String, usize)>, Unreachable> {
+        self.kafka.tokens().check()?;
         let deadline = Instant::now() + ANSWER_TIMEOUT;
+        // Nobody else polls this client: what it reports is in its log.
+        drop(self.consumer.poll(Duration::ZERO));
         loop {
             let source = match self.consumer.fetch_metadata(None, TRY) {
                 Ok(metadata) => {
@@ -156,7 +199,6 @@ impl Cluster {
                 }
                 Err(source) => source,
             };
-            // Nobody else polls this client: what it reports is in its log.
             drop(self.consumer.poll(Duration::ZERO));
             let reason = self.consumer.context().reason();
             let is_clear = reason.as_deref().is_some_and(is_reason_of_credentials);
@@ -194,7 +236,8 @@ impl Cluster {
             .set("isolation.level", "read_uncommitted")
             // Nothing comes after the ends.
             .set("fetch.wait.max.ms", "10");
-        let consumer: BaseConsumer<_> = config.create_with_context(QuietClientContext)?;
+        let context = QuietClientContext::of(&self.kafka);
+        let consumer = consumer(&self.kafka, &config, context)?;
         let Err(error) = read_ends(&consumer, topics) else {
             return Ok(());
         };

@@ -6,6 +6,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
+use super::oidc::{self, OidcFault, TokenClient};
+use super::tokens::{SharedTokens, Tokens};
 use crate::options::{ByteSizeText, OptionFault, optional, size};
 
 /// Connection to the brokers.
@@ -34,6 +36,10 @@ pub struct KafkaSettings {
     /// Replication factor of created topics, 1 to 15; -1 is the broker's default.
     #[schemars(range(min = -1, max = 15))]
     pub replication_factor: i32,
+    /// The tokens of all clients.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub tokens: SharedTokens,
 }
 
 impl KafkaSettings {
@@ -47,6 +53,7 @@ impl KafkaSettings {
             producer: BTreeMap::new(),
             create_topics: true,
             replication_factor: -1,
+            tokens: SharedTokens::default(),
         }
     }
 
@@ -56,11 +63,30 @@ impl KafkaSettings {
         OptionFault::when(self.replication_factor == 0, "replication_factor", fault).into_iter()
     }
 
-    /// The name that ACLs have for a client of these settings, as far as they show it: that of TLS
-    /// client certificates, Kerberos and OIDC comes from elsewhere.
+    /// The name that ACLs have for a client of these settings, as far as they or its token show it:
+    /// that of TLS client certificates and Kerberos comes from elsewhere.
     pub fn principal(&self) -> Option<String> {
-        let user = self.properties.get("sasl.username")?;
+        let user = self.tokens().principal();
+        let user = user.or_else(|| self.properties.get("sasl.username").cloned())?;
         Some(format!("User:{user}"))
+    }
+
+    /// The tokens of OIDC, which all clients of these settings and of their copies share.
+    pub fn tokens(&self) -> Tokens {
+        self.tokens.of(&self.properties)
+    }
+
+    /// What is wrong with the properties of OIDC.
+    pub fn oidc_fault(&self) -> Option<OidcFault> {
+        TokenClient::new(&self.properties).err()
+    }
+
+    /// `properties` without those that outlierd uses itself: the tokens of OIDC do not come from
+    /// librdkafka.
+    pub fn client_properties(&self) -> impl Iterator<Item = (&String, &String)> {
+        let is_oidc = oidc::is_chosen(&self.properties);
+        let properties = self.properties.iter();
+        properties.filter(move |(key, _)| !(is_oidc && oidc::is_own(key)))
     }
 
     /// The properties that outlierd sets itself, with the table and what to do instead.

@@ -22,7 +22,7 @@ use super::{Commit, StateChange, Store, StoreError};
 use crate::events::ChangelogEntrySkipped;
 use crate::failure::{Failure, FailureClass};
 use crate::source::rights::is_of_group;
-use crate::source::{KafkaSettings, QuietClientContext, reader_config};
+use crate::source::{KafkaSettings, QuietClientContext, consumer, reader_config};
 
 /// How long one request to the brokers may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -476,9 +476,10 @@ impl Changelog {
     }
 
     fn consumer(&self, isolation: &str) -> Result<BaseConsumer<QuietClientContext>, KafkaError> {
-        reader_config(&self.kafka, "outlierd-changelog", &self.group)
+        let mut config = reader_config(&self.kafka, "outlierd-changelog", &self.group);
+        config
             .set("auto.offset.reset", "earliest")
-            .set("isolation.level", isolation)
-            .create_with_context(QuietClientContext)
+            .set("isolation.level", isolation);
+        consumer(&self.kafka, &config, QuietClientContext::of(&self.kafka))
     }
 }

@@ -2,11 +2,12 @@
 
 /// Which top-level module imports which: all of them, in the order of lib.rs. A test holds this
 /// equal to the code.
-pub const IMPORTS: [(&str, &[&str]); 32] = [
+pub const IMPORTS: [(&str, &[&str]); 33] = [
     ("options", &[]),
     ("record", &["options"]),
     ("inter_arrival", &["options"]),
-    ("schema_registry", &["failure", "options"]),
+    ("http", &[]),
+    ("schema_registry", &["failure", "http", "options"]),
     ("decode", &["failure", "record", "schema_registry"]),
     ("episode", &["options", "record"]),
     ("gate", &["options", "record"]),
@@ -14,7 +15,10 @@ pub const IMPORTS: [(&str, &[&str]); 32] = [
     ("resample", &["options", "record"]),
     ("score", &["failure", "model", "options", "record"]),
     ("sink", &["config", "events", "failure", "record", "source"]),
-    ("source", &["failure", "options", "record"]),
+    (
+        "source",
+        &["events", "failure", "http", "options", "record"],
+    ),
     ("threshold", &["options", "record"]),
     ("window", &["record"]),
     ("destination", &["config", "events", "failure", "source"]),

@@ -3,14 +3,10 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
+use crate::support::Daemon;
 use crate::support::own_broker::OwnBroker;
 use crate::support::stream::{Stream, TRAIN, records};
-use crate::support::{Daemon, wait_for};
-
-/// How long outlierd may take to report what is wrong.
-const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The arguments of each `acl` line of docs/kafka.md, with the names of a test's topics.
 fn documented_rights(topic: &str) -> Vec<Vec<String>> {
@@ -53,51 +49,12 @@ fn named(right: &[String]) -> String {
 
 /// The configuration of the stream for a user, in a folder of its own.
 fn config_of(stream: &Stream, broker: &OwnBroker, user: &str) -> PathBuf {
-    let folder = stream.folder.path().join(user);
-    fs::create_dir_all(&folder).unwrap();
-    let text = fs::read_to_string(&stream.config).unwrap();
-    let old = format!("{}/", stream.folder.path().display());
     let properties = format!(
-        "kafka.properties = {{ \"security.protocol\" = \"sasl_ssl\", \"sasl.mechanism\" = \"PLAIN\", \
-         \"sasl.username\" = \"{user}\", \"sasl.password\" = \"{user}-secret\", \"ssl.ca.location\" = {:?} }}\n",
+        "\"security.protocol\" = \"sasl_ssl\", \"sasl.mechanism\" = \"PLAIN\", \
+         \"sasl.username\" = \"{user}\", \"sasl.password\" = \"{user}-secret\", \"ssl.ca.location\" = {:?}",
         broker.certificate("ca.pem")
     );
-    let text = text
-        .replace(&old, &format!("{}/", folder.display()))
-        .replace(&broker.address(), &broker.secured_address())
-        .replace(
-            "service.http_listen",
-            &format!("{properties}service.http_listen"),
-        )
-        .replace(
-            "states = ",
-            &format!("file = {:?}, states = ", folder.join("alerts.jsonl")),
-        );
-    let path = folder.join("outlierd.toml");
-    fs::write(&path, text).unwrap();
-    path
-}
-
-/// Waits until the log has a line with this text, and returns it.
-fn await_line(daemon: &Daemon, text: &str) -> String {
-    let started = Instant::now();
-    let line = wait_for(text, || {
-        let log = daemon.log();
-        log.lines()
-            .find(|line| line.contains(text))
-            .map(str::to_owned)
-    });
-    let after = started.elapsed();
-    println!("after {} ms: {line}", after.as_millis());
-    assert!(after < REPORT_TIMEOUT, "{after:?}: {line}");
-    line
-}
-
-fn await_readiness(daemon: &Daemon, status: &str, reason: &str) {
-    wait_for(&format!("{status} with {reason:?}"), || {
-        let page = daemon.page("/readyz")?;
-        (page.contains(status) && page.contains(reason)).then_some(())
-    });
+    stream.config_with(user, &broker.secured_address(), &properties)
 }
 
 /// The user who has all rights but that of this number.
@@ -134,7 +91,7 @@ fn the_documented_rights_suffice_and_each_that_is_missing_is_named() {
     let fails_without = |number: usize| {
         let user = lacking(number);
         let mut daemon = Daemon::start(&config_of(&stream, &broker, &user), "daemon");
-        let line = await_line(&daemon, &named(&rights[number]));
+        let line = daemon.await_line(&named(&rights[number]));
         assert!(
             line.contains(&format!("to User:{user}: grant it")),
             "{line}"
@@ -173,15 +130,12 @@ fn the_documented_rights_suffice_and_each_that_is_missing_is_named() {
     broker.acls(&[&["--remove", "--force"], &right[..]].concat());
     stream.send(&records[TRAIN + 100..TRAIN + 150]);
     let refusal = format!("refuse WRITE on topic \"{scores}\" to User:outlierd");
-    await_readiness(&daemon, " 503 ", &refusal);
+    daemon.await_readiness(" 503 ", &refusal);
     broker.acls(&[&["--add"], &right[..]].concat());
     stream.send(&records[TRAIN + 150..]);
     stream.assert_same_as_replay(&records);
-    await_readiness(&daemon, " 200 ", "ready");
-    wait_for("the delivered alerts", || {
-        let delivered = fs::read_to_string(config.with_file_name("alerts.jsonl")).unwrap();
-        (delivered.lines().count() >= stream.alerts().0.len()).then_some(())
-    });
+    daemon.await_readiness(" 200 ", "ready");
+    stream.await_delivered(&config);
     daemon.stop();
 }
 
@@ -222,9 +176,9 @@ fn a_connection_that_fails_is_reported_with_its_reason() {
         assert!(good.contains(old), "{name}");
         fs::write(&config, good.replace(old, new)).unwrap();
         let mut daemon = Daemon::start(&config, name);
-        let line = await_line(&daemon, "waiting for the brokers");
+        let line = daemon.await_line("waiting for the brokers");
         assert!(line.contains(reason), "{name}: {line}");
-        await_readiness(&daemon, " 503 ", reason);
+        daemon.await_readiness(" 503 ", reason);
         daemon.stop();
     }
 }

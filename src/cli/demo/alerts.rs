@@ -130,7 +130,7 @@ fn open(
     for (partition, offset) in from {
         list.add_partition_offset(topic, *partition, Offset::Offset(*offset))?;
     }
-    let consumer: BaseConsumer<_> = config.create_with_context(QuietClientContext)?;
+    let consumer: BaseConsumer<_> = config.create_with_context(QuietClientContext::default())?;
     consumer.assign(&list)?;
     Ok(consumer)
 }

@@ -26,10 +26,11 @@ pub async fn prepare_changelog(
     if let Some((_, found)) = found {
         return extend(cluster, stream, found, partitions).await;
     }
-    if !kafka.create_topics {
+    if !cluster.creates_topics() {
         return Err(TopicError::NoOutput {
             stream: stream.name.clone(),
             topics: topic.clone(),
+            hint: cluster.creation_hint(),
         });
     }
     let new = vec![new_changelog(kafka, topic, partitions)];
@@ -55,17 +56,18 @@ pub(super) async fn extend(
     if found >= wanted {
         return Ok(());
     }
-    if !cluster.kafka.create_topics {
+    let Some(admin) = cluster.admin.as_ref().filter(|_| cluster.creates_topics()) else {
         return Err(TopicError::Partitions {
             stream: stream.name.clone(),
             topic: topic.clone(),
             found,
             wanted,
+            hint: cluster.creation_hint(),
         });
-    }
+    };
     let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT));
     let new = [NewPartitions::new(topic, wanted)];
-    let added = cluster.admin.create_partitions(&new, &options).await;
+    let added = admin.create_partitions(&new, &options).await;
     for result in added.map_err(|error| cluster.unreachable(error))? {
         match result {
             // Another instance was quicker.

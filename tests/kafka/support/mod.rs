@@ -2,9 +2,11 @@
 //! daemon as a process.
 
 pub mod own_broker;
+pub mod own_realm;
 pub mod own_registry;
 pub mod process;
 pub mod stream;
+pub mod token_endpoint;
 pub mod topics;
 
 use std::collections::BTreeMap;

@@ -29,6 +29,35 @@ impl OwnBroker {
         broker
     }
 
+    /// With one more listener, of this host, where users come with `protocol`: see
+    /// [`Self::secured_address`]. `lines` are its other properties; whoever has one of the names may
+    /// do everything.
+    pub fn start_with_listener(
+        (protocol, host): (&str, &str),
+        names: &[&str],
+        lines: &str,
+        jvm: &str,
+    ) -> Self {
+        let broker = Self::placed();
+        let (port, secured) = (broker.port, broker.port + 2);
+        let names: String = names.iter().map(|name| format!(";User:{name}")).collect();
+        let listeners = format!("PLAINTEXT://127.0.0.1:{port}");
+        let text = format!(
+            "listeners={listeners},CONTROLLER://127.0.0.1:{},SECURE://127.0.0.1:{secured}\n\
+             advertised.listeners={listeners},SECURE://{host}:{secured}\n\
+             listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:{protocol}\n\
+             inter.broker.listener.name=PLAINTEXT\n\
+             authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n\
+             super.users=User:ANONYMOUS{names}\n{lines}\n",
+            port + 1,
+        );
+        let path = broker.folder.path().join("more.properties");
+        std::fs::write(&path, text).unwrap();
+        let path = path.display().to_string();
+        assert!(broker.kafka("start", &["--properties", &path, "--jvm", jvm]));
+        broker
+    }
+
     fn placed() -> Self {
         let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
         // Each its own: a port is free while its broker is stopped, and must not go to another

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 pub const OUTLIERD: &str = env!("CARGO_BIN_EXE_outlierd");
 /// How long anything may take before a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(240);
+/// How long outlierd may take to report what is wrong.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Waits until `done` gives something.
 pub fn wait_for<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
@@ -129,6 +131,29 @@ impl Daemon {
         let mut text = String::new();
         stream.read_to_string(&mut text).ok()?;
         Some(text)
+    }
+
+    /// Waits until the log has a line with this text, and returns it. It must come soon.
+    pub fn await_line(&self, text: &str) -> String {
+        let started = Instant::now();
+        let line = wait_for(text, || {
+            let log = self.log();
+            log.lines()
+                .find(|line| line.contains(text))
+                .map(str::to_owned)
+        });
+        let after = started.elapsed();
+        println!("after {} ms: {line}", after.as_millis());
+        assert!(after < REPORT_TIMEOUT, "{after:?}: {line}");
+        line
+    }
+
+    /// Waits until `/readyz` has this status, such as ` 503 `, and this reason.
+    pub fn await_readiness(&self, status: &str, reason: &str) {
+        wait_for(&format!("{status} with {reason:?}"), || {
+            let page = self.page("/readyz")?;
+            (page.contains(status) && page.contains(reason)).then_some(())
+        });
     }
 
     /// The sum of a metric over all its series that have this label, such as `outcome="failed"`;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -117,6 +117,37 @@ training = {{ records = {TRAIN}, effective_records = 0 }}
             config,
             broker: broker.to_owned(),
         }
+    }
+
+    /// The configuration with other brokers, these librdkafka properties (the inside of a table) and an
+    /// alert file, in a folder of this name of its own.
+    pub fn config_with(&self, name: &str, brokers: &str, properties: &str) -> PathBuf {
+        let folder = self.folder.path().join(name);
+        fs::create_dir_all(&folder).unwrap();
+        let text = fs::read_to_string(&self.config).unwrap();
+        let old = format!("{}/", self.folder.path().display());
+        let text = text
+            .replace(&old, &format!("{}/", folder.display()))
+            .replace(&self.broker, brokers)
+            .replace(
+                "service.http_listen",
+                &format!("kafka.properties = {{ {properties} }}\nservice.http_listen"),
+            )
+            .replace(
+                "states = ",
+                &format!("file = {:?}, states = ", folder.join("alerts.jsonl")),
+            );
+        let path = folder.join("outlierd.toml");
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// Waits until the file of a configuration of [`Self::config_with`] has all alerts.
+    pub fn await_delivered(&self, config: &Path) {
+        wait_for("the delivered alerts", || {
+            let delivered = fs::read_to_string(config.with_file_name("alerts.jsonl")).unwrap();
+            (delivered.lines().count() >= self.alerts().0.len()).then_some(())
+        });
     }
 
     pub fn send(&self, records: &[String]) {
