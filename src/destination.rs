@@ -8,6 +8,7 @@
 //! A new destination is a file in this module, its errors in [`DestinationError`], a variant of
 //! [`DestinationSettings`] with its key, and an arm in [`open`].
 
+pub mod decoder;
 mod file;
 pub mod reader;
 
@@ -65,6 +66,14 @@ pub enum DestinationError {
     /// The standard output cannot be written.
     #[error("output.file = \"-\": the standard output cannot be written: {0}")]
     Stdout(io::Error),
+    /// The schema of an alert in Avro cannot be had.
+    #[error("topic {topic}: the schema registry does not give the schema of an alert: {reason}")]
+    Schema {
+        /// `output.alerts`.
+        topic: String,
+        /// Why.
+        reason: String,
+    },
     /// The brokers refuse a right on the topic or the group.
     #[error(transparent)]
     Right(#[from] MissingRight),
@@ -86,8 +95,8 @@ impl Failure for DestinationError {
             Self::Open { source, .. } | Self::Write { source, .. } | Self::Stdout(source) => {
                 source.class()
             }
-            // The next attempt creates the file.
-            Self::Removed { .. } => FailureClass::EXTERNAL.retryable(),
+            // The next attempt creates the file, or finds the registry.
+            Self::Removed { .. } | Self::Schema { .. } => FailureClass::EXTERNAL.retryable(),
             Self::Right(right) => right.class(),
             Self::Alerts { source, .. } => source.class(),
         }
@@ -115,7 +124,7 @@ pub fn open_all(settings: &Settings) -> Result<Vec<DestinationReader>, (String, 
         for destination in stream.output.destinations() {
             let opened = open(&destination).map_err(|error| (stream.name.clone(), error))?;
             readers.push(DestinationReader::new(
-                &settings.kafka,
+                settings,
                 stream,
                 &destination,
                 opened,
