@@ -285,11 +285,11 @@ fn deliver_alerts(
 ) -> Result<Vec<Arc<DestinationStatus>>, AppError> {
     let statuses = readers.iter().map(DestinationReader::status).collect();
     for mut reader in readers {
-        let name = &reader.status().stream;
+        let status = reader.status();
         let mut streams = settings.streams.iter().zip(topics);
-        let of_stream = streams.find(|(stream, _)| stream.name == *name);
+        let of_stream = streams.find(|(stream, _)| stream.name == status.stream);
         if let Some(avro) = of_stream.and_then(|(_, topics)| topics.avro.as_deref()) {
-            reader.expect(avro.alerts.registered());
+            reader.add_schema(avro.alerts.registered());
         }
         threads.push(reader.start(halt.clone()).map_err(AppError::Thread)?);
     }

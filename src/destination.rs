@@ -22,6 +22,7 @@ use self::reader::DestinationReader;
 use crate::config::settings::{DestinationSettings, Settings};
 use crate::events::destination::{DestinationFailed, DestinationRecovered};
 use crate::failure::{Failure, FailureClass, PresentFailure};
+use crate::schema_registry::SchemaRegistryError;
 use crate::source::rights::MissingRight;
 
 /// Delivers alerts to one place outside of Kafka.
@@ -67,12 +68,12 @@ pub enum DestinationError {
     #[error("output.file = \"-\": the standard output cannot be written: {0}")]
     Stdout(io::Error),
     /// The schema of an alert in Avro cannot be had.
-    #[error("topic {topic}: the schema registry does not give the schema of an alert: {reason}")]
+    #[error("topic {topic}: the schema registry does not give the schema of an alert: {source}")]
     Schema {
         /// `output.alerts`.
         topic: String,
         /// Why.
-        reason: String,
+        source: SchemaRegistryError,
     },
     /// The brokers refuse a right on the topic or the group.
     #[error(transparent)]
@@ -95,8 +96,9 @@ impl Failure for DestinationError {
             Self::Open { source, .. } | Self::Write { source, .. } | Self::Stdout(source) => {
                 source.class()
             }
-            // The next attempt creates the file, or finds the registry.
-            Self::Removed { .. } | Self::Schema { .. } => FailureClass::EXTERNAL.retryable(),
+            // The next attempt creates the file.
+            Self::Removed { .. } => FailureClass::EXTERNAL.retryable(),
+            Self::Schema { source, .. } => source.class(),
             Self::Right(right) => right.class(),
             Self::Alerts { source, .. } => source.class(),
         }

@@ -14,7 +14,7 @@ use crate::decode::avro::AvroSchema;
 use crate::record::alert::Alert;
 use crate::schema_registry::cache::{SchemaCache, SchemaLookup};
 use crate::schema_registry::client::RegistryClient;
-use crate::schema_registry::{RegisteredSchema, RegistrySettings, SchemaType};
+use crate::schema_registry::{RegisteredSchema, RegistrySettings, SchemaRegistryError, SchemaType};
 
 /// How often a schema is looked for that the registry has not given yet.
 const PACE: Duration = Duration::from_millis(5);
@@ -27,7 +27,7 @@ pub enum AlertFault {
     /// It is not an alert: why.
     NoAlert(String),
     /// Its schema cannot be had now: why.
-    NoSchema(String),
+    NoSchema(SchemaRegistryError),
 }
 
 /// A compiled schema, or why it is of no use.
@@ -79,13 +79,15 @@ impl AlertDecoder {
                 SchemaLookup::Unknown(reason) => {
                     return Err(AlertFault::NoAlert(format!("its schema {id}: {reason}")));
                 }
-                SchemaLookup::Pending if began.elapsed() < wait => thread::sleep(PACE),
-                SchemaLookup::Pending => {
-                    let reason = schemas.trouble();
-                    let reason = reason.unwrap_or_else(|| "no answer yet".to_owned());
-                    return Err(AlertFault::NoSchema(reason));
-                }
+                SchemaLookup::Pending => {}
             }
+            let trouble = schemas.trouble();
+            if trouble.is_some() || began.elapsed() >= wait {
+                let reason = trouble.unwrap_or_else(|| "no answer yet".to_owned());
+                let away = SchemaRegistryError::Unreachable(reason);
+                return Err(AlertFault::NoSchema(away));
+            }
+            thread::sleep(PACE);
         };
         let of_schema = |fault: String| AlertFault::NoAlert(format!("by its schema {id}: {fault}"));
         let schema = compiled.as_ref().as_ref();
@@ -105,10 +107,10 @@ impl AlertDecoder {
         let schemas = match self.schemas.take() {
             Some(schemas) => schemas,
             None => {
-                let client = RegistryClient::open(&self.registry);
-                let client = client.map_err(|fault| AlertFault::NoSchema(fault.to_string()))?;
+                let client = RegistryClient::open(&self.registry).map_err(AlertFault::NoSchema)?;
                 SchemaCache::new(client, compile).map_err(|error| {
-                    AlertFault::NoSchema(format!("no thread for the registry: {error}"))
+                    let text = format!("no thread for the registry: {error}");
+                    AlertFault::NoSchema(SchemaRegistryError::Unreachable(text))
                 })?
             }
         };
@@ -229,9 +231,9 @@ mod tests {
     fn a_registry_that_is_away_or_not_configured_is_no_fault_of_the_message() {
         let mut decoder = decoder();
         let reason = decoder.line(&framed(9, &[]), Duration::from_secs(10));
-        let is_away = |reason: &String| reason.contains("127.0.0.1:9");
+        use SchemaRegistryError::{Refused, Unreachable};
         assert!(
-            matches!(&reason, Err(AlertFault::NoSchema(text)) if is_away(text)),
+            matches!(&reason, Err(AlertFault::NoSchema(Unreachable(text))) if text.contains("127.0.0.1:9")),
             "{reason:?}"
         );
         let none = RegistrySettings {
@@ -240,7 +242,7 @@ mod tests {
         };
         let reason = AlertDecoder::new(&none).line(&framed(9, &[]), Duration::ZERO);
         assert!(
-            matches!(&reason, Err(AlertFault::NoSchema(text)) if text.contains("registry.urls"))
+            matches!(&reason, Err(AlertFault::NoSchema(Refused(text))) if text.contains("registry.urls"))
         );
     }
 }

@@ -76,7 +76,7 @@ impl DestinationReader {
 
     /// Keeps the schema that this process writes alerts with: the registry may be away when they are
     /// read.
-    pub fn expect(&mut self, schema: &RegisteredSchema) {
+    pub fn add_schema(&mut self, schema: &RegisteredSchema) {
         // Where it cannot be kept, it cannot be fetched either: the first alert fails for it.
         let _ = self.decoder.insert(schema);
     }
@@ -264,9 +264,9 @@ impl AlertBatch {
         while let Some(polled) = self.polled.front() {
             match decoder.line(&polled.payload, SCHEMA_PATIENCE) {
                 Ok(alert) => self.alerts.push(alert),
-                Err(AlertFault::NoSchema(reason)) => {
+                Err(AlertFault::NoSchema(source)) => {
                     let topic = topic.to_owned();
-                    return Err(DestinationError::Schema { topic, reason });
+                    return Err(DestinationError::Schema { topic, source });
                 }
                 Err(AlertFault::NoAlert(reason)) => AlertSkipped {
                     topic,
