@@ -6,6 +6,7 @@
 
 mod brokers;
 mod error;
+mod schemas;
 mod supervisor;
 mod threads;
 
@@ -35,6 +36,7 @@ use crate::retrain::thread::Retrainer;
 use crate::share::error::ShareError;
 use crate::share::sync::RegistrySync;
 use crate::share::thread::{FeedbackTargets, Sharing};
+use crate::sink::topics::StreamTopics;
 use crate::state::release::check_release;
 use crate::state::sled::SledStore;
 use crate::state::{Store, StoreError, codec};
@@ -157,7 +159,7 @@ async fn start(
         settings.streams.iter().zip(&learners).map(target).collect(),
         halt.clone(),
     )?);
-    let destinations = deliver_alerts(readers, halt, &mut threads)?;
+    let destinations = deliver_alerts(readers, settings, &topics, halt, &mut threads)?;
     status.started(stream_statuses(settings, &learners, &lanes, &destinations));
     Ok(Running {
         lanes,
@@ -276,11 +278,19 @@ fn warn_of_open_http(settings: &Settings) {
 /// Starts the threads of the alert destinations; what they show.
 fn deliver_alerts(
     readers: Vec<DestinationReader>,
+    settings: &Settings,
+    topics: &[StreamTopics],
     halt: &Arc<AtomicBool>,
     threads: &mut Threads,
 ) -> Result<Vec<Arc<DestinationStatus>>, AppError> {
     let statuses = readers.iter().map(DestinationReader::status).collect();
-    for reader in readers {
+    for mut reader in readers {
+        let status = reader.status();
+        let mut streams = settings.streams.iter().zip(topics);
+        let of_stream = streams.find(|(stream, _)| stream.name == status.stream);
+        if let Some(avro) = of_stream.and_then(|(_, topics)| topics.avro.as_deref()) {
+            reader.add_schema(avro.alerts.registered());
+        }
         threads.push(reader.start(halt.clone()).map_err(AppError::Thread)?);
     }
     Ok(statuses)

@@ -23,7 +23,7 @@
 //!
 //! Event times are described in [`time`], series keys in [`text`].
 
-mod avro;
+pub mod avro;
 pub mod batch;
 pub mod csv;
 mod encoding;

@@ -8,6 +8,7 @@
 //! A new destination is a file in this module, its errors in [`DestinationError`], a variant of
 //! [`DestinationSettings`] with its key, and an arm in [`open`].
 
+pub mod decoder;
 mod file;
 pub mod reader;
 
@@ -21,6 +22,7 @@ use self::reader::DestinationReader;
 use crate::config::settings::{DestinationSettings, Settings};
 use crate::events::destination::{DestinationFailed, DestinationRecovered};
 use crate::failure::{Failure, FailureClass, PresentFailure};
+use crate::schema_registry::SchemaRegistryError;
 use crate::source::rights::MissingRight;
 
 /// Delivers alerts to one place outside of Kafka.
@@ -65,6 +67,14 @@ pub enum DestinationError {
     /// The standard output cannot be written.
     #[error("output.file = \"-\": the standard output cannot be written: {0}")]
     Stdout(io::Error),
+    /// The schema of an alert in Avro cannot be had.
+    #[error("topic {topic}: the schema registry does not give the schema of an alert: {source}")]
+    Schema {
+        /// `output.alerts`.
+        topic: String,
+        /// Why.
+        source: SchemaRegistryError,
+    },
     /// The brokers refuse a right on the topic or the group.
     #[error(transparent)]
     Right(#[from] MissingRight),
@@ -88,6 +98,7 @@ impl Failure for DestinationError {
             }
             // The next attempt creates the file.
             Self::Removed { .. } => FailureClass::EXTERNAL.retryable(),
+            Self::Schema { source, .. } => source.class(),
             Self::Right(right) => right.class(),
             Self::Alerts { source, .. } => source.class(),
         }
@@ -115,7 +126,7 @@ pub fn open_all(settings: &Settings) -> Result<Vec<DestinationReader>, (String, 
         for destination in stream.output.destinations() {
             let opened = open(&destination).map_err(|error| (stream.name.clone(), error))?;
             readers.push(DestinationReader::new(
-                &settings.kafka,
+                settings,
                 stream,
                 &destination,
                 opened,

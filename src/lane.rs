@@ -67,6 +67,7 @@ use crate::retrain::learner::{Learner, LearnerPhase};
 use crate::retrain::thread::Retrainer;
 use crate::share::feedback_log::FeedbackLog;
 use crate::sink::Sink;
+use crate::sink::avro::AvroOutput;
 use crate::source::{self, BatchBounds, Delivery, KafkaSettings, consumer_config, poll_batch};
 use crate::state::Store;
 
@@ -112,6 +113,8 @@ pub struct Lane {
     pub status: Arc<LaneStatus>,
     /// Largest dead letter, in bytes: kept from one run to the next.
     pub dead_letter_max: Arc<AtomicUsize>,
+    /// The writers of alerts and scores, where they are in Avro.
+    pub avro: Option<Arc<AvroOutput>>,
     /// Records that it fails at: kept from one run to the next.
     pub poison: Mutex<PoisonWatch>,
 }
@@ -184,6 +187,7 @@ impl Lane {
             &self.client_id(),
             id.as_deref(),
             self.dead_letter_max.clone(),
+            self.avro.clone(),
         )?)
     }
 

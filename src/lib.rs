@@ -9,7 +9,7 @@
 //! | [`record`] | the types that travel between the steps, and the format of records |
 //! | [`source`] | polls batches of messages from Kafka |
 //! | [`http`] | requests over HTTP |
-//! | [`schema_registry`] | fetches the schemas of messages in Avro and Protobuf |
+//! | [`schema_registry`] | fetches and registers the schemas of messages |
 //! | [`decode`] | bytes to readings or pixels: encodings, layouts, transforms. A new input format goes here |
 //! | [`gate`] | rejects bad event times, finds sensor faults |
 //! | [`resample`] | makes rows of a fixed period from irregular records |

@@ -11,6 +11,7 @@ pub mod format;
 pub mod image;
 pub mod rejections;
 pub mod row;
+pub mod score;
 
 use std::borrow::Cow;
 use std::fmt;

@@ -1,5 +1,5 @@
-//! Schemas by their id, from a registry with Confluent's REST API (Confluent Schema Registry,
-//! Apicurio under `/apis/ccompat/v7`, Karapace, Redpanda).
+//! Schemas by their id, and their registration, in a registry with Confluent's REST API (Confluent Schema
+//! Registry, Apicurio under `/apis/ccompat/v7`, Karapace, Redpanda).
 //!
 //! [`client`] makes the requests, which block; [`cache`] asks in a thread and never blocks a caller.
 

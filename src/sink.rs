@@ -6,6 +6,7 @@
 //! inside `delivery.timeout.ms`, in order and without duplicates (idempotent producer); what it
 //! gives up on fails the call, and the lane rewinds to its last commit.
 
+pub mod avro;
 pub mod cloudevents;
 mod dead_letter;
 pub mod fill;
@@ -21,12 +22,16 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Header, Message as _, OwnedHeaders};
 use rdkafka::producer::BaseRecord;
 
+use serde::Serialize;
+
+use self::avro::{AvroOutput, AvroWriter};
 use self::dead_letter::Omitted;
 use self::producer::{DeadLetterLimit, LaneProducer, is_too_large};
 use self::transaction::{Fenced, STEP_TIMEOUT};
 use crate::config::settings::{OutputSettings, StreamSettings};
 use crate::failure::{Failure, FailureClass};
 use crate::record::alert::Alert;
+use crate::record::score::RecordScore;
 use crate::record::{RecordOutcome, Rejected};
 use crate::source::rights::{Access, MissingRight, WRITE};
 use crate::source::{KafkaSettings, client_config};
@@ -51,6 +56,16 @@ pub enum SinkError {
         topic: String,
         /// librdkafka's error.
         source: KafkaError,
+    },
+    /// A message cannot be written in its format.
+    #[error("topic {topic}: a message cannot be written as {format}: {reason}")]
+    Encode {
+        /// The output topic.
+        topic: String,
+        /// Avro or JSON.
+        format: &'static str,
+        /// Why.
+        reason: String,
     },
     /// A step of a transaction failed.
     #[error("transaction: {step}: {source}")]
@@ -84,7 +99,7 @@ impl SinkError {
         let (source, topic) = match self {
             Self::Delivery { source, topic } => (source, topic.as_str()),
             Self::Transaction { source, .. } => (source, ""),
-            Self::Config(_) | Self::Flush { .. } => return None,
+            Self::Config(_) | Self::Encode { .. } | Self::Flush { .. } => return None,
         };
         let access = Access {
             operation: WRITE,
@@ -109,13 +124,16 @@ impl SinkError {
         is_fenced.then(|| Fenced::new(transactional_id, source))
     }
 
-    /// Whether a message was refused for what it is, so that the brokers will refuse it again.
+    /// Whether a message was refused for what it is, so that the same happens again.
     pub fn is_of_message(&self) -> bool {
-        let Self::Delivery { source, .. } = self else {
-            return false;
-        };
-        is_too_large(source)
-            || *source == KafkaError::MessageProduction(RDKafkaErrorCode::InvalidRecord)
+        match self {
+            Self::Delivery { source, .. } => {
+                is_too_large(source)
+                    || *source == KafkaError::MessageProduction(RDKafkaErrorCode::InvalidRecord)
+            }
+            Self::Encode { .. } => true,
+            Self::Config(_) | Self::Transaction { .. } | Self::Flush { .. } => false,
+        }
     }
 }
 
@@ -124,6 +142,7 @@ impl Failure for SinkError {
         match self {
             Self::Config(_) => FailureClass::USER,
             Self::Delivery { source, .. } | Self::Transaction { source, .. } => source.class(),
+            Self::Encode { .. } => FailureClass::INTERNAL,
             Self::Flush { .. } => FailureClass::EXTERNAL.retryable(),
         }
     }
@@ -135,11 +154,14 @@ pub struct Sink {
     stream: String,
     input: String,
     output: OutputSettings,
+    /// The writers of alerts and scores in Avro; without them they are JSON.
+    avro: Option<Arc<AvroOutput>>,
 }
 
 impl Sink {
     /// A producer for the outputs of one stream; with a `transactional_id` everything goes through
-    /// transactions. `dead_letter_max`, the largest dead letter in bytes, outlives the sink.
+    /// transactions. `dead_letter_max`, the largest dead letter in bytes, outlives the sink. With `avro`
+    /// alerts and scores are in Avro, else in JSON.
     ///
     /// # Errors
     /// [`SinkError::Config`]; [`SinkError::Transaction`] where the brokers have no transactions.
@@ -149,6 +171,7 @@ impl Sink {
         client_id: &str,
         transactional_id: Option<&str>,
         dead_letter_max: Arc<AtomicUsize>,
+        avro: Option<Arc<AvroOutput>>,
     ) -> Result<Self, SinkError> {
         let mut config = client_config(kafka, client_id);
         config
@@ -178,6 +201,7 @@ impl Sink {
             stream: stream.name.clone(),
             input: stream.input.topic.clone(),
             output: stream.output.clone(),
+            avro,
         })
     }
 
@@ -189,10 +213,15 @@ impl Sink {
     /// Sends one alert, keyed by its series so that the events of an episode stay in order.
     ///
     /// # Errors
-    /// [`SinkError::Delivery`] where librdkafka does not take it.
+    /// [`SinkError::Delivery`] where librdkafka does not take it, and [`SinkError::Encode`].
     pub fn alert(&self, alert: &Alert) -> Result<(), SinkError> {
-        let payload = serde_json::to_vec(alert).unwrap_or_default();
-        let headers = cloudevents::headers(alert);
+        let writer = self.avro.as_deref().map(|avro| &avro.alerts);
+        let payload = encode(writer, &self.output.alerts, alert)?;
+        let content_type = match writer {
+            Some(_) => cloudevents::AVRO,
+            None => cloudevents::JSON,
+        };
+        let headers = cloudevents::headers(alert, content_type);
         let record = BaseRecord::to(&self.output.alerts)
             .key(&alert.series)
             .payload(&payload)
@@ -248,25 +277,14 @@ impl Sink {
     /// Sends the score of one record, where the stream publishes scores.
     ///
     /// # Errors
-    /// [`SinkError::Delivery`] where librdkafka does not take it.
+    /// [`SinkError::Delivery`] where librdkafka does not take it, and [`SinkError::Encode`].
     pub fn score(&self, outcome: &RecordOutcome) -> Result<(), SinkError> {
         let Some(topic) = &self.output.scores else {
             return Ok(());
         };
-        let mut payload = serde_json::json!({
-            "stream": self.stream,
-            "series": outcome.series,
-            "time": outcome.time.to_string(),
-            "score": outcome.scored.as_ref().map(|s| s.score),
-            "raw_error": outcome.scored.as_ref().map(|s| s.raw_error),
-            "threshold": outcome.threshold,
-            "verdict": outcome.verdict,
-            "position": { "topic": self.input, "partition": outcome.partition, "offset": outcome.offset },
-        });
-        if let Some(part) = outcome.part {
-            payload["position"]["part"] = part.into();
-        }
-        let payload = payload.to_string();
+        let writer = self.avro.as_deref().and_then(|avro| avro.scores.as_ref());
+        let score = RecordScore::of(outcome, &self.stream, &self.input);
+        let payload = encode(writer, topic, &score)?;
         self.producer.send(
             BaseRecord::to(topic)
                 .key(&*outcome.series)
@@ -307,4 +325,27 @@ impl Sink {
         self.producer.begin()?;
         self.flush(STEP_TIMEOUT)
     }
+}
+
+/// The value of a message for a topic: in Avro with a writer, else in JSON.
+fn encode(
+    writer: Option<&AvroWriter>,
+    topic: &str,
+    value: &impl Serialize,
+) -> Result<Vec<u8>, SinkError> {
+    let (format, encoded) = match writer {
+        Some(writer) => (
+            "Avro",
+            writer.write(value).map_err(|error| error.to_string()),
+        ),
+        None => (
+            "JSON",
+            serde_json::to_vec(value).map_err(|error| error.to_string()),
+        ),
+    };
+    encoded.map_err(|reason| SinkError::Encode {
+        topic: topic.to_owned(),
+        format,
+        reason,
+    })
 }

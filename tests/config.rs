@@ -14,7 +14,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use outlierd::config::settings::{DestinationSettings, Settings};
+use outlierd::config::settings::{DestinationSettings, OutputFormat, Settings};
 use outlierd::config::{ConfigSources, load};
 use outlierd::model::ModelKind;
 use outlierd::record::format::{KeyFrom, TimeFrom};
@@ -273,6 +273,22 @@ fn alerts_go_to_a_file_or_the_standard_output_where_a_stream_says_so() {
         "{shared}"
     );
     of(&[second[0], second[1], "defaults.output.file=-"]).unwrap();
+}
+
+#[test]
+fn alerts_in_avro_need_a_registry() {
+    let avro = "streams.pumps.output.format=avro";
+    let fault = with(&[], &[avro]).unwrap_err();
+    assert!(
+        fault.contains("streams.pumps.output.format") && fault.contains("registry.urls is empty"),
+        "{fault}"
+    );
+    let settings = with(&[], &[avro, "registry.urls=[\"http://registry:8081\"]"]).unwrap();
+    assert_eq!(settings.streams[0].output.format, OutputFormat::Avro);
+    assert_eq!(
+        with(&[], &[]).unwrap().streams[0].output.format,
+        OutputFormat::Json
+    );
 }
 
 #[test]

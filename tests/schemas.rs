@@ -1,6 +1,15 @@
 //! The published schemas are those of the types: `UPDATE_SCHEMAS=1 cargo test --test schemas`
 //! writes them anew.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test says what it expects by unwrapping it, in its helpers too"
+)]
+
+#[path = "schemas/avsc.rs"]
+mod avsc;
+
 use std::path::{Path, PathBuf};
 
 use outlierd::events::published::PublishedEvent;
@@ -9,15 +18,17 @@ use outlierd::record::alert::{
     Severity,
 };
 use outlierd::record::image::Region;
+use outlierd::record::score::RecordScore;
 use outlierd::record::{FaultKind, RejectReason};
 use outlierd::share::control::ControlMessage;
+use outlierd::sink::avro::{ALERT_SCHEMA, SCORE_SCHEMA};
 use schemars::JsonSchema;
 use serde_json::json;
 
 fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("schemas")
-        .join(format!("{name}.schema.json"))
+        .join(name)
 }
 
 fn validator<T: JsonSchema>() -> jsonschema::Validator {
@@ -25,17 +36,30 @@ fn validator<T: JsonSchema>() -> jsonschema::Validator {
     jsonschema::validator_for(&schema).expect("a valid schema")
 }
 
-/// The text of the file must be equal, so that a change shows in the review.
 fn assert_is_schema_of<T: JsonSchema>(name: &str) {
-    let text =
-        serde_json::to_string_pretty(&schemars::schema_for!(T)).expect("a schema is JSON") + "\n";
+    let text = serde_json::to_string_pretty(&schemars::schema_for!(T)).expect("a schema is JSON");
+    assert_is_file(&format!("{name}.schema.json"), &text);
+}
+
+fn assert_is_avro_schema_of<T: JsonSchema>(name: &str, compiled_in: &str) {
+    let schema = avsc::avro_schema::<T>();
+    let text = serde_json::to_string_pretty(&schema).expect("a schema is JSON");
+    assert_is_file(&format!("{name}.avsc"), &text);
+    let compiled_in: serde_json::Value = serde_json::from_str(compiled_in).expect("JSON");
+    assert!(compiled_in == schema, "build again");
+    apache_avro::Schema::parse_str(&schema.to_string()).expect("a schema of Avro");
+}
+
+/// The text of the file must be equal, so that a change shows in the review.
+fn assert_is_file(name: &str, text: &str) {
+    let text = text.to_owned() + "\n";
     if std::env::var_os("UPDATE_SCHEMAS").is_some() {
         std::fs::write(path(name), &text).expect("the schema is written");
     }
     let stored = std::fs::read_to_string(path(name)).unwrap_or_default();
     assert!(
         stored == text,
-        "schemas/{name}.schema.json is out of date: run UPDATE_SCHEMAS=1 cargo test --test schemas"
+        "schemas/{name} is out of date: run UPDATE_SCHEMAS=1 cargo test --test schemas"
     );
 }
 
@@ -104,6 +128,13 @@ fn alert() -> Alert {
 #[test]
 fn the_alert_schema_is_that_of_the_type() {
     assert_is_schema_of::<Alert>("alert");
+}
+
+#[test]
+fn the_schemas_of_scores_and_those_in_avro_are_those_of_the_types() {
+    assert_is_schema_of::<RecordScore>("score");
+    assert_is_avro_schema_of::<Alert>("alert", ALERT_SCHEMA);
+    assert_is_avro_schema_of::<RecordScore>("score", SCORE_SCHEMA);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::error::AppError;
+use super::schemas::await_schemas;
 use crate::config::settings::{Settings, StreamSettings};
 use crate::events::daemon::BrokersAwaited;
 use crate::failure::Failure;
@@ -22,10 +23,10 @@ const TOPIC_GRACE: Duration = Duration::from_secs(3);
 const TOPIC_RETRY: Duration = Duration::from_millis(300);
 
 /// Waits for the brokers, however long they are away, prepares the topics of all streams, and
-/// checks the rights to them.
+/// checks the rights to them; then for the schema registry, where an output is Avro.
 ///
 /// # Errors
-/// A topic or a right that is missing, or brokers without transactions.
+/// A topic or a right that is missing, brokers without transactions, or a schema that is refused.
 pub(super) async fn await_topics(
     settings: &Settings,
     store: &dyn Store,
@@ -36,7 +37,7 @@ pub(super) async fn await_topics(
     once_reachable(status, || topics::prepare_shared(&cluster, share)).await?;
     let mut prepared = Vec::new();
     for (number, stream) in settings.streams.iter().enumerate() {
-        let topics = once_reachable(status, || topics::prepare(&cluster, stream)).await?;
+        let mut topics = once_reachable(status, || topics::prepare(&cluster, stream)).await?;
         if number == 0 {
             let read = [&share.control, &share.bundles].map(Option::as_deref);
             let read: Vec<&str> = read.into_iter().flatten().collect();
@@ -60,6 +61,7 @@ pub(super) async fn await_topics(
             dead_letter_bytes_max = topics.dead_letter_bytes_max,
             "topics ready"
         );
+        topics.avro = await_schemas(settings, stream, status).await?;
         prepared.push(topics);
     }
     Ok(prepared)

@@ -10,6 +10,7 @@ use crate::retrain::error::RetrainError;
 use crate::retrain::learn::LearnError;
 use crate::share::error::ShareError;
 use crate::sink::SinkError;
+use crate::sink::avro::RegisterError;
 use crate::sink::topics::TopicError;
 use crate::sink::transaction::Fenced;
 use crate::state::StoreError;
@@ -42,6 +43,16 @@ pub enum AppError {
         stream: String,
         /// Why it takes no alerts.
         source: DestinationError,
+    },
+    /// The schema registry refuses the schemas of alerts and scores in Avro.
+    #[error(
+        "stream {stream}: {source}; let the registry accept it (the subject's compatibility), name other topics, or set output.format = \"json\""
+    )]
+    Register {
+        /// The stream.
+        stream: String,
+        /// What the registry refuses, and why.
+        source: RegisterError,
     },
     /// The system has no thread for an alert destination.
     #[error("cannot start the thread of an alert destination: {0}")]
@@ -121,6 +132,7 @@ impl Failure for AppError {
             Self::Share(error) => error.class(),
             Self::Topics(error) => error.class(),
             Self::Destination { source, .. } => source.class(),
+            Self::Register { source, .. } => source.class(),
             Self::Thread(error) => error.class(),
             Self::Kafka(error) => error.class(),
             Self::Transactions { source, .. } => source.class(),

@@ -74,6 +74,7 @@ impl Lanes {
                     feedback: sharing.feedback_log(&stream.name),
                     status: status.clone(),
                     dead_letter_max: Arc::new(topics.dead_letter_bytes_max.into()),
+                    avro: topics.avro.clone(),
                     poison: Mutex::default(),
                 };
                 let halt = halt.clone();

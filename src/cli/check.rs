@@ -6,8 +6,8 @@ use super::config_args::ConfigArgs;
 use super::connect::connect;
 
 /// Validate a configuration and list every problem (exit code 64). `run` does so as well, before it
-/// starts. With --connect, ask the brokers, topics, rights and newest records as well, and list what
-/// would go wrong (exit code 1).
+/// starts. With --connect, ask the brokers, topics, rights and newest records as well, and the schema
+/// registry where alerts are in Avro, and list what would go wrong (exit code 1).
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  outlierd check --config /etc/outlierd/outlierd.toml\n  outlierd check --connect --config /etc/outlierd/outlierd.toml"

@@ -1,14 +1,16 @@
-//! `outlierd check --connect`: what would go wrong at `run`, as the brokers and the newest records show
-//! it. Nothing is created, committed or published.
+//! `outlierd check --connect`: what would go wrong at `run`, as the brokers, the schema registry and the
+//! newest records show it. Nothing is created, committed or published.
 
 use std::time::Duration;
 
 use super::topic_sample::TopicReader;
-use crate::config::settings::{Settings, StreamSettings};
+use crate::config::settings::{OutputFormat, Settings, StreamSettings};
 use crate::decode::records::Decoder;
 use crate::record::rejections::Rejections;
 use crate::record::{Batch, Message};
-use crate::sink::transaction;
+use crate::schema_registry::client::RegistryClient;
+use crate::schema_registry::{SchemaRegistryError, SchemaType};
+use crate::sink::{avro, transaction};
 use crate::source::cluster::Cluster;
 use crate::source::{Delivery, view};
 
@@ -49,6 +51,7 @@ pub(super) fn connect(settings: &Settings) -> Findings {
         .notes
         .push(format!("the brokers {} answer", settings.kafka.brokers));
     for stream in &settings.streams {
+        check_schemas(settings, stream, &mut findings);
         check_topics(settings, stream, &cluster, &topics, &mut findings);
         check_records(settings, stream, &topics, &mut findings);
     }
@@ -107,6 +110,49 @@ fn check_topics(
             let text = right.map_or_else(|| error.to_string(), |right| right.to_string());
             findings.problems.push(format!("{name}: {text}"));
         }
+    }
+}
+
+/// Whether the registry has the schemas of alerts and scores in Avro, or would take them.
+fn check_schemas(settings: &Settings, stream: &StreamSettings, findings: &mut Findings) {
+    if stream.output.format == OutputFormat::Json {
+        return;
+    }
+    let name = &stream.name;
+    for (subject, text) in avro::subjects(&stream.output) {
+        let client = RegistryClient::open(&settings.registry);
+        match client.and_then(|client| schema_at(&client, &subject, text)) {
+            Ok(Ok(note)) => findings.notes.push(format!("{name}: {note}")),
+            Ok(Err(problem)) => findings.problems.push(format!("{name}: {problem}")),
+            Err(error) => findings.problems.push(format!(
+                "{name}: the schema registry was asked for the subject {subject:?}: {error}"
+            )),
+        }
+    }
+}
+
+/// What the registry says of a schema: a note, or a problem.
+fn schema_at(
+    client: &RegistryClient,
+    subject: &str,
+    text: &str,
+) -> Result<Result<String, String>, SchemaRegistryError> {
+    match client.find(subject, SchemaType::Avro, text) {
+        Err(SchemaRegistryError::Unknown(_)) => {}
+        found => {
+            return found.map(|id| Ok(format!("the subject {subject:?} has the schema, id {id}")));
+        }
+    }
+    match client.incompatibility(subject, SchemaType::Avro, text) {
+        Ok(Some(reason)) => Ok(Err(format!(
+            "the subject {subject:?} has a schema that the one of outlierd is not compatible with: {reason}"
+        ))),
+        // Without any version everything is compatible.
+        Ok(None) | Err(SchemaRegistryError::Unknown(_)) => {
+            let note = format!("the schema will be registered at start as {subject:?}");
+            Ok(Ok(note))
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -16,17 +16,19 @@ use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer}
 
 use super::config_args::ConfigArgs;
 use crate::config::settings::{Settings, StreamSettings};
+use crate::destination::decoder::{AlertDecoder, AlertFault};
 use crate::record::alert::{Alert, AlertEvent};
 use crate::record::feedback::{Feedback, FeedbackLabel, RecordRange};
 use crate::share::control::{ControlMessage, MESSAGE_BYTES_MAX};
 use crate::share::message;
 use crate::signature::SharingKeys;
-use crate::source::KafkaSettings;
 use crate::source::rights::is_of_group;
 use crate::source::{QuietClientContext, Tokens};
 use crate::source::{add_from_beginning, consumer, producer_config, reader_config};
 
 const TIMEOUT: Duration = Duration::from_secs(15);
+/// How long the schema registry may take.
+const REGISTRY_PATIENCE: Duration = Duration::from_secs(60);
 /// A topic that yields nothing for this long is taken to be at its end.
 const QUIET: Duration = Duration::from_secs(10);
 
@@ -156,7 +158,7 @@ fn events_of(args: &Args, settings: &Settings, id: &str) -> anyhow::Result<(Stri
     };
     let mut events = Vec::new();
     for stream in &streams {
-        let found = alerts(&settings.kafka, stream, id)?;
+        let found = alerts(settings, stream, id)?;
         events.extend(found.into_iter().map(|alert| (stream.name.clone(), alert)));
     }
     let Some((stream, first)) = events.first().cloned() else {
@@ -222,9 +224,11 @@ fn of_alert(args: &Args, settings: &Settings, id: &str) -> anyhow::Result<Feedba
 }
 
 /// The committed alerts whose ids start so.
-fn alerts(kafka: &KafkaSettings, stream: &StreamSettings, id: &str) -> anyhow::Result<Vec<Alert>> {
+fn alerts(settings: &Settings, stream: &StreamSettings, id: &str) -> anyhow::Result<Vec<Alert>> {
     let topic = &stream.output.alerts;
+    let kafka = &settings.kafka;
     let config = reader_config(kafka, "outlierd-feedback", &stream.input.group);
+    let mut decoder = AlertDecoder::new(&settings.registry);
     let consumer = consumer(kafka, &config, QuietClientContext::of(kafka))
         .context("cannot create a consumer")?;
     let mut all = TopicPartitionList::new();
@@ -241,9 +245,15 @@ fn alerts(kafka: &KafkaSettings, stream: &StreamSettings, id: &str) -> anyhow::R
                 return Err(error).with_context(|| format!("topic {topic} could not be read"));
             }
             Some(Ok(message)) => {
-                let alert = message
-                    .payload()
-                    .and_then(|bytes| serde_json::from_slice::<Alert>(bytes).ok());
+                let line = decoder.line(message.payload().unwrap_or_default(), REGISTRY_PATIENCE);
+                if let Err(AlertFault::NoSchema(reason)) = &line {
+                    bail!(
+                        "topic {topic}: the schema registry does not give the schema of an alert: {reason}"
+                    );
+                }
+                let alert = line
+                    .ok()
+                    .and_then(|line| serde_json::from_str::<Alert>(&line).ok());
                 found.extend(alert.filter(|alert| alert.id.starts_with(id)));
             }
         }

@@ -1,4 +1,4 @@
-//! `outlierd schema`: the JSON Schemas of what goes in and out, those of `schemas/`.
+//! `outlierd schema`: the schemas of what goes in and out, those of `schemas/`.
 
 use std::process::ExitCode;
 
@@ -9,10 +9,12 @@ use schemars::schema_for;
 use super::config_args::ConfigArgs;
 use crate::events::published::PublishedEvent;
 use crate::record::alert::{Alert, DeadLetter};
+use crate::record::score::RecordScore;
 use crate::share::control::ControlMessage;
+use crate::sink::avro::{ALERT_SCHEMA, SCORE_SCHEMA};
 
 /// Print a JSON Schema: of the records of a stream, of what outlierd publishes, or of the
-/// configuration.
+/// configuration; or the Avro schema of alerts or scores.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  outlierd schema alert\n  outlierd schema record --config outlierd.toml --stream pumps"
@@ -34,6 +36,12 @@ enum SchemaName {
     Record,
     /// Alerts
     Alert,
+    /// Alerts in Avro (output.format = "avro")
+    AlertAvro,
+    /// Scores, on the topic output.scores
+    Score,
+    /// Scores in Avro
+    ScoreAvro,
     /// Records that could not be used
     DeadLetter,
     /// Events of the models, on the topic share.events
@@ -47,6 +55,9 @@ enum SchemaName {
 pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     let schema = match args.what {
         SchemaName::Alert => schema_for!(Alert).to_value(),
+        SchemaName::AlertAvro => serde_json::from_str(ALERT_SCHEMA)?,
+        SchemaName::Score => schema_for!(RecordScore).to_value(),
+        SchemaName::ScoreAvro => serde_json::from_str(SCORE_SCHEMA)?,
         SchemaName::DeadLetter => schema_for!(DeadLetter).to_value(),
         SchemaName::Event => schema_for!(PublishedEvent).to_value(),
         SchemaName::Control => schema_for!(ControlMessage).to_value(),

@@ -294,6 +294,9 @@ impl StreamSettings {
 #[serde(deny_unknown_fields)]
 #[schemars(transform = optional)]
 pub struct OutputSettings {
+    /// Format of alerts and scores: "json", or "avro", whose schemas outlierd registers in the schema
+    /// registry.
+    pub format: OutputFormat,
     /// Topic of the alerts; `{stream}` is replaced with the stream's name.
     #[schemars(example = "outlierd.{stream}.alerts")]
     pub alerts: String,
@@ -343,6 +346,17 @@ impl OutputSettings {
         .into_iter()
         .filter_map(|(key, topic)| Some((key, topic?.as_str())))
     }
+}
+
+/// Format of alerts and scores.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OutputFormat {
+    /// A JSON object.
+    Json,
+    /// Avro in the frame of a schema registry: a zero byte, the id of the schema in four bytes, the
+    /// record.
+    Avro,
 }
 
 /// A place that receives the committed alerts of a stream.

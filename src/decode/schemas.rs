@@ -201,8 +201,7 @@ impl StreamSchemas {
         let begin = || {
             let registry = self.registry.as_deref();
             let registry = registry.ok_or("no registry is configured")?;
-            let client = RegistryClient::new(registry)
-                .map_err(|wrong| format!("registry.{} {}", wrong.key, wrong.fault))?;
+            let client = RegistryClient::open(registry).map_err(|wrong| wrong.to_string())?;
             let uses = uses.clone();
             SchemaCache::new(client, move |schema| uses.compile(schema))
                 .map_err(|error| format!("no thread for the registry: {error}"))

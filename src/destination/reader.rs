@@ -4,7 +4,7 @@
 //! an alert that was not delivered, whatever the group does meanwhile. While a destination fails,
 //! the reader pauses its partitions and continues to poll: it stays in its group.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -15,12 +15,13 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::Offset;
 use rdkafka::{ClientConfig, TopicPartitionList};
-use serde_json::Value;
 
+use super::decoder::{AlertDecoder, AlertFault};
 use super::{Destination, DestinationError, DestinationStatus};
-use crate::config::settings::{DestinationSettings, StreamSettings};
+use crate::config::settings::{DestinationSettings, Settings, StreamSettings};
 use crate::events::destination::{AlertSkipped, AlertsDelivered};
 use crate::failure::Failure as _;
+use crate::schema_registry::RegisteredSchema;
 use crate::source::KafkaSettings;
 use crate::source::backoff::Backoff;
 use crate::source::rights::{Access, READ};
@@ -34,6 +35,8 @@ const BOUNDS: BatchBounds = BatchBounds {
     bytes: 4 << 20,
     wait: POLL,
 };
+/// How long the schema of an alert in Avro may take, before the reader polls again.
+const SCHEMA_PATIENCE: Duration = Duration::from_secs(3);
 /// A consumer that ran this long without an error has recovered.
 const HEALTHY_AFTER: Duration = Duration::from_secs(10);
 /// How long commits may fail before the consumer is replaced: a rebalance fails some.
@@ -44,29 +47,38 @@ pub struct DestinationReader {
     kafka: KafkaSettings,
     topic: String,
     group: String,
+    decoder: AlertDecoder,
     destination: Box<dyn Destination>,
     status: Arc<DestinationStatus>,
 }
 
 impl DestinationReader {
     pub(super) fn new(
-        kafka: &KafkaSettings,
+        settings: &Settings,
         stream: &StreamSettings,
-        settings: &DestinationSettings,
+        place: &DestinationSettings,
         destination: Box<dyn Destination>,
     ) -> Self {
         Self {
-            kafka: kafka.clone(),
+            kafka: settings.kafka.clone(),
             topic: stream.output.alerts.clone(),
-            group: settings.group(&stream.input.group),
+            group: place.group(&stream.input.group),
+            decoder: AlertDecoder::new(&settings.registry),
             destination,
-            status: Arc::new(DestinationStatus::new(&stream.name, settings.name())),
+            status: Arc::new(DestinationStatus::new(&stream.name, place.name())),
         }
     }
 
     /// What the status page reads.
     pub fn status(&self) -> Arc<DestinationStatus> {
         self.status.clone()
+    }
+
+    /// Keeps the schema that this process writes alerts with: the registry may be away when they are
+    /// read.
+    pub fn add_schema(&mut self, schema: &RegisteredSchema) {
+        // Where it cannot be kept, it cannot be fetched either: the first alert fails for it.
+        let _ = self.decoder.insert(schema);
     }
 
     /// Runs until `halt` is set, on a thread named `NAME-STREAM`, such as `file-pumps`.
@@ -157,6 +169,14 @@ impl DestinationReader {
         source::consumer(&self.kafka, &config, QuietClientContext::of(&self.kafka))
     }
 
+    fn try_deliver(&mut self, batch: &mut AlertBatch) -> Result<(), DestinationError> {
+        batch.decode(&mut self.decoder, &self.topic)?;
+        if batch.alerts.is_empty() {
+            return Ok(());
+        }
+        self.destination.deliver(&batch.alerts)
+    }
+
     /// Delivers a batch, however many attempts it takes; returns whether it is delivered, which it
     /// may not be at a stop.
     fn deliver(
@@ -167,8 +187,8 @@ impl DestinationReader {
     ) -> KafkaResult<bool> {
         let mut backoff = Backoff::default();
         let mut is_paused = false;
-        while !batch.alerts.is_empty() {
-            match self.destination.deliver(&batch.alerts) {
+        loop {
+            match self.try_deliver(batch) {
                 Ok(()) => break,
                 Err(error) => self.status.failed(&error),
             }
@@ -210,9 +230,19 @@ fn poll_paused(
     Ok(())
 }
 
+/// A message as it was polled.
+struct PolledAlert {
+    partition: i32,
+    offset: i64,
+    payload: Vec<u8>,
+}
+
 /// What was polled and is to be delivered.
 #[derive(Default)]
 struct AlertBatch {
+    /// Those that were not decoded yet.
+    polled: VecDeque<PolledAlert>,
+    /// The lines of those before.
     alerts: Vec<String>,
     /// By partition, the offset behind its last message.
     next: BTreeMap<i32, i64>,
@@ -220,25 +250,36 @@ struct AlertBatch {
 
 impl AlertBatch {
     fn push(&mut self, message: &BorrowedMessage<'_>) {
-        self.next.insert(message.partition(), message.offset() + 1);
-        match one_line(message.payload().unwrap_or_default()) {
-            Some(alert) => self.alerts.push(alert),
-            None => AlertSkipped {
-                topic: message.topic(),
-                partition: message.partition(),
-                offset: message.offset(),
-            }
-            .emit(),
-        }
+        let (partition, offset) = (message.partition(), message.offset());
+        self.next.insert(partition, offset + 1);
+        self.polled.push_back(PolledAlert {
+            partition,
+            offset,
+            payload: message.payload().unwrap_or_default().to_vec(),
+        });
     }
-}
 
-/// The text of a JSON object, on one line; `None` where the bytes are not one.
-fn one_line(payload: &[u8]) -> Option<String> {
-    let text = std::str::from_utf8(payload).ok()?;
-    let value: Value = serde_json::from_str(text).ok()?;
-    // Inside of JSON's strings a line break is escaped: what is left separates tokens.
-    value.is_object().then(|| text.replace(['\n', '\r'], " "))
+    /// Decodes what was polled; an attempt that fails resumes at the same message.
+    fn decode(&mut self, decoder: &mut AlertDecoder, topic: &str) -> Result<(), DestinationError> {
+        while let Some(polled) = self.polled.front() {
+            match decoder.line(&polled.payload, SCHEMA_PATIENCE) {
+                Ok(alert) => self.alerts.push(alert),
+                Err(AlertFault::NoSchema(source)) => {
+                    let topic = topic.to_owned();
+                    return Err(DestinationError::Schema { topic, source });
+                }
+                Err(AlertFault::NoAlert(reason)) => AlertSkipped {
+                    topic,
+                    partition: polled.partition,
+                    offset: polled.offset,
+                    reason: &reason,
+                }
+                .emit(),
+            }
+            self.polled.pop_front();
+        }
+        Ok(())
+    }
 }
 
 /// Positions that are delivered and not committed yet.
@@ -294,26 +335,5 @@ impl DeliveredPositions {
             return Ok(());
         }
         Err(error)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_alert_is_one_line_and_its_text_is_kept() {
-        let text = "{\"id\":\"a\",\"note\":\"one\\ntwo\",\"score\":1.50}";
-        assert_eq!(one_line(text.as_bytes()).as_deref(), Some(text));
-        let pretty = one_line(b"{\r\n  \"id\": \"a\"\n}").unwrap();
-        assert_eq!(pretty, "{    \"id\": \"a\" }");
-    }
-
-    #[test]
-    fn what_is_no_object_is_no_alert() {
-        for payload in ["", "not json", "[1]", "7", "{\"id\":"] {
-            assert_eq!(one_line(payload.as_bytes()), None, "{payload}");
-        }
-        assert_eq!(one_line(b"{\"id\":\"\xff\"}"), None);
     }
 }

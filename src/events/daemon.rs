@@ -46,6 +46,29 @@ impl TokenNotRenewed<'_> {
     }
 }
 
+/// The schema registry did not answer at the start.
+pub struct RegistryAwaited<'a> {
+    /// The stream whose output is Avro.
+    pub stream: &'a str,
+    /// Why.
+    pub error: &'a dyn Failure,
+    /// When outlierd asks again.
+    pub retry: Duration,
+}
+
+impl RegistryAwaited<'_> {
+    /// Logs.
+    pub fn emit(&self) {
+        warn!(
+            stream = self.stream,
+            error = %self.error,
+            domain = self.error.domain().as_str(),
+            retry_s = self.retry.as_secs(),
+            "waiting for the schema registry"
+        );
+    }
+}
+
 /// The state store failed, so that the daemon stops.
 pub struct StoreLost<'a> {
     /// Why.

@@ -82,6 +82,8 @@ pub struct AlertSkipped<'a> {
     pub partition: i32,
     /// Where it is.
     pub offset: i64,
+    /// Why it is none.
+    pub reason: &'a str,
 }
 
 impl AlertSkipped<'_> {
@@ -91,7 +93,8 @@ impl AlertSkipped<'_> {
             topic = self.topic,
             partition = self.partition,
             offset = self.offset,
-            "a message of the alerts topic is not a JSON object: not delivered; does another program write to this topic?"
+            reason = self.reason,
+            "a message of the alerts topic is not an alert: not delivered; does another program write to this topic?"
         );
         metric::DESTINATION_SKIPPED.add([("topic", self.topic)], 1);
     }

@@ -1,6 +1,6 @@
 //! The published event of an episode, and the dead letter.
 //!
-//! Both are plain JSON; `schemas/` holds their JSON Schemas, held equal to these types by a test.
+//! `schemas/` holds their JSON Schemas, and the Avro schema of alerts, held equal to these types by a test.
 
 mod summary;
 

@@ -123,6 +123,12 @@ impl<T: Send + Sync + 'static> SchemaCache<T> {
         SchemaLookup::Pending
     }
 
+    /// Keeps what was compiled of a schema whose id is known already.
+    pub fn insert(&self, id: u32, compiled: T) {
+        let known = CacheEntry::Known(Arc::new(compiled));
+        self.shared.lock().entries.insert(id, known);
+    }
+
     /// Why the registry does not answer, while it does not.
     pub fn trouble(&self) -> Option<String> {
         self.shared.lock().trouble.clone()

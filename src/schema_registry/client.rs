@@ -84,6 +84,15 @@ impl RegistryClient {
         })
     }
 
+    /// The same, whose error is that of a request.
+    ///
+    /// # Errors
+    /// `Refused` with what is wrong with `settings`.
+    pub fn open(settings: &RegistrySettings) -> Result<Self, SchemaRegistryError> {
+        let refused = |wrong: OptionFault| format!("registry.{} {}", wrong.key, wrong.fault);
+        Self::new(settings).map_err(|wrong| SchemaRegistryError::Refused(refused(wrong)))
+    }
+
     /// The base URLs.
     pub fn urls(&self) -> &[String] {
         &self.urls
@@ -165,14 +174,47 @@ impl RegistryClient {
         schema_type: SchemaType,
         text: &str,
     ) -> Result<u32, SchemaRegistryError> {
-        let body = json!({ "schemaType": schema_type.as_str(), "schema": text });
         let path = format!("/subjects/{}/versions", percent_encoded(subject));
-        let answer = self.request(&path, Some(&body.to_string()))?;
-        let id = answer.get("id").and_then(Value::as_u64);
-        id.and_then(|id| u32::try_from(id).ok()).ok_or_else(|| {
-            let text = format!("the answer for the subject {subject:?} has no id");
-            SchemaRegistryError::Refused(text)
-        })
+        let answer = self.request(&path, Some(&body_of(schema_type, text)))?;
+        id_of(&answer, subject)
+    }
+
+    /// The id of a schema that is registered under a subject: this needs no right to register.
+    ///
+    /// # Errors
+    /// [`SchemaRegistryError`]; `Unknown` where the subject does not have it.
+    pub fn find(
+        &self,
+        subject: &str,
+        schema_type: SchemaType,
+        text: &str,
+    ) -> Result<u32, SchemaRegistryError> {
+        let path = format!("/subjects/{}", percent_encoded(subject));
+        let answer = self.request(&path, Some(&body_of(schema_type, text)))?;
+        id_of(&answer, subject)
+    }
+
+    /// Why the newest version of a subject is not compatible with a schema, as the registry's rule for
+    /// the subject has it; `None` where it is.
+    ///
+    /// # Errors
+    /// [`SchemaRegistryError`]; `Unknown` where the subject has no version yet.
+    pub fn incompatibility(
+        &self,
+        subject: &str,
+        schema_type: SchemaType,
+        text: &str,
+    ) -> Result<Option<String>, SchemaRegistryError> {
+        let subject = percent_encoded(subject);
+        let path = format!("/compatibility/subjects/{subject}/versions/latest?verbose=true");
+        let answer = self.request(&path, Some(&body_of(schema_type, text)))?;
+        if answer.get("is_compatible").and_then(Value::as_bool) != Some(false) {
+            return Ok(None);
+        }
+        let messages = answer.get("messages").and_then(Value::as_array);
+        let messages = messages.into_iter().flatten().filter_map(Value::as_str);
+        let messages: Vec<String> = messages.map(shortened).collect();
+        Ok(Some(messages.join("; ")))
     }
 
     /// Asks one URL after another until one has the answer; with a body, by POST. What only one of
@@ -321,6 +363,19 @@ fn certificates(file: &Path) -> Result<RootCerts, OptionFault> {
     let pem = std::fs::read(file)
         .map_err(|error| fault("ca_file", format!("cannot be read: {error}")))?;
     http::certificates(&pem).ok_or_else(|| fault("ca_file", "has no certificate in PEM"))
+}
+
+/// What a request about a schema sends.
+fn body_of(schema_type: SchemaType, text: &str) -> String {
+    json!({ "schemaType": schema_type.as_str(), "schema": text }).to_string()
+}
+
+fn id_of(answer: &Value, subject: &str) -> Result<u32, SchemaRegistryError> {
+    let id = answer.get("id").and_then(Value::as_u64);
+    id.and_then(|id| u32::try_from(id).ok()).ok_or_else(|| {
+        let text = format!("the answer for the subject {subject:?} has no id");
+        SchemaRegistryError::Refused(text)
+    })
 }
 
 fn text_of(answer: &Value, what: &str) -> Result<String, SchemaRegistryError> {

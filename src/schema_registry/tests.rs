@@ -262,6 +262,41 @@ fn a_schema_is_registered() {
 }
 
 #[test]
+fn a_schema_is_looked_up_and_compared() {
+    let server = Server::start();
+    let client = server.client();
+    let find = || client.find("a b", SchemaType::Avro, "\"int\"");
+    assert!(matches!(find(), Err(SchemaRegistryError::Unknown(_))));
+    server.answer("/subjects/a%20b", 200, r#"{"id":12,"version":3}"#);
+    assert_eq!(find(), Ok(12));
+    let request = server.last.lock().unwrap().clone();
+    assert!(
+        request.starts_with("POST /subjects/a%20b ") && request.contains(r#""schemaType":"AVRO""#),
+        "{request}"
+    );
+    server.answer("/subjects/a%20b", 200, "{}");
+    assert!(matches!(find(), Err(SchemaRegistryError::Refused(text)) if text.contains("no id")));
+
+    let compare = || client.incompatibility("a b", SchemaType::Avro, "\"int\"");
+    assert!(matches!(compare(), Err(SchemaRegistryError::Unknown(_))));
+    let path = "/compatibility/subjects/a%20b/versions/latest?verbose=true";
+    server.answer(path, 200, r#"{"is_compatible":true}"#);
+    assert_eq!(compare(), Ok(None));
+    let answer = r#"{"is_compatible":false,"messages":["no default","a type"]}"#;
+    server.answer(path, 200, answer);
+    assert_eq!(compare(), Ok(Some("no default; a type".to_owned())));
+}
+
+#[test]
+fn what_is_known_already_is_not_asked_for() {
+    let server = Server::start();
+    let cache = cache(server.client());
+    cache.insert(3, 4);
+    assert_eq!(settled(&cache, 3), Ok(4));
+    assert_eq!(server.requests.load(Ordering::SeqCst), 0);
+}
+
+#[test]
 fn secrets_reach_the_registry_and_no_message() {
     let server = Server::start();
     let mut of = settings(&[server.url()]);

@@ -6,8 +6,14 @@ use rdkafka::message::{Header, OwnedHeaders};
 use crate::events::published::PublishedEvent;
 use crate::record::alert::Alert;
 
-/// The headers of an alert. `ce_id` is unique for each event and the same at every replay.
-pub fn headers(alert: &Alert) -> OwnedHeaders {
+/// The media type of a value in JSON.
+pub const JSON: &str = "application/json";
+/// The media type of a value in Avro, that of the example of the protocol binding.
+pub const AVRO: &str = "application/avro";
+
+/// The headers of an alert whose value has a media type. `ce_id` is unique for each event and the same
+/// at every replay.
+pub fn headers(alert: &Alert, content_type: &str) -> OwnedHeaders {
     let id = format!("{}-{}", alert.id, alert.sequence);
     let source = format!("/outlierd/streams/{}", alert.stream);
     let kind = format!(
@@ -15,7 +21,8 @@ pub fn headers(alert: &Alert) -> OwnedHeaders {
         alert.kind.as_str(),
         alert.event.as_str()
     );
-    made_of([&id, &source, &kind, &alert.series, &alert.time])
+    let attributes = [&id, &source, &kind, &alert.series, &alert.time];
+    made_of(attributes.map(String::as_str), content_type)
 }
 
 /// The headers of an event of the models.
@@ -23,16 +30,12 @@ pub fn event_headers(event: &PublishedEvent) -> OwnedHeaders {
     let source = format!("/outlierd/streams/{}", event.stream);
     let kind = event.event.kind();
     let id = format!("{}-{kind}-{}", event.stream, event.at);
-    made_of([
-        &id,
-        &source,
-        &format!("io.outlierd.{kind}"),
-        &event.stream,
-        &event.at,
-    ])
+    let kind = format!("io.outlierd.{kind}");
+    let attributes = [&id, &source, &kind, &event.stream, &event.at];
+    made_of(attributes.map(String::as_str), JSON)
 }
 
-fn made_of([id, source, kind, subject, time]: [&str; 5]) -> OwnedHeaders {
+fn made_of([id, source, kind, subject, time]: [&str; 5], content_type: &str) -> OwnedHeaders {
     [
         ("ce_specversion", "1.0"),
         ("ce_id", id),
@@ -40,7 +43,7 @@ fn made_of([id, source, kind, subject, time]: [&str; 5]) -> OwnedHeaders {
         ("ce_type", kind),
         ("ce_subject", subject),
         ("ce_time", time),
-        ("content-type", "application/json"),
+        ("content-type", content_type),
     ]
     .into_iter()
     .fold(

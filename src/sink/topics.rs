@@ -3,12 +3,14 @@
 
 pub mod changelog;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::admin::{AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::error::RDKafkaErrorCode;
 
 use self::changelog::{check_compaction, extend, new_changelog};
+use super::avro::AvroOutput;
 use super::{MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES_TEXT};
 use crate::config::settings::{ShareSettings, StreamSettings};
 use crate::failure::{Failure, FailureClass};
@@ -156,6 +158,8 @@ pub struct StreamTopics {
     pub created: Vec<String>,
     /// Largest message that the topic of the dead letters takes, in bytes.
     pub dead_letter_bytes_max: usize,
+    /// The writers of alerts and scores in Avro, once the registry has their schemas.
+    pub avro: Option<Arc<AvroOutput>>,
 }
 
 /// Checks that the topics of a stream exist, and creates missing output topics with the input's
@@ -181,6 +185,7 @@ pub async fn prepare(
         known_partitions,
         created,
         dead_letter_bytes_max,
+        avro: None,
     })
 }
 

@@ -14,14 +14,35 @@ pub const IMPORTS: [(&str, &[&str]); 33] = [
     ("hold", &["record"]),
     ("resample", &["options", "record"]),
     ("score", &["failure", "model", "options", "record"]),
-    ("sink", &["config", "events", "failure", "record", "source"]),
+    (
+        "sink",
+        &[
+            "config",
+            "events",
+            "failure",
+            "record",
+            "schema_registry",
+            "source",
+        ],
+    ),
     (
         "source",
         &["events", "failure", "http", "options", "record"],
     ),
     ("threshold", &["options", "record"]),
     ("window", &["record"]),
-    ("destination", &["config", "events", "failure", "source"]),
+    (
+        "destination",
+        &[
+            "config",
+            "decode",
+            "events",
+            "failure",
+            "record",
+            "schema_registry",
+            "source",
+        ],
+    ),
     (
         "lane",
         &[
@@ -155,6 +176,7 @@ pub const IMPORTS: [(&str, &[&str]); 33] = [
             "app",
             "config",
             "decode",
+            "destination",
             "evaluate",
             "events",
             "failure",
@@ -163,6 +185,7 @@ pub const IMPORTS: [(&str, &[&str]); 33] = [
             "promotion",
             "record",
             "retrain",
+            "schema_registry",
             "share",
             "signature",
             "sim",

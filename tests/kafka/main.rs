@@ -7,6 +7,7 @@
     reason = "a test says what it expects by unwrapping it, in its helpers too"
 )]
 
+mod avro_output;
 mod changelog;
 mod copied_state;
 mod daemon;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{FIELDS_MAX, Report};
 use crate::config::problems::KeyPath;
-use crate::config::settings::{DestinationSettings, Settings, StreamSettings};
+use crate::config::settings::{DestinationSettings, OutputFormat, Settings, StreamSettings};
 use crate::config::syntax;
 use crate::decode::schemas::SchemaUse;
 use crate::episode::MuteSettings;
@@ -27,6 +27,7 @@ pub(super) fn within(
     }
     shape(report, stream);
     schema(report, stream, registry);
+    output_format(report, stream, registry);
     mutes(report, stream);
 }
 
@@ -141,6 +142,16 @@ fn schema(report: &mut Report<'_>, stream: &StreamSettings, registry: &RegistryS
     } else if let Err(wrong) = SchemaUse::of(&stream.record).open(schema) {
         let fix = "correct the schema, the message or the paths of the fields";
         fault("file", format!("cannot be used: {wrong}"), fix);
+    }
+}
+
+/// Alerts in Avro need a registry for their schema.
+fn output_format(report: &mut Report<'_>, stream: &StreamSettings, registry: &RegistrySettings) {
+    if stream.output.format == OutputFormat::Avro && registry.urls.is_empty() {
+        let place = report.place(&stream.name, "output.format");
+        let fault = "needs a schema registry, and registry.urls is empty";
+        let fix = "name the registry: registry.urls = [\"https://registry-1:8081\"], or set output.format = \"json\"";
+        report.add(place, fault, fix);
     }
 }
 

@@ -45,8 +45,7 @@ impl OwnRegistry {
         self.folder.path().join("registry/tls").join(name)
     }
 
-    /// Registers a schema and returns its id.
-    pub fn register(&self, subject: &str, schema_type: SchemaType, text: &str) -> u32 {
+    pub fn client(&self) -> RegistryClient {
         let client = RegistryClient::new(&RegistrySettings {
             urls: vec![self.url()],
             username: None,
@@ -55,10 +54,20 @@ impl OwnRegistry {
             ca_file: None,
             timeout: PATIENCE,
         });
-        client
-            .unwrap()
-            .register(subject, schema_type, text)
-            .unwrap()
+        client.unwrap()
+    }
+
+    /// Registers a schema and returns its id.
+    pub fn register(&self, subject: &str, schema_type: SchemaType, text: &str) -> u32 {
+        let client = self.client();
+        client.register(subject, schema_type, text).unwrap()
+    }
+
+    /// Makes each further schema of a subject read what the one before has written.
+    pub fn require_compatibility(&self, subject: &str) {
+        let request = ureq::put(format!("{}/config/{subject}", self.url()));
+        let request = request.header("Content-Type", "application/vnd.schemaregistry.v1+json");
+        request.send(r#"{"compatibility":"BACKWARD"}"#).unwrap();
     }
 
     pub fn start_again(&self) {
