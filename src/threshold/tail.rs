@@ -9,7 +9,7 @@
 //!   clusters (runs declustering, Coles, "An Introduction to Statistical Modeling of Extreme
 //!   Values", 2001, section 5.3.2), counted by cluster. The extremal index is thereby in the rate,
 //!   and the risk counts alerts, not records;
-//! - the last [`PEAKS`] peaks are kept, the first of them quantiles of the fleet's, and the shape
+//! - the last [`PEAKS`] peaks are kept, the first of them quantiles of the fleet's tail, and the shape
 //!   is drawn towards the fleet's, and the fleet's towards an exponential tail: a shape from a few
 //!   dozen peaks alone is too uncertain (as with the priors of Martins and Stedinger, 2000), and at
 //!   a small risk it decides the threshold.
@@ -116,29 +116,30 @@ impl Tail {
         let level = Level::of(&sorted, params.above);
         let t = level.at();
         let mut cluster = Cluster::Outside;
-        let mut peaks: Vec<f64> = scores
+        let peaks: Vec<f32> = scores
             .iter()
             .filter_map(|score| cluster.step(params.run, score / t - 1.0))
-            .map(f64::from)
             .collect();
-        peaks.sort_unstable_by(f64::total_cmp);
-        let (fleet_shape, rate) = if peaks.len() < SAMPLE_MIN {
-            (0.0, params.above / f64::from(params.run))
+        let (fleet_shape, mean_peak, rate) = if peaks.len() < SAMPLE_MIN {
+            // A tail of exponential peaks has the same mean excess over a lower level, where there
+            // are more scores to tell it.
+            let mean_excess = mean_excess(&sorted, 0.9) / t;
+            (
+                0.0,
+                mean_excess.clamp(MEAN_EXCESS.0, MEAN_EXCESS.1),
+                params.above / f64::from(params.run),
+            )
         } else {
-            let sample: Vec<f32> = peaks.iter().map(|&peak| peak as f32).collect();
             let n = peaks.len() as f64;
             (
-                gpd::shape(&sample) * n / (n + EXPONENTIAL_WEIGHT),
+                gpd::shape(&peaks) * n / (n + EXPONENTIAL_WEIGHT),
+                peaks.iter().copied().map(f64::from).sum::<f64>() / n,
                 n / scores.len() as f64,
             )
         };
-        // A tail of exponential peaks has the same mean excess over a lower level, where there are
-        // more scores to tell it.
-        let mean_excess = (mean_excess(&sorted, 0.9) / t).clamp(MEAN_EXCESS.0, MEAN_EXCESS.1);
-        let pseudo = |place: f64| match peaks.len() < SAMPLE_MIN {
-            true => -mean_excess * libm::log(1.0 - place),
-            false => quantile(&peaks, place),
-        };
+        // Of the fleet's tail, not of its peaks: these few would count once more, and as many as a
+        // series' own, in the first fit.
+        let pseudo = |place: f64| mean_peak * gpd::excess(fleet_shape, 1.0 / (1.0 - place));
         // A stride that has no factor in common with their number: whichever are overwritten first,
         // small and large ones remain.
         let spread =

@@ -10,7 +10,7 @@ use std::time::Duration;
 use outlierd::threshold::{AlertBudget, ThresholdKind, ThresholdSettings};
 use outlierd::threshold::{DRIFT_MAX, ThresholdParams, ThresholdState};
 
-use self::source::{Chart, Draw};
+use self::source::{Chart, Draw, half_normal_tail};
 
 const KINDS: [ThresholdKind; 4] = [
     ThresholdKind::Sigma,
@@ -81,25 +81,12 @@ const DISTRIBUTIONS: [Known; 4] = [
     ("uniform", |d| d.uniform(), |q| 1.0 - q, [1.05, 1.05]),
 ];
 
-/// By bisection on an expansion of the normal tail that is good beyond 2 standard deviations
-/// (Abramowitz and Stegun 26.2.17).
+/// By bisection.
 fn half_normal(q: f64) -> f64 {
-    let survival = |x: f64| {
-        let t = 1.0 / (1.0 + 0.231_641_9 * x);
-        let series = [
-            1.330_274_429,
-            -1.821_255_978,
-            1.781_477_937,
-            -0.356_563_782,
-            0.319_381_53,
-        ];
-        let sum = series.iter().fold(0.0, |sum, c| (sum + c) * t);
-        2.0 * (-0.5 * x * x).exp() / std::f64::consts::TAU.sqrt() * sum
-    };
     let (mut low, mut high) = (0.0, 10.0);
     for _ in 0..60 {
         let middle = 0.5 * (low + high);
-        if survival(middle) > q {
+        if half_normal_tail(middle) > q {
             low = middle
         } else {
             high = middle
@@ -138,6 +125,21 @@ fn spot_finds_the_extreme_quantiles_of_known_distributions_at_any_scale() {
             }
         }
     }
+}
+
+/// The risk of a new series, on the mean of fleets that showed some fifteen peaks each.
+#[test]
+fn few_peaks_of_a_fleet_do_not_make_its_series_alert_beyond_the_budget() {
+    let plan = plan(ThresholdKind::Spot, 1e-4, 1.0);
+    let mut source = Draw::seeded(21);
+    let fleets = 200;
+    let risk = |_| {
+        let scores = source.of(1_600, |d| d.normal().abs());
+        half_normal_tail(ThresholdState::calibrated(&plan, &scores).value(&plan))
+    };
+    let mean = (0..fleets).map(risk).sum::<f64>() / f64::from(fleets);
+    let ratio = mean / plan.risk();
+    assert!(ratio > 0.5 && ratio < 1.8, "{ratio} times the risk");
 }
 
 #[test]

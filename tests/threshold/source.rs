@@ -24,6 +24,21 @@ impl Draw {
     }
 }
 
+/// Probability that the absolute value of a normal draw is larger, by an expansion of the normal tail
+/// that is good beyond 2 standard deviations (Abramowitz and Stegun 26.2.17).
+pub fn half_normal_tail(x: f64) -> f64 {
+    let t = 1.0 / (1.0 + 0.231_641_9 * x);
+    let series = [
+        1.330_274_429,
+        -1.821_255_978,
+        1.781_477_937,
+        -0.356_563_782,
+        0.319_381_53,
+    ];
+    let sum = series.iter().fold(0.0, |sum, c| (sum + c) * t);
+    2.0 * (-0.5 * x * x).exp() / std::f64::consts::TAU.sqrt() * sum
+}
+
 /// The chart of eight independent fields without a fault: smoothed vectors, so scores that come in
 /// clusters.
 pub struct Chart {
