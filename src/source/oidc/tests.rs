@@ -246,8 +246,8 @@ fn librdkafka_gets_what_is_not_of_oidc() {
     kafka.properties = properties("https://idp/token", &[(CA_FILE, "/etc/ssl/ca.pem")]);
     assert_eq!(refused_properties(&kafka), []);
     let config = client_config(&kafka, "a");
-    let keys = config.config_map().keys().copied();
-    let keys: std::collections::BTreeSet<&str> = keys.collect();
+    let map = config.config_map();
+    let keys: std::collections::BTreeSet<&str> = map.keys().copied().collect();
     let due = [
         "bootstrap.servers",
         "client.id",
