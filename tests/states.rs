@@ -97,7 +97,7 @@ fn a_motor_that_runs_while_the_mode_is_off_is_found_by_the_mode_only() {
     assert!(row_of(alert) < fault.start + 3);
     assert!(alert.fields.iter().all(|field| field.name != "mode"));
     assert!(alert.fields.iter().any(|field| field.name == "current"));
-    // 3,000 records of eight hours are a twentieth of a week, and two alerts are its budget.
+    // At most one beside the fault: the budget of eight hours is a tenth of an alert.
     assert!(anomalies(&found).len() <= 2, "{:?}", anomalies(&found));
     assert!(found.opened(AlertKind::SensorFault).is_empty());
 
