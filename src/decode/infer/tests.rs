@@ -69,9 +69,31 @@ fn a_flat_object_has_key_time_readings_and_states() {
     let found = found(&payloads, None);
     assert_eq!(found.record.key, KeyFrom::Field(path(&["pump"])));
     assert_eq!(found.record.time, TimeFrom::Field(path(&["ts"])));
-    assert_eq!(fields(&found), ["flow", "temp"]);
-    assert_eq!(found.states, ["state: off, run"]);
+    assert_eq!(fields(&found), ["flow", "temp", "state"]);
+    let states = found.record.fields[2].states.clone().expect("states");
+    assert_eq!(states.names().collect::<Vec<_>>(), ["off", "run"]);
+    let text = found.to_toml("localhost:9092", "pumps", "plant.pumps");
+    assert!(text.contains("{ name = \"state\", path = \"state\", values = [\"off\", \"run\"] }"));
     assert_eq!(found.period_s, Some(1.0));
+}
+
+#[test]
+fn a_state_that_the_sample_hardly_has_is_a_comment_and_a_flag_is_one_of_two() {
+    let payloads = of(|i| {
+        let mode = if i == 70 {
+            "cleaning"
+        } else if i % 50 < 40 {
+            "run"
+        } else {
+            "off"
+        };
+        json!({"ts": SECONDS + i, "flow": flow(i), "mode": mode, "door": i % 20 < 3}).to_string()
+    });
+    let found = found(&payloads, Some(b"mixer-1"));
+    assert_eq!(fields(&found), ["flow", "door"]);
+    assert_eq!(found.states, ["mode: cleaning, off, run"]);
+    let states = found.record.fields[1].states.clone().expect("states");
+    assert_eq!(states.names().collect::<Vec<_>>(), ["false", "true"]);
 }
 
 #[test]
