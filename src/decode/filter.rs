@@ -1,5 +1,8 @@
 //! A filter in the jq language, compiled once (by `jaq`, whose values are not shared between threads).
 
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
 use jaq_core::data::JustLut;
 use jaq_core::load::{self, Arena, File, Loader};
 use jaq_core::native::{Fun, bome, run, v};
@@ -13,6 +16,22 @@ type Error = jaq_core::Error<Val>;
 /// Filters that are refused: the same record has to give the same result at any time and on any
 /// machine.
 const REFUSED: [&str; 3] = ["now", "env", "halt"];
+/// What repeats in jq, as jaq-core defines it, but with an end: a filter that never comes to one would
+/// keep its thread, and fill the memory.
+const LOOPS: &str = "
+def repeat(f): def rec: _in_time | f, rec; rec;
+def recurse(f): def rec: _in_time | ., (f | rec); rec;
+def recurse: recurse(.[]?);
+def recurse(f; cond): recurse(f | select(cond));
+def while(cond; update): def rec: _in_time | if cond then ., (update | rec) else empty end; rec;
+def until(cond; update): def rec: _in_time | if cond then . else update | rec end; rec;
+def range($from; $to; $by): $from
+  | if $by > 0 then while(. < $to; . + $by)
+    elif $by < 0 then while(. > $to; . + $by)
+    else while(. != $to; . + $by) end;
+def range($from; $to): range($from; $to; 1);
+def range($to): range(0; $to; 1);
+";
 /// Nested arrays and objects of a result at most, as many as are read of JSON.
 const DEPTH_MAX: usize = 128;
 
@@ -25,7 +44,9 @@ impl Filter {
     /// # Errors
     /// What cannot be read of it, and where.
     pub(super) fn compile(text: &str) -> Result<Self, String> {
+        let loops = load::parse(LOOPS, |parser| parser.defs()).unwrap_or_default();
         let defs = jaq_core::defs()
+            .chain(loops)
             .chain(jaq_std::defs())
             .chain(jaq_json::defs());
         let arena = Arena::default();
@@ -43,11 +64,17 @@ impl Filter {
             .map_err(undefined)
     }
 
-    /// What it makes of a value: at most `most` values.
+    /// What it makes of a value: at most `most` values. Its loops end after `limit`.
     ///
     /// # Errors
     /// Its own error, or too much of a result.
-    pub(super) fn run(&self, value: Value, most: usize) -> Result<Vec<Value>, String> {
+    pub(super) fn run(
+        &self,
+        value: Value,
+        most: usize,
+        limit: Duration,
+    ) -> Result<Vec<Value>, String> {
+        END.set(Instant::now().checked_add(limit));
         let context = Ctx::<Data>::new(&self.0.lut, Vars::new([]));
         let mut found = Vec::new();
         for result in self.0.id.run((context, of_json(value))).map(unwrap_valr) {
@@ -57,6 +84,19 @@ impl Filter {
             found.push(to_json(&result.map_err(|error| error.to_string())?, 0)?);
         }
         Ok(found)
+    }
+}
+
+thread_local! {
+    /// When the filter that runs on this thread has to be done.
+    static END: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// A value as it is, while the filter has time.
+fn in_time(value: Val) -> Result<Val, Error> {
+    match END.get() {
+        Some(end) if Instant::now() >= end => Err(Error::str("a loop takes too long")),
+        _ => Ok(value),
     }
 }
 
@@ -74,7 +114,8 @@ fn funs() -> impl Iterator<Item = Fun<Data>> {
     });
     // That of jaq has no bound on how deep it goes.
     let from_json = run::<Data>(("fromjson", v(0), |(_, value)| bome(read_text(&value))));
-    all.filter(kept).chain(refused).chain([from_json])
+    let in_time = run::<Data>(("_in_time", v(0), |(_, value)| bome(in_time(value))));
+    all.filter(kept).chain(refused).chain([from_json, in_time])
 }
 
 fn read_text(value: &Val) -> Result<Val, Error> {
@@ -186,7 +227,39 @@ mod tests {
     use serde_json::json;
 
     fn run(filter: &str, value: Value) -> Result<Vec<Value>, String> {
-        Filter::compile(filter)?.run(value, 10)
+        Filter::compile(filter)?.run(value, 10, Duration::from_millis(200))
+    }
+
+    #[test]
+    fn a_loop_ends_in_time_and_gives_what_it_gave() {
+        for endless in [
+            "[repeat(1)]",
+            "[range(infinite)]",
+            "[range(0; 1; 0)]",
+            "until(false; . + 1)",
+            "[while(true; . + 1)]",
+            "last(recurse(. + 1))",
+        ] {
+            let wrong = run(endless, json!(0)).expect_err(endless);
+            assert!(wrong.contains("too long"), "{endless}: {wrong}");
+        }
+        for (filter, due) in [
+            ("[range(3)]", json!([0, 1, 2])),
+            ("[range(1, 2; 3)]", json!([1, 2, 2])),
+            (
+                "[range(0, 1; 3, 4)]",
+                json!([0, 1, 2, 0, 1, 2, 3, 1, 2, 1, 2, 3]),
+            ),
+            ("[range(4; 0; -2)]", json!([4, 2])),
+            ("[limit(3; repeat(7))]", json!([7, 7, 7])),
+            ("until(. > 4; . * 3)", json!(9)),
+            ("[while(. < 9; . * 2)]", json!([1, 2, 4, 8])),
+            ("[[1, [2]] | recurse]", json!([[1, [2]], 1, [2], 2])),
+            ("[[1, [2]] | ..]", json!([[1, [2]], 1, [2], 2])),
+            ("[recurse(. + 1; . < 4)]", json!([1, 2, 3])),
+        ] {
+            assert_eq!(run(filter, json!(1)), Ok(vec![due]), "{filter}");
+        }
     }
 
     #[test]
