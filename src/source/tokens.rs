@@ -174,10 +174,13 @@ impl Tokens {
             "outlierd gets one with sasl.oauthbearer.method = \"oidc\" in [kafka.properties]",
         )?;
         let token = source.token()?;
+        let now = EventTime::now().as_millis();
         Ok(OAuthToken {
             token: token.text,
             principal_name: token.principal,
-            lifetime_ms: token.expires,
+            // librdkafka asks for the next token after 80 % of it, to the second, and needs that after
+            // 90 % of what the brokers take for the life, to authenticate its connections again.
+            lifetime_ms: now + (token.expires - now) / 2,
         })
     }
 }

@@ -9,7 +9,7 @@ use crate::support::token_endpoint::{SUBJECT, TokenEndpoint, listener_lines};
 use crate::support::{Daemon, broker, create_topic, outlierd, wait_for};
 
 /// Life of a token, in seconds.
-const LIFE: u64 = 12;
+const LIFE: u64 = 16;
 
 /// librdkafka's own properties, with this client secret in TOML.
 fn properties(endpoint: &TokenEndpoint, secret: &str) -> String {
@@ -71,7 +71,10 @@ fn tokens_are_renewed_and_an_endpoint_that_is_away_loses_nothing() {
     stream.send(&records[TRAIN + 50..TRAIN + 150]);
     stream.await_scores(TRAIN + 150);
 
-    // The old token is used while it is valid.
+    // The old token is used while it is valid: for long enough that a busy machine scores meanwhile.
+    endpoint.set_life(3 * LIFE);
+    let given = endpoint.tokens();
+    wait_for("a token", || (endpoint.tokens() > given).then_some(()));
     endpoint.set_away(true);
     daemon.await_metric("outlierd_tokens_not_renewed_total", "", 1.0);
     stream.send(&records[TRAIN + 150..TRAIN + 200]);

@@ -76,6 +76,11 @@ impl TokenEndpoint {
         self.endpoint.folder.path().join("jwks.json")
     }
 
+    /// The life of the next tokens, in seconds.
+    pub fn set_life(&self, life: u64) {
+        self.endpoint.life.store(life, Ordering::SeqCst);
+    }
+
     /// It closes every connection without an answer, or answers again.
     pub fn set_away(&self, is_away: bool) {
         self.endpoint.is_away.store(is_away, Ordering::SeqCst);
