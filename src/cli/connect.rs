@@ -122,7 +122,7 @@ fn check_schemas(settings: &Settings, stream: &StreamSettings, findings: &mut Fi
             Ok(Ok(note)) => findings.notes.push(format!("{name}: {note}")),
             Ok(Err(problem)) => findings.problems.push(format!("{name}: {problem}")),
             Err(error) => findings.problems.push(format!(
-                "{name}: the schema registry was asked for the subject {subject:?}: {error}"
+                "{name}: the subject {subject:?} of the schema registry: {error}"
             )),
         }
     }
