@@ -25,7 +25,7 @@ const BEFORE: usize = 600;
 fn stream(registry: &OwnRegistry) -> Stream {
     let stream = Stream::delivered("avro-output", "exactly_once");
     let text = fs::read_to_string(&stream.config).unwrap();
-    let file = stream.folder.path().join("alerts.jsonl");
+    let file = stream.folder.path().join("delivered.jsonl");
     let output = format!("output = {{ format = \"avro\", file = {file:?}, alerts =");
     let text = text.replace("output = { alerts =", &output);
     let url = registry.url();
@@ -54,7 +54,7 @@ fn publish(stream: &Stream, payloads: &[&[u8]]) {
 
 /// The lines of the file.
 fn lines(stream: &Stream) -> Vec<Value> {
-    let text = fs::read_to_string(stream.folder.path().join("alerts.jsonl")).unwrap_or_default();
+    let text = fs::read_to_string(stream.folder.path().join("delivered.jsonl")).unwrap_or_default();
     let lines = text.lines();
     lines
         .map(|line| serde_json::from_str(line).unwrap())
