@@ -17,8 +17,6 @@ use crate::record::{PARTS_MAX, RejectReason};
 
 /// How long the filter may take for one message.
 const LIMIT: Duration = Duration::from_millis(500);
-/// How long its loops may take: before it is left behind.
-const LOOP_LIMIT: Duration = Duration::from_millis(400);
 
 /// See the module.
 pub(super) struct Transform {
@@ -40,7 +38,7 @@ impl Transform {
         let make = move || -> Box<dyn FnMut(Value) -> Result<Vec<Value>, String>> {
             let filter = Filter::compile(&text);
             Box::new(move |value| match &filter {
-                Ok(filter) => filter.run(value, PARTS_MAX as usize, LOOP_LIMIT),
+                Ok(filter) => filter.run(value, PARTS_MAX as usize),
                 Err(wrong) => Err(wrong.clone()),
             })
         };
