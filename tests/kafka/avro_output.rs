@@ -106,6 +106,35 @@ fn check(stream: &Stream) -> (String, Option<i32>) {
     (text, out.status.code())
 }
 
+/// A consumer reads the alerts behind the first two messages and all scores by the registry's schemas.
+fn assert_read_as(
+    stream: &Stream,
+    registry: &OwnRegistry,
+    expected: &[Value],
+    replayed: &[csv::StringRecord],
+) {
+    let mut consumer = Consumer::new(registry);
+    let published = stream.read("alerts");
+    let alerts = published.iter().skip(2).map(|message| {
+        assert_eq!(message.headers["content-type"], "application/avro");
+        let alert: Alert = apache_avro::from_value(&consumer.read(message)).unwrap();
+        assert_eq!(message.key, alert.series);
+        let id = format!("{}-{}", alert.id, alert.sequence);
+        assert_eq!(message.headers["ce_id"], id);
+        serde_json::to_value(&alert).unwrap()
+    });
+    assert_eq!(alerts.collect::<Vec<_>>(), expected);
+    assert_eq!(lines(stream).len(), 1 + expected.len(), "none twice");
+    let scores = stream.read("scores");
+    for (offset, (message, line)) in scores.iter().zip(&replayed).enumerate() {
+        let score = Value::try_from(consumer.read(message)).unwrap();
+        assert_eq!(score["position"]["offset"], offset);
+        assert_eq!(score["verdict"], line[3]);
+        let text = score["score"].as_f64().map(|score| score.to_string());
+        assert_eq!(text.unwrap_or_default(), line[1]);
+    }
+}
+
 #[test]
 fn alerts_and_scores_in_avro_are_those_in_json_and_need_the_registry_at_the_start_only() {
     let registry = OwnRegistry::start();
@@ -148,26 +177,7 @@ fn alerts_and_scores_in_avro_are_those_in_json_and_need_the_registry_at_the_star
     await_ready(&daemon);
     assert_eq!(stream.count_scores(), records.len());
 
-    let mut consumer = Consumer::new(&registry);
-    let published = stream.read("alerts");
-    let alerts = published.iter().skip(2).map(|message| {
-        assert_eq!(message.headers["content-type"], "application/avro");
-        let alert: Alert = apache_avro::from_value(&consumer.read(message)).unwrap();
-        assert_eq!(message.key, alert.series);
-        let id = format!("{}-{}", alert.id, alert.sequence);
-        assert_eq!(message.headers["ce_id"], id);
-        serde_json::to_value(&alert).unwrap()
-    });
-    assert_eq!(alerts.collect::<Vec<_>>(), expected);
-    assert_eq!(lines(&stream).len(), 1 + expected.len(), "none twice");
-    let scores = stream.read("scores");
-    for (offset, (message, line)) in scores.iter().zip(&replayed).enumerate() {
-        let score = Value::try_from(consumer.read(message)).unwrap();
-        assert_eq!(score["position"]["offset"], offset);
-        assert_eq!(score["verdict"], line[3]);
-        let text = score["score"].as_f64().map(|score| score.to_string());
-        assert_eq!(text.unwrap_or_default(), line[1]);
-    }
+    assert_read_as(&stream, &registry, &expected, &replayed);
     let client = registry.client();
     let find = |ending: &str, text| {
         let subject = format!("{}.{ending}-value", stream.topic);
