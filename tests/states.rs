@@ -192,7 +192,7 @@ fn meter(records: usize, faults: Range<usize>) -> Vec<[f64; 2]> {
         } else {
             load
         };
-        tank += if i % 360 == 0 {
+        tank += if i.is_multiple_of(360) {
             700.0
         } else {
             1.0 + 0.1 * noise(&mut rng)
