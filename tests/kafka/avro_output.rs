@@ -126,7 +126,7 @@ fn assert_read_as(
     assert_eq!(alerts.collect::<Vec<_>>(), expected);
     assert_eq!(lines(stream).len(), 1 + expected.len(), "none twice");
     let scores = stream.read("scores");
-    for (offset, (message, line)) in scores.iter().zip(&replayed).enumerate() {
+    for (offset, (message, line)) in scores.iter().zip(replayed).enumerate() {
         let score = Value::try_from(consumer.read(message)).unwrap();
         assert_eq!(score["position"]["offset"], offset);
         assert_eq!(score["verdict"], line[3]);
