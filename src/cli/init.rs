@@ -12,7 +12,7 @@ use crate::config::{ConfigSources, load};
 use crate::decode::infer::infer;
 use crate::decode::records::Decoder;
 use crate::record::rejections::Rejections;
-use crate::source::{KafkaSettings, SharedTokens, view};
+use crate::source::{KafkaSettings, OidcFault, SharedTokens, view};
 
 /// Look at the newest messages of a topic, or at a file with one message a line, and write a
 /// configuration that reads them: encoding, layout, series key, event time and its format, and the
@@ -111,6 +111,9 @@ fn sample(args: &Args) -> anyhow::Result<Vec<SampledMessage>> {
         replication_factor: -1,
         tokens: SharedTokens::default(),
     };
+    if let Some(OidcFault { key, fault, fix }) = kafka.oidc_fault() {
+        bail!("--property {key} {fault}; {fix}");
+    }
     let topic = args.topic.as_deref().unwrap_or_default();
     TopicReader::open(&kafka, "outlierd-init", topic, args.messages)?.sample()
 }

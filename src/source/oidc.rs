@@ -335,7 +335,7 @@ fn claims(token: &str) -> Option<Value> {
 fn seconds(value: Option<&Value>) -> Option<i64> {
     let value = value?;
     let number = value.as_f64().or_else(|| value.as_str()?.parse().ok())?;
-    #[expect(clippy::cast_possible_truncation, reason = "it saturates")]
+    // It saturates.
     Some((number * 1e3) as i64)
 }
 
