@@ -3,12 +3,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde_json::Value;
 
 use crate::support::{
-    Daemon, Read, broker, consume, create_topic, outlierd, unique, wait_for, write_config,
+    Daemon, Read, broker, consume, create_topic, outlierd, program, unique, wait_for, write_config,
 };
 use crate::test_images::{LEARNED, QUICK, pictures};
 
@@ -69,7 +68,7 @@ impl Cameras {
             "-X",
             "message.max.bytes=12000000",
         ];
-        let sent = Command::new("kcat")
+        let sent = program("kcat")
             .args(key)
             .args(flags)
             .args(files)
@@ -91,7 +90,7 @@ impl Cameras {
 
     fn await_scores(&self, count: usize) -> Vec<Value> {
         wait_for(&format!("{count} scores"), || {
-            let exists = Command::new("kcat")
+            let exists = program("kcat")
                 .args([
                     "-L",
                     "-b",

@@ -2,16 +2,15 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use crate::share::{command, live, start, stream};
 use crate::support::stream::{Stream, TRAIN, steady};
-use crate::support::{Read, produce, wait_for};
+use crate::support::{Read, produce, program, wait_for};
 
 const NORMAL: usize = 1_600;
 
 fn openssl(arguments: &[&str]) -> String {
-    let out = Command::new("openssl").args(arguments).output().unwrap();
+    let out = program("openssl").args(arguments).output().unwrap();
     assert!(out.status.success(), "{arguments:?}");
     String::from_utf8(out.stdout).unwrap()
 }

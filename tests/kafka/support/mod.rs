@@ -1,6 +1,7 @@
 //! What the tests against a real broker share: unique topics, kcat as the independent client, the
 //! daemon as a process.
 
+pub mod guarded_registry;
 pub mod own_broker;
 pub mod own_realm;
 pub mod own_registry;
@@ -77,9 +78,17 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
         .block_on(future)
 }
 
+/// A program of the system. It gets its own libraries: cargo puts the folder where it built librdkafka first in the search path,
+/// and kcat would load that one.
+pub fn program(name: &str) -> Command {
+    let mut command = Command::new(name);
+    command.env_remove("LD_LIBRARY_PATH");
+    command
+}
+
 /// Produces the lines of `text` with kcat, a separate process; `flags` are its own.
 pub fn produce(broker: &str, topic: &str, text: &[u8], flags: &[&str]) {
-    let mut command = Command::new("kcat");
+    let mut command = program("kcat");
     command
         .args([
             "-P",
@@ -127,7 +136,7 @@ pub fn consume(broker: &str, topic: &str) -> Vec<Read> {
     ];
     // A broker that a test stopped may still be on its way.
     let out = wait_for(&format!("kcat to read {topic}"), || {
-        let out = Command::new("kcat").args(args).output().unwrap();
+        let out = program("kcat").args(args).output().unwrap();
         out.status.success().then_some(out)
     });
     let mut rest = out.stdout.as_slice();

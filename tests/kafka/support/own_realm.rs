@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use super::wait_for;
+use super::{program, wait_for};
 
 const REALM: &str = "PLANT.EXAMPLE";
 
@@ -38,8 +38,8 @@ impl OwnRealm {
         );
         fs::write(at("krb5.conf"), client).unwrap();
         fs::write(at("kdc.conf"), server).unwrap();
-        let run = |program: &str, arguments: &[&str]| {
-            let mut command = Command::new(program);
+        let run = |name: &str, arguments: &[&str]| {
+            let mut command = program(name);
             command.env("KRB5_CONFIG", at("krb5.conf"));
             command.env("KRB5_KDC_PROFILE", at("kdc.conf"));
             command.args(["-r", REALM]).args(arguments);

@@ -36,6 +36,10 @@ impl OwnRegistry {
         format!("http://127.0.0.1:{}/apis/ccompat/v7", self.port)
     }
 
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     pub fn tls_url(&self) -> String {
         format!("https://127.0.0.1:{}/apis/ccompat/v7", self.port + 1)
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::{
-    Read, broker, consume, create_topic, outlierd, produce, unique, wait_for, write_config,
+    Read, broker, consume, create_topic, outlierd, produce, program, unique, wait_for, write_config,
 };
 
 /// The readings of its records.
@@ -203,7 +203,7 @@ training = {{ records = {TRAIN}, effective_records = 0 }}
         let mut seen = None;
         wait_for(&format!("{count} scores"), || {
             // The topic is made by the daemon and may not be there yet.
-            let exists = std::process::Command::new("kcat")
+            let exists = program("kcat")
                 .args([
                     "-L",
                     "-b",

@@ -5,13 +5,15 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+
+use super::program;
 
 /// Whose tokens they are.
 pub const SUBJECT: &str = "service-outlierd";
@@ -149,7 +151,7 @@ impl Endpoint {
 
 /// Runs openssl, and returns what it prints.
 fn openssl(arguments: &[&str], input: &[u8]) -> Vec<u8> {
-    let mut child = Command::new("openssl")
+    let mut child = program("openssl")
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
