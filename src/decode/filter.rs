@@ -1,42 +1,25 @@
 //! A filter in the jq language, compiled once (by `jaq`, whose values are not shared between threads).
 
-use std::cell::Cell;
-use std::time::{Duration, Instant};
+mod guard;
+mod value;
 
 use jaq_core::data::JustLut;
+use jaq_core::load::parse::Def;
 use jaq_core::load::{self, Arena, File, Loader};
-use jaq_core::native::{Fun, bome, run, v};
+use jaq_core::native::{bome, run, v};
 use jaq_core::{Compiler, Ctx, Vars, compile, unwrap_valr};
-use jaq_json::{Num, Val};
-use serde_json::{Map, Value};
+use jaq_json::Val;
+use serde_json::Value;
+
+use self::value::{of_json, to_json};
 
 type Data = JustLut<Val>;
+type Fun = jaq_core::native::Fun<Data>;
 type Error = jaq_core::Error<Val>;
 
 /// Filters that are refused: the same record has to give the same result at any time and on any
 /// machine.
 const REFUSED: [&str; 3] = ["now", "env", "halt"];
-/// What repeats in jq, as jaq-core defines it, but with an end: a filter that never comes to one would
-/// keep its thread, and fill the memory.
-const LOOPS: &str = "
-def repeat(f): def rec: _in_time | f, rec; rec;
-def recurse(f): def rec: _in_time | ., (f | rec); rec;
-def recurse: recurse(.[]?);
-def recurse(f; cond): recurse(f | select(cond));
-def while(cond; update): def rec: _in_time | if cond then ., (update | rec) else empty end; rec;
-def until(cond; update): def rec: _in_time | if cond then . else update | rec end; rec;
-def range($from; $to; $by): $from
-  | if $by > 0 then while(. < $to; . + $by)
-    elif $by < 0 then while(. > $to; . + $by)
-    else while(. != $to; . + $by) end;
-def range($from; $to): range($from; $to; 1);
-def range($to): range(0; $to; 1);
-";
-/// How long loops may take for one value: less than a whole filter, which is then left behind.
-const LIMIT: Duration = Duration::from_millis(400);
-/// Nested arrays and objects of a result at most, as many as are read of JSON.
-const DEPTH_MAX: usize = 128;
-
 /// See the module.
 pub(super) struct Filter(jaq_core::Filter<Data>);
 
@@ -46,18 +29,20 @@ impl Filter {
     /// # Errors
     /// What cannot be read of it, and where.
     pub(super) fn compile(text: &str) -> Result<Self, String> {
-        let loops = load::parse(LOOPS, |parser| parser.defs()).unwrap_or_default();
-        let defs = jaq_core::defs()
-            .chain(loops)
-            .chain(jaq_std::defs())
-            .chain(jaq_json::defs());
         let arena = Arena::default();
-        let file = File {
-            code: text,
-            path: (),
+        let file = |code| File { code, path: () };
+        let read = |defs: Vec<Def<&'static str>>, code| Loader::new(defs).load(&arena, file(code));
+        // For its errors, which have their place in the text; what is compiled has guards in it.
+        read(Vec::new(), text).map_err(|errors| unread(text, errors))?;
+        let term = load::parse(text, |parser| parser.term());
+        let term = term.ok_or("it declares or imports a module, which it may not")?;
+        let body = Def {
+            name: "_filter",
+            args: Vec::new(),
+            body: guard::guarded(term),
         };
-        let modules = Loader::new(defs)
-            .load(&arena, file)
+        let modules = Loader::new(defs().into_iter().chain([body]))
+            .load(&arena, file("_filter"))
             .map_err(|errors| unread(text, errors))?;
         Compiler::default()
             .with_funs(funs())
@@ -66,40 +51,45 @@ impl Filter {
             .map_err(undefined)
     }
 
-    /// What it makes of a value: at most `most` values. Its loops end after 400 ms.
+    /// What it makes of a value: at most `most` values.
     ///
     /// # Errors
-    /// Its own error, or too much of a result.
+    /// Its own error, or too much of a result, of time, of memory or of its own calls.
     pub(super) fn run(&self, value: Value, most: usize) -> Result<Vec<Value>, String> {
-        END.set(Instant::now().checked_add(LIMIT));
+        guard::begin();
         let context = Ctx::<Data>::new(&self.0.lut, Vars::new([]));
-        let mut found = Vec::new();
+        let (mut found, mut left) = (Vec::new(), value::SIZE_MAX);
         for result in self.0.id.run((context, of_json(value))).map(unwrap_valr) {
+            guard::bounded()?;
             if found.len() == most {
                 return Err(format!("it gives more than {most} records"));
             }
-            found.push(to_json(&result.map_err(|error| error.to_string())?, 0)?);
+            let result = result.map_err(|error| error.to_string())?;
+            found.push(to_json(&result, &mut left)?);
         }
+        guard::bounded()?;
         Ok(found)
     }
 }
 
-thread_local! {
-    /// When the filter that runs on this thread has to be done.
-    static END: Cell<Option<Instant>> = const { Cell::new(None) };
+/// What jq has without a definition in the filter.
+fn defs() -> Vec<Def<&'static str>> {
+    let own = load::parse(guard::DEFS, |parser| parser.defs()).unwrap_or_default();
+    let is_own = |def: &Def<&str>| {
+        let same = |own: &Def<&str>| own.name == def.name && own.args.len() == def.args.len();
+        own.iter().any(same)
+    };
+    let of_jaq = jaq_core::defs()
+        .chain(jaq_std::defs())
+        .chain(jaq_json::defs());
+    let of_jaq = of_jaq.filter(|def| !is_own(def)).map(guard::steps_guarded);
+    let of_jaq: Vec<_> = of_jaq.collect();
+    own.into_iter().chain(of_jaq).collect()
 }
 
-/// A value as it is, while the filter has time.
-fn in_time(value: Val) -> Result<Val, Error> {
-    match END.get() {
-        Some(end) if Instant::now() >= end => Err(Error::str("a loop takes too long")),
-        _ => Ok(value),
-    }
-}
-
-fn funs() -> impl Iterator<Item = Fun<Data>> {
+fn funs() -> impl Iterator<Item = Fun> {
     let own = ["fromjson"].into_iter().chain(REFUSED);
-    let kept = move |(name, _, _): &Fun<Data>| !own.clone().any(|own| own == *name);
+    let kept = move |(name, _, _): &Fun| !own.clone().any(|own| own == *name);
     let all = jaq_core::funs()
         .chain(jaq_std::funs())
         .chain(jaq_json::funs());
@@ -111,8 +101,10 @@ fn funs() -> impl Iterator<Item = Fun<Data>> {
     });
     // That of jaq has no bound on how deep it goes.
     let from_json = run::<Data>(("fromjson", v(0), |(_, value)| bome(read_text(&value))));
-    let in_time = run::<Data>(("_in_time", v(0), |(_, value)| bome(in_time(value))));
-    all.filter(kept).chain(refused).chain([from_json, in_time])
+    all.filter(kept)
+        .chain(refused)
+        .chain([from_json])
+        .chain(guard::funs())
 }
 
 fn read_text(value: &Val) -> Result<Val, Error> {
@@ -161,66 +153,10 @@ fn undefined(errors: compile::Errors<&str, ()>) -> String {
     format!("it uses what is not defined: {}", names.join(", "))
 }
 
-fn of_json(value: Value) -> Val {
-    match value {
-        Value::Null => Val::Null,
-        Value::Bool(flag) => Val::Bool(flag),
-        Value::Number(number) => match (number.as_i64(), number.as_u64()) {
-            (Some(number), _) => Val::Num(Num::from_integral(number)),
-            (None, Some(number)) => Val::Num(Num::from_integral(number)),
-            _ => Val::Num(Num::Float(number.as_f64().unwrap_or(f64::NAN))),
-        },
-        Value::String(text) => Val::utf8_str(text),
-        Value::Array(elements) => elements.into_iter().map(of_json).collect(),
-        Value::Object(members) => Val::obj(
-            members
-                .into_iter()
-                .map(|(key, value)| (Val::utf8_str(key), of_json(value)))
-                .collect(),
-        ),
-    }
-}
-
-fn to_json(value: &Val, depth: usize) -> Result<Value, String> {
-    if depth > DEPTH_MAX {
-        return Err(format!("its result is nested deeper than {DEPTH_MAX}"));
-    }
-    Ok(match value {
-        Val::Null => Value::Null,
-        Val::Bool(flag) => Value::Bool(*flag),
-        Val::Num(number) => number_of(number),
-        Val::TStr(text) | Val::BStr(text) => String::from_utf8_lossy(text).into_owned().into(),
-        Val::Arr(elements) => {
-            let elements = elements.iter().map(|element| to_json(element, depth + 1));
-            Value::Array(elements.collect::<Result<_, _>>()?)
-        }
-        Val::Obj(members) => {
-            let mut object = Map::new();
-            for (key, value) in members.iter() {
-                let Val::TStr(key) = key else {
-                    return Err(format!("its result has the key {key}, which is not text"));
-                };
-                let key = String::from_utf8_lossy(key).into_owned();
-                object.insert(key, to_json(value, depth + 1)?);
-            }
-            Value::Object(object)
-        }
-    })
-}
-
-/// A number; what JSON does not know as one is text that reads the same.
-fn number_of(number: &Num) -> Value {
-    match number {
-        Num::Int(number) => Value::from(*number as i64),
-        Num::Float(number) => serde_json::Number::from_f64(*number)
-            .map_or_else(|| number.to_string().into(), Value::Number),
-        other => other.to_string().into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decode::worker::STACK;
     use serde_json::json;
 
     fn run(filter: &str, value: Value) -> Result<Vec<Value>, String> {
@@ -257,6 +193,95 @@ mod tests {
         ] {
             assert_eq!(run(filter, json!(1)), Ok(vec![due]), "{filter}");
         }
+    }
+
+    #[test]
+    fn no_function_takes_more_time_stack_or_memory_than_it_may() {
+        for (filter, says) in [
+            ("def f: f; f", "a loop takes too long"),
+            ("def f: [f]; f", "call themselves too often"),
+            ("def f: 1 + f; f", "call themselves too often"),
+            ("def f: def g: f; 1 + g; f", "call themselves too often"),
+            ("def f(g): [g, f(g)]; f(1)", "call themselves too often"),
+            // An error of a bound is not one that a filter can catch.
+            ("def f: 1 + f; try f catch 0", "call themselves too often"),
+            ("(def f: 1 + f; f)?, 5", "call themselves too often"),
+            (
+                "[limit(1; range(infinite) | select(. < 0))] // 1",
+                "a loop takes too long",
+            ),
+            ("\"ab\" * 1000000000000", "too much memory"),
+            ("1000000000000 * \"ab\"", "too much memory"),
+            (".text * .scale", "too much memory"),
+            (".text *= 1000000000000", "too much memory"),
+            (".text |= . * 1000000000000 | .text", "too much memory"),
+            ("reduce range(60) as $i (\"x\"; . + .)", "too much memory"),
+            ("reduce range(60) as $i ([1]; . + .)", "too much memory"),
+            ("reduce range(60) as $i (3; . * .)", "too much memory"),
+            (
+                "last(foreach range(60) as $i (\"x\"; [.[], .[]]? // . + .))",
+                "too much memory",
+            ),
+            ("[range(40)] | reduce .[] as $i (0; [., .])", "more than"),
+            ("reduce range(40) as $i (0; [., .]) | [..]", ""),
+            ("[range(40)] | map([0, 1]) | [combinations]", ""),
+        ] {
+            let value = json!({"text": "Error!", "scale": 1000000000000_u64, "x": {}});
+            let wrong = run_on_stack(filter, value).expect_err(filter);
+            assert!(wrong.contains(says), "{filter}: {wrong}");
+        }
+    }
+
+    #[test]
+    fn guards_change_no_result() {
+        for (filter, due) in [
+            ("[(1, 2) * (10, 20)]", json!([10, 20, 20, 40])),
+            ("[(1, 2) + (10, 20)]", json!([11, 21, 12, 22])),
+            (
+                "[\"ab\" * 2, 3 * \"c\", \"a\" * 0]",
+                json!(["abab", "ccc", null]),
+            ),
+            ("{a: {b: 1}} * {a: {c: 2}}", json!({"a": {"b": 1, "c": 2}})),
+            ("{a: [1, 2]} | .a[] *= 3", json!({"a": [3, 6]})),
+            ("[{a: 2} | .a *= (3, 4)]", json!([{"a": 6}, {"a": 8}])),
+            ("[[1, [2]] | paths]", json!([[0], [1], [1, 0]])),
+            ("[1, [2]] | (.. | numbers) |= . + 1", json!([2, [3]])),
+            ("[[1, {\"a\": 2}] | .. | numbers]", json!([1, 2])),
+            ("[path(recurse)]", json!([[]])),
+            (
+                "def fac: if . < 2 then 1 else . * (. - 1 | fac) end; 20 | fac",
+                json!(2432902008176640000_u64),
+            ),
+            ("def f(g): reduce range(3) as $i (0; . + g); f(2)", json!(6)),
+            (
+                "[foreach (1, 2, 3) as $x (0; . + $x; [$x, .])]",
+                json!([[1, 1], [2, 3], [3, 6]]),
+            ),
+            (
+                "[1, [2, [3]]] | walk(if type == \"number\" then . * 2 else . end)",
+                json!([2, [4, [6]]]),
+            ),
+            ("{\"a\": 1} as {a: $x} | \"\\($x * 2)\"", json!("2")),
+            (
+                "def down: if . > 0 then . - 1 | down else . end; 10000 | down",
+                json!(0),
+            ),
+            (
+                "[1, 2] | combinations(2) | select(. == [2, 1])",
+                json!([2, 1]),
+            ),
+        ] {
+            assert_eq!(run(filter, json!(1)), Ok(vec![due]), "{filter}");
+        }
+    }
+
+    /// On a thread like those of filters.
+    fn run_on_stack(filter: &str, value: Value) -> Result<Vec<Value>, String> {
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().stack_size(STACK);
+            let thread = thread.spawn_scoped(scope, || run(filter, value));
+            thread.unwrap().join().unwrap()
+        })
     }
 
     #[test]

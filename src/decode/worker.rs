@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 /// Threads that were left behind at most: each holds a core until its work is done.
 const LEFT_MAX: usize = 4;
+/// Bytes of a thread's stack: address space only, until deep work needs it.
+pub(super) const STACK: usize = 256 << 20;
 /// How often it is looked whether one of them is done.
 const PACE: Duration = Duration::from_millis(5);
 
@@ -106,7 +108,10 @@ impl<Q: Send + 'static, A: Send + 'static> Worker<Q, A> {
                 }
             }
         };
-        let thread = thread::Builder::new().name(self.name.into()).spawn(run);
+        let thread = thread::Builder::new()
+            .name(self.name.into())
+            .stack_size(STACK)
+            .spawn(run);
         let thread = thread.map_err(NoAnswer::NoThread)?;
         Ok(WorkerThread { work, done, thread })
     }

@@ -14,6 +14,7 @@ use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use serde_json::Value;
 
+use crate::support::guarded_registry::GuardedRegistry;
 use crate::support::own_registry::OwnRegistry;
 use crate::support::stream::{Stream, records};
 use crate::support::{Daemon, OUTLIERD, PATIENCE, Read, create_topic, outlierd, wait_for};
@@ -23,17 +24,18 @@ const BEFORE: usize = 600;
 
 /// A stream whose output is Avro and goes to a file too.
 fn stream(registry: &OwnRegistry) -> Stream {
+    stream_with(&registry.url(), "")
+}
+
+/// With further keys of `[registry]`.
+fn stream_with(url: &str, keys: &str) -> Stream {
     let stream = Stream::delivered("avro-output", "exactly_once");
     let text = fs::read_to_string(&stream.config).unwrap();
     let file = stream.folder.path().join("delivered.jsonl");
     let output = format!("output = {{ format = \"avro\", file = {file:?}, alerts =");
     let text = text.replace("output = { alerts =", &output);
-    let url = registry.url();
-    fs::write(
-        &stream.config,
-        format!("{text}\n[registry]\nurls = [{url:?}]\ntimeout = \"5s\"\n"),
-    )
-    .unwrap();
+    let registry = format!("\n[registry]\nurls = [{url:?}]\ntimeout = \"5s\"\n{keys}");
+    fs::write(&stream.config, text + &registry).unwrap();
     stream
 }
 
@@ -224,4 +226,50 @@ fn a_schema_that_the_registry_refuses_is_named_and_nothing_starts() {
     for part in ["stream rig", &subject, "HTTP 409", &registry.url()] {
         assert!(log.contains(part), "{part}: {log}");
     }
+}
+
+#[test]
+fn a_registry_with_a_password_lets_in_who_has_it_and_the_refusal_is_reported() {
+    let registry = OwnRegistry::start();
+    let guarded = GuardedRegistry::start(registry.port());
+    for (keys, says) in [
+        (
+            "",
+            "HTTP 401: Unauthorized (no username or token is configured)",
+        ),
+        (
+            "username = \"outlierd\"\npassword = \"wrong\"\n",
+            "HTTP 401: Unauthorized",
+        ),
+    ] {
+        let stream = stream_with(&guarded.url(), keys);
+        let (found, code) = check(&stream);
+        assert!(
+            found.contains("PROBLEM rig: ") && found.contains(says),
+            "{found}"
+        );
+        assert_eq!(code, Some(1));
+        let mut daemon = Daemon::start(&stream.config, "refused");
+        wait_for("the refusal in /readyz", || {
+            let page = daemon.page("/readyz")?;
+            (page.contains(" 503 ") && page.contains(says)).then_some(())
+        });
+        assert!(daemon.log().contains(says), "{}", daemon.log());
+        daemon.stop();
+        assert_eq!(guarded.let_in(), 0);
+    }
+    assert!(guarded.refused() > 0);
+
+    let stream = stream_with(&guarded.url(), &GuardedRegistry::credentials());
+    let records = records();
+    stream.send(&records[..BEFORE]);
+    let mut daemon = Daemon::start(&stream.config, "let-in");
+    await_ready(&daemon);
+    stream.await_count(BEFORE);
+    daemon.stop();
+    let mut consumer = Consumer::new(&registry);
+    for message in stream.read("scores") {
+        consumer.read(&message);
+    }
+    assert_eq!(guarded.let_in(), 2, "one a schema");
 }
