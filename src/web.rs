@@ -8,7 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
@@ -277,6 +277,7 @@ fn of_stream(stream: &StreamStatus) -> Value {
                 "running": lane.running.load(Ordering::Acquire),
                 "partitions": lane.partitions.load(Ordering::Acquire),
                 "series": lane.series.load(Ordering::Acquire),
+                "open_alerts": lane.observed().alerting,
             });
             with_failure(lane_state, lane.failure().get())
         })
@@ -292,6 +293,11 @@ fn of_stream(stream: &StreamStatus) -> Value {
         })
         .collect();
     // All lanes share it.
+    let last_record = stream
+        .lanes
+        .iter()
+        .filter_map(|lane| lane.observed().read_at)
+        .max();
     let rejections = stream.lanes.first().map(|lane| &lane.rejections);
     let unusable = rejections.and_then(|rejections| rejections.unusable(Instant::now()));
     json!({
@@ -300,6 +306,7 @@ fn of_stream(stream: &StreamStatus) -> Value {
         "lanes": lanes,
         "destinations": destinations,
         "unusable": unusable,
+        "last_record": last_record.and_then(utc),
     })
 }
 
@@ -326,6 +333,12 @@ fn observe(stream: &StreamStatus) {
         store_bytes: stream.learner.store_bytes(),
     }
     .emit();
+}
+
+/// A time in RFC 3339, to the second.
+fn utc(at: SystemTime) -> Option<String> {
+    let at = jiff::Timestamp::try_from(at).ok()?;
+    Some(at.round(jiff::Unit::Second).ok()?.to_string())
 }
 
 async fn metrics(State(status): State<Arc<DaemonStatus>>) -> impl IntoResponse {
