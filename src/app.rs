@@ -28,6 +28,7 @@ use crate::config::{ConfigProblems, apply_live, needs_restart};
 use crate::destination::reader::DestinationReader;
 use crate::destination::{self, DestinationStatus};
 use crate::events::daemon::{ConfigReloaded, ReadinessChanged, StoreLost, ThreadLost};
+use crate::events::observed::StreamStarts;
 use crate::events::published::{EventQueue, PublishedEvent};
 use crate::events::store::StateSetAside;
 use crate::model::registry::Registry;
@@ -261,6 +262,8 @@ fn record_metrics(settings: &Settings) {
     if settings.service.http_listen.is_some() && web::recorder().is_none() {
         tracing::warn!("another recorder of metrics is installed: /metrics stays empty");
     }
+    let streams = settings.streams.iter();
+    streams.for_each(|stream| StreamStarts(&stream.name).emit());
 }
 
 /// There is no authentication: whoever reaches the address reads the names of series, their states

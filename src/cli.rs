@@ -23,7 +23,9 @@ mod model;
 mod replay;
 mod run;
 mod schema;
+mod shell;
 mod state;
+mod status;
 mod tap;
 mod topic_range;
 mod topic_sample;
@@ -65,6 +67,9 @@ enum Command {
     Model(model::Args),
     Feedback(feedback::Args),
     Schema(schema::Args),
+    Status(status::Args),
+    Completions(shell::CompletionsArgs),
+    Man(shell::ManArgs),
 }
 
 /// Parses the flags, runs the command and prints the error.
@@ -84,6 +89,9 @@ pub fn main() -> ExitCode {
         Command::Model(args) => model::main(&args),
         Command::Feedback(args) => feedback::main(&args),
         Command::Schema(args) => schema::main(&args),
+        Command::Status(args) => status::main(&args),
+        Command::Completions(args) => Ok(shell::completions(&args)),
+        Command::Man(args) => shell::man(&args),
     };
     match done {
         Ok(code) => code,

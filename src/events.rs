@@ -10,6 +10,7 @@ pub mod daemon;
 pub mod destination;
 pub mod lane;
 pub mod metric;
+pub mod observed;
 pub mod position;
 pub mod published;
 pub mod retrain;
@@ -207,13 +208,18 @@ impl ChangelogEntrySkipped<'_> {
     }
 }
 
-/// An alert event was handed to the output topic.
-pub struct AlertPublished<'a>(pub &'a Alert);
+/// An alert event was published in the output topic.
+pub struct AlertPublished<'a> {
+    /// The event.
+    pub alert: &'a Alert,
+    /// How long after the arrival of its records; `None` where no record led to it.
+    pub after: Option<Duration>,
+}
 
 impl AlertPublished<'_> {
     /// Logs and counts.
     pub fn emit(&self) {
-        let a = self.0;
+        let a = self.alert;
         let top = a
             .fields
             .first()
@@ -227,6 +233,10 @@ impl AlertPublished<'_> {
             ("event", a.event.as_str()),
         ];
         metric::ALERTS.add(labels, 1);
+        if let Some(after) = self.after {
+            let stream = [("stream", a.stream.as_str())];
+            metric::ALERT_SECONDS.record(stream, after.as_secs_f64());
+        }
     }
 }
 
@@ -313,26 +323,14 @@ impl PartitionsChanged<'_> {
 pub struct Committed<'a> {
     /// The stream.
     pub stream: &'a str,
+    /// How long it took.
+    pub took: Duration,
 }
 
 impl Committed<'_> {
     /// Counts.
     pub fn emit(&self) {
         metric::COMMITS.add([("stream", self.stream)], 1);
-    }
-}
-
-/// The series that the lanes of a stream hold in memory were counted.
-pub struct SeriesCounted<'a> {
-    /// The stream.
-    pub stream: &'a str,
-    /// How many.
-    pub series: usize,
-}
-
-impl SeriesCounted<'_> {
-    /// Sets the gauge.
-    pub fn emit(&self) {
-        metric::SERIES.set([("stream", self.stream)], self.series as f64);
+        metric::COMMIT_SECONDS.record([("stream", self.stream)], self.took.as_secs_f64());
     }
 }

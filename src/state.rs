@@ -94,6 +94,11 @@ pub trait Store: Send + Sync {
     /// Deletes all data of a stream: states, positions, training records and notes.
     fn clear(&self, stream: &str) -> Result<(), StoreError>;
 
+    /// How many bytes it takes on disk; `None` where it takes none, or that is not known.
+    fn bytes_on_disk(&self) -> Option<u64> {
+        None
+    }
+
     /// Writes states ahead of the commit that they belong to, bit by bit and not durably. Only for
     /// states that the changelog has: a crash before the commit leaves some of them newer than the
     /// stored position.

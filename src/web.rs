@@ -8,7 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
@@ -25,7 +25,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::destination::DestinationStatus;
-use crate::events::{SeriesCounted, metric};
+use crate::events::metric;
+use crate::events::observed::{ProcessStarted, StreamObserved};
 use crate::failure::{FailureReport, PresentFailure};
 use crate::lane::LaneStatus;
 use crate::pipeline::status::SeriesStatus;
@@ -122,8 +123,13 @@ pub fn recorder() -> Option<&'static PrometheusHandle> {
     static HANDLE: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
     HANDLE
         .get_or_init(|| {
-            let handle = PrometheusBuilder::new().install_recorder().ok()?;
+            let builder = PrometheusBuilder::new()
+                .set_buckets(&metric::SECONDS)
+                .ok()?;
+            let handle = builder.install_recorder().ok()?;
             metric::describe_all();
+            process_metrics().describe();
+            ProcessStarted.emit();
             Some(handle)
         })
         .as_ref()
@@ -248,17 +254,21 @@ fn with_failure(mut object: Value, failure: Option<FailureReport>) -> Value {
 }
 
 fn of_stream(stream: &StreamStatus) -> Value {
-    let phase = match stream.learner.phase() {
+    let phase = stream.learner.phase();
+    let mut model = json!({ "phase": phase.as_str() });
+    match phase {
         LearnerPhase::Collecting {
             done,
             wanted,
             missing,
         } => {
-            json!({ "phase": "learning", "records": done, "wanted": wanted, "missing": missing })
+            model["records"] = done.into();
+            model["wanted"] = wanted.into();
+            model["missing"] = missing.into();
         }
-        LearnerPhase::Training => json!({ "phase": "training" }),
-        LearnerPhase::Live(id) => json!({ "phase": "live", "bundle": &*id }),
-    };
+        LearnerPhase::Training => {}
+        LearnerPhase::Live(id) => model["bundle"] = (&*id).into(),
+    }
     let lanes: Vec<Value> = stream
         .lanes
         .iter()
@@ -267,6 +277,7 @@ fn of_stream(stream: &StreamStatus) -> Value {
                 "running": lane.running.load(Ordering::Acquire),
                 "partitions": lane.partitions.load(Ordering::Acquire),
                 "series": lane.series.load(Ordering::Acquire),
+                "open_alerts": lane.observed().alerting,
             });
             with_failure(lane_state, lane.failure().get())
         })
@@ -282,30 +293,57 @@ fn of_stream(stream: &StreamStatus) -> Value {
         })
         .collect();
     // All lanes share it.
+    let last_record = stream
+        .lanes
+        .iter()
+        .filter_map(|lane| lane.observed().read_at)
+        .max();
     let rejections = stream.lanes.first().map(|lane| &lane.rejections);
     let unusable = rejections.and_then(|rejections| rejections.unusable(Instant::now()));
     json!({
         "stream": stream.name,
-        "model": phase,
+        "model": model,
         "lanes": lanes,
         "destinations": destinations,
         "unusable": unusable,
+        "last_record": last_record.and_then(utc),
     })
 }
 
-async fn metrics(State(status): State<Arc<DaemonStatus>>) -> impl IntoResponse {
-    for stream in status.streams() {
-        let series: usize = stream
-            .lanes
-            .iter()
-            .map(|lane| lane.series.load(Ordering::Acquire))
-            .sum();
-        SeriesCounted {
-            stream: &stream.name,
-            series,
-        }
-        .emit();
+/// CPU time, memory, descriptors, threads and the start of the process.
+fn process_metrics() -> metrics_process::Collector {
+    metrics_process::Collector::default()
+}
+
+/// Sets the gauges of a stream that no event moves.
+fn observe(stream: &StreamStatus) {
+    let lanes: Vec<_> = stream.lanes.iter().map(|lane| lane.observed()).collect();
+    let in_memory = stream
+        .lanes
+        .iter()
+        .map(|lane| lane.series.load(Ordering::Acquire));
+    StreamObserved {
+        stream: &stream.name,
+        phase: stream.learner.phase().as_str(),
+        series: in_memory.sum(),
+        open_alerts: lanes.iter().map(|lane| lane.alerting).sum(),
+        is_connected: lanes.iter().all(|lane| lane.is_connected),
+        last_record: lanes.iter().filter_map(|lane| lane.read_at).max(),
+        last_commit: lanes.iter().filter_map(|lane| lane.committed_at).max(),
+        store_bytes: stream.learner.store_bytes(),
     }
+    .emit();
+}
+
+/// A time in RFC 3339, to the second.
+fn utc(at: SystemTime) -> Option<String> {
+    let at = jiff::Timestamp::try_from(at).ok()?;
+    Some(at.round(jiff::Unit::Second).ok()?.to_string())
+}
+
+async fn metrics(State(status): State<Arc<DaemonStatus>>) -> impl IntoResponse {
+    status.streams().iter().for_each(observe);
+    process_metrics().collect();
     let text = recorder().map(PrometheusHandle::render).unwrap_or_default();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }

@@ -13,13 +13,15 @@ mod rig;
 mod test_stream;
 
 use std::collections::BTreeSet;
+use std::process::Command;
 
+use outlierd::events::metric::{ALL, Metric};
 use outlierd::pipeline::Pipeline;
 use outlierd::pipeline::series::SeriesTable;
 use outlierd::record::{Batch, EventTime, Record};
 use rdkafka::mocking::MockCluster;
 
-use process::{Daemon, wait_for};
+use process::{Daemon, OUTLIERD, wait_for};
 
 const RECORDS: usize = 200;
 
@@ -28,6 +30,32 @@ fn payloads() -> impl Iterator<Item = String> {
         let time = 1_767_225_600 + number;
         format!("{{\"t\":{time},\"x\":{},\"y\":3}}", number % 7)
     })
+}
+
+/// Counters by topic, destination, access or entry, of which each appears with its first event; and those
+/// whose causes are few.
+const BEGIN_LATER: [&str; 9] = [
+    "outlierd_destination_alerts_total",
+    "outlierd_destination_failures_total",
+    "outlierd_destination_skipped_total",
+    "outlierd_position_changes_total",
+    "outlierd_stored_entries_ignored_total",
+    "outlierd_store_failures_total",
+    "outlierd_trainings_total",
+    "outlierd_thresholds_corrected_total",
+    "outlierd_shared_messages_skipped_total",
+];
+
+/// What `outlierd status --json` says of a daemon, and whether it calls it ready.
+fn status(daemon: &Daemon) -> (bool, serde_json::Value) {
+    let address = daemon.address().unwrap();
+    let mut command = Command::new(OUTLIERD);
+    let out = command
+        .args(["status", "--json", "--address", &address])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(out.stdout).unwrap();
+    (out.status.success(), serde_json::from_str(&text).unwrap())
 }
 
 /// The names that follow `mark` at the starts of lines.
@@ -52,13 +80,28 @@ fn each_metric_of_a_running_daemon_has_a_help_line() {
     let page = wait_for("the records to be counted", || {
         daemon.page("/metrics").filter(|page| page.contains(&read))
     });
+    let (ready, found) = status(&daemon);
+    assert!(ready, "{found}");
     daemon.stop();
+    let stream = &found["streams"][0];
+    assert_eq!(stream["stream"], "rig");
+    assert_eq!(stream["model"]["phase"], "learning");
+    assert_eq!(stream["lanes"][0]["open_alerts"], 0);
+    assert!(stream["last_record"].as_str().unwrap().ends_with('Z'));
 
     let (described, shown) = (names(&page, "# HELP "), names(&page, "# TYPE "));
     assert_eq!(described, shown, "{page}");
     // Those that move before the HTTP server listens are there too.
     assert!(shown.contains("outlierd_training_buffer_records"), "{page}");
     assert!(shown.contains("outlierd_muted_total"), "{page}");
+    // A rate needs a value before the first event.
+    let has_none =
+        |metric: &&Metric| matches!(metric, Metric::Counter(_)) && !shown.contains(metric.name());
+    let none: Vec<&str> = ALL.iter().filter(has_none).map(Metric::name).collect();
+    assert_eq!(none, BEGIN_LATER);
+    let phase = "outlierd_stream_phase{stream=\"rig\",phase=\"learning\"} 1";
+    assert!(page.contains(phase), "{page}");
+    assert!(page.contains("process_resident_memory_bytes "), "{page}");
 }
 
 /// Records of two series, of which one sensor is missing all the time.

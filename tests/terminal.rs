@@ -68,6 +68,24 @@ fn help(command: &str) -> String {
 }
 
 #[test]
+fn completions_and_man_pages_have_each_command() {
+    let commands = ["run", "status", "evaluate", "feedback"];
+    for shell in ["bash", "zsh", "fish"] {
+        let script = stdout(&["completions", shell]);
+        assert!(
+            commands.iter().all(|command| script.contains(command)),
+            "{shell}"
+        );
+    }
+    let folder = tempfile::tempdir().unwrap();
+    stdout(&["man", folder.path().to_str().unwrap()]);
+    for command in commands {
+        let page = folder.path().join(format!("outlierd-{command}.1"));
+        assert!(fs::read_to_string(page).unwrap().contains(".SH SYNOPSIS"));
+    }
+}
+
+#[test]
 fn train_and_model_say_the_same_of_when_a_bundle_goes_live() {
     let (train, model) = (help("train"), help("model"));
     let sentence = "A running daemon that uses the same model folder switches to the live bundle within seconds, \

@@ -62,11 +62,14 @@ table! {
     COERCED: Counter = "outlierd_coerced_total", "Readings that were converted from text to a number";
     OUT_OF_ORDER: Counter = "outlierd_out_of_order_total", "Scored records that are older than the newest record of their series";
     BATCH_SECONDS: Histogram = "outlierd_batch_seconds", "Time of one micro-batch from decode to outputs";
+    LAST_RECORD: Gauge = "outlierd_last_record_timestamp_seconds", "Unix time when a stream last read records";
 
     // Alerts
     ALERTS: Counter = "outlierd_alerts_total", "Published alert events, by kind and event";
     MUTED: Counter = "outlierd_muted_total", "Episodes that opened under a mute, so that no alert was published when they opened";
-    ALERTS_BUDGETED: Gauge = "outlierd_alerts_expected_total", "Anomalies that threshold.budget allows for the records scored; compare with outlierd_alerts_total of event open";
+    ALERTS_BUDGETED: Gauge = "outlierd_alerts_budgeted", "Anomalies that threshold.budget allows for the records scored since the start; compare with outlierd_alerts_total of event open";
+    OPEN_ALERTS: Gauge = "outlierd_open_alerts", "Series with an open alert, of those that silence is watched of or that are in memory";
+    ALERT_SECONDS: Histogram = "outlierd_alert_seconds", "Time from the arrival of a batch in the input topic to the commit that publishes an alert of it";
 
     // Alert destinations beside Kafka
     DESTINATION_ALERTS: Counter = "outlierd_destination_alerts_total", "Alerts delivered to a destination beside Kafka, repeats included";
@@ -82,6 +85,9 @@ table! {
     INPUT_PAUSED: Gauge = "outlierd_input_paused", "1 while a lane reads nothing because its output is slower than its input";
     INPUT_PAUSES: Counter = "outlierd_input_pauses_total", "Times that a lane paused its input because its output was slower";
     COMMITS: Counter = "outlierd_commits_total", "Commits of states and offsets";
+    COMMIT_SECONDS: Histogram = "outlierd_commit_seconds", "Time of one commit of states and offsets";
+    LAST_COMMIT: Gauge = "outlierd_last_commit_timestamp_seconds", "Unix time when a stream last committed";
+    KAFKA_CONNECTED: Gauge = "outlierd_kafka_connected", "1 while each lane of a stream has a connection to a broker";
     LANE_RESTARTS: Counter = "outlierd_lane_restarts_total", "Times that a lane resumed from its last commit after an error, by whether it left its consumer group";
     CONSUMER_ERRORS: Counter = "outlierd_consumer_errors_total", "Errors of a lane's consumer that librdkafka retries";
     OFFSETS_AWAITED: Counter = "outlierd_offsets_awaited_total", "Times that a lane waited some seconds more for its group's committed offsets";
@@ -96,14 +102,17 @@ table! {
     STATE_UNREADABLE: Counter = "outlierd_state_unreadable_total", "Stored states that could not be read; their series were reset";
     STORED_ENTRIES_IGNORED: Counter = "outlierd_stored_entries_ignored_total", "Stored entries other than states that could not be read, by entry";
     STORE_FAILURES: Counter = "outlierd_store_failures_total", "Accesses that the state store refused and outlierd continued without, by access";
+    STORE_BYTES: Gauge = "outlierd_store_size_bytes", "Size of the state store on disk";
     STATE_SET_ASIDE: Counter = "outlierd_state_set_aside_total", "Damaged state folders that were moved aside";
 
     // Models
+    PHASE: Gauge = "outlierd_stream_phase", "1 for the phase that a stream is in: learning, training or live";
     LEARNING_RECORDS: Gauge = "outlierd_learning_records", "Records collected so far by a stream without a bundle";
     TRAINING_FAILURES: Counter = "outlierd_training_failures_total", "Failed trainings of a stream's first model";
     BUNDLE_INFO: Gauge = "outlierd_bundle_info", "1 for the live bundle of a stream, 0 for its predecessors";
     BUNDLES_REFUSED: Counter = "outlierd_bundles_refused_total", "Bundles that were made live and do not fit the stream; the one before stayed live";
     TRAININGS: Counter = "outlierd_trainings_total", "Trainings of a challenger, by outcome";
+    LAST_TRAINING: Gauge = "outlierd_last_training_timestamp_seconds", "Unix time of the last training, by outcome";
     TRAINING: Gauge = "outlierd_training", "1 while a challenger is trained or evaluated";
     ROLLBACKS: Counter = "outlierd_rollbacks_total", "Bundles that were rolled back because they raised too many alerts";
     NORMAL_RECORDS: Gauge = "outlierd_training_buffer_records", "Records of normal traffic kept for training";
@@ -128,6 +137,7 @@ table! {
     EVENTS_DROPPED: Counter = "outlierd_events_dropped_total", "Model events that were not published because the queue was full";
 
     // The process
+    BUILD_INFO: Gauge = "outlierd_build_info", "1; the label has the version of the program";
     READY: Gauge = "outlierd_ready", "1 while all lanes score what comes; /readyz has the reason where it is 0";
     BROKERS_AWAITED: Counter = "outlierd_brokers_awaited_total", "Attempts at the start that no broker answered";
     TOKENS_NOT_RENEWED: Counter = "outlierd_tokens_not_renewed_total", "Attempts to renew the OIDC token of the Kafka clients that failed while the old one was valid";
@@ -136,6 +146,11 @@ table! {
     // Operators
     FEEDBACK: Counter = "outlierd_feedback_total", "Feedback of operators, by label";
 }
+
+/// Upper bounds of the histograms, in seconds: from a fast batch to an alert that waits for a broker.
+pub const SECONDS: [f64; 14] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0,
+];
 
 /// Gives every metric its help text. The recorder must be installed before: an earlier call
 /// describes nothing.
@@ -247,7 +262,8 @@ mod tests {
 
     #[test]
     fn the_page_has_a_help_line_for_each_metric_of_the_table() {
-        let recorder = PrometheusBuilder::new().build_recorder();
+        let builder = PrometheusBuilder::new().set_buckets(&SECONDS).unwrap();
+        let recorder = builder.build_recorder();
         let page = metrics::with_local_recorder(&recorder, || {
             describe_all();
             ALL.iter().copied().for_each(touch);
@@ -269,10 +285,10 @@ mod tests {
             let name = metric.name();
             let help = metric.help();
             assert!(name.starts_with("outlierd_"), "{name}");
-            // Expected alerts add up in fractions, which a counter of whole numbers cannot hold.
-            let adds_up =
-                matches!(metric, Metric::Counter(_)) || name == "outlierd_alerts_expected_total";
-            assert_eq!(adds_up, name.ends_with("_total"), "{name}");
+            let is_counter = matches!(metric, Metric::Counter(_));
+            assert_eq!(is_counter, name.ends_with("_total"), "{name}");
+            let is_histogram = matches!(metric, Metric::Histogram(_));
+            assert!(!is_histogram || name.ends_with("_seconds"), "{name}");
             assert!(help.split_whitespace().count() >= 3, "{name}: {help}");
         }
     }

@@ -1,8 +1,11 @@
 //! Events of retraining.
 
+use std::time::SystemTime;
+
 use tracing::{error, info, warn};
 
 use super::metric;
+use super::observed::unix_seconds;
 use super::published::{Event, EventQueue};
 use crate::failure::Failure;
 use crate::promotion::PromotionVerdict;
@@ -148,7 +151,7 @@ impl ChallengerJudged<'_> {
             failed,
             "challenger {outcome}"
         );
-        metric::TRAININGS.add([("stream", self.stream), ("outcome", outcome)], 1);
+        trained(self.stream, outcome);
         queue.put(
             self.stream,
             Event::ChallengerJudged {
@@ -157,6 +160,13 @@ impl ChallengerJudged<'_> {
             },
         );
     }
+}
+
+/// Counts a training that ended, and notes when.
+fn trained(stream: &str, outcome: &str) {
+    let labels = [("stream", stream), ("outcome", outcome)];
+    metric::TRAININGS.add(labels, 1);
+    metric::LAST_TRAINING.set(labels, unix_seconds(SystemTime::now()));
 }
 
 /// A training gave the live bundle again; there is nothing to test.
@@ -175,7 +185,7 @@ impl ChallengerUnchanged<'_> {
             bundle = self.bundle,
             "the training gave the live bundle again: its records are the same"
         );
-        metric::TRAININGS.add([("stream", self.stream), ("outcome", "unchanged")], 1);
+        trained(self.stream, "unchanged");
     }
 }
 
@@ -385,7 +395,7 @@ impl ChallengeFailed<'_> {
             domain = self.error.domain().as_str(),
             "challenger training failed: the live bundle stays"
         );
-        metric::TRAININGS.add([("stream", self.stream), ("outcome", "failed")], 1);
+        trained(self.stream, "failed");
         let error = self.error.to_string();
         queue.put(self.stream, Event::ChallengeFailed { error });
     }

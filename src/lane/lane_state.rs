@@ -9,7 +9,7 @@ mod watch;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rdkafka::consumer::CommitMode;
 use rdkafka::message::{BorrowedMessage, Message as _};
@@ -148,6 +148,11 @@ impl LaneState {
         self.table.len()
     }
 
+    /// How many series have an open alert.
+    pub fn alerting(&self) -> usize {
+        self.table.alerting()
+    }
+
     /// Whether the changelog was lost, where an `error` may be its consequence.
     pub(super) fn has_lost_changelog(&self, error: &LaneError) -> bool {
         match error {
@@ -266,7 +271,9 @@ impl LaneState {
                 self.sink.dead_letter(message, rejected, repeats)?;
             }
         }
+        self.uncommitted.batch(first_arrival(batch));
         self.publish(std::mem::take(&mut done.alerts))?;
+        self.uncommitted.batch(None);
         for (alert, png) in &done.heat_maps {
             self.sink.heat_map(alert, png)?;
         }
@@ -371,6 +378,7 @@ impl LaneState {
         if self.recovery.is_running() {
             return Ok(false);
         }
+        let began = Instant::now();
         self.uncommitted.commit_begins();
         let progress = self.positions.with_progress();
         clocks::keep(progress, &self.pipeline, &mut self.notes)?;
@@ -418,6 +426,7 @@ impl LaneState {
         self.uncommitted.published();
         events::Committed {
             stream: &stream.name,
+            took: began.elapsed(),
         }
         .emit();
         (self.delivery).stored(&stream.name, &changes, consumer, mode)?;
@@ -439,4 +448,11 @@ impl LaneState {
         }
         Ok(())
     }
+}
+
+/// When the first record of a batch was written to its topic, by the clock of the broker or of the sender.
+fn first_arrival(batch: &[BorrowedMessage<'_>]) -> Option<SystemTime> {
+    let millis = batch.first()?.timestamp().to_millis()?;
+    let since = Duration::from_millis(millis.try_into().ok()?);
+    SystemTime::UNIX_EPOCH.checked_add(since)
 }

@@ -4,7 +4,7 @@ mod rejections;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rdkafka::error::KafkaError;
 
@@ -25,6 +25,8 @@ pub struct LaneStatus {
     pub partitions: AtomicUsize,
     /// Series in memory.
     pub series: AtomicUsize,
+    /// Series with an open alert, as of the last commit.
+    alerting: AtomicUsize,
     /// Whether the loop runs (not waiting to restart).
     pub running: AtomicBool,
     /// What failed last; cleared once the lane has scored and committed records again, or none
@@ -46,6 +48,9 @@ struct Progress {
     joined: Option<Instant>,
     /// When records were last scored or collected, or none waited.
     advanced: Instant,
+    /// When records were last read, and when states and positions were last committed.
+    read_at: Option<SystemTime>,
+    committed_at: Option<SystemTime>,
     /// Whether a broker was connected when librdkafka last reported.
     is_connected: bool,
     /// When librdkafka last reported, and when brokers had answered anything since the report before.
@@ -66,6 +71,8 @@ impl Default for Progress {
             turned: now,
             joined: None,
             advanced: now,
+            read_at: None,
+            committed_at: None,
             is_connected: true,
             reported: now,
             answered: now,
@@ -74,6 +81,18 @@ impl Default for Progress {
             is_behind: false,
         }
     }
+}
+
+/// What the metrics show of a lane.
+pub struct LaneObserved {
+    /// Whether a broker was connected when librdkafka last reported.
+    pub is_connected: bool,
+    /// When records were last read; `None` before the first ones.
+    pub read_at: Option<SystemTime>,
+    /// When states and positions were last committed.
+    pub committed_at: Option<SystemTime>,
+    /// Series with an open alert, as of then.
+    pub alerting: usize,
 }
 
 /// What librdkafka reports of a lane's consumer, every few seconds.
@@ -120,13 +139,34 @@ impl LaneStatus {
 
     /// Records went through the pipeline.
     pub(super) fn advanced(&self) {
-        self.progress().advanced = Instant::now();
+        let mut progress = self.progress();
+        progress.advanced = Instant::now();
+        progress.read_at = Some(SystemTime::now());
     }
 
     /// What went through the pipeline is committed.
     pub(super) fn committed(&self) {
-        self.advanced();
+        let mut progress = self.progress();
+        progress.advanced = Instant::now();
+        progress.committed_at = Some(SystemTime::now());
+        drop(progress);
         self.failure.clear();
+    }
+
+    /// So many series have an open alert.
+    pub(super) fn alerting(&self, series: usize) {
+        self.alerting.store(series, Ordering::Release);
+    }
+
+    /// What the metrics show of it.
+    pub fn observed(&self) -> LaneObserved {
+        let progress = self.progress();
+        LaneObserved {
+            is_connected: progress.is_connected && self.running.load(Ordering::Acquire),
+            read_at: progress.read_at,
+            committed_at: progress.committed_at,
+            alerting: self.alerting.load(Ordering::Acquire),
+        }
     }
 
     /// An error stopped the lane, or made it rewind.

@@ -1,6 +1,6 @@
 //! What a lane has done since its last commit, beside states, notes and positions.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::events::AlertPublished;
 use crate::record::alert::{Alert, AlertKind};
@@ -9,7 +9,10 @@ use crate::state::Learned;
 /// See the module.
 pub(super) struct Uncommitted {
     /// Alerts that were sent: they are published by the commit.
-    alerts: Vec<Alert>,
+    /// Each with the arrival of the records that led to it.
+    alerts: Vec<(Alert, Option<SystemTime>)>,
+    /// When the first record of the batch arrived that is run now.
+    arrived: Option<SystemTime>,
     /// Learned records.
     learned: Vec<Learned>,
     /// Whether there is something to commit that should not wait: an alert, or feedback that was
@@ -23,15 +26,21 @@ impl Uncommitted {
     pub(super) fn new() -> Self {
         Self {
             alerts: Vec::new(),
+            arrived: None,
             learned: Vec::new(),
             urgent: false,
             since: Instant::now(),
         }
     }
 
+    /// A batch begins whose first record arrived then, or none does.
+    pub(super) fn batch(&mut self, arrived: Option<SystemTime>) {
+        self.arrived = arrived;
+    }
+
     /// An alert was sent.
     pub(super) fn alert(&mut self, alert: Alert) {
-        self.alerts.push(alert);
+        self.alerts.push((alert, self.arrived));
         self.urgent = true;
     }
 
@@ -44,7 +53,7 @@ impl Uncommitted {
                 AlertKind::Silence | AlertKind::DetectorDegraded | AlertKind::UnusableRecords
             )
         };
-        self.alerts.iter().any(is_of_notes)
+        self.alerts.iter().any(|(alert, _)| is_of_notes(alert))
     }
 
     pub(super) fn learned(&mut self, record: Learned) {
@@ -77,8 +86,10 @@ impl Uncommitted {
 
     /// The commit is done: what was sent is published, and only now it counts.
     pub(super) fn published(&mut self) {
-        for alert in self.alerts.drain(..) {
-            AlertPublished(&alert).emit();
+        for (alert, arrived) in self.alerts.drain(..) {
+            let after = arrived.and_then(|arrived| arrived.elapsed().ok());
+            let alert = &alert;
+            AlertPublished { alert, after }.emit();
         }
     }
 

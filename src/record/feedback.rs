@@ -65,6 +65,7 @@ pub struct RecordRange {
     Deserialize,
     JsonSchema,
     strum::IntoStaticStr,
+    strum::VariantArray,
 )]
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]

@@ -17,6 +17,7 @@ use super::first::{FirstModel, learn_first};
 use super::learn::LearnError;
 use super::set::{TrainingRow, TrainingSet};
 use crate::config::settings::StreamSettings;
+use crate::events::observed::PHASES;
 use crate::events::retrain::{LearningExtended, TrainingFailed};
 use crate::events::store::{StoreAccess, StoreAccessFailed, StoredEntry, StoredEntryIgnored};
 use crate::events::{BundleLive, LearningProgress};
@@ -49,6 +50,18 @@ pub enum LearnerPhase {
     Training,
     /// The bundle of this id scores.
     Live(Arc<str>),
+}
+
+impl LearnerPhase {
+    /// Its name in `/status` and in the metrics, one of [`PHASES`].
+    pub fn as_str(&self) -> &'static str {
+        let [learning, training, live] = PHASES;
+        match self {
+            Self::Collecting { .. } => learning,
+            Self::Training => training,
+            Self::Live(_) => live,
+        }
+    }
 }
 
 /// See the module.
@@ -165,6 +178,11 @@ impl Learner {
 
     fn lock(&self) -> MutexGuard<'_, LearnerInner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Size of the state store on disk, where it is known.
+    pub fn store_bytes(&self) -> Option<u64> {
+        self.store.bytes_on_disk()
     }
 
     /// Where the stream is.

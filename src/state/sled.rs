@@ -195,6 +195,10 @@ fn add_state(batch: &mut sled::Batch, partition: i32, series: &str, bytes: Optio
 }
 
 impl Store for SledStore {
+    fn bytes_on_disk(&self) -> Option<u64> {
+        self.db.size_on_disk().ok()
+    }
+
     fn position(&self, stream: &str, partition: i32) -> Result<Option<i64>, StoreError> {
         let found = self.tree(stream)?.get(partition_key(POSITION, partition));
         let found = found.map_err(|error| access(stream, "read", &error))?;

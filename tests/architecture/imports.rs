@@ -180,6 +180,7 @@ pub const IMPORTS: [(&str, &[&str]); 33] = [
             "evaluate",
             "events",
             "failure",
+            "http",
             "model",
             "pipeline",
             "promotion",

@@ -18,6 +18,7 @@ mod fits;
 mod images;
 mod kerberos;
 mod messages;
+mod monitoring;
 mod oidc;
 mod panics;
 mod poison;

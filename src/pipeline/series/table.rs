@@ -121,6 +121,14 @@ impl SeriesTable {
         self.slots.len() - self.free.len()
     }
 
+    /// How many series, in memory or stored only, have an open alert.
+    pub fn alerting(&self) -> usize {
+        let slots = self.slots.iter().flatten();
+        let in_memory = slots.filter(|slot| slot.state.alerting()).count();
+        let stored = self.index.values().flat_map(|of| of.stored.values());
+        in_memory + stored.filter(|stored| stored.alerting).count()
+    }
+
     /// Whether none is held.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

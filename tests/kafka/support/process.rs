@@ -117,12 +117,18 @@ impl Daemon {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Where it listens; `None` before.
+    pub fn address(&self) -> Option<String> {
+        let log = self.log();
+        let address = log.split(" address=").nth(1)?.split_whitespace().next()?;
+        Some(address.to_owned())
+    }
+
     /// Its answer over HTTP, headers included; `None` before it listens. The configuration has
     /// `http_listen = "127.0.0.1:0"`.
     pub fn page(&self, path: &str) -> Option<String> {
-        let log = self.log();
-        let address = log.split(" address=").nth(1)?.split_whitespace().next()?;
-        let mut stream = TcpStream::connect(address).ok()?;
+        let address = self.address()?;
+        let mut stream = TcpStream::connect(&address).ok()?;
         write!(
             stream,
             "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
