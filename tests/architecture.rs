@@ -69,8 +69,10 @@ const CRATES: [(&str, &[&str]); 4] = [
 ];
 
 /// Modules that may read the machine's clock, which can jump.
-const CLOCK: [&str; 5] = [
+const CLOCK: [&str; 7] = [
     "record",
+    "lane/status",
+    "events/retrain",
     "model/registry",
     "retrain/learn",
     "cli/demo",
