@@ -34,7 +34,7 @@ fn payloads() -> impl Iterator<Item = String> {
 
 /// Counters by topic, destination, access or entry, of which each appears with its first event; and those
 /// whose causes are few.
-const BEGIN_LATER: [&str; 9] = [
+const BEGIN_LATER: [&str; 10] = [
     "outlierd_destination_alerts_total",
     "outlierd_destination_failures_total",
     "outlierd_destination_skipped_total",
@@ -44,6 +44,7 @@ const BEGIN_LATER: [&str; 9] = [
     "outlierd_trainings_total",
     "outlierd_thresholds_corrected_total",
     "outlierd_shared_messages_skipped_total",
+    "outlierd_shared_messages_refused_total",
 ];
 
 /// What `outlierd status --json` says of a daemon, and whether it calls it ready.
