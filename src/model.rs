@@ -11,6 +11,7 @@ pub mod bundle;
 pub mod calibration;
 pub mod context;
 pub mod denoiser;
+pub mod encoder;
 pub mod ensemble;
 pub mod linear;
 pub mod manifest;
@@ -31,9 +32,11 @@ mod conv2d;
 mod dense;
 mod disk;
 mod failure;
+mod frame;
 mod kernels;
 mod kinds;
 mod lstm;
+mod patch;
 mod settings;
 mod unet;
 
@@ -47,9 +50,11 @@ pub use self::settings::{
 };
 
 use self::ensemble::Ensemble;
+use self::frame::Frame;
 use self::kinds::Recipe;
 use self::linear::Linear;
 use self::network::Network;
+use self::patch::Patch;
 use self::script::{ScriptError, ScriptModel};
 use self::shape::{ModelShape, ShapeError};
 use self::weights::NamedTensors;
@@ -151,6 +156,9 @@ pub enum ModelError {
     /// A TorchScript module that is no model.
     #[error(transparent)]
     Script(#[from] ScriptError),
+    /// An encoder gives NaN or infinity for an image.
+    #[error("the features of an image are not finite: check model.backbone")]
+    FeaturesNotFinite,
     /// An ensemble of nothing.
     #[error("an ensemble needs at least one member")]
     NoMembers,
@@ -204,6 +212,8 @@ pub fn from_weights(
     let model: Box<dyn Autoencoder> = match (shape.members, Recipe::of(shape.kind)) {
         (2.., _) => Box::new(Ensemble::from_weights(shape, &mut weights)?),
         (_, Recipe::Linear) => Box::new(Linear::from_weights(shape, &mut weights)?),
+        (_, Recipe::Frame) => Box::new(Frame::from_weights(shape, &mut weights)?),
+        (_, Recipe::Patch) => Box::new(Patch::from_weights(shape, &mut weights)?),
         (_, Recipe::Script) => Box::new(ScriptModel::load(shape)?),
         (_, Recipe::Network(_)) => Network::from_weights(shape, &mut weights)?.into_model()?,
     };

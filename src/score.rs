@@ -2,6 +2,7 @@
 //! its score.
 
 pub mod calibrate;
+pub mod cells;
 pub mod chart;
 pub mod charts;
 mod denoise;

@@ -136,7 +136,7 @@ fn a_new_normal_takes_back_what_a_false_alarm_raised() {
 #[test]
 fn every_kind_points_at_the_hole_and_at_nothing_else() {
     let files = pictures(96, |number| number >= LEARNED && number % 8 == 3);
-    for kind in ["conv2d", "unet", "vae2d", "linear"] {
+    for kind in ["conv2d", "unet", "vae2d", "linear", "frame", "patch"] {
         let kind_of = format!("model.kind={kind}");
         let small = if kind == "linear" {
             "model.latent=8"
@@ -210,6 +210,60 @@ fn a_module_of_tiles_scores_images() {
     );
 }
 
+#[test]
+fn a_backbone_takes_the_place_of_the_filter_bank() {
+    let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/pyramid.pt");
+    let sha256 = hex::encode(Sha256::digest(fs::read(&module).unwrap()));
+    let (file, digest) = (
+        format!("model.backbone={}", module.display()),
+        format!("model.backbone_sha256={sha256}"),
+    );
+    for kind in ["model.kind=frame", "model.kind=patch"] {
+        let stream = stream(&[kind, &file, &digest]);
+        script::allow([&stream.model]);
+        let bundle = trained(&stream);
+        let features = bundle.manifest.shape.features.as_ref().unwrap();
+        assert_eq!(
+            (features.backbone.as_deref(), features.channels),
+            (Some(&*sha256), 6)
+        );
+        let done = run(
+            &stream,
+            bundle,
+            &pictures(LEARNED + 8, |number| number == LEARNED + 5),
+        );
+        let score = |number: usize| done.outcomes[number].scored.as_ref().unwrap().score;
+        let others = (0..8).filter(|&at| at != 5).map(|at| score(LEARNED + at));
+        assert!(score(LEARNED + 5) > others.fold(0.0, f64::max), "{kind}");
+    }
+}
+
+#[test]
+fn images_of_any_size_go_through_patch_at_their_own_size() {
+    let stream = stream(&["model.kind=patch", "model.input=0"]);
+    let bundle = trained(&stream);
+    let mut files = pictures(LEARNED + 2, |number| number == LEARNED + 1);
+    // A corner of a picture, without the hole.
+    let corner = image::load_from_memory(&files[LEARNED])
+        .unwrap()
+        .crop_imm(0, 0, 41, 57);
+    let mut file = std::io::Cursor::new(Vec::new());
+    corner.write_to(&mut file, image::ImageFormat::Png).unwrap();
+    files[LEARNED] = file.into_inner();
+    let done = run(&stream, bundle, &files);
+    let score = |number: usize| done.outcomes[number].scored.as_ref().unwrap().score;
+    assert!(
+        score(LEARNED + 1) > 2.0 * score(LEARNED),
+        "{:?}",
+        scores(&done)
+    );
+    assert!(
+        done.alerts
+            .iter()
+            .any(|alert| alert.regions.first().is_some_and(overlaps))
+    );
+}
+
 fn scores(done: &BatchOutput) -> Vec<(f64, f64)> {
     let pair = |o: &outlierd::record::RecordOutcome| Some((o.scored.as_ref()?.score, o.threshold?));
     done.outcomes.iter().filter_map(pair).collect()
@@ -237,17 +291,22 @@ fn ssim_finds_a_hole_too() {
 
 #[test]
 fn the_same_pictures_give_the_same_however_they_were_batched_and_resumed() {
-    let stream = stream(&[]);
+    for kind in ["conv2d", "frame", "patch"] {
+        gives_the_same(&stream(&[&format!("model.kind={kind}")]));
+    }
+}
+
+fn gives_the_same(stream: &Arc<StreamSettings>) {
     let folder = tempfile::tempdir().unwrap();
-    let saved = trained(&stream).save(folder.path()).unwrap();
+    let saved = trained(stream).save(folder.path()).unwrap();
     assert_eq!(
         Bundle::load(&saved).unwrap().id(),
-        trained(&stream).id(),
+        trained(stream).id(),
         "the same pictures, the same bundle"
     );
     let mut files = pictures(90, |number| number % 7 == 5);
     files[70] = b"no picture".to_vec();
-    let whole = run(&stream, Bundle::load(&saved).unwrap(), &files);
+    let whole = run(stream, Bundle::load(&saved).unwrap(), &files);
     for (batch, resume) in [(1, 90), (7, 20), (90, 13)] {
         let mut stored: HashMap<String, Vec<u8>> = HashMap::new();
         let (mut outcomes, mut alerts) = (Vec::new(), Vec::new());

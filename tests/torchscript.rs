@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use outlierd::config::settings::StreamSettings;
 use outlierd::model::bundle::Bundle;
+use outlierd::model::encoder::Encoder;
 use outlierd::model::script::{self, ScriptError};
 use outlierd::model::shape::ModelShape;
 use outlierd::model::{ModelError, from_weights};
@@ -124,6 +125,37 @@ fn a_module_that_does_not_fit_is_refused_by_its_trial() {
     assert!(
         matches!(of("module.py"), ScriptError::Module { .. }),
         "no module at all"
+    );
+}
+
+#[test]
+fn a_backbone_runs_only_where_it_is_named_and_gives_maps() {
+    let named = |file: &str, sha256: &str| {
+        let mut model = stream(&[]).model.clone();
+        model.backbone = Some(golden(file));
+        model.backbone_sha256 = sha256.to_owned();
+        script::allow([&model]);
+        Encoder::new(Some(sha256))
+    };
+    let own = |file: &str| sha256(&golden(file));
+    named("pyramid.pt", &own("pyramid.pt")).unwrap();
+    let refused = |file: &str, sha256: &str| named(file, sha256).unwrap_err().to_string();
+    let error = refused("blur.pt", &own("blur.pt"));
+    assert!(
+        error.contains("returns no tuple of tensors for f32 of size [2, 3, 64, 96]"),
+        "{error}"
+    );
+    let error = refused("pyramid.pt", &"ef".repeat(32));
+    assert!(
+        error.contains("but model.backbone_sha256 is efef"),
+        "{error}"
+    );
+    let error = Encoder::new(Some(&"01".repeat(32)))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("in model.backbone and model.backbone_sha256"),
+        "{error}"
     );
 }
 

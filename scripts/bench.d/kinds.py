@@ -7,7 +7,9 @@ from rig import median, progress
 PARTS = pathlib.Path(__file__).resolve().parent
 WINDOWS, IMAGES = "windows of 16 x 8", "grey images of 512 x 512"
 KINDS = {**dict.fromkeys(("dense", "conv", "lstm", "vae", "conv_vae"), WINDOWS),
-         **dict.fromkeys(("conv2d", "unet", "vae2d"), IMAGES)}
+         **dict.fromkeys(("conv2d", "unet", "vae2d", "frame", "patch"), IMAGES)}
+# No networks: there is no module to compare them with.
+CLOSED_FORMS = ("frame", "patch")
 REPEATS = {True: 3, False: 5}
 SECONDS = {True: 1, False: 3}
 
@@ -23,7 +25,7 @@ def measure(rig, quick, python):
         ours, theirs = [], []
         for _ in range(REPEATS[quick]):
             ours.append(rate(rig.bin / "examples/bench-kinds", kind, SECONDS[quick]))
-            if python:
+            if python and kind not in CLOSED_FORMS:
                 theirs.append(rate(python, PARTS / "kinds_peer.py", kind, SECONDS[quick]))
         ratio = median([a / b for a, b in zip(ours, theirs)]) if theirs else None
         beside = f", {ratio:.2f} x PyTorch" if ratio else ""

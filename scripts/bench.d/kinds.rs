@@ -1,8 +1,9 @@
 //! `bench-kinds`: windows a second that one kind of network reconstructs, or images a second of
-//! which a kind over tiles finds error map and peaks, on two threads as two lanes do.
+//! which a kind over tiles or over the filter bank's features finds error map and peaks, on two
+//! threads as two lanes do.
 //!
 //! usage: bench-kinds KIND SECONDS; prints one number. The sizes are those of `kinds_peer.py`,
-//! which runs the same module in PyTorch.
+//! which runs the same network in PyTorch.
 
 use std::hint::black_box;
 use std::sync::{Arc, Barrier};
@@ -11,16 +12,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use jiff::tz::TimeZone;
+use outlierd::model::encoder::Encoder;
 use outlierd::model::network::Network;
 use outlierd::model::scaler::Scaler;
-use outlierd::model::shape::ModelShape;
-use outlierd::model::use_one_thread;
-use outlierd::model::{ModelKind, ModelSettings};
+use outlierd::model::shape::{FeatureShape, ModelShape};
+use outlierd::model::{Autoencoder, ModelKind, ModelSettings, from_weights, use_one_thread};
 use outlierd::record::Image;
 use outlierd::record::format::ErrorMeasure;
+use outlierd::score::cells;
+use outlierd::score::error_map::boxes;
 use outlierd::score::inspect::error_maps;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
+use tch::{Device, Kind, Tensor};
 
 /// As outlierd has it.
 #[global_allocator]
@@ -41,6 +45,8 @@ const CHANNELS: [usize; 4] = [8, 16, 32, 32];
 const TILE_LATENT: usize = 64;
 const KERNEL: usize = 3;
 const SAMPLES: usize = 8;
+/// Features of a cell by the filter bank.
+const FEATURES: usize = 52;
 
 const LANES: usize = 2;
 
@@ -70,7 +76,7 @@ fn main() -> anyhow::Result<()> {
 type Work = Box<dyn Fn() -> anyhow::Result<()>>;
 
 fn lane(kind: ModelKind, length: Duration, start: &Barrier) -> anyhow::Result<f64> {
-    let (work, of) = if kind.is_spatial() {
+    let (work, of) = if !kind.takes_readings() {
         (image(kind)?, 1)
     } else {
         (windows(kind)?, BATCH)
@@ -116,15 +122,22 @@ fn image(kind: ModelKind) -> anyhow::Result<Work> {
         holidays: Vec::new(),
         script: None,
         sha256: String::new(),
+        input: 256,
+        backbone: None,
+        backbone_sha256: String::new(),
     };
-    let model = Network::initialised(
-        &ModelShape::of_tiles(&sizes, TILE, 1),
-        &mut ChaCha8Rng::seed_from_u64(1),
-    )?
-    .into_model()?;
+    let model = match kind.is_of_features() {
+        true => of_features(&sizes)?,
+        false => Network::initialised(
+            &ModelShape::of_tiles(&sizes, TILE, 1),
+            &mut ChaCha8Rng::seed_from_u64(1),
+        )?
+        .into_model()?,
+    };
+    let channels = model.shape().channels();
     let scaler = Scaler {
-        mean: vec![0.5],
-        sd: vec![0.25],
+        mean: vec![0.5; channels],
+        sd: vec![0.25; channels],
     };
     let pixels = (0..PICTURE * PICTURE)
         .map(|i| 0.5 + 0.5 * (i as f32 * 0.37).sin())
@@ -137,10 +150,45 @@ fn image(kind: ModelKind) -> anyhow::Result<Work> {
         original: [PICTURE; 2],
         file: Arc::from([]),
     };
+    let boxes = boxes(model.shape());
+    let encoder = Encoder::of(model.shape())?;
     Ok(Box::new(move || {
-        for map in error_maps(&*model, &scaler, ErrorMeasure::Squared, OVERLAP, &[&image])? {
-            black_box(map.peaks(TILE));
+        match &encoder {
+            Some(encoder) => {
+                for errors in cells::error_maps(encoder, &*model, &scaler, &[&image])? {
+                    black_box(errors.map.peaks(&boxes));
+                }
+            }
+            None => {
+                let squared = ErrorMeasure::Squared;
+                for map in error_maps(&*model, &scaler, squared, OVERLAP, &[&image])? {
+                    black_box(map.peaks(&boxes));
+                }
+            }
         }
         Ok(())
     }))
+}
+
+/// A model of the features of the filter bank.
+fn of_features(sizes: &ModelSettings) -> anyhow::Result<Box<dyn Autoencoder>> {
+    let side = sizes.input / 16;
+    let cells = if sizes.kind.has_code() { side } else { 1 };
+    let features = FeatureShape {
+        input: [sizes.input; 2],
+        colours: 1,
+        backbone: None,
+        channels: FEATURES,
+        cells: [cells; 2],
+    };
+    let shape = ModelShape::of_features(sizes, features);
+    let (inputs, features) = (shape.inputs() as i64, FEATURES as i64);
+    let other = match sizes.kind {
+        ModelKind::Frame => ("components", [shape.latent as i64, inputs]),
+        _ => ("whitening", [features, features]),
+    };
+    let zeros = |size: &[i64]| Tensor::zeros(size, (Kind::Float, Device::Cpu));
+    let weights = [("mean", zeros(&[inputs])), (other.0, zeros(&other.1))];
+    let weights = weights.map(|(name, tensor)| (name.to_owned(), tensor));
+    Ok(from_weights(&shape, weights.into_iter().collect())?)
 }

@@ -17,9 +17,10 @@ use thiserror::Error;
 use super::calibration::{Calibration, CalibrationError};
 use super::denoiser::Denoiser;
 use super::disk::{self, DiskError};
+use super::encoder::Encoder;
 use super::manifest::{FORMAT, Manifest, ManifestError, OLDEST_FORMAT, Origin};
 use super::weights::{self, WeightsError};
-use super::{Autoencoder, from_weights, use_one_thread};
+use super::{Autoencoder, ModelError, from_weights, use_one_thread};
 use crate::record::alert::ChartKind;
 
 /// The manifest's file name.
@@ -39,6 +40,8 @@ pub struct Bundle {
     pub model: Box<dyn Autoencoder>,
     /// The autoencoder with memory whose residual has a chart; `None` where it is not worth one.
     pub denoiser: Option<Denoiser>,
+    /// What images go through before the model; `None` for the kinds that look at no features.
+    pub encoder: Option<Encoder>,
 }
 
 /// Why a bundle could not be made, saved or loaded.
@@ -97,6 +100,9 @@ pub enum BundleError {
     /// The weights could not be written.
     #[error("invalid bundle weights: {0}")]
     Weights(#[from] WeightsError),
+    /// The encoder is not to be had.
+    #[error(transparent)]
+    Encoder(ModelError),
     /// A value that JSON cannot hold.
     #[error("cannot serialize the bundle as JSON: {0}")]
     Json(#[from] serde_json::Error),
@@ -130,11 +136,13 @@ impl Bundle {
         manifest.validate()?;
         manifest.files = hashes(&contents(&calibration, model.as_ref(), denoiser.as_ref())?);
         manifest.id = manifest.content_id()?;
+        let encoder = Encoder::of(&manifest.shape).map_err(BundleError::Encoder)?;
         Ok(Self {
             manifest,
             calibration,
             model,
             denoiser,
+            encoder,
         })
     }
 
@@ -222,11 +230,13 @@ impl Bundle {
             .map_err(damaged(&weights_path))?;
         charted(&calibration, denoiser.as_ref()).map_err(damaged(&calibration_path))?;
         let model = from_weights(&manifest.shape, weights).map_err(damaged(&weights_path))?;
+        let encoder = Encoder::of(&manifest.shape).map_err(BundleError::Encoder)?;
         Ok(Self {
             manifest,
             calibration,
             model,
             denoiser,
+            encoder,
         })
     }
 

@@ -195,12 +195,12 @@ impl Calibration {
         }
         self.validate_charts(shape)?;
         // Pixels share one scale for each channel, and one reading: how bright they are.
-        let scales = if shape.tile > 0 {
+        let scales = if shape.is_of_images() {
             shape.channels()
         } else {
             shape.fields
         };
-        if self.peaks.is_some() != (shape.tile > 0) {
+        if self.peaks.is_some() != shape.is_of_images() {
             return Err(length(
                 "peaks",
                 usize::from(self.peaks.is_some()),
@@ -260,7 +260,7 @@ impl Calibration {
 
     /// The charts and what they look at.
     fn validate_charts(&self, shape: &ModelShape) -> Result<(), CalibrationError> {
-        let k = if shape.tile > 0 { 0 } else { shape.scored() };
+        let k = shape.charted();
         if self.charts.is_empty() != (k == 0) || self.charts.len() > CHARTS_MAX {
             let allowed = if k == 0 { "0" } else { "1 to 5" };
             return Err(length("charts", self.charts.len(), allowed.to_owned()));

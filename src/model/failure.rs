@@ -25,6 +25,8 @@ impl Failure for ShapeError {
         match self {
             Self::Inputs { .. }
             | Self::Tile { .. }
+            | Self::Features { .. }
+            | Self::Cells { .. }
             | Self::Latent { .. }
             | Self::HiddenWidth { .. }
             | Self::HiddenLayers { .. }
@@ -77,6 +79,7 @@ impl Failure for ScriptError {
             | Self::Checksum { .. }
             | Self::Module { .. }
             | Self::Shape { .. }
+            | Self::Maps { .. }
             | Self::NotFinite { .. }
             | Self::Rows { .. } => FailureClass::USER,
         }
@@ -93,6 +96,7 @@ impl Failure for ModelError {
             | Self::WeightUnknown { .. }
             | Self::WeightSize { .. }
             | Self::WeightNotFinite { .. }
+            | Self::FeaturesNotFinite
             | Self::NoCode { .. } => FailureClass::USER,
             Self::Input { .. }
             | Self::Rows { .. }
@@ -139,6 +143,7 @@ impl Failure for BundleError {
             Self::Manifest(error) => error.class(),
             Self::Calibration(error) => error.class(),
             Self::Weights(error) => error.class(),
+            Self::Encoder(error) => error.class(),
         }
     }
 }

@@ -16,6 +16,10 @@ use crate::model::ModelKind;
 pub(super) enum Recipe {
     /// In closed form: [`super::linear`].
     Linear,
+    /// In closed form, of whole feature maps: [`super::frame`].
+    Frame,
+    /// In closed form, of the cells of feature maps: [`super::patch`].
+    Patch,
     /// From a file: [`super::script`].
     Script,
     /// As a network of that architecture, trained by gradient descent: [`super::network`].
@@ -28,6 +32,8 @@ impl Recipe {
         match kind {
             // Without components: the mean of the rows.
             ModelKind::None | ModelKind::Linear => Self::Linear,
+            ModelKind::Frame => Self::Frame,
+            ModelKind::Patch => Self::Patch,
             ModelKind::Torchscript => Self::Script,
             ModelKind::Dense | ModelKind::Vae => Self::Network(|shape| Arc::new(Dense::new(shape))),
             ModelKind::Conv | ModelKind::ConvVae => {

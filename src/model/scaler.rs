@@ -126,6 +126,16 @@ impl Scaler {
         }
     }
 
+    /// Scales the inputs of a model over images in place: plane by plane of `places` values, the
+    /// planes of all channels in turn.
+    pub fn scale_planes(&self, rows: &mut [f32], places: usize) {
+        let scales = self.mean.iter().zip(&self.sd).cycle();
+        for (plane, (mean, sd)) in rows.chunks_exact_mut(places.max(1)).zip(scales) {
+            let scale = of_pixels(*mean, *sd);
+            plane.iter_mut().for_each(|value| *value = scale(*value));
+        }
+    }
+
     /// Scales whole records.
     pub fn scaled(&self, raw: &[f64]) -> Vec<f32> {
         let mut out = vec![0.0; raw.len()];

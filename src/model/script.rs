@@ -19,6 +19,27 @@ use super::shape::ModelShape;
 use super::{Autoencoder, DiskError, ModelError, by_tensor, disk};
 use crate::model::ModelSettings;
 
+/// The keys of the configuration that name a module, and the script that makes one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ModuleKeys {
+    file: &'static str,
+    sha256: &'static str,
+    exporter: &'static str,
+}
+
+/// Of a torchscript model.
+const SCRIPT: ModuleKeys = ModuleKeys {
+    file: "model.script",
+    sha256: "model.sha256",
+    exporter: "scripts/export-torchscript",
+};
+/// Of a backbone.
+pub(super) const BACKBONE: ModuleKeys = ModuleKeys {
+    file: "model.backbone",
+    sha256: "model.backbone_sha256",
+    exporter: "scripts/export-backbone",
+};
+
 /// Rows of the trial pass.
 const TRIAL_ROWS: i64 = 16;
 /// Results of one row in two batches may differ by this much, in scaled units.
@@ -33,18 +54,23 @@ static ALLOWED: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
 pub enum ScriptError {
     /// Its checksum is not named.
     #[error(
-        "the TorchScript module with SHA-256 {sha256} is not configured; set its file and checksum in model.script and model.sha256 if you trust it"
+        "the TorchScript module with SHA-256 {sha256} is not configured; set its file and checksum in {} and {} if you trust it",
+        .keys.file, .keys.sha256
     )]
     NotAllowed {
+        /// Where it would be named.
+        keys: ModuleKeys,
         /// The checksum.
         sha256: String,
     },
     /// The file is another one.
     #[error(
-        "{} has SHA-256 {found}, but model.sha256 is {expected}: it is not loaded; install the right file, or correct model.sha256 if you trust this one",
-        .path.display()
+        "{} has SHA-256 {found}, but {key} is {expected}: it is not loaded; install the right file, or correct {key} if you trust this one",
+        .path.display(), key = .keys.sha256
     )]
     Checksum {
+        /// Where it is named.
+        keys: ModuleKeys,
         /// The file.
         path: PathBuf,
         /// Its checksum.
@@ -56,8 +82,10 @@ pub enum ScriptError {
     #[error(transparent)]
     Disk(#[from] DiskError),
     /// libtorch cannot load or run it.
-    #[error("{} is not a TorchScript module that this version can run: {source}; export it again with scripts/export-torchscript", .path.display())]
+    #[error("{} is not a TorchScript module that this version can run: {source}; export it again with {}", .path.display(), .keys.exporter)]
     Module {
+        /// Where it is named.
+        keys: ModuleKeys,
         /// The file.
         path: PathBuf,
         /// The error of libtorch.
@@ -77,6 +105,19 @@ pub enum ScriptError {
         found: Vec<i64>,
         /// The kind of what it gave.
         kind: Kind,
+    },
+    /// It gives no feature maps.
+    #[error(
+        "{} returns {found} for f32 of size {given:?} ([rows, 3, height, width]); it must return a tuple of f32 maps [rows, channels, height / stride, width / stride]",
+        .path.display()
+    )]
+    Maps {
+        /// The file.
+        path: PathBuf,
+        /// Size of the trial's input.
+        given: Vec<i64>,
+        /// What it gave.
+        found: String,
     },
     /// It gives NaN or infinity for plain inputs.
     #[error("{} returns numbers that are not finite for ordinary inputs: check its training", .path.display())]
@@ -101,9 +142,49 @@ pub fn allow<'m>(models: impl IntoIterator<Item = &'m ModelSettings>) {
     allowed.extend(
         models
             .into_iter()
-            .filter_map(ModelSettings::module)
+            .flat_map(|model| [model.module(), model.backbone()])
+            .flatten()
             .map(|script| (script.sha256, script.path)),
     );
+}
+
+/// Loads the module with this SHA-256, once it is proven to be the one that the configuration names.
+///
+/// # Errors
+/// See [`ScriptError`].
+pub(super) fn load_allowed(
+    sha256: &str,
+    keys: ModuleKeys,
+) -> Result<(PathBuf, CModule), ScriptError> {
+    let allowed = ALLOWED
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .get(sha256)
+        .cloned();
+    let path = allowed.ok_or_else(|| ScriptError::NotAllowed {
+        keys,
+        sha256: sha256.to_owned(),
+    })?;
+    let bytes = disk::read(&path)?;
+    let found = sha256_of(&bytes);
+    if found != sha256 {
+        return Err(ScriptError::Checksum {
+            keys,
+            path,
+            found,
+            expected: sha256.to_owned(),
+        });
+    }
+    let fails = |source| ScriptError::Module {
+        keys,
+        path: path.clone(),
+        source,
+    };
+    // What a graph optimiser makes of it may differ from one pass to the next; a score must not.
+    tch::jit::f_set_graph_executor_optimize(false).map_err(fails)?;
+    let mut module = CModule::load_data(&mut bytes.as_slice()).map_err(fails)?;
+    module.f_set_eval().map_err(fails)?;
+    Ok((path, module))
 }
 
 /// A loaded module.
@@ -120,33 +201,7 @@ impl ScriptModel {
     /// See [`ScriptError`].
     pub fn load(shape: &ModelShape) -> Result<Self, ModelError> {
         let sha256 = shape.script.clone().unwrap_or_default();
-        let allowed = ALLOWED
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&sha256)
-            .cloned();
-        let path = allowed.ok_or_else(|| ScriptError::NotAllowed {
-            sha256: sha256.clone(),
-        })?;
-        let bytes = disk::read(&path).map_err(ScriptError::from)?;
-        let found = sha256_of(&bytes);
-        if found != sha256 {
-            return Err(ScriptError::Checksum {
-                path,
-                found,
-                expected: sha256,
-            }
-            .into());
-        }
-        let fails = |source| ScriptError::Module {
-            path: path.clone(),
-            source,
-        };
-        // What a graph optimiser makes of it may differ from one pass to the next; a score must
-        // not.
-        tch::jit::f_set_graph_executor_optimize(false).map_err(fails)?;
-        let mut module = CModule::load_data(&mut bytes.as_slice()).map_err(fails)?;
-        module.f_set_eval().map_err(fails)?;
+        let (path, module) = load_allowed(&sha256, SCRIPT)?;
         let script = Self {
             shape: shape.clone(),
             module,
@@ -185,6 +240,7 @@ impl ScriptModel {
             Ok((run(&x.f_narrow(0, 0, TRIAL_ROWS)?)?, run(&x)?))
         });
         let (alone, together) = tried.map_err(|source| ScriptError::Module {
+            keys: SCRIPT,
             path: path.clone(),
             source,
         })?;
@@ -205,6 +261,7 @@ impl ScriptModel {
                 .f_double_value(&[])
         };
         match difference().map_err(|source| ScriptError::Module {
+            keys: SCRIPT,
             path: path.clone(),
             source,
         })? {

@@ -58,6 +58,16 @@ pub struct ModelSettings {
     pub script: Option<PathBuf>,
     /// SHA-256 of that file, hexadecimal: outlierd does not load a file with another checksum.
     pub sha256: String,
+    /// Side in pixels to which frame and patch resize each image: 64 to 1024, in steps of 32; 0:
+    /// its own size.
+    #[schemars(range(min = 0, max = 1024))]
+    pub input: usize,
+    /// File of a backbone whose features frame and patch look at; "" for the built-in filter bank.
+    #[serde(deserialize_with = "none_if_empty")]
+    #[schemars(with = "String", example = "/etc/outlierd/lite0.pt")]
+    pub backbone: Option<PathBuf>,
+    /// SHA-256 of that file, hexadecimal.
+    pub backbone_sha256: String,
 }
 
 impl ModelSettings {
@@ -68,13 +78,21 @@ impl ModelSettings {
         Some(ScriptSettings { path, sha256 })
     }
 
+    /// The backbone that a kind over features looks through; `None` for the filter bank.
+    pub fn backbone(&self) -> Option<ScriptSettings> {
+        let path = self.backbone.clone()?;
+        let sha256 = self.backbone_sha256.to_lowercase();
+        Some(ScriptSettings { path, sha256 })
+    }
+
     /// What is wrong with the values.
     pub fn faults(&self) -> impl Iterator<Item = OptionFault> {
         let wanted = self.kind.is_script();
         let kind = self.kind.as_str();
-        let is_digest =
-            self.sha256.len() == 64 && self.sha256.bytes().all(|byte| byte.is_ascii_hexdigit());
         let unused = format!("is for kind \"torchscript\", and model.kind is {kind:?}");
+        let has_backbone = self.backbone.is_some();
+        let no_features =
+            format!("is for the kinds \"frame\" and \"patch\", and model.kind is {kind:?}");
         [
             OptionFault::when(
                 self.kernel.is_multiple_of(2),
@@ -88,14 +106,35 @@ impl ModelSettings {
             ),
             OptionFault::when(!wanted && self.script.is_some(), "script", unused),
             OptionFault::when(
-                !is_digest && (wanted || !self.sha256.is_empty()),
+                !is_digest(&self.sha256) && (wanted || !self.sha256.is_empty()),
                 "sha256",
                 "must be the 64 hexadecimal digits that sha256sum prints for model.script",
+            ),
+            OptionFault::when(
+                self.input != 0 && (self.input < 64 || !self.input.is_multiple_of(32)),
+                "input",
+                "must be a multiple of 32 from 64 on, or 0 for the size of the images",
+            ),
+            OptionFault::when(
+                has_backbone && !self.kind.is_of_features(),
+                "backbone",
+                no_features,
+            ),
+            OptionFault::when(
+                !is_digest(&self.backbone_sha256)
+                    && (has_backbone || !self.backbone_sha256.is_empty()),
+                "backbone_sha256",
+                "must be the 64 hexadecimal digits that sha256sum prints for model.backbone",
             ),
         ]
         .into_iter()
         .flatten()
     }
+}
+
+/// Whether a text is a SHA-256.
+fn is_digest(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Each feature once.
@@ -232,6 +271,10 @@ pub enum ModelKind {
     None,
     /// Principal components, in closed form.
     Linear,
+    /// Principal components of the feature map of a whole image, in closed form.
+    Frame,
+    /// The Gaussian of the features of a part of an image, wherever that is, in closed form.
+    Patch,
     /// Fully connected layers with tanh, on the flattened window.
     Dense,
     /// A variational autoencoder of fully connected layers.
@@ -263,6 +306,8 @@ enum KindInput {
     Window,
     /// Over a tile of an image.
     Tile,
+    /// Over the features of an image.
+    Features,
 }
 
 /// What is true of a kind, whatever its sizes.
@@ -289,20 +334,22 @@ impl ModelKind {
     /// One row for each kind.
     #[rustfmt::skip]
     const fn properties(self) -> KindProperties {
-        use KindInput::{Any, Row, Tile, Window};
+        use KindInput::{Any, Features, Row, Tile, Window};
         let (input, layers, kernel, variational, code, gradient) = match self {
-            //                  input   layers   kernel variational code     gradient
-            Self::None        => (Row,    None,    false, false,      None,    false),
-            Self::Linear      => (Any,    None,    false, false,      Some(0), false),
-            Self::Dense       => (Row,    Some(0), false, false,      Some(1), true),
-            Self::Vae         => (Row,    Some(1), false, true,       Some(1), true),
-            Self::Conv        => (Window, Some(1), true,  false,      Some(1), true),
-            Self::ConvVae     => (Window, Some(1), true,  true,       Some(1), true),
-            Self::Lstm        => (Window, Some(1), false, false,      Some(1), true),
-            Self::Conv2d      => (Tile,   Some(1), true,  false,      Some(1), true),
-            Self::Vae2d       => (Tile,   Some(1), true,  true,       Some(1), true),
-            Self::Unet        => (Tile,   Some(1), true,  false,      None,    true),
-            Self::Torchscript => (Any,    None,    false, false,      None,    false),
+            //                    input     layers   kernel variational code     gradient
+            Self::None        => (Row,      None,    false, false,      None,    false),
+            Self::Linear      => (Any,      None,    false, false,      Some(0), false),
+            Self::Frame       => (Features, None,    false, false,      Some(1), false),
+            Self::Patch       => (Features, None,    false, false,      None,    false),
+            Self::Dense       => (Row,      Some(0), false, false,      Some(1), true),
+            Self::Vae         => (Row,      Some(1), false, true,       Some(1), true),
+            Self::Conv        => (Window,   Some(1), true,  false,      Some(1), true),
+            Self::ConvVae     => (Window,   Some(1), true,  true,       Some(1), true),
+            Self::Lstm        => (Window,   Some(1), false, false,      Some(1), true),
+            Self::Conv2d      => (Tile,     Some(1), true,  false,      Some(1), true),
+            Self::Vae2d       => (Tile,     Some(1), true,  true,       Some(1), true),
+            Self::Unet        => (Tile,     Some(1), true,  false,      None,    true),
+            Self::Torchscript => (Any,      None,    false, false,      None,    false),
         };
         KindProperties { input, layers, kernel, variational, code, gradient }
     }
@@ -317,14 +364,25 @@ impl ModelKind {
         self.properties().input == KindInput::Tile
     }
 
-    /// Whether it may see images: the spatial kinds, and those that take any row of values.
+    /// Whether it looks at features of an image, cell by cell, in place of its pixels.
+    pub fn is_of_features(self) -> bool {
+        self.properties().input == KindInput::Features
+    }
+
+    /// Whether it may see readings.
+    pub fn takes_readings(self) -> bool {
+        !self.is_spatial() && !self.is_of_features()
+    }
+
+    /// Whether it may see images: those over tiles and features, and those that take any row of values.
     pub fn takes_images(self) -> bool {
         !self.is_windowed()
     }
 
     /// Whether it is meant for images.
     pub fn is_for_images(self) -> bool {
-        matches!(self.properties().input, KindInput::Any | KindInput::Tile)
+        use KindInput::{Any, Features, Tile};
+        matches!(self.properties().input, Any | Tile | Features)
     }
 
     /// Least size of the code that all of what it knows of its input goes through; `None` where no

@@ -4,9 +4,14 @@
 //! a size being refused later on. Bounds keep a configuration (or a damaged manifest) from asking
 //! for more memory than a machine has.
 
+mod error;
+mod features;
+
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
+
+pub use self::error::ShapeError;
+pub use self::features::{FEATURES_MAX, FeatureShape};
 
 use crate::model::{INPUTS_MAX, ModelKind, ModelSettings, TimeFeature};
 
@@ -57,6 +62,9 @@ pub struct ModelShape {
     /// Codes that are drawn for each window; 0 for kinds that draw none.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub samples: usize,
+    /// The features that the model looks at; `None` for the kinds over readings and pixels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub features: Option<FeatureShape>,
 }
 
 /// Manifests of kinds without a size do not mention it: their ids are what they were before there
@@ -67,112 +75,6 @@ pub struct ModelShape {
 )]
 fn is_zero(size: &usize) -> bool {
     *size == 0
-}
-
-/// A shape that no model can have.
-#[derive(Clone, PartialEq, Eq, Debug, Error)]
-pub enum ShapeError {
-    /// `window` or `fields` is 0, or their product too large.
-    #[error(
-        "window {window} x fields {fields} gives {inputs} inputs; allowed are 1 to {most}: shorten the window or choose fewer fields",
-        inputs = .window.saturating_mul(*.fields)
-    )]
-    Inputs {
-        /// Records in a window.
-        window: usize,
-        /// Fields of a record.
-        fields: usize,
-        /// Most inputs of the kind.
-        most: usize,
-    },
-    /// Tiles that are none, or too small for the layers.
-    #[error(
-        "{values} values do not form a square tile of side {tile} with 1 or 3 channels that {halvings} layers can halve"
-    )]
-    Tile {
-        /// Values of a tile.
-        values: usize,
-        /// Its side.
-        tile: usize,
-        /// How often it is halved.
-        halvings: usize,
-    },
-    /// The code is as wide as the input (the model could copy it), or of width 0 where that is not
-    /// allowed.
-    #[error("latent {latent} of a {kind} model with {inputs} inputs; allowed are {least} to {most}{hint}",
-        kind = .kind.as_str(), most = .inputs.saturating_sub(1),
-        hint = if *.inputs == 1 { ": give the stream a window of 2 or more, or kind linear with latent 0" } else { "" })]
-    Latent {
-        /// The kind of autoencoder.
-        kind: ModelKind,
-        /// The width found.
-        latent: usize,
-        /// Inputs of the model.
-        inputs: usize,
-        /// Narrowest code of the kind.
-        least: usize,
-    },
-    /// A hidden layer of width 0 or too wide.
-    #[error("hidden layer {layer} has width {width}; allowed are 1 to {WIDTH_MAX}")]
-    HiddenWidth {
-        /// Which layer, from 0.
-        layer: usize,
-        /// The width found.
-        width: usize,
-    },
-    /// More hidden layers than allowed.
-    #[error("{found} hidden layers; allowed are 0 to {HIDDEN_LAYERS_MAX}")]
-    HiddenLayers {
-        /// How many.
-        found: usize,
-    },
-    /// No model, or too many.
-    #[error("{found} members; allowed are 1 to {MEMBERS_MAX}: choose fewer training.folds")]
-    Members {
-        /// How many.
-        found: usize,
-    },
-    /// A record has no values beside its time features.
-    #[error("the {fields} values of a record are all time features: at least one must be a field")]
-    NothingScored {
-        /// Values of a record.
-        fields: usize,
-    },
-    /// A torchscript model without a module.
-    #[error("a torchscript model has no module: set model.script and model.sha256")]
-    NoScript,
-    /// No hidden layer in a kind that is made of them.
-    #[error("a {} model has no hidden layers; give it 1 to {HIDDEN_LAYERS_MAX}", .kind.as_str())]
-    NoHidden {
-        /// The kind of autoencoder.
-        kind: ModelKind,
-    },
-    /// A kind that looks along the window, and a window of one record.
-    #[error("a {} model needs a window of 2 records or more, and the window is one record: raise window", .kind.as_str())]
-    Window {
-        /// The kind of autoencoder.
-        kind: ModelKind,
-    },
-    /// A kernel or a number of samples that the kind cannot have.
-    #[error("{name} {found} of a {} model; allowed is {allowed}", .kind.as_str())]
-    Size {
-        /// Which size.
-        name: &'static str,
-        /// What was found.
-        found: usize,
-        /// What is allowed.
-        allowed: String,
-        /// The kind of autoencoder.
-        kind: ModelKind,
-    },
-    /// Hidden layers of a kind that has none.
-    #[error(
-        "a linear or torchscript model has no hidden layers, found {found}: leave `hidden` empty or choose kind dense"
-    )]
-    HiddenOfLinear {
-        /// How many.
-        found: usize,
-    },
 }
 
 impl ModelShape {
@@ -198,6 +100,9 @@ impl ModelShape {
             holidays: Vec::new(),
             script: None,
             sha256: String::new(),
+            input: 256,
+            backbone: None,
+            backbone_sha256: String::new(),
         };
         Self::of(&sizes, window, fields)
     }
@@ -237,6 +142,7 @@ impl ModelShape {
             tile: 0,
             script,
             samples,
+            features: None,
         }
     }
 
@@ -248,9 +154,32 @@ impl ModelShape {
         }
     }
 
-    /// Channels of a tile; 0 for records of readings.
+    /// The shape of a model over features of images.
+    pub fn of_features(model: &ModelSettings, features: FeatureShape) -> Self {
+        let inputs = features.channels.saturating_mul(features.places());
+        Self {
+            features: Some(features),
+            ..Self::of(model, 1, inputs)
+        }
+    }
+
+    /// Whether it is of images.
+    pub fn is_of_images(&self) -> bool {
+        self.tile > 0 || self.features.is_some()
+    }
+
+    /// Places that a row of the model's inputs has, each with all channels: pixels of a tile, or
+    /// cells of a feature map; 0 for records of readings.
+    pub fn places(&self) -> usize {
+        match &self.features {
+            Some(features) => features.places(),
+            None => self.tile * self.tile,
+        }
+    }
+
+    /// Channels of a tile or of a cell; 0 for records of readings.
     pub fn channels(&self) -> usize {
-        self.fields.checked_div(self.tile * self.tile).unwrap_or(0)
+        self.fields.checked_div(self.places()).unwrap_or(0)
     }
 
     /// Inputs of the model: `window * fields` (saturating). A window is flattened record by record,
@@ -261,7 +190,20 @@ impl ModelShape {
 
     /// Readings of a record: its scored fields; of an image there is one, its brightness.
     pub fn readings(&self) -> usize {
-        if self.tile > 0 { 1 } else { self.scored() }
+        if self.is_of_images() {
+            1
+        } else {
+            self.scored()
+        }
+    }
+
+    /// Fields of a record that have charts; none of an image.
+    pub fn charted(&self) -> usize {
+        if self.is_of_images() {
+            0
+        } else {
+            self.scored()
+        }
     }
 
     /// Fields of a record that are scored: the first ones of its values.
@@ -277,7 +219,9 @@ impl ModelShape {
     pub fn validate(&self) -> Result<(), ShapeError> {
         let inputs = self.inputs();
         let is_large = self.kind.is_spatial() || (self.kind.is_script() && self.tile > 0);
-        let most = if is_large {
+        let most = if self.kind.is_of_features() {
+            FEATURES_MAX
+        } else if is_large {
             TILE_INPUTS_MAX
         } else {
             INPUTS_MAX
@@ -290,6 +234,7 @@ impl ModelShape {
             });
         }
         self.validate_tile()?;
+        self.validate_features()?;
         if self.scored() == 0 {
             return Err(ShapeError::NothingScored {
                 fields: self.fields,
@@ -341,6 +286,22 @@ impl ModelShape {
                 tile: self.tile,
                 halvings,
             }),
+        }
+    }
+
+    /// The kinds over features have a feature map, the others none.
+    fn validate_features(&self) -> Result<(), ShapeError> {
+        let is_sound = match &self.features {
+            None => !self.kind.is_of_features(),
+            Some(features) => {
+                self.kind.is_of_features()
+                    && (self.window, self.tile, self.members) == (1, 0, 1)
+                    && features.is_sound(self.inputs())
+            }
+        };
+        match is_sound {
+            true => Ok(()),
+            false => Err(ShapeError::Features { kind: self.kind }),
         }
     }
 
@@ -416,82 +377,4 @@ impl ModelShape {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn shape(
-        kind: ModelKind,
-        window: usize,
-        fields: usize,
-        hidden: &[usize],
-        latent: usize,
-    ) -> ModelShape {
-        ModelShape {
-            hidden: hidden.to_vec(),
-            ..ModelShape::new(kind, window, fields, hidden, latent)
-        }
-    }
-
-    #[test]
-    fn reference_shapes_are_valid() {
-        shape(ModelKind::Dense, 1, 8, &[16], 2).validate().unwrap();
-        shape(ModelKind::Dense, 20, 8, &[64, 32], 4)
-            .validate()
-            .unwrap();
-        shape(ModelKind::Linear, 1, 8, &[], 7).validate().unwrap();
-        shape(ModelKind::Linear, 1, 1, &[], 0).validate().unwrap();
-        assert_eq!(
-            shape(ModelKind::Dense, 1, 8, &[16, 5], 2).encoder_widths(),
-            [8, 16, 5, 2]
-        );
-    }
-
-    #[test]
-    fn each_bad_size_is_named_with_what_is_allowed() {
-        let cases = [
-            (
-                shape(ModelKind::Dense, 0, 8, &[], 1),
-                "gives 0 inputs; allowed are 1 to 4096",
-            ),
-            (
-                shape(ModelKind::Dense, usize::MAX, 2, &[], 1),
-                "allowed are 1 to 4096",
-            ),
-            (
-                shape(ModelKind::Dense, 1, 8, &[16, 0], 2),
-                "hidden layer 1 has width 0; allowed are 1 to 4096",
-            ),
-            (
-                shape(ModelKind::Dense, 1, 8, &[1; 9], 2),
-                "9 hidden layers; allowed are 0 to 8",
-            ),
-            (
-                shape(ModelKind::Dense, 1, 8, &[16], 0),
-                "latent 0 of a dense model with 8 inputs; allowed are 1 to 7",
-            ),
-            (
-                shape(ModelKind::Dense, 1, 8, &[16], 8),
-                "allowed are 1 to 7",
-            ),
-            (
-                shape(ModelKind::Dense, 1, 1, &[16], 1),
-                "window of 2 or more",
-            ),
-            (
-                shape(ModelKind::Linear, 1, 8, &[], 8),
-                "latent 8 of a linear model with 8 inputs; allowed are 0 to 7",
-            ),
-            (
-                shape(ModelKind::Linear, 1, 8, &[16], 2),
-                "choose kind dense",
-            ),
-        ];
-        for (shape, part) in cases {
-            let message = shape.validate().unwrap_err().to_string();
-            assert!(
-                message.contains(part),
-                "{message:?} does not contain {part:?}"
-            );
-        }
-    }
-}
+mod tests;

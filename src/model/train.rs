@@ -14,8 +14,10 @@ use std::ops::ControlFlow;
 use tch::TchError;
 use thiserror::Error;
 
+use super::frame::Frame;
 use super::kinds::Recipe;
 use super::linear::Linear;
+use super::patch::Patch;
 use super::script::ScriptModel;
 use super::shape::{ModelShape, ShapeError};
 use super::{Autoencoder, ModelError, part_rows, rows_tensor, use_one_thread};
@@ -168,6 +170,14 @@ pub fn fit(
                 shape,
                 settings.trim,
             )?;
+            at_once(Box::new(model), &data, settings, on_epoch)
+        }
+        Recipe::Frame => {
+            let model = Frame::fit(&rows_tensor(&data.rows(data.train), inputs)?, shape)?;
+            at_once(Box::new(model), &data, settings, on_epoch)
+        }
+        Recipe::Patch => {
+            let model = Patch::fit(&rows_tensor(&data.rows(data.train), inputs)?, shape)?;
             at_once(Box::new(model), &data, settings, on_epoch)
         }
         Recipe::Script => at_once(

@@ -387,7 +387,7 @@ impl ImageDetector {
             if alert.kind != AlertKind::Anomaly || alert.event == AlertEvent::Close {
                 continue;
             }
-            let deviations = inspected.deviations(self.live.bundle());
+            let deviations = inspected.deviations(self.live.bundle(), image);
             alert.regions = error_map::regions(&deviations, image);
             alert.regions.truncate(most);
             if self.heat_maps {

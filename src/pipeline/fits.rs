@@ -81,7 +81,7 @@ fn described(fields: impl Iterator<Item = FieldInfo>) -> Vec<String> {
 /// What differs, and what the user can do.
 pub fn fits(stream: &StreamSettings, bundle: &Bundle) -> Result<(), PipelineError> {
     let manifest = &bundle.manifest;
-    let is_of_images = manifest.shape.tile > 0;
+    let is_of_images = manifest.shape.is_of_images();
     if is_of_images != stream.image.is_some() {
         return Err(PipelineError::Records {
             bundle: bundle.id().into(),

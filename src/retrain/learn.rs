@@ -5,6 +5,7 @@
 //! scores with the mean of the fold models, a `linear` one with one model of all rows (its closed
 //! form hardly depends on a fold).
 
+mod features;
 mod folds;
 mod images;
 pub mod inputs;
@@ -153,6 +154,9 @@ pub fn learn(
     on_progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
 ) -> Result<Bundle, LearnError> {
     if let Some(format) = &stream.image {
+        if stream.model.kind.is_of_features() {
+            return features::learn(stream, format, set, on_progress);
+        }
         return images::learn(stream, format, set, start, on_progress);
     }
     let fields = stream.record.fields.len();

@@ -1,7 +1,8 @@
 //! Images become error maps, the tiles of each in one forward pass, and each map one score.
 
 use super::ScoreError;
-use super::error_map::{self, ErrorMap};
+use super::cells::{self, stretched};
+use super::error_map::{self, ErrorMap, boxes};
 use super::tiles::Tiling;
 use crate::model::bundle::Bundle;
 use crate::model::scaler::Scaler;
@@ -15,15 +16,22 @@ pub struct Inspected {
     /// Its score.
     pub scored: Scored,
     map: ErrorMap,
+    /// Width and height of a cell of `map` in pixels; `None` where it has those of the image.
+    cell: Option<[f64; 2]>,
 }
 
 impl Inspected {
     /// How many standard deviations above normal each pixel is, row-major, by the bundle that
     /// scored the image.
-    pub fn deviations(&self, bundle: &Bundle) -> Vec<f32> {
-        let tile = bundle.manifest.shape.tile;
-        let peaks = bundle.calibration.peaks.as_ref();
-        peaks.map_or(Vec::new(), |peaks| self.map.deviations(peaks, tile))
+    pub fn deviations(&self, bundle: &Bundle, image: &Image) -> Vec<f32> {
+        let Some(peaks) = &bundle.calibration.peaks else {
+            return Vec::new();
+        };
+        let found = self.map.deviations(peaks, &boxes(&bundle.manifest.shape));
+        match self.cell {
+            None => found,
+            Some(cell) => stretched(&found, self.map.size(), cell, [image.width, image.height]),
+        }
     }
 }
 
@@ -74,16 +82,20 @@ pub fn inspect(
     let Some(peaks) = &calibration.peaks else {
         return Err(ScoreError::NoPeaks);
     };
-    let maps = error_maps(
-        &*bundle.model,
-        &calibration.scaler,
-        peaks.error,
-        format.overlap,
-        images,
-    )?;
-    let tile = bundle.manifest.shape.tile;
-    let inspected = maps.into_iter().map(|map| {
-        let score = error_map::score(peaks, &map.peaks(tile));
+    let (model, scaler) = (&*bundle.model, &calibration.scaler);
+    let maps = match &bundle.encoder {
+        Some(encoder) => cells::error_maps(encoder, model, scaler, images)?
+            .into_iter()
+            .map(|errors| (errors.map, Some(errors.cell)))
+            .collect::<Vec<_>>(),
+        None => error_maps(model, scaler, peaks.error, format.overlap, images)?
+            .into_iter()
+            .map(|map| (map, None))
+            .collect(),
+    };
+    let boxes = boxes(&bundle.manifest.shape);
+    let inspected = maps.into_iter().map(|(map, cell)| {
+        let score = error_map::score(peaks, &map.peaks(&boxes));
         Inspected {
             scored: Scored {
                 score,
@@ -92,6 +104,7 @@ pub fn inspect(
                 raw_error: map.raw_error(),
             },
             map,
+            cell,
         }
     });
     Ok(inspected.collect())

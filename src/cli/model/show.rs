@@ -8,6 +8,7 @@ use super::TRAINED_ON_EXCLUDED;
 use crate::cli::table;
 use crate::model::bundle::Bundle;
 use crate::model::registry::{Registry, learned_from};
+use crate::model::shape::FeatureShape;
 use crate::promotion::{InjectedFaultKind, PromotionVerdict};
 
 pub(super) fn show(registry: &Registry, stream: &str, id: &str, json: bool) -> anyhow::Result<()> {
@@ -32,6 +33,22 @@ pub(super) fn show(registry: &Registry, stream: &str, id: &str, json: bool) -> a
     Ok(())
 }
 
+/// What a model over features looks at.
+fn described(features: &FeatureShape) -> String {
+    let encoder = match &features.backbone {
+        None => "the filter bank".to_owned(),
+        Some(sha256) => format!("backbone {sha256}"),
+    };
+    let size = match features.input {
+        [0, _] => "images at full size".to_owned(),
+        [width, height] => format!("images at {width} x {height} pixels"),
+    };
+    format!(
+        "{size}, {} features of a cell by {encoder}",
+        features.channels
+    )
+}
+
 fn describe(bundle: &Bundle) -> String {
     let m = &bundle.manifest;
     let times = || m.origin.learned_from.iter();
@@ -48,12 +65,13 @@ fn describe(bundle: &Bundle) -> String {
         .metrics
         .holdout_loss
         .map_or("-".into(), |loss| format!("{loss:.4}"));
-    let (input, units) = match m.shape.tile {
-        0 => (
+    let (input, units) = match (m.shape.tile, &m.shape.features) {
+        (_, Some(features)) => (described(features), "images"),
+        (0, None) => (
             format!("window {}, {} fields", m.shape.window, m.shape.fields),
             "windows",
         ),
-        side => (
+        (side, None) => (
             format!(
                 "tiles of {side} x {side} pixels, {} channels",
                 m.shape.channels()

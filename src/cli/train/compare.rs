@@ -131,13 +131,13 @@ fn kinds(stream: &StreamSettings) -> Vec<ModelKind> {
             .copied()
             .filter(|kind| kind.is_for_images());
         return for_images
-            .filter(|&kind| shape(kind).validate().is_ok())
+            .filter(|&kind| kind.is_of_features() || shape(kind).validate().is_ok())
             .collect();
     }
     let all = ModelKind::ALL
         .iter()
         .copied()
-        .filter(|kind| !kind.is_spatial());
+        .filter(|kind| kind.takes_readings());
     let shape = |kind| {
         ModelShape::of(
             &stream.with_kind(kind).model,
@@ -170,6 +170,7 @@ fn contend(
         calibration: bundle.calibration.clone(),
         model: from_weights(&bundle.manifest.shape, weights)?,
         denoiser: bundle.denoiser.clone(),
+        encoder: None,
     };
     let case = EvaluationInput {
         stream: &own,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Report;
 use crate::config::settings::StreamSettings;
 use crate::model::INPUTS_MAX;
-use crate::record::format::{ImageFormat, ImagePayload, KeyFrom, TimeFrom};
+use crate::record::format::{ErrorMeasure, ImageFormat, ImagePayload, KeyFrom, TimeFrom};
 
 /// Below `max.poll.interval.ms`, which is 5 minutes.
 const BATCH_MAX: Duration = Duration::from_secs(240);
@@ -34,7 +34,10 @@ pub(super) fn check(report: &mut Report<'_>, stream: &StreamSettings, image: &Im
         }
     }
     readings_only(report, stream);
-    tile(report, stream, image);
+    match stream.model.kind.is_of_features() {
+        true => features(report, stream, image),
+        false => tile(report, stream, image),
+    }
 }
 
 /// What only readings have.
@@ -67,6 +70,26 @@ fn readings_only(report: &mut Report<'_>, stream: &StreamSettings) {
     }
 }
 
+/// What the kinds over features ask for.
+fn features(report: &mut Report<'_>, stream: &StreamSettings, image: &ImageFormat) {
+    let model = &stream.model;
+    let kind = model.kind.as_str();
+    if image.error != ErrorMeasure::Squared {
+        let fault = format!("must be \"squared\": a {kind} model compares features, not pixels");
+        let at = report.place(&stream.name, "image.error");
+        report.add_found(at, None, fault, "remove it");
+    }
+    if model
+        .kind
+        .code_min()
+        .is_some_and(|least| model.latent < least)
+    {
+        let at = report.place(&stream.name, "model.latent");
+        let fault = format!("must be at least 1 for a {kind} model");
+        report.add(at, fault, "64 is a good initial value");
+    }
+}
+
 /// The autoencoder's sizes fit the tile.
 fn tile(report: &mut Report<'_>, stream: &StreamSettings, image: &ImageFormat) {
     let model = &stream.model;
@@ -75,7 +98,7 @@ fn tile(report: &mut Report<'_>, stream: &StreamSettings, image: &ImageFormat) {
     let channels = image.channels.count();
     if !model.kind.takes_images() {
         let fault = format!("{kind:?} needs a window of records, and the records are images");
-        let fix = "choose \"conv2d\", \"unet\", \"vae2d\" or \"linear\"";
+        let fix = "choose \"frame\", \"patch\", \"conv2d\", \"unet\", \"vae2d\" or \"linear\"";
         let at = report.place(&stream.name, "model.kind");
         report.add_found(at, None, fault, fix);
         return;

@@ -23,7 +23,7 @@ fn shape(report: &mut Report<'_>, stream: &StreamSettings) {
         return;
     }
     let kind = stream.model.kind.as_str();
-    if stream.model.kind.is_spatial() {
+    if !stream.model.kind.takes_readings() {
         let fault = format!("{kind:?} is for images, and the records are readings");
         let fix = "set model.kind to \"dense\", or record.format to \"image\"";
         let at = report.place(&stream.name, "model.kind");

@@ -18,19 +18,19 @@ use crate::decode::image::decode_file;
 use crate::gate::{self, NormalRange};
 use crate::model::bundle::Bundle;
 use crate::model::calibration::{Calibration, Peaks, thinned};
-use crate::model::scaler::{Scaler, of_pixels};
+use crate::model::scaler::Scaler;
 use crate::model::shape::ModelShape;
 use crate::model::train::{self, TrainingWindows};
 use crate::record::Image;
 use crate::record::format::ImageFormat;
 use crate::retrain::set::TrainingSet;
 use crate::score::calibrate::series_rows;
-use crate::score::error_map::{left_out_scores, normal_peaks};
+use crate::score::error_map::{boxes, left_out_scores, normal_peaks};
 use crate::score::inspect::error_maps;
 use crate::score::tiles::cut;
 
 /// Images to calibrate with at least.
-const HELD_OUT_MIN: usize = 8;
+pub(super) const HELD_OUT_MIN: usize = 8;
 /// Values of all tiles at most: 1 GiB.
 const TILE_VALUES_MAX: usize = 1 << 28;
 /// Pixels of the images that are calibrated with at a time.
@@ -53,7 +53,7 @@ pub(super) fn learn(
         Some(bundle) => bundle.calibration.scaler.clone(),
         None => scaler(&tiles[..trained_on], &shape),
     };
-    scale(&mut tiles, &scaler, &shape);
+    scaler.scale_planes(&mut tiles, shape.places());
     let starts: Vec<usize> = (0..tiles.len()).step_by(shape.inputs()).collect();
     let (train, held_out) = starts.split_at(trained_on / shape.inputs());
     let rows = TrainingWindows {
@@ -118,7 +118,7 @@ fn tiles(
 }
 
 /// What normal images are like, from the peaks of those that were held out.
-fn calibration(
+pub(super) fn calibration(
     stream: &StreamSettings,
     format: &ImageFormat,
     set: &TrainingSet,
@@ -186,7 +186,12 @@ fn halves(
     }
 }
 
-fn image(format: &ImageFormat, set: &TrainingSet, row: usize) -> Result<Image, LearnError> {
+/// The image of a row.
+pub(super) fn image(
+    format: &ImageFormat,
+    set: &TrainingSet,
+    row: usize,
+) -> Result<Image, LearnError> {
     decode_file(&set.images[row], format).map_err(|fault| LearnError::Image {
         at: set.times[row],
         fault,
@@ -249,14 +254,6 @@ fn scaler(tiles: &[f32], shape: &ModelShape) -> Scaler {
     Scaler { mean, sd }
 }
 
-fn scale(tiles: &mut [f32], scaler: &Scaler, shape: &ModelShape) {
-    let scales = scaler.mean.iter().zip(&scaler.sd).cycle();
-    for (plane, (mean, sd)) in tiles.chunks_exact_mut(shape.tile * shape.tile).zip(scales) {
-        let scale = of_pixels(*mean, *sd);
-        plane.iter_mut().for_each(|value| *value = scale(*value));
-    }
-}
-
 /// The peaks of the held-out images.
 fn peaks(
     format: &ImageFormat,
@@ -267,6 +264,7 @@ fn peaks(
     goes_on: &mut dyn FnMut() -> ControlFlow<()>,
 ) -> Result<Vec<Vec<f64>>, LearnError> {
     let mut all = Vec::with_capacity(rows.len());
+    let boxes = boxes(model.shape());
     let mut part = Vec::new();
     let mut values = 0;
     for (number, &row) in rows.iter().enumerate() {
@@ -279,7 +277,7 @@ fn peaks(
             }
             let images: Vec<&Image> = part.iter().collect();
             let maps = error_maps(model, scaler, format.error, format.overlap, &images)?;
-            all.extend(maps.iter().map(|map| map.peaks(format.tile)));
+            all.extend(maps.iter().map(|map| map.peaks(&boxes)));
             (part, values) = (Vec::new(), 0);
         }
     }
