@@ -271,5 +271,9 @@ fn a_registry_with_a_password_lets_in_who_has_it_and_the_refusal_is_reported() {
     for message in stream.read("scores") {
         consumer.read(&message);
     }
-    assert_eq!(guarded.let_in(), 4, "each schema is looked up and registered");
+    assert_eq!(
+        guarded.let_in(),
+        4,
+        "each schema is looked up and registered"
+    );
 }

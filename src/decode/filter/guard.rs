@@ -172,7 +172,7 @@ fn product(pair: &Val) -> Option<u64> {
 }
 
 /// A definition whose steps are guarded, but not its own call.
-pub(super) fn steps_guarded<'s>(def: Def<&'s str>) -> Def<&'s str> {
+pub(super) fn steps_guarded(def: Def<&str>) -> Def<&str> {
     Def {
         body: guarded(def.body),
         ..def
@@ -238,7 +238,8 @@ pub(super) fn guarded<'s>(term: Term<&'s str>) -> Term<&'s str> {
     }
 }
 
-fn boxed<'s>(term: Box<Term<&'s str>>) -> Box<Term<&'s str>> {
+#[expect(clippy::boxed_local, reason = "a term has its parts in boxes")]
+fn boxed(term: Box<Term<&str>>) -> Box<Term<&str>> {
     Box::new(guarded(*term))
 }
 
@@ -249,7 +250,7 @@ fn part<'s>(part: StrPart<&'s str, Term<&'s str>>) -> StrPart<&'s str, Term<&'s 
     }
 }
 
-fn pattern<'s>(names: Pattern<&'s str>) -> Pattern<&'s str> {
+fn pattern(names: Pattern<&str>) -> Pattern<&str> {
     match names {
         Pattern::Var(_) => names,
         Pattern::Arr(names) => Pattern::Arr(names.into_iter().map(pattern).collect()),
@@ -263,7 +264,7 @@ fn pattern<'s>(names: Pattern<&'s str>) -> Pattern<&'s str> {
 }
 
 /// `_in_time as $_ | TERM`: an output that is not used leaves a path as it is, and a tail call one.
-fn in_time<'s>(term: Term<&'s str>) -> Term<&'s str> {
+fn in_time(term: Term<&str>) -> Term<&str> {
     let call = Term::Call("_in_time", Vec::new());
     piped(call, "$_", term)
 }
