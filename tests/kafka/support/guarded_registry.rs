@@ -1,6 +1,6 @@
 //! A schema registry behind a proxy that lets nobody in without a password, as companies run theirs.
 
-use std::io::{self, Read, Write as _};
+use std::io::{self, BufRead, BufReader, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -56,7 +56,8 @@ impl GuardedRegistry {
 
 /// One request a connection.
 fn serve(mut client: TcpStream, port: u16, counted: &[AtomicUsize; 2]) -> io::Result<()> {
-    let head = read_head(&mut client)?;
+    let mut reader = BufReader::new(client.try_clone()?);
+    let head = read_head(&mut reader)?;
     let expected = format!("Basic {}", STANDARD.encode(format!("{USER}:{PASSWORD}")));
     let is_let_in = head.lines().any(|line| {
         let pair = line.split_once(": ");
@@ -76,8 +77,8 @@ fn serve(mut client: TcpStream, port: u16, counted: &[AtomicUsize; 2]) -> io::Re
     let mut registry = TcpStream::connect(("127.0.0.1", port))?;
     let (request, headers) = head.split_once("\r\n").unwrap_or((&head, ""));
     write!(registry, "{request}\r\nConnection: close\r\n{headers}")?;
-    let (mut from, mut to) = (client.try_clone()?, registry.try_clone()?);
-    let body = thread::spawn(move || io::copy(&mut from, &mut to));
+    let mut to = registry.try_clone()?;
+    let body = thread::spawn(move || io::copy(&mut reader, &mut to));
     io::copy(&mut registry, &mut client)?;
     client.shutdown(Shutdown::Both)?;
     drop(body.join());
@@ -85,13 +86,8 @@ fn serve(mut client: TcpStream, port: u16, counted: &[AtomicUsize; 2]) -> io::Re
 }
 
 /// Up to and with the empty line behind the headers.
-fn read_head(client: &mut TcpStream) -> io::Result<String> {
-    let mut head = Vec::new();
-    for byte in client.bytes() {
-        head.push(byte?);
-        if head.ends_with(b"\r\n\r\n") {
-            break;
-        }
-    }
-    Ok(String::from_utf8_lossy(&head).into_owned())
+fn read_head(client: &mut impl BufRead) -> io::Result<String> {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") && client.read_line(&mut head)? > 0 {}
+    Ok(head)
 }
