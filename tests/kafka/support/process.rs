@@ -109,6 +109,11 @@ impl Daemon {
 
     /// Asks it to end, which it must do well.
     pub fn stop(&mut self) {
+        // Before its first line it has no handler of signals.
+        let soon = Instant::now() + REPORT_TIMEOUT;
+        while self.log().is_empty() && Instant::now() < soon {
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
         self.signal("TERM");
         assert_eq!(self.wait(), 0, "{}", self.log());
     }
