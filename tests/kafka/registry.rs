@@ -301,13 +301,11 @@ fn await_registry(daemon: &Daemon) {
             page.contains(" 503 ") && page.contains("schema registry") && page.contains("refused");
         is_named.then_some(())
     });
-    assert_eq!(
-        daemon
-            .log()
-            .matches(" WARN records wait for their schemas")
-            .count(),
-        1
-    );
+    let log = daemon.log();
+    let warnings = log.matches(" WARN records wait for their schemas").count();
+    // Once a minute.
+    let most = 1 + outage().as_secs() / 60;
+    assert!((1..=most).contains(&(warnings as u64)), "{warnings}");
 }
 
 #[test]
