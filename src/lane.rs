@@ -329,7 +329,6 @@ impl Lane {
         let commits = searches || !slow && is_due;
         if commits && lane_state.commit(consumer, CommitMode::Async)? {
             self.status.committed();
-            self.status.alerting(lane_state.alerting());
             if let Some(first) = first {
                 lock(&self.poison).committed(first, self.stream.input.batch_records);
             }

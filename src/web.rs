@@ -26,7 +26,7 @@ use tokio::task::JoinHandle;
 
 use crate::destination::DestinationStatus;
 use crate::events::metric;
-use crate::events::observed::{ProcessStarted, StreamObserved};
+use crate::events::observed::{ProcessStarted, StoreObserved, StreamObserved};
 use crate::failure::{FailureReport, PresentFailure};
 use crate::lane::LaneStatus;
 use crate::pipeline::status::SeriesStatus;
@@ -269,15 +269,17 @@ fn of_stream(stream: &StreamStatus) -> Value {
         LearnerPhase::Training => {}
         LearnerPhase::Live(id) => model["bundle"] = (&*id).into(),
     }
+    let observed: Vec<_> = stream.lanes.iter().map(|lane| lane.observed()).collect();
     let lanes: Vec<Value> = stream
         .lanes
         .iter()
-        .map(|lane| {
+        .zip(&observed)
+        .map(|(lane, observed)| {
             let lane_state = json!({
                 "running": lane.running.load(Ordering::Acquire),
                 "partitions": lane.partitions.load(Ordering::Acquire),
                 "series": lane.series.load(Ordering::Acquire),
-                "open_alerts": lane.observed().alerting,
+                "open_alerts": observed.alerting,
             });
             with_failure(lane_state, lane.failure().get())
         })
@@ -293,11 +295,7 @@ fn of_stream(stream: &StreamStatus) -> Value {
         })
         .collect();
     // All lanes share it.
-    let last_record = stream
-        .lanes
-        .iter()
-        .filter_map(|lane| lane.observed().read_at)
-        .max();
+    let last_record = observed.iter().filter_map(|lane| lane.read_at).max();
     let rejections = stream.lanes.first().map(|lane| &lane.rejections);
     let unusable = rejections.and_then(|rejections| rejections.unusable(Instant::now()));
     json!({
@@ -330,7 +328,6 @@ fn observe(stream: &StreamStatus) {
         is_connected: lanes.iter().all(|lane| lane.is_connected),
         last_record: lanes.iter().filter_map(|lane| lane.read_at).max(),
         last_commit: lanes.iter().filter_map(|lane| lane.committed_at).max(),
-        store_bytes: stream.learner.store_bytes(),
     }
     .emit();
 }
@@ -342,7 +339,13 @@ fn utc(at: SystemTime) -> Option<String> {
 }
 
 async fn metrics(State(status): State<Arc<DaemonStatus>>) -> impl IntoResponse {
-    status.streams().iter().for_each(observe);
+    let streams = status.streams();
+    streams.iter().for_each(observe);
+    // All streams share it.
+    let store = streams.first().and_then(|one| one.learner.store_bytes());
+    if let Some(bytes) = store {
+        StoreObserved { bytes }.emit();
+    }
     process_metrics().collect();
     let text = recorder().map(PrometheusHandle::render).unwrap_or_default();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)

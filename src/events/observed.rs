@@ -127,8 +127,6 @@ pub struct StreamObserved<'a> {
     pub last_record: Option<SystemTime>,
     /// When states and positions were last committed.
     pub last_commit: Option<SystemTime>,
-    /// Size of the state store, where it is known.
-    pub store_bytes: Option<u64>,
 }
 
 impl StreamObserved<'_> {
@@ -150,9 +148,19 @@ impl StreamObserved<'_> {
                 gauge.set(stream, unix_seconds(at));
             }
         }
-        if let Some(bytes) = self.store_bytes {
-            metric::STORE_BYTES.set([], bytes as f64);
-        }
+    }
+}
+
+/// The state store, of all streams, was measured.
+pub struct StoreObserved {
+    /// Its bytes on disk.
+    pub bytes: u64,
+}
+
+impl StoreObserved {
+    /// Sets the gauge.
+    pub fn emit(&self) {
+        metric::STORE_BYTES.set([], self.bytes as f64);
     }
 }
 

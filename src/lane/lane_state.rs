@@ -9,7 +9,7 @@ mod watch;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::CommitMode;
 use rdkafka::message::{BorrowedMessage, Message as _};
@@ -37,8 +37,8 @@ use crate::events;
 use crate::events::lane::TransactionNotAborted;
 use crate::pipeline::Pipeline;
 use crate::pipeline::series::SeriesTable;
-use crate::record::Rejected;
 use crate::record::alert::Alert;
+use crate::record::{EventTime, Rejected};
 use crate::retrain::learner::Learner;
 use crate::retrain::set::RecordRun;
 use crate::sink::Sink;
@@ -146,11 +146,6 @@ impl LaneState {
     /// How many series are in memory.
     pub fn series(&self) -> usize {
         self.table.len()
-    }
-
-    /// How many series have an open alert.
-    pub fn alerting(&self) -> usize {
-        self.table.alerting()
     }
 
     /// Whether the changelog was lost, where an `error` may be its consequence.
@@ -271,9 +266,8 @@ impl LaneState {
                 self.sink.dead_letter(message, rejected, repeats)?;
             }
         }
-        self.uncommitted.batch(first_arrival(batch));
-        self.publish(std::mem::take(&mut done.alerts))?;
-        self.uncommitted.batch(None);
+        let arrived = messages.first().and_then(|message| message.arrival);
+        self.publish(std::mem::take(&mut done.alerts), arrived)?;
         for (alert, png) in &done.heat_maps {
             self.sink.heat_map(alert, png)?;
         }
@@ -315,12 +309,17 @@ impl LaneState {
         self.sink.producer().in_flight()
     }
 
-    /// Sends alerts; they are published with the next commit.
-    fn publish(&mut self, alerts: impl IntoIterator<Item = Alert>) -> Result<(), LaneError> {
+    /// Sends alerts; they are published with the next commit. `arrived` is when the records that led to
+    /// them arrived, if any did.
+    fn publish(
+        &mut self,
+        alerts: impl IntoIterator<Item = Alert>,
+        arrived: Option<EventTime>,
+    ) -> Result<(), LaneError> {
         for alert in alerts {
             self.sink.alert(&alert)?;
             tracing::debug!(id = alert.id, "alert waits for its commit");
-            self.uncommitted.alert(alert);
+            self.uncommitted.alert(alert, arrived);
         }
         Ok(())
     }
@@ -397,7 +396,7 @@ impl LaneState {
             &self.pipeline,
             &self.positions,
         )?;
-        self.publish(forgotten.closed)?;
+        self.publish(forgotten.closed, None)?;
         let notes = self.notes.changes();
         let stream = self.stream.clone();
         let changes = Changes {
@@ -444,15 +443,10 @@ impl LaneState {
                 !each,
             )?;
             self.table.set_now(self.began.elapsed());
+            // Each look takes all series: too many for every commit.
+            self.status.alerting(self.table.alerting());
             self.expiry.sweep(&mut self.table);
         }
         Ok(())
     }
-}
-
-/// When the first record of a batch was written to its topic, by the clock of the broker or of the sender.
-fn first_arrival(batch: &[BorrowedMessage<'_>]) -> Option<SystemTime> {
-    let millis = batch.first()?.timestamp().to_millis()?;
-    let since = Duration::from_millis(millis.try_into().ok()?);
-    SystemTime::UNIX_EPOCH.checked_add(since)
 }

@@ -25,7 +25,7 @@ pub struct LaneStatus {
     pub partitions: AtomicUsize,
     /// Series in memory.
     pub series: AtomicUsize,
-    /// Series with an open alert, as of the last commit.
+    /// Series with an open alert, as of the last time that states were stored.
     alerting: AtomicUsize,
     /// Whether the loop runs (not waiting to restart).
     pub running: AtomicBool,
@@ -91,7 +91,7 @@ pub struct LaneObserved {
     pub read_at: Option<SystemTime>,
     /// When states and positions were last committed.
     pub committed_at: Option<SystemTime>,
-    /// Series with an open alert, as of then.
+    /// Series with an open alert, as of the last time that states were stored.
     pub alerting: usize,
 }
 

@@ -1,8 +1,9 @@
 //! What a lane has done since its last commit, beside states, notes and positions.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use crate::events::AlertPublished;
+use crate::record::EventTime;
 use crate::record::alert::{Alert, AlertKind};
 use crate::state::Learned;
 
@@ -10,9 +11,7 @@ use crate::state::Learned;
 pub(super) struct Uncommitted {
     /// Alerts that were sent: they are published by the commit.
     /// Each with the arrival of the records that led to it.
-    alerts: Vec<(Alert, Option<SystemTime>)>,
-    /// When the first record of the batch arrived that is run now.
-    arrived: Option<SystemTime>,
+    alerts: Vec<(Alert, Option<EventTime>)>,
     /// Learned records.
     learned: Vec<Learned>,
     /// Whether there is something to commit that should not wait: an alert, or feedback that was
@@ -26,21 +25,15 @@ impl Uncommitted {
     pub(super) fn new() -> Self {
         Self {
             alerts: Vec::new(),
-            arrived: None,
             learned: Vec::new(),
             urgent: false,
             since: Instant::now(),
         }
     }
 
-    /// A batch begins whose first record arrived then, or none does.
-    pub(super) fn batch(&mut self, arrived: Option<SystemTime>) {
-        self.arrived = arrived;
-    }
-
-    /// An alert was sent.
-    pub(super) fn alert(&mut self, alert: Alert) {
-        self.alerts.push((alert, self.arrived));
+    /// An alert was sent; `arrived` is when the records that led to it arrived, if any did.
+    pub(super) fn alert(&mut self, alert: Alert, arrived: Option<EventTime>) {
+        self.alerts.push((alert, arrived));
         self.urgent = true;
     }
 
@@ -87,7 +80,9 @@ impl Uncommitted {
     /// The commit is done: what was sent is published, and only now it counts.
     pub(super) fn published(&mut self) {
         for (alert, arrived) in self.alerts.drain(..) {
-            let after = arrived.and_then(|arrived| arrived.elapsed().ok());
+            let micros = arrived.map(|arrived| EventTime::now().micros_since(arrived));
+            let after = micros.and_then(|micros| micros.try_into().ok());
+            let after = after.map(Duration::from_micros);
             let alert = &alert;
             AlertPublished { alert, after }.emit();
         }

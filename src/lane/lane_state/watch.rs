@@ -66,7 +66,8 @@ impl LaneWatch<'_> {
                 .topic
                 .observe(&newest(batch), now, &mut self.lane.notes)?
         };
-        self.lane.publish(alerts.into_iter().map(Alert::summarized))
+        self.lane
+            .publish(alerts.into_iter().map(Alert::summarized), None)
     }
 
     /// Scans the series of partitions that are read to their ends and silent while others send;
@@ -91,7 +92,7 @@ impl LaneWatch<'_> {
             &self.lane.states,
             &mut self.lane.notes,
         )?;
-        self.lane.publish(alerts)
+        self.lane.publish(alerts, None)
     }
 
     /// Publishes where the stream has had no usable record for a minute, or has one again, and where its
@@ -113,6 +114,7 @@ impl LaneWatch<'_> {
             None => None,
         };
         let degraded = degraded.map(Alert::summarized);
-        self.lane.publish(unusable.into_iter().chain(degraded))
+        self.lane
+            .publish(unusable.into_iter().chain(degraded), None)
     }
 }
