@@ -76,8 +76,12 @@ pub trait Autoencoder: Send {
     /// The codes of `rows`, row-major, n x latent.
     ///
     /// # Errors
-    /// As [`Self::reconstruct`]; a kind without a code.
-    fn encode(&self, rows: &[f32]) -> Result<Vec<f32>, ModelError>;
+    /// As [`Self::reconstruct`]; [`ModelError::NoCode`] of a kind without a code, as all are that do
+    /// not say how.
+    fn encode(&self, _rows: &[f32]) -> Result<Vec<f32>, ModelError> {
+        let kind = self.shape().kind;
+        Err(ModelError::NoCode { kind })
+    }
 
     /// The weights by name; [`from_weights`] makes the same model of them.
     fn weights(&self) -> Vec<(String, Tensor)>;

@@ -31,9 +31,10 @@ impl Filter {
     pub(super) fn compile(text: &str) -> Result<Self, String> {
         let arena = Arena::default();
         let file = |code| File { code, path: () };
-        let read = |defs: Vec<Def<&'static str>>, code| Loader::new(defs).load(&arena, file(code));
         // For its errors, which have their place in the text; what is compiled has guards in it.
-        read(Vec::new(), text).map_err(|errors| unread(text, errors))?;
+        Loader::new([])
+            .load(&arena, file(text))
+            .map_err(|errors| unread(text, errors))?;
         let term = load::parse(text, |parser| parser.term());
         let term = term.ok_or("it declares or imports a module, which it may not")?;
         let body = Def {

@@ -93,14 +93,6 @@ impl Autoencoder for Patch {
         })
     }
 
-    /// # Errors
-    /// [`ModelError::NoCode`]: it has none.
-    fn encode(&self, _: &[f32]) -> Result<Vec<f32>, ModelError> {
-        Err(ModelError::NoCode {
-            kind: self.shape.kind,
-        })
-    }
-
     fn member(&self, number: usize) -> Option<&dyn Autoencoder> {
         (number == 0).then_some(self)
     }

@@ -260,15 +260,21 @@ impl ScriptModel {
                 .f_max()?
                 .f_double_value(&[])
         };
-        match difference().map_err(|source| ScriptError::Module {
+        let difference = difference().map_err(|source| ScriptError::Module {
             keys: SCRIPT,
             path: path.clone(),
             source,
-        })? {
-            difference if !difference.is_finite() => Err(ScriptError::NotFinite { path }),
-            difference if difference > TRIAL_TOLERANCE => Err(ScriptError::Rows { path }),
-            _ => Ok(()),
-        }
+        })?;
+        agrees(difference, TRIAL_TOLERANCE, path)
+    }
+}
+
+/// Whether rows alone and in a larger batch, which differ by so much, passed the trial.
+pub(super) fn agrees(difference: f64, tolerance: f64, path: PathBuf) -> Result<(), ScriptError> {
+    match difference {
+        difference if !difference.is_finite() => Err(ScriptError::NotFinite { path }),
+        difference if difference > tolerance => Err(ScriptError::Rows { path }),
+        _ => Ok(()),
     }
 }
 
@@ -284,14 +290,6 @@ impl Autoencoder for ScriptModel {
 
     fn reconstruct(&self, rows: &[f32]) -> Result<Vec<f32>, ModelError> {
         by_tensor(&self.shape, rows, |x| self.forward(x))
-    }
-
-    /// # Errors
-    /// [`ModelError::NoCode`]: what is inside of a module is its own.
-    fn encode(&self, _: &[f32]) -> Result<Vec<f32>, ModelError> {
-        Err(ModelError::NoCode {
-            kind: self.shape.kind,
-        })
     }
 
     fn member(&self, number: usize) -> Option<&dyn Autoencoder> {

@@ -33,6 +33,22 @@ impl Image {
     }
 }
 
+#[cfg(test)]
+impl Image {
+    /// A grey image of its own size, for tests; `pixel` takes column and row.
+    pub fn grey(width: usize, height: usize, pixel: impl Fn(usize, usize) -> f32) -> Self {
+        let places = 0..width * height;
+        Self {
+            width,
+            height,
+            channels: 1,
+            pixels: places.map(|at| pixel(at % width, at / width)).collect(),
+            original: [width, height],
+            file: Arc::from([]),
+        }
+    }
+}
+
 /// A rectangle of an image that contributes to the score, in pixels of the original image.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -50,20 +50,11 @@ pub fn png(picture: &Image, deviations: &[f32], full: f64) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     #[test]
     fn what_stands_out_is_red() {
-        let picture = Image {
-            width: 2000,
-            height: 20,
-            channels: 1,
-            pixels: vec![0.5; 40_000],
-            original: [2000, 20],
-            file: Arc::from([]),
-        };
+        let picture = Image::grey(2000, 20, |_, _| 0.5);
         let deviations: Vec<f32> = (0..40_000)
             .map(|at| if at % 2000 < 1000 { 9.0 } else { 1.0 })
             .collect();

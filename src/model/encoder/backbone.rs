@@ -6,12 +6,12 @@
 //! must not depend on the other rows; a trial pass at each load sees to that. Like any module it
 //! runs only if its SHA-256 is named in the configuration ([`crate::model::script::allow`]).
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use tch::{CModule, IValue, Kind, TchError, Tensor};
 
 use super::SIDES;
-use crate::model::script::{BACKBONE, ScriptError, load_allowed};
+use crate::model::script::{BACKBONE, ScriptError, agrees, load_allowed};
 
 /// Rows of the trial pass.
 const TRIAL_ROWS: i64 = 2;
@@ -112,7 +112,7 @@ impl Backbone {
         }
         for (alone, together) in alone.iter().zip(&together) {
             let difference = difference(alone, together).map_err(|source| self.failed(source))?;
-            agrees(difference, &path)?;
+            agrees(difference, TRIAL_TOLERANCE, path.clone())?;
         }
         Ok(())
     }
@@ -123,15 +123,6 @@ fn difference(alone: &Tensor, together: &Tensor) -> Result<f64, TchError> {
     let largest = |x: &Tensor| x.f_abs()?.f_max()?.f_double_value(&[]);
     let rows = together.f_narrow(0, 0, TRIAL_ROWS)?;
     Ok(largest(&alone.f_sub(&rows)?)? / largest(alone)?.max(f64::from(f32::MIN_POSITIVE)))
-}
-
-fn agrees(difference: f64, path: &Path) -> Result<(), ScriptError> {
-    let path = path.to_owned();
-    match difference {
-        difference if !difference.is_finite() => Err(ScriptError::NotFinite { path }),
-        difference if difference > TRIAL_TOLERANCE => Err(ScriptError::Rows { path }),
-        _ => Ok(()),
-    }
 }
 
 /// Whether these are maps of so many rows, whose sides are whole parts of the trial's.

@@ -11,7 +11,7 @@ use std::ops::{ControlFlow, Range};
 use jiff::Timestamp;
 
 use super::folds::parts;
-use super::images::{HELD_OUT_MIN, calibration, image};
+use super::images::{HELD_OUT_MIN, SD_MIN, calibration, image, scaler};
 use super::{LearnError, Progress, fit, metrics, origin};
 use crate::config::settings::StreamSettings;
 use crate::model::bundle::Bundle;
@@ -34,8 +34,6 @@ const VALUES_MAX: usize = 1 << 27;
 const IMAGES_PER_CODE: usize = 3;
 /// Images between two questions whether to stop.
 const PART: usize = 16;
-/// A channel never varies less: about a quarter of a grey level, or a thousandth of an energy.
-const SD_MIN: f64 = 1e-3;
 
 /// The features of the images of a training.
 struct FeatureRows {
@@ -182,9 +180,7 @@ fn read(
 impl FeatureRows {
     /// Scales all features to mean 0 and standard deviation 1 of each channel; returns how.
     fn scale(&mut self, shape: &ModelShape) -> Scaler {
-        let mut moments = ChannelMoments::new(shape);
-        moments.add(self.values.iter().copied());
-        let scaler = moments.scaler();
+        let scaler = scaler(&self.values, shape);
         scaler.scale_planes(&mut self.values, shape.places());
         scaler
     }

@@ -228,10 +228,13 @@ fn draw(
     Ok(())
 }
 
-/// Mean and standard deviation of each channel, over all pixels.
-fn scaler(tiles: &[f32], shape: &ModelShape) -> Scaler {
+/// A channel never varies less: about a quarter of a grey level, or a thousandth of an energy.
+pub(super) const SD_MIN: f64 = 1e-3;
+
+/// Mean and standard deviation of each channel, over all places of all rows of a model's inputs.
+pub(super) fn scaler(tiles: &[f32], shape: &ModelShape) -> Scaler {
     let channels = shape.channels();
-    let area = shape.tile * shape.tile;
+    let area = shape.places();
     let moments = |channel: usize| {
         let values = || {
             tiles
@@ -247,7 +250,7 @@ fn scaler(tiles: &[f32], shape: &ModelShape) -> Scaler {
             mean,
             (values().map(|v| (v - mean).powi(2)).sum::<f64>() / n)
                 .sqrt()
-                .max(1e-3),
+                .max(SD_MIN),
         )
     };
     let (mean, sd) = (0..channels).map(moments).unzip();

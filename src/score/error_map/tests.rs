@@ -1,18 +1,10 @@
-use std::sync::Arc;
-
 use super::*;
 
+/// It came twice as large.
 fn image(width: usize, height: usize, pixel: impl Fn(usize, usize) -> f32) -> Image {
-    let pixels = (0..width * height)
-        .map(|at| pixel(at % width, at / width))
-        .collect();
     Image {
-        width,
-        height,
-        channels: 1,
-        pixels,
         original: [2 * width, 2 * height],
-        file: Arc::from([]),
+        ..Image::grey(width, height, pixel)
     }
 }
 
